@@ -1,0 +1,47 @@
+import pytest
+import torch
+from torch import nn
+
+from vidrd_core.models.config import DiffusionConfig, TextConfig, UNet3DConfig, VAEConfig
+from vidrd_core.models.text import TextEncoder
+from vidrd_core.models.unet3d import UNet3D
+from vidrd_core.models.vae import TemporalVAE
+from vidrd_core.pipeline import VidRD
+
+
+def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Give every parameter a random value, so that no zero-initialised layer hides a mistake."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            scale = 0.7 / max(1, parameter[0].numel()) ** 0.5
+            is_norm_weight = parameter.ndim == 1 and name.endswith("weight")
+            parameter.copy_(1 + 0.2 * noise if is_norm_weight else scale * noise)
+    return module.eval()
+
+
+UNET = UNet3DConfig(
+    block_out_channels=(8, 16),
+    attention_levels=(False, True),
+    heads=(2, 2),
+    layers_per_block=1,
+    cross_attention_dim=12,
+    norm_groups=4,
+    temp_conv_depth=2,
+    text_pooling=True,
+    frame_embedding=16,
+)
+VAE = VAEConfig(block_out_channels=(4, 8), layers_per_block=1, norm_groups=2, patch_size=2, temp_conv_depth=1)
+TEXT = TextConfig(words=("a", "blue", "circle", "moving", "red", "right"), hidden_size=12, heads=2, max_length=8)
+
+
+@pytest.fixture(scope="session")
+def model() -> VidRD:
+    """A whole VidRD of a few thousand random parameters."""
+    return VidRD(
+        randomise(UNet3D(UNET)),
+        randomise(TemporalVAE(VAE), 1),
+        randomise(TextEncoder(TEXT), 2),
+        DiffusionConfig(prediction="v", frames=8, size=32, cfg=3.0),
+    )

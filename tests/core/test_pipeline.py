@@ -1,0 +1,149 @@
+"""Clips, chains of clips, and resuming them."""
+
+import numpy as np
+import pytest
+import torch
+
+from vidrd_core.pipeline import VidRD
+from vidrd_core.reuse import ReuseSettings
+from vidrd_core.state import ClipState, StateMismatchError
+
+FAST = {"steps": 3, "seed": 5}
+
+
+def same(a: ClipState, b: ClipState) -> bool:
+    """Bit for bit."""
+    tensors = ("noise", "record", "latents", "past", "sigmas")
+    return all(torch.equal(getattr(a, name), getattr(b, name)) for name in tensors) and a.made_with == b.made_with
+
+
+@pytest.mark.parametrize("order", ["mirror", "forward"])
+def test_five_clips_streamed_are_five_clips_saved_and_resumed(model, tmp_path, order):
+    prompts = ["a red circle", "a blue circle moving right"]
+    reuse = ReuseSettings(prompt_frames=3, order=order)
+    streamed = list(model.stream(prompts, 5, reuse, **FAST))
+    path = tmp_path / "clip.safetensors"
+    for index, clip in enumerate(streamed):
+        state = ClipState.load(path) if index else None
+        resumed = next(model.stream(prompts, 5, reuse, state=state, **FAST))
+        resumed.state.save(path)
+        assert resumed.prompt == clip.prompt == prompts[min(index, 1)]
+        assert same(ClipState.load(path), clip.state)
+
+
+def test_more_clips_leave_the_earlier_ones_as_they_were(model):
+    five, six = (list(model.stream("a red circle", n, **FAST)) for n in (5, 6))
+    assert all(same(a.state, b.state) for a, b in zip(five, six, strict=False))
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(model):
+    a, b, c = (model.generate("a red circle", steps=3, seed=seed).latents for seed in (1, 1, 2))
+    assert torch.equal(a, b)
+    assert not torch.allclose(a, c)
+
+
+def test_extend_goes_on_with_the_settings_of_the_clip_before(model):
+    chain = list(model.stream("a red circle", 2, solver="heun", cfg=2.0, **FAST))
+    assert same(model.extend(chain[0].state, "a red circle").state, chain[1].state)
+    other = model.extend(chain[0].state, "a red circle", seed=6).state
+    assert not same(other, chain[1].state)
+
+
+def test_settings_change_the_clip(model):
+    base = model.generate("a red circle", **FAST).latents
+    for change in ({"cfg": 1.0}, {"solver": "dpmpp_2m"}, {"negative": "blue"}):
+        assert not torch.equal(model.generate("a red circle", **FAST, **change).latents, base), change
+
+
+def test_beta_1_pins_the_first_frame_to_the_old_last_one(model):
+    first, second = model.stream("a red circle", 2, ReuseSettings(prompt_frames=4, beta=1.0), **FAST)
+    torch.testing.assert_close(second.state.latents[:, :, 0], first.state.latents[:, :, -1], rtol=0, atol=1e-5)
+
+
+def test_forward_order_repeats_the_last_frames_and_does_not_show_them_twice(model):
+    reuse = ReuseSettings(prompt_frames=3, order="forward")
+    first, second = model.stream("a red circle", 2, reuse, **FAST)
+    latents = second.state.latents
+    torch.testing.assert_close(latents[:, :, :3], first.state.latents[:, :, 5:], rtol=0, atol=1e-5)
+    assert torch.equal(second.latents, latents[:, :, 3:])
+    assert len(model.frames([first, second])) == 8 + 5
+
+
+@pytest.mark.parametrize("order", ["mirror", "forward"])
+def test_streamed_frames_are_the_whole_video_decoded_at_once(model, order):
+    clips = list(model.stream("a red circle", 4, ReuseSettings(order=order), **FAST))
+    with torch.no_grad():
+        whole = model.vae.decode(torch.cat([clip.latents for clip in clips], dim=2))
+    expected = ((whole[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 3, 0).numpy()
+    frames = model.frames(clips)
+    assert frames.shape == expected.shape == (len(expected), 32, 32, 3)
+    assert np.abs(frames.astype(int) - expected).max() <= 1  # rounding of values that differ by 1e-6
+    assert (frames == expected).mean() > 0.999
+
+
+def test_a_later_clip_is_decoded_beside_what_went_before(model):
+    clips = list(model.stream("a red circle", 3, **FAST))
+    whole = model.frames(clips)
+    late = model.frames(clips[2])
+    assert np.abs(late.astype(int) - whole[16:]).max() <= 1
+    alone = model.frames(ClipState(**{**vars(clips[2].state), "past": clips[2].state.past[:, :, :0]}))
+    assert np.abs(alone.astype(int) - whole[16:]).max() > 1, "the halo should matter"
+
+
+def test_streaming_asks_for_one_clip_at_a_time(model):
+    calls = []
+    clips = model.stream("a red circle", 50, on_step=lambda i, x: calls.append(i), **FAST)
+    next(clips)
+    assert calls == [0, 1, 2]
+    for _, _ in zip(model.decode(clips), range(2), strict=False):
+        pass
+    assert len(calls) <= 4 * 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 4}, "number of steps 3, this clip has 4"),
+        ({"solver": "heun"}, "solver ddim, this clip has heun"),
+        ({"width": 64}, r"latent shape \(1, 4, 8, 8, 8\), this clip has \(1, 4, 8, 8, 16\)"),
+        ({"frames": 6}, r"\(1, 4, 6, 8, 8\)"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused(model, change, message):
+    state = model.generate("a red circle", **FAST).state
+    with pytest.raises(StateMismatchError, match=message):
+        model.extend(state, "a red circle", **change)
+
+
+def test_a_state_of_another_model_is_refused(model):
+    state = model.generate("a red circle", **FAST).state
+    stranger = ClipState(**{**vars(state), "model_signature": "0123456789ab"})
+    with pytest.raises(StateMismatchError, match=f"model 0123456789ab, this clip has {model.signature}"):
+        model.extend(stranger, "a red circle")
+
+
+def test_a_state_of_another_schedule_is_refused(model):
+    state = model.generate("a red circle", **FAST).state
+    stranger = ClipState(**{**vars(state), "sigmas": state.sigmas * 1.1})
+    with pytest.raises(StateMismatchError, match="another schedule of 3 steps"):
+        model.extend(stranger, "a red circle")
+
+
+@pytest.mark.parametrize(
+    ("prompts", "settings", "message"),
+    [
+        ([], {}, "no prompt"),
+        ("  ", {}, "no prompt"),
+        ("a green circle", {}, "does not know 'green'; it knows: a, blue, circle"),
+        ("a red circle", {"steps": 0}, "steps is 0"),
+        ("a red circle", {"width": 33}, "width is 33, expected a multiple of 4"),
+        ("a red circle", {"solver": "euler_a"}, "'euler_a', expected one of ddim, heun, dpmpp_2m"),
+        ("a red circle", {"seed": -1}, "seed is -1"),
+        ("a red circle", {"clips": 0}, "clips is 0"),
+        ("a red circle", {"frames": 4}, "prompt_frames .M. is 4, expected less than the 4 frames"),
+        ("a a a a a a a a a", {}, "9 words, this model reads at most 6"),
+    ],
+)
+def test_bad_input_is_told_before_anything_is_sampled(model: VidRD, prompts, settings, message):
+    with pytest.raises(ValueError, match=message):
+        model.stream(prompts, **settings)

@@ -1,0 +1,212 @@
+"""FNR, PNS and DSG against closed forms and a literal transcription of the paper's formulas."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from vidrd_core.reuse import ReuseSettings, StagedGuidance, past_dependent_noise, replay_counts, revert_noise
+from vidrd_core.sampling import SOLVERS, ddim
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def literal_noise(old, settings, eps):
+    """z_T of the new clip, frame by frame, as the paper writes it."""
+    frames, m, alpha = old.shape[2], settings.prompt_frames, settings.alpha
+    rho = alpha / math.sqrt(1 + alpha**2)
+    new = torch.empty_like(old)
+    for j in range(frames):
+        if j < m:
+            new[:, :, j] = old[:, :, frames - 1 - j]
+        else:
+            new[:, :, j] = rho * old[:, :, frames - 1 - j] + eps[:, :, j] / math.sqrt(1 + alpha**2)
+    return new
+
+
+def literal_counts(m, beta, steps):
+    """During how many steps each prompt frame follows, by counting t = T .. 1."""
+    counts = []
+    for j in range(m):
+        threshold = (1 - beta) * steps + beta * steps * j / m
+        counts.append(sum(t > threshold + 1e-9 for t in range(steps, 0, -1)))
+    return counts
+
+
+@pytest.mark.parametrize("frames", [2, 3, 8, 16])
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, 4.0])
+def test_noise_is_the_papers(frames, alpha):
+    for m in {0, 1, frames // 2, frames - 1}:
+        settings = ReuseSettings(prompt_frames=m, alpha=alpha)
+        old = torch.randn(2, 4, frames, 5, 3, generator=generator(1))
+        new = past_dependent_noise(old, settings, generator(2))
+        eps = torch.randn(old.shape, generator=generator(2))
+        torch.testing.assert_close(new, literal_noise(old, settings, eps), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 20, 50])
+def test_replay_counts_are_the_papers(steps):
+    for m, beta in itertools.product(range(12), (0.0, 0.1, 0.25, 0.4, 0.5, 2 / 3, 0.8, 1.0)):
+        assert replay_counts(m, beta, steps) == literal_counts(m, beta, steps), (m, beta)
+
+
+def test_replay_counts_of_the_paper():
+    assert replay_counts(4, 0.4, 50) == [20, 15, 10, 5]
+
+
+def test_reverting_twice_is_the_identity():
+    noise = torch.randn(1, 4, 7, 3, 3, generator=generator())
+    assert torch.equal(revert_noise(revert_noise(noise)), noise)
+    assert torch.equal(revert_noise(noise)[:, :, 0], noise[:, :, -1])
+
+
+@pytest.mark.parametrize("order", ["mirror", "forward"])
+@pytest.mark.parametrize("alpha", [0.0, 1.0, 4.0])
+def test_noise_keeps_unit_variance_and_correlates_by_rho(order, alpha):
+    settings = ReuseSettings(prompt_frames=3, alpha=alpha, order=order)
+    old = torch.randn(1, 4, 8, 64, 64, generator=generator(1))
+    new = past_dependent_noise(old, settings, generator(2))
+    source = settings.source(8)
+    for j in range(8):
+        a, b = new[:, :, j].flatten(), old[:, :, source[j]].flatten()
+        correlation = torch.corrcoef(torch.stack([a, b]))[0, 1].item()
+        assert a.std().item() == pytest.approx(1, abs=0.02)
+        assert correlation == pytest.approx(1 if j < 3 else alpha / math.sqrt(1 + alpha**2), abs=0.03)
+
+
+def test_forward_takes_the_last_frames_in_time_order():
+    settings = ReuseSettings(prompt_frames=3, alpha=0.0, order="forward")
+    old = torch.randn(1, 4, 8, 2, 2, generator=generator(1))
+    new = past_dependent_noise(old, settings, generator(2))
+    assert torch.equal(new[:, :, :3], old[:, :, 5:])
+    assert settings.repeated_frames == 3
+    assert settings.replay_counts(50) == [50, 50, 50]
+
+
+def test_frames_may_be_in_another_dimension():
+    settings = ReuseSettings(prompt_frames=2, alpha=1.0)
+    old = torch.randn(1, 4, 6, 2, 2, generator=generator(1))
+    moved = past_dependent_noise(old.transpose(0, 2).contiguous(), settings, None, frame_dim=0)
+    assert torch.equal(moved[:2].transpose(0, 2), revert_noise(old)[:, :, :2])
+
+
+def toy_denoiser(x, sigma):
+    """A smooth nonlinear network that mixes frames, pixels and noise levels."""
+    mixed = x + 0.3 * x.roll(1, 2) - 0.2 * x.flip(2) + 0.1 * x.mean(dim=(3, 4), keepdim=True)
+    return torch.tanh(mixed / (1 + sigma**2).sqrt()) + 0.05 * sigma.log1p()
+
+
+def run(solver, noise, sigmas, settings, record=None, keep=None):
+    """A clip, its record, and x before the first and after each step."""
+    guidance = StagedGuidance(toy_denoiser, settings, len(sigmas) - 1, record, keep or noise.shape[2])
+    start = noise * (1 + sigmas[0] ** 2).sqrt()
+    path = [start]
+
+    def on_step(i, x):
+        guidance.on_step(i, x)
+        path.append(x.clone())
+
+    result = SOLVERS[solver](guidance, start, sigmas, on_step)
+    return result, guidance.new_record(), torch.stack(path)
+
+
+def literal_ddim(noise, sigmas, old_path, m, beta):
+    """DSG as the paper writes it: z_{t-1} of prompt frames is overwritten by the old clip's."""
+    steps, frames = len(sigmas) - 1, noise.shape[2]
+    x = noise * (1 + sigmas[0] ** 2).sqrt()
+    for t in range(steps, 0, -1):
+        i = steps - t
+        x0 = toy_denoiser(x, sigmas[i])
+        x = x + (x - x0) / sigmas[i] * (sigmas[i + 1] - sigmas[i])
+        for j in range(m):
+            if t > (1 - beta) * steps + beta * steps * j / m + 1e-9:
+                x[:, :, j] = old_path[i + 1][:, :, frames - 1 - j]
+    return x
+
+
+SIGMAS = torch.cat([torch.logspace(1, -1.5, 12, dtype=torch.float64), torch.zeros(1)])
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3, 0.4, 0.75, 1.0])
+@pytest.mark.parametrize(("frames", "m"), [(3, 1), (8, 0), (8, 4), (8, 7), (5, 3)])
+def test_replaying_predictions_is_the_papers_staged_guidance(frames, m, beta):
+    settings = ReuseSettings(prompt_frames=m, beta=beta)
+    old_noise = torch.randn(1, 4, frames, 4, 4, generator=generator(1), dtype=torch.float64)
+    _, record, old_path = run("ddim", old_noise, SIGMAS, settings)
+    noise = past_dependent_noise(old_noise, settings, generator(2))
+    replayed, _, _ = run("ddim", noise, SIGMAS, settings, record)
+    literal = literal_ddim(noise, SIGMAS, old_path, m, beta)
+    torch.testing.assert_close(replayed, literal, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("order", ["mirror", "forward"])
+def test_prompt_frames_walk_the_old_trajectory(solver, order):
+    frames, m = 8, 4
+    settings = ReuseSettings(prompt_frames=m, beta=0.5, order=order)
+    old_noise = torch.randn(1, 4, frames, 4, 4, generator=generator(1), dtype=torch.float64)
+    _, record, old_path = run(solver, old_noise, SIGMAS, settings, keep=m)
+    noise = past_dependent_noise(old_noise, settings, generator(2))
+    _, _, path = run(solver, noise, SIGMAS, settings, record)
+    source = settings.source(frames)
+    for j, count in enumerate(settings.replay_counts(len(SIGMAS) - 1)):
+        same = path[: count + 1, :, :, j], old_path[: count + 1, :, :, source[j]]
+        torch.testing.assert_close(*same, rtol=0, atol=1e-5)
+        if count < len(SIGMAS) - 2:
+            gap = (path[-1, :, :, j] - old_path[-1, :, :, source[j]]).abs().max()
+            assert gap > 1e-4, "after its release a frame should go its own way"
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_beta_1_pins_the_first_frame_to_the_old_last_one(solver):
+    settings = ReuseSettings(prompt_frames=4, beta=1.0)
+    old_noise = torch.randn(1, 4, 8, 4, 4, generator=generator(1), dtype=torch.float64)
+    old, record, _ = run(solver, old_noise, SIGMAS, settings)
+    noise = past_dependent_noise(old_noise, settings, generator(2))
+    new, _, _ = run(solver, noise, SIGMAS, settings, record)
+    torch.testing.assert_close(new[:, :, 0], old[:, :, -1], rtol=0, atol=1e-9)
+
+
+def test_without_guidance_it_is_plain_sampling():
+    noise = torch.randn(1, 4, 8, 4, 4, generator=generator(3), dtype=torch.float64)
+    plain = ddim(toy_denoiser, noise * (1 + SIGMAS[0] ** 2).sqrt(), SIGMAS)
+    for settings in (ReuseSettings(beta=0.0), ReuseSettings(prompt_frames=0)):
+        record = torch.randn(12, 1, 4, 8, 4, 4, generator=generator(4), dtype=torch.float64)
+        assert torch.equal(run("ddim", noise, SIGMAS, settings, record)[0], plain)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"prompt_frames": -1}, "prompt_frames .M. is -1"),
+        ({"alpha": -0.1}, "alpha is -0.1"),
+        ({"alpha": float("nan")}, "alpha is nan"),
+        ({"beta": 1.01}, "beta is 1.01"),
+        ({"beta": float("nan")}, "beta is nan"),
+        ({"order": "sideways"}, "'sideways'.*'mirror' or 'forward'"),
+    ],
+)
+def test_settings_are_validated(values, message):
+    with pytest.raises(ValueError, match=message):
+        ReuseSettings(**values)
+
+
+def test_as_many_prompt_frames_as_frames_are_refused():
+    with pytest.raises(ValueError, match="is 8, expected less than the 8 frames"):
+        past_dependent_noise(torch.zeros(1, 4, 8, 2, 2), ReuseSettings(prompt_frames=8), None)
+
+
+def test_more_prompt_frames_than_recorded_are_refused():
+    with pytest.raises(ValueError, match=r"\(M\) is 4.*last 3 frames"):
+        StagedGuidance(toy_denoiser, ReuseSettings(), 10, torch.zeros(10, 1, 4, 3, 2, 2))
+
+
+def test_more_calls_than_recorded_are_refused():
+    guidance = StagedGuidance(toy_denoiser, ReuseSettings(beta=1.0), 10, torch.zeros(1, 1, 4, 4, 2, 2))
+    x = torch.zeros(1, 4, 8, 2, 2)
+    guidance(x, torch.tensor(1.0))
+    with pytest.raises(ValueError, match="more often than the 1 times"):
+        guidance(x, torch.tensor(1.0))

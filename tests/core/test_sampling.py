@@ -1,0 +1,128 @@
+"""Solvers and schedules against closed forms and diffusers."""
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+
+from vidrd_core.models.config import DiffusionConfig
+from vidrd_core.sampling import SOLVERS, Schedule, ddim, dpmpp_2m, guided
+
+
+def network(x, timestep):
+    """A smooth stand-in for a UNet."""
+    return torch.tanh(x + 0.3 * x.roll(1, -1)) * (0.5 + timestep.float() / 1000)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v"])
+@pytest.mark.parametrize("schedule", ["scaled_linear", "linear"])
+@pytest.mark.parametrize("final_one", [True, False])
+@pytest.mark.parametrize("steps", [50, 20, 7])
+def test_ddim_is_diffusers(prediction, schedule, final_one, steps):
+    ours = Schedule(DiffusionConfig(prediction=prediction, schedule=schedule))
+    sigmas = ours.sigmas(steps)
+    theirs = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule=schedule, clip_sample=False, steps_offset=1,
+        set_alpha_to_one=final_one, prediction_type={"eps": "epsilon", "v": "v_prediction"}[prediction],
+    )  # fmt: skip
+    theirs.set_timesteps(steps)
+    if not final_one:  # SD's own setting: the last step ends at the first timestep's noise level
+        sigmas = torch.cat([sigmas[:-1], ours.table[:1]])
+    noise = torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = noise
+    for t in theirs.timesteps:
+        expected = theirs.step(network(expected, t), t, expected).prev_sample
+    x = ddim(ours.denoiser(network), ours.start(noise, sigmas[0]), sigmas)
+    x = x / (1 + sigmas[-1] ** 2).sqrt()
+    torch.testing.assert_close(x, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_dpmpp_2m_is_diffusers():
+    ours = Schedule(DiffusionConfig())
+    theirs = DPMSolverMultistepScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", solver_order=2,
+        timestep_spacing="leading", steps_offset=1, final_sigmas_type="zero", lower_order_final=True,
+    )  # fmt: skip
+    theirs.set_timesteps(20)
+    sigmas = theirs.sigmas.float()
+    noise = torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = noise
+    for t in theirs.timesteps:
+        expected = theirs.step(network(expected, t), t, expected).prev_sample
+    # The same network input: diffusers rounds a timestep, ours is exact for the sigmas given.
+    timesteps = iter(theirs.timesteps)
+
+    def denoise(x, sigma):
+        alpha = 1 / (1 + sigma**2).sqrt()
+        return x - sigma * network(x * alpha, next(timesteps))
+
+    x = dpmpp_2m(denoise, ours.start(noise, sigmas[0]), sigmas)
+    torch.testing.assert_close(x, expected, rtol=1e-4, atol=1e-4)
+
+
+def gaussian(x, sigma):
+    """The ideal denoiser of data N(0, 1)."""
+    return x / (1 + sigma**2)
+
+
+@pytest.mark.parametrize(("solver", "order"), [("ddim", 1), ("heun", 2), ("dpmpp_2m", 2)])
+def test_solvers_converge_at_their_order(solver, order):
+    """For Gaussian data the flow is known: x(0) = x(s) / sqrt(1 + s^2)."""
+    x = torch.tensor([1.7], dtype=torch.float64)
+    errors = []
+    for steps in (40, 80):
+        sigmas = torch.logspace(1, -2, steps + 1, dtype=torch.float64)
+        exact = x * ((1 + sigmas[-1] ** 2) / (1 + sigmas[0] ** 2)).sqrt()
+        errors.append((SOLVERS[solver](gaussian, x, sigmas) - exact).abs().item())
+    assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.25)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v", "flow"])
+def test_denoisers_recover_x0_from_the_true_output(prediction):
+    schedule = Schedule(DiffusionConfig(prediction=prediction))
+    x0, noise = torch.randn(2, 1, 4, 2, 8, 8)
+    for t in (1, 400, 981):
+        model_input, target = schedule.noised(x0, noise, torch.tensor([t]))
+        sigma = schedule.table[t]
+        x = model_input if prediction == "flow" else model_input * (1 + sigma**2).sqrt()
+        seen = []
+
+        def network(x, timestep, target=target, seen=seen):
+            seen.append((x, timestep))
+            return target
+
+        x0_again = schedule.denoiser(network)(x, sigma)
+        torch.testing.assert_close(x0_again, x0, rtol=1e-4, atol=2e-4)
+        torch.testing.assert_close(seen[0][0], model_input, rtol=1e-4, atol=1e-4)
+        assert seen[0][1].item() == pytest.approx(t + (prediction == "flow"), abs=1e-2)
+
+
+def test_flow_starts_from_pure_noise_and_ends_at_x0():
+    schedule = Schedule(DiffusionConfig(prediction="flow"))
+    x0, noise = torch.randn(2, 1, 4, 2, 4, 4)
+    x = ddim(
+        schedule.denoiser(lambda x, t: noise - x0),
+        schedule.start(noise, torch.tensor(1.0)),
+        schedule.sigmas(5),
+    )
+    torch.testing.assert_close(x, x0, rtol=1e-5, atol=1e-5)
+
+
+def test_guidance_is_one_batch_and_extrapolates():
+    calls = []
+
+    def network(x, timestep, text):
+        calls.append(len(x))
+        return x * text.mean(dim=(1, 2))[:, None, None]
+
+    cond, uncond = torch.full((1, 2, 3), 2.0), torch.full((1, 2, 3), 1.0)
+    x = torch.ones(1, 2, 2)
+    assert torch.equal(guided(network, cond, uncond, 5.0)(x, torch.tensor(3)), 6 * x)
+    assert calls == [2]
+    assert torch.equal(guided(network, cond, uncond, 1.0)(x, torch.tensor(3)), 2 * x)
+    assert calls == [2, 1]
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1001])
+def test_impossible_steps_are_refused(steps):
+    with pytest.raises(ValueError, match=f"steps is {steps}, expected 1 to 1000"):
+        Schedule(DiffusionConfig()).sigmas(steps)

@@ -1,0 +1,90 @@
+"""State files: round trips, and files that are not what they should be."""
+
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vidrd_core.models.checkpoint import FormatError
+from vidrd_core.state import TENSORS, ClipState
+
+
+@pytest.fixture(scope="module")
+def state(model):
+    return list(model.stream("a red circle", 3, steps=2))[2].state
+
+
+def test_a_state_is_read_as_it_was_written(state, tmp_path):
+    path = tmp_path / "clip.safetensors"
+    state.save(path)
+    again = ClipState.load(path)
+    for name in TENSORS:
+        assert torch.equal(getattr(again, name), getattr(state, name)), name
+    for name in ("index", "repeated", "solver", "model_signature", "made_with"):
+        assert getattr(again, name) == getattr(state, name), name
+    assert [p.name for p in tmp_path.iterdir()] == ["clip.safetensors"]
+
+
+def test_the_tail_reaches_back_over_clips(model):
+    clips = list(model.stream("a red circle", 3, steps=2))
+    video = torch.cat([clip.latents for clip in clips], dim=2)
+    halo = model.vae.config.halo
+    for clip, end in zip(clips, (8, 16, 24), strict=True):
+        for frames in (0, 1, halo, 8):
+            assert torch.equal(clip.state.tail(frames), video[:, :, end - frames : end])
+    assert torch.equal(clips[2].state.past, video[:, :, 16 - halo : 16])
+
+
+def test_a_truncated_file_is_refused(state, tmp_path):
+    path = tmp_path / "clip.safetensors"
+    state.save(path)
+    whole = path.read_bytes()
+    for length in (0, 5, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(FormatError, match="not a whole safetensors file"):
+            ClipState.load(path)
+
+
+def test_a_foreign_file_is_refused(tmp_path, model):
+    path = tmp_path / "foreign.safetensors"
+    save_file({"weight": torch.zeros(2)}, path)
+    with pytest.raises(FormatError, match="holds a foreign model, expected a clip state"):
+        ClipState.load(path)
+    path.write_text("hello")
+    with pytest.raises(FormatError, match="not a whole safetensors file"):
+        ClipState.load(path)
+
+
+def test_pickles_are_refused_unread(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (pytest.fail, ("the pickle was run",))
+
+    plain, zipped = tmp_path / "a.safetensors", tmp_path / "b.pt"
+    plain.write_bytes(pickle.dumps(Bomb()))
+    torch.save({"a": torch.zeros(1)}, zipped)
+    for path in (plain, zipped):
+        with pytest.raises(FormatError, match=r"is a pickle .* expected safetensors"):
+            ClipState.load(path)
+
+
+def test_missing_files_and_folders_are_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        ClipState.load(tmp_path / "none.safetensors")
+    with pytest.raises(FormatError, match="is a folder"):
+        ClipState.load(tmp_path)
+
+
+def test_damaged_numbers_are_refused(state, tmp_path):
+    path = tmp_path / "clip.safetensors"
+    ClipState(**{**vars(state), "noise": state.noise * float("nan")}).save(path)
+    with pytest.raises(FormatError, match="its noise has shape"):
+        ClipState.load(path)
+
+
+def test_a_state_that_cannot_be_written_leaves_nothing(state, tmp_path):
+    path = tmp_path / "no such folder" / "clip.safetensors"
+    with pytest.raises(OSError, match="cannot write"):
+        state.save(path)
+    assert not list(tmp_path.iterdir())

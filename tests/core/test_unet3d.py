@@ -1,0 +1,137 @@
+"""UNet3D against closed forms and diffusers' own networks on the same weights."""
+
+import dataclasses
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel, UNet3DConditionModel
+
+from tests.conftest import UNET, randomise
+from vidrd_core.models.config import UNet3DConfig
+from vidrd_core.models.temporal import TemporalConv
+from vidrd_core.models.unet3d import UNet3D
+
+SD = UNet3DConfig(
+    block_out_channels=(32, 64, 64),
+    attention_levels=(True, True, False),
+    heads=(2, 4, 4),
+    cross_attention_dim=24,
+    norm_groups=8,
+    dropout=0.0,
+)
+
+
+def inputs(frames=5, text_dim=24, size=16):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 4, frames, size, size, generator=generator)
+    return x, torch.tensor([7, 901]), torch.randn(2, 6, text_dim, generator=generator)
+
+
+def diffusers_2d(linear):
+    blocks = ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"]
+    return UNet2DConditionModel(
+        sample_size=16, block_out_channels=(32, 64, 64), down_block_types=blocks,
+        up_block_types=["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
+        attention_head_dim=[2, 4, 4], cross_attention_dim=24, norm_num_groups=8, use_linear_projection=linear,
+    ).eval()  # fmt: skip
+
+
+@pytest.mark.parametrize("linear", [True, False])
+@pytest.mark.parametrize("temp_attention", ["inside", "after"])
+@torch.no_grad()
+def test_a_freshly_inflated_model_is_the_2d_model_frame_by_frame(linear, temp_attention):
+    flat = randomise(diffusers_2d(linear))
+    config = dataclasses.replace(
+        SD, linear_projection=linear, temp_attention=temp_attention, transformer_in=temp_attention == "after"
+    )
+    ours = UNet3D(config).eval()
+    missing, surplus = ours.load_state_dict(flat.state_dict(), strict=False)
+    assert not surplus
+    assert all("temp" in name or "transformer_in" in name for name in missing)
+    x, t, text = inputs()
+    result = ours(x, t, text)
+    for j in range(x.shape[2]):
+        torch.testing.assert_close(result[:, :, j], flat(x[:, :, j], t, text).sample, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_our_modelscope_is_diffusers_unet3d():
+    blocks = ["CrossAttnDownBlock3D", "CrossAttnDownBlock3D", "DownBlock3D"]
+    theirs = UNet3DConditionModel(
+        sample_size=16, block_out_channels=(32, 64, 64), down_block_types=blocks,
+        up_block_types=["UpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D"],
+        attention_head_dim=16, cross_attention_dim=24, norm_num_groups=8,
+    )  # fmt: skip
+    randomise(theirs)
+    ours = UNet3D(
+        dataclasses.replace(SD, temp_attention="after", transformer_in=True, temporal_for_images=True)
+    ).eval()
+    state = theirs.state_dict()
+    ours.load_state_dict(state)
+    x, t, text = inputs()
+    torch.testing.assert_close(ours(x, t, text), theirs(x, t, text).sample, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_one_frame_is_an_image():
+    ours = randomise(UNet3D(UNET))
+    flat = UNet3D(dataclasses.replace(UNET, temp_attention="none", temp_conv_depth=0, frame_embedding=0)).eval()
+    flat.load_state_dict({k: v for k, v in ours.state_dict().items() if k in flat.state_dict()})
+    x, t, text = inputs(frames=1, text_dim=12)
+    torch.testing.assert_close(ours(x, t, text), flat(x, t, text))
+    x2 = x.expand(-1, -1, 2, -1, -1)
+    assert not torch.allclose(ours(x2, t, text)[:, :, 0], flat(x2, t, text)[:, :, 0], atol=1e-3)
+
+
+@torch.no_grad()
+def test_every_switch_changes_what_is_computed():
+    x, t, text = inputs(text_dim=12)
+    base = randomise(UNet3D(UNET))(x, t, text)
+    for change in ({"embed_to": "stream"}, {"joint_resnet_norm": True}, {"heads": (2, 4)}):
+        other = randomise(UNet3D(dataclasses.replace(UNET, **change)))(x, t, text)
+        assert not torch.allclose(base, other, atol=1e-4), change
+
+
+@pytest.mark.parametrize("size", [8, 12, 10])
+@pytest.mark.parametrize("frames", [1, 2, 9])
+@torch.no_grad()
+def test_other_sizes_and_frame_counts_run(size, frames):
+    x, t, text = inputs(frames, 12, size)
+    assert randomise(UNet3D(UNET))(x, t, text).shape == x.shape
+
+
+@torch.no_grad()
+def test_clips_of_a_batch_do_not_meet():
+    unet = randomise(UNet3D(UNET))
+    x, t, text = inputs(text_dim=12)
+    both = unet(x, t, text)
+    for i in range(2):
+        torch.testing.assert_close(
+            both[i : i + 1], unet(x[i : i + 1], t[i : i + 1], text[i : i + 1]), rtol=1e-4, atol=1e-5
+        )
+
+
+@torch.no_grad()
+def test_temp_conv_is_a_conv3d_and_loads_its_weights():
+    ours = TemporalConv(8, groups=2, depth=2)
+    randomise(ours)
+    conv = torch.nn.Conv3d(8, 8, (3, 1, 1), padding=(1, 0, 0))
+    x = torch.randn(2, 8, 5, 3, 4)
+    ours.load_state_dict({"conv1.2.weight": conv.weight, "conv1.2.bias": conv.bias}, strict=False)
+    result = ours.conv1[2](x.flatten(3)).unflatten(3, (3, 4))
+    torch.testing.assert_close(result, conv(x), rtol=1e-5, atol=1e-6)
+
+
+def test_full_size_models_have_the_known_parameter_counts():
+    with torch.device("meta"):
+        vidrd = UNet3D(UNet3DConfig())
+        modelscope = UNet3D(UNet3DConfig(temp_attention="after", transformer_in=True))
+        sd21 = UNet3D(UNet3DConfig(temp_attention="none", temp_conv_depth=0))
+    counts = [round(sum(p.numel() for p in m.parameters()) / 1e6, 1) for m in (vidrd, modelscope, sd21)]
+    assert counts == [1182.4, 1411.2, 865.9]
+    assert len(vidrd.state_dict()) == 1150
+
+
+def test_config_is_validated():
+    with pytest.raises(ValueError, match="heads has 2 entries, block_out_channels has 4"):
+        UNet3DConfig(heads=(5, 10))

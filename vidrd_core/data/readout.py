@@ -1,0 +1,337 @@
+"""Reads colour, shape, motion and background back from the pixels of a clip, real or generated.
+
+Nothing here is learned. A pixel's coverage is its place on the line from the background's to the sprite's
+measured colour, a shape is the template that overlaps best at any place, scale and angle, a motion a rule on
+the track. A shape or motion that fits nothing well reads as "unclear": the nearest word is not good enough.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidrd_core.data.shapes import BACKGROUNDS, COLORS, DIRECTIONS, SHAPES, Array, Scene, signed_distance
+
+UNCLEAR = "unclear"
+PERIODS = {"square": math.pi / 2, "triangle": 2 * math.pi / 3, "star": 2 * math.pi / 5, "cross": math.pi / 2}
+
+CONTRAST = 60.0  # least RGB distance from the background that counts as foreground
+MIN_SHARE = 0.15  # a second sprite has at least this share of the foreground
+MIN_AREA = 16 / 64**2  # a sprite smaller than this share of the frame is not visible
+MIN_VISIBLE = 0.75  # share of the frames in which a sprite must be visible to have a motion
+MIN_SHAPE_SCORE, MIN_RING_SCORE = 0.78, 0.72  # blur fills a ring's hole, but nothing else looks like one
+MIN_SHAPE_LEAD = 0.035  # ahead of the next best shape: a blob lies between two
+MIN_SHAPE_SHARE = 2 / 3  # of the frames in which the best shape is the best: a morphing one is none
+GRID, SPAN = 28, 1.75  # a normalised mask has GRID^2 samples over +-SPAN radii of the disc of equal area
+ANGLE_STEP = math.radians(5)
+
+
+@dataclass(frozen=True, eq=False)
+class SpriteReading:
+    """What was read of one sprite. Where it is not `visible` [F] its positions [F, 2] (x, y in pixels),
+    radius [F] (pixels) and angle [F] (radians, modulo the shape's symmetry) are nan."""
+
+    color: str
+    shape: str
+    motion: str
+    positions: Array
+    radius: Array
+    angle: Array
+    shape_score: float
+    visible: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """The background word and as many sprites as were asked for."""
+
+    background: str
+    sprites: tuple[SpriteReading, ...]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Whether each thing was read as the scene has it, for all of its sprites."""
+
+    color: bool
+    shape: bool
+    motion: bool
+    background: bool
+
+    @property
+    def all(self) -> bool:
+        """Colour, shape and motion together."""
+        return self.color and self.shape and self.motion
+
+
+def read_clip(frames: NDArray[np.uint8], sprites: int = 1) -> Reading:
+    """Reads frames uint8 [F, H, W, 3] that should show one or two sprites (of different colours)."""
+    if frames.ndim != 4 or frames.shape[-1] != 3:
+        raise ValueError(f"expected frames [F, H, W, 3], got {list(frames.shape)}")
+    if sprites not in (1, 2):
+        raise ValueError(f"expected 1 or 2 sprites, got {sprites}")
+    video = frames.astype(np.float32)
+    border = [video[:, :2], video[:, -2:], video[:, :, :2], video[:, :, -2:]]
+    background = np.median(np.concatenate([strip.reshape(-1, 3) for strip in border]), axis=0)
+    difference = video - background.astype(np.float32)
+    masks = _coverages(difference, background, sprites)
+    return Reading(_nearest(background, BACKGROUNDS), tuple(_read_sprite(*mask) for mask in masks))
+
+
+def score(reading: Reading, scene: Scene) -> Score:
+    """Compares a reading with a scene; two sprites are compared in the order of their lanes."""
+    if len(reading.sprites) != len(scene.sprites):
+        raise ValueError(f"read {len(reading.sprites)} sprites of a scene of {len(scene.sprites)}")
+    found = list(reading.sprites)
+    if len(found) == 2 and all(sprite.visible.any() for sprite in found):
+        axis = 1 if scene.layout == "stacked" else 0
+        found.sort(key=lambda sprite: float(np.nanmean(sprite.positions[:, axis])))
+    pairs = list(zip(found, scene.sprites, strict=True))
+    return Score(
+        color=all(read.color == sprite.color for read, sprite in pairs),
+        shape=all(read.shape == sprite.shape for read, sprite in pairs),
+        motion=all(read.motion == sprite.motion for read, sprite in pairs),
+        background=reading.background == scene.background,
+    )
+
+
+# --- colour and coverage ---
+
+
+def _nearest(color: Array, words: Mapping[str, tuple[int, int, int]]) -> str:
+    return min(words, key=lambda word: float(np.sum((color - np.array(words[word])) ** 2)))
+
+
+def _erode(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Keeps the pixels of [F, H, W] whose eight neighbours are set too."""
+    rows = mask.copy()
+    rows[:, 1:-1] &= mask[:, 2:] & mask[:, :-2]
+    inner = rows.copy()
+    inner[:, :, 1:-1] &= rows[:, :, 2:] & rows[:, :, :-2]
+    return inner
+
+
+def _coverages(difference: Array, background: Array, sprites: int) -> list[tuple[str, Array]]:
+    """The colour word and soft mask [F, H, W] of each sprite, the largest first."""
+    foreground = np.einsum("fhwc,fhwc->fhw", difference, difference) > CONTRAST**2
+    core = _erode(foreground)
+    if core.sum() < 0.1 * foreground.sum():  # thin or speckled: there is no inside to speak of
+        core = foreground
+    pixels = difference[core] + background.astype(np.float32)
+    palette = np.array(list(COLORS.values()), np.float32)
+    kind = np.argmin(np.sum(palette**2, 1) - 2 * pixels @ palette.T, axis=1)
+    counts = np.bincount(kind, minlength=len(palette))
+    found: list[tuple[str, Array]] = []
+    places: list[NDArray[np.bool_]] = []
+    for index in np.argsort(-counts, kind="stable")[:sprites]:
+        if counts[index] < max(MIN_SHARE * len(kind), 1):
+            continue
+        full = pixels[kind == index].mean(0)
+        line = (full - background).astype(np.float32)
+        share = difference @ (line / (line @ line))
+        # The stretch is symmetric about one half: it keeps an edge's area and drops noise at both ends.
+        found.append((_nearest(full, COLORS), np.clip((share - 0.12) / 0.76, 0, 1)))
+        place = np.zeros_like(core)
+        place[core] = kind == index
+        places.append(place)
+    if len(found) == 2:
+        nearer = _nearer(places[0], places[1])
+        found = [(found[0][0], found[0][1] * nearer), (found[1][0], found[1][1] * ~nearer)]
+    empty = np.zeros_like(foreground, dtype=np.float32)
+    return found + [(UNCLEAR, empty)] * (sprites - len(found))
+
+
+def _nearer(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which pixels [F, H, W] belong to the first of two blobs, by distance less the blob's size."""
+    powers = []
+    for blob in (first, second):
+        area, x, y = _centroid(blob.astype(np.float32))
+        rows, columns = np.arange(blob.shape[1])[:, None] + 0.5, np.arange(blob.shape[2]) + 0.5
+        power = (columns - x[:, None, None]) ** 2 + (rows - y[:, None, None]) ** 2 - area[:, None, None] / math.pi
+        powers.append(np.where(area[:, None, None] > 0, power, np.inf))
+    return powers[0] <= powers[1]
+
+
+def _centroid(mask: Array) -> tuple[Array, Array, Array]:
+    """Area, x and y [F] of soft masks [F, H, W], in pixels; an empty mask is at (0, 0)."""
+    across, down = mask.sum(1), mask.sum(2)
+    area = across.sum(1)
+    safe = np.maximum(area, 1e-6)
+    return (
+        area,
+        across @ (np.arange(mask.shape[2]) + 0.5) / safe,
+        down @ (np.arange(mask.shape[1]) + 0.5) / safe,
+    )
+
+
+def _near_median(mask: Array) -> Array:
+    """Zeroes what is far from the middle of masks [F, H, W]: stray specks must not move the centroid."""
+    core = mask > 0.5
+    area = core.sum((1, 2))
+    reach = 2.5 * np.sqrt(area / math.pi) + 2
+    windows = []
+    for counts in (core.sum(1), core.sum(2)):  # along x, then along y
+        middle = np.argmax(np.cumsum(counts, 1) >= area[:, None] / 2, axis=1)
+        windows.append(np.abs(np.arange(counts.shape[1]) - middle[:, None]) <= reach[:, None])
+    return mask * windows[0][:, None, :] * windows[1][:, :, None]
+
+
+# --- shape ---
+
+
+@lru_cache(maxsize=1)
+def _templates() -> tuple[Array, Array, NDArray[np.int64], dict[str, float]]:
+    """Masks [N, GRID^2] and angles [N], the shape each is of [N], and each shape's area in radii squared."""
+    masks, angles, kinds, areas = [], [], [], {}
+    fine = np.linspace(-1.5, 1.5, 601)
+    grid = np.linspace(-SPAN, SPAN, GRID)
+    for kind, shape in enumerate(SHAPES):
+        areas[shape] = float((signed_distance(shape, fine[None, :], fine[:, None]) < 0).sum() * (3 / 600) ** 2)
+        unit = math.sqrt(areas[shape] / math.pi)
+        count = round(PERIODS[shape] / ANGLE_STEP) if shape in PERIODS else 1
+        for turn in np.arange(count) * ANGLE_STEP:
+            x, y = grid[None, :] * unit, grid[:, None] * unit
+            x, y = math.cos(turn) * x + math.sin(turn) * y, math.cos(turn) * y - math.sin(turn) * x
+            masks.append(np.clip(0.5 - signed_distance(shape, x, y) / 0.12, 0, 1).ravel())
+            angles.append(turn)
+            kinds.append(kind)
+    return np.array(masks, np.float32), np.array(angles), np.array(kinds), areas
+
+
+def _normalised(mask: Array, area: Array, x: Array, y: Array) -> Array:
+    """Samples masks [F, H, W] about their centroids, scaled to the same area: [F, GRID * GRID]."""
+    grid = np.linspace(-SPAN, SPAN, GRID)
+    radius = np.sqrt(area / math.pi)[:, None]
+    index, weight = [], []
+    for centre, length in ((y, mask.shape[1]), (x, mask.shape[2])):
+        place = np.clip(centre[:, None] + radius * grid + 0.5, 0, length + 0.99)  # + 0.5: one pixel of padding
+        index.append(place.astype(np.int64))
+        weight.append((place - index[-1]).astype(np.float32))
+    padded = np.pad(mask, ((0, 0), (1, 1), (1, 1)))
+    frame = np.arange(len(mask))[:, None, None]
+    (row, column), (down, right) = index, weight
+    rows = [padded[frame, row[:, :, None] + step, :][:, :, 0] for step in (0, 1)]
+    lines = rows[0] + down[:, :, None] * (rows[1] - rows[0])
+    sides = [np.take_along_axis(lines, column[:, None, :] + step, axis=2) for step in (0, 1)]
+    return (sides[0] + right[:, None, :] * (sides[1] - sides[0])).reshape(len(mask), -1)
+
+
+def _match(samples: Array) -> tuple[str, float, bool, Array]:
+    """Best shape of normalised masks [V, GRID^2], its mean overlap, whether that is clear, angles [V]."""
+    templates, angles, kinds, _ = _templates()
+    gap = np.stack([np.abs(templates - sample).sum(1) for sample in samples])
+    both = samples.sum(1)[:, None] + templates.sum(1)
+    overlap = (both - gap) / (both + gap)  # sum of minima over sum of maxima
+    scores = np.stack([overlap[:, kinds == kind].max(1) for kind in range(len(SHAPES))], axis=1)
+    means = scores.mean(0)
+    best, following = (int(kind) for kind in np.argsort(-means, kind="stable")[:2])
+    clear = (
+        means[best] >= (MIN_RING_SCORE if SHAPES[best] == "ring" else MIN_SHAPE_SCORE)
+        and means[best] - means[following] >= MIN_SHAPE_LEAD
+        and (scores.argmax(1) == best).mean() >= MIN_SHAPE_SHARE
+    )
+    angle = _peak_angle(overlap[:, kinds == best], angles[kinds == best])
+    return SHAPES[best], float(means[best]), bool(clear), angle
+
+
+def _peak_angle(overlap: Array, angles: Array) -> Array:
+    """The angle [V] of the best overlap [V, A], refined between the steps by a parabola through three."""
+    count = len(angles)
+    if count == 1:
+        return np.zeros(len(overlap))
+    top = overlap.argmax(1)
+    before, at, after = (overlap[np.arange(len(top)), (top + step) % count] for step in (-1, 0, 1))
+    bend = np.maximum(2 * at - before - after, 1e-6)
+    return angles[top] + ANGLE_STEP * np.clip((after - before) / (2 * bend), -0.5, 0.5)
+
+
+def _read_sprite(color: str, coverage: Array) -> SpriteReading:
+    """Reads one sprite from its soft mask [F, H, W]."""
+    mask = _near_median(coverage)
+    area, x, y = _centroid(mask)
+    visible = area >= MIN_AREA * mask.shape[1] * mask.shape[2]
+    positions = np.where(visible[:, None], np.stack([x, y], 1), np.nan)
+    radius, angle = np.full(len(mask), np.nan), np.full(len(mask), np.nan)
+    if not visible.any():
+        return SpriteReading(UNCLEAR, UNCLEAR, UNCLEAR, positions, radius, angle, 0.0, visible)
+    samples = _normalised(mask[visible], area[visible], x[visible], y[visible])
+    shape, shape_score, clear, angle[visible] = _match(samples)
+    radius[visible] = np.sqrt(area[visible] / _templates()[3][shape])
+    if shape in PERIODS:
+        angle[visible] = np.unwrap(angle[visible], period=PERIODS[shape])
+    motion = _motion(positions * 64 / mask.shape[1], radius, angle, visible)
+    named = shape if clear else UNCLEAR
+    return SpriteReading(color, named, motion, positions, radius, angle, shape_score, visible)
+
+
+# --- motion: places in pixels of a frame 64 high ---
+
+
+def _motion(positions: Array, radius: Array, angle: Array, visible: NDArray[np.bool_]) -> str:
+    """The motion word that a track fits: positions [F, 2], radius [F], angle [F], visible [F]."""
+    if len(visible) < 3 or visible.sum() < max(3, MIN_VISIBLE * len(visible)):
+        return UNCLEAR
+    time = np.linspace(0, 1, len(visible))[visible]
+    track, radius, angle = positions[visible], radius[visible], angle[visible]
+    steps = np.linalg.norm(np.diff(track, axis=0), axis=1)
+    if steps.max() > 2.5 * np.median(steps) + 3:  # a jump
+        return UNCLEAR
+    first, last = np.exp(np.polyval(np.polyfit(time, np.log(radius), 1), (0, 1)))
+    growth = float(last / first)
+    if np.linalg.norm(np.ptp(track, axis=0)) < 5:
+        return _in_place(time, angle, growth)
+    if not 0.6 < growth < 1 / 0.6:
+        return UNCLEAR
+    return _straight(time, track) or _bounce(time, track) or _orbit(track) or UNCLEAR
+
+
+def _in_place(time: Array, angle: Array, growth: float) -> str:
+    """Words for a sprite that keeps its place, from its total growth and its turn."""
+    turn, start = np.polyfit(time, angle, 1)
+    wobble = float(np.std(angle - turn * time - start))
+    if growth > 1.6 or growth < 1 / 1.6:
+        return "grow" if growth > 1 else "shrink"
+    if turn > math.radians(45) and wobble < math.radians(10):
+        return "spin"
+    return "stay" if abs(turn) < math.radians(25) and 0.8 < growth < 1.25 else UNCLEAR
+
+
+def _straight(time: Array, track: Array) -> str:
+    """The direction of a straight way at an even pace, if it is one."""
+    slope, start = np.polyfit(time, track, 1)
+    way = float(np.linalg.norm(slope))
+    error = np.linalg.norm(track - start - time[:, None] * slope, axis=1)
+    if way < 12 or error.max() > 1 + 0.12 * way:
+        return ""
+    unit = {word: np.array(step) / math.hypot(*step) for word, step in DIRECTIONS.items()}
+    word = max(unit, key=lambda each: float(unit[each] @ slope))
+    return word if float(unit[word] @ slope) > way * math.cos(math.radians(18)) else ""
+
+
+def _bounce(time: Array, track: Array) -> str:
+    """Up and back down on a parabola with its apex in mid-clip."""
+    bend, slope, start = np.polyfit(time, track[:, 1], 2)
+    if bend <= 0 or np.ptp(track[:, 0]) > 6:
+        return ""
+    apex = -slope / (2 * bend)
+    height = bend / 4
+    error = np.abs(np.polyval((bend, slope, start), time) - track[:, 1])
+    fits = 0.38 < apex < 0.62 and height > 12 and error.max() < 1 + 0.12 * height
+    return "bounce" if fits else ""
+
+
+def _orbit(track: Array) -> str:
+    """About one clockwise turn at an even distance from a centre."""
+    system = np.concatenate([2 * track, np.ones((len(track), 1))], axis=1)
+    centre = np.linalg.lstsq(system, (track**2).sum(1), rcond=None)[0][:2]
+    arm = track - centre
+    length = np.linalg.norm(arm, axis=1)
+    turn = np.diff(np.unwrap(np.arctan2(arm[:, 1], arm[:, 0])))
+    even = length.min() > 0.7 * length.mean() and length.max() < 1.3 * length.mean()
+    fits = even and 7 < length.mean() < 24 and turn.min() > 0 and abs(turn.sum() - 2 * math.pi) < 1.2
+    return "circle" if fits else ""

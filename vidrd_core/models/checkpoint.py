@@ -1,0 +1,87 @@
+"""Save and load model parts as safetensors, with their configuration as JSON inside."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+KEY = "vidrd"  # of the JSON in a file's metadata
+
+
+class FormatError(ValueError):
+    """A file is not what it was taken for."""
+
+
+def write(path: Path, tensors: dict[str, Tensor], kind: str, **details: Any) -> None:
+    """Write tensors and JSON details to one safetensors file, which appears whole or not at all."""
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    metadata = {"format": "pt", KEY: json.dumps({"kind": kind, **details})}
+    try:
+        save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, partial, metadata)
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(f"cannot write {path}: {error}") from error
+
+
+def read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and details of a file that `write` made for the same `kind`.
+
+    Raises FileNotFoundError, or FormatError saying what the file is instead.
+    """
+    path = Path(path)
+    details = describe(path)
+    if details.get("kind") != kind:
+        raise FormatError(f"{path} holds a {details.get('kind', 'foreign model')}, expected a {kind}")
+    with safe_open(path, framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, details  # noqa: SIM118 - no mapping
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """The JSON details inside a file, without its tensors; {} for a safetensors file that is not ours."""
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    if path.is_dir():
+        raise FormatError(f"{path} is a folder, expected a safetensors file")
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head[:2] == b"PK" or head[:1] == b"\x80":
+        raise FormatError(f"{path} is a pickle (a torch .pt, .ckpt or .bin file), expected safetensors")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise FormatError(f"{path} is not a whole safetensors file: {error}") from error
+    try:
+        return dict(json.loads(metadata[KEY])) if KEY in metadata else {}
+    except (ValueError, TypeError) as error:
+        raise FormatError(f"{path} carries a damaged description: {error}") from error
+
+
+def fill(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load weights into a module. Raises FormatError naming the first keys that miss, are surplus or do not fit."""
+    state = module.state_dict()
+    missing = [key for key in state if key not in tensors]
+    surplus = [key for key in tensors if key not in state]
+    shapes = [
+        f"{key} {tuple(tensors[key].shape)} for {tuple(state[key].shape)}"
+        for key in state
+        if key in tensors and tensors[key].numel() != state[key].numel()
+    ]
+    problems = [
+        f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for what, keys in (("missing", missing), ("surplus", surplus), ("of another shape", shapes))
+        if keys
+    ]
+    if problems:
+        raise FormatError(f"{path} does not fit its own configuration: tensors {'; '.join(problems)}")
+    module.load_state_dict({key: tensors[key].to(state[key].dtype) for key in state})

@@ -1,0 +1,120 @@
+"""The settings of a UNet3D, a temporal VAE and a text encoder, and how they are read from JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class UNet3DConfig:
+    """A Stable Diffusion UNet with temporal layers; the defaults are VidRD on SD 2.1 (paper, section 4.1)."""
+
+    in_channels: int = 4
+    out_channels: int = 4
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    attention_levels: tuple[bool, ...] = (True, True, True, False)
+    heads: tuple[int, ...] = (5, 10, 20, 20)
+    layers_per_block: int = 2
+    cross_attention_dim: int = 1024
+    norm_groups: int = 32
+    linear_projection: bool = True
+
+    # what makes it a video model
+    temp_conv_depth: int = 4
+    dropout: float = 0.1
+    temp_attention: Literal["inside", "after", "none"] = "inside"  # VidRD / ModelScope / a 2-D UNet
+    embed_to: Literal["input", "stream"] = "input"
+    transformer_in: bool = False
+    joint_resnet_norm: bool = False  # GroupNorm of the ResNets over the clip, as in the released VidRD
+    temporal_for_images: bool = False  # run the temporal layers on a clip of one frame, too
+
+    # what small models need
+    text_pooling: bool = False  # add the pooled caption to the timestep embedding
+    frame_embedding: int = 0  # hidden width of temporal.FrameEmbedding; 0 = none
+
+    def __post_init__(self) -> None:
+        levels = len(self.block_out_channels)
+        for name in ("attention_levels", "heads"):
+            if len(getattr(self, name)) != levels:
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries, block_out_channels has {levels}")
+
+    @property
+    def downsampling(self) -> int:
+        """The factor by which the deepest level is smaller than the latents."""
+        return 2 ** (len(self.block_out_channels) - 1)
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """Stable Diffusion's AutoencoderKL with Temp-Conv after each ResNet of the decoder's up blocks."""
+
+    in_channels: int = 3
+    latent_channels: int = 4
+    block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
+    layers_per_block: int = 2
+    norm_groups: int = 32
+    patch_size: int = 1  # pixels folded into channels before the first conv
+    temp_conv_depth: int = 3  # 0 = an image VAE
+    latents_mean: tuple[float, ...] = (0.0,)
+    latents_std: tuple[float, ...] = (1 / 0.18215,)
+
+    def __post_init__(self) -> None:
+        for name in ("latents_mean", "latents_std"):
+            if len(getattr(self, name)) not in (1, self.latent_channels):
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries: give 1 or {self.latent_channels}")
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels per latent along each side."""
+        return self.patch_size * 2 ** (len(self.block_out_channels) - 1)
+
+    @property
+    def halo(self) -> int:
+        """Frames to either side that a decoded frame depends on."""
+        return self.temp_conv_depth * len(self.block_out_channels) * (self.layers_per_block + 1)
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """How a UNet was trained to denoise."""
+
+    prediction: Literal["eps", "v", "flow"] = "eps"
+    schedule: Literal["scaled_linear", "linear"] = "scaled_linear"
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    train_steps: int = 1000
+    frames: int = 8  # N, frames a clip
+    size: int = 256  # pixels, width and height
+    cfg: float = 10.0  # the guidance scale it does best with
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """A CLIP text encoder over a vocabulary of whole words."""
+
+    words: tuple[str, ...] = ()
+    hidden_size: int = 128
+    layers: int = 2
+    heads: int = 4
+    max_length: int = 32
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as JSON-ready values."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
+    """A configuration from JSON values; lists become tuples.
+
+    Raises ValueError naming any setting that this version does not know.
+    """
+    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(f"{kind.__name__} has no setting {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})

@@ -1,0 +1,177 @@
+"""The 2-D blocks of a Stable Diffusion UNet and VAE, named as diffusers names them.
+
+Every block takes an `ops` namespace (Linear, Conv2d, GroupNorm, LayerNorm): `torch.nn` by default, or a host's
+own classes, so that offloading and casting work there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+Attention = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+"""`attention(q, k, v, heads)`: q [B, L, heads*d], k and v [B, S, heads*d] -> [B, L, heads*d]."""
+
+
+def sdpa(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """Scaled dot-product attention through torch's fused kernels."""
+    q, k, v = (rearrange(t, "b l (h d) -> b h l d", h=heads) for t in (q, k, v))
+    return rearrange(F.scaled_dot_product_attention(q, k, v), "b h l d -> b l (h d)")
+
+
+def sinusoid(position: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
+    """Sinusoidal embedding of positions [...] as [..., dim]: cosines first, as in DDPM's timestep embedding."""
+    half = dim // 2
+    exponent = torch.arange(half, dtype=torch.float32, device=position.device) / half
+    angles = position.float()[..., None] * torch.exp(-math.log(max_period) * exponent)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class TimestepEmbedding(nn.Module):
+    """Linear, SiLU, Linear."""
+
+    def __init__(self, in_dim: int, dim: int, ops: Any = nn) -> None:
+        super().__init__()
+        self.linear_1 = ops.Linear(in_dim, dim)
+        self.linear_2 = ops.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear_2(F.silu(self.linear_1(x)))
+
+
+class TextPooling(nn.Module):
+    """Caption tokens [B, L, D] to one vector [B, dim], by attention from their mean."""
+
+    def __init__(self, text_dim: int, dim: int, ops: Any = nn) -> None:
+        super().__init__()
+        self.norm = ops.LayerNorm(text_dim)
+        self.to_q, self.to_k, self.to_v = (ops.Linear(text_dim, text_dim) for _ in range(3))
+        self.proj = ops.Linear(text_dim, dim)
+
+    def forward(self, text: Tensor) -> Tensor:
+        text = self.norm(text)
+        query = self.to_q(text.mean(dim=1, keepdim=True))
+        pooled = sdpa(query, self.to_k(text), self.to_v(text), heads=4)
+        return self.proj(pooled[:, 0])
+
+
+class ResnetBlock2D(nn.Module):
+    """GroupNorm, SiLU, conv, twice, with a timestep embedding between and a shortcut around."""
+
+    def __init__(
+        self, in_dim: int, out_dim: int, time_dim: int | None, groups: int, eps: float, ops: Any = nn
+    ) -> None:
+        super().__init__()
+        self.norm1 = ops.GroupNorm(groups, in_dim, eps=eps)
+        self.conv1 = ops.Conv2d(in_dim, out_dim, 3, padding=1)
+        if time_dim is not None:
+            self.time_emb_proj = ops.Linear(time_dim, out_dim)
+        self.norm2 = ops.GroupNorm(groups, out_dim, eps=eps)
+        self.conv2 = ops.Conv2d(out_dim, out_dim, 3, padding=1)
+        self.conv_shortcut = ops.Conv2d(in_dim, out_dim, 1) if in_dim != out_dim else nn.Identity()
+
+    def forward(self, x: Tensor, temb: Tensor | None = None, norm_frames: int = 1) -> Tensor:
+        """x [B*F, C, H, W], temb [B*F, D]; `norm_frames` frames share the statistics of a GroupNorm."""
+        h = self.conv1(F.silu(over_frames(self.norm1, x, norm_frames)))
+        if temb is not None:
+            h = h + self.time_emb_proj(F.silu(temb))[:, :, None, None]
+        h = self.conv2(F.silu(over_frames(self.norm2, h, norm_frames)))
+        return self.conv_shortcut(x) + h
+
+
+def over_frames(norm: nn.Module, x: Tensor, frames: int) -> Tensor:
+    """Apply a GroupNorm to [B*F, C, H, W] with its statistics taken over `frames` frames together."""
+    if frames == 1:
+        return norm(x)
+    joint = rearrange(x, "(b f) c h w -> b c f h w", f=frames)
+    return rearrange(norm(joint), "b c f h w -> (b f) c h w")
+
+
+class Downsample2D(nn.Module):
+    """Halve by a strided conv; the VAE pads right and bottom only (`padding=0`)."""
+
+    def __init__(self, dim: int, padding: int = 1, ops: Any = nn) -> None:
+        super().__init__()
+        self.padding = padding
+        self.conv = ops.Conv2d(dim, dim, 3, stride=2, padding=padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x if self.padding else F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample2D(nn.Module):
+    """Nearest-neighbour to `size` (H, W), or twofold, then a conv."""
+
+    def __init__(self, dim: int, ops: Any = nn) -> None:
+        super().__init__()
+        self.conv = ops.Conv2d(dim, dim, 3, padding=1)
+
+    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        size = size or (2 * x.shape[-2], 2 * x.shape[-1])
+        return self.conv(F.interpolate(x, size=size, mode="nearest"))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention from x to `context`, or to x itself."""
+
+    def __init__(
+        self, dim: int, heads: int, context_dim: int | None = None, attention: Attention = sdpa, ops: Any = nn
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention = attention
+        self.to_q = ops.Linear(dim, dim, bias=False)
+        self.to_k = ops.Linear(context_dim or dim, dim, bias=False)
+        self.to_v = ops.Linear(context_dim or dim, dim, bias=False)
+        self.to_out = nn.ModuleList([ops.Linear(dim, dim)])
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        context = x if context is None else context
+        q, k, v = self.to_q(x), self.to_k(context), self.to_v(context)
+        return self.to_out[0](self.attention(q, k, v, self.heads))
+
+
+class GEGLU(nn.Module):
+    """A linear layer whose second half gates the first by GELU."""
+
+    def __init__(self, dim: int, inner: int, ops: Any = nn) -> None:
+        super().__init__()
+        self.proj = ops.Linear(dim, 2 * inner)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, gate = self.proj(x).chunk(2, dim=-1)
+        return x * F.gelu(gate)
+
+
+class FeedForward(nn.Module):
+    """GEGLU to four times the width and back."""
+
+    def __init__(self, dim: int, ops: Any = nn) -> None:
+        super().__init__()
+        # The identity stands where diffusers has a dropout, so that the names fit.
+        self.net = nn.ModuleList([GEGLU(dim, 4 * dim, ops), nn.Identity(), ops.Linear(4 * dim, dim)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net[2](self.net[0](x))
+
+
+class VAEAttention(nn.Module):
+    """Single-head self-attention over the pixels of a frame, in the middle of the VAE."""
+
+    def __init__(self, dim: int, groups: int, attention: Attention = sdpa, ops: Any = nn) -> None:
+        super().__init__()
+        self.attention = attention
+        self.group_norm = ops.GroupNorm(groups, dim, eps=1e-6)
+        self.to_q, self.to_k, self.to_v = (ops.Linear(dim, dim) for _ in range(3))
+        self.to_out = nn.ModuleList([ops.Linear(dim, dim)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = rearrange(self.group_norm(x), "b c h w -> b (h w) c")
+        out = self.attention(self.to_q(tokens), self.to_k(tokens), self.to_v(tokens), 1)
+        return x + rearrange(self.to_out[0](out), "b (h w) c -> b c h w", h=x.shape[-2])

@@ -1,0 +1,212 @@
+"""Temp-Conv and Temp-Attn: what turns an image model into a video model (VidRD, section 4.1).
+
+All of them leave a freshly inflated model unchanged: their last layer starts at zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from vidrd_core.models.layers import Attention, CrossAttention, FeedForward, TextPooling, sdpa, sinusoid
+
+
+class TemporalConv(nn.Module):
+    """Temp-Conv: a residual stack of [GroupNorm, SiLU, (Dropout), conv over frames], the last one zero at start.
+
+    `joint_norm` takes each GroupNorm's statistics over all frames (the UNets); without it each frame stands alone,
+    so that a long video can be decoded piece by piece (the VAE). The convs are 2-D, of kernel (3, 1) over
+    [B, C, F, pixels]: several times as fast on a CPU as the Conv3d (3, 1, 1) that they equal, whose weights load.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        groups: int,
+        depth: int = 4,
+        dropout: float = 0.1,
+        joint_norm: bool = True,
+        ops: Any = nn,
+    ) -> None:
+        super().__init__()
+        self.depth = depth
+        self.joint_norm = joint_norm
+        for i in range(1, depth + 1):
+            layers = [ops.GroupNorm(groups, dim, eps=1e-5), nn.SiLU()]
+            layers += [nn.Dropout(dropout)] if i > 1 else []
+            conv = ops.Conv2d(dim, dim, (3, 1), padding=(1, 0))
+            self.add_module(f"conv{i}", nn.Sequential(*layers, conv))
+        zero_(self.layer(depth)[-1])
+        self.register_load_state_dict_pre_hook(_squeeze_conv3d)
+
+    def layer(self, i: int) -> nn.Sequential:
+        return getattr(self, f"conv{i}")
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        """x [B*F, C, H, W]."""
+        h = rearrange(x, "(b f) c h w -> b c f (h w)", f=frames)
+        for i in range(1, self.depth + 1):
+            *before, conv = self.layer(i)
+            h = conv(self.activate(before, h))
+        return x + rearrange(h, "b c f (h w) -> (b f) c h w", h=x.shape[-2])
+
+    def activate(self, layers: Iterable[nn.Module], h: Tensor) -> Tensor:
+        norm, *rest = layers
+        if self.joint_norm:
+            h = norm(h)
+        else:
+            frames = h.shape[2]
+            h = rearrange(norm(rearrange(h, "b c f p -> (b f) c p")), "(b f) c p -> b c f p", f=frames)
+        for layer in rest:
+            h = layer(h)
+        return h
+
+    def stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The same as `forward`, over chunks [B, C, f, H, W] of one long video that arrive one after the other.
+
+        Each conv gives out a frame when the next one is known, so the result lags by `depth` frames until the end.
+        Exact only where each frame is normalised alone.
+        """
+        if self.joint_norm:
+            raise ValueError("a Temp-Conv whose GroupNorm spans the clip cannot be streamed frame by frame")
+        shortcut: list[Tensor] = []
+
+        def remember() -> Iterator[Tensor]:
+            for chunk in chunks:
+                shortcut.append(chunk)
+                yield rearrange(chunk, "b c f h w -> b c f (h w)")
+
+        stream: Iterator[Tensor] = remember()
+        for i in range(1, self.depth + 1):
+            stream = self._stream_layer(i, stream)
+        for h in stream:
+            ready = torch.cat(shortcut, dim=2)
+            x, rest = ready[:, :, : h.shape[2]], ready[:, :, h.shape[2] :]
+            shortcut[:] = [rest]
+            yield x + rearrange(h, "b c f (h w) -> b c f h w", h=x.shape[-2])
+
+    def _stream_layer(self, i: int, chunks: Iterator[Tensor]) -> Iterator[Tensor]:
+        *before, conv = self.layer(i)
+        window: Tensor | None = None
+        for chunk in chunks:
+            h = self.activate(before, chunk)
+            window = F.pad(h, (0, 0, 1, 0)) if window is None else torch.cat([window, h], dim=2)
+            if window.shape[2] > 2:
+                yield conv(window)[:, :, 1:-1]
+                window = window[:, :, -2:]
+        if window is not None:
+            yield conv(F.pad(window, (0, 0, 0, 1)))[:, :, 1:-1]
+
+
+def _squeeze_conv3d(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    for key, weight in state.items():
+        if key.startswith(prefix) and weight.ndim == 5:
+            state[key] = weight.squeeze(-1)
+
+
+class TemporalAttention(nn.Module):
+    """Temp-Attn as in VidRD: one self-attention over frames at each pixel, inside the transformer block.
+
+    `embed_to` says where the sinusoidal frame embedding goes: to the attention's "input" (a fresh layer is the
+    identity), or to the residual "stream" (the released weights).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        embed_to: Literal["input", "stream"] = "input",
+        attention: Attention = sdpa,
+        ops: Any = nn,
+    ) -> None:
+        super().__init__()
+        self.embed_to = embed_to
+        self.temp_norm = ops.LayerNorm(dim)
+        self.temp_attn = CrossAttention(dim, heads, attention=attention, ops=ops)
+        zero_(self.temp_attn.to_out[0])
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        """x [B*F, P, C]."""
+        h = rearrange(x, "(b f) p c -> b p f c", f=frames)
+        embedding = sinusoid(torch.arange(frames, device=x.device), x.shape[-1]).to(x.dtype)
+        if self.embed_to == "stream":
+            h = h + embedding
+            attended = self.temp_attn(self.temp_norm(h).flatten(0, 1))
+        else:
+            attended = self.temp_attn((self.temp_norm(h) + embedding).flatten(0, 1))
+        h = h + attended.unflatten(0, h.shape[:2])
+        return rearrange(h, "b p f c -> (b f) p c")
+
+
+class TemporalTransformer(nn.Module):
+    """Temp-Attn as in ModelScope: a transformer block of its own after the spatial one, with two self-attentions."""
+
+    def __init__(
+        self, dim: int, heads: int, inner_dim: int, groups: int, attention: Attention = sdpa, ops: Any = nn
+    ) -> None:
+        super().__init__()
+        self.norm = ops.GroupNorm(groups, dim, eps=1e-6)
+        self.proj_in = ops.Linear(dim, inner_dim)
+        self.transformer_blocks = nn.ModuleList([DoubleSelfAttention(inner_dim, heads, attention, ops)])
+        self.proj_out = ops.Linear(inner_dim, dim)
+        zero_(self.proj_out)
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        """x [B*F, C, H, W]."""
+        b, height = x.shape[0] // frames, x.shape[-2]
+        h = self.norm(rearrange(x, "(b f) c h w -> b c f (h w)", f=frames))
+        h = self.proj_in(rearrange(h, "b c f p -> (b p) f c"))
+        h = self.proj_out(self.transformer_blocks[0](h))
+        return x + rearrange(h, "(b h w) f c -> (b f) c h w", b=b, h=height)
+
+
+class DoubleSelfAttention(nn.Module):
+    """A transformer block whose cross-attention has been turned on its own input."""
+
+    def __init__(self, dim: int, heads: int, attention: Attention = sdpa, ops: Any = nn) -> None:
+        super().__init__()
+        self.norm1 = ops.LayerNorm(dim)
+        self.attn1 = CrossAttention(dim, heads, attention=attention, ops=ops)
+        self.norm2 = ops.LayerNorm(dim)
+        self.attn2 = CrossAttention(dim, heads, attention=attention, ops=ops)
+        self.norm3 = ops.LayerNorm(dim)
+        self.ff = FeedForward(dim, ops)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn1(self.norm1(x))
+        x = x + self.attn2(self.norm2(x))
+        return x + self.ff(self.norm3(x))
+
+
+class FrameEmbedding(nn.Module):
+    """An addition to the timestep embedding for each frame, from the frame's number and the pooled caption.
+
+    Not in the paper: it tells a small model directly where in its motion a frame is. The last layer starts at zero.
+    """
+
+    def __init__(self, text_dim: int, hidden: int, dim: int, ops: Any = nn) -> None:
+        super().__init__()
+        self.pool = TextPooling(text_dim, hidden, ops)
+        self.frame = ops.Linear(hidden, hidden)
+        self.hidden = ops.Linear(hidden, hidden)
+        self.out = ops.Linear(hidden, dim)
+        zero_(self.out)
+
+    def forward(self, text: Tensor, frames: int) -> Tensor:
+        """text [B, L, text_dim] -> [B, F, dim]."""
+        pooled = self.pool(text)
+        number = torch.arange(frames, device=text.device)
+        position = sinusoid(number, self.frame.in_features, max_period=100.0).to(text.dtype)
+        h = F.silu(self.frame(position)[None] + pooled[:, None])
+        return self.out(F.silu(self.hidden(h)))
+
+
+def zero_(module: nn.Module) -> None:
+    """Set every parameter of a module to zero."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)

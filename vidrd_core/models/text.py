@@ -1,0 +1,69 @@
+"""Text encoders: CLIP through transformers, over a vocabulary of whole words for small models."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from vidrd_core.models.config import TextConfig
+
+START, END = 0, 1  # before the words' own numbers; END also pads, as in SD 1.x
+
+
+class UnknownWordError(ValueError):
+    """A prompt has words that a whole-word text encoder was not trained on."""
+
+
+class TextEncoder(nn.Module):
+    """Prompts to [B, max_length, hidden_size] through a CLIP text model whose tokens are whole words."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.numbers = {word: i + 2 for i, word in enumerate(config.words)}
+        self.clip = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(config.words) + 2,
+                hidden_size=config.hidden_size,
+                intermediate_size=4 * config.hidden_size,
+                num_hidden_layers=config.layers,
+                num_attention_heads=config.heads,
+                max_position_embeddings=config.max_length,
+                bos_token_id=START,
+                eos_token_id=END,
+                pad_token_id=END,
+            )
+        )
+
+    def tokenize(self, prompts: list[str]) -> Tensor:
+        """Token numbers [B, max_length].
+
+        Raises UnknownWordError naming the words it does not know and those it does, ValueError if a prompt is too
+        long.
+        """
+        rows = []
+        for prompt in prompts:
+            words = re.findall(r"[^\s,.;:!?]+", prompt.lower())
+            unknown = list(dict.fromkeys(word for word in words if word not in self.numbers))
+            if unknown:
+                raise UnknownWordError(
+                    f"this model does not know {', '.join(map(repr, unknown))}; "
+                    f"it knows: {', '.join(self.config.words)}"
+                )
+            room = self.config.max_length - 2
+            if len(words) > room:
+                raise ValueError(f"a prompt has {len(words)} words, this model reads at most {room}: {prompt!r}")
+            row = [START, *(self.numbers[word] for word in words)]
+            rows.append(row + [END] * (self.config.max_length - len(row)))
+        return torch.tensor(rows)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.clip(input_ids=tokens).last_hidden_state
+
+    def encode(self, prompts: list[str]) -> Tensor:
+        """Prompts -> [B, max_length, hidden_size]."""
+        device = next(self.parameters()).device
+        return self(self.tokenize(prompts).to(device))

@@ -1,0 +1,123 @@
+"""UNet3D: Stable Diffusion's UNet with Temp-Conv after each ResNet and Temp-Attn at each transformer.
+
+Modules bear diffusers' names, so that the weights of SD (2-D) and ModelScope (3-D) fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from vidrd_core.models.blocks import Builder, Span, UNetBlock
+from vidrd_core.models.config import UNet3DConfig
+from vidrd_core.models.layers import (
+    Attention,
+    Downsample2D,
+    TextPooling,
+    TimestepEmbedding,
+    Upsample2D,
+    over_frames,
+    sdpa,
+    sinusoid,
+)
+from vidrd_core.models.temporal import FrameEmbedding, TemporalTransformer
+
+
+class UNet3D(nn.Module):
+    """Predicts from noisy latents what `DiffusionConfig.prediction` names.
+
+    `ops` supplies Linear, Conv2d, GroupNorm and LayerNorm; `attention` is any function of (q, k, v, heads).
+    """
+
+    def __init__(self, config: UNet3DConfig, ops: Any = nn, attention: Attention = sdpa) -> None:
+        super().__init__()
+        self.config = config
+        build = Builder(config, ops, attention)
+        widths, time_dim = config.block_out_channels, build.time_dim
+        depth, deepest = config.layers_per_block, len(widths) - 1
+
+        self.conv_in = ops.Conv2d(config.in_channels, widths[0], 3, padding=1)
+        self.time_embedding = TimestepEmbedding(widths[0], time_dim, ops)
+        if config.text_pooling:
+            self.add_embedding = TextPooling(config.cross_attention_dim, time_dim, ops)
+        if config.frame_embedding:
+            self.frame_embedding = FrameEmbedding(config.cross_attention_dim, config.frame_embedding, time_dim, ops)
+        if config.transformer_in:
+            inner_dim = 8 * widths[0] // config.heads[0]
+            self.transformer_in = TemporalTransformer(widths[0], 8, inner_dim, config.norm_groups, attention, ops)
+
+        self.down_blocks = nn.ModuleList()
+        skips = [widths[0]]
+        for level, width in enumerate(widths):
+            dims = [(skips[-1], width), *[(width, width)] * (depth - 1)]
+            block = UNetBlock(build, dims, level, depth * config.attention_levels[level])
+            skips += [width] * depth
+            if level < deepest:
+                block.downsamplers = nn.ModuleList([Downsample2D(width, ops=ops)])
+                skips.append(width)
+            self.down_blocks.append(block)
+
+        width = widths[-1]
+        self.mid_block = UNetBlock(build, [(width, width)] * 2, deepest, transformers=1)
+
+        self.up_blocks = nn.ModuleList()
+        for level in range(deepest, -1, -1):
+            dims = []
+            for _ in range(depth + 1):
+                dims.append((width + skips.pop(), widths[level]))
+                width = widths[level]
+            block = UNetBlock(build, dims, level, (depth + 1) * config.attention_levels[level])
+            if level > 0:
+                block.upsamplers = nn.ModuleList([Upsample2D(width, ops)])
+            self.up_blocks.append(block)
+
+        self.conv_norm_out = ops.GroupNorm(config.norm_groups, widths[0], eps=1e-5)
+        self.conv_out = ops.Conv2d(widths[0], config.out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+        """x [B, C, F, H, W], timestep [B] (of the schedule, 0 .. 999), text [B, L, D] -> like x."""
+        frames = x.shape[2]
+        span = Span(frames, temporal=frames > 1 or self.config.temporal_for_images)
+        norm_frames = frames if self.config.joint_resnet_norm else 1
+        temb = self.embed(timestep, text, span).to(x.dtype)
+
+        x = self.conv_in(rearrange(x, "b c f h w -> (b f) c h w"))
+        if self.config.transformer_in and span.temporal:
+            x = self.transformer_in(x, frames)
+        skips = [x]
+        for block in cast("Iterable[UNetBlock]", self.down_blocks):
+            for i in range(len(block.resnets)):
+                x = block.attend(i, block.convolve(i, x, temb, span, norm_frames), text, span)
+                skips.append(x)
+            if hasattr(block, "downsamplers"):
+                x = block.downsamplers[0](x)
+                skips.append(x)
+
+        x = self.mid_block.convolve(0, x, temb, span, norm_frames)
+        x = self.mid_block.attend(0, x, text, span)
+        x = self.mid_block.convolve(1, x, temb, span, norm_frames)
+
+        for block in cast("Iterable[UNetBlock]", self.up_blocks):
+            for i in range(len(block.resnets)):
+                x = torch.cat([x, skips.pop()], dim=1)
+                x = block.attend(i, block.convolve(i, x, temb, span, norm_frames), text, span)
+            if hasattr(block, "upsamplers"):
+                x = block.upsamplers[0](x, size=skips[-1].shape[-2:])
+
+        x = self.conv_out(F.silu(over_frames(self.conv_norm_out, x, norm_frames)))
+        return rearrange(x, "(b f) c h w -> b c f h w", f=frames)
+
+    def embed(self, timestep: Tensor, text: Tensor, span: Span) -> Tensor:
+        """What every ResNet adds to its features: [B*F, 4 * width]."""
+        steps = sinusoid(timestep.expand(text.shape[0]), self.config.block_out_channels[0])
+        temb = self.time_embedding(steps.to(text.dtype))[:, None]
+        if self.config.text_pooling:
+            temb = temb + self.add_embedding(text)[:, None]
+        if self.config.frame_embedding and span.temporal:
+            temb = temb + self.frame_embedding(text, span.frames)
+        return temb.expand(-1, span.frames, -1).flatten(0, 1)

@@ -1,0 +1,280 @@
+"""Prompts to long videos: `load`, then `generate`, `extend` or `stream` clips, and `decode` them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vidrd_core.models.config import DiffusionConfig
+from vidrd_core.models.text import TextEncoder
+from vidrd_core.models.unet3d import UNet3D
+from vidrd_core.models.vae import TemporalVAE
+from vidrd_core.reuse import ReuseSettings, StagedGuidance, past_dependent_noise
+from vidrd_core.sampling import SOLVERS, OnStep, Schedule, guided
+from vidrd_core.state import ClipState
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """How one clip is sampled; what is None is the model's own default."""
+
+    seed: int = 0
+    steps: int = 50
+    cfg: float | None = None
+    solver: str = "ddim"
+    negative: str = ""
+    frames: int | None = None
+    width: int | None = None
+    height: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.solver not in SOLVERS:
+            raise ValueError(f"solver is {self.solver!r}, expected one of {', '.join(SOLVERS)}")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}, expected 0 or more")
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}, expected 1 or more")
+        if self.frames is not None and self.frames < 1:
+            raise ValueError(f"frames is {self.frames}, expected 1 or more")
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """One clip: what it adds to the video, and the state to go on from."""
+
+    prompt: str
+    state: ClipState
+
+    @property
+    def index(self) -> int:
+        """The clip's number, from 0."""
+        return self.state.index
+
+    @property
+    def latents(self) -> Tensor:
+        """The latents that this clip adds to the video, [1, C, F, h, w]."""
+        return self.state.shown
+
+
+@dataclass(eq=False)
+class VidRD:
+    """A text encoder, a UNet3D and a temporal VAE."""
+
+    unet: UNet3D
+    vae: TemporalVAE
+    text_encoder: TextEncoder
+    diffusion: DiffusionConfig
+    name: str = ""
+    schedule: Schedule = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.schedule = Schedule(self.diffusion)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.unet.parameters()).device
+
+    @cached_property
+    def signature(self) -> str:
+        """Twelve hex digits that tell this UNet from every other, from its settings and a sample of its weights."""
+        digest = hashlib.sha256(repr((self.unet.config, self.diffusion)).encode())
+        for name, tensor in self.unet.state_dict().items():
+            flat = tensor.detach().flatten()
+            sample = flat[:: max(1, len(flat) // 64)].float().cpu().numpy()
+            digest.update(name.encode() + sample.tobytes())
+        return digest.hexdigest()[:12]
+
+    def generate(
+        self, prompt: str, *, on_step: OnStep | None = None, record: int | None = None, **settings: Any
+    ) -> Clip:
+        """Make a first clip. `settings` are those of `SampleSettings`.
+
+        `record` is how many of its last frames a next clip can take as prompt frames (M); N / 2 unless told.
+        """
+        sample = self.complete(SampleSettings(**settings))
+        noise = torch.randn(self.latent_shape(sample), generator=clip_generator(sample.seed, 0))
+        return self._sample(prompt, sample, noise, None, ReuseSettings(prompt_frames=0), record, on_step)
+
+    def extend(
+        self,
+        state: ClipState,
+        prompt: str,
+        reuse: ReuseSettings | None = None,
+        *,
+        on_step: OnStep | None = None,
+        record: int | None = None,
+        **settings: Any,
+    ) -> Clip:
+        """Make the clip that follows a state; what `settings` leave out is as it was for the clip before.
+
+        Raises StateMismatchError if the state is of another model, size or schedule, ValueError if M is not less than
+        N or than what was recorded.
+        """
+        reuse = reuse or ReuseSettings()
+        known = SampleSettings.__dataclass_fields__
+        before = {key: value for key, value in state.made_with.items() if key in known}
+        sample = self.complete(SampleSettings(**{**before, **settings}))
+        reuse.check_frames(state.frames)
+        sigmas = self.schedule.sigmas(sample.steps)
+        state.check(self.signature, self.latent_shape(sample), sigmas, sample.solver)
+        noise = past_dependent_noise(state.noise, reuse, clip_generator(sample.seed, state.index + 1))
+        return self._sample(prompt, sample, noise, state, reuse, record, on_step)
+
+    def stream(
+        self,
+        prompts: str | Sequence[str],
+        clips: int | None = None,
+        reuse: ReuseSettings | None = None,
+        *,
+        state: ClipState | None = None,
+        on_step: OnStep | None = None,
+        **settings: Any,
+    ) -> Iterator[Clip]:
+        """Make clips one after the other: prompt k for clip k, the last one repeats.
+
+        `clips` is how many (None: as many as there are prompts); `state` is that of an earlier clip to go on from,
+        whose number decides which prompt comes next.
+        """
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if not prompts or not any(prompt.strip() for prompt in prompts):
+            raise ValueError("there is no prompt: give at least one")
+        last = len(prompts) if clips is None else clips
+        if last < 1:
+            raise ValueError(f"clips is {clips}, expected 1 or more")
+        reuse = reuse or ReuseSettings()
+        sample = self.complete(SampleSettings(**settings))
+        reuse.check_frames(self.latent_shape(sample)[2])
+        self.text_encoder.tokenize([*prompts, sample.negative])  # so that an unknown word is told at once
+
+        def make(state: ClipState | None) -> Iterator[Clip]:
+            for index in range(0 if state is None else state.index + 1, last):
+                prompt = prompts[min(index, len(prompts) - 1)]
+                shared: dict[str, Any] = {
+                    **settings,
+                    "on_step": on_step,
+                    "record": max(reuse.prompt_frames, 1),
+                }
+                clip = (
+                    self.generate(prompt, **shared) if state is None else self.extend(state, prompt, reuse, **shared)
+                )
+                state = clip.state
+                yield clip
+
+        return make(state)
+
+    @torch.no_grad()
+    def decode(self, clips: Clip | ClipState | Iterable[Clip | ClipState]) -> Iterator[NDArray[np.uint8]]:
+        """Clips to frames uint8 [F, H, W, 3], given out as they become final; their sum is the whole video.
+
+        The temporal decoder looks `vae.config.halo` frames ahead, so the last frames of a clip come with the next
+        clip, or at the end. A video that begins at a later clip is decoded beside the latents that went before it.
+        """
+        states = (clip.state if isinstance(clip, Clip) else clip for clip in _each(clips))
+        first = next(states, None)
+        if first is None:
+            return
+
+        def latents() -> Iterator[Tensor]:
+            yield first.shown.to(self.device)
+            for state in states:
+                yield state.shown.to(self.device)
+
+        for video in self.vae.decode_stream(latents(), first.past.to(self.device)):
+            pixels = ((video[0].float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+            yield rearrange(pixels, "c f h w -> f h w c").cpu().numpy()
+
+    def frames(self, clips: Clip | ClipState | Iterable[Clip | ClipState]) -> NDArray[np.uint8]:
+        """All frames of a clip or of several, uint8 [F, H, W, 3]."""
+        return np.concatenate(list(self.decode(clips)))
+
+    def complete(self, sample: SampleSettings) -> SampleSettings:
+        """Fill in the model's defaults."""
+        d = self.diffusion
+        values = {"cfg": d.cfg, "frames": d.frames, "width": d.size, "height": d.size}
+        given = {key: value for key, value in asdict(sample).items() if value is not None}
+        return SampleSettings(**{**values, **given})
+
+    def latent_shape(self, sample: SampleSettings) -> tuple[int, ...]:
+        """[1, C, N, h, w] of a clip. Raises ValueError for a size that the model cannot make."""
+        pixels = self.vae.config.downsampling
+        assert sample.frames is not None
+        assert sample.width is not None
+        assert sample.height is not None
+        for name, value in (("width", sample.width), ("height", sample.height)):
+            if value < pixels or value % pixels:
+                raise ValueError(f"{name} is {value}, expected a multiple of {pixels} pixels")
+        return (
+            1,
+            self.vae.config.latent_channels,
+            sample.frames,
+            sample.height // pixels,
+            sample.width // pixels,
+        )
+
+    @torch.no_grad()
+    def _sample(
+        self,
+        prompt: str,
+        sample: SampleSettings,
+        noise: Tensor,
+        before: ClipState | None,
+        reuse: ReuseSettings,
+        record: int | None,
+        on_step: OnStep | None,
+    ) -> Clip:
+        if not prompt.strip():
+            raise ValueError("the prompt is empty: say what the clip shows")
+        assert sample.cfg is not None
+        frames = noise.shape[2]
+        keep = min(frames, max(record or 0, frames // 2, 1))
+        cond = self.text_encoder.encode([prompt])
+        uncond = self.text_encoder.encode([sample.negative]) if sample.cfg != 1.0 else None
+        sigmas = self.schedule.sigmas(sample.steps)
+        guidance = StagedGuidance(
+            self.schedule.denoiser(guided(self.unet, cond, uncond, sample.cfg)),
+            reuse,
+            sample.steps,
+            before.record.to(self.device) if before else None,
+            keep,
+        )
+
+        def step(i: int, x: Tensor) -> None:
+            guidance.on_step(i, x)
+            if on_step:
+                on_step(i, x)
+
+        start = self.schedule.start(noise.to(self.device), sigmas[0])
+        latents = SOLVERS[sample.solver](guidance, start, sigmas.to(self.device), step)
+        repeated = reuse.repeated_frames if before else 0
+        state = ClipState(
+            noise=noise,
+            record=guidance.new_record(),
+            latents=latents.cpu(),
+            past=before.tail(self.vae.config.halo) if before else latents[:, :, :0].cpu(),
+            sigmas=sigmas,
+            index=before.index + 1 if before else 0,
+            repeated=repeated,
+            solver=sample.solver,
+            model_signature=self.signature,
+            made_with={"prompt": prompt, **asdict(sample), "reuse": asdict(reuse) if before else None},
+        )
+        return Clip(prompt, state)
+
+
+def clip_generator(seed: int, index: int) -> torch.Generator:
+    """The CPU generator of clip `index`: independent of how many clips there are and of how they were reached."""
+    (state,) = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state) >> 1)
+
+
+def _each(clips: Clip | ClipState | Iterable[Clip | ClipState]) -> Iterable[Clip | ClipState]:
+    return [clips] if isinstance(clips, Clip | ClipState) else clips

@@ -1,0 +1,162 @@
+"""Noise schedules, denoisers and solvers.
+
+One contract, as in k-diffusion: `denoise(x, sigma) -> x0`. x is "variance exploding", x0 + sigma * noise, for eps
+and v models, and (1 - sigma) x0 + sigma * noise for flow models; the solvers are the same for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vidrd_core.models.config import DiffusionConfig
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
+"""`denoise(x, sigma) -> x0`, sigma a scalar tensor."""
+OnStep = Callable[[int, Tensor], None]
+"""Called after each step with its number and the latents reached."""
+
+
+class Schedule:
+    """What a model's timesteps mean: the noise level sigma of each, and how x, x0 and the network's output relate."""
+
+    def __init__(self, config: DiffusionConfig) -> None:
+        self.config = config
+        if config.prediction == "flow":
+            self.table = torch.arange(1, config.train_steps + 1) / config.train_steps
+        else:
+            self.table = ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt()
+
+    @property
+    def alphas_cumprod(self) -> Tensor:
+        """The product of (1 - beta) up to each timestep, [train_steps]."""
+        c = self.config
+        power = 0.5 if c.schedule == "scaled_linear" else 1.0
+        betas = torch.linspace(c.beta_start**power, c.beta_end**power, c.train_steps, dtype=torch.float32)
+        return (1 - betas ** (1 / power)).cumprod(dim=0)
+
+    def timestep(self, sigma: Tensor) -> Tensor:
+        """The (fractional) timestep of a noise level."""
+        if self.config.prediction == "flow":
+            return sigma * self.config.train_steps
+        logs, target = self.table.log(), sigma.to(self.table).log()
+        low = (torch.searchsorted(logs, target, right=True) - 1).clamp(0, len(logs) - 2)
+        share = ((target - logs[low]) / (logs[low + 1] - logs[low])).clamp(0, 1)
+        return low + share
+
+    def sigmas(self, steps: int, spacing: Literal["leading", "trailing"] = "leading") -> Tensor:
+        """Descending noise levels of `steps` DDIM steps and a final 0: [steps + 1].
+
+        "leading" is what SD's own DDIM uses: timesteps 1, 1 + k, 1 + 2k, ... with k = train_steps // steps.
+        """
+        total = self.config.train_steps
+        if not 1 <= steps <= total:
+            raise ValueError(f"steps is {steps}, expected 1 to {total}")
+        if self.config.prediction == "flow":
+            return torch.linspace(1, 0, steps + 1)
+        if spacing == "leading":
+            timesteps = (torch.arange(steps) * (total // steps) + 1).clamp(max=total - 1).flip(0)
+        else:
+            timesteps = torch.arange(total, 0, -total / steps).round().long()[:steps] - 1
+        return torch.cat([self.table[timesteps], torch.zeros(1)])
+
+    def start(self, noise: Tensor, sigma: Tensor) -> Tensor:
+        """Unit noise as the x from which sampling starts, variance 1 + sigma^2 (flow: sigma^2)."""
+        return noise * sigma if self.config.prediction == "flow" else noise * (1 + sigma**2).sqrt()
+
+    def denoiser(self, network: Callable[[Tensor, Tensor], Tensor]) -> Denoise:
+        """Wrap `network(x, timestep) -> prediction` into `denoise(x, sigma) -> x0`."""
+        prediction = self.config.prediction
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            timestep = self.timestep(sigma).to(x.device)
+            if prediction == "flow":
+                return x - sigma * network(x, timestep)
+            alpha = 1 / (1 + sigma**2).sqrt()  # the network sees x scaled to variance 1
+            output = network(x * alpha, timestep)
+            if prediction == "eps":
+                return x - sigma * output
+            return alpha**2 * x - alpha * sigma * output
+
+        return denoise
+
+    def noised(self, x0: Tensor, noise: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """For training: the network's input at whole timesteps [B] and the output it should give."""
+        shape = (-1,) + (1,) * (x0.ndim - 1)
+        if self.config.prediction == "flow":
+            sigma = self.table.to(x0.device)[timestep].view(shape)
+            return (1 - sigma) * x0 + sigma * noise, noise - x0
+        alphas = self.alphas_cumprod.to(x0.device)[timestep].view(shape)
+        signal, level = alphas.sqrt(), (1 - alphas).sqrt()
+        target = noise if self.config.prediction == "eps" else signal * noise - level * x0
+        return signal * x0 + level * noise, target
+
+
+def guided(
+    network: Callable[[Tensor, Tensor, Tensor], Tensor], cond: Tensor, uncond: Tensor | None, scale: float
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Classifier-free guidance over `network(x, timestep, text)`, cond and uncond in one batch."""
+    if uncond is None or scale == 1.0:
+        return lambda x, timestep: network(x, timestep.expand(len(x)), cond)
+    text = torch.cat([cond, uncond])
+
+    def predict(x: Tensor, timestep: Tensor) -> Tensor:
+        output = network(torch.cat([x, x]), timestep.expand(2 * len(x)), text)
+        with_text, without = output.chunk(2)
+        return without + scale * (with_text - without)
+
+    return predict
+
+
+@torch.no_grad()
+def ddim(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep | None = None) -> Tensor:
+    """DDIM with eta = 0 (Song et al., 2021), which is Euler's method in sigma."""
+    for i in range(len(sigmas) - 1):
+        d = (x - denoise(x, sigmas[i])) / sigmas[i]
+        x = x + d * (sigmas[i + 1] - sigmas[i])
+        if on_step:
+            on_step(i, x)
+    return x
+
+
+@torch.no_grad()
+def heun(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep | None = None) -> Tensor:
+    """Heun's second-order method (Karras et al., 2022, Algorithm 1); two calls a step, one in the last."""
+    for i in range(len(sigmas) - 1):
+        d = (x - denoise(x, sigmas[i])) / sigmas[i]
+        dt = sigmas[i + 1] - sigmas[i]
+        reached = x + d * dt
+        if sigmas[i + 1] > 0:
+            d_next = (reached - denoise(reached, sigmas[i + 1])) / sigmas[i + 1]
+            reached = x + (d + d_next) / 2 * dt
+        x = reached
+        if on_step:
+            on_step(i, x)
+    return x
+
+
+@torch.no_grad()
+def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep | None = None) -> Tensor:
+    """DPM-Solver++(2M) (Lu et al., 2022) for eps and v models: second order from the last two predictions."""
+    old: Tensor | None = None
+    for i in range(len(sigmas) - 1):
+        x0 = denoise(x, sigmas[i])
+        if sigmas[i + 1] == 0:
+            x = x0
+        else:
+            h = (sigmas[i] / sigmas[i + 1]).log()
+            ahead = x0
+            if old is not None:
+                r = (sigmas[i - 1] / sigmas[i]).log() / h
+                ahead = x0 + (x0 - old) / (2 * r)
+            x = (sigmas[i + 1] / sigmas[i]) * x - torch.expm1(-h) * ahead
+        old = x0
+        if on_step:
+            on_step(i, x)
+    return x
+
+
+SOLVERS: dict[str, Callable[..., Tensor]] = {"ddim": ddim, "heun": heun, "dpmpp_2m": dpmpp_2m}

@@ -1,0 +1,107 @@
+"""What one clip hands to the next: its noise, its predictions, its latents; one safetensors file."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vidrd_core.models import checkpoint
+from vidrd_core.models.checkpoint import FormatError
+
+KIND = "clip state"
+TENSORS = {"noise": 5, "record": 6, "latents": 5, "past": 5, "sigmas": 1}  # name -> dimensions
+
+
+class StateMismatchError(ValueError):
+    """A state does not fit what it is to be extended with."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClipState:
+    """All that a next clip needs, and what `latents` needs to be decoded.
+
+    noise    z_T [B, C, N, h, w]
+    record   the x0 predicted for the last R frames at each call of the model [calls, B, C, R, h, w]
+    latents  the clip, normalised [B, C, N, h, w]
+    past     latents that were shown just before this clip's new ones, as many as the decoder's halo needs
+    sigmas   the noise levels of the schedule [T + 1]
+    index    the clip's number, from 0
+    repeated how many of its first frames were shown already by the clip before
+    """
+
+    noise: Tensor
+    record: Tensor
+    latents: Tensor
+    past: Tensor
+    sigmas: Tensor
+    index: int
+    repeated: int
+    solver: str
+    model_signature: str
+    made_with: dict[str, Any] = field(default_factory=dict)  # prompt, seed, cfg, ...: what a next clip goes on with
+
+    @property
+    def frames(self) -> int:
+        """N."""
+        return self.noise.shape[2]
+
+    @property
+    def shown(self) -> Tensor:
+        """The latents that this clip adds to the video."""
+        return self.latents[:, :, self.repeated :]
+
+    def tail(self, frames: int) -> Tensor:
+        """The last latents of the video so far, at most `frames` of them."""
+        video = torch.cat([self.past, self.shown], dim=2)
+        return video[:, :, max(0, video.shape[2] - frames) :]
+
+    def check(self, model_signature: str, shape: tuple[int, ...], sigmas: Tensor, solver: str) -> None:
+        """Raise StateMismatchError, naming both values, unless a clip of this kind can follow."""
+        for name, mine, theirs in (
+            ("model", self.model_signature, model_signature),
+            ("latent shape", tuple(self.noise.shape), tuple(shape)),
+            ("number of steps", len(self.sigmas) - 1, len(sigmas) - 1),
+            ("solver", self.solver, solver),
+        ):
+            if mine != theirs:
+                raise StateMismatchError(f"the state was made with {name} {mine}, this clip has {theirs}")
+        if not torch.allclose(self.sigmas, sigmas.to(self.sigmas), rtol=1e-5, atol=1e-6):
+            mine, theirs = (f"{float(s[0]):.4g} to {float(s[-2]):.4g}" for s in (self.sigmas, sigmas))
+            raise StateMismatchError(
+                f"the state was made with another schedule of {len(sigmas) - 1} steps: its noise levels go "
+                f"from {mine}, this clip's from {theirs}"
+            )
+
+    def save(self, path: str | Path) -> None:
+        """Write the state to one file, which appears whole or not at all. Raises OSError."""
+        tensors = {name: getattr(self, name) for name in TENSORS}
+        details = {
+            name: getattr(self, name) for name in ("index", "repeated", "solver", "model_signature", "made_with")
+        }
+        checkpoint.write(Path(path), tensors, KIND, **details)
+
+    @classmethod
+    def load(cls, path: str | Path) -> ClipState:
+        """Read a state. Raises FileNotFoundError, or FormatError saying what the file is instead."""
+        tensors, details = checkpoint.read(Path(path), KIND)
+        details.pop("kind")
+        values: dict[str, Any] = {**tensors, **details}
+        try:
+            state = cls(**values)
+        except TypeError as error:
+            raise FormatError(f"{path} is not a whole clip state: {error}") from error
+        for name, dims in TENSORS.items():
+            tensor = getattr(state, name)
+            if tensor.ndim != dims or not torch.isfinite(tensor).all():
+                raise FormatError(
+                    f"{path} is damaged: its {name} has shape {tuple(tensor.shape)}, expected {dims} dimensions of "
+                    f"finite numbers"
+                )
+        if not 0 <= state.repeated < state.frames or math.prod(state.noise.shape) == 0:
+            raise FormatError(f"{path} is damaged: {state.repeated} of its {state.frames} frames repeat older ones")
+        return state

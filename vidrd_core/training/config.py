@@ -1,0 +1,88 @@
+"""What `vidrd train` reads: one YAML file, a list of stages that are run in order."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vidrd_core.data.bank import ShapesData
+from vidrd_core.models.config import DiffusionConfig, TextConfig, UNet3DConfig, VAEConfig, from_dict
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stage of training; settings that a stage does not use are ignored by it."""
+
+    name: str
+    task: str  # "vae", "image", "clip" or "vae_temporal"
+    steps: int
+    batch_size: int  # clips; in steps on single frames of UNet stages, as many frames as those clips have
+    learning_rate: float
+    rates: dict[str, float] = field(default_factory=dict)  # name prefix -> factor on the learning rate
+    train: str = "all"  # which parameters: a preset of training.presets
+    warmup: int = 100
+    final_rate: float = 0.0  # of the cosine's end, as a factor
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    ema: float = 0.999
+    accumulation: int = 1
+    seed: int = 0
+    log_every: int = 50
+    sample_every: int = 500
+    checkpoint_every: int = 500
+    caption_dropout: float = 0.1
+    timestep_power: float = 1.0  # t = T * u**power: below 1, noisy steps are drawn more often
+    image_share: float = 0.0  # of the steps of a clip stage that train on single frames
+    kl_weight: float = 1e-4
+    words_weight: float = 0.0  # of the text encoder's own loss: what the caption says
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulation"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"stage {self.name}: {name} is {getattr(self, name)}, expected at least 1")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole recipe."""
+
+    out: Path
+    stages: tuple[StageConfig, ...]
+    data: ShapesData
+    unet: UNet3DConfig
+    vae: VAEConfig
+    text: TextConfig
+    diffusion: DiffusionConfig
+    init: Path | None = None  # a model folder to start from
+    mixed_precision: str = "no"
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a recipe. Raises ValueError naming an unknown or missing setting."""
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path} holds no settings, expected out, data, stages, ...")
+    known = {f.name for f in dataclasses.fields(TrainConfig)}
+    if unknown := sorted(set(raw) - known):
+        raise ValueError(f"{path}: unknown settings {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    for needed in ("out", "stages"):
+        if not raw.get(needed):
+            raise ValueError(f"{path}: {needed} is missing")
+    parts: dict[str, Any] = {
+        "data": ShapesData, "unet": UNet3DConfig, "vae": VAEConfig, "text": TextConfig,
+        "diffusion": DiffusionConfig,
+    }  # fmt: skip
+    return TrainConfig(
+        out=Path(raw["out"]),
+        stages=tuple(from_dict(StageConfig, stage) for stage in raw["stages"]),
+        init=Path(raw["init"]) if raw.get("init") else None,
+        mixed_precision=raw.get("mixed_precision", "no"),
+        **{name: from_dict(kind, raw.get(name) or {}) for name, kind in parts.items()},
+    )

@@ -1,0 +1,21 @@
+"""Which parameters a stage trains, by name."""
+
+from __future__ import annotations
+
+from torch import nn
+
+# A parameter is trained if its dotted name contains one of these.
+PRESETS: dict[str, tuple[str, ...]] = {
+    "all": ("",),
+    # The paper's figure 2: ResNets and text encoder frozen; Temp-Conv, self-, cross- and temporal attention trained.
+    "paper": ("temp_convs.", "attentions.", "frame_embedding.", "transformer_in."),
+    "temporal": ("temp_convs.", "temp_attentions.", ".temporal.", "frame_embedding.", "transformer_in."),
+}
+
+
+def select(model: nn.Module, preset: str) -> dict[str, nn.Parameter]:
+    """The parameters of a model that a preset trains. Raises ValueError for an unknown preset."""
+    if preset not in PRESETS:
+        raise ValueError(f"train is {preset!r}, expected one of {', '.join(PRESETS)}")
+    marks = PRESETS[preset]
+    return {name: p for name, p in model.named_parameters() if any(mark in name for mark in marks)}

@@ -1,0 +1,139 @@
+"""A recipe from its first stage to a folder of model parts: `vidrd train CONFIG`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vidrd_core.data.bank import open_bank, pixel_bank, save_atomically
+from vidrd_core.data.shapes import VOCABULARY
+from vidrd_core.models.parts import (
+    load_text_encoder,
+    load_unet,
+    load_vae,
+    save_text_encoder,
+    save_unet,
+    save_vae,
+)
+from vidrd_core.models.text import TextEncoder
+from vidrd_core.models.unet3d import UNet3D
+from vidrd_core.models.vae import TemporalVAE
+from vidrd_core.training.config import StageConfig, TrainConfig
+from vidrd_core.training.trainer import Trainer
+from vidrd_core.training.unet import ClipTask, Conditioned, ImageTask
+from vidrd_core.training.vae import ImageVAETask, TemporalVAETask, to_video
+
+
+class Recipe:
+    """Runs stages one after the other; what one has made is a file in `out/model` that the next one loads."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.model = config.out / "model"
+        self.model.mkdir(parents=True, exist_ok=True)
+
+    def run(self, only: str | None = None) -> Path:
+        """Run all stages, or one; a finished stage is not run again. Returns the model's folder."""
+        names = [stage.name for stage in self.config.stages]
+        if only is not None and only not in names:
+            raise ValueError(f"there is no stage {only!r}; the recipe has {', '.join(names)}")
+        for stage in self.config.stages:
+            done = self.config.out / stage.name / "done"
+            if only in (None, stage.name) and not done.exists():
+                run = {"vae": self.vae, "vae_temporal": self.vae, "image": self.unet, "clip": self.unet}
+                run[stage.task](stage)
+                done.touch()
+        return self.model
+
+    def part(self, name: str) -> Path | None:
+        """Where a model part made so far, or given to start from, is."""
+        for folder in (self.model, self.config.init):
+            if folder is not None and (folder / name).exists():
+                return folder / name
+        return None
+
+    def pixels(self) -> NDArray[np.uint8]:
+        return pixel_bank(self.config.data, self.config.out / "bank" / "pixels.npy")
+
+    def latents(self) -> NDArray[np.float16]:
+        """The bank's clips as normalised latents, float16 [clips, C, F, h, w]."""
+        data, vae = self.config.data, self.load_vae()
+        side = data.size // vae.config.downsampling
+        shape = (data.clips, vae.config.latent_channels, data.frames, side, side)
+        path = self.config.out / "bank" / "latents.npy"
+        if not path.exists():
+            pixels = self.pixels()
+
+            @torch.no_grad()
+            def encode(start: int) -> NDArray[np.float16]:
+                return vae.encode(to_video(pixels[start : start + 16])).half().numpy()
+
+            save_atomically(path, shape, np.dtype(np.float16), map(encode, range(0, data.clips, 16)))
+        return open_bank(path, shape)
+
+    def load_vae(self) -> TemporalVAE:
+        path = self.part("vae.safetensors")
+        if path is None:
+            raise ValueError("there is no VAE yet: run a stage of the task vae first, or name a model in init")
+        return load_vae(path)
+
+    def vae(self, stage: StageConfig) -> None:
+        clips = self.pixels()
+        if stage.task == "vae":
+            image_config = dataclasses.replace(self.config.vae, temp_conv_depth=0)
+            path = self.part("vae.safetensors")
+            vae = load_vae(path) if path else TemporalVAE(image_config)
+            task = ImageVAETask(vae, clips, stage)
+        else:
+            image_vae = self.load_vae()
+            depth = self.config.vae.temp_conv_depth
+            vae = TemporalVAE(dataclasses.replace(image_vae.config, temp_conv_depth=depth))
+            vae.load_state_dict(image_vae.state_dict(), strict=False)
+            task = TemporalVAETask(vae, clips, stage)
+        trained = Trainer(task, stage, self.config.out / stage.name, self.config.mixed_precision).run()
+        assert isinstance(trained, TemporalVAE)
+        if stage.task == "vae":
+            measure_latents(trained, clips[:512])
+        save_vae(trained, self.model / "vae.safetensors")
+
+    def unet(self, stage: StageConfig) -> None:
+        unet_path, text_path = self.part("unet.safetensors"), self.part("text_encoder.safetensors")
+        text = (
+            load_text_encoder(text_path)
+            if text_path
+            else TextEncoder(dataclasses.replace(self.config.text, words=VOCABULARY))
+        )
+        diffusion = self.config.diffusion
+        unet_config = self.config.unet
+        if stage.task == "image":
+            unet_config = dataclasses.replace(
+                unet_config, temp_conv_depth=0, temp_attention="none", frame_embedding=0
+            )
+        unet = UNet3D(unet_config)
+        if unet_path:
+            trained, diffusion = load_unet(unet_path)
+            state = {k: v for k, v in trained.state_dict().items() if k in unet.state_dict()}
+            missing, _ = unet.load_state_dict(state, strict=False)
+            print(f"{stage.name}: {len(state)} tensors taken over, {len(missing)} new", flush=True)
+        kind = ImageTask if stage.task == "image" else ClipTask
+        task = kind(unet, text, diffusion, self.config.data, self.latents(), self.load_vae(), stage)
+        pair = Trainer(task, stage, self.config.out / stage.name, self.config.mixed_precision).run()
+        assert isinstance(pair, Conditioned)
+        save_unet(pair.unet, diffusion, self.model / "unet.safetensors")
+        save_text_encoder(pair.text_encoder, self.model / "text_encoder.safetensors")
+
+
+@torch.no_grad()
+def measure_latents(vae: TemporalVAE, clips: NDArray[np.uint8]) -> None:
+    """Set the VAE's latent statistics, per channel, from clips uint8 [K, F, H, W, 3]."""
+    means = torch.cat([vae.moments(to_video(clips[i : i + 16]))[0] for i in range(0, len(clips), 16)])
+    channels = means.transpose(0, 1).flatten(1)
+    vae.config = dataclasses.replace(
+        vae.config,
+        latents_mean=tuple(round(v, 5) for v in channels.mean(dim=1).tolist()),
+        latents_std=tuple(round(v, 5) for v in channels.std(dim=1).tolist()),
+    )

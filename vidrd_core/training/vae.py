@@ -1,0 +1,101 @@
+"""Training the VAE: first on single frames, then Temp-Conv of its decoder on clips (VidRD, section 4.2).
+
+The paper names no losses for this; these are ours.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vidrd_core.models.vae import TemporalVAE
+from vidrd_core.training.config import StageConfig
+from vidrd_core.video import contact_sheet
+
+
+def to_video(frames: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
+    """uint8 [..., F, H, W, 3] -> float [..., 3, F, H, W] in -1 .. 1."""
+    return rearrange(torch.tensor(frames, device=device).float() / 127.5 - 1, "... f h w c -> ... c f h w")
+
+
+def to_frames(video: Tensor) -> NDArray[np.uint8]:
+    """float [..., 3, F, H, W] in -1 .. 1 -> uint8 [..., F, H, W, 3]."""
+    pixels = ((video.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return rearrange(pixels, "... c f h w -> ... f h w c").cpu().numpy()
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of videos in -1 .. 1."""
+    return float(10 * torch.log10(4 / F.mse_loss(a.clamp(-1, 1), b)))
+
+
+class ImageVAETask:
+    """Reconstruction and a little KL, on single frames."""
+
+    frames = 1
+
+    def __init__(self, vae: TemporalVAE, clips: NDArray[np.uint8], stage: StageConfig) -> None:
+        self.model = vae
+        self.clips, self.stage = clips, stage
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        return dict(self.model.named_parameters())
+
+    def batch(self, rng: np.random.Generator) -> Tensor:
+        clips = rng.integers(len(self.clips), size=self.stage.batch_size)
+        starts = rng.integers(self.clips.shape[1] - self.frames + 1, size=self.stage.batch_size)
+        return to_video(np.stack([self.clips[c, s : s + self.frames] for c, s in zip(clips, starts, strict=True)]))
+
+    def loss(self, model: TemporalVAE, rng: np.random.Generator, generator: torch.Generator) -> dict[str, Tensor]:
+        video = self.batch(rng).to(generator.device)
+        mean, logvar = model.moments(video)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        decoded = model.decode_raw(mean + (0.5 * logvar).exp() * noise)
+        kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
+        return {
+            "mse": F.mse_loss(decoded, video),
+            "l1": 0.1 * F.l1_loss(decoded, video),
+            "kl": self.stage.kl_weight * kl,
+        }
+
+    def sample(self, model: TemporalVAE, path: Path) -> dict[str, float]:
+        video = to_video(self.clips[:16])
+        mean, _ = model.moments(video)
+        decoded = model.decode_raw(mean)
+        rows = [row for pair in zip(self.clips[:6], to_frames(decoded[:6]), strict=True) for row in pair]
+        contact_sheet(rows, path)
+        return {"psnr": round(psnr(decoded, video), 2)}
+
+
+class TemporalVAETask(ImageVAETask):
+    """Temp-Conv of the decoder on clips: reconstruction, and the change from frame to frame.
+
+    The latents get a little noise, as generated latents are never quite right.
+    """
+
+    def __init__(self, vae: TemporalVAE, clips: NDArray[np.uint8], stage: StageConfig) -> None:
+        super().__init__(vae, clips, stage)
+        self.frames = clips.shape[1]
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        return {name: p for name, p in self.model.named_parameters() if ".temp_convs." in name}
+
+    def loss(self, model: TemporalVAE, rng: np.random.Generator, generator: torch.Generator) -> dict[str, Tensor]:
+        video = self.batch(rng).to(generator.device)
+        with torch.no_grad():
+            latents = model.encode(video)
+            level = 0.1 * torch.rand((len(latents), 1, 1, 1, 1), generator=generator, device=latents.device)
+            latents += level * torch.randn(latents.shape, generator=generator, device=latents.device)
+        decoded = model.decode(latents)
+        change = F.l1_loss(decoded.diff(dim=2), video.diff(dim=2))
+        return {
+            "mse": F.mse_loss(decoded, video),
+            "l1": 0.1 * F.l1_loss(decoded, video),
+            "change": 0.1 * change,
+        }
