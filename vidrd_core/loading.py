@@ -1,0 +1,46 @@
+"""Find and load whole models: folders of `unet`, `vae` and `text_encoder` safetensors files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from vidrd_core.models.parts import load_text_encoder, load_unet, load_vae
+from vidrd_core.pipeline import VidRD
+
+PARTS = ("unet.safetensors", "vae.safetensors", "text_encoder.safetensors")
+
+
+def built_in_models() -> dict[str, Path]:
+    """The models that ship inside the package: name -> folder."""
+    root = Path(__file__).parent / "models"
+    return {path.parent.name: path.parent for path in sorted(root.glob("*/unet.safetensors"))}
+
+
+def load(name_or_path: str | Path = "tiny", device: str | torch.device = "cpu") -> VidRD:
+    """Load a built-in model by name, or a folder of parts, as float32 for inference.
+
+    Raises FileNotFoundError naming what is missing and what could be loaded, FormatError for a damaged file.
+    """
+    built_in = built_in_models()
+    folder = built_in.get(str(name_or_path), Path(name_or_path))
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"there is no model {str(name_or_path)!r}: give a folder with {', '.join(PARTS)}, "
+            f"or a built-in name ({', '.join(built_in) or 'none is installed'})"
+        )
+    missing = [part for part in PARTS if not (folder / part).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{folder} is not a whole model: it lacks {', '.join(missing)}")
+    unet, diffusion = load_unet(folder / PARTS[0])
+    vae, text_encoder = load_vae(folder / PARTS[1]), load_text_encoder(folder / PARTS[2])
+    width, context = vae.config.latent_channels, text_encoder.config.hidden_size
+    if (unet.config.in_channels, unet.config.cross_attention_dim) != (width, context):
+        raise ValueError(
+            f"the parts in {folder} do not belong together: the UNet takes latents of {unet.config.in_channels} channels "
+            f"and text of width {unet.config.cross_attention_dim}, the VAE gives {width}, the text encoder {context}"
+        )
+    for part in (unet, vae, text_encoder):
+        part.requires_grad_(False).to(device)
+    return VidRD(unet, vae, text_encoder, diffusion, name=folder.name)
