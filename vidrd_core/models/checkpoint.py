@@ -23,7 +23,7 @@ def write(path: Path, tensors: dict[str, Tensor], kind: str, **details: Any) -> 
     """Write tensors and JSON details to one safetensors file, which appears whole or not at all."""
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
-    metadata = {"format": "pt", KEY: json.dumps({"kind": kind, **details})}
+    metadata = {KEY: json.dumps({"kind": kind, **details})}  # one key: several come in random order
     try:
         save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, partial, metadata)
         os.replace(partial, path)

@@ -9,6 +9,8 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "all": ("",),
     # The paper's figure 2: ResNets and text encoder frozen; Temp-Conv, self-, cross- and temporal attention trained.
     "paper": ("temp_convs.", "attentions.", "frame_embedding.", "transformer_in."),
+    # The VAE's decoder, so that latents stay what they are.
+    "decoder": ("decoder.", "post_quant_conv."),
     "temporal": ("temp_convs.", "temp_attentions.", ".temporal.", "frame_embedding.", "transformer_in."),
 }
 

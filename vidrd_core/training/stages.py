@@ -45,6 +45,7 @@ class Recipe:
             done = self.config.out / stage.name / "done"
             if only in (None, stage.name) and not done.exists():
                 run = {"vae": self.vae, "vae_temporal": self.vae, "image": self.unet, "clip": self.unet}
+                torch.manual_seed(stage.seed)  # new layers start from it
                 run[stage.task](stage)
                 done.touch()
         return self.model

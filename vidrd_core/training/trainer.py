@@ -15,7 +15,6 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -58,7 +57,6 @@ class Trainer:
     def __init__(self, task: Task[Any], stage: StageConfig, folder: Path, mixed_precision: str = "no") -> None:
         self.stage, self.folder, self.task = stage, Path(folder), task
         self.folder.mkdir(parents=True, exist_ok=True)
-        set_seed(stage.seed)
         self.accelerator = Accelerator(
             mixed_precision=mixed_precision, gradient_accumulation_steps=stage.accumulation
         )
@@ -70,7 +68,7 @@ class Trainer:
         for parameter in trainable.values():
             parameter.requires_grad_(True)
         self.parameters = list(trainable.values())
-        self.ema = AveragedModel(task.model, multi_avg_fn=_ema(stage.ema), use_buffers=True)
+        self.ema = AveragedModel(task.model, multi_avg_fn=_ema(stage.ema))
         optimizer = torch.optim.AdamW(
             parameter_groups(trainable, stage), lr=stage.learning_rate, weight_decay=stage.weight_decay
         )
@@ -187,11 +185,10 @@ def _ema(decay: float) -> Any:
     """An exponential moving average that follows fast at first: decay (1 + n) / (10 + n), at most `decay`."""
 
     @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+    def update(averaged: Any, current: Any, count: Tensor | int) -> None:
         n = float(count)
         weight = 1 - min(decay, (1 + n) / (10 + n))
-        floats = [(a, c) for a, c in zip(averaged, current, strict=True) if a.is_floating_point()]
-        torch._foreach_lerp_([a for a, _ in floats], [c for _, c in floats], weight)
+        torch._foreach_lerp_(averaged, current, weight)
 
     return update
 

@@ -134,7 +134,10 @@ class ImageTask:
             words = {"circle": "square", "red": "green", "star": "cross"}
         gaps = {}
         for word, other in words.items():
-            picked = [i for i in range(4000) if word in describe(self.data.scene(i)).split()[:6]][:48]
+            bank = range(min(4000, len(self.latents)))
+            picked = [i for i in bank if word in describe(self.data.scene(i)).split()[:6]][:48]
+            if not picked:
+                continue
             latents = torch.from_numpy(np.stack([self.latents[i, :, : self.frames] for i in picked])).float()
             noise = torch.from_numpy(rng.standard_normal(latents.shape)).float()
             timestep = torch.full((len(picked),), 850)

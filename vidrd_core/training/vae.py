@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.training.config import StageConfig
+from vidrd_core.training.presets import select
 from vidrd_core.video import contact_sheet
 
 
@@ -45,7 +46,7 @@ class ImageVAETask:
         self.clips, self.stage = clips, stage
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        return dict(self.model.named_parameters())
+        return select(self.model, self.stage.train)
 
     def batch(self, rng: np.random.Generator) -> Tensor:
         clips = rng.integers(len(self.clips), size=self.stage.batch_size)
@@ -74,9 +75,9 @@ class ImageVAETask:
 
 
 class TemporalVAETask(ImageVAETask):
-    """Temp-Conv of the decoder on clips: reconstruction, and the change from frame to frame.
+    """The decoder on clips (Temp-Conv alone, or all of it): reconstruction, and the change from frame to frame.
 
-    The latents get a little noise, as generated latents are never quite right.
+    The encoder stays as it is, and so do the latents. They get a little noise, as generated ones are never quite right.
     """
 
     def __init__(self, vae: TemporalVAE, clips: NDArray[np.uint8], stage: StageConfig) -> None:
@@ -84,7 +85,7 @@ class TemporalVAETask(ImageVAETask):
         self.frames = clips.shape[1]
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        return {name: p for name, p in self.model.named_parameters() if ".temp_convs." in name}
+        return select(self.model, self.stage.train)
 
     def loss(self, model: TemporalVAE, rng: np.random.Generator, generator: torch.Generator) -> dict[str, Tensor]:
         video = self.batch(rng).to(generator.device)

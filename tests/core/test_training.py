@@ -1,0 +1,199 @@
+"""Small real runs: resume is exact, presets train what they name, a recipe ends in a model that generates."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from vidrd_core.data.bank import ShapesData, pixel_bank
+from vidrd_core.loading import load
+from vidrd_core.models.parts import load_unet, load_vae
+from vidrd_core.training.config import StageConfig, load_config
+from vidrd_core.training.presets import PRESETS, select
+from vidrd_core.training.stages import Recipe
+from vidrd_core.training.trainer import Trainer, rate
+from vidrd_core.training.vae import ImageVAETask
+
+STAGE = {"batch_size": 1, "learning_rate": 1e-3, "warmup": 1, "log_every": 1, "sample_every": 100}
+RECIPE = {
+    "data": {"clips": 20, "frames": 4, "size": 32, "seed": 3},
+    "vae": {"block_out_channels": [4, 8], "layers_per_block": 1, "norm_groups": 2, "patch_size": 2, "temp_conv_depth": 1},
+    "unet": {
+        "block_out_channels": [8, 16], "attention_levels": [False, True], "heads": [2, 2], "layers_per_block": 1,
+        "cross_attention_dim": 12, "norm_groups": 4, "temp_conv_depth": 2, "text_pooling": True, "frame_embedding": 16,
+    },
+    "text": {"hidden_size": 12, "heads": 2},
+    "diffusion": {"prediction": "v", "frames": 4, "size": 32},
+    "stages": [
+        {"name": "vae", "task": "vae", "steps": 3, **STAGE},
+        {"name": "image", "task": "image", "steps": 3, "words_weight": 0.1, **STAGE},
+        {"name": "clip", "task": "clip", "steps": 4, "train": "paper", "image_share": 0.3, **STAGE},
+        {"name": "decoder", "task": "vae_temporal", "steps": 3, "train": "temporal", **STAGE},
+    ],
+}  # fmt: skip
+
+
+def write_recipe(path, **changes):
+    path.write_text(yaml.safe_dump({"out": str(path.parent / "run"), **RECIPE, **changes}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    """A recipe that was run to its end."""
+    path = write_recipe(tmp_path_factory.mktemp("recipe") / "recipe.yaml")
+    return path.parent / "run", Recipe(load_config(path)).run()
+
+
+def test_a_recipe_ends_in_a_model_that_generates(recipe):
+    _, folder = recipe
+    model = load(folder)
+    clip = model.generate("a red circle moving right", steps=2)
+    assert model.frames(clip).shape == (4, 32, 32, 3)
+    assert clip.latents.isfinite().all()
+
+
+def test_every_stage_leaves_a_log_and_a_sample(recipe):
+    run, _ = recipe
+    for stage in RECIPE["stages"]:
+        folder = run / stage["name"]
+        lines = (folder / "log.jsonl").read_text().splitlines()
+        assert len(lines) == stage["steps"] + 1
+        assert (folder / f"sample_{stage['steps']:06d}.png").stat().st_size > 100
+
+
+def test_a_finished_recipe_is_not_run_again(recipe, tmp_path):
+    run, folder = recipe
+    before = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
+    Recipe(load_config(write_recipe(tmp_path / "again.yaml", out=str(run)))).run()
+    assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == before
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path):
+    """Weights, their average and the log of losses, for a VAE stage and a clip stage."""
+    results = []
+    for name, stop_at in (("straight", None), ("stopped", 5)):
+        path = write_recipe(tmp_path / f"{name}.yaml", out=str(tmp_path / name))
+        config = load_config(path)
+        stages = tuple(dataclasses.replace(stage, steps=7, checkpoint_every=2) for stage in config.stages[:3])
+        config = dataclasses.replace(config, stages=stages)
+        if stop_at:
+            for stage in stages:
+                run_and_kill(config, stage, stop_at)
+        results.append(Recipe(config).run())
+    for part in ("vae.safetensors", "unet.safetensors", "text_encoder.safetensors"):
+        assert (results[0] / part).read_bytes() == (results[1] / part).read_bytes(), part
+
+
+def run_and_kill(config, stage, step):
+    """Run a stage, have it die in the middle of a step, and run it to its end."""
+    original = Trainer.train_step
+
+    def dying(self):
+        if self.step == step:
+            raise Killed
+        return original(self)
+
+    Trainer.train_step = dying
+    try:
+        with pytest.raises(Killed):
+            Recipe(config).run(stage.name)
+    finally:
+        Trainer.train_step = original
+    Recipe(config).run(stage.name)
+
+
+def test_the_papers_preset_trains_what_the_papers_figure_says(recipe):
+    run, folder = recipe
+    image = Recipe(load_config(write_recipe(run.parent / "image.yaml", out=str(run.parent / "image_only"))))
+    for stage in ("vae", "image"):
+        image.run(stage)
+    before = load_unet(image.model / "unet.safetensors")[0].state_dict()
+    after = load_unet(folder / "unet.safetensors")[0].state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all("attentions." in name for name in changed), "ResNets and embeddings stay"
+    fresh = set(after) - set(before)
+    assert all("temp" in name or "frame_embedding" in name for name in fresh)
+    assert any(after[name].abs().max() > 0 for name in fresh if "conv2.3.weight" in name), "Temp-Conv was trained"
+    texts = [(path / "text_encoder.safetensors").read_bytes() for path in (image.model, folder)]
+    assert texts[0] == texts[1], "the text encoder stays"
+
+
+def test_the_temporal_vae_stage_leaves_the_latents_as_they_are(recipe):
+    run, folder = recipe
+    vae = load_vae(folder / "vae.safetensors")
+    assert vae.config.temp_conv_depth == 1
+    names = set(select(vae, "temporal"))
+    assert names
+    assert all(".temp_convs." in name for name in names)
+    config = load_config(write_recipe(run.parent / "vae.yaml", out=str(run.parent / "vae_only")))
+    image = Recipe(config)
+    image.run("vae")
+    before = load_vae(image.model / "vae.safetensors").state_dict()
+    for name, tensor in vae.state_dict().items():
+        if name in before:
+            assert torch.equal(tensor, before[name]), name
+
+
+def test_presets_are_known():
+    model = torch.nn.Linear(1, 1)
+    with pytest.raises(ValueError, match=f"'most', expected one of {', '.join(PRESETS)}"):
+        select(model, "most")
+
+
+def test_the_bank_is_the_same_however_it_is_made(tmp_path):
+    data = ShapesData(clips=5, frames=3, size=32)
+    bank = pixel_bank(data, tmp_path / "pixels.npy")
+    for i in (4, 0, 2):
+        assert np.array_equal(bank[i], data.frames_of(i))
+    with pytest.raises(ValueError, match=r"holds an array \(5, 3, 32, 32, 3\), expected \(6, 3, 32, 32, 3\)"):
+        pixel_bank(dataclasses.replace(data, clips=6), tmp_path / "pixels.npy")
+
+
+def test_the_rate_warms_up_and_falls():
+    stage = StageConfig("s", "vae", steps=110, batch_size=1, learning_rate=1.0, warmup=10, final_rate=0.1)
+    values = [rate(step, stage) for step in range(111)]
+    assert values[0] == pytest.approx(0.1)
+    assert max(values) == values[10] == 1
+    assert values[60] == pytest.approx(0.55)
+    assert values[110] == pytest.approx(0.1)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    config = load_config(write_recipe(tmp_path / "recipe.yaml"))
+    recipe = Recipe(config)
+
+    class Broken(ImageVAETask):
+        def loss(self, model, rng, generator):
+            return {"mse": torch.tensor(float("nan"), requires_grad=True)}
+
+    from vidrd_core.models.vae import TemporalVAE
+
+    task = Broken(TemporalVAE(config.vae), recipe.pixels(), config.stages[0])
+    with pytest.raises(FloatingPointError, match="the loss became nan at step 0; the last checkpoint is intact"):
+        Trainer(task, config.stages[0], tmp_path / "broken").run()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("out: [", "is not YAML"),
+        ("3", "holds no settings"),
+        ("out: x", "stages is missing"),
+        ("{out: x, stages: [1], colour: red}", "unknown settings colour"),
+        ("{out: x, stages: [{name: a, task: vae, steps: 0, batch_size: 1, learning_rate: 1}]}", "steps is 0"),
+        ("{out: x, stages: [{name: a, task: vae, step: 1}]}", "StageConfig has no setting step"),
+    ],
+)
+def test_a_recipe_with_mistakes_is_refused(tmp_path, text, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_config(path)

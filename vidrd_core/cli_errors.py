@@ -1,0 +1,115 @@
+"""How the commands fail and stop: one line for what was expected to go wrong, and a Ctrl-C that keeps what is done."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any
+
+_MACHINE = {getattr(errno, name, 0) for name in ("ENOSPC", "EDQUOT", "EIO", "ENOMEM", "EMFILE", "EFBIG")}
+_HINTS = {
+    errno.ENOENT: "create its folder first",
+    errno.EACCES: "no permission; choose another place",
+    errno.EPERM: "no permission; choose another place",
+    errno.ENOTDIR: "a file is where a folder should be",
+    errno.EEXIST: "a file is where a folder should be",
+}
+
+
+class CommandError(Exception):
+    """Ends the command with one line on stderr."""
+
+    exit_code = 1  # a fault of the machine
+
+
+class InputError(CommandError):
+    """What was asked for cannot be."""
+
+    exit_code = 2
+
+
+@contextmanager
+def input_checked(subject: str = "") -> Iterator[None]:
+    """Everything in the block depends on the input alone: what goes wrong there is told as an InputError."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(subject + reason(error)) from error
+    except OSError as error:
+        if error.errno in _MACHINE:
+            raise
+        raise InputError(subject + reason(error)) from error
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, on one line."""
+    if out_of_memory(error):
+        return "out of memory: make smaller or fewer frames a clip, or close other programs"
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror
+        if error.filename is not None:  # Python's own, which says little
+            hint = _HINTS.get(error.errno or 0)
+            text = f"cannot use {error.filename}: {text}" + (f" ({hint})" if hint else "")
+    return " ".join(text.split())
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the machine had no memory left; PyTorch has several ways to say so."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and "memory" in text and ("alloc" in text or "out of memory" in text)
+    )
+
+
+def is_fault(error: BaseException) -> bool:
+    """Whether the machine is to blame, not the program."""
+    return isinstance(error, OSError) or out_of_memory(error)
+
+
+def note(text: str) -> None:
+    """A line on stderr."""
+    print(f"vidrd: {text}", file=sys.stderr, flush=True)
+
+
+class Interrupt:
+    """In a `with` block: the first Ctrl-C (or SIGTERM) asks to stop, a second Ctrl-C raises KeyboardInterrupt.
+
+    So nothing but sampling, which asks `check` after each step, is cut short by the first one.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0  # of the signal that came
+        self.old: dict[int, Any] = {}
+
+    @property
+    def asked(self) -> bool:
+        return self.number != 0
+
+    def receive(self, number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.number = self.number or number
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if it was asked to stop."""
+        if self.asked:
+            raise KeyboardInterrupt
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) != signal.SIG_IGN:  # nohup and the like mean it
+                    self.old[number] = signal.signal(number, self.receive)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self.old.items():
+            signal.signal(number, handler)

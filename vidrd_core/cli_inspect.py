@@ -1,0 +1,202 @@
+"""`vidrd models` and `vidrd info`: what there is, and what a file is, without running anything."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vidrd_core.cli_errors import InputError, input_checked
+
+PARTS = ("unet.safetensors", "vae.safetensors", "text_encoder.safetensors")
+_PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
+_VIDEOS = "mov,mp4,matroska,webm,gif,avi"  # no playlists, which could have us open other files
+Facts = Iterator[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """What a safetensors file holds, by its header alone."""
+
+    details: dict[str, Any]  # ours, or {}
+    shapes: dict[str, tuple[int, ...]]
+
+    @classmethod
+    def of(cls, path: Path) -> Tensors:
+        from safetensors import safe_open
+
+        from vidrd_core.models.checkpoint import describe
+
+        details = describe(path)
+        with safe_open(path, framework="numpy") as file:
+            return cls(details, {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()})  # noqa: SIM118
+
+    @property
+    def parameters(self) -> int:
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+
+def models_table() -> Any:
+    """The built-in models as a rich table, or a sentence."""
+    from rich.table import Table
+
+    from vidrd_core.loading import built_in_models
+
+    found = built_in_models()
+    if not found:
+        return "no model is built in; --model takes a folder with " + ", ".join(PARTS)
+    table = Table(title="built-in models", title_justify="left")
+    for column in ("name", "parameters", "clip", "on disk", "prediction"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("words it knows", ratio=1)
+    for name, folder in found.items():
+        with input_checked(f"{folder}: "):
+            parts = [Tensors.of(folder / part) for part in PARTS if (folder / part).is_file()]
+        facts = {key: value for part in parts for key, value in part.details.items() if key != "config"}
+        diffusion, words = facts.get("diffusion", {}), [w for part in parts for w in _config(part).get("words", ())]
+        table.add_row(
+            name,
+            f"{sum(part.parameters for part in parts) / 1e6:.2f} M",
+            f"{diffusion.get('frames', '?')} frames of {diffusion.get('size', '?')} x {diffusion.get('size', '?')}",
+            _size(sum((folder / part).stat().st_size for part in PARTS if (folder / part).is_file())),
+            str(diffusion.get("prediction", "?")),
+            " ".join(words) or "any",
+        )
+    return table
+
+
+def inspect(path: Path) -> Facts:
+    """What a file or folder is, as (name, value) pairs; the first one says it in a few words."""
+    if not path.exists():
+        raise InputError(f"there is no file {path}")
+    with input_checked():
+        if path.is_dir():
+            return _folder(path)
+        with path.open("rb") as file:
+            head = file.read(4)
+        if head[:1] == b"\x80" or (head[:2] == b"PK" and path.suffix.lower() in _PICKLES):
+            raise InputError(
+                f"{path} is a pickle (a torch .pt, .ckpt or .bin file): opening one can run any program, so it is not "
+                f"read; convert it to safetensors"
+            )
+        if path.suffix.lower() == ".safetensors":
+            return _safetensors(path)
+        return _video(path)
+
+
+def _folder(path: Path) -> Facts:
+    parts = [part for part in PARTS if (path / part).is_file()]
+    states = sorted(path.glob("clip_*.safetensors"))
+    frames = sorted(path.glob("frame_*.png"))
+    if parts:
+        missing = [part for part in PARTS if part not in parts]
+        yield "kind", f"model folder, not whole: it lacks {', '.join(missing)}" if missing else "model folder"
+        for part in parts:
+            facts = dict(_safetensors(path / part))
+            yield part, f"{facts['kind']}, {facts.get('parameters', '?')} parameters, {facts['on disk']}"
+    elif states:
+        yield "kind", f"folder of {len(states)} clip states, {states[0].name} to {states[-1].name}"
+        yield from list(_safetensors(states[-1]))[1:]
+    elif frames:
+        from PIL import Image
+
+        with Image.open(frames[0]) as image:
+            yield "kind", f"video of {len(frames)} PNG frames"
+            yield "size", f"{image.width} x {image.height} pixels"
+            yield "fps", str(image.info.get("fps", "not said"))
+            yield from _made_with(image.info.get("comment", ""))
+    else:
+        raise InputError(f"{path} is a folder with no model parts, clip states or PNG frames in it")
+
+
+def _safetensors(path: Path) -> Facts:
+    file = Tensors.of(path)
+    kind = file.details.get("kind")
+    if kind is None:
+        yield "kind", "safetensors file, not made by vidrd"
+        first = list(file.shapes)[:3]
+        yield "tensors", f"{len(file.shapes)}: {', '.join(first)}{', ...' if len(file.shapes) > 3 else ''}"
+    elif kind == "clip state":
+        yield from _state(file)
+    else:
+        yield "kind", str(kind)
+        for group in ("config", "diffusion"):
+            for name, value in file.details.get(group, {}).items():
+                yield name, " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if kind != "clip state":
+        yield "parameters", f"{file.parameters:,}"
+    yield "on disk", _size(path.stat().st_size)
+
+
+def _state(file: Tensors) -> Facts:
+    details = file.details
+    made: dict[str, Any] = dict(details.get("made_with") or {})
+    yield "kind", f"clip state of clip {details.get('index')} (the first one is 0)"
+    yield "prompt", str(made.pop("prompt", "not said"))
+    reuse = made.pop("reuse", None)
+    yield "settings", _pairs(made)
+    yield "reuse", _pairs(reuse) if reuse else "none: it is a first clip"
+    record = file.shapes.get("record", ())
+    if len(record) == 6:
+        yield "next clip", f"can take up to {record[3]} prompt frames (M)"
+    for name, shape in file.shapes.items():
+        yield f"shape of {name}", " x ".join(map(str, shape))
+    yield "model signature", str(details.get("model_signature"))
+
+
+def _video(path: Path) -> Facts:
+    import av
+
+    try:
+        with av.open(str(path.absolute()), options={"format_whitelist": _VIDEOS}) as container:
+            if not container.streams.video:
+                raise InputError(f"{path} has no video in it")
+            stream = container.streams.video[0]
+            # Counted without decoding: not every kind of file says its number, and long videos fill the memory.
+            times = [packet.pts for packet in container.demux(stream) if packet.size and packet.pts is not None]
+            width, height = stream.codec_context.width, stream.codec_context.height
+            rate, comment = float(stream.average_rate or 0), container.metadata.get("comment", "")
+            kind, codec = container.format.name.split(",")[0], stream.codec_context.name
+    except av.error.FFmpegError as error:
+        raise InputError(
+            f"{path} is no safetensors file, and no video that can be read ({error.strerror})"
+        ) from error
+    kind = path.suffix[1:].lower() or kind
+    yield "kind", f"video ({kind}, {codec})"
+    yield "frames", str(len(times))
+    yield "size", f"{width} x {height} pixels"
+    yield "fps", f"{rate:.4g}"
+    yield "length", f"{len(times) / rate:.2f} s" if rate else "not said"
+    yield "on disk", _size(path.stat().st_size)
+    yield from _made_with(comment)
+
+
+def _made_with(comment: str) -> Facts:
+    """The settings that `generate` and `extend` leave in a video."""
+    try:
+        made = json.loads(comment)
+        if made.pop("software") == "vidrd":
+            for number, prompt in enumerate(made.pop("prompts", []), 1):
+                yield f"prompt {number}", str(prompt)
+            yield "made with", _pairs(made)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return
+
+
+def _config(part: Tensors) -> dict[str, Any]:
+    return dict(part.details.get("config", {}))
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value!r}" for name, value in values.items())
+
+
+def _size(count: int) -> str:
+    for unit in ("bytes", "KB", "MB"):
+        if count < 1000:
+            return f"{count:.4g} {unit}"
+        count /= 1000  # type: ignore[assignment]
+    return f"{count:.4g} GB"

@@ -1,0 +1,99 @@
+"""What is seen on stderr while clips are made: two bars on a terminal, a plain line for each clip elsewhere."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from vidrd_core.cli_errors import Interrupt, note
+
+_WHOLE_RUN = 30 * 24 * 3600.0  # seconds: clips may take hours, and the time left is their mean pace's
+
+
+def busy(text: str) -> AbstractContextManager[object]:
+    """A turning wheel on a terminal, nothing elsewhere."""
+    console = Console(stderr=True)
+    return console.status(text) if _alive(console) else nullcontext()
+
+
+def _alive(console: Console) -> bool:
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+class Display:
+    """Progress of a run; clips and steps are counted from 0."""
+
+    def __init__(self, clips: int, done: int, steps: int, stop: Interrupt) -> None:
+        self.clips, self.steps, self.stop = clips, steps, stop
+        self.started = time.perf_counter()
+        self.bars: Progress | None = None
+        console = Console(stderr=True)
+        if _alive(console):
+            self.bars = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("left"),
+                _Note(stop),
+                console=console,
+                transient=True,
+                speed_estimate_period=_WHOLE_RUN,
+            )
+            self.clip_bar = self.bars.add_task("clips", total=clips, completed=done)
+            self.step_bar = self.bars.add_task("steps", total=steps)
+
+    def begin(self, clip: int) -> None:
+        """A clip is about to be sampled."""
+        self.clip, self.started = clip, time.perf_counter()
+        if self.bars:
+            self.bars.reset(self.step_bar, description=f"steps of clip {clip + 1}")
+
+    def step(self, step: int) -> None:
+        """A step of this clip is done."""
+        if self.bars:
+            self.bars.update(self.step_bar, completed=step + 1)
+            # Whole clips alone would leave the time left of a short run unknown until its end.
+            self.bars.update(self.clip_bar, completed=self.clip + (step + 1) / self.steps)
+
+    def end(self, clip: int, prompt: str) -> None:
+        """A clip is finished."""
+        if self.bars:
+            self.bars.update(self.clip_bar, completed=clip + 1)
+        else:
+            note(f"clip {clip + 1} of {self.clips} took {time.perf_counter() - self.started:.1f} s: {prompt}")
+
+    def __enter__(self) -> Display:
+        if self.bars:
+            self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bars:
+            self.bars.stop()
+
+
+class _Note(ProgressColumn):
+    """Says that Ctrl-C was heard. The bars redraw themselves, so the signal handler need not write."""
+
+    def __init__(self, stop: Interrupt) -> None:
+        super().__init__()
+        self.stop = stop
+
+    def render(self, task: Task) -> Text:
+        return Text("stopping after this step (Ctrl-C again: at once)" if self.stop.asked and task.id else "")

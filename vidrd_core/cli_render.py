@@ -1,0 +1,156 @@
+"""`vidrd generate` and `vidrd extend`: everything is checked here, before anything is made."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vidrd_core.cli_errors import InputError, input_checked, note, reason
+from vidrd_core.cli_progress import busy
+from vidrd_core.cli_states import StateFile, StateFolder, compare
+from vidrd_core.cli_stream import Plan, Target, render
+from vidrd_core.loading import load
+from vidrd_core.pipeline import SampleSettings, VidRD
+from vidrd_core.reuse import ReuseSettings
+from vidrd_core.state import ClipState
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What computes."""
+
+    model: str
+    device: str
+    threads: int | None
+
+
+def generate(
+    prompts: list[str],
+    clips: int | None,
+    machine: Machine,
+    sample: dict[str, Any],
+    reuse: dict[str, Any],
+    state_dir: Path | None,
+    resume: bool,
+    target: Target,
+) -> None:
+    """Make a video from its first clip, or go on with one."""
+    count = _count(prompts, clips)
+    keep = StateFolder(state_dir) if state_dir else None
+    if resume and not keep:
+        raise InputError("--resume needs --state-dir: the folder in which the finished clips are")
+    if keep and not resume:
+        keep.refuse_from(0, "add --resume to go on with it, or name another --state-dir")
+    with input_checked():
+        settings, rules = SampleSettings(**sample), ReuseSettings(**reuse)
+    model = _load(machine)
+    with input_checked():
+        settings = _checked(model, settings, rules, prompts)
+
+    def check(state: ClipState) -> None:
+        prompt = prompts[min(state.index, len(prompts) - 1)]
+        compare(state, {"prompt": prompt, **asdict(settings), "reuse": asdict(rules) if state.index else None})
+        _check_state(model, settings, rules, state)
+
+    finished: list[Path] = []
+    if keep and resume:
+        finished, why = keep.finished(count, check)
+        found = f"{len(finished)} finished clips in {keep.folder}" + (f" ({why})" if why else "")
+        note(f"resuming: {found}, {count - len(finished)} to make")
+    render(Plan(model, settings, rules, prompts, range(count), finished, None, keep, target))
+
+
+def extend(
+    path: Path,
+    prompts: list[str],
+    clips: int | None,
+    machine: Machine,
+    sample: dict[str, Any],
+    reuse: dict[str, Any],
+    state_dir: Path | None,
+    save_state: Path | None,
+    target: Target,
+) -> None:
+    """Make the clips that follow a state; settings that are None are the state's."""
+    count = _count(prompts, clips)
+    if state_dir and save_state:
+        raise InputError("--state-dir and --save-state are both given: choose one")
+    with input_checked():
+        state = ClipState.load(path)
+        settings = SampleSettings(**_overridden(SampleSettings, state.made_with, sample))
+        rules = ReuseSettings(**_overridden(ReuseSettings, state.made_with.get("reuse") or {}, reuse))
+    numbers = range(state.index + 1, state.index + 1 + count)
+    keep: StateFolder | StateFile | None = StateFile(save_state) if save_state else None
+    if state_dir:
+        keep = StateFolder(state_dir)
+        keep.refuse_from(numbers.start, "name another --state-dir")
+    model = _load(machine)
+    with input_checked():
+        settings = _checked(model, settings, rules, prompts)
+    with input_checked(f"{path}: "):
+        _check_state(model, settings, rules, state)
+    render(Plan(model, settings, rules, prompts, numbers, [], state, keep, target))
+
+
+def _count(prompts: list[str], clips: int | None) -> int:
+    """How many clips to make; says what is likely to be a slip."""
+    if empty := [number for number, prompt in enumerate(prompts, 1) if not prompt.strip()]:
+        raise InputError(f"prompt {empty[0]} is empty: say what the clip shows")
+    if clips is not None and clips < 1:
+        raise InputError(f"clips is {clips}, expected 1 or more")
+    if len(prompts) > 1 and not any(" " in prompt.strip() for prompt in prompts):
+        whole = shlex.quote(" ".join(prompts))
+        note(
+            f"{len(prompts)} prompts of one word each; for one prompt of several words put quotes around it: {whole}"
+        )
+    elif clips is not None and clips < len(prompts):
+        note(f"{len(prompts)} prompts for {clips} clips: the last ones are not used")
+    return len(prompts) if clips is None else clips
+
+
+def _overridden(kind: Any, made: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    known = {field.name for field in fields(kind)}
+    return {
+        **{key: value for key, value in made.items() if key in known},
+        **{key: value for key, value in given.items() if value is not None},
+    }
+
+
+def _load(machine: Machine) -> VidRD:
+    if machine.threads is not None and machine.threads < 1:
+        raise InputError(f"threads is {machine.threads}, expected 1 or more")
+    with input_checked():
+        if machine.threads is not None:
+            torch.set_num_threads(machine.threads)
+        try:
+            torch.empty(0, device=machine.device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise InputError(f"device is {machine.device!r}, which cannot be used here: {reason(error)}") from error
+        with busy(f"loading {machine.model}"):
+            return load(machine.model, machine.device)
+
+
+def _checked(model: VidRD, sample: SampleSettings, reuse: ReuseSettings, prompts: list[str]) -> SampleSettings:
+    """The settings with the model's defaults. Raises ValueError for what this model cannot do."""
+    sample = model.complete(sample)
+    if sample.cfg is None or not math.isfinite(sample.cfg):
+        raise ValueError(f"cfg is {sample.cfg}, expected a finite number")
+    model.schedule.sigmas(sample.steps)
+    model.stream(prompts, None, reuse, **asdict(sample))  # checks the rest, and makes nothing until it is asked
+    return sample
+
+
+def _check_state(model: VidRD, sample: SampleSettings, reuse: ReuseSettings, state: ClipState) -> None:
+    """Raise ValueError unless a clip with these settings can follow a state."""
+    sigmas = model.schedule.sigmas(sample.steps)
+    state.check(model.signature, model.latent_shape(sample), sigmas, sample.solver)
+    recorded = state.record.shape[3]  # [calls, B, C, R, h, w]
+    if reuse.prompt_frames > recorded:
+        raise ValueError(
+            f"prompt_frames (M) is {reuse.prompt_frames}, but the clip before recorded only its last {recorded} frames"
+        )

@@ -1,0 +1,112 @@
+"""Where the commands keep clip states: a folder of one file a clip, or one file of the newest."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vidrd_core.cli_errors import InputError, input_checked
+from vidrd_core.models import checkpoint
+from vidrd_core.state import KIND, ClipState
+
+_NAME = re.compile(r"clip_(\d{4,})\.safetensors")
+
+
+class StateFolder:
+    """`clip_0000.safetensors`, `clip_0001.safetensors`, ..."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with input_checked("--state-dir: "):
+            names = os.listdir(folder) if folder.exists() else []
+        self.indices = {int(match[1]) for name in names if (match := _NAME.fullmatch(name))}
+
+    def path(self, index: int) -> Path:
+        return self.folder / f"clip_{index:04d}.safetensors"
+
+    def refuse_from(self, index: int, hint: str) -> None:
+        """Raise InputError if states from this clip on are there, which would be overwritten."""
+        if taken := [number for number in sorted(self.indices) if number >= index]:
+            raise InputError(f"{self.folder} already holds {self.path(taken[0]).name}: {hint}")
+
+    def finished(self, clips: int, check: Callable[[ClipState], None]) -> tuple[list[Path], str]:
+        """The states that are there, from clip 0 on and without a gap, and why there are no more of them.
+
+        Each is read whole, one at a time, so that a damaged one is found before anything is written.
+        """
+        paths: list[Path] = []
+        for index in range(clips):
+            path = self.path(index)
+            if index not in self.indices:
+                later = max(self.indices, default=-1) > index
+                return paths, f"{path.name} is missing" if later else ""
+            try:
+                state = ClipState.load(path)
+            except checkpoint.FormatError as error:
+                return paths, str(error)
+            with input_checked(f"{path}: "):
+                if state.index != index:
+                    raise InputError(f"{path} holds clip {state.index}, expected clip {index}")
+                check(state)
+            paths.append(path)
+        return paths, ""
+
+    def prepare(self) -> None:
+        """Make the folder and see that files can be made in it."""
+        with input_checked("--state-dir: "):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _try_to_write(self.folder)
+
+    def save(self, state: ClipState) -> Path:
+        path = self.path(state.index)
+        state.save(path)
+        return path
+
+
+class StateFile:
+    """One file, which always holds the newest clip's state."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path
+        if path.suffix != ".safetensors":
+            raise InputError(f"--save-state is {str(path)!r}, expected a name that ends in .safetensors")
+        if path.exists():
+            with input_checked("--save-state: "):
+                kind = checkpoint.describe(path).get("kind", "foreign model")
+            if kind != KIND:
+                raise InputError(
+                    f"--save-state: {path} holds a {kind}, which is not overwritten; choose another name"
+                )
+
+    def prepare(self) -> None:
+        """See that the file can be made."""
+        with input_checked("--save-state: "):
+            _try_to_write(self.file.parent)
+
+    def save(self, state: ClipState) -> Path:
+        state.save(self.file)
+        return self.file
+
+
+def compare(state: ClipState, wanted: dict[str, Any]) -> None:
+    """Raise ValueError, naming both values, unless a state was made with these settings."""
+    for name, value in wanted.items():
+        was = state.made_with.get(name)
+        if isinstance(value, dict) and isinstance(was, dict):
+            name, was, value = next(
+                ((key, was.get(key), value[key]) for key in value if was.get(key) != value[key]), (name, was, was)
+            )
+        if was != value:
+            raise ValueError(
+                f"made with {name.replace('_', '-')} {was!r}, this run has {value!r}; "
+                f"give the settings it was made with, or another --state-dir"
+            )
+
+
+def _try_to_write(folder: Path) -> None:
+    with tempfile.TemporaryFile(dir=folder):
+        pass

@@ -1,0 +1,182 @@
+"""Clips on their way into a video file, and what is kept of them when something ends it early."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import typer
+from torch import Tensor
+
+from vidrd_core.cli_errors import CommandError, Interrupt, input_checked, is_fault, note, reason
+from vidrd_core.cli_progress import Display
+from vidrd_core.cli_states import StateFile, StateFolder
+from vidrd_core.pipeline import Clip, SampleSettings, VidRD
+from vidrd_core.reuse import ReuseSettings
+from vidrd_core.state import ClipState
+from vidrd_core.video import VideoWriter, open_video
+
+SMALLEST_HEIGHT = 256  # pixels: smaller frames are enlarged to at least this unless told otherwise
+
+
+@dataclass(frozen=True)
+class Target:
+    """The video file that is asked for."""
+
+    output: str
+    fps: float
+    scale: int | None  # None: what SMALLEST_HEIGHT takes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run of which everything but the output has been checked."""
+
+    model: VidRD
+    sample: SampleSettings  # complete
+    reuse: ReuseSettings
+    prompts: list[str]
+    clips: range  # the numbers of those that the video shows
+    finished: list[Path]  # the states of the first of them, if they were made before
+    before: ClipState | None  # the state of the clip before all of them
+    keep: StateFolder | StateFile | None
+    target: Target
+
+    def open(self) -> VideoWriter:
+        """The video file, if it can be written."""
+        scale, height = self.target.scale, self.sample.height or SMALLEST_HEIGHT
+        made_with = {"prompts": self.prompts, "model": self.model.name, **asdict(self.sample), **asdict(self.reuse)}
+        return open_video(
+            self.target.output,
+            self.target.fps,
+            scale=-(-SMALLEST_HEIGHT // height) if scale is None else scale,
+            metadata={"comment": json.dumps({"software": "vidrd", **made_with})},
+        )
+
+
+def render(plan: Plan) -> None:
+    """Write the video, a line about it to stdout, and progress to stderr.
+
+    Raises typer.Exit if it was stopped, CommandError for a fault of the machine.
+    """
+    with input_checked():
+        writer = plan.open()
+    Rendering(plan, writer).run()
+
+
+class Rendering:
+    """One run: clips read back, then sampled, decoded and written until all are done or something ends it."""
+
+    def __init__(self, plan: Plan, writer: VideoWriter) -> None:
+        self.plan, self.writer, self.stop = plan, writer, Interrupt()
+        self.display = Display(len(plan.clips), len(plan.finished), plan.sample.steps, self.stop)
+        self.done = self.made = 0  # clips: of the video, and new ones
+        self.in_place = False  # the video bears its name
+        self.saved: Path | None = plan.finished[-1] if plan.finished else None  # the newest state
+        self.fault: Exception | None = None
+        self.started = time.perf_counter()  # sampling
+
+    def run(self) -> None:
+        try:
+            with self.stop, self.writer:
+                self.fill()
+            self.in_place = self.writer.frames_written > 0
+        except Exception as error:
+            if not is_fault(error):
+                raise
+            self.fault = error
+        if self.fault:
+            raise CommandError("; ".join([reason(self.fault), *self.kept()])) from self.fault
+        if self.stop.asked:
+            note("; ".join(["stopped", *self.kept()]))
+            raise typer.Exit(128 + self.stop.number)
+        self.report(time.perf_counter() - self.started)
+
+    def fill(self) -> None:
+        """Write all frames. Returning closes the video; an exception throws it away."""
+        if self.plan.keep:
+            self.plan.keep.prepare()
+        try:
+            with self.display:
+                for frames in self.plan.model.decode(self.clips()):
+                    self.writer.write(frames)
+        except KeyboardInterrupt:  # the second one
+            self.stop.number = self.stop.number or signal.SIGINT
+        except Exception as error:
+            # The frames so far are worth keeping only where no states are there to make them again.
+            if self.plan.keep or not is_fault(error):
+                raise
+            self.fault = error
+
+    def clips(self) -> Iterator[ClipState]:
+        """All clips of the video, one at a time; a stop or a fault ends them, so that the last frames get decoded."""
+        state = self.plan.before
+        for path in self.plan.finished:
+            with input_checked():
+                state = ClipState.load(path)
+            self.done += 1
+            yield state
+        self.started = time.perf_counter()
+        sampled = self.sampled(state)
+        while self.done < len(self.plan.clips) and not self.stop.asked and not self.fault:
+            self.display.begin(self.done)
+            try:
+                clip = next(sampled)
+            except KeyboardInterrupt:  # from `on_step`, or from inside PyTorch
+                self.stop.number = self.stop.number or signal.SIGINT
+                return
+            except Exception as error:
+                if not is_fault(error):
+                    raise
+                self.fault = error
+                return
+            self.finish(clip)
+            yield clip.state
+
+    def sampled(self, state: ClipState | None) -> Iterator[Clip]:
+        """The clips that follow a state."""
+        plan = self.plan
+        # `stream` takes the prompt of a clip by the clip's number in the whole video.
+        prompts = plan.prompts[:1] * plan.clips.start + plan.prompts
+        settings = asdict(plan.sample)
+        return plan.model.stream(prompts, plan.clips.stop, plan.reuse, state=state, on_step=self.on_step, **settings)
+
+    def on_step(self, step: int, latents: Tensor) -> None:
+        self.display.step(step)
+        if step + 1 < self.plan.sample.steps:  # after the last one the clip is finished
+            self.stop.check()
+
+    def finish(self, clip: Clip) -> None:
+        """Save a new clip's state. If that fails this clip is the last one, but the video gets it."""
+        self.display.end(self.done, clip.prompt)
+        self.done += 1
+        self.made += 1
+        try:
+            self.saved = self.plan.keep.save(clip.state) if self.plan.keep else None
+        except OSError as error:
+            self.fault = error
+
+    def kept(self) -> Iterator[str]:
+        """What is left of a run that ended early, and how to go on."""
+        output, total = self.plan.target.output, len(self.plan.clips)
+        if self.in_place:
+            yield f"{output} has {self.writer.frames_written} frames, from {self.done} of {total} clips"
+        elif not self.done:
+            yield "no clip was finished, nothing was written"
+        if self.saved and isinstance(self.plan.keep, StateFolder) and self.plan.clips.start == 0:
+            yield "to go on, give the same command with --resume"
+        elif self.saved:
+            yield f"to go on: vidrd extend {self.saved} PROMPT ..."
+        elif self.done < total and self.done:
+            yield "with --state-dir a later run could go on from here"
+
+    def report(self, seconds: float) -> None:
+        frames, fps, total = self.writer.frames_written, self.plan.target.fps, len(self.plan.clips)
+        size = f"{total} clip{'s' * (total > 1)}, {frames} frames, {frames / fps:.1f} s at {fps:g} fps"
+        before = f", {total - self.made} made before" if self.plan.finished else ""
+        pace = f"; took {seconds:.1f} s, {seconds / self.made:.1f} s a clip" if self.made else ""
+        typer.echo(f"{self.plan.target.output}: {size}{before}{pace}")

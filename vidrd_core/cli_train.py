@@ -1,0 +1,46 @@
+"""`vidrd train`: find a recipe and run it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vidrd_core.cli_errors import InputError, input_checked, note
+
+_RECIPES = Path(__file__).parent / "training" / "configs"
+
+
+def run(config: str, stage: str | None) -> None:
+    """Run a recipe's stages, or one of them."""
+    path = _recipe(config)
+    try:
+        from vidrd_core.training.config import load_config
+        from vidrd_core.training.stages import Recipe
+    except ModuleNotFoundError as error:
+        if error.name not in ("accelerate", "yaml"):
+            raise
+        raise InputError(f'training needs {error.name}, which is missing: pip install "vidrd[train]"') from error
+    with input_checked(f"{path}: "):
+        try:
+            recipe = load_config(path)
+        except TypeError as error:  # a stage that lacks a setting
+            raise ValueError(str(error)) from error
+        names = [one.name for one in recipe.stages]
+        if stage is not None and stage not in names:
+            raise ValueError(f"there is no stage {stage!r}; the recipe has {', '.join(names)}")
+    try:
+        with input_checked():
+            folder = Recipe(recipe).run(stage)
+    except KeyboardInterrupt:
+        note("stopped; the same command goes on from the last checkpoint")
+        raise
+    note(f"finished: the model is in {folder}")
+
+
+def _recipe(name: str) -> Path:
+    path = Path(name)
+    if path.is_file():
+        return path
+    packaged = {file.stem: file for file in sorted(_RECIPES.glob("*.yaml"))}
+    if name not in packaged:
+        raise InputError(f"there is no recipe {name!r}: give a YAML file, or one of {', '.join(packaged)}")
+    return packaged[name]

@@ -1,0 +1,423 @@
+"""How well a model trained on procedural clips does: chains of clips are made and read out by program.
+
+For each scene of `shapes.evaluation_scenes` one first clip is made, and from it a chain in every order. A record,
+one line of JSON, holds what `read_clip` found in each clip and what `seams` and `motion` measured on the chain.
+
+In forward order a clip begins with the M frames that the one before ended with, which are shown once. What is read
+out is the whole clip all the same, its N frames, for that is what the model made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+
+from vidrd_core.data.shapes import DIRECTIONS, Scene, describe, evaluation_scenes, render
+from vidrd_core.evaluation.motion import TURNS, Record, Video, direction_kept, measure, rounded
+from vidrd_core.loading import load
+from vidrd_core.pipeline import VidRD
+from vidrd_core.reuse import ReuseSettings
+
+Job = tuple[int, Scene, tuple[str, ...]]  # number of the prompt, its scene, what to make: orders, or REAL
+
+FORMAT = 1
+REAL = "real"  # the "order" of drawn clips that only passed through the VAE: what a perfect sampler would reach
+ORDERS = ("mirror", "forward")
+SCENE_SEED = 2309  # training draws from the generators (1, i)
+TRAITS: dict[str, tuple[str, ...]] = {
+    "color": ("color",),
+    "shape": ("shape",),
+    "motion": ("motion",),
+    "color+shape": ("color", "shape"),
+    "all": ("color", "shape", "motion"),
+    "background": ("background",),
+}
+LOOPLESS = (*DIRECTIONS, "grow", "shrink")  # motions that do not repeat by themselves
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """What is sampled. Prompt k has sampling seed `seed` + k; `reuse.order` gives way to each of `orders`."""
+
+    prompts: int = 200
+    clips: int = 8
+    orders: tuple[str, ...] = ORDERS
+    steps: int = 25
+    seed: int = 0
+    scene_seed: int = SCENE_SEED
+    cfg: float | None = None  # None: the model's own
+    solver: str = "ddim"
+    reuse: ReuseSettings = field(default_factory=ReuseSettings)
+
+    def __post_init__(self) -> None:
+        for name in ("prompts", "clips", "steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
+        if not self.orders or len(set(self.orders)) < len(self.orders) or not set(self.orders) <= set(ORDERS):
+            raise ValueError(f"orders are {list(self.orders)}, expected some of {', '.join(ORDERS)}, each once")
+
+    def reuse_in(self, order: Any) -> ReuseSettings:
+        return dataclasses.replace(self.reuse, order=order)
+
+
+# --- records ---
+
+
+def score_model(
+    model: str | Path | VidRD,
+    out: Path,
+    *,
+    workers: int = 1,
+    sheets: int = 0,
+    on_record: Callable[[int, int], None] | None = None,
+    **settings: Any,
+) -> list[Record]:
+    """Make and measure the chains that `settings` (those of ScoreSettings) ask for; returns their records.
+
+    Each record is appended to the file `out` as soon as it is there; what the file holds already is not made again.
+    Several workers are processes of one torch thread each, which load the model by name themselves. Of the first
+    `sheets` prompts a picture of every chain is kept beside `out`. `on_record` is told (done, total).
+    Raises ValueError if `out` holds records of another model or of other settings.
+    """
+    chosen = ScoreSettings(**settings)
+    if workers < 1 or (workers > 1 and isinstance(model, VidRD)):
+        raise ValueError(f"workers is {workers}: expected 1 or more, and 1 for a model that is not given by its name")
+    loaded = model if isinstance(model, VidRD) else load(model)
+    chosen.reuse.check_frames(loaded.diffusion.frames)
+    header = _header(loaded, chosen)
+    done = {(record["prompt"], record["order"]) for record in _opened(Path(out), header)}
+    kinds = (*chosen.orders, REAL)
+    jobs: list[Job] = []
+    for index, scene in enumerate(evaluation_scenes(chosen.prompts, chosen.scene_seed)):
+        if missing := tuple(kind for kind in kinds if (index, kind) not in done):
+            jobs.append((index, scene, missing))
+    folder = Path(out).parent / "sheets"
+    score_job = partial(_score_by, loaded if workers == 1 else model, chosen, folder, sheets)
+    count = len(done)
+    with Path(out).open("a", encoding="utf-8", newline="\n") as file:
+        for record in _results(score_job, jobs, workers):
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            count += 1
+            if on_record:
+                on_record(count, chosen.prompts * len(kinds))
+    return read_records(out)[1]
+
+
+def read_records(path: Path) -> tuple[dict[str, Any], list[Record]]:
+    """The header (model and settings) and the records of a file, by prompt; an unfinished last line is left out."""
+    whole = Path(path).read_text(encoding="utf-8").rpartition("\n")[0]
+    lines = [json.loads(line) for line in whole.splitlines()]
+    if not lines or lines[0].get("format") != FORMAT:
+        raise ValueError(f"{path} does not begin as records of format {FORMAT} do")
+    order = [*lines[0]["orders"], REAL]
+    return lines[0], sorted(lines[1:], key=lambda record: (record["prompt"], order.index(record["order"])))
+
+
+def _header(model: VidRD, settings: ScoreSettings) -> dict[str, Any]:
+    digest = hashlib.sha256(model.signature.encode())
+    for part in (model.vae, model.text_encoder):
+        for name, tensor in part.state_dict().items():
+            digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
+    header = {"format": FORMAT, "model": model.name, "weights": digest.hexdigest()[:12]}
+    return json.loads(json.dumps({**header, **dataclasses.asdict(settings)}))
+
+
+def _opened(path: Path, header: dict[str, Any]) -> list[Record]:
+    """The records in a file that can be gone on with; without any, the header is written."""
+    if not path.exists() or b"\n" not in path.read_bytes():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(json.dumps(header).encode() + b"\n")
+        return []
+    found, records = read_records(path)
+    other = [
+        f"{key} {found.get(key)!r} (now {header.get(key)!r})"
+        for key in sorted({*found, *header} - {"model"})
+        if found.get(key) != header.get(key)
+    ]
+    if other:
+        raise ValueError(f"{path} holds records of {', '.join(other)}: choose another file, or delete it")
+    with path.open("rb+") as file:  # a stopped run may have left half a line
+        file.truncate(file.read().rfind(b"\n") + 1)
+    return records
+
+
+def _results(score_job: Callable[[Job], list[Record]], jobs: list[Job], workers: int) -> Iterator[Record]:
+    if workers == 1:
+        for job in jobs:
+            yield from score_job(job)
+        return
+    pool = ProcessPoolExecutor(min(workers, max(1, len(jobs))), get_context("spawn"), _one_thread)
+    try:
+        for future in as_completed([pool.submit(score_job, job) for job in jobs]):
+            yield from future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+_load_once = lru_cache(maxsize=1)(load)  # a worker does many jobs
+
+
+def _score_by(
+    model: str | Path | VidRD, settings: ScoreSettings, folder: Path, sheets: int, job: Job
+) -> list[Record]:
+    loaded = model if isinstance(model, VidRD) else _load_once(model)
+    return score_prompt(loaded, settings, job, folder if job[0] < sheets else None)
+
+
+# --- one prompt ---
+
+
+def score_prompt(model: VidRD, settings: ScoreSettings, job: Job, sheets: Path | None = None) -> list[Record]:
+    """The records of one prompt: of its chains, and of the drawn scene passed through the VAE."""
+    index, scene, kinds = job
+    size, frames = model.diffusion.size, model.diffusion.frames
+    sprite = scene.sprites[0]
+    common: Record = {"prompt": index, "text": describe(scene), "background": scene.background}
+    common |= {"color": sprite.color, "shape": sprite.shape, "motion": sprite.motion}
+    sample: dict[str, Any] = {"seed": settings.seed + index, "steps": settings.steps, "solver": settings.solver}
+    sample |= {} if settings.cfg is None else {"cfg": settings.cfg}
+    records = []
+    if REAL in kinds:
+        video = _through_vae(model, render(scene, frames, size))
+        records.append({**common, "order": REAL, **measure(video, scene, frames, 1, settings.reuse_in("mirror"))})
+    orders = [kind for kind in kinds if kind != REAL]
+    began = time.perf_counter()
+    first = model.generate(common["text"], record=settings.reuse.prompt_frames, **sample) if orders else None
+    first_seconds = time.perf_counter() - began
+    for order in orders:
+        assert first is not None
+        reuse = settings.reuse_in(order)
+        chain, seconds, began = [first], [first_seconds], time.perf_counter()
+        for clip in model.stream(common["text"], settings.clips, reuse, state=first.state, **sample):
+            chain.append(clip)
+            seconds.append(time.perf_counter() - began)
+            began = time.perf_counter()
+        video = model.frames(chain)
+        times = {"seconds": rounded(seconds), "decode_seconds": round(time.perf_counter() - began, 4)}
+        measured = measure(video, scene, frames, settings.clips, reuse)
+        records.append({**common, "order": order, **measured, **times, "threads": torch.get_num_threads()})
+        if sheets:
+            _draw_sheet(video, frames, records[-1], sheets)
+    return records
+
+
+@torch.no_grad()
+def _through_vae(model: VidRD, video: Video) -> Video:
+    pixels = rearrange(torch.from_numpy(video).to(model.device), "f h w c -> 1 c f h w") / 127.5 - 1
+    decoded = model.vae.decode(model.vae.encode(pixels))[0].float().clamp(-1, 1)
+    return rearrange(((decoded + 1) * 127.5).round().to(torch.uint8), "c f h w -> f h w c").cpu().numpy()
+
+
+def _draw_sheet(video: Video, frames: int, record: Record, folder: Path) -> None:
+    """A picture of a chain, a clip a row, each with what was read; of a later clip the frames that it added."""
+    from vidrd_core.video import contact_sheet  # needs PyAV
+
+    added = (len(video) - frames) // max(1, len(record["clips"]) - 1)
+    rows = np.split(video, range(frames, len(video), added or 1))
+    labels = [" ".join(clip[word] for word in ("color", "shape", "motion")) for clip in record["clips"]]
+    labels[0] = f"{record['text']} - {labels[0]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    contact_sheet(rows, folder / f"{record['prompt']:04d}_{record['order']}.png", labels)
+
+
+# --- summary ---
+
+
+def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's score interval of a share; z = 1.96 is 95 %. Of nothing, it is 0 to 1."""
+    if of == 0:
+        return 0.0, 1.0
+    share, slack = right / of, z * z / of
+    middle, half = share + slack / 2, z * (share * (1 - share) / of + slack / (4 * of)) ** 0.5
+    return max(0.0, (middle - half) / (1 + slack)), min(1.0, (middle + half) / (1 + slack))
+
+
+def summarise(records: Sequence[Record]) -> dict[str, Any]:
+    """Counts, shares with Wilson's 95 % interval and quartiles, for JSON: `orders`, `real`, `by_motion`, `by_shape`.
+
+    Directions are those of prompts that move straight. Loopiness leaves out motions that repeat by themselves.
+    """
+    orders = [order for order in ORDERS if any(record["order"] == order for record in records)]
+    chains = {order: [record for record in records if record["order"] == order] for order in orders}
+    firsts = chains[orders[0]] if orders else []
+    return {
+        "orders": {order: _summary_of(chains[order]) for order in orders},
+        "real": real_data_row(records),
+        "by_motion": _breakdown(firsts, "motion"),
+        "by_shape": _breakdown(firsts, "shape"),
+    }
+
+
+def real_data_row(records: Sequence[Record]) -> dict[str, Any]:
+    """The shares of drawn clips that went through the VAE and were read out: no model of that VAE can do better."""
+    return _shares([record for record in records if record["order"] == REAL], 0)
+
+
+def _summary_of(chains: list[Record]) -> dict[str, Any]:
+    clips = min(len(record["clips"]) for record in chains)
+    shown = sorted({1, max(1, clips // 2), clips})
+    straight = [turn for record in chains if record["motion"] in DIRECTIONS for turn in record["turns"]]
+    pooled = {
+        name: _quartiles(value for record in chains for value in record[name])
+        for name in ("seam_ratio", "worst_step", "mirror_score")
+    }
+    loops = [record["loopiness"] for record in chains if record["motion"] in LOOPLESS]
+    return {
+        "clips": {str(clip): _shares(chains, clip - 1) for clip in shown},
+        **pooled,
+        "directions": {**({} if not straight else direction_kept(straight)), "seams": len(straight)},
+        "loop_period": chains[0]["loop_period"],
+        "loopiness": _quartiles(value for value in loops if value is not None),
+        "first_clip_seconds": _quartiles(record["seconds"][0] for record in chains),
+        "later_clip_seconds": _quartiles(value for record in chains for value in record["seconds"][1:]),
+        "decode_clip_seconds": _quartiles(record["decode_seconds"] / len(record["clips"]) for record in chains),
+        "threads": sorted({record["threads"] for record in chains}),
+    }
+
+
+def _shares(records: Sequence[Record], clip: int) -> dict[str, Any]:
+    """For each trait, in how many records that clip has it right."""
+    shares = {}
+    for trait, parts in TRAITS.items():
+        right = sum(all(record["clips"][clip]["right"][part] for part in parts) for record in records)
+        low, high = wilson(right, len(records))
+        share = right / len(records) if records else None
+        shares[trait] = {"right": right, "of": len(records), "share": share, "low": low, "high": high}
+    return shares
+
+
+def _quartiles(values: Iterable[float]) -> dict[str, Any]:
+    known = list(values)
+    low, median, high = np.quantile(known, (0.25, 0.5, 0.75)).tolist() if known else (None,) * 3
+    return {"low": low, "median": median, "high": high, "of": len(known)}
+
+
+def _breakdown(firsts: Sequence[Record], key: str) -> dict[str, Any]:
+    """Of the first clips of each motion or shape: the shares that are right, and what it was read as, most first."""
+    rows = {}
+    for word in sorted({record[key] for record in firsts}):
+        group = [record for record in firsts if record[key] == word]
+        read = Counter(record["clips"][0][key] for record in group)
+        rows[word] = {**_shares(group, 0), "read_as": dict(read.most_common())}
+    return rows
+
+
+def table(summary: dict[str, Any]) -> str:
+    """A summary as tables in GitHub's markdown."""
+    rows = [("drawn clips through the VAE", summary["real"])] if summary["real"]["all"]["of"] else []
+    for order, result in summary["orders"].items():
+        rows += [(f"{order}, clip {clip}", shares) for clip, shares in result["clips"].items()]
+    lines = ["Read out right, in % (95 % interval):", ""]
+    lines += _rows(["", *TRAITS, "clips"], [[name, *map(_percent, _traits(s)), s["all"]["of"]] for name, s in rows])
+    lines += ["", "In mirror order every second clip runs backwards, so its motion reads as the reverse one.", ""]
+    head = ["", "seam ratio", "worst step near a seam", "mirror score", "loopiness", *(f"{turn} %" for turn in TURNS)]
+    head += ["s first clip", "s later clip", "s decoding"]
+    body = []
+    for order, r in summary["orders"].items():
+        spans = [_span(r[name]) for name in ("seam_ratio", "worst_step", "mirror_score", "loopiness")]
+        spans[3] += f" at {r['loop_period']} frames"
+        ways = [f"{100 * r['directions'][turn]:.0f}" if r["directions"]["seams"] else "" for turn in TURNS]
+        seconds = [_span(r[f"{name}_seconds"]) for name in ("first_clip", "later_clip", "decode_clip")]
+        body.append([order, *spans, *ways, *seconds])
+    lines += ["Median (quartiles); 1 is a perfect seam ratio:", "", *_rows(head, body)]
+    for key in ("motion", "shape"):
+        lines += ["", f"Clip 1 by {key}, right in %:", ""]
+        body = []
+        for word, shares in summary[f"by_{key}"].items():
+            wrong = [f"{read} {count}" for read, count in shares["read_as"].items() if read != word]
+            body.append(
+                [word, *(f"{100 * s['share']:.0f}" for s in _traits(shares)), shares["all"]["of"], ", ".join(wrong)]
+            )
+        lines += _rows([key, *TRAITS, "clips", "read as (wrongly)"], body)
+    return "\n".join(lines) + "\n"
+
+
+def _traits(shares: dict[str, Any]) -> list[dict[str, Any]]:
+    return [shares[trait] for trait in TRAITS]
+
+
+def _percent(share: dict[str, Any]) -> str:
+    return f"{100 * share['share']:.0f} ({100 * share['low']:.0f}-{100 * share['high']:.0f})"
+
+
+def _span(spread: dict[str, Any]) -> str:
+    low, median, high = (spread[name] for name in ("low", "median", "high"))
+    return "" if median is None else f"{median:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _rows(head: Sequence[Any], body: Sequence[Sequence[Any]]) -> list[str]:
+    return ["| " + " | ".join(map(str, row)) + " |" for row in (head, ["---"] * len(head), *body)]
+
+
+# --- command ---
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    known, reuse = ScoreSettings(), ReuseSettings()
+    parser.add_argument("--model", default="tiny", help="a built-in name or a folder of parts")
+    for name in ("prompts", "clips", "steps", "seed", "scene_seed"):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(known, name))
+    parser.add_argument("--orders", nargs="+", choices=ORDERS, default=list(ORDERS))
+    parser.add_argument("--cfg", type=float, help="guidance scale (the model's own unless given)")
+    parser.add_argument("--solver", default=known.solver)
+    parser.add_argument("--prompt-frames", type=int, default=reuse.prompt_frames, help="M")
+    parser.add_argument("--alpha", type=float, default=reuse.alpha)
+    parser.add_argument("--beta", type=float, default=reuse.beta)
+    parser.add_argument("--workers", type=int, default=1, help="processes; more than one have one thread each")
+    parser.add_argument("--sheets", type=int, default=0, help="of how many prompts to keep pictures")
+    parser.add_argument("-o", "--out", type=Path, default=Path("runs/score"), help="folder; a rerun goes on in it")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Score a model: records.jsonl, summary.json and table.md in a folder."""
+    given = vars(_parser().parse_args(arguments))
+    out, model, workers, sheets = (given.pop(name) for name in ("out", "model", "workers", "sheets"))
+    reuse = {name: given.pop(name) for name in ("prompt_frames", "alpha", "beta")}
+    began, first = time.perf_counter(), 0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal first
+        first = first or done
+        left = (time.perf_counter() - began) / (done - first + 1) * (total - done)
+        print(f"\r{done} of {total} records, {left / 60:.0f} min left ", end="", file=sys.stderr, flush=True)
+
+    given["orders"] = tuple(given["orders"])
+    try:
+        records = score_model(
+            model, out / "records.jsonl", workers=workers, sheets=sheets, on_record=progress, **given,
+            reuse=ReuseSettings(**reuse),
+        )  # fmt: skip
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    header, _ = read_records(out / "records.jsonl")
+    summary = {"settings": header, **summarise(records)}
+    (out / "summary.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    (out / "table.md").write_text(table(summary), encoding="utf-8")
+    print(f"\n{table(summary)}")
+
+
+if __name__ == "__main__":
+    main()
