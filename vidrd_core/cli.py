@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -10,19 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from vidrd_core.cli_errors import CommandError, InputError, input_checked, is_fault, note, reason
+from vidrd_core import cli_options as o
+from vidrd_core.cli_errors import CommandError, input_checked, is_fault, note, reason
 
-_EXAMPLES = """
-[bold]Examples[/bold]
+_GENERATE = """vidrd generate "a red circle moving right" --clips 4 -o long.mp4
 
-vidrd generate "a red circle moving right" --clips 4 -o long.mp4
+vidrd generate "a red circle" "a blue circle" --state-dir kept -o two.mp4
 
-vidrd generate "a red circle" "a blue circle" --alpha 1 --state-dir states -o long.mp4
-
-vidrd generate "a red circle" "a blue circle" --alpha 1 --state-dir states -o long.mp4 --resume
-
-vidrd extend states/clip_0001.safetensors "a blue square" -o more.mp4
-"""
+vidrd generate "a red circle" "a blue circle" --state-dir kept -o two.mp4 --resume"""
+_EXTEND = 'vidrd extend kept/clip_0001.safetensors "a blue square" -o more.mp4'
+_TITLE = "[bold]Examples[/bold]\n\n"
 
 app = typer.Typer(
     name="vidrd",
@@ -30,72 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=_EXAMPLES,
+    epilog=f"{_TITLE}{_GENERATE}\n\n{_EXTEND}",
 )
-
-
-def _option(panel: str, *names: str, like: str | bool = True, **details: Any) -> Any:
-    return typer.Option(*names, rich_help_panel=panel, show_default=like, **details)
-
-
-def _as_state(option: Any) -> Any:
-    """The same option where its default is what the state was made with."""
-    other = copy.copy(option)
-    other.show_default = "as the state"
-    return other
-
-
-_VIDEO, _SAMPLING, _REUSE, _MACHINE = "The video", "Sampling a clip", "From clip to clip", "The machine"
-_STATES = "Stopping and going on"
-
-_OUTPUT = _option(
-    _VIDEO,
-    "--output",
-    "-o",
-    metavar="FILE",
-    help="Where the video goes: a name in .mp4, .webm or .gif, or 'folder/' for PNG frames.",
-)
-_CLIPS = _option(_VIDEO, help="How many clips to make; the last prompt repeats.", like="one for each prompt")
-_FPS = _option(_VIDEO, help="Frames shown a second.")
-_SCALE = _option(
-    _VIDEO,
-    help="Enlarge each pixel to a square of this many, so that small frames stay sharp.",
-    like="what makes it at least 256 high",
-)
-_SEED = _option(_SAMPLING, help="The number that all chance is drawn from; the same seed gives the same video.")
-_STEPS = _option(_SAMPLING, help="Denoising steps of a clip (T): more takes longer and looks cleaner.")
-_CFG = _option(_SAMPLING, help="How closely to follow the prompt (guidance scale); 1 is off.", like="the model's")
-_SOLVER = _option(_SAMPLING, metavar="ddim|heun|dpmpp_2m", help="How a step is taken; heun asks the model twice.")
-_NEGATIVE = _option(_SAMPLING, help="What the video should not show.")
-_FRAMES = _option(_SAMPLING, help="Frames of a clip (N).", like="the model's")
-_WIDTH = _option(_SAMPLING, help="Width in pixels before --scale.", like="the model's")
-_HEIGHT = _option(_SAMPLING, help="Height in pixels before --scale.", like="the model's")
-_PROMPT_FRAMES = _option(
-    _REUSE, help="Prompt frames (M): how many frames of a clip are led by the clip before. Less than N; 0 is none."
-)
-_ALPHA = _option(
-    _REUSE, help="How much of the old noise the other frames keep: 0 is none, 1 half, 4 nearly all (motion loops)."
-)
-_BETA = _option(
-    _REUSE,
-    help="The share of the steps, 0 to 1, in which the prompt frames repeat the old clip: smoothness at seams.",
-)
-_ORDER = _option(
-    _REUSE,
-    metavar="mirror|forward",
-    help="mirror: a clip begins as the last one run backwards, as in the paper. forward: the motion goes on.",
-)
-_MODEL = _option(_MACHINE, metavar="NAME|FOLDER", help="A built-in model (see 'vidrd models') or a model folder.")
-_DEVICE = _option(_MACHINE, help="What computes: cpu, cuda, cuda:1, mps.")
-_THREADS = _option(_MACHINE, help="CPU threads to use; the result may differ in the last bits.", like="all cores")
-_STATE_DIR = _option(
-    _STATES,
-    metavar="DIR",
-    help="Keep each finished clip's state in this folder, to go on or to branch from.",
-    like=False,
-)
-
-Prompts = Annotated[list[str], typer.Argument(metavar="PROMPT...", show_default=False, help="What each clip shows.")]
 
 
 def _version(asked: bool) -> None:
@@ -122,33 +54,33 @@ def vidrd(
         typer.echo(context.get_help())
 
 
-@app.command(epilog=_EXAMPLES)
+@app.command(epilog=_TITLE + _GENERATE)
 def generate(
-    prompts: Prompts,
-    output: Annotated[str, _OUTPUT],
-    clips: Annotated[int | None, _CLIPS] = None,
-    fps: Annotated[float, _FPS] = 8.0,
-    scale: Annotated[int | None, _SCALE] = None,
-    prompt_frames: Annotated[int, _PROMPT_FRAMES] = 4,
-    alpha: Annotated[float, _ALPHA] = 4.0,
-    beta: Annotated[float, _BETA] = 0.4,
-    order: Annotated[str, _ORDER] = "mirror",
-    seed: Annotated[int, _SEED] = 0,
-    steps: Annotated[int, _STEPS] = 50,
-    cfg: Annotated[float | None, _CFG] = None,
-    solver: Annotated[str, _SOLVER] = "ddim",
-    negative: Annotated[str, _NEGATIVE] = "",
-    frames: Annotated[int | None, _FRAMES] = None,
-    width: Annotated[int | None, _WIDTH] = None,
-    height: Annotated[int | None, _HEIGHT] = None,
-    state_dir: Annotated[Path | None, _STATE_DIR] = None,
+    prompts: o.Prompts,
+    output: Annotated[str, o.OUTPUT],
+    clips: Annotated[int | None, o.CLIPS] = None,
+    fps: Annotated[float, o.FPS] = 8.0,
+    scale: Annotated[int | None, o.SCALE] = None,
+    prompt_frames: Annotated[int, o.PROMPT_FRAMES] = 4,
+    alpha: Annotated[float, o.ALPHA] = 4.0,
+    beta: Annotated[float, o.BETA] = 0.4,
+    order: Annotated[str, o.ORDER] = "mirror",
+    seed: Annotated[int, o.SEED] = 0,
+    steps: Annotated[int, o.STEPS] = 50,
+    cfg: Annotated[float | None, o.CFG] = None,
+    solver: Annotated[str, o.SOLVER] = "ddim",
+    negative: Annotated[str, o.NEGATIVE] = "",
+    frames: Annotated[int | None, o.FRAMES] = None,
+    width: Annotated[int | None, o.WIDTH] = None,
+    height: Annotated[int | None, o.HEIGHT] = None,
+    state_dir: Annotated[Path | None, o.STATE_DIR] = None,
     resume: Annotated[
         bool,
-        _option(_STATES, "--resume", help="Go on after the clips in --state-dir, as if never stopped.", like=False),
+        o.option(o.STATES, "--resume", help="Go on after the clips in --state-dir, as if never stopped.", like=False),
     ] = False,
-    model: Annotated[str, _MODEL] = "tiny",
-    device: Annotated[str, _DEVICE] = "cpu",
-    threads: Annotated[int | None, _THREADS] = None,
+    model: Annotated[str, o.MODEL] = "tiny",
+    device: Annotated[str, o.DEVICE] = "cpu",
+    threads: Annotated[int | None, o.THREADS] = None,
 ) -> None:
     """Make a long video: one clip for each prompt, or --clips of them.
 
@@ -167,38 +99,39 @@ def generate(
     )
 
 
-@app.command(epilog=_EXAMPLES)
+@app.command(epilog=_TITLE + _EXTEND)
 def extend(
     state: Annotated[Path, typer.Argument(metavar="STATE", help="A clip's state, as --state-dir keeps them.")],
-    prompts: Prompts,
-    output: Annotated[str, _OUTPUT],
-    clips: Annotated[int | None, _CLIPS] = None,
-    fps: Annotated[float, _FPS] = 8.0,
-    scale: Annotated[int | None, _SCALE] = None,
-    prompt_frames: Annotated[int | None, _as_state(_PROMPT_FRAMES)] = None,
-    alpha: Annotated[float | None, _as_state(_ALPHA)] = None,
-    beta: Annotated[float | None, _as_state(_BETA)] = None,
-    order: Annotated[str | None, _as_state(_ORDER)] = None,
-    seed: Annotated[int | None, _as_state(_SEED)] = None,
-    steps: Annotated[int | None, _as_state(_STEPS)] = None,
-    cfg: Annotated[float | None, _as_state(_CFG)] = None,
-    solver: Annotated[str | None, _as_state(_SOLVER)] = None,
-    negative: Annotated[str | None, _as_state(_NEGATIVE)] = None,
-    frames: Annotated[int | None, _as_state(_FRAMES)] = None,
-    width: Annotated[int | None, _as_state(_WIDTH)] = None,
-    height: Annotated[int | None, _as_state(_HEIGHT)] = None,
-    state_dir: Annotated[Path | None, _STATE_DIR] = None,
+    prompts: o.Prompts,
+    output: Annotated[str, o.OUTPUT],
+    clips: Annotated[int | None, o.CLIPS] = None,
+    fps: Annotated[float, o.FPS] = 8.0,
+    scale: Annotated[int | None, o.SCALE] = None,
+    prompt_frames: Annotated[int | None, o.as_state(o.PROMPT_FRAMES)] = None,
+    alpha: Annotated[float | None, o.as_state(o.ALPHA)] = None,
+    beta: Annotated[float | None, o.as_state(o.BETA)] = None,
+    order: Annotated[str | None, o.as_state(o.ORDER)] = None,
+    seed: Annotated[int | None, o.as_state(o.SEED)] = None,
+    steps: Annotated[int | None, o.as_state(o.STEPS)] = None,
+    cfg: Annotated[float | None, o.as_state(o.CFG)] = None,
+    solver: Annotated[str | None, o.as_state(o.SOLVER)] = None,
+    negative: Annotated[str | None, o.as_state(o.NEGATIVE)] = None,
+    frames: Annotated[int | None, o.as_state(o.FRAMES)] = None,
+    width: Annotated[int | None, o.as_state(o.WIDTH)] = None,
+    height: Annotated[int | None, o.as_state(o.HEIGHT)] = None,
+    state_dir: Annotated[Path | None, o.STATE_DIR] = None,
     save_state: Annotated[
-        Path | None, _option(_STATES, metavar="FILE", help="Keep only the newest clip's state, here.", like=False)
+        Path | None, o.option(o.STATES, metavar="FILE", help="Keep only the newest clip's state, here.", like=False)
     ] = None,
-    model: Annotated[str, _MODEL] = "tiny",
-    device: Annotated[str, _DEVICE] = "cpu",
-    threads: Annotated[int | None, _THREADS] = None,
+    model: Annotated[str, o.MODEL] = "tiny",
+    device: Annotated[str, o.DEVICE] = "cpu",
+    threads: Annotated[int | None, o.THREADS] = None,
 ) -> None:
     """Go on from any clip's state: write the clips that come after it, and only those.
 
-    Steps, solver, frames and size must be the state's; a first clip's state has no settings of
-    "From clip to clip", so those are the paper's (4, 4, 0.4, mirror).
+    Steps, solver, frames and size must be the state's.
+
+    The state of a first clip has no settings "From clip to clip": for it they are the paper's (4, 4, 0.4, mirror).
     """
     commands = _commands()
     commands.extend(
@@ -283,7 +216,7 @@ def main(arguments: list[str] | None = None) -> int:
         note(f"error: {error}")
         return error.exit_code
     except Exception as error:
-        if hasattr(error, "format_message"):  # the parser's: an unknown option, no number, ...
+        if hasattr(error, "format_message"):  # the parser's: an unknown o.option, no number, ...
             context = getattr(error, "ctx", None)
             note(f"error: {error.format_message()} (see {context.command_path if context else 'vidrd'} --help)")
             return 2

@@ -1,4 +1,4 @@
-"""How the commands fail and stop: one line for what was expected to go wrong, and a Ctrl-C that keeps what is done."""
+"""How the commands fail and stop: one line for what could be foreseen, and a Ctrl-C that keeps what is done."""
 
 from __future__ import annotations
 

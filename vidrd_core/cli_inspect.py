@@ -79,8 +79,8 @@ def inspect(path: Path) -> Facts:
             head = file.read(4)
         if head[:1] == b"\x80" or (head[:2] == b"PK" and path.suffix.lower() in _PICKLES):
             raise InputError(
-                f"{path} is a pickle (a torch .pt, .ckpt or .bin file): opening one can run any program, so it is not "
-                f"read; convert it to safetensors"
+                f"{path} is a pickle (a torch .pt, .ckpt or .bin file): reading one can run any program, so it was "
+                f"not read; convert it to safetensors"
             )
         if path.suffix.lower() == ".safetensors":
             return _safetensors(path)
@@ -150,15 +150,21 @@ def _state(file: Tensors) -> Facts:
 def _video(path: Path) -> Facts:
     import av
 
+    from vidrd_core.video import read_video
+
     try:
         with av.open(str(path.absolute()), options={"format_whitelist": _VIDEOS}) as container:
             if not container.streams.video:
                 raise InputError(f"{path} has no video in it")
             stream = container.streams.video[0]
             # Counted without decoding: not every kind of file says its number, and long videos fill the memory.
-            times = [packet.pts for packet in container.demux(stream) if packet.size and packet.pts is not None]
+            frames = stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
             width, height = stream.codec_context.width, stream.codec_context.height
-            rate, comment = float(stream.average_rate or 0), container.metadata.get("comment", "")
+            rate = float(stream.average_rate or 0)
+            if container.format.name == "gif":  # its header says neither, and it is short
+                pictures, rate = read_video(path)
+                frames = len(pictures)
+            tags = {key.lower(): value for key, value in container.metadata.items()}
             kind, codec = container.format.name.split(",")[0], stream.codec_context.name
     except av.error.FFmpegError as error:
         raise InputError(
@@ -166,18 +172,20 @@ def _video(path: Path) -> Facts:
         ) from error
     kind = path.suffix[1:].lower() or kind
     yield "kind", f"video ({kind}, {codec})"
-    yield "frames", str(len(times))
+    yield "frames", str(frames)
     yield "size", f"{width} x {height} pixels"
     yield "fps", f"{rate:.4g}"
-    yield "length", f"{len(times) / rate:.2f} s" if rate else "not said"
+    yield "length", f"{frames / rate:.2f} s" if rate else "not said"
     yield "on disk", _size(path.stat().st_size)
-    yield from _made_with(comment)
+    yield from _made_with(tags.get("comment", ""))
 
 
 def _made_with(comment: str) -> Facts:
     """The settings that `generate` and `extend` leave in a video."""
     try:
         made = json.loads(comment)
+        if "comment" in made:  # a GIF has one text for all tags
+            made = json.loads(made["comment"])
         if made.pop("software") == "vidrd":
             for number, prompt in enumerate(made.pop("prompts", []), 1):
                 yield f"prompt {number}", str(prompt)
@@ -191,7 +199,7 @@ def _config(part: Tensors) -> dict[str, Any]:
 
 
 def _pairs(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value!r}" for name, value in values.items())
+    return ", ".join(f"{name.replace('_', ' ')} {'none' if value == '' else value}" for name, value in values.items())
 
 
 def _size(count: int) -> str:

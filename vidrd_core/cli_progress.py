@@ -16,6 +16,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from vidrd_core.cli_errors import Interrupt, note
@@ -92,8 +93,8 @@ class _Note(ProgressColumn):
     """Says that Ctrl-C was heard. The bars redraw themselves, so the signal handler need not write."""
 
     def __init__(self, stop: Interrupt) -> None:
-        super().__init__()
+        super().__init__(Column(no_wrap=True))
         self.stop = stop
 
     def render(self, task: Task) -> Text:
-        return Text("stopping after this step (Ctrl-C again: at once)" if self.stop.asked and task.id else "")
+        return Text("stopping (Ctrl-C again: at once)" if self.stop.asked and task.id else "")

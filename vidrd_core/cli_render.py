@@ -152,5 +152,5 @@ def _check_state(model: VidRD, sample: SampleSettings, reuse: ReuseSettings, sta
     recorded = state.record.shape[3]  # [calls, B, C, R, h, w]
     if reuse.prompt_frames > recorded:
         raise ValueError(
-            f"prompt_frames (M) is {reuse.prompt_frames}, but the clip before recorded only its last {recorded} frames"
+            f"prompt_frames (M) is {reuse.prompt_frames}, but the last clip recorded only its last {recorded} frames"
         )

@@ -108,5 +108,8 @@ def compare(state: ClipState, wanted: dict[str, Any]) -> None:
 
 
 def _try_to_write(folder: Path) -> None:
-    with tempfile.TemporaryFile(dir=folder):
-        pass
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:  # which would name the temporary file
+        raise OSError(error.errno, error.strerror, str(folder)) from error

@@ -12,7 +12,7 @@ from pathlib import Path
 import typer
 from torch import Tensor
 
-from vidrd_core.cli_errors import CommandError, Interrupt, input_checked, is_fault, note, reason
+from vidrd_core.cli_errors import CommandError, Interrupt, input_checked, is_fault, note, out_of_memory, reason
 from vidrd_core.cli_progress import Display
 from vidrd_core.cli_states import StateFile, StateFolder
 from vidrd_core.pipeline import Clip, SampleSettings, VidRD
@@ -107,8 +107,8 @@ class Rendering:
         except KeyboardInterrupt:  # the second one
             self.stop.number = self.stop.number or signal.SIGINT
         except Exception as error:
-            # The frames so far are worth keeping only where no states are there to make them again.
-            if self.plan.keep or not is_fault(error):
+            # After a failed write the end of the file is not to be trusted; after a failed decode it is.
+            if not out_of_memory(error):
                 raise
             self.fault = error
 
@@ -167,12 +167,14 @@ class Rendering:
             yield f"{output} has {self.writer.frames_written} frames, from {self.done} of {total} clips"
         elif not self.done:
             yield "no clip was finished, nothing was written"
+        else:
+            yield "no video was kept"
         if self.saved and isinstance(self.plan.keep, StateFolder) and self.plan.clips.start == 0:
             yield "to go on, give the same command with --resume"
         elif self.saved:
             yield f"to go on: vidrd extend {self.saved} PROMPT ..."
         elif self.done < total and self.done:
-            yield "with --state-dir a later run could go on from here"
+            yield "with --state-dir a later run can go on where one ended"
 
     def report(self, seconds: float) -> None:
         frames, fps, total = self.writer.frames_written, self.plan.target.fps, len(self.plan.clips)

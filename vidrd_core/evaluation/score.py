@@ -31,7 +31,7 @@ from einops import rearrange
 from vidrd_core.data.shapes import DIRECTIONS, Scene, describe, evaluation_scenes, render
 from vidrd_core.evaluation.motion import TURNS, Record, Video, direction_kept, measure, rounded
 from vidrd_core.loading import load
-from vidrd_core.pipeline import VidRD
+from vidrd_core.pipeline import SampleSettings, VidRD
 from vidrd_core.reuse import ReuseSettings
 
 Job = tuple[int, Scene, tuple[str, ...]]  # number of the prompt, its scene, what to make: orders, or REAL
@@ -66,7 +66,8 @@ class ScoreSettings:
     reuse: ReuseSettings = field(default_factory=ReuseSettings)
 
     def __post_init__(self) -> None:
-        for name in ("prompts", "clips", "steps"):
+        SampleSettings(seed=self.seed, steps=self.steps, solver=self.solver)
+        for name in ("prompts", "clips"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
         if not self.orders or len(set(self.orders)) < len(self.orders) or not set(self.orders) <= set(ORDERS):
@@ -112,7 +113,7 @@ def score_model(
     count = len(done)
     with Path(out).open("a", encoding="utf-8", newline="\n") as file:
         for record in _results(score_job, jobs, workers):
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps(record, allow_nan=False) + "\n")
             file.flush()
             count += 1
             if on_record:
@@ -135,17 +136,20 @@ def _header(model: VidRD, settings: ScoreSettings) -> dict[str, Any]:
     for part in (model.vae, model.text_encoder):
         for name, tensor in part.state_dict().items():
             digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
-    header = {"format": FORMAT, "model": model.name, "weights": digest.hexdigest()[:12]}
-    return json.loads(json.dumps({**header, **dataclasses.asdict(settings)}))
+    chosen = dataclasses.asdict(settings)
+    reuse = {key: value for key, value in chosen.pop("reuse").items() if key != "order"}
+    header = {"format": FORMAT, "model": model.name, "weights": digest.hexdigest()[:12], **chosen, **reuse}
+    return json.loads(json.dumps(header))  # as it will be read: tuples are lists
 
 
 def _opened(path: Path, header: dict[str, Any]) -> list[Record]:
     """The records in a file that can be gone on with; without any, the header is written."""
-    if not path.exists() or b"\n" not in path.read_bytes():
+    begun = path.exists() and b"\n" in path.read_bytes()
+    found, records = read_records(path) if begun else ({}, [])
+    if not records:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(json.dumps(header).encode() + b"\n")
         return []
-    found, records = read_records(path)
     other = [
         f"{key} {found.get(key)!r} (now {header.get(key)!r})"
         for key in sorted({*found, *header} - {"model"})
@@ -412,6 +416,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )  # fmt: skip
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"\nstopped; run it again to go on with {out}")
     header, _ = read_records(out / "records.jsonl")
     summary = {"settings": header, **summarise(records)}
     (out / "summary.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -197,12 +197,10 @@ class FrameEmbedding(nn.Module):
         self.out = ops.Linear(hidden, dim)
         zero_(self.out)
 
-    def forward(self, text: Tensor, frames: int) -> Tensor:
-        """text [B, L, text_dim] -> [B, F, dim]."""
-        pooled = self.pool(text)
-        number = torch.arange(frames, device=text.device)
-        position = sinusoid(number, self.frame.in_features, max_period=100.0).to(text.dtype)
-        h = F.silu(self.frame(position)[None] + pooled[:, None])
+    def forward(self, text: Tensor, numbers: Tensor) -> Tensor:
+        """text [B, L, text_dim], frame numbers [B, F] or [F] -> [B, F, dim]."""
+        position = sinusoid(numbers, self.frame.in_features, max_period=100.0).to(text.dtype)
+        h = F.silu(self.frame(position) + self.pool(text)[:, None])
         return self.out(F.silu(self.hidden(h)))
 
 

@@ -79,12 +79,19 @@ class UNet3D(nn.Module):
         self.conv_norm_out = ops.GroupNorm(config.norm_groups, widths[0], eps=1e-5)
         self.conv_out = ops.Conv2d(widths[0], config.out_channels, 3, padding=1)
 
-    def forward(self, x: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-        """x [B, C, F, H, W], timestep [B] (of the schedule, 0 .. 999), text [B, L, D] -> like x."""
+    def forward(self, x: Tensor, timestep: Tensor, text: Tensor, numbers: Tensor | None = None) -> Tensor:
+        """x [B, C, F, H, W], timestep [B] (of the schedule, 0 .. 999), text [B, L, D] -> like x.
+
+        `numbers` [B, F] are the frames' numbers for `frame_embedding`, 0 .. F-1 unless told; a single frame without
+        one is an image, of no moment in particular.
+        """
         frames = x.shape[2]
         span = Span(frames, temporal=frames > 1 or self.config.temporal_for_images)
         norm_frames = frames if self.config.joint_resnet_norm else 1
-        temb = self.embed(timestep, text, span).to(x.dtype)
+        if numbers is None and span.temporal:
+            numbers = torch.arange(frames, device=x.device)
+        temb = self.embed(timestep, text, numbers)
+        temb = temb.expand(-1, frames, -1).flatten(0, 1).to(x.dtype)
 
         x = self.conv_in(rearrange(x, "b c f h w -> (b f) c h w"))
         if self.config.transformer_in and span.temporal:
@@ -112,12 +119,12 @@ class UNet3D(nn.Module):
         x = self.conv_out(F.silu(over_frames(self.conv_norm_out, x, norm_frames)))
         return rearrange(x, "(b f) c h w -> b c f h w", f=frames)
 
-    def embed(self, timestep: Tensor, text: Tensor, span: Span) -> Tensor:
-        """What every ResNet adds to its features: [B*F, 4 * width]."""
+    def embed(self, timestep: Tensor, text: Tensor, numbers: Tensor | None) -> Tensor:
+        """What every ResNet adds to its features, [B, F or 1, 4 * width]."""
         steps = sinusoid(timestep.expand(text.shape[0]), self.config.block_out_channels[0])
         temb = self.time_embedding(steps.to(text.dtype))[:, None]
         if self.config.text_pooling:
             temb = temb + self.add_embedding(text)[:, None]
-        if self.config.frame_embedding and span.temporal:
-            temb = temb + self.frame_embedding(text, span.frames)
-        return temb.expand(-1, span.frames, -1).flatten(0, 1)
+        if self.config.frame_embedding and numbers is not None:
+            temb = temb + self.frame_embedding(text, numbers)
+        return temb

@@ -37,6 +37,7 @@ class StageConfig:
     caption_dropout: float = 0.1
     timestep_power: float = 1.0  # t = T * u**power: below 1, noisy steps are drawn more often
     image_share: float = 0.0  # of the steps of a clip stage that train on single frames
+    number_share: float = 0.85  # of the steps on single frames that tell the frame's number in its clip
     kl_weight: float = 1e-4
     words_weight: float = 0.0  # of the text encoder's own loss: what the caption says
 

@@ -111,9 +111,7 @@ class Recipe:
         diffusion = self.config.diffusion
         unet_config = self.config.unet
         if stage.task == "image":
-            unet_config = dataclasses.replace(
-                unet_config, temp_conv_depth=0, temp_attention="none", frame_embedding=0
-            )
+            unet_config = dataclasses.replace(unet_config, temp_conv_depth=0, temp_attention="none")
         unet = UNet3D(unet_config)
         if unet_path:
             trained, diffusion = load_unet(unet_path)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -21,6 +22,8 @@ from vidrd_core.training.config import StageConfig
 from vidrd_core.training.presets import select
 from vidrd_core.training.vae import to_frames
 from vidrd_core.video import contact_sheet
+
+PROBES = {"red": "green", "circle": "square", "star": "cross", "right": "left", "up": "down", "growing": "shrinking"}
 
 
 class WordsHead(nn.Module):
@@ -47,7 +50,7 @@ class Conditioned(nn.Module):
 
 
 class ImageTask:
-    """The 2-D UNet and the text encoder, on single frames."""
+    """The 2-D UNet and the text encoder, on single frames, most of them told which frame of their clip they are."""
 
     frames = 1
 
@@ -68,16 +71,18 @@ class ImageTask:
     def trainable(self) -> dict[str, nn.Parameter]:
         return select(self.model, self.stage.train)
 
-    def batch(self, rng: np.random.Generator, frames: int) -> tuple[Tensor, list[str]]:
-        """Latents [B, C, frames, h, w] and captions, some of them empty."""
-        count = self.stage.batch_size * (self.latents.shape[2] // frames if frames < self.latents.shape[2] else 1)
+    def batch(self, rng: np.random.Generator, frames: int) -> tuple[Tensor, list[str], Tensor]:
+        """Latents [B, C, frames, h, w], captions, some of them empty, and the frames' numbers [B, frames]."""
+        whole = self.latents.shape[2]
+        count = self.stage.batch_size * (whole if frames == 1 else 1)
         chosen = rng.integers(len(self.latents), size=count)
-        starts = rng.integers(self.latents.shape[2] - frames + 1, size=count)
+        starts = rng.integers(whole - frames + 1, size=count)
         batch = np.stack([self.latents[i, :, s : s + frames] for i, s in zip(chosen, starts, strict=True)])
         captions = [self.data.caption(int(i), rng) for i in chosen]
         dropped = rng.random(count) < self.stage.caption_dropout
         captions = ["" if drop else text for drop, text in zip(dropped, captions, strict=True)]
-        return torch.from_numpy(batch).float(), captions
+        numbers = torch.from_numpy(starts)[:, None] + torch.arange(frames)
+        return torch.from_numpy(batch).float(), captions, numbers
 
     def loss(self, model: Conditioned, rng: np.random.Generator, generator: torch.Generator) -> dict[str, Tensor]:
         return self.denoising_loss(model, rng, generator, self.frames)
@@ -87,65 +92,71 @@ class ImageTask:
     ) -> dict[str, Tensor]:
         """Mean squared error of the network's output at random timesteps (DDPM's simple loss)."""
         device = generator.device
-        latents, captions = self.batch(rng, frames)
+        latents, captions, numbers = self.batch(rng, frames)
         latents = latents.to(device)
+        # An image has no number; a frame of a clip has one, and with it its caption's motion has a meaning.
+        told = None if frames == 1 and rng.random() >= self.stage.number_share else numbers.to(device)
         tokens = model.text_encoder.tokenize(captions).to(device)
         encoded = model.text_encoder(tokens)
         share = torch.rand(len(latents), generator=generator, device=device) ** self.stage.timestep_power
         timestep = (share * self.schedule.config.train_steps).long()
         noise = torch.randn(latents.shape, generator=generator, device=device)
         noisy, target = self.schedule.noised(latents, noise, timestep)
-        losses = {"mse": F.mse_loss(model.unet(noisy, timestep, encoded), target)}
+        losses = {"mse": F.mse_loss(model.unet(noisy, timestep, encoded, told), target)}
         if model.words is not None:
             losses["words"] = self.stage.words_weight * model.words(encoded, tokens)
         return losses
 
     def sample(self, model: Conditioned, path: Path) -> dict[str, float]:
-        """A sheet of clips for fixed prompts, and how far a swapped word moves the text and the prediction."""
-        scenes = evaluation_scenes(12 if self.frames > 1 else 48, seed=0)
-        prompts = [describe(scene) for scene in scenes]
-        videos = self.generate(model, prompts)
-        if self.frames == 1:
-            videos = videos[:, 0].reshape(4, 12, *videos.shape[2:])
-            contact_sheet(list(videos), path)
-        else:
-            contact_sheet(list(videos), path, labels=prompts)
+        """A sheet of clips for fixed prompts (from stills: each frame by itself), and the figures of `probe`."""
+        prompts = [describe(scene) for scene in evaluation_scenes(14, seed=0)]
+        contact_sheet(list(self.generate(model, prompts)), path, labels=prompts)
         return self.probe(model)
 
     def generate(
         self, model: Conditioned, prompts: list[str], steps: int = 20, scale: float = 4.0
     ) -> NDArray[np.uint8]:
         """Clips uint8 [B, F, H, W, 3] for prompts."""
-        cond, uncond = (model.text_encoder.encode(p) for p in (prompts, [""] * len(prompts)))
+        channels, whole, height, width = self.latents.shape[1:]
+        alone = whole // self.frames  # clips of one frame are put together afterwards
+        said = [prompt for prompt in prompts for _ in range(alone)]
+        cond, uncond = (model.text_encoder.encode(p) for p in (said, [""] * len(said)))
+        numbers = torch.arange(whole).view(alone, self.frames).repeat(len(prompts), 1).to(cond.device)
+
+        def network(x: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+            return model.unet(x, timestep, text, numbers.repeat(len(x) // len(numbers), 1))
+
         generator = torch.Generator().manual_seed(0)
-        shape = (len(prompts), self.latents.shape[1], self.frames, *self.latents.shape[3:])
-        noise = torch.randn(shape, generator=generator).to(cond.device)
+        noise = torch.randn((len(said), channels, self.frames, height, width), generator=generator).to(cond.device)
         sigmas = self.schedule.sigmas(steps)
-        denoise = self.schedule.denoiser(guided(model.unet, cond, uncond, scale))
-        latents = ddim(denoise, self.schedule.start(noise, sigmas[0]), sigmas)
-        return to_frames(self.vae.decode(latents.cpu()))
+        denoise = self.schedule.denoiser(guided(network, cond, uncond, scale))
+        latents = ddim(denoise, self.schedule.start(noise, sigmas[0]), sigmas).cpu()
+        clips = rearrange(latents, "(p a) c f h w -> p c (a f) h w", a=alone)
+        return to_frames(self.vae.decode(clips))
 
     def probe(self, model: Conditioned) -> dict[str, float]:
-        """How much the loss at timestep 850 grows if one word of the caption is swapped: a model that does not read
-        a kind of word shows no gap."""
+        """By what share the loss at timestep 850 grows when one word of the captions is swapped.
+
+        A model that does not read a kind of word shows no gap for it.
+        """
         rng = np.random.default_rng(0)
-        words = {"right": "left", "up": "down", "growing": "shrinking"}
-        if self.frames == 1:
-            words = {"circle": "square", "red": "green", "star": "cross"}
         gaps = {}
-        for word, other in words.items():
+        for word, other in PROBES.items():
             bank = range(min(4000, len(self.latents)))
-            picked = [i for i in bank if word in describe(self.data.scene(i)).split()[:6]][:48]
+            picked = [i for i in bank if word in describe(self.data.scene(i)).split()[:6]][:64]
             if not picked:
                 continue
-            latents = torch.from_numpy(np.stack([self.latents[i, :, : self.frames] for i in picked])).float()
+            starts = rng.integers(self.latents.shape[2] - self.frames + 1, size=len(picked))
+            clips = [self.latents[i, :, s : s + self.frames] for i, s in zip(picked, starts, strict=True)]
+            numbers = torch.from_numpy(starts)[:, None] + torch.arange(self.frames)
+            latents = torch.from_numpy(np.stack(clips)).float()
             noise = torch.from_numpy(rng.standard_normal(latents.shape)).float()
             timestep = torch.full((len(picked),), 850)
             noisy, target = self.schedule.noised(latents, noise, timestep)
             said = [describe(self.data.scene(i)) for i in picked]
             swapped = [" ".join(other if w == word else w for w in text.split()) for text in said]
             right, wrong = (
-                F.mse_loss(model.unet(noisy, timestep, model.text_encoder.encode(p)), target).item()
+                F.mse_loss(model.unet(noisy, timestep, model.text_encoder.encode(p), numbers), target).item()
                 for p in (said, swapped)
             )
             gaps[f"{word}_to_{other}"] = round(wrong / right - 1, 4)

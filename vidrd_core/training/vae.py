@@ -77,7 +77,7 @@ class ImageVAETask:
 class TemporalVAETask(ImageVAETask):
     """The decoder on clips (Temp-Conv alone, or all of it): reconstruction, and the change from frame to frame.
 
-    The encoder stays as it is, and so do the latents. They get a little noise, as generated ones are never quite right.
+    The encoder stays as it is, and so do the latents; they get a little noise, as generated ones are never perfect.
     """
 
     def __init__(self, vae: TemporalVAE, clips: NDArray[np.uint8], stage: StageConfig) -> None:

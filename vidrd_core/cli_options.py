@@ -1,0 +1,72 @@
+"""The options of `vidrd generate` and `vidrd extend`, and what their help says."""
+
+from __future__ import annotations
+
+import copy
+from typing import Annotated, Any
+
+import typer
+
+VIDEO, SAMPLING, REUSE, MACHINE = "The video", "Sampling a clip", "From clip to clip", "The machine"
+STATES = "Stopping and going on"
+
+
+def option(panel: str, *names: str, like: str | bool = True, **details: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=panel, show_default=like, **details)
+
+
+def as_state(option: Any) -> Any:
+    """The same option where its default is what the state was made with."""
+    other = copy.copy(option)
+    other.show_default = "as the state"
+    return other
+
+
+OUTPUT = option(
+    VIDEO,
+    "--output",
+    "-o",
+    metavar="FILE",
+    help="Where the video goes: a name in .mp4, .webm or .gif, or 'folder/' for PNG frames.",
+)
+CLIPS = option(VIDEO, help="How many clips to make; the last prompt repeats.", like="one for each prompt")
+FPS = option(VIDEO, help="Frames shown a second.")
+SCALE = option(
+    VIDEO,
+    help="Enlarge each pixel to a square of this many, so that small frames stay sharp.",
+    like="what makes it at least 256 high",
+)
+SEED = option(SAMPLING, help="The number that all chance is drawn from; the same seed gives the same video.")
+STEPS = option(SAMPLING, help="Denoising steps of a clip (T): more takes longer and looks cleaner.")
+CFG = option(SAMPLING, help="How closely to follow the prompt (guidance scale); 1 is off.", like="the model's")
+SOLVER = option(SAMPLING, metavar="ddim|heun|dpmpp_2m", help="How a step is taken; heun asks the model twice.")
+NEGATIVE = option(SAMPLING, help="What the video should not show.")
+FRAMES = option(SAMPLING, help="Frames of a clip (N).", like="the model's")
+WIDTH = option(SAMPLING, help="Width in pixels before --scale.", like="the model's")
+HEIGHT = option(SAMPLING, help="Height in pixels before --scale.", like="the model's")
+PROMPT_FRAMES = option(
+    REUSE, help="Prompt frames (M): how many frames of a clip are led by the clip before. Less than N; 0 is none."
+)
+ALPHA = option(
+    REUSE, help="How much of the old noise the other frames keep: 0 is none, 1 half, 4 nearly all (motion loops)."
+)
+BETA = option(
+    REUSE,
+    help="The share of the steps, 0 to 1, in which the prompt frames repeat the old clip: smoothness at seams.",
+)
+ORDER = option(
+    REUSE,
+    metavar="mirror|forward",
+    help="mirror: a clip begins as the last one run backwards, as in the paper. forward: the motion goes on.",
+)
+MODEL = option(MACHINE, metavar="NAME|FOLDER", help="A built-in model (see 'vidrd models') or a model folder.")
+DEVICE = option(MACHINE, help="What computes: cpu, cuda, cuda:1, mps.")
+THREADS = option(MACHINE, help="CPU threads to use; the result may differ in the last bits.", like="all cores")
+STATE_DIR = option(
+    STATES,
+    metavar="DIR",
+    help="Keep each finished clip's state in this folder, to go on or to branch from.",
+    like=False,
+)
+
+Prompts = Annotated[list[str], typer.Argument(metavar="PROMPT", show_default=False, help="What each clip shows.")]
