@@ -38,7 +38,7 @@ def load(name_or_path: str | Path = "tiny", device: str | torch.device = "cpu") 
     width, context = vae.config.latent_channels, text_encoder.config.hidden_size
     if (unet.config.in_channels, unet.config.cross_attention_dim) != (width, context):
         raise ValueError(
-            f"the parts in {folder} do not belong together: the UNet takes latents of {unet.config.in_channels} channels "
+            f"the parts in {folder} do not belong together: the UNet takes {unet.config.in_channels} latent channels "
             f"and text of width {unet.config.cross_attention_dim}, the VAE gives {width}, the text encoder {context}"
         )
     for part in (unet, vae, text_encoder):

@@ -138,7 +138,7 @@ def test_extend_takes_other_settings_and_keeps_states_beside_the_old_ones(vidrd,
 
 def test_the_same_video_from_fewer_and_more_clips(vidrd, whole, tmp_path):
     states = tmp_path / "states"
-    for clips, said in ((1, "0 finished clips in states, 1 to make"), (3, "1 finished clips in states, 2 to make")):
+    for clips, said in ((1, "found 0 of 1 clips in states"), (3, "found 1 of 3 clips in states")):
         run = ["--clips", clips, "--steps", 4, "--state-dir", "states", "--resume", "-o", "frames/"]
         code, _, err = vidrd("generate", *PROMPTS, *run)
         assert code == 0
@@ -163,7 +163,7 @@ def test_a_damaged_or_missing_state_ends_the_chain_there(vidrd, whole, tmp_path,
     run = ["--clips", 3, "--steps", 4, "--state-dir", states, "--resume", "-o", "frames/"]
     code, _, err = vidrd("generate", *PROMPTS, *run)
     assert code == 0
-    assert f"resuming: 1 finished clips in {states}" in err
+    assert f"resuming: found 1 of 3 clips in {states}; " in err
     assert "clip_0001.safetensors is" in err.splitlines()[0]
     assert same_video(tmp_path / "frames", whole / "frames")
     assert all(same_state(states / path.name, path) for path in (whole / "states").iterdir())
@@ -219,7 +219,7 @@ def test_a_stopped_and_a_killed_run_go_on_as_if_they_had_not_been(vidrd, folder,
 
 def interrupt_at(monkeypatch, clip: int, step: int, times: int = 1) -> None:
     """Press Ctrl-C in a step of sampling."""
-    from vidrd_core.cli_progress import Display
+    from vidrd_core.cli.progress import Display
 
     original = Display.step
 

@@ -13,7 +13,8 @@ from torch import nn
 from tests.conftest import TEXT, UNET, VAE, randomise
 from vidrd_core.data.shapes import COLORS, MOTIONS, VOCABULARY, Scene, describe, evaluation_scenes, render
 from vidrd_core.evaluation import score
-from vidrd_core.evaluation.score import read_records, score_model, summarise, table, wilson
+from vidrd_core.evaluation.report import TRAITS, summarise, table, wilson
+from vidrd_core.evaluation.score import read_records, score_model
 from vidrd_core.models.config import DiffusionConfig
 from vidrd_core.models.parts import save_text_encoder, save_unet, save_vae
 from vidrd_core.models.text import TextEncoder
@@ -104,14 +105,14 @@ def test_a_perfect_model_is_always_right(perfect):
         result = summary["orders"][order]
         assert list(result["clips"]) == ["1", "2", "4"]
         for shares in result["clips"].values():
-            assert right(shares) == dict.fromkeys(score.TRAITS, (14, 14))
+            assert right(shares) == dict.fromkeys(TRAITS, (14, 14))
         assert result["directions"]["kept"] == 1
         assert result["directions"]["seams"] == 3 * 8
         assert result["seam_ratio"]["of"] == 3 * 14
         assert result["mirror_score"]["median"] < 0
     assert summary["orders"]["mirror"]["loop_period"] == 16
     assert summary["orders"]["forward"]["loop_period"] == 8
-    assert right(summary["real"]) == dict.fromkeys(score.TRAITS, (14, 14))
+    assert right(summary["real"]) == dict.fromkeys(TRAITS, (14, 14))
     assert all(row["all"]["share"] == 1 for key in ("by_motion", "by_shape") for row in summary[key].values())
     assert {word: row["all"]["of"] for word, row in summary["by_motion"].items()} == dict.fromkeys(MOTIONS, 1)
 

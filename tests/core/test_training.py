@@ -21,10 +21,13 @@ from vidrd_core.training.vae import ImageVAETask
 STAGE = {"batch_size": 1, "learning_rate": 1e-3, "warmup": 1, "log_every": 1, "sample_every": 100}
 RECIPE = {
     "data": {"clips": 20, "frames": 4, "size": 32, "seed": 3},
-    "vae": {"block_out_channels": [4, 8], "layers_per_block": 1, "norm_groups": 2, "patch_size": 2, "temp_conv_depth": 1},
+    "vae": {
+        "block_out_channels": [4, 8], "layers_per_block": 1, "norm_groups": 2, "patch_size": 2, "temp_conv_depth": 1,
+    },
     "unet": {
         "block_out_channels": [8, 16], "attention_levels": [False, True], "heads": [2, 2], "layers_per_block": 1,
-        "cross_attention_dim": 12, "norm_groups": 4, "temp_conv_depth": 2, "text_pooling": True, "frame_embedding": 16,
+        "cross_attention_dim": 12, "norm_groups": 4, "temp_conv_depth": 2, "text_pooling": True,
+        "frame_embedding": 16,
     },
     "text": {"hidden_size": 12, "heads": 2},
     "diffusion": {"prediction": "v", "frames": 4, "size": 32},

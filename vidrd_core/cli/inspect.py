@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidrd_core.cli_errors import InputError, input_checked
+from vidrd_core.cli.errors import InputError, input_checked
 
 PARTS = ("unet.safetensors", "vae.safetensors", "text_encoder.safetensors")
 _PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from vidrd_core.cli_errors import InputError, input_checked, note, reason
-from vidrd_core.cli_progress import busy
-from vidrd_core.cli_states import StateFile, StateFolder, compare
-from vidrd_core.cli_stream import Plan, Target, render
+from vidrd_core.cli.errors import InputError, input_checked, note, reason
+from vidrd_core.cli.progress import busy
+from vidrd_core.cli.states import StateFile, StateFolder, compare
+from vidrd_core.cli.stream import Plan, Target, render
 from vidrd_core.loading import load
 from vidrd_core.pipeline import SampleSettings, VidRD
 from vidrd_core.reuse import ReuseSettings
@@ -60,8 +60,7 @@ def generate(
     finished: list[Path] = []
     if keep and resume:
         finished, why = keep.finished(count, check)
-        found = f"{len(finished)} finished clips in {keep.folder}" + (f" ({why})" if why else "")
-        note(f"resuming: {found}, {count - len(finished)} to make")
+        note(f"resuming: found {len(finished)} of {count} clips in {keep.folder}" + (f"; {why}" if why else ""))
     render(Plan(model, settings, rules, prompts, range(count), finished, None, keep, target))
 
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from vidrd_core import cli_options as o
-from vidrd_core.cli_errors import CommandError, input_checked, is_fault, note, reason
+from vidrd_core.cli import options as o
+from vidrd_core.cli.errors import CommandError, input_checked, is_fault, note, reason
 
 _GENERATE = """vidrd generate "a red circle moving right" --clips 4 -o long.mp4
 
@@ -152,10 +152,12 @@ def models() -> None:
     """List the built-in models and the words they know."""
     from rich.console import Console
 
-    from vidrd_core.cli_inspect import models_table
+    from vidrd_core.cli.inspect import models_table
+    from vidrd_core.cli.progress import busy
 
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(models_table(), highlight=False)
+    with busy("reading"):
+        table = models_table()
+    Console(width=None if sys.stdout.isatty() else 120).print(table, highlight=False)
 
 
 @app.command()
@@ -163,9 +165,10 @@ def info(
     file: Annotated[Path, typer.Argument(help="A model part or folder, a clip state, a video: any file.")],
 ) -> None:
     """Say what a file is: its kind, its size, and how it was made."""
-    from vidrd_core.cli_inspect import inspect
+    from vidrd_core.cli.inspect import inspect
+    from vidrd_core.cli.progress import busy
 
-    with input_checked():
+    with input_checked(), busy("reading"):
         facts = list(inspect(file))
     width = max(len(name) for name, _ in facts)
     typer.echo(file)
@@ -182,7 +185,7 @@ def train(
 
     Needs the extra packages of: pip install "vidrd\\[train]"
     """
-    from vidrd_core.cli_train import run
+    from vidrd_core.cli.train import run
 
     run(config, stage)
 
@@ -197,15 +200,17 @@ def _reuse(*values: Any) -> dict[str, Any]:
 
 
 def _commands() -> Any:
-    from vidrd_core.cli_progress import busy
+    from vidrd_core.cli.progress import busy
 
     with busy("starting"):  # PyTorch and transformers take seconds to import
-        from vidrd_core import cli_render
-    return cli_render
+        from vidrd_core.cli import render
+    return render
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code. 2: the input cannot be; 1: a fault of the machine; 130: Ctrl-C."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a prompt or name may not fit a Windows console
     try:
         return app(args=arguments, prog_name="vidrd", standalone_mode=False) or 0
     except KeyboardInterrupt:
@@ -224,7 +229,3 @@ def main(arguments: list[str] | None = None) -> int:
             note(f"error: {reason(error)}")
             return 1
         raise
-
-
-if __name__ == "__main__":
-    sys.exit(main())

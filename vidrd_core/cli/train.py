@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vidrd_core.cli_errors import InputError, input_checked, note
+from vidrd_core.cli.errors import InputError, input_checked, note
 
-_RECIPES = Path(__file__).parent / "training" / "configs"
+_RECIPES = Path(__file__).parents[1] / "training" / "configs"
 
 
 def run(config: str, stage: str | None) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vidrd_core.cli_errors import InputError, input_checked
+from vidrd_core.cli.errors import InputError, input_checked
 from vidrd_core.models import checkpoint
 from vidrd_core.state import KIND, ClipState
 

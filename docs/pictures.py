@@ -1,0 +1,52 @@
+"""Makes the pictures of the README and the model's card: `python docs/pictures.py`, a few minutes on two cores."""
+
+from pathlib import Path
+
+import numpy as np
+
+from vidrd_core import ReuseSettings, VidRD, contact_sheet, load, open_video
+
+HERE = Path(__file__).parent
+CLIPS = 4
+SETTINGS = {
+    "no reuse: M 0, alpha 0": ReuseSettings(prompt_frames=0, alpha=0.0, beta=0.0),
+    "the paper's: mirror, M 4, alpha 4, beta 0.4": ReuseSettings(),
+    "less old noise: alpha 1": ReuseSettings(alpha=1.0),
+    "longer replay: beta 0.8": ReuseSettings(beta=0.8),
+    "fewer prompt frames: M 1": ReuseSettings(prompt_frames=1),
+    "forward, alpha 4": ReuseSettings(order="forward"),
+    "forward, alpha 0": ReuseSettings(order="forward", alpha=0.0),
+}
+PROMPTS = (
+    "a red circle moving right",
+    "a blue star spinning",
+    "a yellow square bouncing",
+    "a green triangle moving up on a navy background",
+    "a large purple ring moving down left",
+    "a cyan cross shrinking on a brown background",
+    "an orange circle above a white square",
+)
+
+
+def chain(model: VidRD, prompt: str, reuse: ReuseSettings, seed: int = 0) -> np.ndarray:
+    """The frames of a chain of clips, of forward ones as many as of mirrored ones."""
+    clips = CLIPS if reuse.order == "mirror" else 1 + (CLIPS - 1) * 8 // (8 - reuse.prompt_frames)
+    return model.frames(model.stream(prompt, clips, reuse, seed=seed))
+
+
+def main() -> None:
+    model = load("tiny")
+    settings = {label: chain(model, PROMPTS[0], reuse) for label, reuse in SETTINGS.items()}
+    labels = [f"{label} - {PROMPTS[0]}" for label in settings]
+    contact_sheet(list(settings.values()), HERE / "settings.png", labels, seam_every=8)
+    for order in ("mirror", "forward"):
+        videos = [chain(model, prompt, ReuseSettings(order=order), seed=1) for prompt in PROMPTS]
+        contact_sheet(videos, HERE / f"chains_{order}.png", PROMPTS, seam_every=8 if order == "mirror" else 4)
+    with open_video(HERE / "long.gif", scale=3) as video:
+        prompts = ["a red circle moving right", "a red circle growing", "a red circle bouncing"]
+        for frames in model.decode(model.stream(prompts, 6, seed=0)):
+            video.write(frames)
+
+
+if __name__ == "__main__":
+    main()
