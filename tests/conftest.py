@@ -30,6 +30,7 @@ UNET = UNet3DConfig(
     norm_groups=4,
     temp_conv_depth=2,
     text_pooling=True,
+    position_features=True,
     frame_embedding=16,
 )
 VAE = VAEConfig(block_out_channels=(4, 8), layers_per_block=1, norm_groups=2, patch_size=2, temp_conv_depth=1)

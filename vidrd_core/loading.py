@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from vidrd_core.models.parts import load_text_encoder, load_unet, load_vae
-from vidrd_core.pipeline import VidRD
+if TYPE_CHECKING:
+    from vidrd_core.pipeline import VidRD
 
 PARTS = ("unet.safetensors", "vae.safetensors", "text_encoder.safetensors")
 
@@ -33,6 +34,10 @@ def load(name_or_path: str | Path = "tiny", device: str | torch.device = "cpu") 
     missing = [part for part in PARTS if not (folder / part).is_file()]
     if missing:
         raise FileNotFoundError(f"{folder} is not a whole model: it lacks {', '.join(missing)}")
+    # Not before there is something to load: transformers takes seconds.
+    from vidrd_core.models.parts import load_text_encoder, load_unet, load_vae
+    from vidrd_core.pipeline import VidRD
+
     unet, diffusion = load_unet(folder / PARTS[0])
     vae, text_encoder = load_vae(folder / PARTS[1]), load_text_encoder(folder / PARTS[2])
     width, context = vae.config.latent_channels, text_encoder.config.hidden_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -43,6 +44,8 @@ class SampleSettings:
             raise ValueError(f"seed is {self.seed}, expected 0 or more")
         if self.steps < 1:
             raise ValueError(f"steps is {self.steps}, expected 1 or more")
+        if self.cfg is not None and not math.isfinite(self.cfg):
+            raise ValueError(f"cfg is {self.cfg}, expected a finite number")
         if self.frames is not None and self.frames < 1:
             raise ValueError(f"frames is {self.frames}, expected 1 or more")
 
@@ -94,15 +97,17 @@ class VidRD:
         return digest.hexdigest()[:12]
 
     def generate(
-        self, prompt: str, *, on_step: OnStep | None = None, record: int | None = None, **settings: Any
+        self, prompt: str, reuse: ReuseSettings | None = None, *, on_step: OnStep | None = None, **settings: Any
     ) -> Clip:
         """Make a first clip. `settings` are those of `SampleSettings`.
 
-        `record` is how many of its last frames a next clip can take as prompt frames (M); N / 2 unless told.
+        `reuse` is how clips will follow: no more than N / 2 of this one's last frames can be prompt frames (M),
+        unless it says so.
         """
+        reuse = reuse or ReuseSettings()
         sample = self.complete(SampleSettings(**settings))
         noise = torch.randn(self.latent_shape(sample), generator=clip_generator(sample.seed, 0))
-        return self._sample(prompt, sample, noise, None, ReuseSettings(prompt_frames=0), record, on_step)
+        return self._sample(prompt, sample, noise, None, reuse, on_step)
 
     def extend(
         self,
@@ -111,23 +116,16 @@ class VidRD:
         reuse: ReuseSettings | None = None,
         *,
         on_step: OnStep | None = None,
-        record: int | None = None,
         **settings: Any,
     ) -> Clip:
-        """Make the clip that follows a state; what `settings` leave out is as it was for the clip before.
+        """Make the clip that follows a state; what is left out is as it was for the clip before.
 
         Raises StateMismatchError if the state is of another model, size or schedule, ValueError if M is not less than
         N or than what was recorded.
         """
-        reuse = reuse or ReuseSettings()
-        known = SampleSettings.__dataclass_fields__
-        before = {key: value for key, value in state.made_with.items() if key in known}
-        sample = self.complete(SampleSettings(**{**before, **settings}))
-        reuse.check_frames(state.frames)
-        sigmas = self.schedule.sigmas(sample.steps)
-        state.check(self.signature, self.latent_shape(sample), sigmas, sample.solver)
+        sample, reuse = self._follow(state, reuse, settings)
         noise = past_dependent_noise(state.noise, reuse, clip_generator(sample.seed, state.index + 1))
-        return self._sample(prompt, sample, noise, state, reuse, record, on_step)
+        return self._sample(prompt, sample, noise, state, reuse, on_step)
 
     def stream(
         self,
@@ -145,27 +143,29 @@ class VidRD:
         whose number decides which prompt comes next.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        if not prompts or not any(prompt.strip() for prompt in prompts):
+        if not prompts:
             raise ValueError("there is no prompt: give at least one")
         last = len(prompts) if clips is None else clips
         if last < 1:
             raise ValueError(f"clips is {clips}, expected 1 or more")
-        reuse = reuse or ReuseSettings()
-        sample = self.complete(SampleSettings(**settings))
+        # All that can be wrong is told now, not when the first clip is asked for.
+        if state is None:
+            reuse, sample = reuse or ReuseSettings(), self.complete(SampleSettings(**settings))
+        else:
+            sample, reuse = self._follow(state, reuse, settings)
         reuse.check_frames(self.latent_shape(sample)[2])
-        self.text_encoder.tokenize([*prompts, sample.negative])  # so that an unknown word is told at once
+        self.schedule.sigmas(sample.steps)
+        for prompt in prompts:
+            self._check_prompt(prompt)
+        self.text_encoder.tokenize([*prompts, sample.negative])
 
         def make(state: ClipState | None) -> Iterator[Clip]:
             for index in range(0 if state is None else state.index + 1, last):
                 prompt = prompts[min(index, len(prompts) - 1)]
-                shared: dict[str, Any] = {
-                    **settings,
-                    "on_step": on_step,
-                    "record": max(reuse.prompt_frames, 1),
-                }
-                clip = (
-                    self.generate(prompt, **shared) if state is None else self.extend(state, prompt, reuse, **shared)
-                )
+                if state is None:
+                    clip = self.generate(prompt, reuse, on_step=on_step, **settings)
+                else:
+                    clip = self.extend(state, prompt, reuse, on_step=on_step, **settings)
                 state = clip.state
                 yield clip
 
@@ -201,7 +201,32 @@ class VidRD:
         d = self.diffusion
         values = {"cfg": d.cfg, "frames": d.frames, "width": d.size, "height": d.size}
         given = {key: value for key, value in asdict(sample).items() if value is not None}
+        if d.prediction == "flow" and sample.solver == "dpmpp_2m":
+            raise ValueError("solver dpmpp_2m is for eps and v models, this is a flow model: use ddim or heun")
         return SampleSettings(**{**values, **given})
+
+    def _follow(
+        self, state: ClipState, reuse: ReuseSettings | None, settings: dict[str, Any]
+    ) -> tuple[SampleSettings, ReuseSettings]:
+        """What a clip that follows a state is made with."""
+        known = SampleSettings.__dataclass_fields__
+        before = {key: value for key, value in state.made_with.items() if key in known}
+        sample = self.complete(SampleSettings(**{**before, **settings}))
+        reuse = reuse or ReuseSettings(**state.made_with.get("reuse", {}))
+        reuse.check_frames(state.frames)
+        state.check(self.signature, self.latent_shape(sample), self.schedule.sigmas(sample.steps), sample.solver)
+        recorded = state.record.shape[3]
+        if reuse.prompt_frames > recorded:
+            raise ValueError(
+                f"prompt_frames (M) is {reuse.prompt_frames}, but the last clip recorded only its last {recorded} "
+                f"frames"
+            )
+        return sample, reuse
+
+    @staticmethod
+    def _check_prompt(prompt: str) -> None:
+        if not prompt.strip():
+            raise ValueError("a prompt is empty: say what the clip shows")
 
     def latent_shape(self, sample: SampleSettings) -> tuple[int, ...]:
         """[1, C, N, h, w] of a clip. Raises ValueError for a size that the model cannot make."""
@@ -228,14 +253,12 @@ class VidRD:
         noise: Tensor,
         before: ClipState | None,
         reuse: ReuseSettings,
-        record: int | None,
         on_step: OnStep | None,
     ) -> Clip:
-        if not prompt.strip():
-            raise ValueError("the prompt is empty: say what the clip shows")
+        self._check_prompt(prompt)
         assert sample.cfg is not None
         frames = noise.shape[2]
-        keep = min(frames, max(record or 0, frames // 2, 1))
+        keep = min(frames, max(reuse.prompt_frames, frames // 2, 1))
         cond = self.text_encoder.encode([prompt])
         uncond = self.text_encoder.encode([sample.negative]) if sample.cfg != 1.0 else None
         sigmas = self.schedule.sigmas(sample.steps)
@@ -265,7 +288,7 @@ class VidRD:
             repeated=repeated,
             solver=sample.solver,
             model_signature=self.signature,
-            made_with={"prompt": prompt, **asdict(sample), "reuse": asdict(reuse) if before else None},
+            made_with={"prompt": prompt, **asdict(sample), "reuse": asdict(reuse)},
         )
         return Clip(prompt, state)
 

@@ -50,7 +50,8 @@ class Schedule:
     def sigmas(self, steps: int, spacing: Literal["leading", "trailing"] = "leading") -> Tensor:
         """Descending noise levels of `steps` DDIM steps and a final 0: [steps + 1].
 
-        "leading" is what SD's own DDIM uses: timesteps 1, 1 + k, 1 + 2k, ... with k = train_steps // steps.
+        "leading" is what SD's own DDIM uses: timesteps 1, 1 + k, 1 + 2k, ... with k = train_steps / steps (rounded
+        down each, so that every number of steps reaches up to the noisiest).
         """
         total = self.config.train_steps
         if not 1 <= steps <= total:
@@ -58,7 +59,7 @@ class Schedule:
         if self.config.prediction == "flow":
             return torch.linspace(1, 0, steps + 1)
         if spacing == "leading":
-            timesteps = (torch.arange(steps) * (total // steps) + 1).clamp(max=total - 1).flip(0)
+            timesteps = (torch.arange(steps) * total // steps + 1).clamp(max=total - 1).flip(0)
         else:
             timesteps = torch.arange(total, 0, -total / steps).round().long()[:steps] - 1
         return torch.cat([self.table[timesteps], torch.zeros(1)])

@@ -443,7 +443,7 @@ def test_an_unwritable_folder_is_refused(vidrd, tmp_path):
         (["--steps", 5], "made with steps 4, this run has 5; give the settings it was made with, or another"),
         (["--seed", 1], "made with seed 0, this run has 1"),
         (["--width", 16], "made with width 32, this run has 16"),
-        (["--alpha", 1], "clip_0001.safetensors: made with alpha 4.0, this run has 1.0"),
+        (["--alpha", 1], "clip_0000.safetensors: made with alpha 4.0, this run has 1.0"),
         (["--prompt-frames", 3], "made with prompt-frames 4, this run has 3"),
         (["--solver", "heun"], "made with solver 'ddim', this run has 'heun'"),
         (["a red circle"], "made with prompt 'a blue circle moving right', this run has 'a red circle'"),

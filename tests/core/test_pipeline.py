@@ -43,7 +43,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(model):
 
 
 def test_extend_goes_on_with_the_settings_of_the_clip_before(model):
-    chain = list(model.stream("a red circle", 2, solver="heun", cfg=2.0, **FAST))
+    chain = list(model.stream("a red circle", 2, ReuseSettings(alpha=1.0), solver="heun", cfg=2.0, **FAST))
     assert same(model.extend(chain[0].state, "a red circle").state, chain[1].state)
     other = model.extend(chain[0].state, "a red circle", seed=6).state
     assert not same(other, chain[1].state)
@@ -133,7 +133,10 @@ def test_a_state_of_another_schedule_is_refused(model):
     ("prompts", "settings", "message"),
     [
         ([], {}, "no prompt"),
-        ("  ", {}, "no prompt"),
+        ("  ", {}, "a prompt is empty"),
+        (["a red circle", ""], {}, "a prompt is empty"),
+        ("a red circle", {"steps": 1001}, "steps is 1001, expected 1 to 1000"),
+        ("a red circle", {"cfg": float("nan")}, "cfg is nan"),
         ("a green circle", {}, "does not know 'green'; it knows: a, blue, circle"),
         ("a red circle", {"steps": 0}, "steps is 0"),
         ("a red circle", {"width": 33}, "width is 33, expected a multiple of 4"),

@@ -16,7 +16,7 @@ def network(x, timestep):
 @pytest.mark.parametrize("prediction", ["eps", "v"])
 @pytest.mark.parametrize("schedule", ["scaled_linear", "linear"])
 @pytest.mark.parametrize("final_one", [True, False])
-@pytest.mark.parametrize("steps", [50, 20, 7])
+@pytest.mark.parametrize("steps", [50, 20, 8])
 def test_ddim_is_diffusers(prediction, schedule, final_one, steps):
     ours = Schedule(DiffusionConfig(prediction=prediction, schedule=schedule))
     sigmas = ours.sigmas(steps)
@@ -120,6 +120,17 @@ def test_guidance_is_one_batch_and_extrapolates():
     assert calls == [2]
     assert torch.equal(guided(network, cond, uncond, 1.0)(x, torch.tensor(3)), 2 * x)
     assert calls == [2, 1]
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+@pytest.mark.parametrize("steps", [1, 3, 30, 333, 600, 1000])
+def test_any_number_of_steps_falls_from_the_noisiest_to_zero(steps, spacing):
+    schedule = Schedule(DiffusionConfig())
+    sigmas = schedule.sigmas(steps, spacing)
+    assert len(sigmas) == steps + 1
+    assert (sigmas.diff() <= 0).all()
+    assert sigmas[-1] == 0
+    assert sigmas[0] == schedule.table[-1] if spacing == "trailing" else steps < 3 or sigmas[0] > schedule.table[660]
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1001])

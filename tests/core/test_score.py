@@ -46,7 +46,7 @@ class Painter(VidRD):
         self.scenes = {describe(each): each for each in evaluation_scenes(PERFECT["prompts"], SEED)}
         self.signature = "painter"
 
-    def generate(self, prompt, **settings):
+    def generate(self, prompt, reuse, **settings):
         return SimpleNamespace(index=0, prompt=prompt, state=prompt)
 
     def stream(self, prompt, clips, reuse, *, state, **settings):
@@ -215,7 +215,7 @@ def test_settings_that_cannot_be(scribbler, tmp_path, settings, message):
 def test_a_chain_is_what_the_pipeline_makes(scribbler, tmp_path):
     """The chain starts from the common first clip, which counts as if it were made in the same stream."""
     chain = list(scribbler.stream("a red circle", 3, ReuseSettings(3, order="forward"), steps=2, seed=7))
-    first = scribbler.generate("a red circle", record=3, steps=2, seed=7)
+    first = scribbler.generate("a red circle", steps=2, seed=7)
     later = scribbler.stream("a red circle", 3, ReuseSettings(3, order="forward"), state=first.state, steps=2, seed=7)
     video = scribbler.frames([first, *later])
     np.testing.assert_array_equal(video, scribbler.frames(chain))

@@ -15,7 +15,7 @@ from vidrd_core.models.parts import load_unet, load_vae
 from vidrd_core.training.config import StageConfig, load_config
 from vidrd_core.training.presets import PRESETS, select
 from vidrd_core.training.stages import Recipe
-from vidrd_core.training.trainer import Trainer, rate
+from vidrd_core.training.trainer import Trainer, parameter_groups, rate
 from vidrd_core.training.vae import ImageVAETask
 
 STAGE = {"batch_size": 1, "learning_rate": 1e-3, "warmup": 1, "log_every": 1, "sample_every": 100}
@@ -179,6 +179,16 @@ def test_the_bank_is_the_same_however_it_is_made(tmp_path):
         assert np.array_equal(bank[i], data.frames_of(i))
     with pytest.raises(ValueError, match=r"holds an array \(5, 3, 32, 32, 3\), expected \(6, 3, 32, 32, 3\)"):
         pixel_bank(dataclasses.replace(data, clips=6), tmp_path / "pixels.npy")
+
+
+def test_rates_go_by_parts_of_names():
+    stage = StageConfig("s", "clip", 1, 1, learning_rate=1.0, rates={".attentions.": 0.2, ".temporal.": 0.5})
+    named = {
+        name: torch.nn.Parameter(torch.zeros(1))
+        for name in ("a.resnets.0", "a.attentions.0.x", "a.attentions.0.temporal.y")
+    }
+    groups = {id(group["params"][0]): group["lr"] for group in parameter_groups(named, stage)}
+    assert [groups[id(parameter)] for parameter in named.values()] == [1.0, 0.2, 0.5]
 
 
 def test_the_rate_warms_up_and_falls():

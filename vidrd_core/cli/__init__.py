@@ -130,8 +130,6 @@ def extend(
     """Go on from any clip's state: write the clips that come after it, and only those.
 
     Steps, solver, frames and size must be the state's.
-
-    The state of a first clip has no settings "From clip to clip": for it they are the paper's (4, 4, 0.4, mirror).
     """
     commands = _commands()
     commands.extend(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -54,8 +53,8 @@ def generate(
 
     def check(state: ClipState) -> None:
         prompt = prompts[min(state.index, len(prompts) - 1)]
-        compare(state, {"prompt": prompt, **asdict(settings), "reuse": asdict(rules) if state.index else None})
-        _check_state(model, settings, rules, state)
+        compare(state, {"prompt": prompt, **asdict(settings), "reuse": asdict(rules)})
+        model.stream(prompts, count, rules, state=state, **asdict(settings))  # checks that the state fits
 
     finished: list[Path] = []
     if keep and resume:
@@ -92,7 +91,7 @@ def extend(
     with input_checked():
         settings = _checked(model, settings, rules, prompts)
     with input_checked(f"{path}: "):
-        _check_state(model, settings, rules, state)
+        model.stream(prompts, count, rules, state=state, **asdict(settings))  # checks that the state fits
     render(Plan(model, settings, rules, prompts, numbers, [], state, keep, target))
 
 
@@ -137,19 +136,5 @@ def _load(machine: Machine) -> VidRD:
 def _checked(model: VidRD, sample: SampleSettings, reuse: ReuseSettings, prompts: list[str]) -> SampleSettings:
     """The settings with the model's defaults. Raises ValueError for what this model cannot do."""
     sample = model.complete(sample)
-    if sample.cfg is None or not math.isfinite(sample.cfg):
-        raise ValueError(f"cfg is {sample.cfg}, expected a finite number")
-    model.schedule.sigmas(sample.steps)
-    model.stream(prompts, None, reuse, **asdict(sample))  # checks the rest, and makes nothing until it is asked
+    model.stream(prompts, None, reuse, **asdict(sample))  # checks all, and makes nothing until it is asked
     return sample
-
-
-def _check_state(model: VidRD, sample: SampleSettings, reuse: ReuseSettings, state: ClipState) -> None:
-    """Raise ValueError unless a clip with these settings can follow a state."""
-    sigmas = model.schedule.sigmas(sample.steps)
-    state.check(model.signature, model.latent_shape(sample), sigmas, sample.solver)
-    recorded = state.record.shape[3]  # [calls, B, C, R, h, w]
-    if reuse.prompt_frames > recorded:
-        raise ValueError(
-            f"prompt_frames (M) is {reuse.prompt_frames}, but the last clip recorded only its last {recorded} frames"
-        )

@@ -190,7 +190,7 @@ def score_prompt(model: VidRD, settings: ScoreSettings, job: Job, sheets: Path |
         records.append({**common, "order": REAL, **measure(video, scene, frames, 1, settings.reuse_in("mirror"))})
     orders = [kind for kind in kinds if kind != REAL]
     began = time.perf_counter()
-    first = model.generate(common["text"], record=settings.reuse.prompt_frames, **sample) if orders else None
+    first = model.generate(common["text"], settings.reuse, **sample) if orders else None
     first_seconds = time.perf_counter() - began
     for order in orders:
         assert first is not None

@@ -25,11 +25,14 @@ def write(path: Path, tensors: dict[str, Tensor], kind: str, **details: Any) -> 
     partial = path.with_name(path.name + ".partial")
     metadata = {KEY: json.dumps({"kind": kind, **details})}  # one key: several come in random order
     try:
+        with partial.open("wb"):  # made by us, for safetensors lets nobody but the owner read what it makes
+            pass
         save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, partial, metadata)
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
+        raise OSError(getattr(error, "errno", None), f"cannot write {path}: {error}") from error
+    finally:
         partial.unlink(missing_ok=True)
-        raise OSError(f"cannot write {path}: {error}") from error
 
 
 def read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -33,6 +33,7 @@ class UNet3DConfig:
     temporal_for_images: bool = False  # run the temporal layers on a clip of one frame, too
 
     # what small models need
+    position_features: bool = False  # tell the first layer where in the frame it is (layers.position_features)
     text_pooling: bool = False  # add the pooled caption to the timestep embedding
     frame_embedding: int = 0  # hidden width of temporal.FrameEmbedding; 0 = none
 
@@ -111,10 +112,13 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
     """A configuration from JSON values; lists become tuples.
 
-    Raises ValueError naming any setting that this version does not know.
+    Raises ValueError naming any setting that this version does not know, or that is missing.
     """
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - known)
     if unknown:
         raise ValueError(f"{kind.__name__} has no setting {', '.join(unknown)}; it has {', '.join(sorted(known))}")
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    try:
+        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    except TypeError as error:  # a setting without a default is missing
+        raise ValueError(str(error).replace("__init__() ", " ")) from error

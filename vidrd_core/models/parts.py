@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from vidrd_core.models import checkpoint
-from vidrd_core.models.config import DiffusionConfig, TextConfig, UNet3DConfig, VAEConfig, from_dict, to_dict
+from vidrd_core.models.config import Config, DiffusionConfig, TextConfig, UNet3DConfig, VAEConfig, from_dict, to_dict
 from vidrd_core.models.layers import Attention, sdpa
 from vidrd_core.models.text import TextEncoder
 from vidrd_core.models.unet3d import UNet3D
@@ -25,9 +25,9 @@ def save_unet(unet: UNet3D, diffusion: DiffusionConfig, path: Path) -> None:
 def load_unet(path: Path, ops: Any = nn, attention: Attention = sdpa) -> tuple[UNet3D, DiffusionConfig]:
     """Read a UNet3D and how it denoises."""
     tensors, details = checkpoint.read(path, UNET)
-    unet = UNet3D(from_dict(UNet3DConfig, details["config"]), ops, attention)
+    unet = UNet3D(_read(UNet3DConfig, details, "config", path), ops, attention)
     checkpoint.fill(unet, tensors, path)
-    return unet.eval(), from_dict(DiffusionConfig, details["diffusion"])
+    return unet.eval(), _read(DiffusionConfig, details, "diffusion", path)
 
 
 def save_vae(vae: TemporalVAE, path: Path) -> None:
@@ -38,7 +38,7 @@ def save_vae(vae: TemporalVAE, path: Path) -> None:
 def load_vae(path: Path, ops: Any = nn, attention: Attention = sdpa) -> TemporalVAE:
     """Read a temporal VAE."""
     tensors, details = checkpoint.read(path, VAE)
-    vae = TemporalVAE(from_dict(VAEConfig, details["config"]), ops, attention)
+    vae = TemporalVAE(_read(VAEConfig, details, "config", path), ops, attention)
     checkpoint.fill(vae, tensors, path)
     return vae.eval()
 
@@ -51,6 +51,13 @@ def save_text_encoder(encoder: TextEncoder, path: Path) -> None:
 def load_text_encoder(path: Path) -> TextEncoder:
     """Read a text encoder with its words."""
     tensors, details = checkpoint.read(path, TEXT)
-    encoder = TextEncoder(from_dict(TextConfig, details["config"]))
+    encoder = TextEncoder(_read(TextConfig, details, "config", path))
     checkpoint.fill(encoder, tensors, path)
     return encoder.eval()
+
+
+def _read(kind: type[Config], details: dict[str, Any], key: str, path: Path) -> Config:
+    try:
+        return from_dict(kind, details[key])
+    except (KeyError, ValueError, TypeError) as error:
+        raise checkpoint.FormatError(f"the description in {path} is not whole: {error}") from error

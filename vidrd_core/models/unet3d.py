@@ -22,10 +22,11 @@ from vidrd_core.models.layers import (
     TimestepEmbedding,
     Upsample2D,
     over_frames,
+    position_features,
     sdpa,
     sinusoid,
 )
-from vidrd_core.models.temporal import FrameEmbedding, TemporalTransformer
+from vidrd_core.models.temporal import FrameEmbedding, TemporalTransformer, zero_
 
 
 class UNet3D(nn.Module):
@@ -42,6 +43,9 @@ class UNet3D(nn.Module):
         depth, deepest = config.layers_per_block, len(widths) - 1
 
         self.conv_in = ops.Conv2d(config.in_channels, widths[0], 3, padding=1)
+        if config.position_features:
+            self.position_in = ops.Conv2d(10, widths[0], 1, bias=False)
+            zero_(self.position_in)
         self.time_embedding = TimestepEmbedding(widths[0], time_dim, ops)
         if config.text_pooling:
             self.add_embedding = TextPooling(config.cross_attention_dim, time_dim, ops)
@@ -94,6 +98,9 @@ class UNet3D(nn.Module):
         temb = temb.expand(-1, frames, -1).flatten(0, 1).to(x.dtype)
 
         x = self.conv_in(rearrange(x, "b c f h w -> (b f) c h w"))
+        if self.config.position_features:
+            height, width = x.shape[-2:]
+            x = x + self.position_in(position_features(height, width, x.device).to(x.dtype))
         if self.config.transformer_in and span.temporal:
             x = self.transformer_in(x, frames)
         skips = [x]

@@ -114,7 +114,7 @@ class Recipe:
             unet_config = dataclasses.replace(unet_config, temp_conv_depth=0, temp_attention="none")
         unet = UNet3D(unet_config)
         if unet_path:
-            trained, diffusion = load_unet(unet_path)
+            trained, _ = load_unet(unet_path)
             state = {k: v for k, v in trained.state_dict().items() if k in unet.state_dict()}
             missing, _ = unet.load_state_dict(state, strict=False)
             print(f"{stage.name}: {len(state)} tensors taken over, {len(missing)} new", flush=True)

@@ -199,11 +199,11 @@ class Stop:
 
 
 def parameter_groups(trainable: dict[str, nn.Parameter], stage: StageConfig) -> list[dict[str, Any]]:
-    """One optimiser group for each rate; the longest fitting prefix of `stage.rates` decides."""
+    """One optimiser group for each rate; of the marks in `stage.rates` that a name contains, the last decides."""
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in trainable.items():
-        fitting = [prefix for prefix in stage.rates if name.startswith(prefix)]
-        factor = stage.rates[max(fitting, key=len)] if fitting else 1.0
+        fitting = [factor for mark, factor in stage.rates.items() if mark in name]
+        factor = fitting[-1] if fitting else 1.0
         groups.setdefault(factor, []).append(parameter)
     return [{"params": params, "lr": stage.learning_rate * factor} for factor, params in groups.items()]
 
