@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from vidrd_core.models import checkpoint
+
 if TYPE_CHECKING:
     from vidrd_core.pipeline import VidRD
 
@@ -19,11 +21,8 @@ def built_in_models() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(root.glob("*/unet.safetensors"))}
 
 
-def load(name_or_path: str | Path = "tiny", device: str | torch.device = "cpu") -> VidRD:
-    """Load a built-in model by name, or a folder of parts, as float32 for inference.
-
-    Raises FileNotFoundError naming what is missing and what could be loaded, FormatError for a damaged file.
-    """
+def find(name_or_path: str | Path) -> Path:
+    """The folder of a built-in or other model. Raises FileNotFoundError."""
     built_in = built_in_models()
     folder = built_in.get(str(name_or_path), Path(name_or_path))
     if not folder.is_dir():
@@ -34,6 +33,26 @@ def load(name_or_path: str | Path = "tiny", device: str | torch.device = "cpu") 
     missing = [part for part in PARTS if not (folder / part).is_file()]
     if missing:
         raise FileNotFoundError(f"{folder} is not a whole model: it lacks {', '.join(missing)}")
+    return folder
+
+
+def pack(name_or_path: str | Path, target: str | Path, dtype: torch.dtype = torch.float16) -> None:
+    """Copy a model to another folder with its weights as `dtype`, for shipping."""
+    source, target = find(name_or_path), Path(target)
+    target.mkdir(parents=True, exist_ok=True)
+    for part in PARTS:
+        details = checkpoint.describe(source / part)
+        tensors, _ = checkpoint.read(source / part, str(details.get("kind")))
+        halved = {key: t.to(dtype) if t.is_floating_point() else t for key, t in tensors.items()}
+        checkpoint.write(target / part, halved, **details)
+
+
+def load(name_or_path: str | Path = "tiny", device: str | torch.device = "cpu") -> VidRD:
+    """Load a built-in model by name, or a folder of parts, as float32 for inference.
+
+    Raises FileNotFoundError naming what is missing and what could be loaded, FormatError for a damaged file.
+    """
+    folder = find(name_or_path)
     # Not before there is something to load: transformers takes seconds.
     from vidrd_core.models.parts import load_text_encoder, load_unet, load_vae
     from vidrd_core.pipeline import VidRD

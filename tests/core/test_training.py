@@ -33,7 +33,7 @@ RECIPE = {
     "diffusion": {"prediction": "v", "frames": 4, "size": 32},
     "stages": [
         {"name": "vae", "task": "vae", "steps": 3, **STAGE},
-        {"name": "image", "task": "image", "steps": 3, "words_weight": 0.1, **STAGE},
+        {"name": "image", "task": "image", "steps": 3, "words_weight": 0.1, "places_weight": 1.0, **STAGE},
         {"name": "clip", "task": "clip", "steps": 4, "train": "paper", "image_share": 0.3, **STAGE},
         {"name": "decoder", "task": "vae_temporal", "steps": 3, "train": "temporal", **STAGE},
     ],

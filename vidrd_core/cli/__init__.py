@@ -188,6 +188,20 @@ def train(
     run(config, stage)
 
 
+@app.command()
+def pack(
+    model: Annotated[str, typer.Argument(metavar="NAME|FOLDER", help="The model.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the copy goes.")],
+) -> None:
+    """Copy a model with its weights in half precision, for shipping."""
+    from vidrd_core.cli.progress import busy
+
+    with input_checked(), busy("packing"):
+        from vidrd_core.loading import pack
+
+        pack(model, output)
+
+
 def _sample(*values: Any) -> dict[str, Any]:
     names = ("seed", "steps", "cfg", "solver", "negative", "frames", "width", "height")
     return dict(zip(names, values, strict=True))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vidrd_core.data.shapes import Scene, caption, random_scene, render
+from vidrd_core.data.shapes import Scene, caption, random_scene, render, trajectory
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,17 @@ class ShapesData:
     def frames_of(self, index: int) -> NDArray[np.uint8]:
         """The frames of clip `index`, uint8 [F, H, W, 3]."""
         return render(self.scene(index), self.frames, self.size)
+
+    def truth(self, index: int) -> NDArray[np.float32]:
+        """Where the sprites of clip `index` are, [F, 10]: of each x, y, radius (shares of the frame), cosine and sine
+        of its angle; zeros for a second one that is not there."""
+        rows = np.zeros((self.frames, 2, 5), np.float32)
+        for number, sprite in enumerate(self.scene(index).sprites):
+            t = trajectory(sprite, self.frames, self.size)
+            rows[:, number, :2] = t.position / self.size
+            rows[:, number, 2] = t.radius / self.size
+            rows[:, number, 3:] = np.stack([np.cos(t.angle), np.sin(t.angle)], axis=1)
+        return rows.reshape(self.frames, 10)
 
     def caption(self, index: int, rng: np.random.Generator) -> str:
         return caption(self.scene(index), rng)

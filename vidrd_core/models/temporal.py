@@ -199,9 +199,13 @@ class FrameEmbedding(nn.Module):
 
     def forward(self, text: Tensor, numbers: Tensor) -> Tensor:
         """text [B, L, text_dim], frame numbers [B, F] or [F] -> [B, F, dim]."""
+        return self.out(self.features(text, numbers))
+
+    def features(self, text: Tensor, numbers: Tensor) -> Tensor:
+        """What is known of each frame before the last layer, [B, F, hidden]."""
         position = sinusoid(numbers, self.frame.in_features, max_period=100.0).to(text.dtype)
         h = F.silu(self.frame(position) + self.pool(text)[:, None])
-        return self.out(F.silu(self.hidden(h)))
+        return F.silu(self.hidden(h))
 
 
 def zero_(module: nn.Module) -> None:

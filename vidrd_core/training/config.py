@@ -42,6 +42,7 @@ class StageConfig:
     number_share: float = 0.85  # of the steps on single frames that tell the frame's number in its clip
     kl_weight: float = 1e-4
     words_weight: float = 0.0  # of the text encoder's own loss: what the caption says
+    places_weight: float = 0.0  # of the frame embedding's own loss: where the caption's sprites are
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulation"):

@@ -8,10 +8,10 @@ from torch import nn
 PRESETS: dict[str, tuple[str, ...]] = {
     "all": ("",),
     # The paper's figure 2: ResNets and text encoder frozen; Temp-Conv, self-, cross- and temporal attention trained.
-    "paper": ("temp_convs.", "attentions.", "frame_embedding.", "transformer_in."),
+    "paper": ("temp_convs.", "attentions.", "frame_embedding.", "transformer_in.", "places."),
     # The VAE's decoder, so that latents stay what they are.
     "decoder": ("decoder.", "post_quant_conv."),
-    "temporal": ("temp_convs.", "temp_attentions.", ".temporal.", "frame_embedding.", "transformer_in."),
+    "temporal": ("temp_convs.", "temp_attentions.", ".temporal.", "frame_embedding.", "transformer_in.", "places."),
 }
 
 

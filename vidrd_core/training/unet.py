@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,13 +41,36 @@ class WordsHead(nn.Module):
         return F.binary_cross_entropy_with_logits(self.linear(encoded.mean(dim=1)), said)
 
 
-class Conditioned(nn.Module):
-    """What is trained together: UNet, text encoder, and the head that keeps words apart, if it has a weight."""
+class PlacesHead(nn.Module):
+    """Reads from the frame embedding where the caption's sprites are in a frame: stills alone teach that slowly."""
 
-    def __init__(self, unet: UNet3D, text_encoder: TextEncoder, words: bool = False) -> None:
+    def __init__(self, unet: UNet3D) -> None:
+        super().__init__()
+        self.linear = nn.Linear(unet.config.frame_embedding, 10)
+
+    def forward(self, features: Tensor, truth: Tensor) -> Tensor:
+        """Loss of telling from features [B, F, hidden] the places [B, F, 10] of `ShapesData.truth`."""
+        return F.mse_loss(self.linear(features), truth)
+
+
+class Conditioned(nn.Module):
+    """What is trained together: UNet, text encoder, and the heads that help them, if those have a weight."""
+
+    def __init__(self, unet: UNet3D, text_encoder: TextEncoder, stage: StageConfig) -> None:
         super().__init__()
         self.unet, self.text_encoder = unet, text_encoder
-        self.words = WordsHead(text_encoder) if words else None
+        self.words = WordsHead(text_encoder) if stage.words_weight else None
+        self.places = PlacesHead(unet) if stage.places_weight and unet.config.frame_embedding else None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips or single frames."""
+
+    latents: Tensor  # [B, C, F, h, w]
+    captions: list[str]  # some of them empty
+    numbers: Tensor  # of the frames in their clips, [B, F]
+    truth: Tensor  # where the sprites are, [B, F, 10]
 
 
 class ImageTask:
@@ -64,25 +88,28 @@ class ImageTask:
         vae: TemporalVAE,
         stage: StageConfig,
     ) -> None:
-        self.model = Conditioned(unet, text, words=stage.words_weight > 0)
+        self.model = Conditioned(unet, text, stage)
         self.data, self.latents, self.vae, self.stage = data, latents, vae, stage
         self.schedule = Schedule(diffusion)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         return select(self.model, self.stage.train)
 
-    def batch(self, rng: np.random.Generator, frames: int) -> tuple[Tensor, list[str], Tensor]:
-        """Latents [B, C, frames, h, w], captions, some of them empty, and the frames' numbers [B, frames]."""
+    def batch(self, rng: np.random.Generator, frames: int) -> Batch:
         whole = self.latents.shape[2]
         count = self.stage.batch_size * (whole if frames == 1 else 1)
         chosen = rng.integers(len(self.latents), size=count)
         starts = rng.integers(whole - frames + 1, size=count)
-        batch = np.stack([self.latents[i, :, s : s + frames] for i, s in zip(chosen, starts, strict=True)])
+        latents = [self.latents[i, :, s : s + frames] for i, s in zip(chosen, starts, strict=True)]
+        truth = [self.data.truth(int(i))[s : s + frames] for i, s in zip(chosen, starts, strict=True)]
         captions = [self.data.caption(int(i), rng) for i in chosen]
         dropped = rng.random(count) < self.stage.caption_dropout
-        captions = ["" if drop else text for drop, text in zip(dropped, captions, strict=True)]
-        numbers = torch.from_numpy(starts)[:, None] + torch.arange(frames)
-        return torch.from_numpy(batch).float(), captions, numbers
+        return Batch(
+            torch.from_numpy(np.stack(latents)).float(),
+            ["" if drop else text for drop, text in zip(dropped, captions, strict=True)],
+            torch.from_numpy(starts)[:, None] + torch.arange(frames),
+            torch.from_numpy(np.stack(truth)),
+        )
 
     def loss(self, model: Conditioned, rng: np.random.Generator, generator: torch.Generator) -> dict[str, Tensor]:
         return self.denoising_loss(model, rng, generator, self.frames)
@@ -92,11 +119,11 @@ class ImageTask:
     ) -> dict[str, Tensor]:
         """Mean squared error of the network's output at random timesteps (DDPM's simple loss)."""
         device = generator.device
-        latents, captions, numbers = self.batch(rng, frames)
-        latents = latents.to(device)
+        batch = self.batch(rng, frames)
+        latents, numbers = batch.latents.to(device), batch.numbers.to(device)
         # An image has no number; a frame of a clip has one, and with it its caption's motion has a meaning.
-        told = None if frames == 1 and rng.random() >= self.stage.number_share else numbers.to(device)
-        tokens = model.text_encoder.tokenize(captions).to(device)
+        told = None if frames == 1 and rng.random() >= self.stage.number_share else numbers
+        tokens = model.text_encoder.tokenize(batch.captions).to(device)
         encoded = model.text_encoder(tokens)
         share = torch.rand(len(latents), generator=generator, device=device) ** self.stage.timestep_power
         timestep = (share * self.schedule.config.train_steps).long()
@@ -105,6 +132,9 @@ class ImageTask:
         losses = {"mse": F.mse_loss(model.unet(noisy, timestep, encoded, told), target)}
         if model.words is not None:
             losses["words"] = self.stage.words_weight * model.words(encoded, tokens)
+        if model.places is not None:
+            features = model.unet.frame_embedding.features(encoded, numbers)
+            losses["places"] = self.stage.places_weight * model.places(features, batch.truth.to(device))
         return losses
 
     def sample(self, model: Conditioned, path: Path) -> dict[str, float]:
