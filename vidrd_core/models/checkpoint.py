@@ -25,9 +25,10 @@ def write(path: Path, tensors: dict[str, Tensor], kind: str, **details: Any) -> 
     partial = path.with_name(path.name + ".partial")
     metadata = {KEY: json.dumps({"kind": kind, **details})}  # one key: several come in random order
     try:
-        with partial.open("wb"):  # made by us, for safetensors lets nobody but the owner read what it makes
-            pass
+        partial.touch()
+        mode = partial.stat().st_mode  # as the user has it; safetensors lets nobody but the owner read what it writes
         save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, partial, metadata)
+        partial.chmod(mode)
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
         raise OSError(getattr(error, "errno", None), f"cannot write {path}: {error}") from error
