@@ -526,6 +526,7 @@ def test_slips_are_pointed_out(vidrd):
 
 
 def test_info_says_what_a_file_is(vidrd, whole, folder, tmp_path):
+    parameters = sum(p.numel() for p in UNet3D(UNET).parameters())
     Path("torch.ckpt").write_bytes(pickle.dumps([1]))
     save_file({name: torch.zeros(2) for name in "abcde"}, "foreign.safetensors")
     assert vidrd("generate", PROMPTS[0], "--steps", 1, "-o", "one.gif")[0] == 0
@@ -535,8 +536,8 @@ def test_info_says_what_a_file_is(vidrd, whole, folder, tmp_path):
         whole / "frames": ["24 PNG frames", "prompt 2 a blue circle moving right"],
         whole / "states": ["3 clip states, clip_0000.safetensors to clip_0002.safetensors"],
         whole / "states" / "clip_0001.safetensors": ["clip state of clip 1", "alpha 4.0", "up to 4 prompt frames"],
-        folder: ["model folder", "unet.safetensors UNet3D, 80,724 parameters"],
-        folder / "unet.safetensors": ["UNet3D", "heads 2 2", "prediction v", "parameters 80,724"],
+        folder: ["model folder", f"unet.safetensors UNet3D, {parameters:,} parameters"],
+        folder / "unet.safetensors": ["UNet3D", "heads 2 2", "prediction v", f"parameters {parameters:,}"],
         "foreign.safetensors": ["not made by vidrd", "5: a, b, c, ..."],
     }.items():
         code, out, err = vidrd("info", path)
