@@ -187,8 +187,14 @@ def coverage(shape: str, truth: SpriteTruth, size: int) -> Array:
 
 def trajectory(sprite: Sprite, frames: int, size: int) -> SpriteTruth:
     """Where a sprite is in each of `frames` frames of `size` pixels."""
-    time = np.linspace(0, 1, frames)
-    zero = np.zeros(frames)
+    time: Array = np.linspace(0, 1, frames)
+    zero: Array = np.zeros(frames)
+    x: Array
+    y: Array
+    vx: Array
+    vy: Array
+    angle: Array
+    scale: Array
     x, y, vx, vy, angle = zero + sprite.x, zero + sprite.y, zero, zero, zero
     scale = zero + 1
     if sprite.motion in DIRECTIONS:
