@@ -117,11 +117,10 @@ def stream_chain(model: VidRD, clips: int, steps: int) -> dict[str, Any]:
 def take_turns(model: VidRD, repeats: int, steps: int) -> dict[str, Any]:
     """Make clips 1, 2 and LATE in turn: seconds of each in every round, the first of which only warms up."""
     states = [clip.state for clip in model.stream(PROMPT, LATE - 1, steps=steps)]
-    sample: dict[str, Any] = {"steps": steps, "record": 4}
     makers = {
-        1: lambda: model.generate(PROMPT, **sample),
-        2: lambda: model.extend(states[0], PROMPT, **sample),
-        LATE: lambda: model.extend(states[-1], PROMPT, **sample),
+        1: lambda: model.generate(PROMPT, steps=steps),
+        2: lambda: model.extend(states[0], PROMPT),
+        LATE: lambda: model.extend(states[-1], PROMPT),
     }
     rounds = []
     for turn in range(repeats + 1):

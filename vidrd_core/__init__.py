@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vidrd_core.loading import built_in_models, load
-    from vidrd_core.pipeline import Clip, SampleSettings, VidRD
+    from vidrd_core.pipeline import Clip, VidRD
     from vidrd_core.reuse import ReuseSettings
+    from vidrd_core.settings import SampleSettings
     from vidrd_core.state import ClipState
     from vidrd_core.video import contact_sheet, open_video
 
@@ -28,7 +29,7 @@ _HOMES = {
     "built_in_models": "loading",
     "load": "loading",
     "Clip": "pipeline",
-    "SampleSettings": "pipeline",
+    "SampleSettings": "settings",
     "VidRD": "pipeline",
     "ReuseSettings": "reuse",
     "ClipState": "state",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,35 +17,11 @@ from vidrd_core.models.config import DiffusionConfig
 from vidrd_core.models.text import TextEncoder
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
+from vidrd_core.pixels import to_frames
 from vidrd_core.reuse import ReuseSettings, StagedGuidance, past_dependent_noise
 from vidrd_core.sampling import SOLVERS, OnStep, Schedule, guided
+from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState
-
-
-@dataclass(frozen=True)
-class SampleSettings:
-    """How one clip is sampled; what is None is the model's own default."""
-
-    seed: int = 0
-    steps: int = 50
-    cfg: float | None = None
-    solver: str = "ddim"
-    negative: str = ""
-    frames: int | None = None
-    width: int | None = None
-    height: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.solver not in SOLVERS:
-            raise ValueError(f"solver is {self.solver!r}, expected one of {', '.join(SOLVERS)}")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}, expected 0 or more")
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}, expected 1 or more")
-        if self.cfg is not None and not math.isfinite(self.cfg):
-            raise ValueError(f"cfg is {self.cfg}, expected a finite number")
-        if self.frames is not None and self.frames < 1:
-            raise ValueError(f"frames is {self.frames}, expected 1 or more")
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,8 +163,7 @@ class VidRD:
                 yield state.shown.to(self.device)
 
         for video in self.vae.decode_stream(latents(), first.past.to(self.device)):
-            pixels = ((video[0].float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-            yield rearrange(pixels, "c f h w -> f h w c").cpu().numpy()
+            yield to_frames(video[0])
 
     def frames(self, clips: Clip | ClipState | Iterable[Clip | ClipState]) -> NDArray[np.uint8]:
         """All frames of a clip or of several, uint8 [F, H, W, 3]."""

@@ -142,7 +142,7 @@ def test_the_papers_preset_trains_what_the_papers_figure_says(recipe):
     after = load_unet(folder / "unet.safetensors")[0].state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
-    assert all("attentions." in name or "frame_embedding." in name for name in changed), "ResNets stay"
+    assert all("attentions." in name or "frame_" in name for name in changed), "ResNets stay"
     fresh = set(after) - set(before)
     assert all("temp" in name for name in fresh)
     assert any(after[name].abs().max() > 0 for name in fresh if "conv2.3.weight" in name), "Temp-Conv was trained"
@@ -182,10 +182,10 @@ def test_the_bank_is_the_same_however_it_is_made(tmp_path):
 
 
 def test_rates_go_by_parts_of_names():
-    stage = StageConfig("s", "clip", 1, 1, learning_rate=1.0, rates={".attentions.": 0.2, ".temporal.": 0.5})
+    stage = StageConfig("s", "clip", 1, 1, learning_rate=1.0, rates={".attentions.": 0.2, ".temp_": 0.5})
     named = {
         name: torch.nn.Parameter(torch.zeros(1))
-        for name in ("a.resnets.0", "a.attentions.0.x", "a.attentions.0.temporal.y")
+        for name in ("a.resnets.0", "a.attentions.0.x", "a.attentions.0.temp_attn.y")
     }
     groups = {id(group["params"][0]): group["lr"] for group in parameter_groups(named, stage)}
     assert [groups[id(parameter)] for parameter in named.values()] == [1.0, 0.2, 0.5]
@@ -215,6 +215,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         Trainer(task, config.stages[0], tmp_path / "broken").run()
 
 
+STAGE = "name: a, task: vae, steps: 1, batch_size: 1, learning_rate: 1"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -222,12 +225,25 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         ("3", "holds no settings"),
         ("out: x", "stages is missing"),
         ("{out: x, stages: [1], colour: red}", "unknown settings colour"),
-        ("{out: x, stages: [{name: a, task: vae, steps: 0, batch_size: 1, learning_rate: 1}]}", "steps is 0"),
+        ("{out: x, stages: [{%s, steps: 0}]}", "steps is 0"),
         ("{out: x, stages: [{name: a, task: vae, step: 1}]}", "StageConfig has no setting step"),
+        ("{out: x, stages: [{name: a, task: vae}]}", "StageConfig lacks steps, batch_size, learning_rate"),
+        ("{out: x, stages: [1]}", "StageConfig is 1, expected names with values"),
+        ("{out: x, stages: [{%s, task: sing}]}", "task is 'sing', expected one of vae, image, clip, vae_temporal"),
+        ("{out: x, stages: [{%s, steps: 2.5}]}", "steps is 2.5, expected int"),
+        ("{out: x, stages: [{%s, learning_rate: fast}]}", "learning_rate is 'fast', expected float"),
+        ("{out: x, stages: [{%s}], unet: {block_out_channels: [a]}}", "block_out_channels is 'a', expected int"),
+        ("{out: x, stages: [{%s}], diffusion: {prediction: w}}", "prediction is 'w', expected one of eps, v, flow"),
     ],
 )
 def test_a_recipe_with_mistakes_is_refused(tmp_path, text, message):
     path = tmp_path / "recipe.yaml"
-    path.write_text(text)
+    path.write_text(text.replace("%s", STAGE))  # of a name said twice the second value counts
     with pytest.raises(ValueError, match=message):
         load_config(path)
+
+
+def test_yaml_may_write_small_numbers_without_a_point(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"{{out: x, stages: [{{{STAGE}, learning_rate: 1e-4}}]}}")
+    assert load_config(path).stages[0].learning_rate == 1e-4

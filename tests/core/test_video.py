@@ -22,6 +22,8 @@ from PIL import Image
 
 from vidrd_core import video
 from vidrd_core.video import contact_sheet, open_video, read_video
+from vidrd_core.video.sheet import _SEAM
+from vidrd_core.video.sinks import FileSink, FolderSink
 
 KINDS = ["v.mp4", "v.webm", "v.gif", "v"]
 
@@ -229,15 +231,15 @@ def test_keep_on_names_other_exceptions(tmp_path: Path) -> None:
 def test_an_interrupt_inside_write_or_close_falls_between_frames(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sink = video._FileSink if "." in name else video._FolderSink
+    sink = FileSink if "." in name else FolderSink
     add, finish = sink.add, sink.finish
 
-    def interrupted_add(self: video._FileSink, frame: np.ndarray) -> None:
+    def interrupted_add(self: FileSink, frame: np.ndarray) -> None:
         if self.count == 3:
             signal.raise_signal(signal.SIGINT)
         add(self, frame)  # type: ignore[arg-type]
 
-    def interrupted_finish(self: video._FileSink) -> None:
+    def interrupted_finish(self: FileSink) -> None:
         signal.raise_signal(signal.SIGINT)
         finish(self)  # type: ignore[arg-type]
 
@@ -267,7 +269,7 @@ input()
         [sys.executable, "-c", script],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        cwd=Path(video.__file__).parents[1],
+        cwd=Path(video.__file__).parents[2],
     )
     assert process.stdout is not None
     assert process.stdout.readline().strip() == b"written"
@@ -535,7 +537,7 @@ def test_contact_sheet_marks_seams_and_writes_labels() -> None:
     seams = contact_sheet([clip(6, 16, 16)], seam_every=2)
     labelled = contact_sheet([clip(6, 16, 16)], labels=["a long label " * 6])
     assert seams.width == plain.width + 2 * (2 + 2)
-    assert (np.asarray(seams) == video._SEAM).all(-1).any(0).sum() == 2 * 2
+    assert (np.asarray(seams) == _SEAM).all(-1).any(0).sum() == 2 * 2
     assert labelled.width == plain.width
     assert labelled.height > plain.height + 20
     assert (np.asarray(labelled)[: -plain.height] > 200).any()

@@ -150,10 +150,11 @@ def models() -> None:
     """List the built-in models and the words they know."""
     from rich.console import Console
 
-    from vidrd_core.cli.inspect import models_table
     from vidrd_core.cli.progress import busy
 
     with busy("reading"):
+        from vidrd_core.cli.inspect import models_table
+
         table = models_table()
     Console(width=None if sys.stdout.isatty() else 120).print(table, highlight=False)
 
@@ -163,10 +164,11 @@ def info(
     file: Annotated[Path, typer.Argument(help="A model part or folder, a clip state, a video: any file.")],
 ) -> None:
     """Say what a file is: its kind, its size, and how it was made."""
-    from vidrd_core.cli.inspect import inspect
     from vidrd_core.cli.progress import busy
 
     with input_checked(), busy("reading"):
+        from vidrd_core.cli.inspect import inspect
+
         facts = list(inspect(file))
     width = max(len(name) for name, _ in facts)
     typer.echo(file)

@@ -1,15 +1,11 @@
-"""How the commands fail and stop: one line for what could be foreseen, and a Ctrl-C that keeps what is done."""
+"""How the commands fail: one line for what could be foreseen."""
 
 from __future__ import annotations
 
 import errno
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
-from typing import Any
 
 _MACHINE = {getattr(errno, name, 0) for name in ("ENOSPC", "EDQUOT", "EIO", "ENOMEM", "EMFILE", "EFBIG")}
 _HINTS = {
@@ -75,41 +71,3 @@ def is_fault(error: BaseException) -> bool:
 def note(text: str) -> None:
     """A line on stderr."""
     print(f"vidrd: {text}", file=sys.stderr, flush=True)
-
-
-class Interrupt:
-    """In a `with` block: the first Ctrl-C (or SIGTERM) asks to stop, a second Ctrl-C raises KeyboardInterrupt.
-
-    So nothing but sampling, which asks `check` after each step, is cut short by the first one.
-    """
-
-    def __init__(self) -> None:
-        self.number = 0  # of the signal that came
-        self.old: dict[int, Any] = {}
-
-    @property
-    def asked(self) -> bool:
-        return self.number != 0
-
-    def receive(self, number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.number = self.number or number
-
-    def check(self) -> None:
-        """Raise KeyboardInterrupt if it was asked to stop."""
-        if self.asked:
-            raise KeyboardInterrupt
-
-    def __enter__(self) -> Interrupt:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) != signal.SIG_IGN:  # nohup and the like mean it
-                    self.old[number] = signal.signal(number, self.receive)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self.old.items():
-            signal.signal(number, handler)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidrd_core.cli.errors import InputError, input_checked
+from vidrd_core import loading
+from vidrd_core.cli.errors import InputError, input_checked, reason
+from vidrd_core.loading import PARTS
+from vidrd_core.video.reader import look_at
 
-PARTS = ("unet.safetensors", "vae.safetensors", "text_encoder.safetensors")
 _PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
-_VIDEOS = "mov,mp4,matroska,webm,gif,avi"  # no playlists, which could have us open other files
 Facts = Iterator[tuple[str, str]]
 
 
@@ -43,9 +44,7 @@ def models_table() -> Any:
     """The built-in models as a rich table, or a sentence."""
     from rich.table import Table
 
-    from vidrd_core.loading import built_in_models
-
-    found = built_in_models()
+    found = loading.built_in_models()
     if not found:
         return "no model is built in; --model takes a folder with " + ", ".join(PARTS)
     table = Table(title="built-in models", title_justify="left")
@@ -138,7 +137,7 @@ def _state(file: Tensors) -> Facts:
     yield "prompt", str(made.pop("prompt", "not said"))
     reuse = made.pop("reuse", None)
     yield "settings", _pairs(made)
-    yield "reuse", _pairs(reuse) if reuse else "none: it is a first clip"
+    yield "reuse", _pairs(reuse) if reuse else "not said"
     record = file.shapes.get("record", ())
     if len(record) == 6:
         yield "next clip", f"can take up to {record[3]} prompt frames (M)"
@@ -148,36 +147,18 @@ def _state(file: Tensors) -> Facts:
 
 
 def _video(path: Path) -> Facts:
-    import av
-
-    from vidrd_core.video import read_video
-
     try:
-        with av.open(str(path.absolute()), options={"format_whitelist": _VIDEOS}) as container:
-            if not container.streams.video:
-                raise InputError(f"{path} has no video in it")
-            stream = container.streams.video[0]
-            # Counted without decoding: not every kind of file says its number, and long videos fill the memory.
-            frames = stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
-            width, height = stream.codec_context.width, stream.codec_context.height
-            rate = float(stream.average_rate or 0)
-            if container.format.name == "gif":  # its header says neither, and it is short
-                pictures, rate = read_video(path)
-                frames = len(pictures)
-            tags = {key.lower(): value for key, value in container.metadata.items()}
-            kind, codec = container.format.name.split(",")[0], stream.codec_context.name
-    except av.error.FFmpegError as error:
-        raise InputError(
-            f"{path} is no safetensors file, and no video that can be read ({error.strerror})"
-        ) from error
-    kind = path.suffix[1:].lower() or kind
-    yield "kind", f"video ({kind}, {codec})"
-    yield "frames", str(frames)
-    yield "size", f"{width} x {height} pixels"
-    yield "fps", f"{rate:.4g}"
-    yield "length", f"{frames / rate:.2f} s" if rate else "not said"
+        video = look_at(path)
+    except ValueError as error:
+        why = error.__cause__ or error
+        raise InputError(f"{path} is no safetensors file, and no video that can be read ({reason(why)})") from error
+    yield "kind", f"video ({path.suffix[1:].lower() or video.kind}, {video.codec})"
+    yield "frames", str(video.frames)
+    yield "size", f"{video.width} x {video.height} pixels"
+    yield "fps", f"{video.fps:.4g}"
+    yield "length", f"{video.frames / video.fps:.2f} s" if video.fps else "not said"
     yield "on disk", _size(path.stat().st_size)
-    yield from _made_with(tags.get("comment", ""))
+    yield from _made_with(video.tags.get("comment", ""))
 
 
 def _made_with(comment: str) -> Facts:

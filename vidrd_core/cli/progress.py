@@ -19,7 +19,8 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from vidrd_core.cli.errors import Interrupt, note
+from vidrd_core.cli.errors import note
+from vidrd_core.interrupt import Interrupt
 
 _WHOLE_RUN = 30 * 24 * 3600.0  # seconds: clips may take hours, and the time left is their mean pace's
 

@@ -14,8 +14,9 @@ from vidrd_core.cli.progress import busy
 from vidrd_core.cli.states import StateFile, StateFolder, compare
 from vidrd_core.cli.stream import Plan, Target, render
 from vidrd_core.loading import load
-from vidrd_core.pipeline import SampleSettings, VidRD
+from vidrd_core.pipeline import VidRD
 from vidrd_core.reuse import ReuseSettings
+from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState
 
 

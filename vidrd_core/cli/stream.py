@@ -12,9 +12,10 @@ from pathlib import Path
 import typer
 from torch import Tensor
 
-from vidrd_core.cli.errors import CommandError, Interrupt, input_checked, is_fault, note, out_of_memory, reason
+from vidrd_core.cli.errors import CommandError, input_checked, is_fault, note, out_of_memory, reason
 from vidrd_core.cli.progress import Display
 from vidrd_core.cli.states import StateFile, StateFolder
+from vidrd_core.interrupt import Interrupt
 from vidrd_core.pipeline import Clip, SampleSettings, VidRD
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.state import ClipState

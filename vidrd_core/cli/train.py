@@ -20,10 +20,7 @@ def run(config: str, stage: str | None) -> None:
             raise
         raise InputError(f'training needs {error.name}, which is missing: pip install "vidrd[train]"') from error
     with input_checked(f"{path}: "):
-        try:
-            recipe = load_config(path)
-        except TypeError as error:  # a stage that lacks a setting
-            raise ValueError(str(error)) from error
+        recipe = load_config(path)
         names = [one.name for one in recipe.stages]
         if stage is not None and stage not in names:
             raise ValueError(f"there is no stage {stage!r}; the recipe has {', '.join(names)}")

@@ -25,14 +25,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange
 
 from vidrd_core.data.shapes import Scene, describe, evaluation_scenes, render
 from vidrd_core.evaluation.motion import Record, Video, measure, rounded
 from vidrd_core.evaluation.report import ORDERS, REAL, summarise, table
 from vidrd_core.loading import load
-from vidrd_core.pipeline import SampleSettings, VidRD
+from vidrd_core.pipeline import VidRD
+from vidrd_core.pixels import to_frames, to_video
 from vidrd_core.reuse import ReuseSettings
+from vidrd_core.settings import SampleSettings
 
 Job = tuple[int, Scene, tuple[str, ...]]  # number of the prompt, its scene, what to make: orders, or REAL
 
@@ -211,9 +212,7 @@ def score_prompt(model: VidRD, settings: ScoreSettings, job: Job, sheets: Path |
 
 @torch.no_grad()
 def _through_vae(model: VidRD, video: Video) -> Video:
-    pixels = rearrange(torch.from_numpy(video).to(model.device), "f h w c -> 1 c f h w") / 127.5 - 1
-    decoded = model.vae.decode(model.vae.encode(pixels))[0].float().clamp(-1, 1)
-    return rearrange(((decoded + 1) * 127.5).round().to(torch.uint8), "c f h w -> f h w c").cpu().numpy()
+    return to_frames(model.vae.decode(model.vae.encode(to_video(video[None], model.device))))[0]
 
 
 def _draw_sheet(video: Video, frames: int, record: Record, folder: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 Config = TypeVar("Config")
 
@@ -42,11 +44,6 @@ class UNet3DConfig:
         for name in ("attention_levels", "heads"):
             if len(getattr(self, name)) != levels:
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries, block_out_channels has {levels}")
-
-    @property
-    def downsampling(self) -> int:
-        """The factor by which the deepest level is smaller than the latents."""
-        return 2 ** (len(self.block_out_channels) - 1)
 
 
 @dataclass(frozen=True)
@@ -110,15 +107,42 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
-    """A configuration from JSON values; lists become tuples.
+    """A configuration from JSON or YAML values; lists become tuples.
 
-    Raises ValueError naming any setting that this version does not know, or that is missing.
+    Raises ValueError naming any setting that this version does not know, that is missing or of another type.
     """
+    if not isinstance(values, dict):
+        raise ValueError(f"{kind.__name__} is {values!r}, expected names with values")
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - known)
     if unknown:
         raise ValueError(f"{kind.__name__} has no setting {', '.join(unknown)}; it has {', '.join(sorted(known))}")
-    try:
-        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-    except TypeError as error:  # a setting without a default is missing
-        raise ValueError(str(error).replace("__init__() ", " ")) from error
+    required = [f.name for f in dataclasses.fields(kind) if _has_no_default(f)]  # type: ignore[arg-type]
+    if missing := [name for name in required if name not in values]:
+        raise ValueError(f"{kind.__name__} lacks {', '.join(missing)}")
+    hints = get_type_hints(kind)
+    return kind(**{key: _of_type(hints[key], key, value) for key, value in values.items()})
+
+
+def _has_no_default(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _of_type(hint: Any, name: str, value: Any) -> Any:
+    """A value as its setting's type has it. Raises ValueError if it cannot be."""
+    if isinstance(value, list) and get_origin(hint) is tuple:
+        inner = get_args(hint)[0]
+        return tuple(_of_type(inner, name, entry) for entry in value)
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(str, get_args(hint)))}")
+        return value
+    if hint is float and isinstance(value, str):  # what YAML makes of 1e-4
+        with suppress(ValueError):
+            return float(value)
+    kinds = get_args(hint) if isinstance(hint, UnionType) else (get_origin(hint) or hint,)
+    kinds = (*kinds, int) if float in kinds else kinds
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        expected = getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint)
+        raise ValueError(f"{name} is {value!r}, expected {expected}")
+    return value

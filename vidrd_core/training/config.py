@@ -12,19 +12,21 @@ import yaml
 from vidrd_core.data.bank import ShapesData
 from vidrd_core.models.config import DiffusionConfig, TextConfig, UNet3DConfig, VAEConfig, from_dict
 
+TASKS = ("vae", "image", "clip", "vae_temporal")
+
 
 @dataclass(frozen=True)
 class StageConfig:
     """One stage of training; settings that a stage does not use are ignored by it."""
 
     name: str
-    task: str  # "vae", "image", "clip" or "vae_temporal"
+    task: str  # one of TASKS
     steps: int
     batch_size: int  # clips; in steps on single frames of UNet stages, as many frames as those clips have
     learning_rate: float
     rates: dict[str, float] = field(
         default_factory=dict
-    )  # part of a name -> factor on the learning rate; the last fitting one
+    )  # part of a name -> factor on the rate; the last fitting one
     train: str = "all"  # which parameters: a preset of training.presets
     warmup: int = 100
     final_rate: float = 0.0  # of the cosine's end, as a factor
@@ -45,6 +47,8 @@ class StageConfig:
     places_weight: float = 0.0  # of the frame embedding's own loss: where the caption's sprites are
 
     def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise ValueError(f"stage {self.name}: task is {self.task!r}, expected one of {', '.join(TASKS)}")
         for name in ("steps", "batch_size", "accumulation"):
             if getattr(self, name) < 1:
                 raise ValueError(f"stage {self.name}: {name} is {getattr(self, name)}, expected at least 1")

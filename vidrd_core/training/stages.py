@@ -22,10 +22,11 @@ from vidrd_core.models.parts import (
 from vidrd_core.models.text import TextEncoder
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
+from vidrd_core.pixels import to_video
 from vidrd_core.training.config import StageConfig, TrainConfig
 from vidrd_core.training.trainer import Trainer
 from vidrd_core.training.unet import ClipTask, Conditioned, ImageTask
-from vidrd_core.training.vae import ImageVAETask, TemporalVAETask, to_video
+from vidrd_core.training.vae import ImageVAETask, TemporalVAETask
 
 
 class Recipe:
@@ -44,9 +45,8 @@ class Recipe:
         for stage in self.config.stages:
             done = self.config.out / stage.name / "done"
             if only in (None, stage.name) and not done.exists():
-                run = {"vae": self.vae, "vae_temporal": self.vae, "image": self.unet, "clip": self.unet}
                 torch.manual_seed(stage.seed)  # new layers start from it
-                run[stage.task](stage)
+                (self.vae if stage.task in ("vae", "vae_temporal") else self.unet)(stage)
                 done.touch()
         return self.model
 

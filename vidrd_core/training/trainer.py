@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import signal
-import threading
 import time
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -20,6 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from vidrd_core.interrupt import Interrupt
 from vidrd_core.training.config import StageConfig
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -87,11 +86,11 @@ class Trainer:
         """
         self.resume()
         self.loss.train()
-        with Stop() as stop:
+        with Interrupt() as stop:
             self.train(stop)
         return self.ema.module.eval()
 
-    def train(self, stop: Stop) -> None:
+    def train(self, stop: Interrupt) -> None:
         started, first = time.perf_counter(), self.step
         sums: dict[str, float] = {}
         while self.step < self.stage.steps:
@@ -106,8 +105,7 @@ class Trainer:
             last = self.step == self.stage.steps
             if self.step % self.stage.checkpoint_every == 0 or last or stop.asked:
                 self.checkpoint()
-            if stop.asked:
-                raise KeyboardInterrupt
+            stop.check()
             if self.step % self.stage.sample_every == 0 or last:
                 self.sample()
 
@@ -173,29 +171,6 @@ class Trainer:
             self.accelerator.load_state(str(self.folder / latest["folder"]))
             self.step = latest["step"]
             self.accelerator.print(f"{self.stage.name}: resumed at step {self.step}", flush=True)
-
-
-class Stop:
-    """Turns SIGINT and SIGTERM into a wish to stop after the step at hand; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self.before: dict[int, Any] = {}
-
-    def __enter__(self) -> Stop:
-        if threading.current_thread() is threading.main_thread():  # elsewhere signals cannot be caught
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.before[number] = signal.signal(number, self.ask)
-        return self
-
-    def ask(self, number: int, frame: Any) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
 
 
 def parameter_groups(trainable: dict[str, nn.Parameter], stage: StageConfig) -> list[dict[str, Any]]:

@@ -18,10 +18,10 @@ from vidrd_core.models.config import DiffusionConfig
 from vidrd_core.models.text import TextEncoder
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
+from vidrd_core.pixels import to_frames
 from vidrd_core.sampling import Schedule, ddim, guided
 from vidrd_core.training.config import StageConfig
 from vidrd_core.training.presets import select
-from vidrd_core.training.vae import to_frames
 from vidrd_core.video import contact_sheet
 
 PROBES = {"red": "green", "circle": "square", "star": "cross", "right": "left", "up": "down", "growing": "shrinking"}

@@ -10,25 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vidrd_core.models.vae import TemporalVAE
+from vidrd_core.pixels import to_frames, to_video
 from vidrd_core.training.config import StageConfig
 from vidrd_core.training.presets import select
 from vidrd_core.video import contact_sheet
-
-
-def to_video(frames: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
-    """uint8 [..., F, H, W, 3] -> float [..., 3, F, H, W] in -1 .. 1."""
-    return rearrange(torch.tensor(frames, device=device).float() / 127.5 - 1, "... f h w c -> ... c f h w")
-
-
-def to_frames(video: Tensor) -> NDArray[np.uint8]:
-    """float [..., 3, F, H, W] in -1 .. 1 -> uint8 [..., F, H, W, 3]."""
-    pixels = ((video.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return rearrange(pixels, "... c f h w -> ... f h w c").cpu().numpy()
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
@@ -83,9 +72,6 @@ class TemporalVAETask(ImageVAETask):
     def __init__(self, vae: TemporalVAE, clips: NDArray[np.uint8], stage: StageConfig) -> None:
         super().__init__(vae, clips, stage)
         self.frames = clips.shape[1]
-
-    def trainable(self) -> dict[str, nn.Parameter]:
-        return select(self.model, self.stage.train)
 
     def loss(self, model: TemporalVAE, rng: np.random.Generator, generator: torch.Generator) -> dict[str, Tensor]:
         video = self.batch(rng).to(generator.device)
