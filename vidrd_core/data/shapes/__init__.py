@@ -1,0 +1,50 @@
+"""Procedural captioned clips: one or two coloured sprites on a plain background, with their exact truth.
+
+A scene is free of resolution: places and lengths are fractions of the frame, time runs from 0 (first frame)
+to 1 (last frame). In pixels the centre of the top left pixel is (0.5, 0.5), x points right and y down, so a
+growing angle turns clockwise. Each motion starts where it has room: a caption settles every frame's place.
+"""
+
+from vidrd_core.data.shapes.captions import VOCABULARY, caption, describe
+from vidrd_core.data.shapes.clips import ShapesClip, sample_clip
+from vidrd_core.data.shapes.drawing import SpriteTruth, coverage, render, trajectory
+from vidrd_core.data.shapes.outlines import SHAPES, Array, signed_distance
+from vidrd_core.data.shapes.scenes import (
+    BACKGROUNDS,
+    COLORS,
+    DIRECTIONS,
+    GROWTH,
+    MOTIONS,
+    SIZES,
+    SPINNING_SHAPES,
+    Scene,
+    Sprite,
+    evaluation_scenes,
+    random_scene,
+)
+
+__all__ = [
+    "BACKGROUNDS",
+    "COLORS",
+    "DIRECTIONS",
+    "GROWTH",
+    "MOTIONS",
+    "SHAPES",
+    "SIZES",
+    "SPINNING_SHAPES",
+    "VOCABULARY",
+    "Array",
+    "Scene",
+    "ShapesClip",
+    "Sprite",
+    "SpriteTruth",
+    "caption",
+    "coverage",
+    "describe",
+    "evaluation_scenes",
+    "random_scene",
+    "render",
+    "sample_clip",
+    "signed_distance",
+    "trajectory",
+]

@@ -1,0 +1,96 @@
+"""Scenes in words: many ways to say each, and the plain one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import product
+
+import numpy as np
+
+from vidrd_core.data.shapes.outlines import SHAPES
+from vidrd_core.data.shapes.scenes import BACKGROUNDS, COLORS, Scene, Sprite, pick
+
+ARTICLES = ("a", "an")
+SIZE_WORDS: dict[str, tuple[str, ...]] = {"small": ("small", "tiny"), "medium": (), "large": ("large", "big")}
+ON_BACKGROUND = ("on a {background} background", "over a {background} background")
+JOINS: dict[str, tuple[str, ...]] = {
+    "single": (),
+    "stacked": ("{first} above {second}", "{first} and {second}", "{first} and below it {second}"),
+    "beside": (
+        "{first} to the left of {second}",
+        "{first} and {second}",
+        "{first} and to its right {second}",
+    ),
+}
+
+
+def _straight(*ways: str) -> tuple[str, ...]:
+    verbs = ("moving", "moves", "going", "goes", "sliding", "slides")
+    return tuple(f"{verb} {way}" for way, verb in product(ways, verbs))
+
+
+# The first phrase of each motion is the plain one, which `describe` uses.
+MOTION_PHRASES: dict[str, tuple[str, ...]] = {
+    **{side: _straight(side, f"to the {side}") for side in ("left", "right")},
+    **{side: _straight(side, f"{side}wards") for side in ("up", "down")},
+    **{
+        f"{rise}-{side}": _straight(f"{rise} {side}", f"{rise} and to the {side}", f"diagonally {rise} {side}")
+        for rise, side in product(("up", "down"), ("left", "right"))
+    },
+    "bounce": ("bouncing", "bounces"),
+    "circle": ("orbiting", "orbits", "circling", "circling around", "going in a circle"),
+    "grow": ("growing", "grows", "getting bigger", "gets bigger"),
+    "shrink": ("shrinking", "shrinks", "getting smaller", "gets smaller"),
+    "spin": ("spinning", "spins", "rotating", "rotates"),
+    "stay": ("standing still", "stands still", "stays still", "not moving"),
+}
+
+
+def _noun(sprite: Sprite, size: str) -> str:
+    """The article, the size word if there is one, colour and shape."""
+    words = [*([size] if size else []), sprite.color, sprite.shape]
+    return " ".join([ARTICLES[words[0][0] in "aeiou"], *words])
+
+
+def caption(scene: Scene, rng: np.random.Generator) -> str:
+    """One of the many ways to say what a scene shows; size and background are said half of the time."""
+    parts = []
+    for sprite in scene.sprites:
+        sizes = () if sprite.motion in ("grow", "shrink") else SIZE_WORDS[sprite.size]
+        said = _noun(sprite, pick(rng, sizes) if sizes and rng.random() < 0.5 else "")
+        parts.append(f"{said} {pick(rng, MOTION_PHRASES[sprite.motion])}" if rng.random() < 0.95 else said)
+    text = parts[0]
+    if len(parts) == 2:
+        text = pick(rng, JOINS[scene.layout]).format(first=parts[0], second=parts[1])
+    if rng.random() < 0.5:
+        text = f"{text} {pick(rng, ON_BACKGROUND).format(background=scene.background)}"
+    return text
+
+
+def describe(scene: Scene) -> str:
+    """The plain caption that says all, as in "a large red circle moving right on a black background"."""
+    parts = []
+    for sprite in scene.sprites:
+        sizes = () if sprite.motion in ("grow", "shrink") else SIZE_WORDS[sprite.size]
+        parts.append(f"{_noun(sprite, sizes[0] if sizes else '')} {MOTION_PHRASES[sprite.motion][0]}")
+    text = JOINS[scene.layout][0].format(first=parts[0], second=parts[1]) if len(parts) == 2 else parts[0]
+    return f"{text} {ON_BACKGROUND[0].format(background=scene.background)}"
+
+
+def _words(groups: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    text = " ".join(phrase for group in groups for phrase in group)
+    return tuple(sorted({word for word in text.split() if "{" not in word}))
+
+
+VOCABULARY: tuple[str, ...] = _words(
+    (
+        SHAPES,
+        COLORS,
+        BACKGROUNDS,
+        ON_BACKGROUND,
+        ARTICLES,
+        *SIZE_WORDS.values(),
+        *JOINS.values(),
+        *MOTION_PHRASES.values(),
+    )
+)
