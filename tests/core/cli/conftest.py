@@ -1,0 +1,51 @@
+"""A model folder, the command in an empty folder, and what an uninterrupted run leaves."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.core.cli.helpers import PROMPTS
+from vidrd_core import cli
+from vidrd_core.models.parts import save_text_encoder, save_unet, save_vae
+
+
+@pytest.fixture(scope="session")
+def folder(model, tmp_path_factory) -> Path:
+    """A model folder."""
+    path = tmp_path_factory.mktemp("model")
+    save_unet(model.unet, model.diffusion, path / "unet.safetensors")
+    save_vae(model.vae, path / "vae.safetensors")
+    save_text_encoder(model.text_encoder, path / "text_encoder.safetensors")
+    return path
+
+
+@pytest.fixture
+def vidrd(folder, tmp_path, monkeypatch, capsys):
+    """Run the command in an empty folder; its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+
+    def run(*arguments, model=folder) -> tuple[int, str, str]:
+        own = (
+            ["--model", str(model), "--threads", "1", "--scale", "1"]
+            if arguments[0] in ("generate", "extend")
+            else []
+        )
+        capsys.readouterr()
+        code = cli.main([arguments[0], *own, *map(str, arguments[1:])])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    yield run
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def whole(folder, tmp_path_factory) -> Path:
+    """What an uninterrupted run of three clips leaves: `states/`, `frames/`, `long.mp4`."""
+    path = tmp_path_factory.mktemp("whole")
+    for output, states in (("long.mp4", ["--state-dir", str(path / "states")]), ("frames/", [])):
+        where = ["-o", f"{path}/{output}", "--model", str(folder), "--threads", "1", "--scale", "1"]
+        assert cli.main(["generate", *PROMPTS, "--clips", "3", "--steps", "4", *states, *where]) == 0
+    return path

@@ -1,0 +1,77 @@
+"""Full disks, too little memory, and bugs."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.core.cli.helpers import PROMPTS, error_line, posix
+from vidrd_core.video import read_video
+
+
+@contextlib.contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """No file can grow beyond `size` bytes, as on a full disk."""
+    resource = pytest.importorskip("resource")
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+@posix
+def test_a_full_disk_under_the_states_keeps_the_video(vidrd, whole):
+    size = (whole / "states" / "clip_0000.safetensors").stat().st_size
+    with file_size_limit(size + 1000):  # the next state has more in it
+        code, out, err = vidrd(
+            "generate", *PROMPTS, "--clips", 3, "--steps", 4, "--state-dir", "own", "-o", "long.mp4"
+        )
+    line = error_line(code, out, err.splitlines()[-1], expected=1)
+    assert "cannot write own/clip_0001.safetensors" in line
+    assert "long.mp4 has 16 frames, from 2 of 3 clips; to go on, give the same command with --resume" in line
+    assert len(read_video("long.mp4")[0]) == 16
+    assert os.listdir("own") == ["clip_0000.safetensors"]
+
+
+@posix
+@pytest.mark.parametrize("states", [True, False])
+def test_a_full_disk_under_the_video(vidrd, tmp_path, states):
+    run = ["--clips", 6, "--steps", 2, "--scale", 4, "-o", "long.mp4", *(["--state-dir", "states"] if states else [])]
+    with file_size_limit(50_000):  # a state has 40,000 bytes
+        code, out, err = vidrd("generate", *PROMPTS, *run)
+    line = error_line(code, out, err.splitlines()[-1], expected=1)
+    assert "long.mp4" in line
+    if states:
+        assert os.listdir() == ["states"]
+        assert "to go on, give the same command with --resume" in line
+        assert vidrd("generate", *PROMPTS, *run, "--resume")[0] == 0
+        assert len(read_video("long.mp4")[0]) == 48
+    else:
+        assert os.listdir() == []
+        assert "no video was kept; with --state-dir a later run can go on where one ended" in line
+
+
+def test_too_little_memory(vidrd, monkeypatch, tmp_path):
+    from vidrd_core.pipeline import VidRD
+
+    def extend(*given, **settings):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: 12 bytes")
+
+    monkeypatch.setattr(VidRD, "extend", extend)
+    code, out, err = vidrd("generate", *PROMPTS, "--steps", 2, "-o", "long.mp4")
+    line = error_line(code, out, err.splitlines()[-1], expected=1)
+    assert "out of memory: make smaller or fewer frames a clip" in line
+    assert "long.mp4 has 8 frames, from 1 of 2 clips" in line
+    assert len(read_video("long.mp4")[0]) == 8
+
+
+def test_a_bug_shows_its_traceback_and_leaves_nothing(vidrd, monkeypatch):
+    from vidrd_core.pipeline import VidRD
+
+    monkeypatch.setattr(VidRD, "extend", lambda *given, **settings: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        vidrd("generate", *PROMPTS, "--steps", 2, "-o", "long.mp4")
+    assert os.listdir() == []

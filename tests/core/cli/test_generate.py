@@ -1,0 +1,88 @@
+"""Videos that `generate` and `extend` write, and go on with."""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.core.cli.helpers import PROMPTS, same_state, same_video
+from vidrd_core.reuse import ReuseSettings
+from vidrd_core.state import ClipState
+from vidrd_core.video import read_video
+
+
+def test_a_video_of_one_clip_for_each_prompt(vidrd):
+    code, out, err = vidrd("generate", *PROMPTS, "--steps", 2, "--fps", 4, "--scale", 3, "-o", "long.mp4")
+    assert code == 0
+    assert out.startswith("long.mp4: 2 clips, 16 frames, 4.0 s at 4 fps; took ")
+    assert [line.split(" took ")[0] for line in err.splitlines()] == ["vidrd: clip 1 of 2", "vidrd: clip 2 of 2"]
+    frames, fps = read_video("long.mp4")
+    assert (frames.shape, fps) == ((16, 96, 96, 3), 4)
+    assert os.listdir() == ["long.mp4"]
+
+
+def test_the_video_is_what_the_library_makes(vidrd, model):
+    settings = {"steps": 3, "seed": 7, "cfg": 2.0, "solver": "heun", "negative": "blue", "width": 16, "frames": 6}
+    reuse = ReuseSettings(prompt_frames=2, alpha=1.0, beta=0.5, order="forward")
+    torch.set_num_threads(1)
+    clips = list(model.stream(PROMPTS, 3, reuse, **settings))
+    options = [text for name, value in settings.items() for text in (f"--{name}", value)]
+    options += ["--prompt-frames", 2, "--alpha", 1, "--beta", 0.5, "--order", "forward"]
+    assert vidrd("generate", *PROMPTS, "--clips", 3, "-o", "all/", *options)[0] == 0
+    assert np.array_equal(read_video("all")[0], model.frames(clips))
+
+    clips[1].state.save("clip.safetensors")
+    taken = ["clip.safetensors", PROMPTS[1]]
+    assert vidrd("extend", *taken, "-o", "more/", "--save-state", "next.safetensors")[0] == 0
+    assert np.array_equal(read_video("more")[0], model.frames(clips[2]))
+    clips[2].state.save("expected.safetensors")
+    assert same_state(Path("next.safetensors"), Path("expected.safetensors"))
+
+
+def test_extend_takes_other_settings_and_keeps_states_beside_the_old_ones(vidrd, whole, model, tmp_path):
+    last, more = whole / "states" / "clip_0002.safetensors", tmp_path / "more"
+    code, out, _ = vidrd(
+        "extend", last, *PROMPTS, "--clips", 3, "--seed", 9, "--alpha", 0, "--state-dir", more, "-o", "more.webm"
+    )
+    assert (code, out.split(";")[0]) == (0, "more.webm: 3 clips, 24 frames, 3.0 s at 8 fps")
+    states = [ClipState.load(path) for path in sorted(more.iterdir())]
+    assert [state.index for state in states] == [3, 4, 5]
+    assert [state.made_with["prompt"] for state in states] == [PROMPTS[0], PROMPTS[1], PROMPTS[1]]
+    expected = model.extend(ClipState.load(last), PROMPTS[0], ReuseSettings(alpha=0.0), seed=9).state
+    assert torch.equal(states[0].latents, expected.latents)
+
+
+def test_the_same_video_from_fewer_and_more_clips(vidrd, whole, tmp_path):
+    states = tmp_path / "states"
+    for clips, said in ((1, "found 0 of 1 clips in states"), (3, "found 1 of 3 clips in states")):
+        run = ["--clips", clips, "--steps", 4, "--state-dir", "states", "--resume", "-o", "frames/"]
+        code, _, err = vidrd("generate", *PROMPTS, *run)
+        assert code == 0
+        assert said in err
+    assert same_video(tmp_path / "frames", whole / "frames")
+    assert all(same_state(states / path.name, path) for path in (whole / "states").iterdir())
+    code, out, _ = vidrd("generate", *PROMPTS, "--steps", 4, "--state-dir", states, "--resume", "-o", "two/")
+    assert (code, out) == (0, "two/: 2 clips, 16 frames, 2.0 s at 8 fps, 2 made before\n")
+    # The last frames, as many as the decoder looks ahead, differ a little beside the end of a video.
+    assert np.array_equal(read_video("two")[0][:12], read_video(whole / "frames")[0][:12])
+
+
+@pytest.mark.parametrize("fate", ["missing", "cut off", "a pickle"])
+def test_a_damaged_or_missing_state_ends_the_chain_there(vidrd, whole, tmp_path, fate):
+    states = tmp_path / "states"
+    states.mkdir()
+    for path in (whole / "states").iterdir():
+        (states / path.name).write_bytes(path.read_bytes())
+    broken = states / "clip_0001.safetensors"
+    data = {"cut off": broken.read_bytes()[:-100], "a pickle": pickle.dumps([1])}.get(fate)
+    broken.unlink() if data is None else broken.write_bytes(data)
+    run = ["--clips", 3, "--steps", 4, "--state-dir", states, "--resume", "-o", "frames/"]
+    code, _, err = vidrd("generate", *PROMPTS, *run)
+    assert code == 0
+    assert f"resuming: found 1 of 3 clips in {states}; " in err
+    assert "clip_0001.safetensors is" in err.splitlines()[0]
+    assert same_video(tmp_path / "frames", whole / "frames")
+    assert all(same_state(states / path.name, path) for path in (whole / "states").iterdir())

@@ -1,0 +1,128 @@
+"""`info`, `models`, `train`, `--help`."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from tests.conftest import TEXT, UNET
+from tests.core.cli.helpers import PROMPTS, error_line
+from vidrd_core import cli
+from vidrd_core.models.unet3d import UNet3D
+
+
+def test_info_says_what_a_file_is(vidrd, whole, folder, tmp_path):
+    parameters = sum(p.numel() for p in UNet3D(UNET).parameters())
+    Path("torch.ckpt").write_bytes(pickle.dumps([1]))
+    save_file({name: torch.zeros(2) for name in "abcde"}, "foreign.safetensors")
+    assert vidrd("generate", PROMPTS[0], "--steps", 1, "-o", "one.gif")[0] == 0
+    for path, facts in {
+        "one.gif": ["video (gif, gif)", "frames 8", "fps 8", "prompt 1 a red circle"],
+        whole / "long.mp4": ["video (mp4, h264)", "frames 24", "size 32 x 32 pixels", "seed 0, steps 4, cfg 3.0"],
+        whole / "frames": ["24 PNG frames", "prompt 2 a blue circle moving right"],
+        whole / "states": ["3 clip states, clip_0000.safetensors to clip_0002.safetensors"],
+        whole / "states" / "clip_0001.safetensors": ["clip state of clip 1", "alpha 4.0", "up to 4 prompt frames"],
+        folder: ["model folder", f"unet.safetensors UNet3D, {parameters:,} parameters"],
+        folder / "unet.safetensors": ["UNet3D", "heads 2 2", "prediction v", f"parameters {parameters:,}"],
+        "foreign.safetensors": ["not made by vidrd", "5: a, b, c, ..."],
+    }.items():
+        code, out, err = vidrd("info", path)
+        assert (code, err) == (0, "")
+        told = " ".join(out.split())
+        assert [fact for fact in facts if fact not in told] == []
+    Path("empty").mkdir()
+    Path("text.txt").write_text("hello")
+    for name, message in {
+        "torch.ckpt": "is a pickle (a torch .pt, .ckpt or .bin file): reading one can run any program, so it was not",
+        "text.txt": "is no safetensors file, and no video that can be read",
+        "empty": "is a folder with no model parts, clip states or PNG frames in it",
+        "none": "there is no file none",
+    }.items():
+        assert message in error_line(*vidrd("info", name))
+
+
+def test_models_lists_what_is_built_in(vidrd, folder, monkeypatch):
+    from vidrd_core import loading
+
+    monkeypatch.setattr(loading, "built_in_models", lambda: {"random": folder})
+    code, out, _ = vidrd("models")
+    assert code == 0
+    told = " ".join(out.split())
+    assert "random" in told
+    for fact in ("0.10 M", "8 frames of 32 x 32", "v", *TEXT.words):
+        assert fact in told
+    monkeypatch.setattr(loading, "built_in_models", dict)
+    assert "no model is built in; --model takes a folder" in vidrd("models")[1]
+
+
+def test_train_runs_a_recipe(vidrd, monkeypatch, tmp_path):
+    stages = pytest.importorskip("vidrd_core.training.stages")
+    ran = []
+
+    def run(self, only):
+        ran.append((len(self.config.stages), only))
+        return self.model
+
+    monkeypatch.setattr(stages.Recipe, "run", run)
+    recipe = {
+        "out": "out",
+        "stages": [{"name": "vae", "task": "vae", "steps": 1, "batch_size": 1, "learning_rate": 1}],
+    }
+    Path("own.yaml").write_text(json.dumps(recipe))
+    assert vidrd("train", "own.yaml", "--stage", "vae")[0] == 0
+    assert vidrd("train", "tiny")[0] == 0
+    assert (ran[0], ran[1][1]) == ((1, "vae"), None)
+
+
+def test_bad_recipes_are_refused(vidrd, monkeypatch):
+    pytest.importorskip("vidrd_core.training.stages")
+    texts = {"word": "word", "unknown": "{out: a, stages: [1], size: 3}", "short": "{out: a, stages: [{name: x}]}"}
+    texts |= {
+        "broken": "{",
+        "good": "{out: a, stages: [{name: x, task: vae, steps: 1, batch_size: 1, learning_rate: 1}]}",
+    }
+    for name, text in texts.items():
+        Path(name).write_text(text)
+    before = sorted(os.listdir())
+    for run, message in [
+        (["nothing"], "there is no recipe 'nothing': give a YAML file, or one of "),
+        (["word"], "word holds no settings"),
+        (["unknown"], "unknown settings size"),
+        (["broken"], "broken is not YAML"),
+        (["short"], "task"),
+        (["good", "--stage", "y"], "there is no stage 'y'; the recipe has x"),
+    ]:
+        assert message in error_line(*vidrd("train", *run))
+    assert sorted(os.listdir()) == before
+    for name in ("vidrd_core.training.config", "vidrd_core.training.stages"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    assert 'training needs yaml, which is missing: pip install "vidrd[train]"' in error_line(*vidrd("train", "good"))
+
+
+def test_help_and_version():
+    runner = CliRunner()
+    alone, asked = runner.invoke(cli.app, []), runner.invoke(cli.app, ["--help"])
+    assert (alone.exit_code, asked.exit_code) == (0, 0)
+    assert alone.output.split() == asked.output.split()
+    assert "Examples" in alone.output
+    for name in ("generate", "extend", "models", "info", "train"):
+        help_text = runner.invoke(cli.app, [name, "-h"], terminal_width=200).output
+        assert name in alone.output
+        assert "Usage:" in help_text
+    assert runner.invoke(cli.app, ["--version"]).output.startswith("vidrd ")
+
+
+def test_help_does_not_wait_for_pytorch():
+    program = (
+        "import sys; from vidrd_core import cli; cli.main(['generate', '--help']); sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True)
+    assert "--prompt-frames" in done.stdout

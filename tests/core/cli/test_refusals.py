@@ -1,0 +1,179 @@
+"""Bad input: one line, and nothing is made."""
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.conftest import UNET, randomise
+from tests.core.cli.helpers import PROMPTS, error_line
+from vidrd_core.models.config import DiffusionConfig
+from vidrd_core.models.parts import save_unet
+from vidrd_core.models.unet3d import UNet3D
+from vidrd_core.state import ClipState
+
+GENERATE = {
+    "M >= N": (["--prompt-frames", "8"], "prompt_frames (M) is 8, expected less than the 8 frames"),
+    "M < 0": (["--prompt-frames", "-1"], "prompt_frames (M) is -1, expected 0 or more"),
+    "alpha < 0": (["--alpha", "-0.5"], "alpha is -0.5, expected a finite number, 0 or more"),
+    "beta > 1": (["--beta", "1.5"], "beta is 1.5, expected 0 to 1"),
+    "beta is nan": (["--beta", "nan"], "beta is nan, expected 0 to 1"),
+    "cfg is infinite": (["--cfg", "inf"], "cfg is inf, expected a finite number"),
+    "order": (["--order", "back"], "order is 'back', expected 'mirror' or 'forward'"),
+    "solver": (["--solver", "euler"], "solver is 'euler', expected one of ddim, heun, dpmpp_2m"),
+    "no steps": (["--steps", "0"], "steps is 0, expected 1 or more"),
+    "too many steps": (["--steps", "1001"], "steps is 1001, expected 1 to 1000"),
+    "no number": (["--steps", "many"], "Invalid value for '--steps'"),
+    "no clips": (["--clips", "0"], "clips is 0, expected 1 or more"),
+    "no frames": (["--frames", "0"], "frames is 0, expected 1 or more"),
+    "odd width": (["--width", "33"], "width is 33, expected a multiple of 4 pixels"),
+    "odd height": (["--height", "-4"], "height is -4, expected a multiple of 4 pixels"),
+    "seed": (["--seed", "-3"], "seed is -3, expected 0 or more"),
+    "fps": (["--fps", "0"], "fps must be from 0.01 to 1000, got 0.0"),
+    "scale": (["--scale", "0"], "scale must be a whole number from 1 on, got 0"),
+    "threads": (["--threads", "0"], "threads is 0, expected 1 or more"),
+    "device": (["--device", "toaster"], "device is 'toaster', which cannot be used here"),
+    "negative": (["--negative", "green"], "does not know 'green'; it knows: a, blue, circle, moving, red, right"),
+    "unknown option": (["--loops", "3"], "No such option: --loops"),
+    "suffix": (["-o", "long.avi"], "cannot write long.avi: '.avi' is not .mp4, .webm, .gif or"),
+    "missing folder": (["-o", "none/long.mp4"], "cannot write none/long.mp4: the folder does not exist"),
+    "output is a folder": (["-o", "folder.mp4"], "cannot write folder.mp4: a folder of that name is there"),
+    "resume": (["--resume"], "--resume needs --state-dir"),
+    "state-dir is a file": (["--state-dir", "file"], "--state-dir: cannot use file: Not a directory"),
+    "no model": (["--model", "huge"], "there is no model 'huge': give a folder with unet.safetensors"),
+}
+
+
+PROMPT = {
+    "none": ([], "Missing argument 'PROMPT"),
+    "empty": ([""], "prompt 1 is empty: say what the clip shows"),
+    "one is empty": (["a red circle", "  "], "prompt 2 is empty"),
+    "unknown word": (["a green circle"], "does not know 'green'; it knows: a, blue, circle, moving, red, right"),
+    "too long": (["a a a a a a a a"], "a prompt has 8 words, this model reads at most 6"),
+}
+
+
+@pytest.fixture
+def no_sampling(monkeypatch):
+    """Fail the test if a clip gets sampled."""
+    from vidrd_core.pipeline import VidRD
+
+    def sample(*given, **settings):
+        raise AssertionError("it went on to sample")
+
+    monkeypatch.setattr(VidRD, "_sample", sample)
+
+
+@pytest.mark.usefixtures("no_sampling")
+@pytest.mark.parametrize("case", GENERATE)
+def test_bad_settings_are_refused_before_anything_is_made(vidrd, case):
+    os.mkdir("folder.mp4")
+    Path("file").touch()
+    options, message = GENERATE[case]
+    assert message in error_line(*vidrd("generate", PROMPTS[0], "-o", "long.mp4", "--steps", 2, *options))
+    assert sorted(os.listdir()) == ["file", "folder.mp4"]
+
+
+@pytest.mark.usefixtures("no_sampling")
+@pytest.mark.parametrize("case", PROMPT)
+def test_bad_prompts_are_refused_before_anything_is_made(vidrd, case):
+    prompts, message = PROMPT[case]
+    assert message in error_line(*vidrd("generate", *prompts, "--state-dir", "states", "-o", "long.mp4"))
+    assert os.listdir() == []
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_an_unwritable_folder_is_refused(vidrd, tmp_path):
+    os.mkdir("locked", 0o500)
+    assert "no permission" in error_line(*vidrd("generate", *PROMPTS, "-o", "locked/long.mp4"))
+    assert "no permission" in error_line(*vidrd("generate", *PROMPTS, "-o", "a.mp4", "--state-dir", "locked/states"))
+    assert os.listdir() == ["locked"]
+
+
+@pytest.mark.usefixtures("no_sampling")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--steps", 5], "made with steps 4, this run has 5; give the settings it was made with, or another"),
+        (["--seed", 1], "made with seed 0, this run has 1"),
+        (["--width", 16], "made with width 32, this run has 16"),
+        (["--alpha", 1], "clip_0000.safetensors: made with alpha 4.0, this run has 1.0"),
+        (["--prompt-frames", 3], "made with prompt-frames 4, this run has 3"),
+        (["--solver", "heun"], "made with solver 'ddim', this run has 'heun'"),
+        (["a red circle"], "made with prompt 'a blue circle moving right', this run has 'a red circle'"),
+    ],
+)
+def test_resume_with_other_settings_is_refused(vidrd, whole, options, message):
+    prompts = [PROMPTS[0], *options] if options == ["a red circle"] else [*PROMPTS, *options]
+    run = ["--steps", 4, "--clips", 5, "--state-dir", whole / "states", "--resume", "-o", "long.mp4"]
+    assert message in error_line(*vidrd("generate", *run, *prompts))
+    assert os.listdir() == []
+
+
+@pytest.mark.usefixtures("no_sampling")
+def test_states_that_are_there_are_not_overwritten(vidrd, whole):
+    states = whole / "states"
+    line = error_line(*vidrd("generate", *PROMPTS, "--state-dir", states, "-o", "long.mp4"))
+    assert "already holds clip_0000.safetensors: add --resume to go on with it, or name another --state-dir" in line
+    first = states / "clip_0000.safetensors"
+    line = error_line(*vidrd("extend", first, PROMPTS[0], "--state-dir", states, "-o", "long.mp4"))
+    assert "already holds clip_0001.safetensors: name another --state-dir" in line
+
+
+@pytest.mark.usefixtures("no_sampling")
+def test_what_cannot_be_extended_is_refused(vidrd, whole, folder, tmp_path):
+    state = whole / "states" / "clip_0001.safetensors"
+    files = {"cut.safetensors": state.read_bytes()[:-9], "torch.pt": pickle.dumps([1]), "text.txt": b"hello"}
+    for name, data in files.items():
+        Path(name).write_bytes(data)
+    save_file({"a": torch.zeros(2)}, "foreign.safetensors")
+    before = sorted(os.listdir())
+    for first, options, message in [
+        ("cut.safetensors", [], "cut.safetensors is not a whole safetensors file"),
+        ("torch.pt", [], "torch.pt is a pickle"),
+        ("text.txt", [], "text.txt is not a whole safetensors file"),
+        ("foreign.safetensors", [], "holds a foreign model, expected a clip state"),
+        (folder / "vae.safetensors", [], "holds a temporal VAE, expected a clip state"),
+        ("none.safetensors", [], "there is no file none.safetensors"),
+        (state, ["--steps", 5], "was made with number of steps 4, this clip has 5"),
+        (state, ["--solver", "heun"], "was made with solver ddim, this clip has heun"),
+        (state, ["--width", 16], "was made with latent shape (1, 4, 8, 8, 8), this clip has (1, 4, 8, 8, 4)"),
+        (state, ["--prompt-frames", 5], "prompt_frames (M) is 5, but the last clip recorded only its last 4 frames"),
+        (state, ["--clips", 0], "clips is 0, expected 1 or more"),
+        (state, ["--save-state", "a", "--state-dir", "b"], "--state-dir and --save-state are both given: choose one"),
+        (state, ["--save-state", "a.pt"], "--save-state is 'a.pt', expected a name that ends in .safetensors"),
+        (state, ["--save-state", "foreign.safetensors"], "holds a foreign model, which is not overwritten"),
+        (state, ["--save-state", "none/a.safetensors"], "--save-state: cannot use none"),
+    ]:
+        assert message in error_line(*vidrd("extend", first, PROMPTS[0], "-o", "more.mp4", *options))
+    assert sorted(os.listdir()) == before
+
+
+@pytest.mark.usefixtures("no_sampling")
+@pytest.mark.parametrize("what", ["weights", "schedule"])
+def test_a_state_of_another_model_is_refused(vidrd, whole, folder, tmp_path, what):
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("vae.safetensors", "text_encoder.safetensors"):
+        (other / name).write_bytes((folder / name).read_bytes())
+    diffusion = DiffusionConfig(
+        prediction="v", frames=8, size=32, cfg=3.0, beta_end=0.012 if what == "weights" else 0.02
+    )
+    save_unet(randomise(UNet3D(UNET), 5 if what == "weights" else 0), diffusion, other / "unet.safetensors")
+    state = whole / "states" / "clip_0001.safetensors"
+    theirs, mine = ("extend", state, PROMPTS[0]), ("generate", *PROMPTS, "--steps", 4, "--state-dir", state.parent)
+    for run in (theirs, (*mine, "--resume")):
+        line = error_line(*vidrd(*run, "-o", "more.mp4", "--model", other))
+        assert "clip_000" in line
+        assert f"the state was made with model {ClipState.load(state).model_signature}, this clip has " in line
+    assert os.listdir() == ["other"]
+
+
+def test_slips_are_pointed_out(vidrd):
+    _, _, err = vidrd("generate", "a", "red", "circle", "--steps", 1, "-o", "long.mp4")
+    assert "3 prompts of one word each; for one prompt of several words put quotes around it: 'a red circle'" in err
+    _, _, err = vidrd("generate", *PROMPTS, "--clips", 1, "--steps", 1, "-o", "long.mp4")
+    assert "2 prompts for 1 clips: the last ones are not used" in err

@@ -1,0 +1,163 @@
+"""Paths, settings, frames and disks that do not do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.core.video.helpers import KINDS, clip
+from vidrd_core import video
+from vidrd_core.video import open_video, read_video
+
+
+@pytest.mark.parametrize("name", ["v.avi", "v.png", "v.mp3"])
+def test_an_unknown_suffix_names_the_known(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=rf"'\{name[1:]}' is not \.mp4, \.webm, \.gif or, .* a folder"):
+        open_video(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"fps": 0}, "got 0"),
+        ({"fps": float("nan")}, "got nan"),
+        ({"fps": 60}, "at most 50 frames a second, got 60"),
+        ({"scale": 0}, "got 0"),
+        ({"scale": 1.5}, r"got 1\.5"),
+    ],
+)
+def test_impossible_settings(tmp_path: Path, settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        open_video(tmp_path / "v.gif", **settings)  # type: ignore[arg-type]
+    assert os.listdir(tmp_path) == []
+
+
+def test_frames_that_do_not_fit(tmp_path: Path) -> None:
+    with open_video(tmp_path / "v.mp4") as writer:
+        for frames, message in [
+            (clip(1)[0], r"\[F, H, W, 3\] with at least one frame, got \[64, 64, 3\]"),
+            (clip(1)[:0], r"got \[0, 64, 64, 3\]"),
+            (clip(1)[..., :1], r"got \[1, 64, 64, 1\]"),
+            (clip(1) / 255.0, "uint8 from 0 to 255, got float64"),
+            (torch.zeros(1, 8, 8, 3, dtype=torch.bfloat16), "got torch.bfloat16"),
+            (clip(1).tolist(), "got list"),
+        ]:
+            with pytest.raises(ValueError, match=message):
+                writer.write(frames)  # type: ignore[arg-type]
+        writer.write(clip(2))
+        with pytest.raises(ValueError, match="first were 64 x 64 pixels, these are 48 x 32"):
+            writer.write(clip(1, 32, 48))
+        writer.write(clip(2))
+    with pytest.raises(ValueError, match="is closed"):
+        writer.write(clip(2))
+    assert len(read_video(tmp_path / "v.mp4")[0]) == 4
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_missing_folder_is_named_at_once(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "missing" / name
+    with pytest.raises(FileNotFoundError, match=r"cannot write .*missing.*: the folder does not exist"):
+        open_video(path)
+
+
+def test_a_folder_for_a_file_and_a_file_for_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "v.mp4").mkdir()
+    (tmp_path / "v").write_text("a file")
+    with pytest.raises(IsADirectoryError, match="a folder of that name is there"):
+        open_video(tmp_path / "v.mp4")
+    with pytest.raises(NotADirectoryError, match="a file is where a folder should be"):
+        open_video(tmp_path / "v")
+    assert sorted(os.listdir(tmp_path)) == ["v", "v.mp4"]
+
+
+def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match=r"holds other files \(thesis\.txt\)"):
+        open_video(f"{tmp_path}/")
+    assert os.listdir(tmp_path) == ["thesis.txt"]
+
+
+@contextmanager
+def unwritable_folder() -> Iterator[Path]:
+    """A folder this process may not write in; root becomes nobody for the while."""
+    folder = Path(tempfile.mkdtemp())
+    root = os.geteuid() == 0
+    folder.chmod(0o555)
+    try:
+        if root:
+            os.seteuid(65534)
+        yield folder
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o755)
+        folder.rmdir()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
+def test_an_unwritable_folder_is_named_at_once() -> None:
+    for name in KINDS:
+        with (
+            unwritable_folder() as folder,
+            pytest.raises(PermissionError, match="no permission to write there; choose another"),
+        ):
+            open_video(folder / name)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 200 KiB, empty."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)]
+    if not sys.platform.startswith("linux") or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("only root on Linux can mount a small disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def write_noise(writer: video.VideoWriter, frames: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1, 96, 96, 3), dtype=np.uint8)
+    while writer.frames_written < frames:
+        writer.write(np.roll(noise, 7 * writer.frames_written, 1))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_full_disk(small_disk: Path, name: str) -> None:
+    writer = open_video(small_disk / name)
+    with (
+        pytest.raises(OSError, match=r"cannot write .*: the disk is full; free some space") as caught,
+        writer,
+    ):
+        write_noise(writer, float("inf"))
+    assert caught.value.errno == errno.ENOSPC
+    assert writer.frames_written > 3
+    assert os.listdir(small_disk) == []
+
+
+def test_a_disk_too_full_for_the_index_keeps_the_fragments(small_disk: Path) -> None:
+    with open_video(small_disk / "v.mp4") as writer:
+        while next(small_disk.iterdir()).stat().st_size < 120_000:
+            write_noise(writer, writer.frames_written + 1)
+    assert os.listdir(small_disk) == ["v.mp4"]
+    frames, fps = read_video(small_disk / "v.mp4")
+    assert (len(frames), fps) == (writer.frames_written, 8)
+
+
+def test_a_video_that_cannot_be_put_in_place_is_not_lost(tmp_path: Path) -> None:
+    writer = open_video(tmp_path / "v.mp4")
+    writer.write(clip(3))
+    (tmp_path / "v.mp4").mkdir()
+    with pytest.raises(OSError, match=r"could not finish .*v\.mp4.* What was written is in .*part-") as caught:
+        writer.close()
+    assert len(read_video(str(caught.value).rsplit("is in ", 1)[1])[0]) == 3
