@@ -86,17 +86,9 @@ def generate(
 
     Ctrl-C stops after the current step and keeps the finished clips as a video.
     """
+    given = locals()
     commands = _commands()
-    commands.generate(
-        prompts,
-        clips,
-        commands.Machine(model, device, threads),
-        _sample(seed, steps, cfg, solver, negative, frames, width, height),
-        _reuse(prompt_frames, alpha, beta, order),
-        state_dir,
-        resume,
-        commands.Target(output, fps, scale),
-    )
+    commands.generate(commands.request(given), state_dir, resume)
 
 
 @app.command(epilog=_TITLE + _EXTEND)
@@ -131,18 +123,9 @@ def extend(
 
     Steps, solver, frames and size must be the state's.
     """
+    given = locals()
     commands = _commands()
-    commands.extend(
-        state,
-        prompts,
-        clips,
-        commands.Machine(model, device, threads),
-        _sample(seed, steps, cfg, solver, negative, frames, width, height),
-        _reuse(prompt_frames, alpha, beta, order),
-        state_dir,
-        save_state,
-        commands.Target(output, fps, scale),
-    )
+    commands.extend(commands.request(given), state, state_dir, save_state)
 
 
 @app.command()
@@ -202,15 +185,6 @@ def pack(
         from vidrd_core.loading import pack
 
         pack(model, output)
-
-
-def _sample(*values: Any) -> dict[str, Any]:
-    names = ("seed", "steps", "cfg", "solver", "negative", "frames", "width", "height")
-    return dict(zip(names, values, strict=True))
-
-
-def _reuse(*values: Any) -> dict[str, Any]:
-    return dict(zip(("prompt_frames", "alpha", "beta", "order"), values, strict=True))
 
 
 def _commands() -> Any:

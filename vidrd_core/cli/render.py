@@ -29,26 +29,39 @@ class Machine:
     threads: int | None
 
 
-def generate(
-    prompts: list[str],
-    clips: int | None,
-    machine: Machine,
-    sample: dict[str, Any],
-    reuse: dict[str, Any],
-    state_dir: Path | None,
-    resume: bool,
-    target: Target,
-) -> None:
+@dataclass(frozen=True)
+class Request:
+    """What both commands are asked."""
+
+    prompts: list[str]
+    clips: int | None
+    machine: Machine
+    sample: dict[str, Any]  # of SampleSettings; None: the state's
+    reuse: dict[str, Any]  # of ReuseSettings; None: the state's
+    target: Target
+
+
+def request(given: dict[str, Any]) -> Request:
+    """A request from a command's arguments by name."""
+
+    def group(kind: Any) -> dict[str, Any]:
+        return {field.name: given[field.name] for field in fields(kind) if field.name in given}
+
+    machine, target = Machine(**group(Machine)), Target(**group(Target))
+    return Request(given["prompts"], given["clips"], machine, group(SampleSettings), group(ReuseSettings), target)
+
+
+def generate(wanted: Request, state_dir: Path | None, resume: bool) -> None:
     """Make a video from its first clip, or go on with one."""
-    count = _count(prompts, clips)
+    prompts, count = wanted.prompts, _count(wanted.prompts, wanted.clips)
     keep = StateFolder(state_dir) if state_dir else None
     if resume and not keep:
         raise InputError("--resume needs --state-dir: the folder in which the finished clips are")
     if keep and not resume:
         keep.refuse_from(0, "add --resume to go on with it, or name another --state-dir")
     with input_checked():
-        settings, rules = SampleSettings(**sample), ReuseSettings(**reuse)
-    model = _load(machine)
+        settings, rules = SampleSettings(**wanted.sample), ReuseSettings(**wanted.reuse)
+    model = _load(wanted.machine)
     with input_checked():
         settings = _checked(model, settings, rules, prompts)
 
@@ -61,39 +74,29 @@ def generate(
     if keep and resume:
         finished, why = keep.finished(count, check)
         note(f"resuming: found {len(finished)} of {count} clips in {keep.folder}" + (f"; {why}" if why else ""))
-    render(Plan(model, settings, rules, prompts, range(count), finished, None, keep, target))
+    render(Plan(model, settings, rules, prompts, range(count), finished, None, keep, wanted.target))
 
 
-def extend(
-    path: Path,
-    prompts: list[str],
-    clips: int | None,
-    machine: Machine,
-    sample: dict[str, Any],
-    reuse: dict[str, Any],
-    state_dir: Path | None,
-    save_state: Path | None,
-    target: Target,
-) -> None:
-    """Make the clips that follow a state; settings that are None are the state's."""
-    count = _count(prompts, clips)
+def extend(wanted: Request, path: Path, state_dir: Path | None, save_state: Path | None) -> None:
+    """Make the clips that follow a state."""
+    prompts, count = wanted.prompts, _count(wanted.prompts, wanted.clips)
     if state_dir and save_state:
         raise InputError("--state-dir and --save-state are both given: choose one")
     with input_checked():
         state = ClipState.load(path)
-        settings = SampleSettings(**_overridden(SampleSettings, state.made_with, sample))
-        rules = ReuseSettings(**_overridden(ReuseSettings, state.made_with.get("reuse") or {}, reuse))
+        settings = SampleSettings(**_overridden(SampleSettings, state.made_with, wanted.sample))
+        rules = ReuseSettings(**_overridden(ReuseSettings, state.made_with.get("reuse") or {}, wanted.reuse))
     numbers = range(state.index + 1, state.index + 1 + count)
     keep: StateFolder | StateFile | None = StateFile(save_state) if save_state else None
     if state_dir:
         keep = StateFolder(state_dir)
         keep.refuse_from(numbers.start, "name another --state-dir")
-    model = _load(machine)
+    model = _load(wanted.machine)
     with input_checked():
         settings = _checked(model, settings, rules, prompts)
     with input_checked(f"{path}: "):
         model.stream(prompts, count, rules, state=state, **asdict(settings))  # checks that the state fits
-    render(Plan(model, settings, rules, prompts, numbers, [], state, keep, target))
+    render(Plan(model, settings, rules, prompts, numbers, [], state, keep, wanted.target))
 
 
 def _count(prompts: list[str], clips: int | None) -> int:
