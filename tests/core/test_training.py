@@ -27,7 +27,7 @@ RECIPE = {
     "unet": {
         "block_out_channels": [8, 16], "attention_levels": [False, True], "heads": [2, 2], "layers_per_block": 1,
         "cross_attention_dim": 12, "norm_groups": 4, "temp_conv_depth": 2, "text_pooling": True,
-        "frame_embedding": 16,
+        "position_features": True, "frame_embedding": 16,
     },
     "text": {"hidden_size": 12, "heads": 2},
     "diffusion": {"prediction": "v", "frames": 4, "size": 32},
@@ -81,7 +81,7 @@ class Killed(Exception):
 
 
 def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path):
-    """Weights, their average and the log of losses, for a VAE stage and a clip stage."""
+    """Weights and their average, for a VAE stage, an image stage and a clip stage."""
     results = []
     for name, stop_at in (("straight", None), ("stopped", 5)):
         path = write_recipe(tmp_path / f"{name}.yaml", out=str(tmp_path / name))
@@ -131,6 +131,27 @@ def test_an_interrupt_saves_where_it_was(tmp_path, monkeypatch):
     assert not (tmp_path / "run" / "vae" / "done").exists()
     Recipe(config).run("vae")
     assert (tmp_path / "run" / "vae" / "done").exists()
+
+
+def test_the_log_has_the_mean_loss_since_its_last_line(tmp_path, monkeypatch):
+    config = load_config(write_recipe(tmp_path / "recipe.yaml"))
+    stage = dataclasses.replace(config.stages[0], steps=6, log_every=3)
+    config = dataclasses.replace(config, stages=(stage,))
+    losses = []
+    original = Trainer.train_step
+
+    def noted(self):
+        if self.step == 4 and len(losses) == 4:
+            signal.raise_signal(signal.SIGINT)
+        losses.append(original(self)["mse"])
+        return {"mse": losses[-1]}
+
+    monkeypatch.setattr(Trainer, "train_step", noted)
+    with pytest.raises(KeyboardInterrupt):
+        Recipe(config).run()
+    Recipe(config).run()
+    lines = [json.loads(line) for line in (tmp_path / "run" / "vae" / "log.jsonl").read_text().splitlines()]
+    assert [line["mse"] for line in lines if "mse" in line] == [round(np.mean(losses[:3]), 5), round(losses[5], 5)]
 
 
 def test_the_papers_preset_trains_what_the_papers_figure_says(recipe):
@@ -215,7 +236,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         Trainer(task, config.stages[0], tmp_path / "broken").run()
 
 
-STAGE = "name: a, task: vae, steps: 1, batch_size: 1, learning_rate: 1"
+GOOD_STAGE = "name: a, task: vae, steps: 1, batch_size: 1, learning_rate: 1"
 
 
 @pytest.mark.parametrize(
@@ -238,12 +259,12 @@ STAGE = "name: a, task: vae, steps: 1, batch_size: 1, learning_rate: 1"
 )
 def test_a_recipe_with_mistakes_is_refused(tmp_path, text, message):
     path = tmp_path / "recipe.yaml"
-    path.write_text(text.replace("%s", STAGE))  # of a name said twice the second value counts
+    path.write_text(text.replace("%s", GOOD_STAGE))  # of a name said twice the second value counts
     with pytest.raises(ValueError, match=message):
         load_config(path)
 
 
 def test_yaml_may_write_small_numbers_without_a_point(tmp_path):
     path = tmp_path / "recipe.yaml"
-    path.write_text(f"{{out: x, stages: [{{{STAGE}, learning_rate: 1e-4}}]}}")
+    path.write_text(f"{{out: x, stages: [{{{GOOD_STAGE}, learning_rate: 1e-4}}]}}")
     assert load_config(path).stages[0].learning_rate == 1e-4

@@ -10,6 +10,7 @@ import json
 import math
 import time
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -92,16 +93,15 @@ class Trainer:
 
     def train(self, stop: Interrupt) -> None:
         started, first = time.perf_counter(), self.step
-        sums: dict[str, float] = {}
+        recent: list[dict[str, float]] = []  # losses since the last line of the log, or since a resume
         while self.step < self.stage.steps:
-            for name, value in self.train_step().items():
-                sums[name] = sums.get(name, 0.0) + value
+            recent.append(self.train_step())
             self.step += 1
             if self.step % self.stage.log_every == 0:
                 pace = (self.step - first) / (time.perf_counter() - started)
-                means = {name: round(value / self.stage.log_every, 5) for name, value in sums.items()}
+                means = {name: round(fmean(losses[name] for losses in recent), 5) for name in recent[0]}
                 self.log({**means, "steps_per_s": round(pace, 3)})
-                sums = {}
+                recent.clear()
             last = self.step == self.stage.steps
             if self.step % self.stage.checkpoint_every == 0 or last or stop.asked:
                 self.checkpoint()
