@@ -37,12 +37,18 @@ def find(name_or_path: str | Path) -> Path:
 
 
 def pack(name_or_path: str | Path, target: str | Path, dtype: torch.dtype = torch.float16) -> None:
-    """Copy a model to another folder with its weights as `dtype`, for shipping."""
+    """Copy a model to another folder with its weights as `dtype`, for shipping.
+
+    Raises ValueError if the model is not whole, or the folder its own.
+    """
     source, target = find(name_or_path), Path(target)
+    if target.resolve() == source.resolve():
+        raise ValueError(f"{target} holds the model itself, which would lose precision: name another folder")
+    load(source)  # all of it is what it should be
     target.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         details = checkpoint.describe(source / part)
-        tensors, _ = checkpoint.read(source / part, str(details.get("kind")))
+        tensors, _ = checkpoint.read(source / part, details["kind"])
         halved = {key: t.to(dtype) if t.is_floating_point() else t for key, t in tensors.items()}
         checkpoint.write(target / part, halved, **details)
 

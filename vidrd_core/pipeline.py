@@ -24,6 +24,10 @@ from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState
 
 
+class DivergenceError(ValueError):
+    """Sampling left the numbers that there are: the settings do not suit the model."""
+
+
 @dataclass(frozen=True, eq=False)
 class Clip:
     """One clip: what it adds to the video, and the state to go on from."""
@@ -95,7 +99,7 @@ class VidRD:
         """Make the clip that follows a state; what is left out is as it was for the clip before.
 
         Raises StateMismatchError if the state is of another model, size or schedule, ValueError if M is not less than
-        N or than what was recorded.
+        N or than what was recorded, DivergenceError if nothing came out.
         """
         sample, reuse = self._follow(state, reuse, settings)
         noise = past_dependent_noise(state.noise, reuse, clip_generator(sample.seed, state.index + 1))
@@ -198,8 +202,8 @@ class VidRD:
 
     @staticmethod
     def _check_prompt(prompt: str) -> None:
-        if not prompt.strip():
-            raise ValueError("a prompt is empty: say what the clip shows")
+        if not any(letter.isalnum() for letter in prompt):
+            raise ValueError(f"a prompt has no words ({prompt!r}): say what the clip shows")
 
     def latent_shape(self, sample: SampleSettings) -> tuple[int, ...]:
         """[1, C, N, h, w] of a clip. Raises ValueError for a size that the model cannot make."""
@@ -250,6 +254,11 @@ class VidRD:
 
         start = self.schedule.start(noise.to(self.device), sigmas[0])
         latents = SOLVERS[sample.solver](guidance, start, sigmas.to(self.device), step)
+        if not latents.isfinite().all():
+            raise DivergenceError(
+                f"the clip came out as no finite numbers, with cfg {sample.cfg:g}, {sample.solver} and "
+                f"{sample.steps} steps: give a smaller cfg, or another solver or number of steps"
+            )
         repeated = reuse.repeated_frames if before else 0
         state = ClipState(
             noise=noise,
@@ -261,6 +270,7 @@ class VidRD:
             repeated=repeated,
             solver=sample.solver,
             model_signature=self.signature,
+            follows=before.fingerprint if before else "",
             made_with={"prompt": prompt, **asdict(sample), "reuse": asdict(reuse)},
         )
         return Clip(prompt, state)

@@ -21,6 +21,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+LARGEST_ALPHA = 1e6  # beyond it nothing new is left in a float32
+
 
 @dataclass(frozen=True)
 class ReuseSettings:
@@ -37,10 +39,10 @@ class ReuseSettings:
     order: Literal["mirror", "forward"] = "mirror"
 
     def __post_init__(self) -> None:
-        if self.prompt_frames < 0:
-            raise ValueError(f"prompt_frames (M) is {self.prompt_frames}, expected 0 or more")
-        if not (self.alpha >= 0 and math.isfinite(self.alpha)):
-            raise ValueError(f"alpha is {self.alpha}, expected a finite number, 0 or more")
+        if not isinstance(self.prompt_frames, int) or self.prompt_frames < 0:
+            raise ValueError(f"prompt_frames (M) is {self.prompt_frames}, expected a whole number, 0 or more")
+        if not 0 <= self.alpha <= LARGEST_ALPHA:
+            raise ValueError(f"alpha is {self.alpha}, expected a number from 0 to {LARGEST_ALPHA:g}")
         if not 0 <= self.beta <= 1:
             raise ValueError(f"beta is {self.beta}, expected 0 to 1")
         if self.order not in ("mirror", "forward"):
@@ -89,7 +91,8 @@ def past_dependent_noise(
     reused = noise.index_select(frame_dim, source)
     # Drawn on the CPU, so that a seed means the same noise on every device.
     eps = torch.randn(noise.shape, generator=generator, dtype=torch.float32).to(noise)
-    mixed = (settings.alpha * reused + eps) / math.sqrt(1 + settings.alpha**2)
+    level = 1 / math.hypot(1, settings.alpha)
+    mixed = settings.alpha * level * reused + level * eps
     prompt = torch.arange(frames, device=noise.device) < settings.prompt_frames
     shape = [1] * noise.ndim
     shape[frame_dim] = frames
@@ -138,6 +141,8 @@ class StagedGuidance:
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         x0 = self.denoise(x, sigma)
+        if any(self.step < count for count in self.counts):
+            x0 = x0.clone()  # it is the denoiser's
         for j, (count, source) in enumerate(zip(self.counts, self.sources, strict=True)):
             if self.step < count:
                 x0.select(self.frame_dim, j).copy_(self.recorded(source))

@@ -7,7 +7,6 @@ and v models, and (1 - sigma) x0 + sigma * noise for flow models; the solvers ar
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -41,28 +40,25 @@ class Schedule:
     def timestep(self, sigma: Tensor) -> Tensor:
         """The (fractional) timestep of a noise level."""
         if self.config.prediction == "flow":
-            return sigma * self.config.train_steps
+            return sigma * self.config.train_steps - 1
         logs, target = self.table.log(), sigma.to(self.table).log()
         low = (torch.searchsorted(logs, target, right=True) - 1).clamp(0, len(logs) - 2)
         share = ((target - logs[low]) / (logs[low + 1] - logs[low])).clamp(0, 1)
         return low + share
 
-    def sigmas(self, steps: int, spacing: Literal["leading", "trailing"] = "leading") -> Tensor:
+    def sigmas(self, steps: int) -> Tensor:
         """Descending noise levels of `steps` DDIM steps and a final 0: [steps + 1].
 
-        "leading" is what SD's own DDIM uses: timesteps 1, 1 + k, 1 + 2k, ... with k = train_steps / steps (rounded
-        down each, so that every number of steps reaches up to the noisiest).
+        The timesteps are those of SD's own DDIM: 1, 1 + k, 1 + 2k, ... with k = train_steps / steps, rounded down
+        each. Few steps therefore begin well below the noisiest timestep: 50 at 981 of 999, 4 at 751.
         """
         total = self.config.train_steps
         if not 1 <= steps <= total:
             raise ValueError(f"steps is {steps}, expected 1 to {total}")
         if self.config.prediction == "flow":
             return torch.linspace(1, 0, steps + 1)
-        if spacing == "leading":
-            timesteps = (torch.arange(steps) * total // steps + 1).clamp(max=total - 1).flip(0)
-        else:
-            timesteps = torch.arange(total, 0, -total / steps).round().long()[:steps] - 1
-        return torch.cat([self.table[timesteps], torch.zeros(1)])
+        timesteps = torch.arange(steps) * total // steps + (steps < total)
+        return torch.cat([self.table[timesteps.flip(0)], torch.zeros(1)])
 
     def start(self, noise: Tensor, sigma: Tensor) -> Tensor:
         """Unit noise as the x from which sampling starts, variance 1 + sigma^2 (flow: sigma^2)."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from vidrd_core.sampling import SOLVERS
+
+LARGEST = {"frames": 4096, "width": 65536, "height": 65536}
+LARGEST_CFG = 1000
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,13 @@ class SampleSettings:
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS:
             raise ValueError(f"solver is {self.solver!r}, expected one of {', '.join(SOLVERS)}")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}, expected 0 or more")
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}, expected 1 or more")
-        if self.cfg is not None and not math.isfinite(self.cfg):
-            raise ValueError(f"cfg is {self.cfg}, expected a finite number")
-        if self.frames is not None and self.frames < 1:
-            raise ValueError(f"frames is {self.frames}, expected 1 or more")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed is {self.seed!r}, expected a whole number, 0 or more")
+        if not isinstance(self.steps, int) or self.steps < 1:
+            raise ValueError(f"steps is {self.steps!r}, expected a whole number, 1 or more")
+        if self.cfg is not None and not (isinstance(self.cfg, int | float) and abs(self.cfg) <= LARGEST_CFG):
+            raise ValueError(f"cfg is {self.cfg!r}, expected a number from -{LARGEST_CFG} to {LARGEST_CFG}")
+        for name, largest in LARGEST.items():
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int) and 1 <= value <= largest):
+                raise ValueError(f"{name} is {value!r}, expected a whole number from 1 to {largest}")

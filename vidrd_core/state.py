@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from vidrd_core.models.checkpoint import FormatError
 
 KIND = "clip state"
 TENSORS = {"noise": 5, "record": 6, "latents": 5, "past": 5, "sigmas": 1}  # name -> dimensions
+DETAILS = ("index", "repeated", "solver", "model_signature", "follows", "made_with")
 
 
 class StateMismatchError(ValueError):
@@ -32,6 +34,7 @@ class ClipState:
     sigmas   the noise levels of the schedule [T + 1]
     index    the clip's number, from 0
     repeated how many of its first frames were shown already by the clip before
+    follows  the `fingerprint` of the state of the clip before, "" for a first clip
     """
 
     noise: Tensor
@@ -43,7 +46,16 @@ class ClipState:
     repeated: int
     solver: str
     model_signature: str
+    follows: str = ""
     made_with: dict[str, Any] = field(default_factory=dict)  # prompt, seed, cfg, ...: what a next clip goes on with
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hex digits that tell this clip from every other."""
+        digest = hashlib.sha256()
+        for tensor in (self.noise, self.latents):
+            digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]
 
     @property
     def frames(self) -> int:
@@ -80,10 +92,7 @@ class ClipState:
     def save(self, path: str | Path) -> None:
         """Write the state to one file, which appears whole or not at all. Raises OSError."""
         tensors = {name: getattr(self, name) for name in TENSORS}
-        details = {
-            name: getattr(self, name) for name in ("index", "repeated", "solver", "model_signature", "made_with")
-        }
-        checkpoint.write(Path(path), tensors, KIND, **details)
+        checkpoint.write(Path(path), tensors, KIND, **{name: getattr(self, name) for name in DETAILS})
 
     @classmethod
     def load(cls, path: str | Path) -> ClipState:

@@ -182,7 +182,9 @@ def test_without_guidance_it_is_plain_sampling():
     ("values", "message"),
     [
         ({"prompt_frames": -1}, "prompt_frames .M. is -1"),
+        ({"prompt_frames": 1.5}, "prompt_frames .M. is 1.5, expected a whole number"),
         ({"alpha": -0.1}, "alpha is -0.1"),
+        ({"alpha": 1e39}, r"alpha is 1e\+39, expected a number from 0 to 1e\+06"),
         ({"alpha": float("nan")}, "alpha is nan"),
         ({"beta": 1.01}, "beta is 1.01"),
         ({"beta": float("nan")}, "beta is nan"),
@@ -210,3 +212,10 @@ def test_more_calls_than_recorded_are_refused():
     guidance(x, torch.tensor(1.0))
     with pytest.raises(ValueError, match="more often than the 1 times"):
         guidance(x, torch.tensor(1.0))
+
+
+def test_what_a_denoiser_gives_is_not_written_to():
+    kept = torch.zeros(1, 4, 8, 2, 2)
+    guidance = StagedGuidance(lambda x, sigma: kept, ReuseSettings(), 2, torch.ones(2, 1, 4, 8, 2, 2))
+    assert guidance(kept, torch.tensor(1.0)).any()
+    assert not kept.any()

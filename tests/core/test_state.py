@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from vidrd_core.models.checkpoint import FormatError
-from vidrd_core.state import TENSORS, ClipState
+from vidrd_core.state import DETAILS, TENSORS, ClipState
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +21,27 @@ def test_a_state_is_read_as_it_was_written(state, tmp_path):
     again = ClipState.load(path)
     for name in TENSORS:
         assert torch.equal(getattr(again, name), getattr(state, name)), name
-    for name in ("index", "repeated", "solver", "model_signature", "made_with"):
+    for name in DETAILS:
         assert getattr(again, name) == getattr(state, name), name
     assert [p.name for p in tmp_path.iterdir()] == ["clip.safetensors"]
+
+
+def test_a_header_as_long_as_a_pickle_begins_is_read(state, tmp_path):
+    """The first byte of a safetensors file is of its header's length, and 0x80 begins a pickle."""
+    path, first_bytes = tmp_path / "clip.safetensors", set()
+    for padding in range(260):
+        padded = ClipState(**{**vars(state), "made_with": {"prompt": padding * "a"}})
+        padded.save(path)
+        first_bytes.add(path.read_bytes()[0])
+        assert ClipState.load(path).made_with == padded.made_with
+    assert 0x80 in first_bytes
+
+
+def test_a_state_knows_which_one_it_follows(model):
+    clips = list(model.stream("a red circle", 3, steps=2))
+    prints = [clip.state.fingerprint for clip in clips]
+    assert [clip.state.follows for clip in clips] == ["", *prints[:2]]
+    assert len(set(prints)) == 3
 
 
 def test_the_tail_reaches_back_over_clips(model):

@@ -1,12 +1,17 @@
 """The model that ships inside the package."""
 
+import json
+
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from vidrd_core import built_in_models, load
 from vidrd_core.data.readout import read_clip
 from vidrd_core.data.shapes import VOCABULARY
 from vidrd_core.loading import PARTS, pack
+from vidrd_core.models.parts import load_text_encoder
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +43,29 @@ def test_packing_it_again_changes_nothing(tiny, tmp_path):
     for part in ("unet", "vae", "text_encoder"):
         theirs = getattr(copy, part).state_dict()
         assert all(torch.equal(tensor, theirs[name]) for name, tensor in getattr(tiny, part).state_dict().items())
+
+
+def test_a_model_is_not_packed_over_itself_nor_unless_it_is_whole(tmp_path):
+    folder = built_in_models()["tiny"]
+    with pytest.raises(ValueError, match="holds the model itself, which would lose precision: name another folder"):
+        pack("tiny", folder)
+    for part in PARTS[:2]:
+        (tmp_path / part).write_bytes((folder / part).read_bytes())
+    save_file({"a": torch.zeros(2)}, tmp_path / PARTS[2])
+    with pytest.raises(ValueError, match=r"text_encoder.safetensors holds a foreign model, expected a text encoder"):
+        pack(tmp_path, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_text_encoders_of_other_transformers_versions_are_read(tiny, tmp_path):
+    """Version 4 has a text_model between the model and its layers, version 5 has none."""
+    path = built_in_models()["tiny"] / "text_encoder.safetensors"
+    with safe_open(path, framework="pt") as file:
+        weights, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    assert json.loads(metadata["vidrd"])["kind"] == "text encoder"
+    plain = {name.replace("clip.text_model.", "clip."): value for name, value in weights.items()}
+    for middle in ("", "text_model."):
+        named = {name.replace("clip.", "clip." + middle): value for name, value in plain.items()}
+        save_file(named, tmp_path / "text.safetensors", metadata)
+        again = load_text_encoder(tmp_path / "text.safetensors").state_dict()
+        assert all(torch.equal(value, again[name]) for name, value in tiny.text_encoder.state_dict().items())

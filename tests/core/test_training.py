@@ -9,11 +9,11 @@ import pytest
 import torch
 import yaml
 
-from vidrd_core.data.bank import ShapesData, pixel_bank
+from vidrd_core.data.bank import ShapesData, StaleBankError, pixel_bank
 from vidrd_core.loading import load
-from vidrd_core.models.parts import load_unet, load_vae
+from vidrd_core.models.parts import load_unet, load_vae, save_vae
 from vidrd_core.training.config import StageConfig, load_config
-from vidrd_core.training.presets import PRESETS, select
+from vidrd_core.training.presets import select
 from vidrd_core.training.stages import Recipe
 from vidrd_core.training.trainer import Trainer, parameter_groups, rate
 from vidrd_core.training.vae import ImageVAETask
@@ -35,7 +35,7 @@ RECIPE = {
         {"name": "vae", "task": "vae", "steps": 3, **STAGE},
         {"name": "image", "task": "image", "steps": 3, "words_weight": 0.1, "places_weight": 1.0, **STAGE},
         {"name": "clip", "task": "clip", "steps": 4, "train": "paper", "image_share": 0.3, **STAGE},
-        {"name": "decoder", "task": "vae_temporal", "steps": 3, "train": "temporal", **STAGE},
+        {"name": "decoder", "task": "vae_temporal", "steps": 3, "train": "decoder", **STAGE},
     ],
 }  # fmt: skip
 
@@ -178,19 +178,15 @@ def test_the_temporal_vae_stage_leaves_the_latents_as_they_are(recipe):
     names = set(select(vae, "temporal"))
     assert names
     assert all(".temp_convs." in name for name in names)
+    trained = set(select(vae, "decoder"))
+    assert names < trained
     config = load_config(write_recipe(run.parent / "vae.yaml", out=str(run.parent / "vae_only")))
     image = Recipe(config)
     image.run("vae")
     before = load_vae(image.model / "vae.safetensors").state_dict()
     for name, tensor in vae.state_dict().items():
         if name in before:
-            assert torch.equal(tensor, before[name]), name
-
-
-def test_presets_are_known():
-    model = torch.nn.Linear(1, 1)
-    with pytest.raises(ValueError, match=f"'most', expected one of {', '.join(PRESETS)}"):
-        select(model, "most")
+            assert torch.equal(tensor, before[name]) == (name not in trained), name
 
 
 def test_the_bank_is_the_same_however_it_is_made(tmp_path):
@@ -198,8 +194,23 @@ def test_the_bank_is_the_same_however_it_is_made(tmp_path):
     bank = pixel_bank(data, tmp_path / "pixels.npy")
     for i in (4, 0, 2):
         assert np.array_equal(bank[i], data.frames_of(i))
-    with pytest.raises(ValueError, match=r"holds an array \(5, 3, 32, 32, 3\), expected \(6, 3, 32, 32, 3\)"):
+    with pytest.raises(StaleBankError, match=r"was made as \(5, 3, 32, 32, 3\), expected \(6, 3, 32, 32, 3\)"):
         pixel_bank(dataclasses.replace(data, clips=6), tmp_path / "pixels.npy")
+    with pytest.raises(StaleBankError, match=r"was made as .*'seed': 1}, expected .*'seed': 2}: delete it"):
+        pixel_bank(dataclasses.replace(data, seed=2), tmp_path / "pixels.npy")
+
+
+def test_latents_of_another_encoder_are_not_used(recipe, tmp_path):
+    run, folder = recipe
+    config = load_config(write_recipe(tmp_path / "again.yaml", out=str(run)))
+    vae = load_vae(folder / "vae.safetensors")
+    kept = (folder / "vae.safetensors").read_bytes()
+    vae.quant_conv.weight.data += 1e-3
+    save_vae(vae, folder / "vae.safetensors")
+    with pytest.raises(StaleBankError, match=r"latents.npy was made as .*'encoder': '\w{12}'}, expected "):
+        Recipe(config).latents()
+    (folder / "vae.safetensors").write_bytes(kept)
+    assert len(Recipe(config).latents()) == RECIPE["data"]["clips"]
 
 
 def test_rates_go_by_parts_of_names():
@@ -250,6 +261,19 @@ GOOD_STAGE = "name: a, task: vae, steps: 1, batch_size: 1, learning_rate: 1"
         ("{out: x, stages: [{name: a, task: vae, step: 1}]}", "StageConfig has no setting step"),
         ("{out: x, stages: [{name: a, task: vae}]}", "StageConfig lacks steps, batch_size, learning_rate"),
         ("{out: x, stages: [1]}", "StageConfig is 1, expected names with values"),
+        ("{out: x, stages: 3}", "stages are 3, expected a list"),
+        ("{out: 3, stages: [{%s}]}", "out is 3, expected the name of a folder"),
+        ("{out: x, init: 5, stages: [{%s}]}", "init is 5, expected the name of a folder"),
+        (
+            "{out: x, stages: [{%s}], mixed_precision: fp8}",
+            "mixed_precision is 'fp8', expected one of no, fp16",
+        ),
+        ("{out: x, stages: [{%s}, {%s}]}", "a stage is called 'a': each needs a name of its own"),
+        ("{out: x, stages: [{%s, name: bank}]}", "a stage is called 'bank': each needs a name of its own, not model"),
+        ("{out: x, stages: [{%s, train: most}]}", "train is 'most', expected one of all, paper, decoder, temporal"),
+        ("{out: x, stages: [{%s, log_every: 0}]}", "log_every is 0, expected at least 1"),
+        ("{out: x, stages: [{%s, ema: 7}]}", "ema is 7, expected 0 or more and less than 1"),
+        ("{out: x, stages: [{%s, rates: {conv: fast}}]}", "rates are {'conv': 'fast'}, expected parts of names with"),
         ("{out: x, stages: [{%s, task: sing}]}", "task is 'sing', expected one of vae, image, clip, vae_temporal"),
         ("{out: x, stages: [{%s, steps: 2.5}]}", "steps is 2.5, expected int"),
         ("{out: x, stages: [{%s, learning_rate: fast}]}", "learning_rate is 'fast', expected float"),
@@ -266,5 +290,6 @@ def test_a_recipe_with_mistakes_is_refused(tmp_path, text, message):
 
 def test_yaml_may_write_small_numbers_without_a_point(tmp_path):
     path = tmp_path / "recipe.yaml"
-    path.write_text(f"{{out: x, stages: [{{{GOOD_STAGE}, learning_rate: 1e-4}}]}}")
+    path.write_text(f"{{out: x, stages: [{{{GOOD_STAGE}, learning_rate: 1e-4}}], mixed_precision: no}}")
     assert load_config(path).stages[0].learning_rate == 1e-4
+    assert load_config(path).mixed_precision == "no"  # which YAML reads as false

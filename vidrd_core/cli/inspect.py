@@ -12,9 +12,9 @@ from typing import Any
 from vidrd_core import loading
 from vidrd_core.cli.errors import InputError, input_checked, reason
 from vidrd_core.loading import PARTS
+from vidrd_core.models import checkpoint
 from vidrd_core.video.reader import look_at
 
-_PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
 Facts = Iterator[tuple[str, str]]
 
 
@@ -29,9 +29,7 @@ class Tensors:
     def of(cls, path: Path) -> Tensors:
         from safetensors import safe_open
 
-        from vidrd_core.models.checkpoint import describe
-
-        details = describe(path)
+        details = checkpoint.describe(path)
         with safe_open(path, framework="numpy") as file:
             return cls(details, {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()})  # noqa: SIM118
 
@@ -74,14 +72,13 @@ def inspect(path: Path) -> Facts:
     with input_checked():
         if path.is_dir():
             return _folder(path)
-        with path.open("rb") as file:
-            head = file.read(4)
-        if head[:1] == b"\x80" or (head[:2] == b"PK" and path.suffix.lower() in _PICKLES):
+        kind = checkpoint.sniff(path)
+        if kind == "pickle":
             raise InputError(
                 f"{path} is a pickle (a torch .pt, .ckpt or .bin file): reading one can run any program, so it was "
                 f"not read; convert it to safetensors"
             )
-        if path.suffix.lower() == ".safetensors":
+        if kind == "safetensors" or path.suffix.lower() == ".safetensors":
             return _safetensors(path)
         return _video(path)
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -28,7 +29,7 @@ _WHOLE_RUN = 30 * 24 * 3600.0  # seconds: clips may take hours, and the time lef
 def busy(text: str) -> AbstractContextManager[object]:
     """A turning wheel on a terminal, nothing elsewhere."""
     console = Console(stderr=True)
-    return console.status(text) if _alive(console) else nullcontext()
+    return console.status(escape(text)) if _alive(console) else nullcontext()
 
 
 def _alive(console: Console) -> bool:

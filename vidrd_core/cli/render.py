@@ -19,6 +19,8 @@ from vidrd_core.reuse import ReuseSettings
 from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState
 
+MOST_THREADS = 1024
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -101,8 +103,8 @@ def extend(wanted: Request, path: Path, state_dir: Path | None, save_state: Path
 
 def _count(prompts: list[str], clips: int | None) -> int:
     """How many clips to make; says what is likely to be a slip."""
-    if empty := [number for number, prompt in enumerate(prompts, 1) if not prompt.strip()]:
-        raise InputError(f"prompt {empty[0]} is empty: say what the clip shows")
+    if empty := [number for number, prompt in enumerate(prompts, 1) if not any(map(str.isalnum, prompt))]:
+        raise InputError(f"prompt {empty[0]} has no words: say what the clip shows")
     if clips is not None and clips < 1:
         raise InputError(f"clips is {clips}, expected 1 or more")
     if len(prompts) > 1 and not any(" " in prompt.strip() for prompt in prompts):
@@ -124,14 +126,14 @@ def _overridden(kind: Any, made: dict[str, Any], given: dict[str, Any]) -> dict[
 
 
 def _load(machine: Machine) -> VidRD:
-    if machine.threads is not None and machine.threads < 1:
-        raise InputError(f"threads is {machine.threads}, expected 1 or more")
+    if machine.threads is not None and not 1 <= machine.threads <= MOST_THREADS:
+        raise InputError(f"threads is {machine.threads}, expected 1 to {MOST_THREADS}")
     with input_checked():
         if machine.threads is not None:
             torch.set_num_threads(machine.threads)
         try:
-            torch.empty(0, device=machine.device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            torch.zeros(1, device=machine.device).cpu()
+        except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
             raise InputError(f"device is {machine.device!r}, which cannot be used here: {reason(error)}") from error
         with busy(f"loading {machine.model}"):
             return load(machine.model, machine.device)

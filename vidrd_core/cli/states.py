@@ -12,6 +12,7 @@ from typing import Any
 from vidrd_core.cli.errors import InputError, input_checked
 from vidrd_core.models import checkpoint
 from vidrd_core.state import KIND, ClipState
+from vidrd_core.video.writer import suffix_of
 
 _NAME = re.compile(r"clip_(\d{4,})\.safetensors")
 
@@ -39,6 +40,7 @@ class StateFolder:
         Each is read whole, one at a time, so that a damaged one is found before anything is written.
         """
         paths: list[Path] = []
+        before = ""
         for index in range(clips):
             path = self.path(index)
             if index not in self.indices:
@@ -52,8 +54,15 @@ class StateFolder:
                 if state.index != index:
                     raise InputError(f"{path} holds clip {state.index}, expected clip {index}")
                 check(state)
+            if state.follows != before:
+                raise InputError(f"{path} does not follow {self.path(index - 1).name}: they are of two videos")
+            before = state.fingerprint
             paths.append(path)
         return paths, ""
+
+    def stay_out_of(self, output: str) -> None:
+        """Raise InputError if a folder of PNG frames is to be where the states are."""
+        _refuse_inside(output, self.folder, "--state-dir")
 
     def prepare(self) -> None:
         """Make the folder and see that files can be made in it."""
@@ -82,6 +91,10 @@ class StateFile:
                     f"--save-state: {path} holds a {kind}, which is not overwritten; choose another name"
                 )
 
+    def stay_out_of(self, output: str) -> None:
+        """Raise InputError if a folder of PNG frames is to be where the state is."""
+        _refuse_inside(output, self.file.parent, "--save-state")
+
     def prepare(self) -> None:
         """See that the file can be made."""
         with input_checked("--save-state: "):
@@ -105,6 +118,14 @@ def compare(state: ClipState, wanted: dict[str, Any]) -> None:
                 f"made with {name.replace('_', '-')} {was!r}, this run has {value!r}; "
                 f"give the settings it was made with, or another --state-dir"
             )
+
+
+def _refuse_inside(output: str, folder: Path, option: str) -> None:
+    with input_checked():
+        is_folder = suffix_of(output) == ""
+    frames, place = (Path(os.path.realpath(path)) for path in (output, folder))
+    if is_folder and frames in (place, *place.parents):
+        raise InputError(f"{option} is in the output folder {output}, which is for frames alone: name another one")
 
 
 def _try_to_write(folder: Path) -> None:

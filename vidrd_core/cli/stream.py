@@ -12,11 +12,11 @@ from pathlib import Path
 import typer
 from torch import Tensor
 
-from vidrd_core.cli.errors import CommandError, input_checked, is_fault, note, out_of_memory, reason
+from vidrd_core.cli.errors import CommandError, InputError, input_checked, is_fault, note, out_of_memory, reason
 from vidrd_core.cli.progress import Display
 from vidrd_core.cli.states import StateFile, StateFolder
 from vidrd_core.interrupt import Interrupt
-from vidrd_core.pipeline import Clip, SampleSettings, VidRD
+from vidrd_core.pipeline import Clip, DivergenceError, SampleSettings, VidRD
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.state import ClipState
 from vidrd_core.video import VideoWriter, open_video
@@ -49,12 +49,14 @@ class Plan:
 
     def open(self) -> VideoWriter:
         """The video file, if it can be written."""
-        scale, height = self.target.scale, self.sample.height or SMALLEST_HEIGHT
+        width, height = self.sample.width or SMALLEST_HEIGHT, self.sample.height or SMALLEST_HEIGHT
+        scale = -(-SMALLEST_HEIGHT // height) if self.target.scale is None else self.target.scale
         made_with = {"prompts": self.prompts, "model": self.model.name, **asdict(self.sample), **asdict(self.reuse)}
         return open_video(
             self.target.output,
             self.target.fps,
-            scale=-(-SMALLEST_HEIGHT // height) if scale is None else scale,
+            scale=scale,
+            size=(width, height),
             metadata={"comment": json.dumps({"software": "vidrd", **made_with})},
         )
 
@@ -64,6 +66,8 @@ def render(plan: Plan) -> None:
 
     Raises typer.Exit if it was stopped, CommandError for a fault of the machine.
     """
+    if plan.keep:
+        plan.keep.stay_out_of(plan.target.output)
     with input_checked():
         writer = plan.open()
     Rendering(plan, writer).run()
@@ -91,7 +95,8 @@ class Rendering:
                 raise
             self.fault = error
         if self.fault:
-            raise CommandError("; ".join([reason(self.fault), *self.kept()])) from self.fault
+            kind = InputError if isinstance(self.fault, DivergenceError) else CommandError
+            raise kind("; ".join([reason(self.fault), *self.kept()])) from self.fault
         if self.stop.asked:
             note("; ".join(["stopped", *self.kept()]))
             raise typer.Exit(128 + self.stop.number)
@@ -131,7 +136,7 @@ class Rendering:
                 self.stop.number = self.stop.number or signal.SIGINT
                 return
             except Exception as error:
-                if not is_fault(error):
+                if not (is_fault(error) or isinstance(error, DivergenceError)):
                     raise
                 self.fault = error
                 return

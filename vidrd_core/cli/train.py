@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vidrd_core.cli.errors import InputError, input_checked, note
+from vidrd_core.cli.errors import CommandError, InputError, input_checked, note, reason
 
 _RECIPES = Path(__file__).parents[1] / "training" / "configs"
 
@@ -13,7 +13,9 @@ def run(config: str, stage: str | None) -> None:
     """Run a recipe's stages, or one of them."""
     path = _recipe(config)
     try:
-        from vidrd_core.training.config import load_config
+        from vidrd_core.data.bank import StaleBankError
+        from vidrd_core.models.checkpoint import FormatError
+        from vidrd_core.training.config import RecipeError, load_config
         from vidrd_core.training.stages import Recipe
     except ModuleNotFoundError as error:
         if error.name not in ("accelerate", "yaml"):
@@ -21,12 +23,12 @@ def run(config: str, stage: str | None) -> None:
         raise InputError(f'training needs {error.name}, which is missing: pip install "vidrd[train]"') from error
     with input_checked(f"{path}: "):
         recipe = load_config(path)
-        names = [one.name for one in recipe.stages]
-        if stage is not None and stage not in names:
-            raise ValueError(f"there is no stage {stage!r}; the recipe has {', '.join(names)}")
     try:
-        with input_checked():
-            folder = Recipe(recipe).run(stage)
+        folder = Recipe(recipe).run(stage)
+    except (RecipeError, StaleBankError, FormatError) as error:
+        raise InputError(reason(error)) from error
+    except FloatingPointError as error:
+        raise CommandError(reason(error)) from error
     except KeyboardInterrupt:
         note("stopped; the same command goes on from the last checkpoint")
         raise

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,24 +46,36 @@ class ShapesData:
         return caption(self.scene(index), rng)
 
 
+class StaleBankError(ValueError):
+    """A bank on disk was made from something else."""
+
+
 def pixel_bank(data: ShapesData, path: Path) -> NDArray[np.uint8]:
     """All clips as a memory-mapped array uint8 [clips, F, H, W, 3]; drawn if `path` does not hold them yet."""
-    shape = (data.clips, data.frames, data.size, data.size, 3)
+    shape, made_of = (data.clips, data.frames, data.size, data.size, 3), asdict(data)
     if not path.exists():
-        save_atomically(path, shape, np.dtype(np.uint8), (data.frames_of(i)[None] for i in range(data.clips)))
-    return open_bank(path, shape)
+        frames = (data.frames_of(i)[None] for i in range(data.clips))
+        save_bank(path, shape, np.dtype(np.uint8), frames, made_of)
+    return open_bank(path, shape, made_of)
 
 
-def open_bank(path: Path, shape: tuple[int, ...]) -> NDArray:
-    """A bank made earlier. Raises ValueError if it is not of this shape."""
-    bank = np.load(path, mmap_mode="r")
-    if bank.shape != shape:
-        raise ValueError(f"{path} holds an array {bank.shape}, expected {shape}: delete it to have it made anew")
+def open_bank(path: Path, shape: tuple[int, ...], made_of: dict[str, Any]) -> NDArray:
+    """A bank made earlier. Raises StaleBankError if it is not of this shape or was made of something else."""
+    bank, note = np.load(path, mmap_mode="r"), path.with_suffix(".json")
+    was = json.loads(note.read_text(encoding="utf-8")) if note.exists() else "nobody knows"
+    for mine, theirs in ((bank.shape, shape), (was, made_of)):
+        if mine != theirs:
+            raise StaleBankError(f"{path} was made as {mine}, expected {theirs}: delete it to have it made anew")
     return bank
 
 
-def save_atomically(path: Path, shape: tuple[int, ...], dtype: np.dtype, parts: Iterator[NDArray]) -> None:
-    """Write arrays one after the other into one .npy file of the given shape, which appears when it is whole."""
+def save_bank(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype, parts: Iterator[NDArray], made_of: dict[str, Any]
+) -> None:
+    """Write arrays one after the other into one .npy file of the given shape, which appears when it is whole.
+
+    What it was made of is kept beside it as JSON, for `open_bank` to compare.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     bank = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
@@ -72,4 +86,5 @@ def save_atomically(path: Path, shape: tuple[int, ...], dtype: np.dtype, parts: 
     if done != len(bank):
         raise ValueError(f"{path} was to hold {len(bank)} clips, got {done}")
     bank.flush()
+    path.with_suffix(".json").write_text(json.dumps(made_of), encoding="utf-8")
     partial.replace(path)

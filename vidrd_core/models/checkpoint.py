@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -56,19 +56,26 @@ def describe(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"there is no file {path}")
     if path.is_dir():
         raise FormatError(f"{path} is a folder, expected a safetensors file")
-    with path.open("rb") as file:
-        head = file.read(4)
-    if head[:2] == b"PK" or head[:1] == b"\x80":
+    if sniff(path) == "pickle":
         raise FormatError(f"{path} is a pickle (a torch .pt, .ckpt or .bin file), expected safetensors")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+        with safe_open(path, framework="pt") as tensors:
+            metadata = tensors.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise FormatError(f"{path} is not a whole safetensors file: {error}") from error
     try:
         return dict(json.loads(metadata[KEY])) if KEY in metadata else {}
     except (ValueError, TypeError) as error:
         raise FormatError(f"{path} carries a damaged description: {error}") from error
+
+
+def sniff(path: Path) -> Literal["safetensors", "pickle", "other"]:
+    """What a file looks like, by its first bytes alone."""
+    with Path(path).open("rb") as file:
+        head = file.read(9)
+    if head[8:9] == b"{":  # JSON after eight bytes of its length, of which the first may well be a pickle's 0x80
+        return "safetensors"
+    return "pickle" if head[:1] == b"\x80" or head[:2] == b"PK" else "other"
 
 
 def fill(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

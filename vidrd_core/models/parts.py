@@ -52,7 +52,7 @@ def load_text_encoder(path: Path) -> TextEncoder:
     """Read a text encoder with its words."""
     tensors, details = checkpoint.read(path, TEXT)
     encoder = TextEncoder(_read(TextConfig, details, "config", path))
-    checkpoint.fill(encoder, tensors, path)
+    checkpoint.fill(encoder, encoder.named_as_here(tensors), path)
     return encoder.eval()
 
 

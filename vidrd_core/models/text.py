@@ -38,6 +38,13 @@ class TextEncoder(nn.Module):
             )
         )
 
+    def named_as_here(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights under the names that the installed transformers gives them: its version 4 says text_model, too."""
+        here = next(iter(self.state_dict()))
+        middle = "text_model." if here.startswith("clip.text_model.") else ""
+        plain = {name.replace("clip.text_model.", "clip.", 1): value for name, value in weights.items()}
+        return {name.replace("clip.", "clip." + middle, 1): value for name, value in plain.items()}
+
     def tokenize(self, prompts: list[str]) -> Tensor:
         """Token numbers [B, max_length].
 

@@ -11,8 +11,14 @@ import yaml
 
 from vidrd_core.data.bank import ShapesData
 from vidrd_core.models.config import DiffusionConfig, TextConfig, UNet3DConfig, VAEConfig, from_dict
+from vidrd_core.training.presets import PRESETS
 
+PRECISIONS = ("no", "fp16", "bf16")
 TASKS = ("vae", "image", "clip", "vae_temporal")
+
+
+class RecipeError(ValueError):
+    """A recipe asks for what cannot be done."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +55,15 @@ class StageConfig:
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise ValueError(f"stage {self.name}: task is {self.task!r}, expected one of {', '.join(TASKS)}")
-        for name in ("steps", "batch_size", "accumulation"):
+        if self.train not in PRESETS:
+            raise ValueError(f"stage {self.name}: train is {self.train!r}, expected one of {', '.join(PRESETS)}")
+        for name in ("steps", "batch_size", "accumulation", "log_every", "sample_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"stage {self.name}: {name} is {getattr(self, name)}, expected at least 1")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"stage {self.name}: ema is {self.ema}, expected 0 or more and less than 1")
+        if wrong := {mark: factor for mark, factor in self.rates.items() if not isinstance(factor, int | float)}:
+            raise ValueError(f"stage {self.name}: rates are {wrong}, expected parts of names with numbers")
 
 
 @dataclass(frozen=True)
@@ -87,10 +99,25 @@ def load_config(path: Path) -> TrainConfig:
         "data": ShapesData, "unet": UNet3DConfig, "vae": VAEConfig, "text": TextConfig,
         "diffusion": DiffusionConfig,
     }  # fmt: skip
+    if not isinstance(raw["stages"], list):
+        raise ValueError(f"{path}: stages are {raw['stages']!r}, expected a list")
+    stages = tuple(from_dict(StageConfig, stage) for stage in raw["stages"])
+    names = [stage.name for stage in stages]
+    if unfit := [name for name in names if names.count(name) > 1 or name in ("model", "bank")]:
+        raise ValueError(f"{path}: a stage is called {unfit[0]!r}: each needs a name of its own, not model or bank")
+    precision = raw.get("mixed_precision") or "no"  # YAML takes a bare no for false
+    if precision not in PRECISIONS:
+        raise ValueError(f"{path}: mixed_precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
     return TrainConfig(
-        out=Path(raw["out"]),
-        stages=tuple(from_dict(StageConfig, stage) for stage in raw["stages"]),
-        init=Path(raw["init"]) if raw.get("init") else None,
-        mixed_precision=raw.get("mixed_precision", "no"),
+        out=_folder(path, raw, "out"),
+        stages=stages,
+        init=_folder(path, raw, "init") if raw.get("init") else None,
+        mixed_precision=precision,
         **{name: from_dict(kind, raw.get(name) or {}) for name, kind in parts.items()},
     )
+
+
+def _folder(path: Path, raw: dict[str, Any], name: str) -> Path:
+    if not isinstance(raw[name], str):
+        raise ValueError(f"{path}: {name} is {raw[name]!r}, expected the name of a folder")
+    return Path(raw[name])

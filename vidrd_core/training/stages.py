@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vidrd_core.data.bank import open_bank, pixel_bank, save_atomically
+from vidrd_core.data.bank import open_bank, pixel_bank, save_bank
 from vidrd_core.data.shapes import VOCABULARY
 from vidrd_core.models.parts import (
     load_text_encoder,
@@ -23,7 +24,7 @@ from vidrd_core.models.text import TextEncoder
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.pixels import to_video
-from vidrd_core.training.config import StageConfig, TrainConfig
+from vidrd_core.training.config import RecipeError, StageConfig, TrainConfig
 from vidrd_core.training.trainer import Trainer
 from vidrd_core.training.unet import ClipTask, Conditioned, ImageTask
 from vidrd_core.training.vae import ImageVAETask, TemporalVAETask
@@ -35,13 +36,13 @@ class Recipe:
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         self.model = config.out / "model"
-        self.model.mkdir(parents=True, exist_ok=True)
 
     def run(self, only: str | None = None) -> Path:
         """Run all stages, or one; a finished stage is not run again. Returns the model's folder."""
         names = [stage.name for stage in self.config.stages]
         if only is not None and only not in names:
-            raise ValueError(f"there is no stage {only!r}; the recipe has {', '.join(names)}")
+            raise RecipeError(f"there is no stage {only!r}; the recipe has {', '.join(names)}")
+        self.model.mkdir(parents=True, exist_ok=True)
         for stage in self.config.stages:
             done = self.config.out / stage.name / "done"
             if only in (None, stage.name) and not done.exists():
@@ -66,6 +67,7 @@ class Recipe:
         side = data.size // vae.config.downsampling
         shape = (data.clips, vae.config.latent_channels, data.frames, side, side)
         path = self.config.out / "bank" / "latents.npy"
+        made_of = {**dataclasses.asdict(data), "encoder": encoder_digest(vae)}
         if not path.exists():
             pixels = self.pixels()
 
@@ -73,13 +75,13 @@ class Recipe:
             def encode(start: int) -> NDArray[np.float16]:
                 return vae.encode(to_video(pixels[start : start + 16])).half().numpy()
 
-            save_atomically(path, shape, np.dtype(np.float16), map(encode, range(0, data.clips, 16)))
-        return open_bank(path, shape)
+            save_bank(path, shape, np.dtype(np.float16), map(encode, range(0, data.clips, 16)), made_of)
+        return open_bank(path, shape, made_of)
 
     def load_vae(self) -> TemporalVAE:
         path = self.part("vae.safetensors")
         if path is None:
-            raise ValueError("there is no VAE yet: run a stage of the task vae first, or name a model in init")
+            raise RecipeError("there is no VAE yet: run a stage of the task vae first, or name a model in init")
         return load_vae(path)
 
     def vae(self, stage: StageConfig) -> None:
@@ -124,6 +126,15 @@ class Recipe:
         assert isinstance(pair, Conditioned)
         save_unet(pair.unet, diffusion, self.model / "unet.safetensors")
         save_text_encoder(pair.text_encoder, self.model / "text_encoder.safetensors")
+
+
+def encoder_digest(vae: TemporalVAE) -> str:
+    """Twelve hex digits that tell the latents of this VAE from those of another."""
+    digest = hashlib.sha256(repr((vae.config.latents_mean, vae.config.latents_std)).encode())
+    for part in (vae.encoder, vae.quant_conv):
+        for name, tensor in part.state_dict().items():
+            digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 @torch.no_grad()

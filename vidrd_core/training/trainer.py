@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from vidrd_core.interrupt import Interrupt
-from vidrd_core.training.config import StageConfig
+from vidrd_core.training.config import RecipeError, StageConfig
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -64,7 +64,7 @@ class Trainer:
         )
         trainable = task.trainable()
         if not trainable:
-            raise ValueError(f"stage {stage.name} would train nothing: preset {stage.train!r} fits no parameter")
+            raise RecipeError(f"stage {stage.name} would train nothing: preset {stage.train!r} fits no parameter")
         for parameter in task.model.parameters():
             parameter.requires_grad_(False)
         for parameter in trainable.values():
@@ -89,7 +89,7 @@ class Trainer:
         self.loss.train()
         with Interrupt() as stop:
             self.train(stop)
-        return self.ema.module.eval()
+        return self.ema.module.cpu().eval()
 
     def train(self, stop: Interrupt) -> None:
         started, first = time.perf_counter(), self.step

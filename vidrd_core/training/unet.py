@@ -44,13 +44,17 @@ class WordsHead(nn.Module):
 class PlacesHead(nn.Module):
     """Reads from the frame embedding where the caption's sprites are in a frame: stills alone teach that slowly."""
 
+    scale: Tensor
+
     def __init__(self, unet: UNet3D) -> None:
         super().__init__()
         self.linear = nn.Linear(unet.config.frame_embedding, 10)
+        # x, y, radius, cosine and sine of the angle vary about equally then.
+        self.register_buffer("scale", torch.tensor([3.0, 3.0, 15.0, 1.5, 1.5] * 2), persistent=False)
 
     def forward(self, features: Tensor, truth: Tensor) -> Tensor:
         """Loss of telling from features [B, F, hidden] the places [B, F, 10] of `ShapesData.truth`."""
-        return F.mse_loss(self.linear(features), truth)
+        return F.mse_loss(self.linear(features), self.scale * truth)
 
 
 class Conditioned(nn.Module):
@@ -169,7 +173,7 @@ class ImageTask:
 
         A model that does not read a kind of word shows no gap for it.
         """
-        rng = np.random.default_rng(0)
+        rng, device = np.random.default_rng(0), next(model.parameters()).device
         level = int((self.schedule.alphas_cumprod > 1 / 150).sum())
         gaps = {}
         for word, other in PROBES.items():
@@ -179,10 +183,10 @@ class ImageTask:
                 continue
             starts = rng.integers(self.latents.shape[2] - self.frames + 1, size=len(picked))
             clips = [self.latents[i, :, s : s + self.frames] for i, s in zip(picked, starts, strict=True)]
-            numbers = torch.from_numpy(starts)[:, None] + torch.arange(self.frames)
-            latents = torch.from_numpy(np.stack(clips)).float()
-            noise = torch.from_numpy(rng.standard_normal(latents.shape)).float()
-            timestep = torch.full((len(picked),), level)
+            numbers = (torch.from_numpy(starts)[:, None] + torch.arange(self.frames)).to(device)
+            latents = torch.from_numpy(np.stack(clips)).float().to(device)
+            noise = torch.from_numpy(rng.standard_normal(latents.shape)).float().to(device)
+            timestep = torch.full((len(picked),), level, device=device)
             noisy, target = self.schedule.noised(latents, noise, timestep)
             said = [describe(self.data.scene(i)) for i in picked]
             swapped = [" ".join(other if w == word else w for w in text.split()) for text in said]

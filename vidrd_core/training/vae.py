@@ -55,7 +55,7 @@ class ImageVAETask:
         }
 
     def sample(self, model: TemporalVAE, path: Path) -> dict[str, float]:
-        video = to_video(self.clips[:16])
+        video = to_video(self.clips[:16], next(model.parameters()).device)
         mean, _ = model.moments(video)
         decoded = model.decode_raw(mean)
         rows = [row for pair in zip(self.clips[:6], to_frames(decoded[:6]), strict=True) for row in pair]

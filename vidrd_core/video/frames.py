@@ -7,6 +7,7 @@ import errno
 import os
 from collections.abc import Iterator
 
+import av
 import numpy as np
 import torch
 
@@ -44,3 +45,5 @@ def reasons_given(path: str | os.PathLike[str]) -> Iterator[None]:
     except OSError as error:
         reason = REASONS.get(error.errno or 0, error.strerror or str(error))
         raise OSError(error.errno, f"cannot write {os.fspath(path)}: {reason}") from error
+    except av.error.FFmpegError as error:  # those that are no OSErrors: the encoder's
+        raise OSError(None, f"cannot write {os.fspath(path)}: its encoder failed ({error.strerror})") from error

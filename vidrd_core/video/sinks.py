@@ -35,15 +35,26 @@ class _Kind:
     encoder: dict[str, str]
     muxer: dict[str, str]
     crf: tuple[str, str]  # quality, for frames up to 256 x 256 and for larger ones
+    largest: int  # width and height, in pixels
 
 
 _H264 = {"tune": "zerolatency", "g": "32", **_COLOUR}
 _VP9 = {"lag-in-frames": "0", "cpu-used": "4", "b": "0", "g": "32", **_COLOUR}
 KINDS = {
-    ".mp4": _Kind("libx264", "yuv420p", _H264, {"movflags": _FRAGMENTS}, ("12", "16")),
-    ".webm": _Kind("libvpx-vp9", "yuv420p", _VP9, {"cluster_time_limit": "0"}, ("12", "20")),
-    ".gif": _Kind("gif", "pal8", {}, {}, ("", "")),
+    ".mp4": _Kind("libx264", "yuv420p", _H264, {"movflags": _FRAGMENTS}, ("12", "16"), 16384),
+    ".webm": _Kind("libvpx-vp9", "yuv420p", _VP9, {"cluster_time_limit": "0"}, ("12", "20"), 65535),
+    ".gif": _Kind("gif", "pal8", {}, {}, ("", ""), 65535),
 }
+
+
+def check_size(suffix: str, width: int, height: int) -> None:
+    """Raise ValueError for frames that this kind of file cannot hold."""
+    largest = KINDS[suffix].largest
+    if max(width, height) > largest:
+        raise ValueError(
+            f"{suffix[1:]} frames are at most {largest} pixels wide and high, these are {width} x {height}: "
+            f"write smaller ones, or PNG frames (a folder)"
+        )
 
 
 class FileSink:
@@ -70,6 +81,7 @@ class FileSink:
         self.count += 1
 
     def start(self, height: int, width: int) -> None:
+        check_size("." + self.format, width, height)
         self.container = self.open(self.part, self.kind.muxer)
         self.stream = self.container.add_stream(self.kind.codec, rate=self.rate)
         self.stream.height, self.stream.width, self.stream.pix_fmt = height, width, self.kind.pix_fmt
@@ -102,8 +114,7 @@ class FileSink:
                         packet.stream = stream
                         copy.mux(packet)
             os.replace(joined, self.part)
-        except (OSError, av.error.FFmpegError, AttributeError):
-            # No room for a copy, or a PyAV that cannot (14.0, 14.1): the fragmented file is whole as well.
+        except (OSError, av.error.FFmpegError):  # no room for a copy: the fragmented file is whole as well
             joined.unlink(missing_ok=True)
 
     def discard(self) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from vidrd_core.video.frames import REASONS, checked, enlarged, reasons_given
 from vidrd_core.video.reader import DEFAULT_FPS
-from vidrd_core.video.sinks import KINDS, FileSink, FolderSink
+from vidrd_core.video.sinks import KINDS, FileSink, FolderSink, check_size
 
 
 def open_video(
@@ -24,6 +24,7 @@ def open_video(
     fps: float = DEFAULT_FPS,
     *,
     scale: int = 1,
+    size: tuple[int, int] | None = None,
     metadata: dict[str, str] | None = None,
     keep_on: tuple[type[BaseException], ...] = (KeyboardInterrupt,),
 ) -> VideoWriter:
@@ -33,13 +34,16 @@ def open_video(
     may be new, empty, or hold an older video's frames, which the new ones replace; other content is refused.
     scale: enlarge by a whole number, nearest neighbour. At 1 the half-resolution colour of mp4 and webm blurs
     coloured edges, visibly so at 64 x 64; from 2 on it does not.
+    size: width and height of the frames to come, if they are known: too large ones are refused at once.
     metadata: container tags; a GIF keeps them as one JSON comment, a PNG folder as text in its first frame.
     keep_on: exceptions that, ending a `with` block, keep the frames so far; any other throws them away.
     mp4 and webm need even sizes: an odd one gets its last row or column twice. GIF and PNG keep the size.
     Raises ValueError for settings that cannot be, OSError where the path cannot be written.
     """
-    suffix = _suffix_of(path)
+    suffix = suffix_of(path)
     _check_settings(suffix, fps, scale)
+    if size and suffix:
+        check_size(suffix, scale * size[0], scale * size[1])
     # Resolved, so that a link goes on pointing where it did and a later chdir does not matter.
     target = Path(os.path.realpath(path))
     tags = metadata or {}
@@ -117,9 +121,11 @@ class VideoWriter:
             self.discard()
 
 
-def _suffix_of(path: str | os.PathLike[str]) -> str:
+def suffix_of(path: str | os.PathLike[str]) -> str:
     """ ".mp4", ".webm", ".gif", or "" for a folder of PNG files."""
     text = os.fspath(path)
+    if not text.strip() or not Path(os.path.realpath(text)).name:
+        raise ValueError(f"cannot write {text!r}: give a name, like long.mp4")
     suffix = Path(text).suffix.lower()
     if text.endswith(("/", os.sep)) or not suffix or (suffix not in KINDS and os.path.isdir(text)):
         return ""

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from tests.core.cli.helpers import PROMPTS, error_line, posix
 from vidrd_core.video import read_video
@@ -66,6 +67,26 @@ def test_too_little_memory(vidrd, monkeypatch, tmp_path):
     assert "out of memory: make smaller or fewer frames a clip" in line
     assert "long.mp4 has 8 frames, from 1 of 2 clips" in line
     assert len(read_video("long.mp4")[0]) == 8
+
+
+def test_a_clip_of_no_finite_numbers_is_told(vidrd, monkeypatch):
+    from vidrd_core.pipeline import VidRD
+
+    original = VidRD.extend
+
+    def extend(self, state, prompt, reuse=None, **settings):
+        self.text_encoder.encode = lambda prompts: torch.full((len(prompts), 8, 12), torch.nan)
+        try:
+            return original(self, state, prompt, reuse, **settings)
+        finally:
+            del self.text_encoder.encode
+
+    monkeypatch.setattr(VidRD, "extend", extend)
+    code, out, err = vidrd("generate", *PROMPTS, "--steps", 2, "--state-dir", "states", "-o", "long.mp4")
+    line = error_line(code, out, err.splitlines()[-1])
+    assert "the clip came out as no finite numbers, with cfg 3, ddim and 2 steps: give a smaller cfg" in line
+    assert "long.mp4 has 8 frames, from 1 of 2 clips" in line
+    assert os.listdir("states") == ["clip_0000.safetensors"]
 
 
 def test_a_bug_shows_its_traceback_and_leaves_nothing(vidrd, monkeypatch):

@@ -17,25 +17,40 @@ from vidrd_core.state import ClipState
 
 GENERATE = {
     "M >= N": (["--prompt-frames", "8"], "prompt_frames (M) is 8, expected less than the 8 frames"),
-    "M < 0": (["--prompt-frames", "-1"], "prompt_frames (M) is -1, expected 0 or more"),
-    "alpha < 0": (["--alpha", "-0.5"], "alpha is -0.5, expected a finite number, 0 or more"),
+    "M < 0": (["--prompt-frames", "-1"], "prompt_frames (M) is -1, expected a whole number, 0 or more"),
+    "alpha < 0": (["--alpha", "-0.5"], "alpha is -0.5, expected a number from 0 to 1e+06"),
+    "alpha is huge": (["--alpha", "1e160"], "alpha is 1e+160, expected a number from 0 to 1e+06"),
     "beta > 1": (["--beta", "1.5"], "beta is 1.5, expected 0 to 1"),
     "beta is nan": (["--beta", "nan"], "beta is nan, expected 0 to 1"),
-    "cfg is infinite": (["--cfg", "inf"], "cfg is inf, expected a finite number"),
+    "cfg is infinite": (["--cfg", "inf"], "cfg is inf, expected a number from -1000 to 1000"),
     "order": (["--order", "back"], "order is 'back', expected 'mirror' or 'forward'"),
     "solver": (["--solver", "euler"], "solver is 'euler', expected one of ddim, heun, dpmpp_2m"),
-    "no steps": (["--steps", "0"], "steps is 0, expected 1 or more"),
+    "no steps": (["--steps", "0"], "steps is 0, expected a whole number, 1 or more"),
     "too many steps": (["--steps", "1001"], "steps is 1001, expected 1 to 1000"),
     "no number": (["--steps", "many"], "Invalid value for '--steps'"),
     "no clips": (["--clips", "0"], "clips is 0, expected 1 or more"),
-    "no frames": (["--frames", "0"], "frames is 0, expected 1 or more"),
+    "no frames": (["--frames", "0"], "frames is 0, expected a whole number from 1 to 4096"),
     "odd width": (["--width", "33"], "width is 33, expected a multiple of 4 pixels"),
-    "odd height": (["--height", "-4"], "height is -4, expected a multiple of 4 pixels"),
-    "seed": (["--seed", "-3"], "seed is -3, expected 0 or more"),
+    "odd height": (["--height", "-4"], "height is -4, expected a whole number from 1 to 65536"),
+    "huge height": (["--height", "4" + 20 * "0"], "expected a whole number from 1 to 65536"),
+    "seed": (["--seed", "-3"], "seed is -3, expected a whole number, 0 or more"),
     "fps": (["--fps", "0"], "fps must be from 0.01 to 1000, got 0.0"),
     "scale": (["--scale", "0"], "scale must be a whole number from 1 on, got 0"),
-    "threads": (["--threads", "0"], "threads is 0, expected 1 or more"),
+    "threads": (["--threads", "0"], "threads is 0, expected 1 to 1024"),
+    "too many threads": (["--threads", 11 * "9"], "threads is 99999999999, expected 1 to 1024"),
     "device": (["--device", "toaster"], "device is 'toaster', which cannot be used here"),
+    "no real device": (["--device", "meta"], "device is 'meta', which cannot be used here"),
+    "too large for mp4": (
+        ["--width", "68", "--scale", "250"],
+        "mp4 frames are at most 16384 pixels wide and high, these are 17000 x 8000: write smaller ones, or PNG",
+    ),
+    "no output name": (["-o", ""], "cannot write '': give a name, like long.mp4"),
+    "output is the root": (["-o", "/"], "cannot write '/': give a name, like long.mp4"),
+    "states among frames": (["-o", "a/", "--state-dir", "a"], "--state-dir is in the output folder a/, which is for"),
+    "states inside frames": (
+        ["-o", "a", "--state-dir", "a/b"],
+        "--state-dir is in the output folder a, which is",
+    ),
     "negative": (["--negative", "green"], "does not know 'green'; it knows: a, blue, circle, moving, red, right"),
     "unknown option": (["--loops", "3"], "No such option: --loops"),
     "suffix": (["-o", "long.avi"], "cannot write long.avi: '.avi' is not .mp4, .webm, .gif or"),
@@ -49,8 +64,9 @@ GENERATE = {
 
 PROMPT = {
     "none": ([], "Missing argument 'PROMPT"),
-    "empty": ([""], "prompt 1 is empty: say what the clip shows"),
-    "one is empty": (["a red circle", "  "], "prompt 2 is empty"),
+    "empty": ([""], "prompt 1 has no words: say what the clip shows"),
+    "one is empty": (["a red circle", "  "], "prompt 2 has no words"),
+    "only dots": (["..."], "prompt 1 has no words"),
     "unknown word": (["a green circle"], "does not know 'green'; it knows: a, blue, circle, moving, red, right"),
     "too long": (["a a a a a a a a"], "a prompt has 8 words, this model reads at most 6"),
 }
@@ -147,8 +163,9 @@ def test_what_cannot_be_extended_is_refused(vidrd, whole, folder, tmp_path):
         (state, ["--save-state", "a.pt"], "--save-state is 'a.pt', expected a name that ends in .safetensors"),
         (state, ["--save-state", "foreign.safetensors"], "holds a foreign model, which is not overwritten"),
         (state, ["--save-state", "none/a.safetensors"], "--save-state: cannot use none"),
+        (state, ["-o", "a/", "--save-state", "a/next.safetensors"], "--save-state is in the output folder a/"),
     ]:
-        assert message in error_line(*vidrd("extend", first, PROMPTS[0], "-o", "more.mp4", *options))
+        assert message in error_line(*vidrd("extend", first, PROMPTS[0], "-o", "more.mp4", *options)), options
     assert sorted(os.listdir()) == before
 
 
@@ -170,6 +187,18 @@ def test_a_state_of_another_model_is_refused(vidrd, whole, folder, tmp_path, wha
         assert "clip_000" in line
         assert f"the state was made with model {ClipState.load(state).model_signature}, this clip has " in line
     assert os.listdir() == ["other"]
+
+
+def test_resuming_clips_of_two_videos_is_refused(vidrd, whole, model, tmp_path):
+    states = tmp_path / "states"
+    states.mkdir()
+    first = model.generate(PROMPTS[0], steps=4)
+    other = model.generate(PROMPTS[1], steps=4)
+    first.state.save(states / "clip_0000.safetensors")
+    model.extend(other.state, PROMPTS[1]).state.save(states / "clip_0001.safetensors")
+    run = ["--steps", 4, "--clips", 3, "--state-dir", states, "--resume", "-o", "long.mp4"]
+    line = error_line(*vidrd("generate", *PROMPTS, *run))
+    assert "clip_0001.safetensors does not follow clip_0000.safetensors: they are of two videos" in line
 
 
 def test_slips_are_pointed_out(vidrd):
