@@ -161,6 +161,43 @@ def test_half_a_shape_and_morphing_shapes_are_unclear() -> None:
         assert read_clip(frames).sprites[0].shape == UNCLEAR
 
 
+def test_a_colour_that_flickers_is_unclear() -> None:
+    for scene in evaluation_scenes(16, seed=9):
+        sprite, frames = scene.sprites[0], render(scene)
+        other = replace(sprite, color="blue" if sprite.color != "blue" else "red")
+        repainted = render(Scene(scene.background, (other,)))
+        frames[3] = repainted[3]
+        assert read_score(frames, scene) == Score(True, True, True, True), "one frame is forgiven"
+        frames[6] = repainted[6]
+        assert not read_score(frames, scene).color
+
+
+def test_company_is_not_overlooked() -> None:
+    rng = np.random.default_rng(9)
+    for _ in range(40):
+        scene = random_scene(rng, 1.0)
+        for sprite in scene.sprites:
+            assert not read_score(render(scene), Scene(scene.background, (sprite,))).color
+    twins = tuple(Sprite("circle", "red", "small", "stay", x, 0.5) for x in (0.15, 0.85))
+    frames = render(Scene("black", twins[:1])) // 2 + render(Scene("black", twins[1:])) // 2 + 5
+    assert read_clip(frames).sprites[0].shape == UNCLEAR
+
+
+def test_a_sprite_missing_in_two_frames_has_no_motion() -> None:
+    for scene in evaluation_scenes(28, seed=8):
+        frames = render(scene)
+        frames[[3, 6]] = frames[0, 0, 0]
+        assert not read_score(frames, scene).motion
+
+
+def test_a_background_that_changes_is_unclear() -> None:
+    scene = evaluation_scenes(1, seed=3)[0]
+    frames = render(scene)
+    other = "navy" if scene.background != "navy" else "brown"
+    frames[5:] = render(Scene(other, scene.sprites))[5:]
+    assert read_clip(frames).background == UNCLEAR
+
+
 def test_swapped_places_of_two_sprites_are_wrong() -> None:
     first = Sprite("circle", "red", "small", "right", 0.25, 0.25, 0.4)
     second = Sprite("circle", "blue", "small", "right", 0.25, 0.75, 0.4)

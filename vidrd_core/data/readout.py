@@ -2,7 +2,8 @@
 
 Nothing here is learned. A pixel's coverage is its place on the line from the background's to the sprite's
 measured colour, a shape is the template that overlaps best at any place, scale and angle, a motion a rule on
-the track. A shape or motion that fits nothing well reads as "unclear": the nearest word is not good enough.
+the track. A shape or motion that fits nothing well reads as "unclear": the nearest word is not good enough. So
+does the colour of a sprite that changes it or has company, and the shape of one that falls into pieces.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ PERIODS = {"square": math.pi / 2, "triangle": 2 * math.pi / 3, "star": 2 * math.
 CONTRAST = 60.0  # least RGB distance from the background that counts as foreground
 MIN_SHARE = 0.15  # a second sprite has at least this share of the foreground
 MIN_AREA = 16 / 64**2  # a sprite smaller than this share of the frame is not visible
-MIN_VISIBLE = 0.75  # share of the frames in which a sprite must be visible to have a motion
+MIN_VISIBLE = 0.85  # share of the frames in which a sprite must be visible to have a motion: 7 of 8
+MAX_STRANGE = 0.08  # share of a frame's foreground that may have the colour of no sprite, or lie far from its sprite
+MAX_STRANGE_FRAMES = 1  # in more frames than this, more of it is wrong
 MIN_SHAPE_SCORE, MIN_RING_SCORE = 0.78, 0.72  # blur fills a ring's hole, but nothing else looks like one
 MIN_SHAPE_LEAD = 0.035  # ahead of the next best shape: a blob lies between two
 MIN_SHAPE_SHARE = 2 / 3  # of the frames in which the best shape is the best: a morphing one is none
@@ -76,11 +79,13 @@ def read_clip(frames: NDArray[np.uint8], sprites: int = 1) -> Reading:
     if sprites not in (1, 2):
         raise ValueError(f"expected 1 or 2 sprites, got {sprites}")
     video = frames.astype(np.float32)
-    border = [video[:, :2], video[:, -2:], video[:, :, :2], video[:, :, -2:]]
-    background = np.median(np.concatenate([strip.reshape(-1, 3) for strip in border]), axis=0)
-    difference = video - background.astype(np.float32)
-    masks = _coverages(difference, background, sprites)
-    return Reading(_nearest(background, BACKGROUNDS), tuple(_read_sprite(*mask) for mask in masks))
+    strips = [video[:, :2], video[:, -2:], video[:, :, :2], video[:, :, -2:]]
+    border = np.concatenate([strip.reshape(len(video), -1, 3) for strip in strips], axis=1)
+    background = np.median(border.reshape(-1, 3), axis=0)
+    words = {_nearest(color, BACKGROUNDS) for color in np.median(border, axis=1)}
+    masks = _coverages(video - background.astype(np.float32), background, sprites)
+    word = words.pop() if len(words) == 1 else UNCLEAR
+    return Reading(word, tuple(_read_sprite(*mask) for mask in masks))
 
 
 def score(reading: Reading, scene: Scene) -> Score:
@@ -128,9 +133,12 @@ def _coverages(difference: Array, background: Array, sprites: int) -> list[tuple
     counts = np.bincount(kind, minlength=len(palette))
     found: list[tuple[str, Array]] = []
     places: list[NDArray[np.bool_]] = []
+    frame = np.nonzero(core)[0]
+    strange = np.ones(len(kind), np.bool_)
     for index in np.argsort(-counts, kind="stable")[:sprites]:
         if counts[index] < max(MIN_SHARE * len(kind), 1):
             continue
+        strange &= kind != index
         full = pixels[kind == index].mean(0)
         line = (full - background).astype(np.float32)
         share = difference @ (line / (line @ line))
@@ -142,6 +150,11 @@ def _coverages(difference: Array, background: Array, sprites: int) -> list[tuple
     if len(found) == 2:
         nearer = _nearer(places[0], places[1])
         found = [(found[0][0], found[0][1] * nearer), (found[1][0], found[1][1] * ~nearer)]
+    share_of = np.bincount(frame[strange], minlength=len(core)) / np.maximum(
+        np.bincount(frame, minlength=len(core)), 1
+    )
+    if (share_of > MAX_STRANGE).sum() > MAX_STRANGE_FRAMES:
+        found = [(UNCLEAR, mask) for _, mask in found]
     empty = np.zeros_like(foreground, dtype=np.float32)
     return found + [(UNCLEAR, empty)] * (sprites - len(found))
 
@@ -254,6 +267,8 @@ def _read_sprite(color: str, coverage: Array) -> SpriteReading:
     """Reads one sprite from its soft mask [F, H, W]."""
     mask = _near_median(coverage)
     area, x, y = _centroid(mask)
+    astray = 1 - area / np.maximum(coverage.sum((1, 2)), 1)
+    in_pieces = (astray > MAX_STRANGE).sum() > MAX_STRANGE_FRAMES
     visible = area >= MIN_AREA * mask.shape[1] * mask.shape[2]
     positions = np.where(visible[:, None], np.stack([x, y], 1), np.nan)
     radius, angle = np.full(len(mask), np.nan), np.full(len(mask), np.nan)
@@ -265,7 +280,7 @@ def _read_sprite(color: str, coverage: Array) -> SpriteReading:
     if shape in PERIODS:
         angle[visible] = np.unwrap(angle[visible], period=PERIODS[shape])
     motion = _motion(positions * 64 / mask.shape[1], radius, angle, visible)
-    named = shape if clear else UNCLEAR
+    named = shape if clear and not in_pieces else UNCLEAR
     return SpriteReading(color, named, motion, positions, radius, angle, shape_score, visible)
 
 
