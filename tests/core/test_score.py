@@ -191,7 +191,7 @@ def test_records_of_other_settings_or_models_are_refused(scribbler, tmp_path):
         with pytest.raises(ValueError, match=r"holds records of weights '\w{12}' \(now '\w{12}'\)"):
             score_model(other, out, steps=2, **small)
     (tmp_path / "other.jsonl").write_text('{"a": 1}\n')
-    with pytest.raises(ValueError, match="does not begin as records of format 1 do"):
+    with pytest.raises(ValueError, match="does not begin as records of format 2 do"):
         score_model(scribbler, tmp_path / "other.jsonl", steps=2, **small)
 
 

@@ -37,7 +37,7 @@ from vidrd_core.settings import SampleSettings
 
 Job = tuple[int, Scene, tuple[str, ...]]  # number of the prompt, its scene, what to make: orders, or REAL
 
-FORMAT = 2  # 1 was read out less strictly
+FORMAT = 2
 SCENE_SEED = 2309  # training draws from the generators (1, i)
 
 
