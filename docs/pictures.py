@@ -1,13 +1,13 @@
-"""Makes the pictures of the README and the model's card: `python docs/pictures.py`, a few minutes on two cores."""
+"""Makes the contact sheets of the README and the model's card: `python docs/pictures.py`, minutes on two cores."""
 
 from pathlib import Path
 
 import numpy as np
 
-from vidrd_core import ReuseSettings, VidRD, contact_sheet, load, open_video
+from vidrd_core import ReuseSettings, VidRD, contact_sheet, load
 
 HERE = Path(__file__).parent
-CLIPS = 4
+CLIPS, STEPS = 4, 25
 SETTINGS = {
     "no reuse: M 0, alpha 0": ReuseSettings(prompt_frames=0, alpha=0.0, beta=0.0),
     "the paper's: mirror, M 4, alpha 4, beta 0.4": ReuseSettings(),
@@ -31,7 +31,7 @@ PROMPTS = (
 def chain(model: VidRD, prompt: str, reuse: ReuseSettings, seed: int = 0) -> np.ndarray:
     """The frames of a chain of clips, of forward ones as many as of mirrored ones."""
     clips = CLIPS if reuse.order == "mirror" else 1 + (CLIPS - 1) * 8 // (8 - reuse.prompt_frames)
-    return model.frames(model.stream(prompt, clips, reuse, seed=seed))
+    return model.frames(model.stream(prompt, clips, reuse, seed=seed, steps=STEPS))
 
 
 def main() -> None:
@@ -42,10 +42,6 @@ def main() -> None:
     for order in ("mirror", "forward"):
         videos = [chain(model, prompt, ReuseSettings(order=order), seed=1) for prompt in PROMPTS]
         contact_sheet(videos, HERE / f"chains_{order}.png", PROMPTS, seam_every=8 if order == "mirror" else 4)
-    with open_video(HERE / "long.gif", scale=3) as video:
-        prompts = ["a red circle moving right", "a red circle growing", "a red circle bouncing"]
-        for frames in model.decode(model.stream(prompts, 6, seed=0)):
-            video.write(frames)
 
 
 if __name__ == "__main__":

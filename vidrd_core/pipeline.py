@@ -239,8 +239,16 @@ class VidRD:
         cond = self.text_encoder.encode([prompt])
         uncond = self.text_encoder.encode([sample.negative]) if sample.cfg != 1.0 else None
         sigmas = self.schedule.sigmas(sample.steps)
+        numbers = list(range(frames))
+        if before:
+            numbers = [before.numbers[j] for j in reuse.source(frames)]
+        told = torch.tensor(numbers, device=self.device)
+
+        def network(x: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+            return self.unet(x, timestep, text, told.expand(len(x), -1))
+
         guidance = StagedGuidance(
-            self.schedule.denoiser(guided(self.unet, cond, uncond, sample.cfg)),
+            self.schedule.denoiser(guided(network, cond, uncond, sample.cfg)),
             reuse,
             sample.steps,
             before.record.to(self.device) if before else None,
@@ -270,6 +278,7 @@ class VidRD:
             repeated=repeated,
             solver=sample.solver,
             model_signature=self.signature,
+            numbers=numbers,
             follows=before.fingerprint if before else "",
             made_with={"prompt": prompt, **asdict(sample), "reuse": asdict(reuse)},
         )

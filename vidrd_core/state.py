@@ -16,7 +16,7 @@ from vidrd_core.models.checkpoint import FormatError
 
 KIND = "clip state"
 TENSORS = {"noise": 5, "record": 6, "latents": 5, "past": 5, "sigmas": 1}  # name -> dimensions
-DETAILS = ("index", "repeated", "solver", "model_signature", "follows", "made_with")
+DETAILS = ("index", "repeated", "solver", "model_signature", "numbers", "follows", "made_with")
 
 
 class StateMismatchError(ValueError):
@@ -34,6 +34,7 @@ class ClipState:
     sigmas   the noise levels of the schedule [T + 1]
     index    the clip's number, from 0
     repeated how many of its first frames were shown already by the clip before
+    numbers  what each frame was told of its moment in the clip, [N]: a reused frame keeps its number with its noise
     follows  the `fingerprint` of the state of the clip before, "" for a first clip
     """
 
@@ -46,6 +47,7 @@ class ClipState:
     repeated: int
     solver: str
     model_signature: str
+    numbers: list[int]
     follows: str = ""
     made_with: dict[str, Any] = field(default_factory=dict)  # prompt, seed, cfg, ...: what a next clip goes on with
 
@@ -113,4 +115,6 @@ class ClipState:
                 )
         if not 0 <= state.repeated < state.frames or math.prod(state.noise.shape) == 0:
             raise FormatError(f"{path} is damaged: {state.repeated} of its {state.frames} frames repeat older ones")
+        if not (isinstance(state.numbers, list) and len(state.numbers) == state.frames):
+            raise FormatError(f"{path} is damaged: it has numbers {state.numbers} for {state.frames} frames")
         return state

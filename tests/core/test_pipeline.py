@@ -69,6 +69,19 @@ def test_forward_order_repeats_the_last_frames_and_does_not_show_them_twice(mode
     assert len(model.frames([first, second])) == 8 + 5
 
 
+def test_a_reused_frame_keeps_its_number_with_its_noise(model):
+    for order, expected in (
+        ("mirror", [[*range(8)], [*range(8)][::-1], [*range(8)]]),
+        ("forward", [[*range(8)], [5, 6, 7, 0, 1, 2, 3, 4], [2, 3, 4, 5, 6, 7, 0, 1]]),
+    ):
+        told = []
+        hook = model.unet.register_forward_pre_hook(lambda unet, given, told=told: told.append(given[3].tolist()))
+        clips = list(model.stream("a red circle", 3, ReuseSettings(prompt_frames=3, order=order), **FAST))
+        hook.remove()
+        assert [clip.state.numbers for clip in clips] == expected
+        assert told == [[numbers] * 2 for numbers in expected for _ in range(3)]
+
+
 @pytest.mark.parametrize("order", ["mirror", "forward"])
 def test_streamed_frames_are_the_whole_video_decoded_at_once(model, order):
     clips = list(model.stream("a red circle", 4, ReuseSettings(order=order), **FAST))

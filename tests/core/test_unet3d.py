@@ -8,7 +8,8 @@ from diffusers import UNet2DConditionModel, UNet3DConditionModel
 
 from tests.conftest import UNET, randomise
 from vidrd_core.models.config import UNet3DConfig
-from vidrd_core.models.temporal import TemporalConv
+from vidrd_core.models.layers import POSITION_WAVES, position_features
+from vidrd_core.models.temporal import FramePositions, TemporalConv
 from vidrd_core.models.unet3d import UNet3D
 
 SD = UNet3DConfig(
@@ -92,6 +93,40 @@ def test_every_switch_changes_what_is_computed():
         assert not torch.allclose(base, other, atol=1e-4), change
 
 
+@torch.no_grad()
+def test_position_features_are_the_waves_of_the_dct():
+    across, down = position_features(16, 24).split(POSITION_WAVES)
+    torch.testing.assert_close(across, across[:, :1].expand_as(across))
+    torch.testing.assert_close(down, down[..., :1].expand_as(down))
+    for waves, length in ((across[:, 0], 24), (down[..., 0], 16)):
+        torch.testing.assert_close(waves @ waves.T, length / 2 * torch.eye(POSITION_WAVES), rtol=0, atol=1e-4)
+        torch.testing.assert_close(waves.sum(1), torch.zeros(POSITION_WAVES), rtol=0, atol=1e-5)
+    # Places are shares of the frame: at twice the resolution each one is the mean of its two halves, almost.
+    halved = position_features(32, 48).unflatten(2, (24, 2)).mean(3)[:POSITION_WAVES, ::2]
+    torch.testing.assert_close(halved, across, rtol=0.04, atol=1e-3)
+
+
+@torch.no_grad()
+def test_frame_positions_paint_a_sum_of_waves():
+    paint = FramePositions(hidden=3, width=2)
+    places = position_features(6, 5)
+    moments = torch.randn(2, 4, 3)
+    assert not paint(moments, places).any()
+    randomise(paint)
+    weights = paint.linear(moments).reshape(8, 2, 2 * POSITION_WAVES)
+    expected = torch.stack([sum(w[:, k, None, None] * places[k] for k in range(len(places))) for w in weights])
+    torch.testing.assert_close(paint(moments, places), expected)
+
+
+@torch.no_grad()
+def test_frames_are_told_by_their_numbers():
+    unet = randomise(UNet3D(UNET))
+    x, t, text = inputs(frames=3, text_dim=12)
+    counted = unet(x, t, text, torch.arange(3).expand(2, 3))
+    torch.testing.assert_close(unet(x, t, text), counted)
+    assert not torch.allclose(unet(x, t, text, torch.tensor([[5, 6, 7]] * 2)), counted, atol=1e-3)
+
+
 @pytest.mark.parametrize("size", [8, 12, 10])
 @pytest.mark.parametrize("frames", [1, 2, 9])
 @torch.no_grad()
@@ -130,6 +165,8 @@ def test_full_size_models_have_the_known_parameter_counts():
     counts = [round(sum(p.numel() for p in m.parameters()) / 1e6, 1) for m in (vidrd, modelscope, sd21)]
     assert counts == [1182.4, 1411.2, 865.9]
     assert len(vidrd.state_dict()) == 1150
+    block = "down_blocks.0.attentions.0.transformer_blocks.0"
+    assert {f"{block}.temp_norm.weight", f"{block}.temp_attn.to_q.weight"} <= set(vidrd.state_dict())
 
 
 def test_config_is_validated():

@@ -67,6 +67,10 @@ def test_one_frame_is_an_image(vae):
     torch.testing.assert_close(single, vae.decode(z[:, :, :1], chunk=1))
     flat = TemporalVAE(VAEConfig(**{**vars(VAE), "temp_conv_depth": 0})).eval()
     flat.load_state_dict({k: v for k, v in vae.state_dict().items() if "temp_convs" not in k})
+    (streamed,) = vae.decode_stream([z[:, :, :1]])
+    torch.testing.assert_close(streamed, single)
+    both = torch.cat(list(vae.decode_stream(z[:, :, :2].split(1, dim=2))), dim=2)
+    torch.testing.assert_close(both, vae.decode(z[:, :, :2]), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(single, flat.decode(z)[:, :, :1], rtol=1e-5, atol=1e-6)
 
 

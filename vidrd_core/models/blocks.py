@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from vidrd_core.models.config import UNet3DConfig
-from vidrd_core.models.layers import Attention, CrossAttention, FeedForward, ResnetBlock2D, sdpa
-from vidrd_core.models.temporal import TemporalAttention, TemporalConv, TemporalTransformer
+from vidrd_core.models.layers import Attention, CrossAttention, FeedForward, ResnetBlock2D, sdpa, sinusoid
+from vidrd_core.models.temporal import TemporalConv, TemporalTransformer, zero_
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,10 @@ class TransformerBlock(nn.Module):
         self.norm2 = ops.LayerNorm(dim)
         self.attn2 = CrossAttention(dim, heads, c.cross_attention_dim, attention, ops)
         if c.temp_attention == "inside":
-            self.temporal = TemporalAttention(dim, heads, c.embed_to, attention, ops)
+            self.embed_to = c.embed_to
+            self.temp_norm = ops.LayerNorm(dim)
+            self.temp_attn = CrossAttention(dim, heads, attention=attention, ops=ops)
+            zero_(self.temp_attn.to_out[0])
         self.norm3 = ops.LayerNorm(dim)
         self.ff = FeedForward(dim, ops)
 
@@ -68,9 +72,25 @@ class TransformerBlock(nn.Module):
         # All frames of a clip read one caption: its keys and values are computed once a clip, not once a frame.
         queries = rearrange(self.norm2(x), "(b f) p c -> b (f p) c", f=span.frames)
         x = x + rearrange(self.attn2(queries, text), "b (f p) c -> (b f) p c", f=span.frames)
-        if span.temporal and hasattr(self, "temporal"):
-            x = self.temporal(x, span.frames)
+        if span.temporal and hasattr(self, "temp_attn"):
+            x = self.attend_over_frames(x, span.frames)
         return x + self.ff(self.norm3(x))
+
+    def attend_over_frames(self, x: Tensor, frames: int) -> Tensor:
+        """Temp-Attn as in VidRD: one self-attention over the frames, at each place [B*F, P, C] by itself.
+
+        The sinusoidal frame embedding goes to the attention's "input" (a fresh layer is the identity), or to the
+        residual "stream" (the released weights).
+        """
+        x = rearrange(x, "(b f) p c -> b p f c", f=frames)
+        embedding = sinusoid(torch.arange(frames, device=x.device), x.shape[-1]).to(x.dtype)
+        if self.embed_to == "stream":
+            x = x + embedding
+            h = self.temp_norm(x)
+        else:
+            h = self.temp_norm(x) + embedding
+        x = x + self.temp_attn(h.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return rearrange(x, "b p f c -> (b f) p c")
 
 
 class Transformer2D(nn.Module):

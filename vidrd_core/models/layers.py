@@ -33,12 +33,18 @@ def sinusoid(position: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
+POSITION_WAVES = 8
+
+
 def position_features(height: int, width: int, device: torch.device | None = None) -> Tensor:
-    """Where in the frame each place is, [10, H, W]: x and y in -1 .. 1, sine and cosine of pi and 2 pi times each."""
-    y = torch.linspace(-1, 1, height, device=device)[:, None].expand(height, width)
-    x = torch.linspace(-1, 1, width, device=device)[None].expand(height, width)
-    waves = [wave(k * math.pi * axis) for k in (1, 2) for axis in (x, y) for wave in (torch.sin, torch.cos)]
-    return torch.stack([x, y, *waves])
+    """Where in the frame each place is, [2 * POSITION_WAVES, H, W]: the DCT's first waves across, then down."""
+
+    def waves(length: int) -> Tensor:
+        share = (torch.arange(length, device=device) + 0.5) / length
+        return torch.cos(math.pi * torch.arange(1, POSITION_WAVES + 1, device=device)[:, None] * share)
+
+    across = waves(width)[:, None, :].expand(-1, height, -1)
+    return torch.cat([across, waves(height)[:, :, None].expand(-1, -1, width)])
 
 
 class TimestepEmbedding(nn.Module):

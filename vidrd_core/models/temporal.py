@@ -6,14 +6,23 @@ All of them leave a freshly inflated model unchanged: their last layer starts at
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from itertools import chain, islice
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from vidrd_core.models.layers import Attention, CrossAttention, FeedForward, TextPooling, sdpa, sinusoid
+from vidrd_core.models.layers import (
+    POSITION_WAVES,
+    Attention,
+    CrossAttention,
+    FeedForward,
+    TextPooling,
+    sdpa,
+    sinusoid,
+)
 
 
 class TemporalConv(nn.Module):
@@ -74,10 +83,16 @@ class TemporalConv(nn.Module):
         """
         if self.joint_norm:
             raise ValueError("a Temp-Conv whose GroupNorm spans the clip cannot be streamed frame by frame")
-        shortcut: list[Tensor] = []
+        chunks, shortcut = iter(chunks), []
+        first = list(islice(chunks, 1))
+        if first and first[0].shape[2] == 1:
+            first += islice(chunks, 1)
+            if len(first) == 1:  # a single frame is an image
+                yield first[0]
+                return
 
         def remember() -> Iterator[Tensor]:
-            for chunk in chunks:
+            for chunk in chain(first, chunks):
                 shortcut.append(chunk)
                 yield rearrange(chunk, "b c f h w -> b c f (h w)")
 
@@ -107,40 +122,6 @@ def _squeeze_conv3d(module: nn.Module, state: dict[str, Tensor], prefix: str, *_
     for key, weight in state.items():
         if key.startswith(prefix) and weight.ndim == 5:
             state[key] = weight.squeeze(-1)
-
-
-class TemporalAttention(nn.Module):
-    """Temp-Attn as in VidRD: one self-attention over frames at each pixel, inside the transformer block.
-
-    `embed_to` says where the sinusoidal frame embedding goes: to the attention's "input" (a fresh layer is the
-    identity), or to the residual "stream" (the released weights).
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        embed_to: Literal["input", "stream"] = "input",
-        attention: Attention = sdpa,
-        ops: Any = nn,
-    ) -> None:
-        super().__init__()
-        self.embed_to = embed_to
-        self.temp_norm = ops.LayerNorm(dim)
-        self.temp_attn = CrossAttention(dim, heads, attention=attention, ops=ops)
-        zero_(self.temp_attn.to_out[0])
-
-    def forward(self, x: Tensor, frames: int) -> Tensor:
-        """x [B*F, P, C]."""
-        h = rearrange(x, "(b f) p c -> b p f c", f=frames)
-        embedding = sinusoid(torch.arange(frames, device=x.device), x.shape[-1]).to(x.dtype)
-        if self.embed_to == "stream":
-            h = h + embedding
-            attended = self.temp_attn(self.temp_norm(h).flatten(0, 1))
-        else:
-            attended = self.temp_attn((self.temp_norm(h) + embedding).flatten(0, 1))
-        h = h + attended.unflatten(0, h.shape[:2])
-        return rearrange(h, "b p f c -> (b f) p c")
 
 
 class TemporalTransformer(nn.Module):
@@ -186,7 +167,7 @@ class DoubleSelfAttention(nn.Module):
 class FrameEmbedding(nn.Module):
     """An addition to the timestep embedding for each frame, from the frame's number and the pooled caption.
 
-    Not in the paper: it tells a small model directly where in its motion a frame is. The last layer starts at zero.
+    Not in the paper: it tells a small model directly where in its motion a frame is. `out` starts at zero.
     """
 
     def __init__(self, text_dim: int, hidden: int, dim: int, ops: Any = nn) -> None:
@@ -197,15 +178,26 @@ class FrameEmbedding(nn.Module):
         self.out = ops.Linear(hidden, dim)
         zero_(self.out)
 
-    def forward(self, text: Tensor, numbers: Tensor) -> Tensor:
-        """text [B, L, text_dim], frame numbers [B, F] or [F] -> [B, F, dim]."""
-        return self.out(self.features(text, numbers))
-
     def features(self, text: Tensor, numbers: Tensor) -> Tensor:
-        """What is known of each frame before the last layer, [B, F, hidden]."""
+        """What is known of each frame, [B, F, hidden], from text [B, L, text_dim] and its numbers [B, F] or [F]."""
         position = sinusoid(numbers, self.frame.in_features, max_period=100.0).to(text.dtype)
         h = F.silu(self.frame(position) + self.pool(text)[:, None])
         return F.silu(self.hidden(h))
+
+
+class FramePositions(nn.Module):
+    """Paints what is known of a frame onto the places of `position_features`: a sum of waves, so that a layer can
+    say "here". It starts at zero."""
+
+    def __init__(self, hidden: int, width: int, ops: Any = nn) -> None:
+        super().__init__()
+        self.linear = ops.Linear(hidden, width * 2 * POSITION_WAVES)
+        zero_(self.linear)
+
+    def forward(self, moments: Tensor, places: Tensor) -> Tensor:
+        """moments [B, F, hidden] of `FrameEmbedding.features`, places [P, H, W] -> [B*F, width, H, W]."""
+        waves = rearrange(self.linear(moments), "b f (c p) -> (b f) c p", p=len(places))
+        return (waves @ places.flatten(1)).unflatten(-1, places.shape[1:])
 
 
 def zero_(module: nn.Module) -> None:

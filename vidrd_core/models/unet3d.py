@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vidrd_core.models.blocks import Builder, Span, UNetBlock
 from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.layers import (
+    POSITION_WAVES,
     Attention,
     Downsample2D,
     TextPooling,
@@ -26,7 +27,7 @@ from vidrd_core.models.layers import (
     sdpa,
     sinusoid,
 )
-from vidrd_core.models.temporal import FrameEmbedding, TemporalTransformer, zero_
+from vidrd_core.models.temporal import FrameEmbedding, FramePositions, TemporalTransformer, zero_
 
 
 class UNet3D(nn.Module):
@@ -44,13 +45,16 @@ class UNet3D(nn.Module):
 
         self.conv_in = ops.Conv2d(config.in_channels, widths[0], 3, padding=1)
         if config.position_features:
-            self.position_in = ops.Conv2d(10, widths[0], 1, bias=False)
+            self.position_in = ops.Conv2d(2 * POSITION_WAVES, widths[0], 1, bias=False)
             zero_(self.position_in)
         self.time_embedding = TimestepEmbedding(widths[0], time_dim, ops)
         if config.text_pooling:
             self.add_embedding = TextPooling(config.cross_attention_dim, time_dim, ops)
         if config.frame_embedding:
-            self.frame_embedding = FrameEmbedding(config.cross_attention_dim, config.frame_embedding, time_dim, ops)
+            hidden = config.frame_embedding
+            self.frame_embedding = FrameEmbedding(config.cross_attention_dim, hidden, time_dim, ops)
+            if config.position_features:
+                self.frame_positions = FramePositions(hidden, widths[0], ops)
         if config.transformer_in:
             inner_dim = 8 * widths[0] // config.heads[0]
             self.transformer_in = TemporalTransformer(widths[0], 8, inner_dim, config.norm_groups, attention, ops)
@@ -94,13 +98,19 @@ class UNet3D(nn.Module):
         norm_frames = frames if self.config.joint_resnet_norm else 1
         if numbers is None and span.temporal:
             numbers = torch.arange(frames, device=x.device)
-        temb = self.embed(timestep, text, numbers)
+        moments = None
+        if self.config.frame_embedding and numbers is not None:
+            moments = self.frame_embedding.features(text, numbers)
+        temb = self.embed(timestep, text, moments)
         temb = temb.expand(-1, frames, -1).flatten(0, 1).to(x.dtype)
 
         x = self.conv_in(rearrange(x, "b c f h w -> (b f) c h w"))
         if self.config.position_features:
             height, width = x.shape[-2:]
-            x = x + self.position_in(position_features(height, width, x.device).to(x.dtype))
+            places = position_features(height, width, x.device).to(x.dtype)
+            x = x + self.position_in(places)
+            if moments is not None:
+                x = x + self.frame_positions(moments, places)
         if self.config.transformer_in and span.temporal:
             x = self.transformer_in(x, frames)
         skips = [x]
@@ -126,12 +136,12 @@ class UNet3D(nn.Module):
         x = self.conv_out(F.silu(over_frames(self.conv_norm_out, x, norm_frames)))
         return rearrange(x, "(b f) c h w -> b c f h w", f=frames)
 
-    def embed(self, timestep: Tensor, text: Tensor, numbers: Tensor | None) -> Tensor:
-        """What every ResNet adds to its features, [B, F or 1, 4 * width]."""
+    def embed(self, timestep: Tensor, text: Tensor, moments: Tensor | None) -> Tensor:
+        """What every ResNet adds to its features, [B, F or 1, 4 * width]; moments [B, F, hidden] tell the frames."""
         steps = sinusoid(timestep.expand(text.shape[0]), self.config.block_out_channels[0])
         temb = self.time_embedding(steps.to(text.dtype))[:, None]
         if self.config.text_pooling:
             temb = temb + self.add_embedding(text)[:, None]
-        if self.config.frame_embedding and numbers is not None:
-            temb = temb + self.frame_embedding(text, numbers)
+        if moments is not None:
+            temb = temb + self.frame_embedding.out(moments)
         return temb
