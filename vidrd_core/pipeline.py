@@ -245,7 +245,8 @@ class VidRD:
         told = torch.tensor(numbers, device=self.device)
 
         def network(x: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-            return self.unet(x, timestep, text, told.expand(len(x), -1))
+            # A single frame is an image, of no moment in particular.
+            return self.unet(x, timestep, text, told.expand(len(x), -1) if frames > 1 else None)
 
         guidance = StagedGuidance(
             self.schedule.denoiser(guided(network, cond, uncond, sample.cfg)),

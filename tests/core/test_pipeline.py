@@ -82,6 +82,14 @@ def test_a_reused_frame_keeps_its_number_with_its_noise(model):
         assert told == [[numbers] * 2 for numbers in expected for _ in range(3)]
 
 
+def test_a_clip_of_one_frame_is_an_image_of_no_moment(model):
+    told = []
+    hook = model.unet.register_forward_pre_hook(lambda unet, given: told.append(given[3]))
+    model.generate("a red circle", frames=1, **FAST)
+    hook.remove()
+    assert told == [None] * 3
+
+
 @pytest.mark.parametrize("order", ["mirror", "forward"])
 def test_streamed_frames_are_the_whole_video_decoded_at_once(model, order):
     clips = list(model.stream("a red circle", 4, ReuseSettings(order=order), **FAST))
