@@ -30,9 +30,7 @@ class StageConfig:
     steps: int
     batch_size: int  # clips; in steps on single frames of UNet stages, as many frames as those clips have
     learning_rate: float
-    rates: dict[str, float] = field(
-        default_factory=dict
-    )  # part of a name -> factor on the rate; the last fitting one
+    rates: dict[str, float] = field(default_factory=dict)  # part of a name -> factor on the rate; the last one fits
     train: str = "all"  # which parameters: a preset of training.presets
     warmup: int = 100
     final_rate: float = 0.0  # of the cosine's end, as a factor
