@@ -43,7 +43,8 @@ class Painter(VidRD):
     def __init__(self, paint=lambda scene: scene, backwards=False):
         super().__init__(nn.Linear(1, 1), Lossless(), nn.Identity(), DiffusionConfig(frames=8, size=64), "painter")
         self.paint, self.backwards = paint, backwards
-        self.scenes = {describe(each): each for each in evaluation_scenes(PERFECT["prompts"], SEED)}
+        scenes = [each for objects in (1, 2) for each in evaluation_scenes(PERFECT["prompts"], SEED, objects)]
+        self.scenes = {describe(each): each for each in scenes}
         self.signature = "painter"
 
     def generate(self, prompt, reuse, **settings):
@@ -115,6 +116,20 @@ def test_a_perfect_model_is_always_right(perfect):
     assert right(summary["real"]) == dict.fromkeys(TRAITS, (14, 14))
     assert all(row["all"]["share"] == 1 for key in ("by_motion", "by_shape") for row in summary[key].values())
     assert {word: row["all"]["of"] for word, row in summary["by_motion"].items()} == dict.fromkeys(MOTIONS, 1)
+
+
+def test_two_objects_must_both_be_right(tmp_path):
+    def repainted(scene):
+        first, second = scene.sprites
+        color = next(word for word in COLORS if word not in (first.color, second.color))
+        return replace(scene, sprites=(first, replace(second, color=color)))
+
+    for paint, share in ((lambda scene: scene, 1), (repainted, 0)):
+        records = score_model(Painter(paint), tmp_path / f"{share}.jsonl", **PERFECT, objects=2)
+        for shares in summarise(records)["orders"]["forward"]["clips"].values():
+            assert (shares["color"]["share"], shares["all"]["share"]) == (share, share)
+            assert shares["shape"]["share"] == shares["motion"]["share"] == 1
+        assert {record["motion"].count(" and ") for record in records} == {1}
 
 
 def test_wrong_colours_are_never_right(tmp_path):
@@ -201,6 +216,7 @@ def test_records_of_other_settings_or_models_are_refused(scribbler, tmp_path):
         ({"prompts": 0}, "prompts is 0, expected 1 or more"),
         ({"solver": "euler"}, "solver is 'euler', expected one of ddim"),
         ({"orders": ("mirror", "mirror")}, "expected some of mirror, forward, each once"),
+        ({"objects": 3}, "objects is 3, expected 1 or 2"),
         ({"orders": ("backward",)}, "expected some of mirror, forward, each once"),
         ({"workers": 2}, "workers is 2: expected 1 or more, and 1 for a model that is not given by its name"),
         ({"reuse": ReuseSettings(prompt_frames=8)}, "expected less than the 8 frames"),

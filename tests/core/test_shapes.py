@@ -15,6 +15,7 @@ from vidrd_core.data.shapes import (
     MOTIONS,
     SHAPES,
     SIZES,
+    SLACK,
     SPINNING_SHAPES,
     VOCABULARY,
     Scene,
@@ -131,6 +132,15 @@ def test_sprites_keep_off_the_border(size: int, frames: int) -> None:
         assert video.shape == (frames, size, size, 3)
         edges = [video[:, 0], video[:, -1], video[:, :, 0], video[:, :, -1]]
         assert all((edge == BACKGROUNDS[scene.background]).all() for edge in edges)
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_the_middle_of_a_way_is_near_that_of_the_frame(motion: str) -> None:
+    middles = []
+    for scene in scenes_with(motion):
+        track = trajectory(scene.sprites[0], 401, 64).position / 64
+        middles.append((track.min(0) + track.max(0)) / 2 - 0.5)
+    assert SLACK / 2 < np.abs(middles).max() <= SLACK + 1e-4
 
 
 def test_two_sprites_have_their_own_lanes_and_colours() -> None:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from vidrd_core.data.shapes import Scene, caption, random_scene, render, trajectory
 
+RULES = 2  # goes up when `vidrd_core.data.shapes` draws otherwise, so that older banks are known as such
+
 
 @dataclass(frozen=True)
 class ShapesData:
@@ -45,6 +47,10 @@ class ShapesData:
     def caption(self, index: int, rng: np.random.Generator) -> str:
         return caption(self.scene(index), rng)
 
+    def made_of(self) -> dict[str, Any]:
+        """What a bank of these clips depends on."""
+        return {**asdict(self), "rules": RULES}
+
 
 class StaleBankError(ValueError):
     """A bank on disk was made from something else."""
@@ -52,7 +58,7 @@ class StaleBankError(ValueError):
 
 def pixel_bank(data: ShapesData, path: Path) -> NDArray[np.uint8]:
     """All clips as a memory-mapped array uint8 [clips, F, H, W, 3]; drawn if `path` does not hold them yet."""
-    shape, made_of = (data.clips, data.frames, data.size, data.size, 3), asdict(data)
+    shape, made_of = (data.clips, data.frames, data.size, data.size, 3), data.made_of()
     if not path.exists():
         frames = (data.frames_of(i)[None] for i in range(data.clips))
         save_bank(path, shape, np.dtype(np.uint8), frames, made_of)

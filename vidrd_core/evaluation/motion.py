@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from vidrd_core.data.readout import Reading, read_clip, score
-from vidrd_core.data.shapes import Scene
+from vidrd_core.data.readout import Reading, SpriteReading, read_clip, score
+from vidrd_core.data.shapes import Scene, Sprite
 from vidrd_core.evaluation import seams
 from vidrd_core.evaluation.seams import Array, Video
 from vidrd_core.reuse import ReuseSettings
@@ -75,17 +75,21 @@ def _turn(before: Array, after: Array, still: float) -> Turn:
     return "reversed" if cosine < -ALONG else "turned"
 
 
+def words_of(sprites: Sequence[Sprite | SpriteReading]) -> dict[str, str]:
+    """Colour, shape and motion of one sprite, or those of two joined by "and"."""
+    return {key: " and ".join(getattr(each, key) for each in sprites) for key in ("color", "shape", "motion")}
+
+
 def measure(video: Video, scene: Scene, frames: int, clips: int, reuse: ReuseSettings) -> Record:
     """Reads out a video of `clips` clips of N = `frames` frames each, and measures its seams and its motion."""
     repeated = reuse.repeated_frames
     starts = [clip * (frames - repeated) for clip in range(clips)]
     cuts = [start + repeated for start in starts[1:]]
-    readings = [read_clip(video[start : start + frames]) for start in starts]
-    found = []
-    for reading in readings:
-        sprite, right = reading.sprites[0], score(reading, scene)
-        words = {"color": sprite.color, "shape": sprite.shape, "motion": sprite.motion}
-        found.append({**words, "background": reading.background, "right": asdict(right)})
+    readings = [read_clip(video[start : start + frames], len(scene.sprites)) for start in starts]
+    found = [
+        {**words_of(reading.sprites), "background": reading.background, "right": asdict(score(reading, scene))}
+        for reading in readings
+    ]
     still = STILL * video.shape[2] / 64
     # The noise of shown frame g is made from that of frame g - 2N (mirror) or g - N (forward), whatever M is.
     period = frames if reuse.order == "forward" else 2 * frames

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from vidrd_core.data.shapes import Scene, describe, evaluation_scenes, render
-from vidrd_core.evaluation.motion import Record, Video, measure, rounded
+from vidrd_core.evaluation.motion import Record, Video, measure, rounded, words_of
 from vidrd_core.evaluation.report import ORDERS, REAL, summarise, table
 from vidrd_core.loading import load
 from vidrd_core.pipeline import VidRD
@@ -51,6 +51,7 @@ class ScoreSettings:
     steps: int = 25
     seed: int = 0
     scene_seed: int = SCENE_SEED
+    objects: int = 1  # in a scene, 1 or 2
     cfg: float | None = None  # None: the model's own
     solver: str = "ddim"
     reuse: ReuseSettings = field(default_factory=ReuseSettings)
@@ -60,6 +61,8 @@ class ScoreSettings:
         for name in ("prompts", "clips"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
+        if self.objects not in (1, 2):
+            raise ValueError(f"objects is {self.objects}, expected 1 or 2")
         if not self.orders or len(set(self.orders)) < len(self.orders) or not set(self.orders) <= set(ORDERS):
             raise ValueError(f"orders are {list(self.orders)}, expected some of {', '.join(ORDERS)}, each once")
 
@@ -92,7 +95,7 @@ def score_model(
     done = {(record["prompt"], record["order"]) for record in _opened(Path(out), header)}
     kinds = (*chosen.orders, REAL)
     jobs: list[Job] = []
-    for index, scene in enumerate(evaluation_scenes(chosen.prompts, chosen.scene_seed)):
+    for index, scene in enumerate(evaluation_scenes(chosen.prompts, chosen.scene_seed, chosen.objects)):
         if missing := tuple(kind for kind in kinds if (index, kind) not in done):
             jobs.append((index, scene, missing))
     folder = Path(out).parent / "sheets"
@@ -180,9 +183,8 @@ def score_prompt(model: VidRD, settings: ScoreSettings, job: Job, sheets: Path |
     """The records of one prompt: of its chains, and of the drawn scene passed through the VAE."""
     index, scene, kinds = job
     size, frames = model.diffusion.size, model.diffusion.frames
-    sprite = scene.sprites[0]
     common: Record = {"prompt": index, "text": describe(scene), "background": scene.background}
-    common |= {"color": sprite.color, "shape": sprite.shape, "motion": sprite.motion}
+    common |= words_of(scene.sprites)
     sample: dict[str, Any] = {"seed": settings.seed + index, "steps": settings.steps, "solver": settings.solver}
     sample |= {} if settings.cfg is None else {"cfg": settings.cfg}
     records = []
@@ -231,7 +233,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     known, reuse = ScoreSettings(), ReuseSettings()
     parser.add_argument("--model", default="tiny", help="a built-in name or a folder of parts")
-    for name in ("prompts", "clips", "steps", "seed", "scene_seed"):
+    for name in ("prompts", "clips", "steps", "seed", "scene_seed", "objects"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(known, name))
     parser.add_argument("--orders", nargs="+", choices=ORDERS, default=list(ORDERS))
     parser.add_argument("--cfg", type=float, help="guidance scale (the model's own unless given)")

@@ -67,7 +67,7 @@ class Recipe:
         side = data.size // vae.config.downsampling
         shape = (data.clips, vae.config.latent_channels, data.frames, side, side)
         path = self.config.out / "bank" / "latents.npy"
-        made_of = {**dataclasses.asdict(data), "encoder": encoder_digest(vae)}
+        made_of = {**data.made_of(), "encoder": encoder_digest(vae)}
         if not path.exists():
             pixels = self.pixels()
 

@@ -2,7 +2,7 @@
 
 A scene is free of resolution: places and lengths are fractions of the frame, time runs from 0 (first frame)
 to 1 (last frame). In pixels the centre of the top left pixel is (0.5, 0.5), x points right and y down, so a
-growing angle turns clockwise. Each motion starts where it has room: a caption settles every frame's place.
+growing angle turns clockwise. The middle of each way is near the frame's: a caption nearly settles all places.
 """
 
 from vidrd_core.data.shapes.captions import VOCABULARY, caption, describe
@@ -16,6 +16,7 @@ from vidrd_core.data.shapes.scenes import (
     GROWTH,
     MOTIONS,
     SIZES,
+    SLACK,
     SPINNING_SHAPES,
     Scene,
     Sprite,
@@ -31,6 +32,7 @@ __all__ = [
     "MOTIONS",
     "SHAPES",
     "SIZES",
+    "SLACK",
     "SPINNING_SHAPES",
     "VOCABULARY",
     "Array",

@@ -50,7 +50,8 @@ MARGIN = 1.5 / 64  # keeps the anti-aliased edge too at least a pixel of 64 off 
 SPEEDS = (3 * 7 / 64, 5.5 * 7 / 64)  # way of a straight motion: 3 to 5.5 px a frame at 8 frames of 64 px
 ORBITS = (12 / 64, 16 / 64)
 TURNS = (math.radians(12 * 7), math.radians(15 * 7))
-GROWTH = (0.45, 1.25)  # from and to, in units of the size's radius
+SLACK = 4 / 64  # how far the middle of a way lies off the frame's: a caption does not say where, a model has to know
+GROWTH = (0.55, 1.25)  # from and to, in units of the size's radius
 
 
 @dataclass(frozen=True)
@@ -115,22 +116,25 @@ def _place(
     edge = SIZES[size] * EXTENTS[shape] * biggest + MARGIN
     left, top, right, bottom = box[0] + edge, box[1] + edge, box[2] - edge, box[3] - edge
     reach = phase = 0.0
+    aim = [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2]  # the start of the way whose middle is the box's
     if motion in DIRECTIONS:
         dx, dy = DIRECTIONS[motion]
         reach = _way(rng, min(right - left if dx else 1.0, bottom - top if dy else 1.0), *SPEEDS)
         left, right = left + reach * (dx < 0), right - reach * (dx > 0)
         top, bottom = top + reach * (dy < 0), bottom - reach * (dy > 0)
+        aim = [aim[0] - dx * reach / 2, aim[1] - dy * reach / 2]
     elif motion == "bounce":
         reach = _way(rng, bottom - top)
         top += reach
+        aim[1] += reach / 2
     elif motion == "circle":
         reach = float(rng.uniform(ORBITS[0], min(ORBITS[1], (right - left) / 2, (bottom - top) / 2)))
-        slack = min(2 / 64, (right - left) / 2 - reach, (bottom - top) / 2 - reach)
-        middle = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-        left, right, top, bottom = middle[0] - slack, middle[0] + slack, middle[1] - slack, middle[1] + slack
+        left, right, top, bottom = left + reach, right - reach, top + reach, bottom - reach
         phase = float(rng.uniform(-0.4, 0.4)) - math.pi / 2  # always from about the top, to be predictable
     elif motion == "spin":
         reach = float(rng.uniform(*TURNS))
+    left, right = max(left, aim[0] - SLACK), min(right, aim[0] + SLACK)
+    top, bottom = max(top, aim[1] - SLACK), min(bottom, aim[1] + SLACK)
     x, y = float(rng.uniform(left, right)), float(rng.uniform(top, bottom))
     return Sprite(shape, color, size, motion, x, y, reach, phase)
 
@@ -164,9 +168,11 @@ def _two_lanes(rng: np.random.Generator, background: str) -> Scene:
     return Scene(background, sprites, layout)
 
 
-def evaluation_scenes(count: int, seed: int) -> list[Scene]:
-    """One-object scenes, fixed by the seed: shapes, colours, motions and backgrounds in balance."""
+def evaluation_scenes(count: int, seed: int, objects: int = 1) -> list[Scene]:
+    """Scenes of one object, fixed by the seed: shapes, colours, motions and backgrounds in balance; or of two."""
     rng = np.random.default_rng(seed)
+    if objects == 2:
+        return [_two_lanes(rng, pick(rng, tuple(BACKGROUNDS))) for _ in range(count)]
     motions, shapes = _balanced(rng, MOTIONS, count), _balanced(rng, SHAPES, count)
     colors, backgrounds = _balanced(rng, tuple(COLORS), count), _balanced(rng, tuple(BACKGROUNDS), count)
     for index in range(count):
