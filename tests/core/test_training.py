@@ -10,12 +10,14 @@ import torch
 import yaml
 
 from vidrd_core.data.bank import ShapesData, StaleBankError, pixel_bank
+from vidrd_core.data.shapes import describe
 from vidrd_core.loading import load
-from vidrd_core.models.parts import load_unet, load_vae, save_vae
-from vidrd_core.training.config import StageConfig, load_config
+from vidrd_core.models.parts import load_text_encoder, load_unet, load_vae, save_vae
+from vidrd_core.training.config import RecipeError, StageConfig, load_config
 from vidrd_core.training.presets import select
 from vidrd_core.training.stages import Recipe
 from vidrd_core.training.trainer import Trainer, parameter_groups, rate
+from vidrd_core.training.unet import ImageTask
 from vidrd_core.training.vae import ImageVAETask
 
 STAGE = {"batch_size": 1, "learning_rate": 1e-3, "warmup": 1, "log_every": 1, "sample_every": 100}
@@ -200,6 +202,28 @@ def test_the_bank_is_the_same_however_it_is_made(tmp_path):
         pixel_bank(dataclasses.replace(data, seed=2), tmp_path / "pixels.npy")
 
 
+def test_clips_with_emphasised_words_are_drawn_more_often(recipe, tmp_path):
+    run, folder = recipe
+    config = load_config(write_recipe(tmp_path / "again.yaml", out=str(run)))
+    unet, diffusion = load_unet(folder / "unet.safetensors")
+    text, vae = load_text_encoder(folder / "text_encoder.safetensors"), load_vae(folder / "vae.safetensors")
+
+    def task(emphasis):
+        stage = dataclasses.replace(config.stages[1], batch_size=500, emphasis=emphasis)
+        return ImageTask(unet, text, diffusion, config.data, Recipe(config).latents(), vae, stage)
+
+    emphasised = task({"red": 4.0, "spinning": 2.0})
+    said = [describe(config.data.scene(i)).split() for i in range(config.data.clips)]
+    factors = np.array([4 ** ("red" in words) * 2 ** ("spinning" in words) for words in said])
+    assert set(factors) == {1, 4, 8}
+    np.testing.assert_allclose(emphasised.shares, factors / factors.sum())
+    captions = emphasised.batch(np.random.default_rng(0), frames=1).captions
+    share = sum("red" in text.split() for text in captions) / sum(text != "" for text in captions)
+    assert share == pytest.approx(emphasised.shares[factors > 1].sum(), abs=0.05)
+    with pytest.raises(RecipeError, match="stage image: no clip's plain caption says dragon"):
+        task({"dragon": 2.0})
+
+
 def test_latents_of_another_encoder_are_not_used(recipe, tmp_path):
     run, folder = recipe
     config = load_config(write_recipe(tmp_path / "again.yaml", out=str(run)))
@@ -273,6 +297,10 @@ GOOD_STAGE = "name: a, task: vae, steps: 1, batch_size: 1, learning_rate: 1"
         ("{out: x, stages: [{%s, train: most}]}", "train is 'most', expected one of all, paper, decoder, temporal"),
         ("{out: x, stages: [{%s, log_every: 0}]}", "log_every is 0, expected at least 1"),
         ("{out: x, stages: [{%s, ema: 7}]}", "ema is 7, expected 0 or more and less than 1"),
+        (
+            "{out: x, stages: [{%s, emphasis: {red: -1}}]}",
+            "emphasis are {'red': -1}, expected words with numbers above",
+        ),
         ("{out: x, stages: [{%s, rates: {conv: fast}}]}", "rates are {'conv': 'fast'}, expected parts of names with"),
         ("{out: x, stages: [{%s, task: sing}]}", "task is 'sing', expected one of vae, image, clip, vae_temporal"),
         ("{out: x, stages: [{%s, steps: 2.5}]}", "steps is 2.5, expected int"),

@@ -43,6 +43,7 @@ class StageConfig:
     sample_every: int = 500
     checkpoint_every: int = 500
     caption_dropout: float = 0.1
+    emphasis: dict[str, float] = field(default_factory=dict)  # word -> how many times as often its clips are drawn
     timestep_power: float = 1.0  # t = T * u**power: below 1, noisy steps are drawn more often
     image_share: float = 0.0  # of the steps of a clip stage that train on single frames
     number_share: float = 0.85  # of the steps on single frames that tell the frame's number in its clip
@@ -60,8 +61,10 @@ class StageConfig:
                 raise ValueError(f"stage {self.name}: {name} is {getattr(self, name)}, expected at least 1")
         if not 0 <= self.ema < 1:
             raise ValueError(f"stage {self.name}: ema is {self.ema}, expected 0 or more and less than 1")
-        if wrong := {mark: factor for mark, factor in self.rates.items() if not isinstance(factor, int | float)}:
-            raise ValueError(f"stage {self.name}: rates are {wrong}, expected parts of names with numbers")
+        for name, keys in (("rates", "parts of names"), ("emphasis", "words")):
+            given = getattr(self, name).items()
+            if wrong := {key: factor for key, factor in given if not isinstance(factor, int | float) or factor <= 0}:
+                raise ValueError(f"stage {self.name}: {name} are {wrong}, expected {keys} with numbers above 0")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.pixels import to_frames
 from vidrd_core.sampling import Schedule, ddim, guided
-from vidrd_core.training.config import StageConfig
+from vidrd_core.training.config import RecipeError, StageConfig
 from vidrd_core.training.presets import select
 from vidrd_core.video import contact_sheet
 
@@ -95,6 +96,17 @@ class ImageTask:
         self.model = Conditioned(unet, text, stage)
         self.data, self.latents, self.vae, self.stage = data, latents, vae, stage
         self.schedule = Schedule(diffusion)
+        self.shares = self._shares() if stage.emphasis else None
+
+    def _shares(self) -> NDArray[np.float64]:
+        """How often each clip is drawn: by the words of its plain caption that are emphasised."""
+        said = [set(describe(self.data.scene(i)).split()) for i in range(len(self.latents))]
+        if unknown := sorted(set(self.stage.emphasis) - set().union(*said)):
+            raise RecipeError(f"stage {self.stage.name}: no clip's plain caption says {', '.join(unknown)}")
+        factors = [
+            math.prod(factor for word, factor in self.stage.emphasis.items() if word in words) for words in said
+        ]
+        return np.array(factors) / sum(factors)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         return select(self.model, self.stage.train)
@@ -102,7 +114,7 @@ class ImageTask:
     def batch(self, rng: np.random.Generator, frames: int) -> Batch:
         whole = self.latents.shape[2]
         count = self.stage.batch_size * (whole if frames == 1 else 1)
-        chosen = rng.integers(len(self.latents), size=count)
+        chosen = rng.choice(len(self.latents), size=count, p=self.shares)
         starts = rng.integers(whole - frames + 1, size=count)
         latents = [self.latents[i, :, s : s + frames] for i, s in zip(chosen, starts, strict=True)]
         truth = [self.data.truth(int(i))[s : s + frames] for i, s in zip(chosen, starts, strict=True)]

@@ -53,11 +53,11 @@ def _noun(sprite: Sprite, size: str) -> str:
 
 
 def caption(scene: Scene, rng: np.random.Generator) -> str:
-    """One of the many ways to say what a scene shows; size and background are said half of the time."""
+    """One of the many ways to say what a scene shows; the size is said mostly, the background half of the time."""
     parts = []
     for sprite in scene.sprites:
         sizes = () if sprite.motion in ("grow", "shrink") else SIZE_WORDS[sprite.size]
-        said = _noun(sprite, pick(rng, sizes) if sizes and rng.random() < 0.5 else "")
+        said = _noun(sprite, pick(rng, sizes) if sizes and rng.random() < 0.75 else "")
         parts.append(f"{said} {pick(rng, MOTION_PHRASES[sprite.motion])}" if rng.random() < 0.95 else said)
     text = parts[0]
     if len(parts) == 2:
