@@ -32,6 +32,7 @@ UNET = UNet3DConfig(
     text_pooling=True,
     position_features=True,
     frame_embedding=16,
+    frame_pictures=2,
 )
 VAE = VAEConfig(block_out_channels=(4, 8), layers_per_block=1, norm_groups=2, patch_size=2, temp_conv_depth=1)
 TEXT = TextConfig(words=("a", "blue", "circle", "moving", "red", "right"), hidden_size=12, heads=2, max_length=8)

@@ -29,12 +29,13 @@ RECIPE = {
     "unet": {
         "block_out_channels": [8, 16], "attention_levels": [False, True], "heads": [2, 2], "layers_per_block": 1,
         "cross_attention_dim": 12, "norm_groups": 4, "temp_conv_depth": 2, "text_pooling": True,
-        "position_features": True, "frame_embedding": 16,
+        "position_features": True, "frame_embedding": 16, "frame_pictures": 2,
     },
     "text": {"hidden_size": 12, "heads": 2},
     "diffusion": {"prediction": "v", "frames": 4, "size": 32},
     "stages": [
         {"name": "vae", "task": "vae", "steps": 3, **STAGE},
+        {"name": "captions", "task": "captions", "steps": 2, "places_weight": 1.0, "pictures_weight": 1.0, **STAGE},
         {"name": "image", "task": "image", "steps": 3, "words_weight": 0.1, "places_weight": 1.0, **STAGE},
         {"name": "clip", "task": "clip", "steps": 4, "train": "paper", "image_share": 0.3, **STAGE},
         {"name": "decoder", "task": "vae_temporal", "steps": 3, "train": "decoder", **STAGE},
@@ -83,12 +84,12 @@ class Killed(Exception):
 
 
 def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path):
-    """Weights and their average, for a VAE stage, an image stage and a clip stage."""
+    """Weights and their average, for stages of each kind but the last."""
     results = []
     for name, stop_at in (("straight", None), ("stopped", 5)):
         path = write_recipe(tmp_path / f"{name}.yaml", out=str(tmp_path / name))
         config = load_config(path)
-        stages = tuple(dataclasses.replace(stage, steps=7, checkpoint_every=2) for stage in config.stages[:3])
+        stages = tuple(dataclasses.replace(stage, steps=7, checkpoint_every=2) for stage in config.stages[:4])
         config = dataclasses.replace(config, stages=stages)
         if stop_at:
             for stage in stages:
@@ -159,7 +160,7 @@ def test_the_log_has_the_mean_loss_since_its_last_line(tmp_path, monkeypatch):
 def test_the_papers_preset_trains_what_the_papers_figure_says(recipe):
     run, folder = recipe
     image = Recipe(load_config(write_recipe(run.parent / "image.yaml", out=str(run.parent / "image_only"))))
-    for stage in ("vae", "image"):
+    for stage in ("vae", "captions", "image"):
         image.run(stage)
     before = load_unet(image.model / "unet.safetensors")[0].state_dict()
     after = load_unet(folder / "unet.safetensors")[0].state_dict()
@@ -198,7 +199,7 @@ def test_the_bank_is_the_same_however_it_is_made(tmp_path):
         assert np.array_equal(bank[i], data.frames_of(i))
     with pytest.raises(StaleBankError, match=r"was made as \(5, 3, 32, 32, 3\), expected \(6, 3, 32, 32, 3\)"):
         pixel_bank(dataclasses.replace(data, clips=6), tmp_path / "pixels.npy")
-    with pytest.raises(StaleBankError, match=r"was made as .*'seed': 1}, expected .*'seed': 2}: delete it"):
+    with pytest.raises(StaleBankError, match=r"was made as .*'seed': 1, 'rules': .*, expected .*'seed': 2, 'rules': .*: delete it"):
         pixel_bank(dataclasses.replace(data, seed=2), tmp_path / "pixels.npy")
 
 
@@ -209,7 +210,7 @@ def test_clips_with_emphasised_words_are_drawn_more_often(recipe, tmp_path):
     text, vae = load_text_encoder(folder / "text_encoder.safetensors"), load_vae(folder / "vae.safetensors")
 
     def task(emphasis):
-        stage = dataclasses.replace(config.stages[1], batch_size=500, emphasis=emphasis)
+        stage = dataclasses.replace(config.stages[2], batch_size=500, emphasis=emphasis)
         return ImageTask(unet, text, diffusion, config.data, Recipe(config).latents(), vae, stage)
 
     emphasised = task({"red": 4.0, "spinning": 2.0})
@@ -302,7 +303,7 @@ GOOD_STAGE = "name: a, task: vae, steps: 1, batch_size: 1, learning_rate: 1"
             "emphasis are {'red': -1}, expected words with numbers above",
         ),
         ("{out: x, stages: [{%s, rates: {conv: fast}}]}", "rates are {'conv': 'fast'}, expected parts of names with"),
-        ("{out: x, stages: [{%s, task: sing}]}", "task is 'sing', expected one of vae, image, clip, vae_temporal"),
+        ("{out: x, stages: [{%s, task: sing}]}", "task is 'sing', expected one of vae, captions, image, clip"),
         ("{out: x, stages: [{%s, steps: 2.5}]}", "steps is 2.5, expected int"),
         ("{out: x, stages: [{%s, learning_rate: fast}]}", "learning_rate is 'fast', expected float"),
         ("{out: x, stages: [{%s}], unet: {block_out_channels: [a]}}", "block_out_channels is 'a', expected int"),

@@ -1,6 +1,8 @@
 """UNet3D against closed forms and diffusers' own networks on the same weights."""
 
 import dataclasses
+import itertools
+import math
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from diffusers import UNet2DConditionModel, UNet3DConditionModel
 from tests.conftest import UNET, randomise
 from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.layers import POSITION_WAVES, position_features
-from vidrd_core.models.temporal import FramePositions, TemporalConv
+from vidrd_core.models.temporal import PICTURE_WAVES, FramePictures, FramePositions, TemporalConv
 from vidrd_core.models.unet3d import UNet3D
 
 SD = UNet3DConfig(
@@ -116,6 +118,20 @@ def test_frame_positions_paint_a_sum_of_waves():
     weights = paint.linear(moments).reshape(8, 2, 2 * POSITION_WAVES)
     expected = torch.stack([sum(w[:, k, None, None] * places[k] for k in range(len(places))) for w in weights])
     torch.testing.assert_close(paint(moments, places), expected)
+
+
+@torch.no_grad()
+def test_frame_pictures_are_sums_of_products_of_waves():
+    paint = FramePictures(hidden=3, channels=2, width=5)
+    moments = torch.randn(2, 4, 3)
+    assert not paint(moments, 6, 7).any()
+    randomise(paint)
+    weights = paint.linear(moments).reshape(8, 2, PICTURE_WAVES, PICTURE_WAVES)
+    expected = torch.zeros(8, 2, 6, 7)
+    for y, x, j, i in itertools.product(range(6), range(7), range(PICTURE_WAVES), range(PICTURE_WAVES)):
+        wave = math.cos(math.pi * j * (y + 0.5) / 6) * math.cos(math.pi * i * (x + 0.5) / 7)
+        expected[:, :, y, x] += weights[:, :, j, i] * wave
+    torch.testing.assert_close(paint(moments, 6, 7), paint.out(expected), rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()

@@ -38,12 +38,15 @@ class UNet3DConfig:
     position_features: bool = False  # tell the first layer where in the frame it is (layers.position_features)
     text_pooling: bool = False  # add the pooled caption to the timestep embedding
     frame_embedding: int = 0  # hidden width of temporal.FrameEmbedding; 0 = none
+    frame_pictures: int = 0  # channels of temporal.FramePictures, which needs frame_embedding; 0 = none
 
     def __post_init__(self) -> None:
         levels = len(self.block_out_channels)
         for name in ("attention_levels", "heads"):
             if len(getattr(self, name)) != levels:
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries, block_out_channels has {levels}")
+        if self.frame_pictures and not self.frame_embedding:
+            raise ValueError(f"frame_pictures is {self.frame_pictures}, but frame_embedding is 0: it needs one")
 
 
 @dataclass(frozen=True)

@@ -36,15 +36,17 @@ def sinusoid(position: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
 POSITION_WAVES = 8
 
 
+def cosine_waves(numbers: range, length: int, device: torch.device | None = None) -> Tensor:
+    """The DCT's waves of these numbers (half periods in the whole length), [len(numbers), length]."""
+    share = (torch.arange(length, device=device) + 0.5) / length
+    return torch.cos(math.pi * torch.tensor(list(numbers), device=device)[:, None] * share)
+
+
 def position_features(height: int, width: int, device: torch.device | None = None) -> Tensor:
     """Where in the frame each place is, [2 * POSITION_WAVES, H, W]: the DCT's first waves across, then down."""
-
-    def waves(length: int) -> Tensor:
-        share = (torch.arange(length, device=device) + 0.5) / length
-        return torch.cos(math.pi * torch.arange(1, POSITION_WAVES + 1, device=device)[:, None] * share)
-
-    across = waves(width)[:, None, :].expand(-1, height, -1)
-    return torch.cat([across, waves(height)[:, :, None].expand(-1, -1, width)])
+    numbers = range(1, POSITION_WAVES + 1)
+    across = cosine_waves(numbers, width, device)[:, None, :].expand(-1, height, -1)
+    return torch.cat([across, cosine_waves(numbers, height, device)[:, :, None].expand(-1, -1, width)])
 
 
 class TimestepEmbedding(nn.Module):

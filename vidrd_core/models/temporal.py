@@ -20,9 +20,12 @@ from vidrd_core.models.layers import (
     CrossAttention,
     FeedForward,
     TextPooling,
+    cosine_waves,
     sdpa,
     sinusoid,
 )
+
+PICTURE_WAVES = 12  # of 16 places along a side of the tiny model's latents
 
 
 class TemporalConv(nn.Module):
@@ -198,6 +201,29 @@ class FramePositions(nn.Module):
         """moments [B, F, hidden] of `FrameEmbedding.features`, places [P, H, W] -> [B*F, width, H, W]."""
         waves = rearrange(self.linear(moments), "b f (c p) -> (b f) c p", p=len(places))
         return (waves @ places.flatten(1)).unflatten(-1, places.shape[1:])
+
+
+class FramePictures(nn.Module):
+    """Paints a coarse picture of what is known of a frame: products of waves across and down, so that shapes can be
+    shown at any angle. It starts at zero."""
+
+    def __init__(self, hidden: int, channels: int, width: int, ops: Any = nn) -> None:
+        super().__init__()
+        self.linear = ops.Linear(hidden, channels * PICTURE_WAVES**2)
+        self.out = ops.Conv2d(channels, width, 1)
+        zero_(self.out)
+
+    def forward(self, moments: Tensor, height: int, width: int) -> Tensor:
+        """moments [B, F, hidden] of `FrameEmbedding.features` -> [B*F, width, H, W]."""
+        return self.out(self.paint(moments, height, width))
+
+    def paint(self, moments: Tensor, height: int, width: int) -> Tensor:
+        """moments [B, F, hidden] -> pictures [B*F, channels, H, W]."""
+        waves = rearrange(self.linear(moments), "b f (c y x) -> (b f) c y x", y=PICTURE_WAVES, x=PICTURE_WAVES)
+        down, across = (
+            cosine_waves(range(PICTURE_WAVES), length, waves.device).to(waves.dtype) for length in (height, width)
+        )
+        return down.T @ waves @ across
 
 
 def zero_(module: nn.Module) -> None:

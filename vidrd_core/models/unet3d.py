@@ -27,7 +27,7 @@ from vidrd_core.models.layers import (
     sdpa,
     sinusoid,
 )
-from vidrd_core.models.temporal import FrameEmbedding, FramePositions, TemporalTransformer, zero_
+from vidrd_core.models.temporal import FrameEmbedding, FramePictures, FramePositions, TemporalTransformer, zero_
 
 
 class UNet3D(nn.Module):
@@ -55,6 +55,8 @@ class UNet3D(nn.Module):
             self.frame_embedding = FrameEmbedding(config.cross_attention_dim, hidden, time_dim, ops)
             if config.position_features:
                 self.frame_positions = FramePositions(hidden, widths[0], ops)
+            if config.frame_pictures:
+                self.frame_pictures = FramePictures(hidden, config.frame_pictures, widths[0], ops)
         if config.transformer_in:
             inner_dim = 8 * widths[0] // config.heads[0]
             self.transformer_in = TemporalTransformer(widths[0], 8, inner_dim, config.norm_groups, attention, ops)
@@ -111,6 +113,8 @@ class UNet3D(nn.Module):
             x = x + self.position_in(places)
             if moments is not None:
                 x = x + self.frame_positions(moments, places)
+        if self.config.frame_pictures and moments is not None:
+            x = x + self.frame_pictures(moments, *x.shape[-2:])
         if self.config.transformer_in and span.temporal:
             x = self.transformer_in(x, frames)
         skips = [x]

@@ -14,7 +14,7 @@ from vidrd_core.models.config import DiffusionConfig, TextConfig, UNet3DConfig, 
 from vidrd_core.training.presets import PRESETS
 
 PRECISIONS = ("no", "fp16", "bf16")
-TASKS = ("vae", "image", "clip", "vae_temporal")
+TASKS = ("vae", "captions", "image", "clip", "vae_temporal")
 
 
 class RecipeError(ValueError):
@@ -50,6 +50,7 @@ class StageConfig:
     kl_weight: float = 1e-4
     words_weight: float = 0.0  # of the text encoder's own loss: what the caption says
     places_weight: float = 0.0  # of the frame embedding's own loss: where the caption's sprites are
+    pictures_weight: float = 0.0  # of the frame pictures' own loss: the latents, as far as the caption tells them
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:

@@ -26,8 +26,10 @@ from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.pixels import to_video
 from vidrd_core.training.config import RecipeError, StageConfig, TrainConfig
 from vidrd_core.training.trainer import Trainer
-from vidrd_core.training.unet import ClipTask, Conditioned, ImageTask
+from vidrd_core.training.unet import CaptionTask, ClipTask, Conditioned, ImageTask
 from vidrd_core.training.vae import ImageVAETask, TemporalVAETask
+
+UNET_TASKS = {"captions": CaptionTask, "image": ImageTask, "clip": ClipTask}
 
 
 class Recipe:
@@ -112,7 +114,7 @@ class Recipe:
         )
         diffusion = self.config.diffusion
         unet_config = self.config.unet
-        if stage.task == "image":
+        if stage.task in ("captions", "image"):
             unet_config = dataclasses.replace(unet_config, temp_conv_depth=0, temp_attention="none")
         unet = UNet3D(unet_config)
         if unet_path:
@@ -120,8 +122,7 @@ class Recipe:
             state = {k: v for k, v in trained.state_dict().items() if k in unet.state_dict()}
             missing, _ = unet.load_state_dict(state, strict=False)
             print(f"{stage.name}: {len(state)} tensors taken over, {len(missing)} new", flush=True)
-        kind = ImageTask if stage.task == "image" else ClipTask
-        task = kind(unet, text, diffusion, self.config.data, self.latents(), self.load_vae(), stage)
+        task = UNET_TASKS[stage.task](unet, text, diffusion, self.config.data, self.latents(), self.load_vae(), stage)
         pair = Trainer(task, stage, self.config.out / stage.name, self.config.mixed_precision).run()
         assert isinstance(pair, Conditioned)
         save_unet(pair.unet, diffusion, self.model / "unet.safetensors")

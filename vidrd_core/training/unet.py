@@ -58,6 +58,20 @@ class PlacesHead(nn.Module):
         return F.mse_loss(self.linear(features), self.scale * truth)
 
 
+class PicturesHead(nn.Module):
+    """Reads from the frame pictures what the latents of a frame are on average: the denoiser alone teaches shapes at
+    an angle too slowly."""
+
+    def __init__(self, unet: UNet3D) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(unet.config.frame_pictures, unet.config.in_channels, 1)
+
+    def forward(self, unet: UNet3D, features: Tensor, clips: Tensor) -> Tensor:
+        """Loss of telling from features [B, F, hidden] the latents [B, C, F, h, w]."""
+        painted = self.conv(unet.frame_pictures.paint(features, *clips.shape[-2:]))
+        return F.mse_loss(painted, rearrange(clips, "b c f h w -> (b f) c h w"))
+
+
 class Conditioned(nn.Module):
     """What is trained together: UNet, text encoder, and the heads that help them, if those have a weight."""
 
@@ -66,16 +80,18 @@ class Conditioned(nn.Module):
         self.unet, self.text_encoder = unet, text_encoder
         self.words = WordsHead(text_encoder) if stage.words_weight else None
         self.places = PlacesHead(unet) if stage.places_weight and unet.config.frame_embedding else None
+        self.pictures = PicturesHead(unet) if stage.pictures_weight and unet.config.frame_pictures else None
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips or single frames."""
+    """Clips or single frames of them."""
 
     latents: Tensor  # [B, C, F, h, w]
     captions: list[str]  # some of them empty
     numbers: Tensor  # of the frames in their clips, [B, F]
-    truth: Tensor  # where the sprites are, [B, F, 10]
+    clips: Tensor  # the whole clips' latents, [B, C, N, h, w]
+    truth: Tensor  # where the sprites are in them, [B, N, 10]
 
 
 class ImageTask:
@@ -116,15 +132,17 @@ class ImageTask:
         count = self.stage.batch_size * (whole if frames == 1 else 1)
         chosen = rng.choice(len(self.latents), size=count, p=self.shares)
         starts = rng.integers(whole - frames + 1, size=count)
-        latents = [self.latents[i, :, s : s + frames] for i, s in zip(chosen, starts, strict=True)]
-        truth = [self.data.truth(int(i))[s : s + frames] for i, s in zip(chosen, starts, strict=True)]
+        clips = torch.from_numpy(np.stack([self.latents[i] for i in chosen])).float()
+        truth = torch.from_numpy(np.stack([self.data.truth(int(i)) for i in chosen]))
+        numbers = torch.from_numpy(starts)[:, None] + torch.arange(frames)
         captions = [self.data.caption(int(i), rng) for i in chosen]
         dropped = rng.random(count) < self.stage.caption_dropout
         return Batch(
-            torch.from_numpy(np.stack(latents)).float(),
+            torch.stack([clip[:, which] for clip, which in zip(clips, numbers, strict=True)]),
             ["" if drop else text for drop, text in zip(dropped, captions, strict=True)],
-            torch.from_numpy(starts)[:, None] + torch.arange(frames),
-            torch.from_numpy(np.stack(truth)),
+            numbers,
+            clips,
+            truth,
         )
 
     def loss(self, model: Conditioned, rng: np.random.Generator, generator: torch.Generator) -> dict[str, Tensor]:
@@ -145,12 +163,23 @@ class ImageTask:
         timestep = (share * self.schedule.config.train_steps).long()
         noise = torch.randn(latents.shape, generator=generator, device=device)
         noisy, target = self.schedule.noised(latents, noise, timestep)
-        losses = {"mse": F.mse_loss(model.unet(noisy, timestep, encoded, told), target)}
+        mse = F.mse_loss(model.unet(noisy, timestep, encoded, told), target)
+        return {"mse": mse, **self.heads_losses(model, batch, tokens, encoded)}
+
+    def heads_losses(self, model: Conditioned, batch: Batch, tokens: Tensor, encoded: Tensor) -> dict[str, Tensor]:
+        """What the heads say of the captions' tokens and encoding, each with its weight."""
+        losses = {}
         if model.words is not None:
             losses["words"] = self.stage.words_weight * model.words(encoded, tokens)
+        if model.places is None and model.pictures is None:
+            return losses
+        numbers = torch.arange(batch.clips.shape[2], device=encoded.device)
+        features = model.unet.frame_embedding.features(encoded, numbers)
         if model.places is not None:
-            features = model.unet.frame_embedding.features(encoded, numbers)
-            losses["places"] = self.stage.places_weight * model.places(features, batch.truth.to(device))
+            losses["places"] = self.stage.places_weight * model.places(features, batch.truth.to(encoded.device))
+        if model.pictures is not None:
+            pictures = model.pictures(model.unet, features, batch.clips.to(encoded.device))
+            losses["pictures"] = self.stage.pictures_weight * pictures
         return losses
 
     def sample(self, model: Conditioned, path: Path) -> dict[str, float]:
@@ -220,3 +249,12 @@ class ClipTask(ImageTask):
     def loss(self, model: Conditioned, rng: np.random.Generator, generator: torch.Generator) -> dict[str, Tensor]:
         still = rng.random() < self.stage.image_share
         return self.denoising_loss(model, rng, generator, 1 if still else self.frames)
+
+
+class CaptionTask(ImageTask):
+    """The heads' losses alone, with no denoising: what captions and numbers say of frames is learned in minutes."""
+
+    def loss(self, model: Conditioned, rng: np.random.Generator, generator: torch.Generator) -> dict[str, Tensor]:
+        batch = self.batch(rng, 1)
+        tokens = model.text_encoder.tokenize(batch.captions).to(generator.device)
+        return self.heads_losses(model, batch, tokens, model.text_encoder(tokens))
