@@ -126,7 +126,9 @@ def test_frame_pictures_are_sums_of_products_of_waves():
     moments = torch.randn(2, 4, 3)
     assert not paint(moments, 6, 7).any()
     randomise(paint)
-    weights = paint.linear(moments).reshape(8, 2, PICTURE_WAVES, PICTURE_WAVES)
+    weights = paint.linear(torch.nn.functional.silu(paint.hidden(moments))).reshape(
+        8, 2, PICTURE_WAVES, PICTURE_WAVES
+    )
     expected = torch.zeros(8, 2, 6, 7)
     for y, x, j, i in itertools.product(range(6), range(7), range(PICTURE_WAVES), range(PICTURE_WAVES)):
         wave = math.cos(math.pi * j * (y + 0.5) / 6) * math.cos(math.pi * i * (x + 0.5) / 7)

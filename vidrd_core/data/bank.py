@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vidrd_core.data.shapes import Scene, caption, random_scene, render, trajectory
 
-RULES = 2  # goes up when `vidrd_core.data.shapes` draws otherwise, so that older banks are known as such
+RULES = 3  # goes up when `vidrd_core.data.shapes` draws otherwise, so that older banks are known as such
 
 
 @dataclass(frozen=True)

@@ -209,7 +209,8 @@ class FramePictures(nn.Module):
 
     def __init__(self, hidden: int, channels: int, width: int, ops: Any = nn) -> None:
         super().__init__()
-        self.linear = ops.Linear(hidden, channels * PICTURE_WAVES**2)
+        self.hidden = ops.Linear(hidden, 2 * hidden)
+        self.linear = ops.Linear(2 * hidden, channels * PICTURE_WAVES**2)
         self.out = ops.Conv2d(channels, width, 1)
         zero_(self.out)
 
@@ -219,7 +220,8 @@ class FramePictures(nn.Module):
 
     def paint(self, moments: Tensor, height: int, width: int) -> Tensor:
         """moments [B, F, hidden] -> pictures [B*F, channels, H, W]."""
-        waves = rearrange(self.linear(moments), "b f (c y x) -> (b f) c y x", y=PICTURE_WAVES, x=PICTURE_WAVES)
+        waves = self.linear(F.silu(self.hidden(moments)))
+        waves = rearrange(waves, "b f (c y x) -> (b f) c y x", y=PICTURE_WAVES, x=PICTURE_WAVES)
         down, across = (
             cosine_waves(range(PICTURE_WAVES), length, waves.device).to(waves.dtype) for length in (height, width)
         )

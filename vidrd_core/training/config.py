@@ -43,6 +43,7 @@ class StageConfig:
     sample_every: int = 500
     checkpoint_every: int = 500
     caption_dropout: float = 0.1
+    plain_share: float = 0.0  # of the captions that say all there is to say, plainly
     emphasis: dict[str, float] = field(default_factory=dict)  # word -> how many times as often its clips are drawn
     timestep_power: float = 1.0  # t = T * u**power: below 1, noisy steps are drawn more often
     image_share: float = 0.0  # of the steps of a clip stage that train on single frames

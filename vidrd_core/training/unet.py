@@ -135,7 +135,11 @@ class ImageTask:
         clips = torch.from_numpy(np.stack([self.latents[i] for i in chosen])).float()
         truth = torch.from_numpy(np.stack([self.data.truth(int(i)) for i in chosen]))
         numbers = torch.from_numpy(starts)[:, None] + torch.arange(frames)
-        captions = [self.data.caption(int(i), rng) for i in chosen]
+        plain = rng.random(count) < self.stage.plain_share
+        captions = [
+            describe(self.data.scene(int(i))) if all_said else self.data.caption(int(i), rng)
+            for i, all_said in zip(chosen, plain, strict=True)
+        ]
         dropped = rng.random(count) < self.stage.caption_dropout
         return Batch(
             torch.stack([clip[:, which] for clip, which in zip(clips, numbers, strict=True)]),

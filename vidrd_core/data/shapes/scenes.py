@@ -50,7 +50,9 @@ MARGIN = 1.5 / 64  # keeps the anti-aliased edge too at least a pixel of 64 off 
 SPEEDS = (3 * 7 / 64, 5.5 * 7 / 64)  # way of a straight motion: 3 to 5.5 px a frame at 8 frames of 64 px
 ORBITS = (12 / 64, 16 / 64)
 TURNS = (math.radians(12 * 7), math.radians(15 * 7))
-SLACK = 4 / 64  # how far the middle of a way lies off the frame's: a caption does not say where, a model has to know
+# How far the middle of a way lies off the frame's, at most: a caption does not say where, a model has to know; and it
+# has to know it closely if it is to draw the same shape at another angle.
+SLACK, SPIN_SLACK = 4 / 64, 1 / 64
 GROWTH = (0.55, 1.25)  # from and to, in units of the size's radius
 
 
@@ -133,8 +135,9 @@ def _place(
         phase = float(rng.uniform(-0.4, 0.4)) - math.pi / 2  # always from about the top, to be predictable
     elif motion == "spin":
         reach = float(rng.uniform(*TURNS))
-    left, right = max(left, aim[0] - SLACK), min(right, aim[0] + SLACK)
-    top, bottom = max(top, aim[1] - SLACK), min(bottom, aim[1] + SLACK)
+    slack = SPIN_SLACK if motion == "spin" else SLACK
+    left, right = max(left, aim[0] - slack), min(right, aim[0] + slack)
+    top, bottom = max(top, aim[1] - slack), min(bottom, aim[1] + slack)
     x, y = float(rng.uniform(left, right)), float(rng.uniform(top, bottom))
     return Sprite(shape, color, size, motion, x, y, reach, phase)
 
