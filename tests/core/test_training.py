@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from vidrd_core.data.bank import ShapesData, StaleBankError, pixel_bank
 from vidrd_core.data.shapes import describe
@@ -155,6 +156,26 @@ def test_the_log_has_the_mean_loss_since_its_last_line(tmp_path, monkeypatch):
     Recipe(config).run()
     lines = [json.loads(line) for line in (tmp_path / "run" / "vae" / "log.jsonl").read_text().splitlines()]
     assert [line["mse"] for line in lines if "mse" in line] == [round(np.mean(losses[:3]), 5), round(losses[5], 5)]
+
+
+def test_heads_go_on_from_stage_to_stage(tmp_path, monkeypatch):
+    config = load_config(write_recipe(tmp_path / "recipe.yaml"))
+    for stage in ("vae", "captions"):
+        Recipe(config).run(stage)
+    taught = load_file(tmp_path / "run" / "heads.safetensors")
+    assert {name.split(".")[0] for name in taught} == {"places", "pictures"}
+    original = Trainer.run
+
+    def watched(self):
+        assert torch.equal(self.task.model.places.linear.weight, taught["places.linear.weight"])
+        return original(self)
+
+    monkeypatch.setattr(Trainer, "run", watched)
+    Recipe(config).run("image")
+    kept = load_file(tmp_path / "run" / "heads.safetensors")
+    assert {name.split(".")[0] for name in kept} == {"places", "pictures", "words"}
+    assert torch.equal(kept["pictures.conv.weight"], taught["pictures.conv.weight"]), "the image stage has none"
+    assert not torch.equal(kept["places.linear.weight"], taught["places.linear.weight"])
 
 
 def test_the_papers_preset_trains_what_the_papers_figure_says(recipe):

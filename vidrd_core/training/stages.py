@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 
 from vidrd_core.data.bank import open_bank, pixel_bank, save_bank
 from vidrd_core.data.shapes import VOCABULARY
@@ -123,10 +124,16 @@ class Recipe:
             missing, _ = unet.load_state_dict(state, strict=False)
             print(f"{stage.name}: {len(state)} tensors taken over, {len(missing)} new", flush=True)
         task = UNET_TASKS[stage.task](unet, text, diffusion, self.config.data, self.latents(), self.load_vae(), stage)
+        path = self.config.out / "heads.safetensors"  # of the stages before; the model does not need them
+        heads = load_file(path) if path.exists() else {}
+        task.model.load_state_dict(heads, strict=False)
         pair = Trainer(task, stage, self.config.out / stage.name, self.config.mixed_precision).run()
         assert isinstance(pair, Conditioned)
         save_unet(pair.unet, diffusion, self.model / "unet.safetensors")
         save_text_encoder(pair.text_encoder, self.model / "text_encoder.safetensors")
+        parts = ("unet.", "text_encoder.")
+        heads |= {name: value for name, value in pair.state_dict().items() if not name.startswith(parts)}
+        save_file(heads, path)
 
 
 def encoder_digest(vae: TemporalVAE) -> str:
