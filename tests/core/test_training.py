@@ -178,6 +178,12 @@ def test_heads_go_on_from_stage_to_stage(tmp_path, monkeypatch):
     assert not torch.equal(kept["places.linear.weight"], taught["places.linear.weight"])
 
 
+def test_a_captions_stage_without_heads_is_refused(tmp_path):
+    stages = [RECIPE["stages"][0], {"name": "captions", "task": "captions", "steps": 2, **STAGE}]
+    with pytest.raises(RecipeError, match="stage captions has nothing to train: give words_weight, or"):
+        Recipe(load_config(write_recipe(tmp_path / "recipe.yaml", stages=stages))).run()
+
+
 def test_the_papers_preset_trains_what_the_papers_figure_says(recipe):
     run, folder = recipe
     image = Recipe(load_config(write_recipe(run.parent / "image.yaml", out=str(run.parent / "image_only"))))

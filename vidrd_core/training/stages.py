@@ -26,8 +26,9 @@ from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.pixels import to_video
 from vidrd_core.training.config import RecipeError, StageConfig, TrainConfig
+from vidrd_core.training.heads import Conditioned
 from vidrd_core.training.trainer import Trainer
-from vidrd_core.training.unet import CaptionTask, ClipTask, Conditioned, ImageTask
+from vidrd_core.training.unet import CaptionTask, ClipTask, ImageTask
 from vidrd_core.training.vae import ImageVAETask, TemporalVAETask
 
 UNET_TASKS = {"captions": CaptionTask, "image": ImageTask, "clip": ClipTask}
@@ -131,9 +132,7 @@ class Recipe:
         assert isinstance(pair, Conditioned)
         save_unet(pair.unet, diffusion, self.model / "unet.safetensors")
         save_text_encoder(pair.text_encoder, self.model / "text_encoder.safetensors")
-        parts = ("unet.", "text_encoder.")
-        heads |= {name: value for name, value in pair.state_dict().items() if not name.startswith(parts)}
-        save_file(heads, path)
+        save_file({**heads, **pair.heads()}, path)
 
 
 def encoder_digest(vae: TemporalVAE) -> str:

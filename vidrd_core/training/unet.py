@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,65 +23,11 @@ from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.pixels import to_frames
 from vidrd_core.sampling import Schedule, ddim, guided
 from vidrd_core.training.config import RecipeError, StageConfig
+from vidrd_core.training.heads import Conditioned
 from vidrd_core.training.presets import select
 from vidrd_core.video import contact_sheet
 
 PROBES = {"red": "green", "circle": "square", "star": "cross", "right": "left", "up": "down", "growing": "shrinking"}
-
-
-class WordsHead(nn.Module):
-    """Reads from a pooled caption which of its words were said: keeps words apart that stills do not tell apart."""
-
-    def __init__(self, text: TextEncoder) -> None:
-        super().__init__()
-        self.words = len(text.config.words) + 2
-        self.linear = nn.Linear(text.config.hidden_size, self.words)
-
-    def forward(self, encoded: Tensor, tokens: Tensor) -> Tensor:
-        """Loss of telling from encoded [B, L, D] which of the tokens [B, L] are there."""
-        said = F.one_hot(tokens, self.words).amax(dim=1).float()
-        return F.binary_cross_entropy_with_logits(self.linear(encoded.mean(dim=1)), said)
-
-
-class PlacesHead(nn.Module):
-    """Reads from the frame embedding where the caption's sprites are in a frame: stills alone teach that slowly."""
-
-    scale: Tensor
-
-    def __init__(self, unet: UNet3D) -> None:
-        super().__init__()
-        self.linear = nn.Linear(unet.config.frame_embedding, 10)
-        # x, y, radius, cosine and sine of the angle vary about equally then.
-        self.register_buffer("scale", torch.tensor([3.0, 3.0, 15.0, 1.5, 1.5] * 2), persistent=False)
-
-    def forward(self, features: Tensor, truth: Tensor) -> Tensor:
-        """Loss of telling from features [B, F, hidden] the places [B, F, 10] of `ShapesData.truth`."""
-        return F.mse_loss(self.linear(features), self.scale * truth)
-
-
-class PicturesHead(nn.Module):
-    """Reads from the frame pictures what the latents of a frame are on average: the denoiser alone teaches shapes at
-    an angle too slowly."""
-
-    def __init__(self, unet: UNet3D) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(unet.config.frame_pictures, unet.config.in_channels, 1)
-
-    def forward(self, unet: UNet3D, features: Tensor, clips: Tensor) -> Tensor:
-        """Loss of telling from features [B, F, hidden] the latents [B, C, F, h, w]."""
-        painted = self.conv(unet.frame_pictures.paint(features, *clips.shape[-2:]))
-        return F.mse_loss(painted, rearrange(clips, "b c f h w -> (b f) c h w"))
-
-
-class Conditioned(nn.Module):
-    """What is trained together: UNet, text encoder, and the heads that help them, if those have a weight."""
-
-    def __init__(self, unet: UNet3D, text_encoder: TextEncoder, stage: StageConfig) -> None:
-        super().__init__()
-        self.unet, self.text_encoder = unet, text_encoder
-        self.words = WordsHead(text_encoder) if stage.words_weight else None
-        self.places = PlacesHead(unet) if stage.places_weight and unet.config.frame_embedding else None
-        self.pictures = PicturesHead(unet) if stage.pictures_weight and unet.config.frame_pictures else None
 
 
 @dataclass(frozen=True)
@@ -246,8 +193,8 @@ class ImageTask:
 class ClipTask(ImageTask):
     """The temporal layers (and what else the preset names) on clips; some steps may still be of single frames."""
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.frames = self.latents.shape[2]
 
     def loss(self, model: Conditioned, rng: np.random.Generator, generator: torch.Generator) -> dict[str, Tensor]:
@@ -257,6 +204,14 @@ class ClipTask(ImageTask):
 
 class CaptionTask(ImageTask):
     """The heads' losses alone, with no denoising: what captions and numbers say of frames is learned in minutes."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.model.heads():
+            raise RecipeError(
+                f"stage {self.stage.name} has nothing to train: give words_weight, or places_weight or "
+                "pictures_weight with a UNet that has frame_embedding or frame_pictures"
+            )
 
     def loss(self, model: Conditioned, rng: np.random.Generator, generator: torch.Generator) -> dict[str, Tensor]:
         batch = self.batch(rng, 1)
