@@ -78,7 +78,9 @@ def test_our_modelscope_is_diffusers_unet3d():
 @torch.no_grad()
 def test_one_frame_is_an_image():
     ours = randomise(UNet3D(UNET))
-    flat = UNet3D(dataclasses.replace(UNET, temp_attention="none", temp_conv_depth=0, frame_embedding=0)).eval()
+    flat = UNet3D(
+        dataclasses.replace(UNET, temp_attention="none", temp_conv_depth=0, frame_embedding=0, frame_pictures=0)
+    ).eval()
     flat.load_state_dict({k: v for k, v in ours.state_dict().items() if k in flat.state_dict()})
     x, t, text = inputs(frames=1, text_dim=12)
     torch.testing.assert_close(ours(x, t, text), flat(x, t, text))

@@ -56,7 +56,7 @@ def test_models_lists_what_is_built_in(vidrd, folder, monkeypatch):
     assert code == 0
     told = " ".join(out.split())
     assert "random" in told
-    for fact in ("0.10 M", "8 frames of 32 x 32", "v", *TEXT.words):
+    for fact in ("0.11 M", "8 frames of 32 x 32", "v", *TEXT.words):
         assert fact in told
     monkeypatch.setattr(loading, "built_in_models", dict)
     assert "no model is built in; --model takes a folder" in vidrd("models")[1]
