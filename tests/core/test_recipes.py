@@ -1,0 +1,96 @@
+"""Rates, losses that run away, and recipes with mistakes."""
+
+import pytest
+import torch
+
+from tests.core.test_training import write_recipe
+from vidrd_core.training.config import StageConfig, load_config
+from vidrd_core.training.stages import Recipe
+from vidrd_core.training.trainer import Trainer, parameter_groups, rate
+from vidrd_core.training.vae import ImageVAETask
+
+
+def test_rates_go_by_parts_of_names():
+    stage = StageConfig("s", "clip", 1, 1, learning_rate=1.0, rates={".attentions.": 0.2, ".temp_": 0.5})
+    named = {
+        name: torch.nn.Parameter(torch.zeros(1))
+        for name in ("a.resnets.0", "a.attentions.0.x", "a.attentions.0.temp_attn.y")
+    }
+    groups = {id(group["params"][0]): group["lr"] for group in parameter_groups(named, stage)}
+    assert [groups[id(parameter)] for parameter in named.values()] == [1.0, 0.2, 0.5]
+
+
+def test_the_rate_warms_up_and_falls():
+    stage = StageConfig("s", "vae", steps=110, batch_size=1, learning_rate=1.0, warmup=10, final_rate=0.1)
+    values = [rate(step, stage) for step in range(111)]
+    assert values[0] == pytest.approx(0.1)
+    assert max(values) == values[10] == 1
+    assert values[60] == pytest.approx(0.55)
+    assert values[110] == pytest.approx(0.1)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    config = load_config(write_recipe(tmp_path / "recipe.yaml"))
+    recipe = Recipe(config)
+
+    class Broken(ImageVAETask):
+        def loss(self, model, rng, generator):
+            return {"mse": torch.tensor(float("nan"), requires_grad=True)}
+
+    from vidrd_core.models.vae import TemporalVAE
+
+    task = Broken(TemporalVAE(config.vae), recipe.pixels(), config.stages[0])
+    with pytest.raises(FloatingPointError, match="the loss became nan at step 0; the last checkpoint is intact"):
+        Trainer(task, config.stages[0], tmp_path / "broken").run()
+
+
+GOOD_STAGE = "name: a, task: vae, steps: 1, batch_size: 1, learning_rate: 1"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("out: [", "is not YAML"),
+        ("3", "holds no settings"),
+        ("out: x", "stages is missing"),
+        ("{out: x, stages: [1], colour: red}", "unknown settings colour"),
+        ("{out: x, stages: [{%s, steps: 0}]}", "steps is 0"),
+        ("{out: x, stages: [{name: a, task: vae, step: 1}]}", "StageConfig has no setting step"),
+        ("{out: x, stages: [{name: a, task: vae}]}", "StageConfig lacks steps, batch_size, learning_rate"),
+        ("{out: x, stages: [1]}", "StageConfig is 1, expected names with values"),
+        ("{out: x, stages: 3}", "stages are 3, expected a list"),
+        ("{out: 3, stages: [{%s}]}", "out is 3, expected the name of a folder"),
+        ("{out: x, init: 5, stages: [{%s}]}", "init is 5, expected the name of a folder"),
+        (
+            "{out: x, stages: [{%s}], mixed_precision: fp8}",
+            "mixed_precision is 'fp8', expected one of no, fp16",
+        ),
+        ("{out: x, stages: [{%s}, {%s}]}", "a stage is called 'a': each needs a name of its own"),
+        ("{out: x, stages: [{%s, name: bank}]}", "a stage is called 'bank': each needs a name of its own, not model"),
+        ("{out: x, stages: [{%s, train: most}]}", "train is 'most', expected one of all, paper, decoder, temporal"),
+        ("{out: x, stages: [{%s, log_every: 0}]}", "log_every is 0, expected at least 1"),
+        ("{out: x, stages: [{%s, ema: 7}]}", "ema is 7, expected 0 or more and less than 1"),
+        (
+            "{out: x, stages: [{%s, emphasis: {red: -1}}]}",
+            "emphasis are {'red': -1}, expected words with numbers above",
+        ),
+        ("{out: x, stages: [{%s, rates: {conv: fast}}]}", "rates are {'conv': 'fast'}, expected parts of names with"),
+        ("{out: x, stages: [{%s, task: sing}]}", "task is 'sing', expected one of vae, captions, image, clip"),
+        ("{out: x, stages: [{%s, steps: 2.5}]}", "steps is 2.5, expected int"),
+        ("{out: x, stages: [{%s, learning_rate: fast}]}", "learning_rate is 'fast', expected float"),
+        ("{out: x, stages: [{%s}], unet: {block_out_channels: [a]}}", "block_out_channels is 'a', expected int"),
+        ("{out: x, stages: [{%s}], diffusion: {prediction: w}}", "prediction is 'w', expected one of eps, v, flow"),
+    ],
+)
+def test_a_recipe_with_mistakes_is_refused(tmp_path, text, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text.replace("%s", GOOD_STAGE))  # of a name said twice the second value counts
+    with pytest.raises(ValueError, match=message):
+        load_config(path)
+
+
+def test_yaml_may_write_small_numbers_without_a_point(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"{{out: x, stages: [{{{GOOD_STAGE}, learning_rate: 1e-4}}], mixed_precision: no}}")
+    assert load_config(path).stages[0].learning_rate == 1e-4
+    assert load_config(path).mixed_precision == "no"  # which YAML reads as false
