@@ -14,7 +14,7 @@ from tests.conftest import TEXT, UNET, VAE, randomise
 from vidrd_core.data.shapes import COLORS, MOTIONS, VOCABULARY, Scene, describe, evaluation_scenes, render
 from vidrd_core.evaluation import score
 from vidrd_core.evaluation.report import TRAITS, summarise, table, wilson
-from vidrd_core.evaluation.score import read_records, score_model
+from vidrd_core.evaluation.score import ScoreSettings, read_records, score_model
 from vidrd_core.models.config import DiffusionConfig
 from vidrd_core.models.parts import save_text_encoder, save_unet, save_vae
 from vidrd_core.models.text import TextEncoder
@@ -45,6 +45,8 @@ class Painter(VidRD):
         self.paint, self.backwards = paint, backwards
         scenes = [each for objects in (1, 2) for each in evaluation_scenes(PERFECT["prompts"], SEED, objects)]
         self.scenes = {describe(each): each for each in scenes}
+        free = ScoreSettings(prompts=PERFECT["prompts"], scene_seed=SEED, captions="free")
+        self.scenes |= {free.text_of(index, each): each for index, each in enumerate(scenes[: free.prompts])}
         self.signature = "painter"
 
     def generate(self, prompt, reuse, **settings):
@@ -104,7 +106,7 @@ def test_a_perfect_model_is_always_right(perfect):
     summary = summarise(perfect)
     for order in ("mirror", "forward"):
         result = summary["orders"][order]
-        assert list(result["clips"]) == ["1", "2", "4"]
+        assert list(result["clips"]) == ["1", "2", "3", "4"]
         for shares in result["clips"].values():
             assert right(shares) == dict.fromkeys(TRAITS, (14, 14))
         assert result["directions"]["kept"] == 1
@@ -116,6 +118,21 @@ def test_a_perfect_model_is_always_right(perfect):
     assert right(summary["real"]) == dict.fromkeys(TRAITS, (14, 14))
     assert all(row["all"]["share"] == 1 for key in ("by_motion", "by_shape") for row in summary[key].values())
     assert {word: row["all"]["of"] for word, row in summary["by_motion"].items()} == dict.fromkeys(MOTIONS, 1)
+
+
+def test_free_captions_leave_the_background_open(tmp_path):
+    def elsewhere(scene):
+        return replace(scene, background="brown" if scene.background != "brown" else "navy")
+
+    records = score_model(
+        Painter(elsewhere), tmp_path / "records.jsonl", **PERFECT, captions="free", orders=("mirror",)
+    )
+    chains = [record for record in records if record["order"] == "mirror"]
+    open_ones = [" background" not in record["text"] for record in chains]
+    assert 0 < sum(open_ones) < len(chains)
+    assert [record["clips"][0]["right"]["background"] for record in chains] == open_ones
+    assert len({record["text"] for record in chains} - set(map(describe, evaluation_scenes(14, SEED)))) > 7
+    assert all(record["clips"][0]["right"]["motion"] for record in records)
 
 
 def test_two_objects_must_both_be_right(tmp_path):
@@ -217,6 +234,8 @@ def test_records_of_other_settings_or_models_are_refused(scribbler, tmp_path):
         ({"solver": "euler"}, "solver is 'euler', expected one of ddim"),
         ({"orders": ("mirror", "mirror")}, "expected some of mirror, forward, each once"),
         ({"objects": 3}, "objects is 3, expected 1 or 2"),
+        ({"captions": "short"}, "captions are 'short', expected plain or free"),
+        ({"captions": "free", "objects": 2}, "give objects 1 or captions plain"),
         ({"orders": ("backward",)}, "expected some of mirror, forward, each once"),
         ({"workers": 2}, "workers is 2: expected 1 or more, and 1 for a model that is not given by its name"),
         ({"reuse": ReuseSettings(prompt_frames=8)}, "expected less than the 8 frames"),

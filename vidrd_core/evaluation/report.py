@@ -56,7 +56,7 @@ def real_data_row(records: Sequence[Record]) -> dict[str, Any]:
 
 def _summary_of(chains: list[Record]) -> dict[str, Any]:
     clips = min(len(record["clips"]) for record in chains)
-    shown = sorted({1, max(1, clips // 2), clips})
+    shown = sorted({1, max(1, clips // 2), max(1, clips - 1), clips})
     straight = [turn for record in chains if record["motion"] in DIRECTIONS for turn in record["turns"]]
     pooled = {
         name: _quartiles(value for record in chains for value in record[name])
@@ -110,7 +110,8 @@ def table(summary: dict[str, Any]) -> str:
         rows += [(f"{order}, clip {clip}", shares) for clip, shares in result["clips"].items()]
     lines = ["Read out right, in % (95 % interval):", ""]
     lines += _rows(["", *TRAITS, "clips"], [[name, *map(_percent, _traits(s)), s["all"]["of"]] for name, s in rows])
-    lines += ["", "Mirror order turns motion back at each seam: clips read as the reverse motion count as wrong.", ""]
+    lines += ["", "Mirror order turns motion back at each seam: clips read as the reverse motion count as wrong."]
+    lines += ["A background that a prompt does not say is right if it is the same in all frames.", ""]
     head = ["", "seam ratio", "worst step near a seam", "mirror score", "loopiness", *(f"{turn} %" for turn in TURNS)]
     head += ["s first clip", "s later clip", "s decoding"]
     body = []

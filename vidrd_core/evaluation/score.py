@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vidrd_core.data.shapes import Scene, describe, evaluation_scenes, render
+from vidrd_core.data.shapes import Scene, caption, describe, evaluation_scenes, render
 from vidrd_core.evaluation.motion import Record, Video, measure, rounded, words_of
 from vidrd_core.evaluation.report import ORDERS, REAL, summarise, table
 from vidrd_core.loading import load
@@ -38,6 +38,7 @@ from vidrd_core.settings import SampleSettings
 Job = tuple[int, Scene, tuple[str, ...]]  # number of the prompt, its scene, what to make: orders, or REAL
 
 FORMAT = 2
+CAPTIONS = ("plain", "free")
 SCENE_SEED = 2309  # training draws from the generators (1, i)
 
 
@@ -52,6 +53,7 @@ class ScoreSettings:
     seed: int = 0
     scene_seed: int = SCENE_SEED
     objects: int = 1  # in a scene, 1 or 2
+    captions: str = "plain"  # say all, in the plain words; "free": in many ways, not always size and background
     cfg: float | None = None  # None: the model's own
     solver: str = "ddim"
     reuse: ReuseSettings = field(default_factory=ReuseSettings)
@@ -63,8 +65,20 @@ class ScoreSettings:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
         if self.objects not in (1, 2):
             raise ValueError(f"objects is {self.objects}, expected 1 or 2")
+        if self.captions not in CAPTIONS:
+            raise ValueError(f"captions are {self.captions!r}, expected {' or '.join(CAPTIONS)}")
+        if self.captions == "free" and self.objects == 2:
+            raise ValueError(
+                "free captions may not say which of two objects is where: give objects 1 or captions plain"
+            )
         if not self.orders or len(set(self.orders)) < len(self.orders) or not set(self.orders) <= set(ORDERS):
             raise ValueError(f"orders are {list(self.orders)}, expected some of {', '.join(ORDERS)}, each once")
+
+    def text_of(self, index: int, scene: Scene) -> str:
+        """What prompt `index` says of its scene."""
+        if self.captions == "plain":
+            return describe(scene)
+        return caption(scene, np.random.default_rng((self.scene_seed, index)), motion_said=1.0)
 
     def reuse_in(self, order: Any) -> ReuseSettings:
         return dataclasses.replace(self.reuse, order=order)
@@ -183,29 +197,31 @@ def score_prompt(model: VidRD, settings: ScoreSettings, job: Job, sheets: Path |
     """The records of one prompt: of its chains, and of the drawn scene passed through the VAE."""
     index, scene, kinds = job
     size, frames = model.diffusion.size, model.diffusion.frames
-    common: Record = {"prompt": index, "text": describe(scene), "background": scene.background}
+    text = settings.text_of(index, scene)
+    common: Record = {"prompt": index, "text": text, "background": scene.background}
     common |= words_of(scene.sprites)
+    read = partial(measure, scene=scene, frames=frames, background_said=scene.background in text.split())
     sample: dict[str, Any] = {"seed": settings.seed + index, "steps": settings.steps, "solver": settings.solver}
     sample |= {} if settings.cfg is None else {"cfg": settings.cfg}
     records = []
     if REAL in kinds:
         video = _through_vae(model, render(scene, frames, size))
-        records.append({**common, "order": REAL, **measure(video, scene, frames, 1, settings.reuse_in("mirror"))})
+        records.append({**common, "order": REAL, **read(video, clips=1, reuse=settings.reuse_in("mirror"))})
     orders = [kind for kind in kinds if kind != REAL]
     began = time.perf_counter()
-    first = model.generate(common["text"], settings.reuse, **sample) if orders else None
+    first = model.generate(text, settings.reuse, **sample) if orders else None
     first_seconds = time.perf_counter() - began
     for order in orders:
         assert first is not None
         reuse = settings.reuse_in(order)
         chain, seconds, began = [first], [first_seconds], time.perf_counter()
-        for clip in model.stream(common["text"], settings.clips, reuse, state=first.state, **sample):
+        for clip in model.stream(text, settings.clips, reuse, state=first.state, **sample):
             chain.append(clip)
             seconds.append(time.perf_counter() - began)
             began = time.perf_counter()
         video = model.frames(chain)
         times = {"seconds": rounded(seconds), "decode_seconds": round(time.perf_counter() - began, 4)}
-        measured = measure(video, scene, frames, settings.clips, reuse)
+        measured = read(video, clips=settings.clips, reuse=reuse)
         records.append({**common, "order": order, **measured, **times, "threads": torch.get_num_threads()})
         if sheets:
             _draw_sheet(video, frames, records[-1], sheets)
@@ -235,6 +251,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="tiny", help="a built-in name or a folder of parts")
     for name in ("prompts", "clips", "steps", "seed", "scene_seed", "objects"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(known, name))
+    parser.add_argument("--captions", choices=CAPTIONS, default=known.captions, help="free ones leave things out")
     parser.add_argument("--orders", nargs="+", choices=ORDERS, default=list(ORDERS))
     parser.add_argument("--cfg", type=float, help="guidance scale (the model's own unless given)")
     parser.add_argument("--solver", default=known.solver)

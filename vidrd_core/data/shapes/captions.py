@@ -52,13 +52,16 @@ def _noun(sprite: Sprite, size: str) -> str:
     return " ".join([ARTICLES[words[0][0] in "aeiou"], *words])
 
 
-def caption(scene: Scene, rng: np.random.Generator) -> str:
-    """One of the many ways to say what a scene shows; the size is said mostly, the background half of the time."""
+def caption(scene: Scene, rng: np.random.Generator, motion_said: float = 0.95) -> str:
+    """One of the many ways to say what a scene shows.
+
+    The size is said mostly, the background half of the time, a motion with the probability `motion_said`.
+    """
     parts = []
     for sprite in scene.sprites:
         sizes = () if sprite.motion in ("grow", "shrink") else SIZE_WORDS[sprite.size]
         said = _noun(sprite, pick(rng, sizes) if sizes and rng.random() < 0.75 else "")
-        parts.append(f"{said} {pick(rng, MOTION_PHRASES[sprite.motion])}" if rng.random() < 0.95 else said)
+        parts.append(f"{said} {pick(rng, MOTION_PHRASES[sprite.motion])}" if rng.random() < motion_said else said)
     text = parts[0]
     if len(parts) == 2:
         text = pick(rng, JOINS[scene.layout]).format(first=parts[0], second=parts[1])
