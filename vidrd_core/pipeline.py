@@ -133,8 +133,7 @@ class VidRD:
             sample, reuse = self._follow(state, reuse, settings)
         reuse.check_frames(self.latent_shape(sample)[2])
         self.schedule.sigmas(sample.steps)
-        for prompt in prompts:
-            self._check_prompt(prompt)
+        self._check_prompts(prompts)
         self.text_encoder.tokenize([*prompts, sample.negative])
 
         def make(state: ClipState | None) -> Iterator[Clip]:
@@ -201,9 +200,10 @@ class VidRD:
         return sample, reuse
 
     @staticmethod
-    def _check_prompt(prompt: str) -> None:
-        if not any(letter.isalnum() for letter in prompt):
-            raise ValueError(f"a prompt has no words ({prompt!r}): say what the clip shows")
+    def _check_prompts(prompts: Sequence[str]) -> None:
+        for number, prompt in enumerate(prompts, 1):
+            if not any(map(str.isalnum, prompt)):
+                raise ValueError(f"prompt {number} has no words ({prompt!r}): say what the clip shows")
 
     def latent_shape(self, sample: SampleSettings) -> tuple[int, ...]:
         """[1, C, N, h, w] of a clip. Raises ValueError for a size that the model cannot make."""
@@ -232,7 +232,7 @@ class VidRD:
         reuse: ReuseSettings,
         on_step: OnStep | None,
     ) -> Clip:
-        self._check_prompt(prompt)
+        self._check_prompts([prompt])
         assert sample.cfg is not None
         frames = noise.shape[2]
         keep = min(frames, max(reuse.prompt_frames, frames // 2, 1))

@@ -154,9 +154,9 @@ def test_a_state_of_another_schedule_is_refused(model):
     ("prompts", "settings", "message"),
     [
         ([], {}, "no prompt"),
-        ("  ", {}, "a prompt has no words"),
-        (["a red circle", ""], {}, "a prompt has no words .''."),
-        ("...", {}, "a prompt has no words"),
+        ("  ", {}, "prompt 1 has no words"),
+        (["a red circle", ""], {}, "prompt 2 has no words .''."),
+        ("...", {}, "prompt 1 has no words"),
         ("a red circle", {"steps": 1001}, "steps is 1001, expected 1 to 1000"),
         ("a red circle", {"cfg": float("nan")}, "cfg is nan"),
         ("a green circle", {}, "does not know 'green'; it knows: a, blue, circle"),

@@ -103,8 +103,6 @@ def extend(wanted: Request, path: Path, state_dir: Path | None, save_state: Path
 
 def _count(prompts: list[str], clips: int | None) -> int:
     """How many clips to make; says what is likely to be a slip."""
-    if empty := [number for number, prompt in enumerate(prompts, 1) if not any(map(str.isalnum, prompt))]:
-        raise InputError(f"prompt {empty[0]} has no words: say what the clip shows")
     if clips is not None and clips < 1:
         raise InputError(f"clips is {clips}, expected 1 or more")
     if len(prompts) > 1 and not any(" " in prompt.strip() for prompt in prompts):

@@ -64,7 +64,7 @@ GENERATE = {
 
 PROMPT = {
     "none": ([], "Missing argument 'PROMPT"),
-    "empty": ([""], "prompt 1 has no words: say what the clip shows"),
+    "empty": ([""], "prompt 1 has no words (''): say what the clip shows"),
     "one is empty": (["a red circle", "  "], "prompt 2 has no words"),
     "only dots": (["..."], "prompt 1 has no words"),
     "unknown word": (["a green circle"], "does not know 'green'; it knows: a, blue, circle, moving, red, right"),
