@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidrd_core.models.config import DiffusionConfig
+from vidrd_core.models.signature import signature
 from vidrd_core.models.text import TextEncoder
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
@@ -21,7 +21,7 @@ from vidrd_core.pixels import to_frames
 from vidrd_core.reuse import ReuseSettings, StagedGuidance, past_dependent_noise
 from vidrd_core.sampling import SOLVERS, OnStep, Schedule, guided
 from vidrd_core.settings import SampleSettings
-from vidrd_core.state import ClipState
+from vidrd_core.state import ClipState, StateMismatchError
 
 
 class DivergenceError(ValueError):
@@ -66,13 +66,16 @@ class VidRD:
 
     @cached_property
     def signature(self) -> str:
-        """Twelve hex digits that tell this UNet from every other, from its settings and a sample of its weights."""
-        digest = hashlib.sha256(repr((self.unet.config, self.diffusion)).encode())
-        for name, tensor in self.unet.state_dict().items():
-            flat = tensor.detach().flatten()
-            sample = flat[:: max(1, len(flat) // 64)].float().cpu().numpy()
-            digest.update(name.encode() + sample.tobytes())
-        return digest.hexdigest()[:12]
+        """Twelve hex digits of the UNet and how it denoises: what a state's noise and record belong to."""
+        return signature(self.unet, repr((self.unet.config, self.diffusion)))
+
+    @cached_property
+    def other_parts(self) -> dict[str, str]:
+        """The same of the parts that read prompts and decode, which a state is bound to as well."""
+        return {
+            "vae": signature(self.vae, repr(self.vae.config)),
+            "text_encoder": signature(self.text_encoder, repr(self.text_encoder.config)),
+        }
 
     def generate(
         self, prompt: str, reuse: ReuseSettings | None = None, *, on_step: OnStep | None = None, **settings: Any
@@ -81,6 +84,9 @@ class VidRD:
 
         `reuse` is how clips will follow: no more than N / 2 of this one's last frames can be prompt frames (M),
         unless it says so.
+
+        Raises ValueError for what the model cannot do, UnknownWordError for a word that it does not know,
+        DivergenceError if nothing came out.
         """
         reuse = reuse or ReuseSettings()
         sample = self.complete(SampleSettings(**settings))
@@ -117,8 +123,11 @@ class VidRD:
     ) -> Iterator[Clip]:
         """Make clips one after the other: prompt k for clip k, the last one repeats.
 
-        `clips` is how many (None: as many as there are prompts); `state` is that of an earlier clip to go on from,
-        whose number decides which prompt comes next.
+        `clips` is how many the whole video has, those before `state` too (None: as many as there are prompts);
+        `state` is that of an earlier clip to go on from, whose number decides which prompt comes next. Nothing comes
+        after the last clip's.
+
+        Raises what `generate` and `extend` do, at once.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         if not prompts:
@@ -126,6 +135,11 @@ class VidRD:
         last = len(prompts) if clips is None else clips
         if last < 1:
             raise ValueError(f"clips is {clips}, expected 1 or more")
+        if state is not None and clips is None and state.index + 1 >= last:
+            raise ValueError(
+                f"the state is that of clip {state.index + 1}, and there are {last} prompts for the whole video: "
+                f"give clips, how many it shall have in all"
+            )
         # All that can be wrong is told now, not when the first clip is asked for.
         if state is None:
             reuse, sample = reuse or ReuseSettings(), self.complete(SampleSettings(**settings))
@@ -152,8 +166,8 @@ class VidRD:
     def decode(self, clips: Clip | ClipState | Iterable[Clip | ClipState]) -> Iterator[NDArray[np.uint8]]:
         """Clips to frames uint8 [F, H, W, 3], given out as they become final; their sum is the whole video.
 
-        The temporal decoder looks `vae.config.halo` frames ahead, so the last frames of a clip come with the next
-        clip, or at the end. A video that begins at a later clip is decoded beside the latents that went before it.
+        The temporal decoder looks `vae.config.halo` frames ahead: a frame comes when that many later ones are there,
+        the last ones at the end. A video that begins at a later clip is decoded beside the latents before it.
         """
         states = (clip.state if isinstance(clip, Clip) else clip for clip in _each(clips))
         first = next(states, None)
@@ -185,11 +199,17 @@ class VidRD:
         self, state: ClipState, reuse: ReuseSettings | None, settings: dict[str, Any]
     ) -> tuple[SampleSettings, ReuseSettings]:
         """What a clip that follows a state is made with."""
-        known = SampleSettings.__dataclass_fields__
+        known, rules = SampleSettings.__dataclass_fields__, ReuseSettings.__dataclass_fields__
         before = {key: value for key, value in state.made_with.items() if key in known}
         sample = self.complete(SampleSettings(**{**before, **settings}))
-        reuse = reuse or ReuseSettings(**state.made_with.get("reuse", {}))
+        reuse = reuse or ReuseSettings(
+            **{key: value for key, value in state.made_with.get("reuse", {}).items() if key in rules}
+        )
         reuse.check_frames(state.frames)
+        for part, mine in self.other_parts.items():
+            if (theirs := state.made_with.get(part, mine)) != mine:
+                name = part.replace("_", " ")
+                raise StateMismatchError(f"the state was made with {name} {theirs}, this model has {mine}")
         state.check(self.signature, self.latent_shape(sample), self.schedule.sigmas(sample.steps), sample.solver)
         recorded = state.record.shape[3]
         if reuse.prompt_frames > recorded:
@@ -281,7 +301,7 @@ class VidRD:
             model_signature=self.signature,
             numbers=numbers,
             follows=before.fingerprint if before else "",
-            made_with={"prompt": prompt, **asdict(sample), "reuse": asdict(reuse)},
+            made_with={"prompt": prompt, **asdict(sample), "reuse": asdict(reuse), **self.other_parts},
         )
         return Clip(prompt, state)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,15 @@ from vidrd_core.models.checkpoint import FormatError
 
 KIND = "clip state"
 TENSORS = {"noise": 5, "record": 6, "latents": 5, "past": 5, "sigmas": 1}  # name -> dimensions
-DETAILS = ("index", "repeated", "solver", "model_signature", "numbers", "follows", "made_with")
+DETAILS: dict[str, type] = {
+    "index": int,
+    "repeated": int,
+    "solver": str,
+    "model_signature": str,
+    "numbers": list,
+    "follows": str,
+    "made_with": dict,
+}
 
 
 class StateMismatchError(ValueError):
@@ -106,15 +113,36 @@ class ClipState:
             state = cls(**values)
         except TypeError as error:
             raise FormatError(f"{path} is not a whole clip state: {error}") from error
-        for name, dims in TENSORS.items():
-            tensor = getattr(state, name)
-            if tensor.ndim != dims or not torch.isfinite(tensor).all():
-                raise FormatError(
-                    f"{path} is damaged: its {name} has shape {tuple(tensor.shape)}, expected {dims} dimensions of "
-                    f"finite numbers"
-                )
-        if not 0 <= state.repeated < state.frames or math.prod(state.noise.shape) == 0:
-            raise FormatError(f"{path} is damaged: {state.repeated} of its {state.frames} frames repeat older ones")
-        if not (isinstance(state.numbers, list) and len(state.numbers) == state.frames):
-            raise FormatError(f"{path} is damaged: it has numbers {state.numbers} for {state.frames} frames")
+        if fault := _fault(state):
+            raise FormatError(f"{path} is damaged: {fault}")
         return state
+
+
+def _fault(state: ClipState) -> str:
+    """What does not belong together in a state that was read, if anything."""
+    for name, dims in TENSORS.items():
+        tensor = getattr(state, name)
+        if tensor.ndim != dims or not torch.isfinite(tensor).all():
+            return f"its {name} has shape {tuple(tensor.shape)}, expected {dims} dimensions of finite numbers"
+    batch, channels, frames, height, width = noise = tuple(state.noise.shape)
+    for name, tensor, expected in (
+        ("noise", state.noise, "something in each dimension" if 0 in noise else noise),
+        ("latents", state.latents, noise),
+        ("past", state.past, (batch, channels, state.past.shape[2], height, width)),
+        ("record", state.record, (len(state.record) or 1, batch, channels, state.record.shape[3], height, width)),
+        ("sigmas", state.sigmas, (max(2, len(state.sigmas)),)),
+    ):
+        if tuple(tensor.shape) != expected:
+            return f"its {name} has shape {tuple(tensor.shape)}, expected {expected}"
+    if not 1 <= state.record.shape[3] <= frames:
+        return f"its record has {state.record.shape[3]} frames, expected 1 to {frames}"
+    for name, kind in DETAILS.items():
+        if type(getattr(state, name)) is not kind:
+            return f"its {name} is {getattr(state, name)!r}, expected {kind.__name__}"
+    if not isinstance(reuse := state.made_with.get("reuse", {}), dict):
+        return f"its reuse is {reuse!r}, expected dict"
+    if state.index < 0 or not 0 <= state.repeated < frames:
+        return f"it is of clip {state.index}, and {state.repeated} of its {frames} frames repeat older ones"
+    if len(state.numbers) != frames or not all(type(number) is int for number in state.numbers):
+        return f"it has numbers {state.numbers} for {frames} frames"
+    return ""

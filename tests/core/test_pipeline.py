@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conftest import randomise
 from vidrd_core.pipeline import VidRD
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.state import ClipState, StateMismatchError
@@ -141,6 +142,35 @@ def test_a_state_of_another_model_is_refused(model):
     stranger = ClipState(**{**vars(state), "model_signature": "0123456789ab"})
     with pytest.raises(StateMismatchError, match=f"model 0123456789ab, this clip has {model.signature}"):
         model.extend(stranger, "a red circle")
+
+
+@pytest.mark.parametrize("part", ["vae", "text_encoder"])
+def test_a_state_of_another_vae_or_text_encoder_is_refused(model, part):
+    state = model.generate("a red circle", **FAST).state
+    parts = {name: getattr(model, name) for name in ("unet", "vae", "text_encoder")}
+    parts[part] = randomise(type(parts[part])(parts[part].config), 9)
+    with pytest.raises(StateMismatchError, match=f"made with {part.replace('_', ' ')} .*, this model has"):
+        VidRD(**parts, diffusion=model.diffusion).extend(state, "a red circle")
+
+
+def test_a_state_of_a_later_version_with_more_rules_is_read(model):
+    state = model.generate("a red circle", **FAST).state
+    state.made_with["reuse"]["release"] = "hard"
+    assert model.extend(state, "a red circle").index == 1
+
+
+def test_the_last_half_of_a_clip_is_recorded_whatever_m_is(model):
+    state = model.generate("a red circle", ReuseSettings(prompt_frames=1), **FAST).state
+    assert model.extend(state, "a red circle", ReuseSettings(prompt_frames=4)).index == 1
+    with pytest.raises(ValueError, match=r"M. is 5, but the last clip recorded only its last 4"):
+        model.extend(state, "a red circle", ReuseSettings(prompt_frames=5))
+
+
+def test_a_stream_that_would_make_nothing_says_so(model):
+    state = list(model.stream("a red circle", 2, **FAST))[-1].state
+    assert list(model.stream("a red circle", 2, state=state)) == []
+    with pytest.raises(ValueError, match="give clips, how many it shall have in all"):
+        model.stream("a red circle", state=state)
 
 
 def test_a_state_of_another_schedule_is_refused(model):

@@ -106,3 +106,28 @@ def test_a_state_that_cannot_be_written_leaves_nothing(state, tmp_path):
     with pytest.raises(OSError, match="cannot write"):
         state.save(path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: {"record": s.record[:0]}, r"record has shape \(0, 1, 4, 4, 8, 8\), expected \(1, "),
+        (lambda s: {"record": s.record[..., :4]}, "record has shape"),
+        (lambda s: {"record": s.record.repeat(1, 1, 1, 3, 1, 1)}, "its record has 12 frames, expected 1 to 8"),
+        (lambda s: {"past": s.past[:, :2]}, "past has shape"),
+        (lambda s: {"latents": s.latents[:, :, 1:]}, "latents has shape"),
+        (lambda s: {"sigmas": s.sigmas[:1]}, r"sigmas has shape \(1,\), expected \(2,\)"),
+        (lambda s: {"index": "1"}, "its index is '1', expected int"),
+        (lambda s: {"index": -1}, "it is of clip -1"),
+        (lambda s: {"repeated": 8}, "8 of its 8 frames repeat"),
+        (lambda s: {"made_with": None}, "its made_with is None, expected dict"),
+        (lambda s: {"made_with": {"reuse": 3}}, "its reuse is 3, expected dict"),
+        (lambda s: {"numbers": [0, 1]}, r"numbers \[0, 1\] for 8 frames"),
+        (lambda s: {"numbers": ["a"] * 8}, "for 8 frames"),
+    ],
+)
+def test_parts_that_do_not_belong_together_are_refused(state, tmp_path, change, message):
+    path = tmp_path / "clip.safetensors"
+    ClipState(**{**vars(state), **change(state)}).save(path)
+    with pytest.raises(FormatError, match=message):
+        ClipState.load(path)

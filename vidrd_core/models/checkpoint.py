@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,9 +32,17 @@ def write(path: Path, tensors: dict[str, Tensor], kind: str, **details: Any) -> 
         partial.chmod(mode)
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
-        raise OSError(getattr(error, "errno", None), f"cannot write {path}: {error}") from error
+        raise OSError(_errno(error), f"cannot write {path}: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _errno(error: OSError | SafetensorError) -> int | None:
+    """The system's number of an error, which safetensors has in its text alone."""
+    if isinstance(error, OSError):
+        return error.errno
+    number = re.search(r"os error (\d+)", str(error))
+    return int(number[1]) if number else None
 
 
 def read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -86,7 +95,7 @@ def fill(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> Non
     shapes = [
         f"{key} {tuple(tensors[key].shape)} for {tuple(state[key].shape)}"
         for key in state
-        if key in tensors and tensors[key].numel() != state[key].numel()
+        if key in tensors and tensors[key].shape not in (state[key].shape, (*state[key].shape, 1))  # 1: of a Conv3d
     ]
     problems = [
         f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
@@ -95,4 +104,4 @@ def fill(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> Non
     ]
     if problems:
         raise FormatError(f"{path} does not fit its own configuration: tensors {'; '.join(problems)}")
-    module.load_state_dict({key: tensors[key].to(state[key].dtype) for key in state})
+    module.load_state_dict({key: tensors[key].to(state[key].dtype).reshape(state[key].shape) for key in state})

@@ -98,7 +98,7 @@ def look_at(path: str | os.PathLike[str]) -> VideoFacts:
 
 def _gif_rate(count: int, begun: float, rate: float) -> float:
     """Frames a second of a GIF: a whole number where rounding its times to 1/100 s explains it."""
-    steps, seconds = (count - 1, begun) if begun else (1, 1 / rate)
+    steps, seconds = (count - 1, begun) if begun else (1, 1 / (rate or DEFAULT_FPS))
     whole = max(1, round(steps / seconds))
     return float(whole) if abs(steps / whole - seconds) <= 0.01 else steps / seconds
 
