@@ -36,14 +36,19 @@ def find(name_or_path: str | Path) -> Path:
     return folder
 
 
-def pack(name_or_path: str | Path, target: str | Path, dtype: torch.dtype = torch.float16) -> None:
+def pack(
+    name_or_path: str | Path, target: str | Path, dtype: torch.dtype = torch.float16, overwrite: bool = False
+) -> None:
     """Copy a model to another folder with its weights as `dtype`, for shipping.
 
-    Raises ValueError if the model is not whole, or the folder its own.
+    Raises ValueError if the model is not whole, or the folder its own, FileExistsError if it
+    holds another and `overwrite` is not set.
     """
     source, target = find(name_or_path), Path(target)
     if target.resolve() == source.resolve():
         raise ValueError(f"{target} holds the model itself, which would lose precision: name another folder")
+    if there := [part for part in PARTS if (target / part).exists() and not overwrite]:
+        raise FileExistsError(f"{target} already holds {', '.join(there)}: overwrite them, or name another folder")
     load(source)  # all of it is what it should be
     target.mkdir(parents=True, exist_ok=True)
     for part in PARTS:

@@ -177,6 +177,7 @@ def train(
 def pack(
     model: Annotated[str, typer.Argument(metavar="NAME|FOLDER", help="The model.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the copy goes.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False,
 ) -> None:
     """Copy a model with its weights in half precision, for shipping."""
     from vidrd_core.cli.progress import busy
@@ -184,7 +185,7 @@ def pack(
     with input_checked(), busy("packing"):
         from vidrd_core.loading import pack
 
-        pack(model, output)
+        pack(model, output, overwrite=overwrite)
 
 
 def _commands() -> Any:
@@ -209,7 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
         note(f"error: {error}")
         return error.exit_code
     except Exception as error:
-        if hasattr(error, "format_message"):  # the parser's: an unknown o.option, no number, ...
+        if hasattr(error, "format_message"):  # the parser's: an unknown option, no number, ...
             context = getattr(error, "ctx", None)
             note(f"error: {error.format_message()} (see {context.command_path if context else 'vidrd'} --help)")
             return 2

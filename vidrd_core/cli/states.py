@@ -61,7 +61,7 @@ class StateFolder:
         return paths, ""
 
     def stay_out_of(self, output: str) -> None:
-        """Raise InputError if a folder of PNG frames is to be where the states are."""
+        """Raise InputError if the video or a folder of PNG frames is to be where the states are."""
         _refuse_inside(output, self.folder, "--state-dir")
 
     def prepare(self) -> None:
@@ -84,6 +84,10 @@ class StateFile:
         if path.suffix != ".safetensors":
             raise InputError(f"--save-state is {str(path)!r}, expected a name that ends in .safetensors")
         if path.exists():
+            if _NAME.fullmatch(path.name):
+                raise InputError(
+                    f"--save-state: {path} is one of a folder of states, which are needed to resume; choose another name"
+                )
             with input_checked("--save-state: "):
                 kind = checkpoint.describe(path).get("kind", "foreign model")
             if kind != KIND:
@@ -124,6 +128,8 @@ def _refuse_inside(output: str, folder: Path, option: str) -> None:
     with input_checked():
         is_folder = suffix_of(output) == ""
     frames, place = (Path(os.path.realpath(path)) for path in (output, folder))
+    if frames == place and not is_folder:
+        raise InputError(f"{option} and the output are both {output}: name another folder for the states")
     if is_folder and frames in (place, *place.parents):
         raise InputError(f"{option} is in the output folder {output}, which is for frames alone: name another one")
 

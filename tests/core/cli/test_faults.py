@@ -55,6 +55,14 @@ def test_a_full_disk_under_the_video(vidrd, tmp_path, states):
         assert "no video was kept; with --state-dir a later run can go on where one ended" in line
 
 
+@posix
+def test_a_full_disk_under_a_packed_model(vidrd, folder):
+    with file_size_limit(20_000):
+        code, out, err = vidrd("pack", folder, "-o", "small")
+    assert "cannot write small/" in error_line(code, out, err.splitlines()[-1], expected=1)
+    assert [name for name in os.listdir("small") if "partial" in name] == []
+
+
 def test_too_little_memory(vidrd, monkeypatch, tmp_path):
     from vidrd_core.pipeline import VidRD
 

@@ -18,13 +18,19 @@ from vidrd_core import cli
 from vidrd_core.models.unet3d import UNet3D
 
 
+# One frame of one pixel, and no word on how long it is shown.
+STILL_GIF = bytes.fromhex("47494638396101000100800000000000ffffff2c00000000010001000002024401003b")
+
+
 def test_info_says_what_a_file_is(vidrd, whole, folder, tmp_path):
     parameters = sum(p.numel() for p in UNet3D(UNET).parameters())
     Path("torch.ckpt").write_bytes(pickle.dumps([1]))
     save_file({name: torch.zeros(2) for name in "abcde"}, "foreign.safetensors")
     assert vidrd("generate", PROMPTS[0], "--steps", 1, "-o", "one.gif")[0] == 0
+    Path("still.gif").write_bytes(STILL_GIF)
     for path, facts in {
         "one.gif": ["video (gif, gif)", "frames 8", "fps 8", "prompt 1 a red circle"],
+        "still.gif": ["video (gif, gif)", "frames 1", "fps 8"],
         whole / "long.mp4": ["video (mp4, h264)", "frames 24", "size 32 x 32 pixels", "seed 0, steps 4, cfg 3.0"],
         whole / "frames": ["24 PNG frames", "prompt 2 a blue circle moving right"],
         whole / "states": ["3 clip states, clip_0000.safetensors to clip_0002.safetensors"],
@@ -60,6 +66,17 @@ def test_models_lists_what_is_built_in(vidrd, folder, monkeypatch):
         assert fact in told
     monkeypatch.setattr(loading, "built_in_models", dict)
     assert "no model is built in; --model takes a folder" in vidrd("models")[1]
+
+
+def test_pack_makes_a_smaller_copy(vidrd, folder):
+    assert vidrd("pack", folder, "-o", "small")[0] == 0
+    sizes = [sum(file.stat().st_size for file in Path(where).iterdir()) for where in (folder, "small")]
+    assert sizes[1] < 0.7 * sizes[0]
+    assert vidrd("generate", PROMPTS[0], "--steps", 1, "--model", "small", "-o", "one.gif")[0] == 0
+    before = Path("small", "unet.safetensors").read_bytes()
+    assert "small already holds unet.safetensors, " in error_line(*vidrd("pack", "tiny", "-o", "small"))
+    assert Path("small", "unet.safetensors").read_bytes() == before
+    assert vidrd("pack", folder, "-o", "small", "--overwrite")[0] == 0
 
 
 def test_train_runs_a_recipe(vidrd, monkeypatch, tmp_path):
