@@ -86,7 +86,7 @@ class StateFile:
         if path.exists():
             if _NAME.fullmatch(path.name):
                 raise InputError(
-                    f"--save-state: {path} is one of a folder of states, which are needed to resume; choose another name"
+                    f"--save-state: {path} is one of a folder of states, which resuming needs; choose another"
                 )
             with input_checked("--save-state: "):
                 kind = checkpoint.describe(path).get("kind", "foreign model")

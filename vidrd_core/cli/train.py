@@ -21,7 +21,7 @@ def run(config: str, stage: str | None) -> None:
         if error.name not in ("accelerate", "yaml"):
             raise
         raise InputError(f'training needs {error.name}, which is missing: pip install "vidrd[train]"') from error
-    with input_checked(f"{path}: "):
+    with input_checked():
         recipe = load_config(path)
     try:
         folder = Recipe(recipe).run(stage)

@@ -26,6 +26,13 @@ class ShapesData:
     two_objects: float = 0.15
     seed: int = 1
 
+    def __post_init__(self) -> None:
+        for name, least in {"clips": 1, "frames": 1, "size": 8, "seed": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"data: {name} is {getattr(self, name)}, expected {least} or more")
+        if not 0 <= self.two_objects <= 1:
+            raise ValueError(f"data: two_objects is {self.two_objects}, expected a share from 0 to 1")
+
     def scene(self, index: int) -> Scene:
         return random_scene(np.random.default_rng((self.seed, index)), self.two_objects)
 

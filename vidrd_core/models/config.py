@@ -92,6 +92,13 @@ class DiffusionConfig:
     size: int = 256  # pixels, width and height
     cfg: float = 10.0  # the guidance scale it does best with
 
+    def __post_init__(self) -> None:
+        for name in ("train_steps", "frames", "size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
+        if not 0 < self.beta_start <= self.beta_end < 1:
+            raise ValueError(f"beta goes from {self.beta_start} to {self.beta_end}, expected 0 < start <= end < 1")
+
 
 @dataclass(frozen=True)
 class TextConfig:
@@ -117,7 +124,7 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
     if not isinstance(values, dict):
         raise ValueError(f"{kind.__name__} is {values!r}, expected names with values")
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - known)
+    unknown = sorted(map(str, set(values) - known))
     if unknown:
         raise ValueError(f"{kind.__name__} has no setting {', '.join(unknown)}; it has {', '.join(sorted(known))}")
     required = [f.name for f in dataclasses.fields(kind) if _has_no_default(f)]  # type: ignore[arg-type]

@@ -7,14 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from vidrd_core.data.bank import ShapesData
 from vidrd_core.models.config import DiffusionConfig, TextConfig, UNet3DConfig, VAEConfig, from_dict
+from vidrd_core.models.unet3d import UNet3D
+from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.training.presets import PRESETS
 
 PRECISIONS = ("no", "fp16", "bf16")
 TASKS = ("vae", "captions", "image", "clip", "vae_temporal")
+VAE_TASKS = {"vae", "vae_temporal"}
 
 
 class RecipeError(ValueError):
@@ -61,6 +65,16 @@ class StageConfig:
         for name in ("steps", "batch_size", "accumulation", "log_every", "sample_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"stage {self.name}: {name} is {getattr(self, name)}, expected at least 1")
+        for name in ("learning_rate", "clip_norm", "timestep_power"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"stage {self.name}: {name} is {getattr(self, name)}, expected more than 0")
+        for name in ("final_rate", "caption_dropout", "plain_share", "image_share", "number_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"stage {self.name}: {name} is {getattr(self, name)}, expected 0 to 1")
+        weights = ("kl_weight", "words_weight", "places_weight", "pictures_weight")
+        for name in ("warmup", "weight_decay", "seed", *weights):
+            if getattr(self, name) < 0:
+                raise ValueError(f"stage {self.name}: {name} is {getattr(self, name)}, expected 0 or more")
         if not 0 <= self.ema < 1:
             raise ValueError(f"stage {self.name}: ema is {self.ema}, expected 0 or more and less than 1")
         for name, keys in (("rates", "parts of names"), ("emphasis", "words")):
@@ -83,44 +97,79 @@ class TrainConfig:
     init: Path | None = None  # a model folder to start from
     mixed_precision: str = "no"
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for parts that cannot be or do not fit each other, as far as the stages need them."""
+        tasks = {stage.task for stage in self.stages}
+        facts: list[tuple[str, int, str, int]] = []
+        if tasks & VAE_TASKS:
+            _try(TemporalVAE, self.vae)
+            size, side = self.data.size, self.vae.downsampling
+            facts.append(("data.size", size, f"a multiple of {side}, for the VAE", size // side * side))
+        if tasks - VAE_TASKS:
+            _try(UNet3D, self.unet)
+            for name in ("frames", "size"):
+                expected = getattr(self.diffusion, name)
+                facts.append((f"data.{name}", getattr(self.data, name), f"diffusion.{name}, {expected}", expected))
+        if tasks - VAE_TASKS and not self.init:
+            width, channels = self.unet.cross_attention_dim, self.vae.latent_channels
+            facts.append(("text.hidden_size", self.text.hidden_size, f"unet.cross_attention_dim, {width}", width))
+            facts.append(("unet.in_channels", self.unet.in_channels, f"vae.latent_channels, {channels}", channels))
+        for name, value, expected, fitting in facts:
+            if value != fitting:
+                raise ValueError(f"{name} is {value}, expected {expected}")
+
+
+def _try(kind: Any, config: Any) -> None:
+    """Raise ValueError if there can be no such model; none is made."""
+    try:
+        with torch.device("meta"):
+            kind(config)
+    except (ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise ValueError(f"there can be no such {kind.__name__}: {error}") from error
+
 
 def load_config(path: Path) -> TrainConfig:
-    """Read a recipe. Raises ValueError naming an unknown or missing setting."""
+    """Read a recipe. Raises OSError, or ValueError naming a setting that is unknown, missing or unfit."""
     try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return _config(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _config(raw: Any) -> TrainConfig:
     if not isinstance(raw, dict):
-        raise ValueError(f"{path} holds no settings, expected out, data, stages, ...")
+        raise ValueError("it holds no settings, expected out, data, stages, ...")
     known = {f.name for f in dataclasses.fields(TrainConfig)}
-    if unknown := sorted(set(raw) - known):
-        raise ValueError(f"{path}: unknown settings {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    if unknown := sorted(map(str, set(raw) - known)):
+        raise ValueError(f"unknown settings {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     for needed in ("out", "stages"):
         if not raw.get(needed):
-            raise ValueError(f"{path}: {needed} is missing")
+            raise ValueError(f"{needed} is missing")
     parts: dict[str, Any] = {
         "data": ShapesData, "unet": UNet3DConfig, "vae": VAEConfig, "text": TextConfig,
         "diffusion": DiffusionConfig,
     }  # fmt: skip
     if not isinstance(raw["stages"], list):
-        raise ValueError(f"{path}: stages are {raw['stages']!r}, expected a list")
+        raise ValueError(f"stages are {raw['stages']!r}, expected a list")
     stages = tuple(from_dict(StageConfig, stage) for stage in raw["stages"])
     names = [stage.name for stage in stages]
     if unfit := [name for name in names if names.count(name) > 1 or name in ("model", "bank")]:
-        raise ValueError(f"{path}: a stage is called {unfit[0]!r}: each needs a name of its own, not model or bank")
+        raise ValueError(f"a stage is called {unfit[0]!r}: each needs a name of its own, not model or bank")
     precision = raw.get("mixed_precision") or "no"  # YAML takes a bare no for false
     if precision not in PRECISIONS:
-        raise ValueError(f"{path}: mixed_precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
+        raise ValueError(f"mixed_precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
     return TrainConfig(
-        out=_folder(path, raw, "out"),
+        out=_folder(raw, "out"),
         stages=stages,
-        init=_folder(path, raw, "init") if raw.get("init") else None,
+        init=_folder(raw, "init") if raw.get("init") else None,
         mixed_precision=precision,
         **{name: from_dict(kind, raw.get(name) or {}) for name, kind in parts.items()},
     )
 
 
-def _folder(path: Path, raw: dict[str, Any], name: str) -> Path:
+def _folder(raw: dict[str, Any], name: str) -> Path:
     if not isinstance(raw[name], str):
-        raise ValueError(f"{path}: {name} is {raw[name]!r}, expected the name of a folder")
+        raise ValueError(f"{name} is {raw[name]!r}, expected the name of a folder")
     return Path(raw[name])

@@ -139,9 +139,7 @@ class ImageTask:
         contact_sheet(list(self.generate(model, prompts)), path, labels=prompts)
         return self.probe(model)
 
-    def generate(
-        self, model: Conditioned, prompts: list[str], steps: int = 20, scale: float = 4.0
-    ) -> NDArray[np.uint8]:
+    def generate(self, model: Conditioned, prompts: list[str], steps: int = 20) -> NDArray[np.uint8]:
         """Clips uint8 [B, F, H, W, 3] for prompts."""
         channels, whole, height, width = self.latents.shape[1:]
         alone = whole // self.frames  # clips of one frame are put together afterwards
@@ -155,18 +153,18 @@ class ImageTask:
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn((len(said), channels, self.frames, height, width), generator=generator).to(cond.device)
         sigmas = self.schedule.sigmas(steps)
-        denoise = self.schedule.denoiser(guided(network, cond, uncond, scale))
+        denoise = self.schedule.denoiser(guided(network, cond, uncond, self.schedule.config.cfg))
         latents = ddim(denoise, self.schedule.start(noise, sigmas[0]), sigmas).cpu()
         clips = rearrange(latents, "(p a) c f h w -> p c (a f) h w", a=alone)
         return to_frames(self.vae.decode(clips))
 
     def probe(self, model: Conditioned) -> dict[str, float]:
-        """By what share the loss grows when one word of the captions is swapped, where the SNR is 1 / 150.
+        """By what share the loss grows when one word of the captions is swapped, where the SNR is 1 / 150 or least.
 
         A model that does not read a kind of word shows no gap for it.
         """
         rng, device = np.random.default_rng(0), next(model.parameters()).device
-        level = int((self.schedule.alphas_cumprod > 1 / 150).sum())
+        level = min(int((self.schedule.alphas_cumprod > 1 / 150).sum()), self.schedule.config.train_steps - 1)
         gaps = {}
         for word, other in PROBES.items():
             bank = range(min(4000, len(self.latents)))

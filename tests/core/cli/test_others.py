@@ -17,7 +17,6 @@ from tests.core.cli.helpers import PROMPTS, error_line
 from vidrd_core import cli
 from vidrd_core.models.unet3d import UNet3D
 
-
 # One frame of one pixel, and no word on how long it is shown.
 STILL_GIF = bytes.fromhex("47494638396101000100800000000000ffffff2c00000000010001000002024401003b")
 
@@ -110,7 +109,7 @@ def test_bad_recipes_are_refused(vidrd, monkeypatch):
     before = sorted(os.listdir())
     for run, message in [
         (["nothing"], "there is no recipe 'nothing': give a YAML file, or one of "),
-        (["word"], "word holds no settings"),
+        (["word"], "error: word: it holds no settings"),
         (["unknown"], "unknown settings size"),
         (["broken"], "broken is not YAML"),
         (["short"], "task"),

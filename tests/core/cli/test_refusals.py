@@ -164,7 +164,7 @@ def test_what_cannot_be_extended_is_refused(vidrd, whole, folder, tmp_path):
         (state, ["--save-state", "foreign.safetensors"], "holds a foreign model, which is not overwritten"),
         (state, ["--save-state", "none/a.safetensors"], "--save-state: cannot use none"),
         (state, ["-o", "a/", "--save-state", "a/next.safetensors"], "--save-state is in the output folder a/"),
-        (state, ["--save-state", state], "is one of a folder of states, which are needed to resume"),
+        (state, ["--save-state", state], "is one of a folder of states, which resuming needs"),
         (state, ["--state-dir", "more.mp4"], "--state-dir and the output are both more.mp4: name another folder"),
     ]:
         assert message in error_line(*vidrd("extend", first, PROMPTS[0], "-o", "more.mp4", *options)), options
