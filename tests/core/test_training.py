@@ -79,6 +79,14 @@ def test_a_finished_recipe_is_not_run_again(recipe, tmp_path):
     assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == before
 
 
+def test_a_finished_stage_with_other_settings_is_refused(recipe, tmp_path):
+    run, _ = recipe
+    stages = [{**RECIPE["stages"][0], "steps": 4, "log_every": 9}, *RECIPE["stages"][1:]]
+    path = write_recipe(tmp_path / "again.yaml", out=str(run), stages=stages)
+    with pytest.raises(RecipeError, match=r"vae is finished, and now has steps 4 \(then 3\): undo that, or delete"):
+        Recipe(load_config(path)).run()
+
+
 class Killed(Exception):
     pass
 

@@ -82,6 +82,15 @@ class StageConfig:
             if wrong := {key: factor for key, factor in given if not isinstance(factor, int | float) or factor <= 0}:
                 raise ValueError(f"stage {self.name}: {name} are {wrong}, expected {keys} with numbers above 0")
 
+    def changed_since(self, before: dict[str, Any]) -> str:
+        """What shapes the result and was otherwise in `before`, a stage as a dictionary; "" if nothing."""
+        now = {name: value for name, value in dataclasses.asdict(self).items() if not name.endswith("_every")}
+        return ", ".join(
+            f"{name} {value!r} (then {before[name]!r})"
+            for name, value in now.items()
+            if name in before and before[name] != value
+        )
+
 
 @dataclass(frozen=True)
 class TrainConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from vidrd_core.models.text import TextEncoder
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.pixels import to_video
-from vidrd_core.training.config import RecipeError, StageConfig, TrainConfig
+from vidrd_core.training.config import VAE_TASKS, RecipeError, StageConfig, TrainConfig
 from vidrd_core.training.heads import Conditioned
 from vidrd_core.training.trainer import Trainer
 from vidrd_core.training.unet import CaptionTask, ClipTask, ImageTask
@@ -49,10 +50,18 @@ class Recipe:
         self.model.mkdir(parents=True, exist_ok=True)
         for stage in self.config.stages:
             done = self.config.out / stage.name / "done"
-            if only in (None, stage.name) and not done.exists():
-                torch.manual_seed(stage.seed)  # new layers start from it
-                (self.vae if stage.task in ("vae", "vae_temporal") else self.unet)(stage)
-                done.touch()
+            if only not in (None, stage.name):
+                continue
+            if done.exists():
+                if changed := stage.changed_since(json.loads(done.read_text() or "{}")):
+                    raise RecipeError(
+                        f"stage {stage.name} is finished, and now has {changed}: undo that, or delete {done.parent} "
+                        f"to train it anew"
+                    )
+                continue
+            torch.manual_seed(stage.seed)  # new layers start from it
+            (self.vae if stage.task in VAE_TASKS else self.unet)(stage)
+            done.write_text(json.dumps(dataclasses.asdict(stage)))
         return self.model
 
     def part(self, name: str) -> Path | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Protocol, TypeVar
@@ -62,6 +63,8 @@ class Trainer:
         self.accelerator = Accelerator(
             mixed_precision=mixed_precision, gradient_accumulation_steps=stage.accumulation
         )
+        if self.accelerator.num_processes > 1:
+            raise RecipeError("training runs in one process, and this is one of several: start it without a launcher")
         trainable = task.trainable()
         if not trainable:
             raise RecipeError(f"stage {stage.name} would train nothing: preset {stage.train!r} fits no parameter")
@@ -158,7 +161,7 @@ class Trainer:
             pointer = self.folder / "latest.json"
             old = json.loads(pointer.read_text())["folder"] if pointer.exists() else None
             partial = pointer.with_suffix(".partial")
-            partial.write_text(json.dumps({"folder": target.name, "step": self.step}))
+            partial.write_text(json.dumps({"folder": target.name, "step": self.step, "stage": asdict(self.stage)}))
             partial.replace(pointer)
             if old and old != target.name:
                 _remove(self.folder / old)
@@ -170,7 +173,9 @@ class Trainer:
             latest = json.loads(pointer.read_text())
             self.accelerator.load_state(str(self.folder / latest["folder"]))
             self.step = latest["step"]
-            self.accelerator.print(f"{self.stage.name}: resumed at step {self.step}", flush=True)
+            changed = self.stage.changed_since(latest.get("stage", {}))
+            now = f", now with {changed}" if changed else ""
+            self.accelerator.print(f"{self.stage.name}: resumed at step {self.step}{now}", flush=True)
 
 
 def parameter_groups(trainable: dict[str, nn.Parameter], stage: StageConfig) -> list[dict[str, Any]]:

@@ -1,0 +1,78 @@
+"""The trainer's arithmetic, on one number."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from vidrd_core.models.config import VAEConfig
+from vidrd_core.models.vae import TemporalVAE
+from vidrd_core.pixels import to_video
+from vidrd_core.training.config import StageConfig
+from vidrd_core.training.stages import measure_latents
+from vidrd_core.training.trainer import Trainer
+
+STAGE = StageConfig("one", "vae", steps=12, batch_size=1, learning_rate=0.1, warmup=0, ema=0.5, clip_norm=1e9)
+
+
+class OneNumber:
+    """The loss is the number times what is drawn."""
+
+    def __init__(self):
+        self.model = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.ones_(self.model.weight)
+        self.drawn = []
+
+    def trainable(self):
+        return dict(self.model.named_parameters())
+
+    def loss(self, model, rng, generator):
+        self.drawn.append(rng.uniform(1, 2))
+        return {"loss": model.weight.sum() * self.drawn[-1]}
+
+    def sample(self, model, path):
+        return {}
+
+
+def test_the_average_follows_fast_at_first_and_then_by_its_decay(tmp_path, monkeypatch):
+    weights = []
+    step = Trainer.train_step
+
+    def noted(self):
+        losses = step(self)
+        weights.append(self.task.model.weight.item())
+        return losses
+
+    monkeypatch.setattr(Trainer, "train_step", noted)
+    averaged = Trainer(OneNumber(), STAGE, tmp_path).run()
+    assert len(weights) == len(set(weights)) == 12
+    expected = weights[0]
+    for count, weight in enumerate(weights[1:], 1):
+        decay = min(0.5, (1 + count) / (10 + count))
+        expected = decay * expected + (1 - decay) * weight
+    assert averaged.weight.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_step_goes_by_the_mean_of_its_batches(tmp_path, monkeypatch, parts):
+    stage = dataclasses.replace(STAGE, steps=1, accumulation=parts)
+    trainer = Trainer(OneNumber(), stage, tmp_path)
+    gradients = []
+    monkeypatch.setattr(
+        trainer.accelerator, "clip_grad_norm_", lambda params, norm: gradients.append(params[0].grad.item())
+    )
+    trainer.run()
+    assert len(trainer.task.drawn) == len(set(trainer.task.drawn)) == parts
+    assert gradients == [pytest.approx(np.mean(trainer.task.drawn), rel=1e-6)]
+
+
+def test_latents_are_measured_to_mean_0_and_deviation_1():
+    torch.manual_seed(0)
+    vae = TemporalVAE(VAEConfig(block_out_channels=(4, 8), layers_per_block=1, norm_groups=2, temp_conv_depth=0))
+    clips = np.random.default_rng(0).integers(0, 256, (20, 4, 16, 16, 3), np.uint8)
+    measure_latents(vae, clips)
+    with torch.no_grad():
+        channels = vae.encode(to_video(clips)).transpose(0, 1).flatten(1)
+    assert channels.mean(dim=1).abs().max() < 1e-3
+    assert (channels.std(dim=1) - 1).abs().max() < 1e-3
