@@ -74,16 +74,17 @@ class ReuseSettings:
 
 
 def revert_noise(noise: Tensor, frame_dim: int = 2) -> Tensor:
-    """Frame-level Noise Reversion: the frames of z_T in reverse order."""
+    """Frame-level Noise Reversion (FNR): z_T, [B, C, N, h, w] or with its N frames elsewhere, in reverse order."""
     return noise.flip(frame_dim)
 
 
 def past_dependent_noise(
     noise: Tensor, settings: ReuseSettings, generator: torch.Generator | None, frame_dim: int = 2
 ) -> Tensor:
-    """Past-dependent Noise Sampling: the z_T of a clip from that of the last one, both of unit variance.
+    """Past-dependent Noise Sampling (PNS): the z_T of a clip from that of the last one, both of unit variance.
 
-    Raises ValueError unless M < N.
+    `noise` is [B, C, N, h, w], or has its N frames at `frame_dim`; so has what comes back. Raises ValueError unless
+    M < N.
     """
     frames = noise.shape[frame_dim]
     settings.check_frames(frames)

@@ -49,8 +49,9 @@ class Schedule:
     def sigmas(self, steps: int) -> Tensor:
         """Descending noise levels of `steps` DDIM steps and a final 0: [steps + 1].
 
-        The timesteps are those of SD's own DDIM: 1, 1 + k, 1 + 2k, ... with k = train_steps / steps, rounded down
-        each. Few steps therefore begin well below the noisiest timestep: 50 at 981 of 999, 4 at 751.
+        Timesteps 1, 1 + k, 1 + 2k, ... with k = train_steps / steps, rounded down each: those of SD's own DDIM where
+        `steps` divides `train_steps`; where it does not SD's k is whole, and its steps begin less noisy (30: at 958,
+        these at 967). Few steps begin well below the noisiest timestep: 50 at 981 of 999, 4 at 751.
         """
         total = self.config.train_steps
         if not 1 <= steps <= total:

@@ -31,6 +31,7 @@ from vidrd_core.data.shapes import (
     sample_clip,
     trajectory,
 )
+from vidrd_core.data.shapes.captions import MOTION_PHRASES
 
 
 def still(x: float, y: float, radius: float, angle: float = 0.0) -> SpriteTruth:
@@ -175,6 +176,25 @@ def test_captions_stay_inside_the_vocabulary_and_use_all_of_it() -> None:
         assert set(describe(scene).split()) <= set(VOCABULARY)
     assert set(said) == set(VOCABULARY)
     assert list(VOCABULARY) == sorted(set(VOCABULARY))
+
+
+def test_what_a_caption_does_not_say_goes_without_saying() -> None:
+    rng = np.random.default_rng(5)
+    unsaid: Counter[str] = Counter()
+    for _ in range(3000):
+        scene = random_scene(rng, two_objects=0.0)
+        words, (sprite,) = caption(scene, rng).split(), scene.sprites
+        motion = {word for phrase in MOTION_PHRASES[sprite.motion] for word in phrase.split()} & set(words)
+        for what, said, silent in (
+            ("background", scene.background in words, scene.background == "black"),
+            ("size", {"small", "tiny", "large", "big"} & set(words), sprite.size == "medium"),
+            ("motion", motion, sprite.motion == "stay"),
+        ):
+            if what == "size" and sprite.motion in ("grow", "shrink"):
+                continue
+            unsaid[what] += not said
+            assert said or silent, (what, words)
+    assert min(unsaid.values()) > 50
 
 
 def test_plain_captions() -> None:

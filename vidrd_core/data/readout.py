@@ -87,11 +87,8 @@ def read_clip(frames: NDArray[np.uint8], sprites: int = 1) -> Reading:
     return Reading(word, tuple(_read_sprite(*mask) for mask in masks))
 
 
-def score(reading: Reading, scene: Scene, background_said: bool = True) -> Score:
-    """Compares a reading with a scene; two sprites are compared in the order of their lanes.
-
-    A background that the caption did not say is right if it is one and the same in all frames.
-    """
+def score(reading: Reading, scene: Scene) -> Score:
+    """Compares a reading with a scene; two sprites are compared in the order of their lanes."""
     if len(reading.sprites) != len(scene.sprites):
         raise ValueError(f"read {len(reading.sprites)} sprites of a scene of {len(scene.sprites)}")
     found = list(reading.sprites)
@@ -103,7 +100,7 @@ def score(reading: Reading, scene: Scene, background_said: bool = True) -> Score
         color=all(read.color == sprite.color for read, sprite in pairs),
         shape=all(read.shape == sprite.shape for read, sprite in pairs),
         motion=all(read.motion == sprite.motion for read, sprite in pairs),
-        background=reading.background == scene.background if background_said else reading.background != UNCLEAR,
+        background=reading.background == scene.background,
     )
 
 

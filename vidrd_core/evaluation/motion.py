@@ -80,18 +80,15 @@ def words_of(sprites: Sequence[Sprite | SpriteReading]) -> dict[str, str]:
     return {key: " and ".join(getattr(each, key) for each in sprites) for key in ("color", "shape", "motion")}
 
 
-def measure(
-    video: Video, scene: Scene, frames: int, clips: int, reuse: ReuseSettings, background_said: bool = True
-) -> Record:
+def measure(video: Video, scene: Scene, frames: int, clips: int, reuse: ReuseSettings) -> Record:
     """Reads out a video of `clips` clips of N = `frames` frames each, and measures its seams and its motion."""
     repeated = reuse.repeated_frames
     starts = [clip * (frames - repeated) for clip in range(clips)]
     cuts = [start + repeated for start in starts[1:]]
     readings = [read_clip(video[start : start + frames], len(scene.sprites)) for start in starts]
-    rights = [asdict(score(reading, scene, background_said)) for reading in readings]
     found = [
-        {**words_of(reading.sprites), "background": reading.background, "right": right}
-        for reading, right in zip(readings, rights, strict=True)
+        {**words_of(reading.sprites), "background": reading.background, "right": asdict(score(reading, scene))}
+        for reading in readings
     ]
     still = STILL * video.shape[2] / 64
     # The noise of shown frame g is made from that of frame g - 2N (mirror) or g - N (forward), whatever M is.

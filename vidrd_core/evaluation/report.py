@@ -110,8 +110,7 @@ def table(summary: dict[str, Any]) -> str:
         rows += [(f"{order}, clip {clip}", shares) for clip, shares in result["clips"].items()]
     lines = ["Read out right, in % (95 % interval):", ""]
     lines += _rows(["", *TRAITS, "clips"], [[name, *map(_percent, _traits(s)), s["all"]["of"]] for name, s in rows])
-    lines += ["", "Mirror order turns motion back at each seam: clips read as the reverse motion count as wrong."]
-    lines += ["A background that a prompt does not say is right if it is the same in all frames.", ""]
+    lines += ["", "Mirror order turns motion back at each seam: clips read as the reverse motion count as wrong.", ""]
     head = ["", "seam ratio", "worst step near a seam", "mirror score", "loopiness", *(f"{turn} %" for turn in TURNS)]
     head += ["s first clip", "s later clip", "s decoding"]
     body = []

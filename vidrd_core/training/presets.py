@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from torch import nn
 
+HEADS = ("places.", "pictures.", "words.")  # of training.heads: what is new is always trained
+
 # A parameter is trained if its dotted name contains one of these.
 PRESETS: dict[str, tuple[str, ...]] = {
     "all": ("",),
-    # The paper's figure 2: ResNets and text encoder frozen; Temp-Conv, self-, cross- and temporal attention trained.
-    "paper": ("temp_convs.", "attentions.", "frame_", "transformer_in.", "places."),
+    # As the paper has it: ResNets and text encoder stay; Temp-Conv and the transformers, spatial and temporal, train.
+    "paper": ("temp_convs.", "attentions.", "frame_", "transformer_in.", *HEADS),
     # The VAE's decoder, so that latents stay what they are.
     "decoder": ("decoder.", "post_quant_conv."),
-    "temporal": ("temp_convs.", ".temp_", "temp_attentions.", "frame_", "transformer_in.", "places."),
+    "temporal": ("temp_convs.", ".temp_", "temp_attentions.", "frame_", "transformer_in.", *HEADS),
 }
 
 

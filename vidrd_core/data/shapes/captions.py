@@ -12,10 +12,11 @@ from vidrd_core.data.shapes.scenes import BACKGROUNDS, COLORS, Scene, Sprite, pi
 
 ARTICLES = ("a", "an")
 SIZE_WORDS: dict[str, tuple[str, ...]] = {"small": ("small", "tiny"), "medium": (), "large": ("large", "big")}
+UNSAID_BACKGROUND, UNSAID_MOTION = "black", "stay"
 ON_BACKGROUND = ("on a {background} background", "over a {background} background")
 JOINS: dict[str, tuple[str, ...]] = {
     "single": (),
-    "stacked": ("{first} above {second}", "{first} and {second}", "{first} and below it {second}"),
+    "stacked": ("{first} above {second}", "{first} and below it {second}"),
     "beside": (
         "{first} to the left of {second}",
         "{first} and {second}",
@@ -52,20 +53,21 @@ def _noun(sprite: Sprite, size: str) -> str:
     return " ".join([ARTICLES[words[0][0] in "aeiou"], *words])
 
 
-def caption(scene: Scene, rng: np.random.Generator, motion_said: float = 0.95) -> str:
+def caption(scene: Scene, rng: np.random.Generator) -> str:
     """One of the many ways to say what a scene shows.
 
-    The size is said mostly, the background half of the time, a motion with the probability `motion_said`.
+    What is not said is medium, stands still, or is black: a frame by itself has to know, or a clip's would differ.
     """
     parts = []
     for sprite in scene.sprites:
         sizes = () if sprite.motion in ("grow", "shrink") else SIZE_WORDS[sprite.size]
-        said = _noun(sprite, pick(rng, sizes) if sizes and rng.random() < 0.75 else "")
-        parts.append(f"{said} {pick(rng, MOTION_PHRASES[sprite.motion])}" if rng.random() < motion_said else said)
+        said = _noun(sprite, pick(rng, sizes) if sizes else "")
+        silent = sprite.motion == UNSAID_MOTION and rng.random() < 0.5
+        parts.append(said if silent else f"{said} {pick(rng, MOTION_PHRASES[sprite.motion])}")
     text = parts[0]
     if len(parts) == 2:
         text = pick(rng, JOINS[scene.layout]).format(first=parts[0], second=parts[1])
-    if rng.random() < 0.5:
+    if scene.background != UNSAID_BACKGROUND or rng.random() < 0.25:
         text = f"{text} {pick(rng, ON_BACKGROUND).format(background=scene.background)}"
     return text
 
