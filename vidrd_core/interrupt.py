@@ -7,9 +7,11 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 
 class Interrupt:
-    """In a `with` block: the first Ctrl-C (or SIGTERM) asks to stop, a second Ctrl-C raises KeyboardInterrupt.
+    """In a `with` block: the first Ctrl-C, SIGTERM or SIGHUP asks to stop, a second Ctrl-C raises KeyboardInterrupt.
 
     So nothing is cut short by the first one but what looks at `asked`, or calls `check`, between its steps.
     """
@@ -34,7 +36,7 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in SIGNALS:
                 if signal.getsignal(number) != signal.SIG_IGN:  # nohup and the like mean it
                     self.old[number] = signal.signal(number, self.receive)
         return self

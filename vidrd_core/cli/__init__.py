@@ -166,7 +166,7 @@ def train(
 ) -> None:
     """Train a model by a recipe, in stages. The same command goes on where it was stopped.
 
-    Needs the extra packages of: pip install "vidrd\\[train]"
+    It takes hours, and needs: pip install accelerate pyyaml
     """
     from vidrd_core.cli.train import run
 

@@ -67,6 +67,7 @@ def models_table() -> Any:
 
 def inspect(path: Path) -> Facts:
     """What a file or folder is, as (name, value) pairs; the first one says it in a few words."""
+    path = path if path.exists() else loading.built_in_models().get(str(path), path)
     if not path.exists():
         raise InputError(f"there is no file {path}")
     with input_checked():

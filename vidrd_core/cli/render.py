@@ -20,6 +20,7 @@ from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState
 
 MOST_THREADS = 1024
+MOST_CLIPS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,8 @@ def extend(wanted: Request, path: Path, state_dir: Path | None, save_state: Path
 
 def _count(prompts: list[str], clips: int | None) -> int:
     """How many clips to make; says what is likely to be a slip."""
-    if clips is not None and clips < 1:
-        raise InputError(f"clips is {clips}, expected 1 or more")
+    if clips is not None and not 1 <= clips <= MOST_CLIPS:
+        raise InputError(f"clips is {clips}, expected 1 to {MOST_CLIPS}")
     if len(prompts) > 1 and not any(" " in prompt.strip() for prompt in prompts):
         whole = shlex.quote(" ".join(prompts))
         note(

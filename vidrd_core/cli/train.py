@@ -20,7 +20,7 @@ def run(config: str, stage: str | None) -> None:
     except ModuleNotFoundError as error:
         if error.name not in ("accelerate", "yaml"):
             raise
-        raise InputError(f'training needs {error.name}, which is missing: pip install "vidrd[train]"') from error
+        raise InputError(f"training needs {error.name}, which is missing: pip install accelerate pyyaml") from error
     with input_checked():
         recipe = load_config(path)
     try:

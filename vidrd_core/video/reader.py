@@ -93,7 +93,7 @@ def look_at(path: str | os.PathLike[str]) -> VideoFacts:
             tags = {key.lower(): value for key, value in container.metadata.items()}
             return VideoFacts(kind, codec.name, frames, codec.width, codec.height, rate, tags)
     except av.error.FFmpegError as error:
-        raise ValueError(f"{path} is damaged, or no mp4, webm or gif video ({error.strerror})") from error
+        raise ValueError(f"{path} is damaged, or no mp4, webm or gif video") from error
 
 
 def _gif_rate(count: int, begun: float, rate: float) -> float:

@@ -124,7 +124,7 @@ class VideoWriter:
 def suffix_of(path: str | os.PathLike[str]) -> str:
     """ ".mp4", ".webm", ".gif", or "" for a folder of PNG files."""
     text = os.fspath(path)
-    if not text.strip() or not Path(os.path.realpath(text)).name:
+    if not text.strip() or text == "-" or text.lower() in KINDS or not Path(os.path.realpath(text)).name:
         raise ValueError(f"cannot write {text!r}: give a name, like long.mp4")
     suffix = Path(text).suffix.lower()
     if text.endswith(("/", os.sep)) or not suffix or (suffix not in KINDS and os.path.isdir(text)):

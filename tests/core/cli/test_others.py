@@ -34,6 +34,7 @@ def test_info_says_what_a_file_is(vidrd, whole, folder, tmp_path):
         whole / "frames": ["24 PNG frames", "prompt 2 a blue circle moving right"],
         whole / "states": ["3 clip states, clip_0000.safetensors to clip_0002.safetensors"],
         whole / "states" / "clip_0001.safetensors": ["clip state of clip 1", "alpha 4.0", "up to 4 prompt frames"],
+        "tiny": ["model folder", "temporal VAE"],
         folder: ["model folder", f"unet.safetensors UNet3D, {parameters:,} parameters"],
         folder / "unet.safetensors": ["UNet3D", "heads 2 2", "prediction v", f"parameters {parameters:,}"],
         "foreign.safetensors": ["not made by vidrd", "5: a, b, c, ..."],
@@ -120,7 +121,9 @@ def test_bad_recipes_are_refused(vidrd, monkeypatch):
     for name in ("vidrd_core.training.config", "vidrd_core.training.stages"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "yaml", None)
-    assert 'training needs yaml, which is missing: pip install "vidrd[train]"' in error_line(*vidrd("train", "good"))
+    assert "training needs yaml, which is missing: pip install accelerate pyyaml" in error_line(
+        *vidrd("train", "good")
+    )
 
 
 def test_help_and_version():

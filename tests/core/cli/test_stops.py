@@ -61,17 +61,17 @@ def test_a_stopped_and_a_killed_run_go_on_as_if_they_had_not_been(vidrd, folder,
         assert all(same_state(tmp_path / name / path.name, path) for path in (whole / "states").iterdir())
 
 
-def interrupt_at(monkeypatch, clip: int, step: int, times: int = 1) -> None:
-    """Press Ctrl-C in a step of sampling."""
+def interrupt_at(monkeypatch, clip: int, step: int, times: int = 1, number: int = signal.SIGINT) -> None:
+    """Press Ctrl-C in a step of sampling, or send another signal."""
     from vidrd_core.cli.progress import Display
 
     original = Display.step
 
-    def pressed(self, number):
-        original(self, number)
-        if (self.clip, number) == (clip, step):
+    def pressed(self, here):
+        original(self, here)
+        if (self.clip, here) == (clip, step):
             for _ in range(times):
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(number)
 
     monkeypatch.setattr(Display, "step", pressed)
 
@@ -86,6 +86,17 @@ def test_ctrl_c_in_a_step_keeps_the_finished_clips(vidrd, whole, monkeypatch, ti
     assert err.splitlines()[-1] == f"vidrd: {said}"
     assert np.array_equal(read_video("frames")[0][:4], read_video(whole / "frames")[0][:4])
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_closed_terminal_keeps_the_finished_clips(vidrd, monkeypatch, name):
+    number = getattr(signal, name)
+    interrupt_at(monkeypatch, 1, 0, number=number)
+    code, _, err = vidrd("generate", *PROMPTS, "--clips", 3, "--steps", 4, "-o", "long.mp4")
+    assert code == 128 + number
+    assert "stopped; long.mp4 has 8 frames, from 1 of 3 clips" in err
+    assert len(read_video("long.mp4")[0]) == 8
 
 
 def test_ctrl_c_after_the_last_step_keeps_that_clip_too(vidrd, monkeypatch):
