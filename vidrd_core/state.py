@@ -122,8 +122,9 @@ def _fault(state: ClipState) -> str:
     """What does not belong together in a state that was read, if anything."""
     for name, dims in TENSORS.items():
         tensor = getattr(state, name)
-        if tensor.ndim != dims or not torch.isfinite(tensor).all():
-            return f"its {name} has shape {tuple(tensor.shape)}, expected {dims} dimensions of finite numbers"
+        if tensor.ndim != dims or not (tensor.is_floating_point() and torch.isfinite(tensor).all()):
+            found = f"shape {tuple(tensor.shape)} and {str(tensor.dtype).removeprefix('torch.')} numbers"
+            return f"its {name} has {found}, expected {dims} dimensions of finite floating-point ones"
     batch, channels, frames, height, width = noise = tuple(state.noise.shape)
     for name, tensor, expected in (
         ("noise", state.noise, "something in each dimension" if 0 in noise else noise),

@@ -117,6 +117,7 @@ def test_a_state_that_cannot_be_written_leaves_nothing(state, tmp_path):
         (lambda s: {"past": s.past[:, :2]}, "past has shape"),
         (lambda s: {"latents": s.latents[:, :, 1:]}, "latents has shape"),
         (lambda s: {"sigmas": s.sigmas[:1]}, r"sigmas has shape \(1,\), expected \(2,\)"),
+        (lambda s: {"past": s.past.int()}, r"past has shape .* and int32 numbers, expected 5 dimensions"),
         (lambda s: {"index": "1"}, "its index is '1', expected int"),
         (lambda s: {"index": -1}, "it is of clip -1"),
         (lambda s: {"repeated": 8}, "8 of its 8 frames repeat"),

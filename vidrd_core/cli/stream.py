@@ -70,6 +70,10 @@ def render(plan: Plan) -> None:
         plan.keep.stay_out_of(plan.target.output)
     with input_checked():
         writer = plan.open()
+    sample, known = plan.sample, plan.model.diffusion
+    if (sample.frames, sample.width, sample.height) != (known.frames, known.size, known.size):
+        trained = f"clips of {known.frames} frames of {known.size} x {known.size}"
+        note(f"{plan.model.name} was trained on {trained}; others may come out badly")
     Rendering(plan, writer).run()
 
 
