@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vidrd_core.clip import Clip, clip_generator
 from vidrd_core.models.config import DiffusionConfig
 from vidrd_core.models.signature import signature
 from vidrd_core.models.text import TextEncoder
@@ -26,24 +27,6 @@ from vidrd_core.state import ClipState, StateMismatchError
 
 class DivergenceError(ValueError):
     """Sampling left the numbers that there are: the settings do not suit the model."""
-
-
-@dataclass(frozen=True, eq=False)
-class Clip:
-    """One clip: what it adds to the video, and the state to go on from."""
-
-    prompt: str
-    state: ClipState
-
-    @property
-    def index(self) -> int:
-        """The clip's number, from 0."""
-        return self.state.index
-
-    @property
-    def latents(self) -> Tensor:
-        """The latents that this clip adds to the video, [1, C, F, h, w]."""
-        return self.state.shown
 
 
 @dataclass(eq=False)
@@ -304,12 +287,6 @@ class VidRD:
             made_with={"prompt": prompt, **asdict(sample), "reuse": asdict(reuse), **self.other_parts},
         )
         return Clip(prompt, state)
-
-
-def clip_generator(seed: int, index: int) -> torch.Generator:
-    """The CPU generator of clip `index`: independent of how many clips there are and of how they were reached."""
-    (state,) = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state) >> 1)
 
 
 def _each(clips: Clip | ClipState | Iterable[Clip | ClipState]) -> Iterable[Clip | ClipState]:
