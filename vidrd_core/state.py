@@ -62,8 +62,8 @@ class ClipState:
     def fingerprint(self) -> str:
         """Twelve hex digits that tell this clip from every other."""
         digest = hashlib.sha256()
-        for tensor in (self.noise, self.latents):
-            digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
+        for name in TENSORS:
+            digest.update(getattr(self, name).float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:12]
 
     @property
@@ -101,13 +101,15 @@ class ClipState:
     def save(self, path: str | Path) -> None:
         """Write the state to one file, which appears whole or not at all. Raises OSError."""
         tensors = {name: getattr(self, name) for name in TENSORS}
-        checkpoint.write(Path(path), tensors, KIND, **{name: getattr(self, name) for name in DETAILS})
+        details = {name: getattr(self, name) for name in DETAILS}
+        checkpoint.write(Path(path), tensors, KIND, fingerprint=self.fingerprint, **details)
 
     @classmethod
     def load(cls, path: str | Path) -> ClipState:
         """Read a state. Raises FileNotFoundError, or FormatError saying what the file is instead."""
         tensors, details = checkpoint.read(Path(path), KIND)
         details.pop("kind")
+        fingerprint = details.pop("fingerprint", None)
         values: dict[str, Any] = {**tensors, **details}
         try:
             state = cls(**values)
@@ -115,6 +117,8 @@ class ClipState:
             raise FormatError(f"{path} is not a whole clip state: {error}") from error
         if fault := _fault(state):
             raise FormatError(f"{path} is damaged: {fault}")
+        if state.fingerprint != fingerprint:
+            raise FormatError(f"{path} is damaged: its numbers are not those that were saved")
         return state
 
 

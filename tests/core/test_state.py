@@ -101,6 +101,18 @@ def test_damaged_numbers_are_refused(state, tmp_path):
         ClipState.load(path)
 
 
+@pytest.mark.parametrize("name", TENSORS)
+def test_a_flipped_bit_is_noticed(state, tmp_path, name):
+    path = tmp_path / "clip.safetensors"
+    state.save(path)
+    data = bytearray(path.read_bytes())
+    values = getattr(state, name).contiguous().numpy().tobytes()
+    data[data.index(values) + 4] ^= 1  # of the second number's least
+    path.write_bytes(data)
+    with pytest.raises(FormatError, match="is damaged: its numbers are not those that were saved"):
+        ClipState.load(path)
+
+
 def test_a_state_that_cannot_be_written_leaves_nothing(state, tmp_path):
     path = tmp_path / "no such folder" / "clip.safetensors"
     with pytest.raises(OSError, match="cannot write"):
