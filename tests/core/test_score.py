@@ -146,6 +146,8 @@ def test_two_objects_must_both_be_right(tmp_path):
             assert (shares["color"]["share"], shares["all"]["share"]) == (share, share)
             assert shares["shape"]["share"] == shares["motion"]["share"] == 1
         assert {record["motion"].count(" and ") for record in records} == {1}
+        for word, row in summarise(records)["by_motion"].items():
+            assert list(row["read_as"]) == [word]  # however the two are ordered
 
 
 def test_wrong_colours_are_never_right(tmp_path):

@@ -98,7 +98,8 @@ def _breakdown(firsts: Sequence[Record], key: str) -> dict[str, Any]:
     rows = {}
     for word in sorted({record[key] for record in firsts}):
         group = [record for record in firsts if record[key] == word]
-        read = Counter(record["clips"][0][key] for record in group)
+        firsts_read = (record["clips"][0] for record in group)
+        read = Counter(word if clip["right"][key] else clip[key] for clip in firsts_read)  # two may come in any order
         rows[word] = {**_shares(group, 0), "read_as": dict(read.most_common())}
     return rows
 
