@@ -51,11 +51,18 @@ def pack(
         raise FileExistsError(f"{target} already holds {', '.join(there)}: overwrite them, or name another folder")
     load(source)  # all of it is what it should be
     target.mkdir(parents=True, exist_ok=True)
-    for part in PARTS:
-        details = checkpoint.describe(source / part)
-        tensors, _ = checkpoint.read(source / part, details["kind"])
-        halved = {key: t.to(dtype) if t.is_floating_point() else t for key, t in tensors.items()}
-        checkpoint.write(target / part, halved, **details)
+    whole = {part: target / f"{part}.new" for part in PARTS}
+    try:
+        for part, new in whole.items():
+            details = checkpoint.describe(source / part)
+            tensors, _ = checkpoint.read(source / part, details["kind"])
+            halved = {key: t.to(dtype) if t.is_floating_point() else t for key, t in tensors.items()}
+            checkpoint.write(new, halved, **details)
+        for part, new in whole.items():  # once all are there: no old part beside new ones
+            new.replace(target / part)
+    finally:
+        for new in whole.values():
+            new.unlink(missing_ok=True)
 
 
 def load(name_or_path: str | Path = "tiny", device: str | torch.device = "cpu") -> VidRD:

@@ -8,7 +8,8 @@ N frames a clip, M prompt frames, T steps; i numbers clips, j frames. z_T is the
     DSG   z_{t-1}[i, j] = z_{t-1}[i-1, N-1-j] while t > (1 - beta) T + beta T j / M, else the solver's step
 
 DSG needs no sampler of its own. A prompt frame starts from the old frame's very noise, so a solver that is given the
-old *denoised predictions* for it walks the old trajectory again, exactly, if it is deterministic.
+old *denoised predictions* for it walks the old trajectory again, exactly, if it is deterministic: as long as a frame
+is led its z_t is the old one's. Once it is not, a solver that looks back (dpmpp_2m) looks back at old predictions.
 """
 
 from __future__ import annotations
@@ -24,6 +25,16 @@ from torch import Tensor
 LARGEST_ALPHA = 1e6  # beyond it nothing new is left in a float32
 
 
+def is_whole(value: object) -> bool:
+    """An int, and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """An int or a float, and no bool."""
+    return isinstance(value, float) or is_whole(value)
+
+
 @dataclass(frozen=True)
 class ReuseSettings:
     """How much is reused; the defaults are the paper's.
@@ -31,6 +42,8 @@ class ReuseSettings:
     `order` "mirror" is the paper's: a clip begins as the last one run backwards. "forward", which is ours, takes
     the last M frames over in time order (new frame j from old frame N-M+j), replays them to the end and lets the
     video go on after them, so beta has no part in it.
+
+    Raises ValueError for what cannot be.
     """
 
     prompt_frames: int = 4  # M
@@ -39,12 +52,12 @@ class ReuseSettings:
     order: Literal["mirror", "forward"] = "mirror"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.prompt_frames, int) or self.prompt_frames < 0:
-            raise ValueError(f"prompt_frames (M) is {self.prompt_frames}, expected a whole number, 0 or more")
-        if not 0 <= self.alpha <= LARGEST_ALPHA:
-            raise ValueError(f"alpha is {self.alpha}, expected a number from 0 to {LARGEST_ALPHA:g}")
-        if not 0 <= self.beta <= 1:
-            raise ValueError(f"beta is {self.beta}, expected 0 to 1")
+        if not is_whole(self.prompt_frames) or self.prompt_frames < 0:
+            raise ValueError(f"prompt_frames (M) is {self.prompt_frames!r}, expected a whole number, 0 or more")
+        if not (is_number(self.alpha) and 0 <= self.alpha <= LARGEST_ALPHA):
+            raise ValueError(f"alpha is {self.alpha!r}, expected a number from 0 to {LARGEST_ALPHA:g}")
+        if not (is_number(self.beta) and 0 <= self.beta <= 1):
+            raise ValueError(f"beta is {self.beta!r}, expected a number from 0 to 1")
         if self.order not in ("mirror", "forward"):
             raise ValueError(f"order is {self.order!r}, expected 'mirror' or 'forward'")
 
@@ -83,8 +96,8 @@ def past_dependent_noise(
 ) -> Tensor:
     """Past-dependent Noise Sampling (PNS): the z_T of a clip from that of the last one, both of unit variance.
 
-    `noise` is [B, C, N, h, w], or has its N frames at `frame_dim`; so has what comes back. Raises ValueError unless
-    M < N.
+    `noise` is [B, C, N, h, w], or has its N frames at `frame_dim`; so has what comes back. `generator` is one of the
+    CPU; None is torch's own. Raises ValueError unless M < N.
     """
     frames = noise.shape[frame_dim]
     settings.check_frames(frames)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ class ClipState:
         digest = hashlib.sha256()
         for name in TENSORS:
             digest.update(getattr(self, name).float().cpu().contiguous().numpy().tobytes())
+        digest.update(json.dumps(self._details(), sort_keys=True).encode())
         return digest.hexdigest()[:12]
 
     @property
@@ -101,8 +103,10 @@ class ClipState:
     def save(self, path: str | Path) -> None:
         """Write the state to one file, which appears whole or not at all. Raises OSError."""
         tensors = {name: getattr(self, name) for name in TENSORS}
-        details = {name: getattr(self, name) for name in DETAILS}
-        checkpoint.write(Path(path), tensors, KIND, fingerprint=self.fingerprint, **details)
+        checkpoint.write(Path(path), tensors, KIND, fingerprint=self.fingerprint, **self._details())
+
+    def _details(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in DETAILS}
 
     @classmethod
     def load(cls, path: str | Path) -> ClipState:
@@ -110,15 +114,16 @@ class ClipState:
         tensors, details = checkpoint.read(Path(path), KIND)
         details.pop("kind")
         fingerprint = details.pop("fingerprint", None)
+        known = {*TENSORS, *DETAILS}
         values: dict[str, Any] = {**tensors, **details}
-        try:
-            state = cls(**values)
-        except TypeError as error:
-            raise FormatError(f"{path} is not a whole clip state: {error}") from error
+        for what, names in (("lacks", known - set(values)), ("has surplus", set(values) - known)):
+            if names:
+                raise FormatError(f"{path} is not a whole clip state: it {what} {', '.join(sorted(names))}")
+        state = cls(**values)
         if fault := _fault(state):
             raise FormatError(f"{path} is damaged: {fault}")
         if state.fingerprint != fingerprint:
-            raise FormatError(f"{path} is damaged: its numbers are not those that were saved")
+            raise FormatError(f"{path} is damaged: it does not hold what was saved")
         return state
 
 

@@ -112,8 +112,13 @@ def test_a_perfect_model_is_always_right(perfect):
         assert list(result["clips"]) == ["1", "2", "3", "4"]
         for shares in result["clips"].values():
             assert right(shares) == dict.fromkeys(TRAITS, (14, 14))
-        assert result["directions"]["kept"] == 1
+        assert result["directions"]["jumped"] == 1  # each clip is drawn anew, from where the motion starts
         assert result["directions"]["seams"] == 3 * 8
+        assert (
+            result["by_kind"]["one way"]["seam_ratio"]["median"]
+            > 1.5
+            > result["by_kind"]["comes back"]["seam_ratio"]["low"]
+        )
         assert result["seam_ratio"]["of"] == 3 * 14
         assert result["mirror_score"]["median"] < 0
     assert summary["orders"]["mirror"]["loop_period"] == 16

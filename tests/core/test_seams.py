@@ -6,7 +6,7 @@ import torch
 
 from vidrd_core.data.readout import read_clip
 from vidrd_core.data.shapes import DIRECTIONS, Scene, Sprite, render
-from vidrd_core.evaluation.motion import direction_kept, measure, track, turns, velocity
+from vidrd_core.evaluation.motion import measure, track, turns, velocity
 from vidrd_core.evaluation.seams import loopiness, mirror_score, seam_ratio, similarity, steps, worst_step
 from vidrd_core.reuse import ReuseSettings, past_dependent_noise
 
@@ -187,12 +187,6 @@ def test_velocity_leaves_out_what_was_not_seen():
     positions = np.array([[0, 0], [1, 2], [np.nan, np.nan], [9, 9], [12, 13]], float)
     np.testing.assert_allclose(velocity(positions), [2, 3])
     assert np.isnan(velocity(positions[1:4])).all()
-
-
-def test_shares_of_turns():
-    shares = direction_kept(["kept", "reversed", "kept", "still"])
-    assert shares == {"kept": 0.5, "reversed": 0.25, "turned": 0, "still": 0.25, "lost": 0}
-    assert np.isnan(direction_kept([])["kept"])
 
 
 # --- chains ---

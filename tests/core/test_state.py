@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from vidrd_core.models import checkpoint
 from vidrd_core.models.checkpoint import FormatError
-from vidrd_core.state import DETAILS, TENSORS, ClipState
+from vidrd_core.state import DETAILS, KIND, TENSORS, ClipState
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,31 @@ def test_a_flipped_bit_is_noticed(state, tmp_path, name):
     values = getattr(state, name).contiguous().numpy().tobytes()
     data[data.index(values) + 4] ^= 1  # of the second number's least
     path.write_bytes(data)
-    with pytest.raises(FormatError, match="is damaged: its numbers are not those that were saved"):
+    with pytest.raises(FormatError, match="is damaged: it does not hold what was saved"):
+        ClipState.load(path)
+
+
+def test_a_changed_description_is_noticed(state, tmp_path):
+    path = tmp_path / "clip.safetensors"
+    state.save(path)
+    data = path.read_bytes()
+    seed = b'\\"seed\\": 0'  # in JSON within JSON
+    assert data.count(seed) == 1
+    path.write_bytes(data.replace(seed, seed[:-1] + b"1"))
+    with pytest.raises(FormatError, match="is damaged: it does not hold what was saved"):
+        ClipState.load(path)
+
+
+@pytest.mark.parametrize(("name", "message"), [("extra", "has surplus extra"), ("noise", "lacks noise")])
+def test_surplus_and_missing_parts_are_named(state, tmp_path, name, message):
+    path = tmp_path / "clip.safetensors"
+    state.save(path)
+    tensors, details = checkpoint.read(path, KIND)
+    tensors = {key: value for key, value in tensors.items() if key != name} | (
+        {name: torch.zeros(2)} if name == "extra" else {}
+    )
+    checkpoint.write(path, tensors, **details)
+    with pytest.raises(FormatError, match=f"is not a whole clip state: it {message}"):
         ClipState.load(path)
 
 

@@ -37,28 +37,37 @@ class StateFolder:
     def finished(self, clips: int, check: Callable[[ClipState], None]) -> tuple[list[Path], str]:
         """The states that are there, from clip 0 on and without a gap, and why there are no more of them.
 
-        Each is read whole, one at a time, so that a damaged one is found before anything is written.
+        Each is read whole, one at a time, so that a damaged one is found before anything is written. Those after a
+        gap will be made anew: so they must have been made with the same settings, and after a first clip.
         """
         paths: list[Path] = []
-        before = ""
+        why = before = ""
         for index in range(clips):
             path = self.path(index)
             if index not in self.indices:
-                later = max(self.indices, default=-1) > index
-                return paths, f"{path.name} is missing" if later else ""
+                why = why or f"{path.name} is missing"
+                continue
             try:
                 state = ClipState.load(path)
             except checkpoint.FormatError as error:
-                return paths, str(error)
+                why = why or str(error)
+                continue
             with input_checked(f"{path}: "):
                 if state.index != index:
                     raise InputError(f"{path} holds clip {state.index}, expected clip {index}")
                 check(state)
+            if 0 not in self.indices:
+                raise InputError(
+                    f"{self.folder} holds {path.name} without {self.path(0).name}: a branch, which this run would "
+                    f"overwrite; name another --state-dir"
+                )
+            if why:
+                continue
             if state.follows != before:
                 raise InputError(f"{path} does not follow {self.path(index - 1).name}: they are of two videos")
             before = state.fingerprint
             paths.append(path)
-        return paths, ""
+        return paths, why if max(self.indices, default=-1) > len(paths) - 1 else ""
 
     def stay_out_of(self, output: str) -> None:
         """Raise InputError if the video or a folder of PNG frames is to be where the states are."""

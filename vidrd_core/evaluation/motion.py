@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, Literal, get_args
@@ -54,13 +53,6 @@ def turns(positions: Array, cuts: Sequence[int], window: int = WINDOW, still: fl
         after = velocity(positions[seam : min(end, seam + window)])
         found.append(_turn(before, after, still))
     return found
-
-
-def direction_kept(found: Iterable[Turn]) -> dict[Turn, float]:
-    """The share of seams at which the direction was kept, reversed and so on; nan if there are none."""
-    counts = Counter(found)
-    total = counts.total()
-    return {turn: counts[turn] / total if total else float("nan") for turn in TURNS}
 
 
 def _turn(before: Array, after: Array, still: float) -> Turn:

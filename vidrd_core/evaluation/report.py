@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vidrd_core.data.shapes import DIRECTIONS
-from vidrd_core.evaluation.motion import TURNS, Record, direction_kept
+from vidrd_core.evaluation.motion import TURNS, Record
 
 REAL = "real"  # the "order" of drawn clips that only passed through the VAE: what a perfect sampler would reach
 ORDERS = ("mirror", "forward")
@@ -22,6 +22,8 @@ TRAITS: dict[str, tuple[str, ...]] = {
     "background": ("background",),
 }
 LOOPLESS = (*DIRECTIONS, "grow", "shrink")  # motions that do not repeat by themselves
+JUMP = 1.25  # a seam ratio above this is a jump: what keeps its direction beyond it has started anew
+WAYS = (*TURNS, "jumped")  # "jumped": the direction is kept, but beyond a jump
 
 
 def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
@@ -36,7 +38,7 @@ def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
 def summarise(records: Sequence[Record]) -> dict[str, Any]:
     """Counts, shares with Wilson's 95 % interval and quartiles, for JSON: `orders`, `real`, `by_motion`, `by_shape`.
 
-    Directions are those of prompts that move straight. Loopiness leaves out motions that repeat by themselves.
+    Directions (`WAYS`) are those of prompts that move straight. Loopiness leaves out motions that repeat by themselves.
     """
     orders = [order for order in ORDERS if any(record["order"] == order for record in records)]
     chains = {order: [record for record in records if record["order"] == order] for order in orders}
@@ -57,22 +59,37 @@ def real_data_row(records: Sequence[Record]) -> dict[str, Any]:
 def _summary_of(chains: list[Record]) -> dict[str, Any]:
     clips = min(len(record["clips"]) for record in chains)
     shown = sorted({1, max(1, clips // 2), max(1, clips - 1), clips})
-    straight = [turn for record in chains if record["motion"] in DIRECTIONS for turn in record["turns"]]
-    pooled = {
-        name: _quartiles(value for record in chains for value in record[name])
-        for name in ("seam_ratio", "worst_step", "mirror_score")
-    }
+    straight = [way for record in chains if record["motion"] in DIRECTIONS for way in _ways(record)]
     loops = [record["loopiness"] for record in chains if record["motion"] in LOOPLESS]
+    kinds = {
+        "one way": [record for record in chains if record["motion"] in LOOPLESS],
+        "comes back": [record for record in chains if record["motion"] not in LOOPLESS],
+    }
     return {
         "clips": {str(clip): _shares(chains, clip - 1) for clip in shown},
-        **pooled,
-        "directions": {**({} if not straight else direction_kept(straight)), "seams": len(straight)},
+        **_seams(chains),
+        "by_kind": {kind: _seams(group) for kind, group in kinds.items() if group},
+        "directions": {way: straight.count(way) / len(straight) for way in WAYS if straight}
+        | {"seams": len(straight)},
         "loop_period": chains[0]["loop_period"],
         "loopiness": _quartiles(value for value in loops if value is not None),
         "first_clip_seconds": _quartiles(record["seconds"][0] for record in chains),
         "later_clip_seconds": _quartiles(value for record in chains for value in record["seconds"][1:]),
         "decode_clip_seconds": _quartiles(record["decode_seconds"] / len(record["clips"]) for record in chains),
         "threads": sorted({record["threads"] for record in chains}),
+    }
+
+
+def _ways(record: Record) -> list[str]:
+    """What a straight motion does at each seam."""
+    pairs = zip(record["turns"], record["seam_ratio"], strict=True)
+    return ["jumped" if turn == "kept" and ratio > JUMP else turn for turn, ratio in pairs]
+
+
+def _seams(chains: Sequence[Record]) -> dict[str, Any]:
+    return {
+        name: _quartiles(value for record in chains for value in record[name])
+        for name in ("seam_ratio", "worst_step", "mirror_score")
     }
 
 
@@ -111,17 +128,30 @@ def table(summary: dict[str, Any]) -> str:
         rows += [(f"{order}, clip {clip}", shares) for clip, shares in result["clips"].items()]
     lines = ["Read out right, in % (95 % interval):", ""]
     lines += _rows(["", *TRAITS, "clips"], [[name, *map(_percent, _traits(s)), s["all"]["of"]] for name, s in rows])
-    lines += ["", "Mirror order turns motion back at each seam: clips read as the reverse motion count as wrong.", ""]
-    head = ["", "seam ratio", "worst step near a seam", "mirror score", "loopiness", *(f"{turn} %" for turn in TURNS)]
+    lines += [
+        "",
+        "Mirror order turns motion back at each seam: clips read as the reverse motion count as wrong. In forward order "
+        "a clip begins with the last M frames of the one before: where the motion starts anew inside a clip, it is read "
+        "as unclear. Of straight motions: kept, reversed, ... at a seam; jumped is kept after a jump.",
+        "",
+    ]
+    head = ["", "seam ratio", "worst step near a seam", "mirror score", "loopiness", *(f"{way} %" for way in WAYS)]
     head += ["s first clip", "s later clip", "s decoding"]
     body = []
     for order, r in summary["orders"].items():
         spans = [_span(r[name]) for name in ("seam_ratio", "worst_step", "mirror_score", "loopiness")]
         spans[3] += f" at {r['loop_period']} frames"
-        ways = [f"{100 * r['directions'][turn]:.0f}" if r["directions"]["seams"] else "" for turn in TURNS]
+        ways = [f"{100 * r['directions'][way]:.0f}" if r["directions"]["seams"] else "" for way in WAYS]
         seconds = [_span(r[f"{name}_seconds"]) for name in ("first_clip", "later_clip", "decode_clip")]
         body.append([order, *spans, *ways, *seconds])
     lines += ["Median (quartiles); 1 is a perfect seam ratio:", "", *_rows(head, body)]
+    lines += ["", "Seams of motions that go one way (straight, growing, shrinking) and of those that come back:", ""]
+    body = [
+        [f"{order}, {kind}", *(_span(spreads[name]) for name in ("seam_ratio", "worst_step"))]
+        for order, r in summary["orders"].items()
+        for kind, spreads in r["by_kind"].items()
+    ]
+    lines += _rows(["", "seam ratio", "worst step near a seam"], body)
     for key in ("motion", "shape"):
         lines += ["", f"Clip 1 by {key}, right in %:", ""]
         body = []

@@ -1,13 +1,16 @@
 """Full disks, too little memory, and bugs."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.core.cli.helpers import PROMPTS, error_line, posix
+from vidrd_core.models import checkpoint
 from vidrd_core.video import read_video
 
 
@@ -60,7 +63,24 @@ def test_a_full_disk_under_a_packed_model(vidrd, folder):
     with file_size_limit(20_000):
         code, out, err = vidrd("pack", folder, "-o", "small")
     assert "cannot write small/" in error_line(code, out, err.splitlines()[-1], expected=1)
-    assert [name for name in os.listdir("small") if "partial" in name] == []
+    assert os.listdir("small") == []
+
+
+def test_a_full_disk_under_an_overwritten_model_leaves_the_old_one(vidrd, folder, monkeypatch):
+    def files() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in Path("small").iterdir()}
+
+    def fill_up(path: Path, *given: object, **details: object) -> None:
+        if "vae" in path.name:
+            raise OSError(errno.ENOSPC, f"cannot write {path}: no space left")
+        path.write_bytes(b"a new part")
+
+    assert vidrd("pack", folder, "-o", "small")[0] == 0
+    before = files()
+    monkeypatch.setattr(checkpoint, "write", fill_up)
+    code, out, err = vidrd("pack", folder, "-o", "small", "--overwrite")
+    assert "no space left" in error_line(code, out, err.splitlines()[-1], expected=1)
+    assert files() == before
 
 
 def test_too_little_memory(vidrd, monkeypatch, tmp_path):

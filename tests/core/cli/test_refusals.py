@@ -10,6 +10,9 @@ from safetensors.torch import save_file
 
 from tests.conftest import UNET, randomise
 from tests.core.cli.helpers import PROMPTS, error_line
+from tests.permissions import unwritable_folder
+from vidrd_core.cli.errors import InputError
+from vidrd_core.cli.states import StateFolder
 from vidrd_core.models.config import DiffusionConfig
 from vidrd_core.models.parts import save_unet
 from vidrd_core.models.unet3d import UNet3D
@@ -20,8 +23,8 @@ GENERATE = {
     "M < 0": (["--prompt-frames", "-1"], "prompt_frames (M) is -1, expected a whole number, 0 or more"),
     "alpha < 0": (["--alpha", "-0.5"], "alpha is -0.5, expected a number from 0 to 1e+06"),
     "alpha is huge": (["--alpha", "1e160"], "alpha is 1e+160, expected a number from 0 to 1e+06"),
-    "beta > 1": (["--beta", "1.5"], "beta is 1.5, expected 0 to 1"),
-    "beta is nan": (["--beta", "nan"], "beta is nan, expected 0 to 1"),
+    "beta > 1": (["--beta", "1.5"], "beta is 1.5, expected a number from 0 to 1"),
+    "beta is nan": (["--beta", "nan"], "beta is nan, expected a number from 0 to 1"),
     "cfg is infinite": (["--cfg", "inf"], "cfg is inf, expected a number from -1000 to 1000"),
     "order": (["--order", "back"], "order is 'back', expected 'mirror' or 'forward'"),
     "solver": (["--solver", "euler"], "solver is 'euler', expected one of ddim, heun, dpmpp_2m"),
@@ -104,12 +107,12 @@ def test_bad_prompts_are_refused_before_anything_is_made(vidrd, case):
     assert os.listdir() == []
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
-def test_an_unwritable_folder_is_refused(vidrd, tmp_path):
-    os.mkdir("locked", 0o500)
-    assert "no permission" in error_line(*vidrd("generate", *PROMPTS, "-o", "locked/long.mp4"))
-    assert "no permission" in error_line(*vidrd("generate", *PROMPTS, "-o", "a.mp4", "--state-dir", "locked/states"))
-    assert os.listdir() == ["locked"]
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
+def test_an_unwritable_state_folder_is_refused():
+    with unwritable_folder() as folder:
+        for path in (folder, folder / "states"):
+            with pytest.raises(InputError, match=f"--state-dir: .*{folder.name}.*no permission"):
+                StateFolder(path).prepare()
 
 
 @pytest.mark.usefixtures("no_sampling")
@@ -204,6 +207,20 @@ def test_resuming_clips_of_two_videos_is_refused(vidrd, whole, model, tmp_path):
     run = ["--steps", 4, "--clips", 3, "--state-dir", states, "--resume", "-o", "long.mp4"]
     line = error_line(*vidrd("generate", *PROMPTS, *run))
     assert "clip_0001.safetensors does not follow clip_0000.safetensors: they are of two videos" in line
+
+
+def test_resuming_does_not_overwrite_a_branch(vidrd, whole, tmp_path):
+    run = ["--steps", 4, "--clips", 2, "--state-dir", "branch"]
+    assert vidrd("extend", whole / "states" / "clip_0000.safetensors", PROMPTS[1], *run[2:], "-o", "b.mp4")[0] == 0
+    before = {path.name: path.read_bytes() for path in Path("branch").iterdir()}
+    for prompt, message in (
+        (PROMPTS[1], "branch holds clip_0001.safetensors without clip_0000.safetensors: a branch, which this run"),
+        (PROMPTS[0], f"clip_0001.safetensors: made with prompt {PROMPTS[1]!r}, this run has {PROMPTS[0]!r}"),
+    ):
+        line = error_line(*vidrd("generate", prompt, *run, "--resume", "-o", "long.mp4"))
+        assert message in line
+    assert {path.name: path.read_bytes() for path in Path("branch").iterdir()} == before
+    assert not Path("long.mp4").exists()
 
 
 def test_slips_are_pointed_out(vidrd):

@@ -6,9 +6,7 @@ import errno
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ import pytest
 import torch
 
 from tests.core.video.helpers import KINDS, clip
+from tests.permissions import unwritable_folder
 from vidrd_core import video
 from vidrd_core.video import open_video, read_video
 
@@ -85,23 +84,6 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match=r"holds other files \(thesis\.txt\)"):
         open_video(f"{tmp_path}/")
     assert os.listdir(tmp_path) == ["thesis.txt"]
-
-
-@contextmanager
-def unwritable_folder() -> Iterator[Path]:
-    """A folder this process may not write in; root becomes nobody for the while."""
-    folder = Path(tempfile.mkdtemp())
-    root = os.geteuid() == 0
-    folder.chmod(0o555)
-    try:
-        if root:
-            os.seteuid(65534)
-        yield folder
-    finally:
-        if root:
-            os.seteuid(0)
-        folder.chmod(0o755)
-        folder.rmdir()
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
