@@ -113,12 +113,9 @@ def test_a_perfect_model_is_always_right(perfect):
         for shares in result["clips"].values():
             assert right(shares) == dict.fromkeys(TRAITS, (14, 14))
         assert result["directions"]["jumped"] == 1  # each clip is drawn anew, from where the motion starts
-        assert result["directions"]["seams"] == 3 * 8
-        assert (
-            result["by_kind"]["one way"]["seam_ratio"]["median"]
-            > 1.5
-            > result["by_kind"]["comes back"]["seam_ratio"]["low"]
-        )
+        assert result["straight_seams"] == 3 * 8
+        one_way, comes_back = (result["by_kind"][kind]["seam_ratio"] for kind in ("one way", "comes back"))
+        assert one_way["median"] > 1.5 > comes_back["low"]
         assert result["seam_ratio"]["of"] == 3 * 14
         assert result["mirror_score"]["median"] < 0
     assert summary["orders"]["mirror"]["loop_period"] == 16

@@ -52,12 +52,14 @@ ALPHA = option(
 )
 BETA = option(
     REUSE,
-    help="The share of the steps, 0 to 1, in which the prompt frames repeat the old clip: smoothness at seams.",
+    help="The share of the steps, 0 to 1, in which the first frame follows the old clip; the next prompt frames do "
+    "so for less. For mirror alone.",
 )
 ORDER = option(
     REUSE,
     metavar="mirror|forward",
-    help="mirror: a clip begins as the last one run backwards, as in the paper. forward: the motion goes on.",
+    help="mirror: a clip begins as the last one run backwards, as in the paper. forward: it begins with the last "
+    "one's end, in time order, shown once.",
 )
 MODEL = option(MACHINE, metavar="NAME|FOLDER", help="A built-in model (see 'vidrd models') or a model folder.")
 DEVICE = option(MACHINE, help="What computes: cpu, cuda, cuda:1, mps.")

@@ -38,7 +38,7 @@ def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
 def summarise(records: Sequence[Record]) -> dict[str, Any]:
     """Counts, shares with Wilson's 95 % interval and quartiles, for JSON: `orders`, `real`, `by_motion`, `by_shape`.
 
-    Directions (`WAYS`) are those of prompts that move straight. Loopiness leaves out motions that repeat by themselves.
+    Directions (`WAYS`) are those of prompts that move straight. Loopiness leaves out what repeats by itself.
     """
     orders = [order for order in ORDERS if any(record["order"] == order for record in records)]
     chains = {order: [record for record in records if record["order"] == order] for order in orders}
@@ -69,8 +69,8 @@ def _summary_of(chains: list[Record]) -> dict[str, Any]:
         "clips": {str(clip): _shares(chains, clip - 1) for clip in shown},
         **_seams(chains),
         "by_kind": {kind: _seams(group) for kind, group in kinds.items() if group},
-        "directions": {way: straight.count(way) / len(straight) for way in WAYS if straight}
-        | {"seams": len(straight)},
+        "directions": {way: straight.count(way) / len(straight) for way in WAYS if straight},
+        "straight_seams": len(straight),
         "loop_period": chains[0]["loop_period"],
         "loopiness": _quartiles(value for value in loops if value is not None),
         "first_clip_seconds": _quartiles(record["seconds"][0] for record in chains),
@@ -130,9 +130,9 @@ def table(summary: dict[str, Any]) -> str:
     lines += _rows(["", *TRAITS, "clips"], [[name, *map(_percent, _traits(s)), s["all"]["of"]] for name, s in rows])
     lines += [
         "",
-        "Mirror order turns motion back at each seam: clips read as the reverse motion count as wrong. In forward order "
-        "a clip begins with the last M frames of the one before: where the motion starts anew inside a clip, it is read "
-        "as unclear. Of straight motions: kept, reversed, ... at a seam; jumped is kept after a jump.",
+        "Mirror order turns motion back at each seam: clips read as the reverse motion count as wrong. In forward "
+        "order a clip begins with the last M frames of the one before: where the motion starts anew inside a clip, "
+        "it is read as unclear. Of straight motions: kept, reversed, ... at a seam; jumped is kept after a jump.",
         "",
     ]
     head = ["", "seam ratio", "worst step near a seam", "mirror score", "loopiness", *(f"{way} %" for way in WAYS)]
@@ -141,7 +141,7 @@ def table(summary: dict[str, Any]) -> str:
     for order, r in summary["orders"].items():
         spans = [_span(r[name]) for name in ("seam_ratio", "worst_step", "mirror_score", "loopiness")]
         spans[3] += f" at {r['loop_period']} frames"
-        ways = [f"{100 * r['directions'][way]:.0f}" if r["directions"]["seams"] else "" for way in WAYS]
+        ways = [f"{100 * r['directions'][way]:.0f}" if r["directions"] else "" for way in WAYS]
         seconds = [_span(r[f"{name}_seconds"]) for name in ("first_clip", "later_clip", "decode_clip")]
         body.append([order, *spans, *ways, *seconds])
     lines += ["Median (quartiles); 1 is a perfect seam ratio:", "", *_rows(head, body)]

@@ -41,10 +41,13 @@ class UNet3DConfig:
     frame_pictures: int = 0  # channels of temporal.FramePictures, which needs frame_embedding; 0 = none
 
     def __post_init__(self) -> None:
+        _check_widths(self.block_out_channels, self.norm_groups, self.layers_per_block)
         levels = len(self.block_out_channels)
         for name in ("attention_levels", "heads"):
             if len(getattr(self, name)) != levels:
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries, block_out_channels has {levels}")
+        for width, heads in zip(self.block_out_channels, self.heads, strict=True):
+            _check_heads(width, heads)
         if self.frame_pictures and not self.frame_embedding:
             raise ValueError(f"frame_pictures is {self.frame_pictures}, but frame_embedding is 0: it needs one")
 
@@ -64,6 +67,7 @@ class VAEConfig:
     latents_std: tuple[float, ...] = (1 / 0.18215,)
 
     def __post_init__(self) -> None:
+        _check_widths(self.block_out_channels, self.norm_groups, self.layers_per_block)
         for name in ("latents_mean", "latents_std"):
             if len(getattr(self, name)) not in (1, self.latent_channels):
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries: give 1 or {self.latent_channels}")
@@ -109,6 +113,27 @@ class TextConfig:
     layers: int = 2
     heads: int = 4
     max_length: int = 32
+
+    def __post_init__(self) -> None:
+        for name, least in (("layers", 1), ("max_length", 3)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected {least} or more")
+        _check_heads(self.hidden_size, self.heads)
+
+
+def _check_widths(widths: tuple[int, ...], groups: int, layers: int) -> None:
+    if not widths or min(*widths, groups, layers) < 1:
+        raise ValueError(
+            f"block_out_channels, norm_groups and layers_per_block are {list(widths)}, {groups} and {layers}, "
+            f"expected numbers of 1 or more"
+        )
+    if unfit := [width for width in widths if width % groups]:
+        raise ValueError(f"block_out_channels has {unfit[0]}, expected a multiple of norm_groups, {groups}")
+
+
+def _check_heads(width: int, heads: int) -> None:
+    if heads < 1 or width < 1 or width % heads:
+        raise ValueError(f"heads is {heads}, expected what divides the width, {width}")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -151,17 +151,17 @@ class FolderSink:
         self.count += 1
 
     def finish(self) -> None:
-        self.refuse_other_content()  # the old folder goes as a whole
-        old = _part_of(self.target)
-        if self.target.exists():
-            os.replace(self.target, old)
-        try:
+        self.refuse_other_content()
+        if not self.target.exists():
             os.replace(self.part, self.target)
-        except OSError:
-            if old.exists():
-                os.replace(old, self.target)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+            return
+        # The folder itself stays: it may be a mount, somebody's working directory, or have modes of its own.
+        new = sorted(os.listdir(self.part))
+        for name in new:
+            shutil.move(self.part / name, self.target / name)
+        for name in set(os.listdir(self.target)) - set(new):
+            (self.target / name).unlink()
+        self.part.rmdir()
 
     def discard(self) -> None:
         shutil.rmtree(self.part, ignore_errors=True)

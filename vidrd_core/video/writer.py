@@ -65,6 +65,7 @@ class VideoWriter:
         self, path: str, sink: FileSink | FolderSink, scale: int, keep_on: tuple[type[BaseException], ...]
     ) -> None:
         self.path, self.frames_written, self.closed = path, 0, False
+        self.stranded = False  # closing failed: what was written bears another name
         self._sink, self._scale, self._keep_on = sink, scale, keep_on
         self._shape: tuple[int, ...] = ()
 
@@ -98,6 +99,7 @@ class VideoWriter:
             try:
                 self._sink.finish()
             except OSError as error:
+                self.stranded = True
                 reason = REASONS.get(error.errno or 0, error.strerror)
                 message = f"could not finish {self.path}: {reason}. What was written is in {self._sink.part}"
                 raise OSError(error.errno, message) from error

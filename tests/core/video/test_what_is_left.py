@@ -136,6 +136,19 @@ def test_a_shorter_folder_leaves_no_old_frames(tmp_path: Path) -> None:
     assert len(os.listdir(tmp_path / "v")) == 4
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX permissions")
+def test_a_folder_that_is_there_stays_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v").chmod(0o2775)
+    before = (tmp_path / "v").stat()
+    monkeypatch.chdir(tmp_path / "v")
+    write(tmp_path / "v", clip(3))
+    after = Path(".").stat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+    assert sorted(os.listdir(".")) == [f"frame_{number:06d}.png" for number in range(3)]
+    assert os.listdir(tmp_path) == ["v"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
