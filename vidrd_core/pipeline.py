@@ -14,12 +14,12 @@ from torch import Tensor
 
 from vidrd_core.clip import Clip, clip_generator
 from vidrd_core.models.config import DiffusionConfig
-from vidrd_core.models.signature import signature
+from vidrd_core.models.signature import signature, told
 from vidrd_core.models.text import TextEncoder
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.pixels import to_frames
-from vidrd_core.reuse import ReuseSettings, StagedGuidance, past_dependent_noise
+from vidrd_core.reuse import ReuseSettings, StagedGuidance, is_whole, past_dependent_noise
 from vidrd_core.sampling import SOLVERS, OnStep, Schedule, guided
 from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState, StateMismatchError
@@ -50,14 +50,14 @@ class VidRD:
     @cached_property
     def signature(self) -> str:
         """Twelve hex digits of the UNet and how it denoises: what a state's noise and record belong to."""
-        return signature(self.unet, repr((self.unet.config, self.diffusion)))
+        return signature(self.unet, told(self.unet.config) + told(self.diffusion))
 
     @cached_property
     def other_parts(self) -> dict[str, str]:
         """The same of the parts that read prompts and decode, which a state is bound to as well."""
         return {
-            "vae": signature(self.vae, repr(self.vae.config)),
-            "text_encoder": signature(self.text_encoder, repr(self.text_encoder.config)),
+            "vae": signature(self.vae, told(self.vae.config)),
+            "text_encoder": signature(self.text_encoder, told(self.text_encoder.config)),
         }
 
     def generate(
@@ -116,8 +116,8 @@ class VidRD:
         if not prompts:
             raise ValueError("there is no prompt: give at least one")
         last = len(prompts) if clips is None else clips
-        if last < 1:
-            raise ValueError(f"clips is {clips}, expected 1 or more")
+        if not is_whole(last) or last < 1:
+            raise ValueError(f"clips is {clips!r}, expected a whole number, 1 or more")
         if state is not None and clips is None and state.index + 1 >= last:
             raise ValueError(
                 f"the state is that of clip {state.index + 1}, and there are {last} prompts for the whole video: "
@@ -166,8 +166,10 @@ class VidRD:
             yield to_frames(video[0])
 
     def frames(self, clips: Clip | ClipState | Iterable[Clip | ClipState]) -> NDArray[np.uint8]:
-        """All frames of a clip or of several, uint8 [F, H, W, 3]."""
-        return np.concatenate(list(self.decode(clips)))
+        """All frames of a clip or of several, uint8 [F, H, W, 3]. Raises ValueError if there is none."""
+        if not (parts := list(self.decode(clips))):
+            raise ValueError("there are no clips: give at least one")
+        return np.concatenate(parts)
 
     def complete(self, sample: SampleSettings) -> SampleSettings:
         """Fill in the model's defaults."""
@@ -184,7 +186,8 @@ class VidRD:
         """What a clip that follows a state is made with."""
         known, rules = SampleSettings.__dataclass_fields__, ReuseSettings.__dataclass_fields__
         before = {key: value for key, value in state.made_with.items() if key in known}
-        sample = self.complete(SampleSettings(**{**before, **settings}))
+        given = {key: value for key, value in settings.items() if value is not None}
+        sample = self.complete(SampleSettings(**{**before, **given}))
         reuse = reuse or ReuseSettings(
             **{key: value for key, value in state.made_with.get("reuse", {}).items() if key in rules}
         )

@@ -65,7 +65,8 @@ class ReuseSettings:
         """Raise ValueError unless M < N."""
         if self.prompt_frames >= frames:
             raise ValueError(
-                f"prompt_frames (M) is {self.prompt_frames}, expected less than the {frames} frames of a clip (N)"
+                f"prompt_frames (M) is {self.prompt_frames}, expected less than the {frames} frames of a clip (N): "
+                f"give a smaller M, or more frames"
             )
 
     @property

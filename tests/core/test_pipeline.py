@@ -1,10 +1,14 @@
 """Clips, chains of clips, and resuming them."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
 
 from tests.conftest import randomise
+from vidrd_core.models.config import DiffusionConfig
+from vidrd_core.models.signature import told
 from vidrd_core.pipeline import VidRD
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.state import ClipState, StateMismatchError
@@ -171,6 +175,25 @@ def test_a_stream_that_would_make_nothing_says_so(model):
     assert list(model.stream("a red circle", 2, state=state)) == []
     with pytest.raises(ValueError, match="give clips, how many it shall have in all"):
         model.stream("a red circle", state=state)
+
+
+def test_no_clips_have_no_frames(model):
+    with pytest.raises(ValueError, match="there are no clips"):
+        model.frames([])
+
+
+def test_settings_that_are_none_are_as_the_clip_before_had_them(model):
+    first = model.generate("a red circle", steps=1, cfg=5.0)
+    assert model.extend(first.state, "a red circle", cfg=None, steps=None).state.made_with["cfg"] == 5.0
+
+
+def test_a_signature_outlives_new_settings():
+    @dataclass(frozen=True)
+    class Later(DiffusionConfig):
+        added: bool = False
+
+    assert told(Later(frames=9)) == told(DiffusionConfig(frames=9)) != told(DiffusionConfig())
+    assert told(Later(added=True)) != told(DiffusionConfig())
 
 
 def test_a_state_of_another_schedule_is_refused(model):

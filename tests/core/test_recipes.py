@@ -87,7 +87,10 @@ GOOD_STAGE = "name: a, task: vae, steps: 1, batch_size: 1, learning_rate: 1"
         ("{out: x, stages: [{%s}], data: {clips: 0}}", "data: clips is 0, expected 1 or more"),
         ("{out: x, stages: [{%s}], data: {two_objects: 2}}", "two_objects is 2, expected a share"),
         ("{out: x, stages: [{%s}], data: {size: 33}}", "data.size is 33, expected a multiple of 8, for the VAE"),
-        ("{out: x, stages: [{%s}], vae: {norm_groups: 3}}", "no such TemporalVAE: num_channels .* divisible"),
+        (
+            "{out: x, stages: [{%s}], vae: {norm_groups: 3}}",
+            "block_out_channels has 128, expected a multiple of norm_groups, 3",
+        ),
         ("{out: x, stages: [{%s, task: clip}]}", "data.size is 64, expected diffusion.size, 256"),
         (
             "{out: x, stages: [{%s, task: clip}], diffusion: {size: 64, frames: 4}}",

@@ -53,7 +53,10 @@ def models_table() -> Any:
         with input_checked(f"{folder}: "):
             parts = [Tensors.of(folder / part) for part in PARTS if (folder / part).is_file()]
         facts = {key: value for part in parts for key, value in part.details.items() if key != "config"}
-        diffusion, words = facts.get("diffusion", {}), [w for part in parts for w in _config(part).get("words", ())]
+        diffusion, words = (
+            _mapping(facts.get("diffusion")),
+            [w for part in parts for w in _config(part).get("words", ())],
+        )
         table.add_row(
             name,
             f"{sum(part.parameters for part in parts) / 1e6:.2f} M",
@@ -121,7 +124,7 @@ def _safetensors(path: Path) -> Facts:
     else:
         yield "kind", str(kind)
         for group in ("config", "diffusion"):
-            for name, value in file.details.get(group, {}).items():
+            for name, value in _mapping(file.details.get(group)).items():
                 yield name, " ".join(map(str, value)) if isinstance(value, list) else str(value)
     if kind != "clip state":
         yield "parameters", f"{file.parameters:,}"
@@ -130,10 +133,10 @@ def _safetensors(path: Path) -> Facts:
 
 def _state(file: Tensors) -> Facts:
     details = file.details
-    made: dict[str, Any] = dict(details.get("made_with") or {})
+    made = _mapping(details.get("made_with"))
     yield "kind", f"clip state of clip {details.get('index')} (the first one is 0)"
     yield "prompt", str(made.pop("prompt", "not said"))
-    reuse = made.pop("reuse", None)
+    reuse = _mapping(made.pop("reuse", None))
     yield "settings", _pairs(made)
     yield "reuse", _pairs(reuse) if reuse else "not said"
     record = file.shapes.get("record", ())
@@ -174,7 +177,12 @@ def _made_with(comment: str) -> Facts:
 
 
 def _config(part: Tensors) -> dict[str, Any]:
-    return dict(part.details.get("config", {}))
+    return _mapping(part.details.get("config"))
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    """A dictionary of its own; empty for what a damaged file has in its place."""
+    return dict(value) if isinstance(value, dict) else {}
 
 
 def _pairs(values: dict[str, Any]) -> str:

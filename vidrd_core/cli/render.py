@@ -66,7 +66,7 @@ def generate(wanted: Request, state_dir: Path | None, resume: bool) -> None:
         settings, rules = SampleSettings(**wanted.sample), ReuseSettings(**wanted.reuse)
     model = _load(wanted.machine)
     with input_checked():
-        settings = _checked(model, settings, rules, prompts)
+        settings = _checked(model, settings, rules, prompts, count)
 
     def check(state: ClipState) -> None:
         prompt = prompts[min(state.index, len(prompts) - 1)]
@@ -96,7 +96,7 @@ def extend(wanted: Request, path: Path, state_dir: Path | None, save_state: Path
         keep.refuse_from(numbers.start, "name another --state-dir")
     model = _load(wanted.machine)
     with input_checked():
-        settings = _checked(model, settings, rules, prompts)
+        settings = _checked(model, settings, rules, prompts, count)
     with input_checked(f"{path}: "):
         model.stream(prompts, count, rules, state=state, **asdict(settings))  # checks that the state fits
     render(Plan(model, settings, rules, prompts, numbers, [], state, keep, wanted.target))
@@ -138,8 +138,10 @@ def _load(machine: Machine) -> VidRD:
             return load(machine.model, machine.device)
 
 
-def _checked(model: VidRD, sample: SampleSettings, reuse: ReuseSettings, prompts: list[str]) -> SampleSettings:
+def _checked(
+    model: VidRD, sample: SampleSettings, reuse: ReuseSettings, prompts: list[str], count: int
+) -> SampleSettings:
     """The settings with the model's defaults. Raises ValueError for what this model cannot do."""
     sample = model.complete(sample)
-    model.stream(prompts, None, reuse, **asdict(sample))  # checks all, and makes nothing until it is asked
+    model.stream(prompts, count, reuse, **asdict(sample))  # checks all, and makes nothing until it is asked
     return sample

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+from typing import Any
 
 from torch import nn
 
@@ -15,3 +17,10 @@ def signature(part: nn.Module, settings: str) -> str:
         sample = flat[:: max(1, len(flat) // 64)].float().cpu().numpy()
         digest.update(name.encode() + sample.tobytes())
     return digest.hexdigest()[:12]
+
+
+def told(config: Any) -> str:
+    """What a configuration has otherwise than by default: the same when later versions know more settings."""
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    return repr(sorted((name, value) for name, value in values.items() if value != defaults[name]))

@@ -2,7 +2,8 @@
 
 A scene is free of resolution: places and lengths are fractions of the frame, time runs from 0 (first frame)
 to 1 (last frame). In pixels the centre of the top left pixel is (0.5, 0.5), x points right and y down, so a
-growing angle turns clockwise. The middle of each way is near the frame's: a caption nearly settles all places.
+growing angle turns clockwise. The middle of each way is near that of the frame, or of its half with two sprites: a
+caption nearly settles all places.
 """
 
 from vidrd_core.data.shapes.captions import VOCABULARY, caption, describe

@@ -57,6 +57,7 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     """One of the many ways to say what a scene shows.
 
     What is not said is medium, stands still, or is black: a frame by itself has to know, or a clip's would differ.
+    Only what grows or shrinks may be medium or large, unsaid.
     """
     parts = []
     for sprite in scene.sprites:
