@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import signal
 
 import numpy as np
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from vidrd_core.data.bank import ShapesData, StaleBankError, pixel_bank
 from vidrd_core.data.shapes import describe
 from vidrd_core.loading import load
-from vidrd_core.models.parts import load_text_encoder, load_unet, load_vae, save_vae
+from vidrd_core.models.parts import load_text_encoder, load_unet, load_vae
 from vidrd_core.training.config import RecipeError, load_config
 from vidrd_core.training.presets import select
 from vidrd_core.training.stages import Recipe
@@ -169,7 +170,7 @@ def test_heads_go_on_from_stage_to_stage(tmp_path, monkeypatch):
     config = load_config(write_recipe(tmp_path / "recipe.yaml"))
     for stage in ("vae", "captions"):
         Recipe(config).run(stage)
-    taught = load_file(tmp_path / "run" / "heads.safetensors")
+    taught = load_file(tmp_path / "run" / "captions" / "heads.safetensors")
     assert {name.split(".")[0] for name in taught} == {"places", "pictures"}
     original = Trainer.run
 
@@ -179,10 +180,37 @@ def test_heads_go_on_from_stage_to_stage(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Trainer, "run", watched)
     Recipe(config).run("image")
-    kept = load_file(tmp_path / "run" / "heads.safetensors")
+    kept = load_file(tmp_path / "run" / "image" / "heads.safetensors")
     assert {name.split(".")[0] for name in kept} == {"places", "pictures", "words"}
     assert torch.equal(kept["pictures.conv.weight"], taught["pictures.conv.weight"]), "the image stage has none"
     assert not torch.equal(kept["places.linear.weight"], taught["places.linear.weight"])
+
+
+def test_a_stage_trained_anew_starts_from_those_before_it(tmp_path):
+    stages = [RECIPE["stages"][0], RECIPE["stages"][-1]]
+    config = load_config(write_recipe(tmp_path / "recipe.yaml", stages=stages))
+    Recipe(config).run()
+    first = {name: (tmp_path / "run" / name / "vae.safetensors").read_bytes() for name in ("vae", "decoder")}
+    for name in first:
+        shutil.rmtree(tmp_path / "run" / name)
+        Recipe(config).run(name)
+        assert (tmp_path / "run" / name / "vae.safetensors").read_bytes() == first[name]
+    assert (tmp_path / "run" / "model" / "vae.safetensors").read_bytes() == first["decoder"]
+
+
+def test_layers_of_a_model_that_is_not_there_are_not_trained(tmp_path):
+    config = load_config(write_recipe(tmp_path / "recipe.yaml"))
+    Recipe(config).run("vae")
+    with pytest.raises(RecipeError, match="stage clip trains the layers of 'paper' alone, and there is no UNet"):
+        Recipe(config).run("clip")
+
+
+def test_a_finished_stage_with_another_model_is_refused(recipe, tmp_path):
+    run, _ = recipe
+    unet = {**RECIPE["unet"], "text_pooling": False}
+    path = write_recipe(tmp_path / "again.yaml", out=str(run), unet=unet)
+    with pytest.raises(RecipeError, match=r"stage captions is finished, and now has unet.text_pooling False \(then"):
+        Recipe(load_config(path)).run()
 
 
 def test_a_captions_stage_without_heads_is_refused(tmp_path):
@@ -247,7 +275,7 @@ def test_which_clips_are_drawn_and_what_is_said_of_them(recipe, tmp_path):
 
     def task(emphasis, **changes):
         stage = dataclasses.replace(config.stages[2], batch_size=500, emphasis=emphasis, **changes)
-        return ImageTask(unet, text, diffusion, config.data, Recipe(config).latents(), vae, stage)
+        return ImageTask(unet, text, diffusion, config.data, Recipe(config).latents(vae), vae, stage)
 
     emphasised = task({"red": 4.0, "spinning": 2.0})
     said = [describe(config.data.scene(i)).split() for i in range(config.data.clips)]
@@ -267,10 +295,7 @@ def test_latents_of_another_encoder_are_not_used(recipe, tmp_path):
     run, folder = recipe
     config = load_config(write_recipe(tmp_path / "again.yaml", out=str(run)))
     vae = load_vae(folder / "vae.safetensors")
-    kept = (folder / "vae.safetensors").read_bytes()
+    assert len(Recipe(config).latents(vae)) == RECIPE["data"]["clips"]
     vae.quant_conv.weight.data += 1e-3
-    save_vae(vae, folder / "vae.safetensors")
     with pytest.raises(StaleBankError, match=r"latents.npy was made as .*'encoder': '\w{12}'}, expected "):
-        Recipe(config).latents()
-    (folder / "vae.safetensors").write_bytes(kept)
-    assert len(Recipe(config).latents()) == RECIPE["data"]["clips"]
+        Recipe(config).latents(vae)

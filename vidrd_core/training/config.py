@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,14 +83,9 @@ class StageConfig:
             if wrong := {key: factor for key, factor in given if not isinstance(factor, int | float) or factor <= 0}:
                 raise ValueError(f"stage {self.name}: {name} are {wrong}, expected {keys} with numbers above 0")
 
-    def changed_since(self, before: dict[str, Any]) -> str:
-        """What shapes the result and was otherwise in `before`, a stage as a dictionary; "" if nothing."""
-        now = {name: value for name, value in dataclasses.asdict(self).items() if not name.endswith("_every")}
-        return ", ".join(
-            f"{name} {value!r} (then {before[name]!r})"
-            for name, value in now.items()
-            if name in before and before[name] != value
-        )
+    def shaping(self) -> dict[str, Any]:
+        """The settings that shape the result, by name."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if not name.endswith("_every")}
 
 
 @dataclass(frozen=True)
@@ -126,6 +122,24 @@ class TrainConfig:
         for name, value, expected, fitting in facts:
             if value != fitting:
                 raise ValueError(f"{name} is {value}, expected {expected}")
+
+    def shaping(self, stage: StageConfig) -> dict[str, Any]:
+        """The settings that shape the result of a stage, by name, as JSON has them."""
+        sections = ("data", "vae") if stage.task in VAE_TASKS else ("data", "unet", "text", "diffusion")
+        values = stage.shaping()
+        for section in sections:
+            entries = dataclasses.asdict(getattr(self, section)).items()
+            values |= {f"{section}.{name}": value for name, value in entries}
+        return dict(json.loads(json.dumps(values)))
+
+
+def changes(now: dict[str, Any], before: dict[str, Any]) -> str:
+    """What is otherwise than it was, of the settings that both know; "" if nothing."""
+    return ", ".join(
+        f"{name} {value!r} (then {before[name]!r})"
+        for name, value in now.items()
+        if name in before and before[name] != value
+    )
 
 
 def _try(kind: Any, config: Any) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 
 from vidrd_core.data.bank import open_bank, pixel_bank, save_bank
 from vidrd_core.data.shapes import VOCABULARY
+from vidrd_core.loading import PARTS
+from vidrd_core.models import checkpoint
 from vidrd_core.models.parts import (
     load_text_encoder,
     load_unet,
@@ -26,17 +28,22 @@ from vidrd_core.models.text import TextEncoder
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.pixels import to_video
-from vidrd_core.training.config import VAE_TASKS, RecipeError, StageConfig, TrainConfig
+from vidrd_core.training.config import VAE_TASKS, RecipeError, StageConfig, TrainConfig, changes
 from vidrd_core.training.heads import Conditioned
 from vidrd_core.training.trainer import Trainer
 from vidrd_core.training.unet import CaptionTask, ClipTask, ImageTask
 from vidrd_core.training.vae import ImageVAETask, TemporalVAETask
 
+HEADS = "training heads"
 UNET_TASKS = {"captions": CaptionTask, "image": ImageTask, "clip": ClipTask}
 
 
 class Recipe:
-    """Runs stages one after the other; what one has made is a file in `out/model` that the next one loads."""
+    """Runs stages one after the other.
+
+    What a stage has made is in a folder of its own, `out/NAME`, from which the stages after it start; `out/model` has
+    the newest of each part.
+    """
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
@@ -49,34 +56,43 @@ class Recipe:
             raise RecipeError(f"there is no stage {only!r}; the recipe has {', '.join(names)}")
         self.model.mkdir(parents=True, exist_ok=True)
         for stage in self.config.stages:
-            done = self.config.out / stage.name / "done"
+            folder, shaping = self.config.out / stage.name, self.config.shaping(stage)
+            done = folder / "done"
             if only not in (None, stage.name):
                 continue
             if done.exists():
-                if changed := stage.changed_since(json.loads(done.read_text() or "{}")):
+                if changed := changes(shaping, json.loads(done.read_text() or "{}")):
                     raise RecipeError(
-                        f"stage {stage.name} is finished, and now has {changed}: undo that, or delete {done.parent} "
-                        f"to train it anew"
+                        f"stage {stage.name} is finished, and now has {changed}: undo that, or delete {folder} and "
+                        f"those of the stages after it, to train them anew"
                     )
                 continue
             torch.manual_seed(stage.seed)  # new layers start from it
             (self.vae if stage.task in VAE_TASKS else self.unet)(stage)
-            done.write_text(json.dumps(dataclasses.asdict(stage)))
+            for path in folder.glob("*.safetensors"):
+                if path.name in PARTS:
+                    partial = self.model / f"{path.name}.partial"
+                    shutil.copyfile(path, partial)
+                    partial.replace(self.model / path.name)
+            done.write_text(json.dumps(shaping))
         return self.model
 
-    def part(self, name: str) -> Path | None:
-        """Where a model part made so far, or given to start from, is."""
-        for folder in (self.model, self.config.init):
+    def part(self, name: str, stage: StageConfig) -> Path | None:
+        """Where the newest of a model part is of those made before a stage, or given to start from."""
+        before = self.config.stages[: self.config.stages.index(stage)]
+        folders = [self.config.out / earlier.name for earlier in reversed(before)]
+        for folder in (*folders, self.config.init):
             if folder is not None and (folder / name).exists():
                 return folder / name
         return None
 
     def pixels(self) -> NDArray[np.uint8]:
+        """The bank's clips, uint8 [clips, F, H, W, 3]."""
         return pixel_bank(self.config.data, self.config.out / "bank" / "pixels.npy")
 
-    def latents(self) -> NDArray[np.float16]:
-        """The bank's clips as normalised latents, float16 [clips, C, F, h, w]."""
-        data, vae = self.config.data, self.load_vae()
+    def latents(self, vae: TemporalVAE) -> NDArray[np.float16]:
+        """The bank's clips as this VAE's normalised latents, float16 [clips, C, F, h, w]."""
+        data = self.config.data
         side = data.size // vae.config.downsampling
         shape = (data.clips, vae.config.latent_channels, data.frames, side, side)
         path = self.config.out / "bank" / "latents.npy"
@@ -91,21 +107,23 @@ class Recipe:
             save_bank(path, shape, np.dtype(np.float16), map(encode, range(0, data.clips, 16)), made_of)
         return open_bank(path, shape, made_of)
 
-    def load_vae(self) -> TemporalVAE:
-        path = self.part("vae.safetensors")
+    def load_vae(self, stage: StageConfig) -> TemporalVAE:
+        """The VAE made before a stage. Raises RecipeError if there is none."""
+        path = self.part("vae.safetensors", stage)
         if path is None:
             raise RecipeError("there is no VAE yet: run a stage of the task vae first, or name a model in init")
         return load_vae(path)
 
     def vae(self, stage: StageConfig) -> None:
+        """Run a stage that trains the VAE."""
         clips = self.pixels()
         if stage.task == "vae":
             image_config = dataclasses.replace(self.config.vae, temp_conv_depth=0)
-            path = self.part("vae.safetensors")
+            path = self.part("vae.safetensors", stage)
             vae = load_vae(path) if path else TemporalVAE(image_config)
             task = ImageVAETask(vae, clips, stage)
         else:
-            image_vae = self.load_vae()
+            image_vae = self.load_vae(stage)
             depth = self.config.vae.temp_conv_depth
             vae = TemporalVAE(dataclasses.replace(image_vae.config, temp_conv_depth=depth))
             vae.load_state_dict(image_vae.state_dict(), strict=False)
@@ -114,10 +132,16 @@ class Recipe:
         assert isinstance(trained, TemporalVAE)
         if stage.task == "vae":
             measure_latents(trained, clips[:512])
-        save_vae(trained, self.model / "vae.safetensors")
+        save_vae(trained, self.config.out / stage.name / "vae.safetensors")
 
     def unet(self, stage: StageConfig) -> None:
-        unet_path, text_path = self.part("unet.safetensors"), self.part("text_encoder.safetensors")
+        """Run a stage that trains the UNet or the text encoder."""
+        unet_path, text_path = (self.part(f"{name}.safetensors", stage) for name in ("unet", "text_encoder"))
+        if stage.train != "all" and None in (unet_path, text_path):
+            raise RecipeError(
+                f"stage {stage.name} trains the layers of {stage.train!r} alone, and there is no UNet with a text "
+                f"encoder yet: run a stage of the task image first, or name a model in init"
+            )
         text = (
             load_text_encoder(text_path)
             if text_path
@@ -133,15 +157,17 @@ class Recipe:
             state = {k: v for k, v in trained.state_dict().items() if k in unet.state_dict()}
             missing, _ = unet.load_state_dict(state, strict=False)
             print(f"{stage.name}: {len(state)} tensors taken over, {len(missing)} new", flush=True)
-        task = UNET_TASKS[stage.task](unet, text, diffusion, self.config.data, self.latents(), self.load_vae(), stage)
-        path = self.config.out / "heads.safetensors"  # of the stages before; the model does not need them
-        heads = load_file(path) if path.exists() else {}
+        vae = self.load_vae(stage)
+        task = UNET_TASKS[stage.task](unet, text, diffusion, self.config.data, self.latents(vae), vae, stage)
+        path = self.part("heads.safetensors", stage)  # of the stages before; the model does not need them
+        heads = checkpoint.read(path, HEADS)[0] if path else {}
         task.model.load_state_dict(heads, strict=False)
         pair = Trainer(task, stage, self.config.out / stage.name, self.config.mixed_precision).run()
         assert isinstance(pair, Conditioned)
-        save_unet(pair.unet, diffusion, self.model / "unet.safetensors")
-        save_text_encoder(pair.text_encoder, self.model / "text_encoder.safetensors")
-        save_file({**heads, **pair.heads()}, path)
+        folder = self.config.out / stage.name
+        save_unet(pair.unet, diffusion, folder / "unet.safetensors")
+        save_text_encoder(pair.text_encoder, folder / "text_encoder.safetensors")
+        checkpoint.write(folder / "heads.safetensors", {**heads, **pair.heads()}, HEADS)
 
 
 def encoder_digest(vae: TemporalVAE) -> str:

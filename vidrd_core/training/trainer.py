@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from vidrd_core.interrupt import Interrupt
-from vidrd_core.training.config import RecipeError, StageConfig
+from vidrd_core.training.config import RecipeError, StageConfig, changes
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -116,8 +116,7 @@ class Trainer:
         """One optimiser step over `accumulation` batches."""
         sums: dict[str, float] = {}
         for part in range(self.stage.accumulation):
-            key = (self.stage.seed, self.step, part, self.accelerator.process_index)
-            rng = np.random.default_rng(key)
+            rng = np.random.default_rng((self.stage.seed, self.step, part))
             generator = torch.Generator(self.accelerator.device).manual_seed(int(rng.integers(2**62)))
             torch.manual_seed(int(rng.integers(2**62)))  # for dropout
             with self.accelerator.accumulate(self.loss):
@@ -140,31 +139,27 @@ class Trainer:
         return sums
 
     def log(self, values: dict[str, Any]) -> None:
-        if not self.accelerator.is_main_process:
-            return
         record = {"step": self.step, **values}
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         self.accelerator.print(f"{self.stage.name}: {json.dumps(record)}", flush=True)
 
     def sample(self) -> None:
-        if self.accelerator.is_main_process:
-            self.ema.eval()
-            with torch.no_grad():
-                self.log(self.task.sample(self.ema.module, self.folder / f"sample_{self.step:06d}.png"))
+        self.ema.eval()
+        with torch.no_grad():
+            self.log(self.task.sample(self.ema.module, self.folder / f"sample_{self.step:06d}.png"))
 
     def checkpoint(self) -> None:
         """Save all that a resume needs; the newest whole checkpoint is named in `latest.json`."""
         target = self.folder / f"checkpoint_{self.step:06d}"
         self.accelerator.save_state(str(target))
-        if self.accelerator.is_main_process:
-            pointer = self.folder / "latest.json"
-            old = json.loads(pointer.read_text())["folder"] if pointer.exists() else None
-            partial = pointer.with_suffix(".partial")
-            partial.write_text(json.dumps({"folder": target.name, "step": self.step, "stage": asdict(self.stage)}))
-            partial.replace(pointer)
-            if old and old != target.name:
-                _remove(self.folder / old)
+        pointer = self.folder / "latest.json"
+        old = json.loads(pointer.read_text())["folder"] if pointer.exists() else None
+        partial = pointer.with_suffix(".partial")
+        partial.write_text(json.dumps({"folder": target.name, "step": self.step, "stage": asdict(self.stage)}))
+        partial.replace(pointer)
+        if old and old != target.name:
+            _remove(self.folder / old)
 
     def resume(self) -> None:
         """Take up the newest checkpoint, if there is one."""
@@ -173,7 +168,7 @@ class Trainer:
             latest = json.loads(pointer.read_text())
             self.accelerator.load_state(str(self.folder / latest["folder"]))
             self.step = latest["step"]
-            changed = self.stage.changed_since(latest.get("stage", {}))
+            changed = changes(self.stage.shaping(), latest.get("stage", {}))
             now = f", now with {changed}" if changed else ""
             self.accelerator.print(f"{self.stage.name}: resumed at step {self.step}{now}", flush=True)
 
