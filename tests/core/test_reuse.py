@@ -127,35 +127,44 @@ def literal_ddim(noise, sigmas, old_path, m, beta):
     return x
 
 
-SIGMAS = torch.cat([torch.logspace(1, -1.5, 12, dtype=torch.float64), torch.zeros(1)])
+def levels(steps):
+    return torch.cat([torch.logspace(1, -1.5, steps, dtype=torch.float64), torch.zeros(1)])
 
 
+SIGMAS = levels(12)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 12, 50])
 @pytest.mark.parametrize("beta", [0.0, 0.3, 0.4, 0.75, 1.0])
 @pytest.mark.parametrize(("frames", "m"), [(3, 1), (8, 0), (8, 4), (8, 7), (5, 3)])
-def test_replaying_predictions_is_the_papers_staged_guidance(frames, m, beta):
+def test_replaying_predictions_is_the_papers_staged_guidance(frames, m, beta, steps):
+    sigmas = levels(steps)
     settings = ReuseSettings(prompt_frames=m, beta=beta)
     old_noise = torch.randn(1, 4, frames, 4, 4, generator=generator(1), dtype=torch.float64)
-    _, record, old_path = run("ddim", old_noise, SIGMAS, settings)
+    _, record, old_path = run("ddim", old_noise, sigmas, settings)
     noise = past_dependent_noise(old_noise, settings, generator(2))
-    replayed, _, _ = run("ddim", noise, SIGMAS, settings, record)
-    literal = literal_ddim(noise, SIGMAS, old_path, m, beta)
+    replayed, _, _ = run("ddim", noise, sigmas, settings, record)
+    literal = literal_ddim(noise, sigmas, old_path, m, beta)
     torch.testing.assert_close(replayed, literal, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("order", ["mirror", "forward"])
-def test_prompt_frames_walk_the_old_trajectory(solver, order):
-    frames, m = 8, 4
-    settings = ReuseSettings(prompt_frames=m, beta=0.5, order=order)
+@pytest.mark.parametrize("beta", [0.2, 0.5, 1.0])
+@pytest.mark.parametrize("steps", [4, 12, 30])
+def test_prompt_frames_walk_the_old_trajectory(solver, order, beta, steps):
+    """While frame j is led, its z_t is the old frame's under every solver."""
+    frames, m, sigmas = 8, 4, levels(steps)
+    settings = ReuseSettings(prompt_frames=m, beta=beta, order=order)
     old_noise = torch.randn(1, 4, frames, 4, 4, generator=generator(1), dtype=torch.float64)
-    _, record, old_path = run(solver, old_noise, SIGMAS, settings, keep=m)
+    _, record, old_path = run(solver, old_noise, sigmas, settings, keep=m)
     noise = past_dependent_noise(old_noise, settings, generator(2))
-    _, _, path = run(solver, noise, SIGMAS, settings, record)
+    _, _, path = run(solver, noise, sigmas, settings, record)
     source = settings.source(frames)
-    for j, count in enumerate(settings.replay_counts(len(SIGMAS) - 1)):
+    for j, count in enumerate(settings.replay_counts(len(sigmas) - 1)):
         same = path[: count + 1, :, :, j], old_path[: count + 1, :, :, source[j]]
         torch.testing.assert_close(*same, rtol=0, atol=1e-5)
-        if count < len(SIGMAS) - 2:
+        if count < len(sigmas) - 2:
             gap = (path[-1, :, :, j] - old_path[-1, :, :, source[j]]).abs().max()
             assert gap > 1e-4, "after its release a frame should go its own way"
 
