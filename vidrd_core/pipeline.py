@@ -82,17 +82,21 @@ class VidRD:
         prompt: str,
         reuse: ReuseSettings | None = None,
         *,
+        approximate: bool = False,
         on_step: OnStep | None = None,
         **settings: Any,
     ) -> Clip:
         """Make the clip that follows a state; what is left out is as it was for the clip before.
 
+        If `approximate`, other steps and another solver will do: prompt frames are led by the old predictions at the
+        nearest noise level.
+
         Raises StateMismatchError if the state is of another model, size or schedule, ValueError if M is not less than
-        N or than what was recorded, DivergenceError if nothing came out.
+        N or more than what was recorded, DivergenceError if nothing came out.
         """
-        sample, reuse = self._follow(state, reuse, settings)
+        sample, reuse, nearest = self._follow(state, reuse, settings, approximate)
         noise = past_dependent_noise(state.noise, reuse, clip_generator(sample.seed, state.index + 1))
-        return self._sample(prompt, sample, noise, state, reuse, on_step)
+        return self._sample(prompt, sample, noise, state, reuse, on_step, nearest)
 
     def stream(
         self,
@@ -101,14 +105,15 @@ class VidRD:
         reuse: ReuseSettings | None = None,
         *,
         state: ClipState | None = None,
+        approximate: bool = False,
         on_step: OnStep | None = None,
         **settings: Any,
     ) -> Iterator[Clip]:
         """Make clips one after the other: prompt k for clip k, the last one repeats.
 
         `clips` is how many the whole video has, those before `state` too (None: as many as there are prompts);
-        `state` is that of an earlier clip to go on from, whose number decides which prompt comes next. Nothing comes
-        after the last clip's.
+        `state` is that of an earlier clip to go on from, whose number decides which prompt comes next; `approximate`
+        is as in `extend`. Nothing comes after the last clip's.
 
         Raises what `generate` and `extend` do, at once.
         """
@@ -127,7 +132,7 @@ class VidRD:
         if state is None:
             reuse, sample = reuse or ReuseSettings(), self.complete(SampleSettings(**settings))
         else:
-            sample, reuse = self._follow(state, reuse, settings)
+            sample, reuse, _ = self._follow(state, reuse, settings, approximate)
         reuse.check_frames(self.latent_shape(sample)[2])
         self.schedule.sigmas(sample.steps)
         self._check_prompts(prompts)
@@ -139,7 +144,7 @@ class VidRD:
                 if state is None:
                     clip = self.generate(prompt, reuse, on_step=on_step, **settings)
                 else:
-                    clip = self.extend(state, prompt, reuse, on_step=on_step, **settings)
+                    clip = self.extend(state, prompt, reuse, approximate=approximate, on_step=on_step, **settings)
                 state = clip.state
                 yield clip
 
@@ -181,9 +186,9 @@ class VidRD:
         return SampleSettings(**{**values, **given})
 
     def _follow(
-        self, state: ClipState, reuse: ReuseSettings | None, settings: dict[str, Any]
-    ) -> tuple[SampleSettings, ReuseSettings]:
-        """What a clip that follows a state is made with."""
+        self, state: ClipState, reuse: ReuseSettings | None, settings: dict[str, Any], approximate: bool
+    ) -> tuple[SampleSettings, ReuseSettings, bool]:
+        """What a clip that follows a state is made with, and whether it is led by nearest noise levels."""
         known, rules = SampleSettings.__dataclass_fields__, ReuseSettings.__dataclass_fields__
         before = {key: value for key, value in state.made_with.items() if key in known}
         given = {key: value for key, value in settings.items() if value is not None}
@@ -196,14 +201,21 @@ class VidRD:
             if (theirs := state.made_with.get(part, mine)) != mine:
                 name = part.replace("_", " ")
                 raise StateMismatchError(f"the state was made with {name} {theirs}, this model has {mine}")
-        state.check(self.signature, self.latent_shape(sample), self.schedule.sigmas(sample.steps), sample.solver)
+        state.check(self.signature, self.latent_shape(sample))
+        nearest = False
+        try:
+            state.check_schedule(self.schedule.sigmas(sample.steps), sample.solver)
+        except StateMismatchError as error:
+            if not approximate:
+                raise StateMismatchError(f"{error}; to go on all the same, ask for the approximate way") from None
+            nearest = True
         recorded = state.record.shape[3]
         if reuse.prompt_frames > recorded:
             raise ValueError(
                 f"prompt_frames (M) is {reuse.prompt_frames}, but the last clip recorded only its last {recorded} "
                 f"frames"
             )
-        return sample, reuse
+        return sample, reuse, nearest
 
     @staticmethod
     def _check_prompts(prompts: Sequence[str]) -> None:
@@ -237,6 +249,7 @@ class VidRD:
         before: ClipState | None,
         reuse: ReuseSettings,
         on_step: OnStep | None,
+        nearest: bool = False,
     ) -> Clip:
         self._check_prompts([prompt])
         assert sample.cfg is not None
@@ -260,6 +273,7 @@ class VidRD:
             sample.steps,
             before.record.to(self.device) if before else None,
             keep,
+            levels=before.levels if before and nearest else None,
         )
 
         def step(i: int, x: Tensor) -> None:
@@ -281,6 +295,7 @@ class VidRD:
             latents=latents.cpu(),
             past=before.tail(self.vae.config.halo) if before else latents[:, :, :0].cpu(),
             sigmas=sigmas,
+            levels=guidance.new_levels(),
             index=before.index + 1 if before else 0,
             repeated=repeated,
             solver=sample.solver,

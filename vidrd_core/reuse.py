@@ -126,6 +126,9 @@ class StagedGuidance:
     Prompt frame j is given the old clip's prediction until step n_j. `record` [calls, ..., R frames, ...] are the
     predictions of the old clip's last R frames at each call, in time order; None for a first clip. `on_step` must
     be told when a step ends, for a solver may call the denoiser several times a step.
+
+    The old clip's calls are followed one by one, unless `levels` [calls] says at which sigma each was made: then, for
+    another schedule or solver, each call is given what the old clip had at the nearest one, which is approximate.
     """
 
     def __init__(
@@ -136,8 +139,9 @@ class StagedGuidance:
         record: Tensor | None = None,
         keep: int = 0,
         frame_dim: int = 2,
+        levels: Tensor | None = None,
     ) -> None:
-        self.denoise, self.keep, self.frame_dim = denoise, keep, frame_dim
+        self.denoise, self.keep, self.frame_dim, self.levels = denoise, keep, frame_dim, levels
         self.record = record
         self.counts = settings.replay_counts(steps) if record is not None else []
         self.sources: list[int] = []
@@ -151,6 +155,7 @@ class StagedGuidance:
             # Record frame r is old frame N - R + r; `source` of a clip of R frames gives r itself.
             self.sources = settings.source(recorded)[: settings.prompt_frames]
         self.kept: list[Tensor] = []
+        self.sigmas: list[float] = []
         self.calls = 0
         self.step = 0
 
@@ -160,16 +165,20 @@ class StagedGuidance:
             x0 = x0.clone()  # it is the denoiser's
         for j, (count, source) in enumerate(zip(self.counts, self.sources, strict=True)):
             if self.step < count:
-                x0.select(self.frame_dim, j).copy_(self.recorded(source))
+                x0.select(self.frame_dim, j).copy_(self.recorded(source, sigma))
+        self.sigmas.append(float(sigma))
         if self.keep:
             frames = x0.shape[self.frame_dim]
             self.kept.append(x0.narrow(self.frame_dim, frames - self.keep, self.keep).detach().cpu().clone())
         self.calls += 1
         return x0
 
-    def recorded(self, source: int) -> Tensor:
+    def recorded(self, source: int, sigma: Tensor) -> Tensor:
         """The old clip's prediction for one of its recorded frames at this call."""
         assert self.record is not None
+        if self.levels is not None:
+            nearest = int((self.levels.log() - math.log(float(sigma))).abs().argmin())
+            return self.record[nearest].select(self.frame_dim, source)
         if self.calls >= len(self.record):
             raise ValueError(
                 f"the solver calls the model more often than the {len(self.record)} times of the last clip: "
@@ -184,3 +193,7 @@ class StagedGuidance:
     def new_record(self) -> Tensor:
         """The predictions of this clip's last `keep` frames at every call, [calls, ..., keep, ...]."""
         return torch.stack(self.kept)
+
+    def new_levels(self) -> Tensor:
+        """The sigma of each call, [calls]."""
+        return torch.tensor(self.sigmas)

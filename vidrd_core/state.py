@@ -15,7 +15,7 @@ from vidrd_core.models import checkpoint
 from vidrd_core.models.checkpoint import FormatError
 
 KIND = "clip state"
-TENSORS = {"noise": 5, "record": 6, "latents": 5, "past": 5, "sigmas": 1}  # name -> dimensions
+TENSORS = {"noise": 5, "record": 6, "latents": 5, "past": 5, "sigmas": 1, "levels": 1}  # name -> dimensions
 DETAILS: dict[str, type] = {
     "index": int,
     "repeated": int,
@@ -40,6 +40,7 @@ class ClipState:
     latents  the clip, normalised [B, C, N, h, w]
     past     latents that were shown just before this clip's new ones, as many as the decoder's halo needs
     sigmas   the noise levels of the schedule [T + 1]
+    levels   the noise level of each call of the model [calls]
     index    the clip's number, from 0
     repeated how many of its first frames were shown already by the clip before
     numbers  what each frame was told of its moment in the clip, [N]: a reused frame keeps its number with its noise
@@ -51,6 +52,7 @@ class ClipState:
     latents: Tensor
     past: Tensor
     sigmas: Tensor
+    levels: Tensor
     index: int
     repeated: int
     solver: str
@@ -83,16 +85,15 @@ class ClipState:
         video = torch.cat([self.past, self.shown], dim=2)
         return video[:, :, max(0, video.shape[2] - frames) :]
 
-    def check(self, model_signature: str, shape: tuple[int, ...], sigmas: Tensor, solver: str) -> None:
-        """Raise StateMismatchError, naming both values, unless a clip of this kind can follow."""
-        for name, mine, theirs in (
-            ("model", self.model_signature, model_signature),
-            ("latent shape", tuple(self.noise.shape), tuple(shape)),
-            ("number of steps", len(self.sigmas) - 1, len(sigmas) - 1),
-            ("solver", self.solver, solver),
-        ):
-            if mine != theirs:
-                raise StateMismatchError(f"the state was made with {name} {mine}, this clip has {theirs}")
+    def check(self, model_signature: str, shape: tuple[int, ...]) -> None:
+        """Raise StateMismatchError unless a clip of this model, of latents [B, C, N, h, w], can follow."""
+        _same("model", self.model_signature, model_signature)
+        _same("latent shape", tuple(self.noise.shape), tuple(shape))
+
+    def check_schedule(self, sigmas: Tensor, solver: str) -> None:
+        """Raise StateMismatchError unless a clip of noise levels `sigmas` [T + 1] can follow exactly."""
+        _same("number of steps", len(self.sigmas) - 1, len(sigmas) - 1)
+        _same("solver", self.solver, solver)
         if not torch.allclose(self.sigmas, sigmas.to(self.sigmas), rtol=1e-5, atol=1e-6):
             mine, theirs = (f"{float(s[0]):.4g} to {float(s[-2]):.4g}" for s in (self.sigmas, sigmas))
             raise StateMismatchError(
@@ -127,6 +128,11 @@ class ClipState:
         return state
 
 
+def _same(name: str, mine: object, theirs: object) -> None:
+    if mine != theirs:
+        raise StateMismatchError(f"the state was made with {name} {mine}, this clip has {theirs}")
+
+
 def _fault(state: ClipState) -> str:
     """What does not belong together in a state that was read, if anything."""
     for name, dims in TENSORS.items():
@@ -141,6 +147,7 @@ def _fault(state: ClipState) -> str:
         ("past", state.past, (batch, channels, state.past.shape[2], height, width)),
         ("record", state.record, (len(state.record) or 1, batch, channels, state.record.shape[3], height, width)),
         ("sigmas", state.sigmas, (max(2, len(state.sigmas)),)),
+        ("levels", state.levels, (len(state.record),)),
     ):
         if tuple(tensor.shape) != expected:
             return f"its {name} has shape {tuple(tensor.shape)}, expected {expected}"

@@ -177,6 +177,25 @@ def test_a_stream_that_would_make_nothing_says_so(model):
         model.stream("a red circle", state=state)
 
 
+@pytest.mark.parametrize("change", [{"steps": 5}, {"steps": 2}, {"solver": "heun"}, {"solver": "dpmpp_2m"}])
+def test_another_schedule_can_be_followed_approximately(model, change):
+    reuse = ReuseSettings(beta=1.0)
+    state = model.generate("a red circle", reuse, **FAST).state
+    with pytest.raises(StateMismatchError, match="to go on all the same, ask for the approximate way"):
+        model.extend(state, "a red circle", reuse, **change)
+    clips = list(model.stream("a red circle", 3, reuse, state=state, approximate=True, **change))
+    assert clips[0].state.made_with["solver"] == change.get("solver", "ddim")
+    torch.testing.assert_close(clips[0].latents[:, :, 0], state.latents[:, :, -1], rtol=0, atol=1e-5)
+    assert same(clips[1].state, model.extend(clips[0].state, "a red circle", reuse).state), "this one is exact"
+
+
+def test_the_approximate_way_is_exact_where_it_can_be(model):
+    state = model.generate("a red circle", solver="heun", **FAST).state
+    assert same(
+        model.extend(state, "a red circle", approximate=True).state, model.extend(state, "a red circle").state
+    )
+
+
 def test_no_clips_have_no_frames(model):
     with pytest.raises(ValueError, match="there are no clips"):
         model.frames([])

@@ -103,6 +103,7 @@ def extend(
     alpha: Annotated[float | None, o.as_state(o.ALPHA)] = None,
     beta: Annotated[float | None, o.as_state(o.BETA)] = None,
     order: Annotated[str | None, o.as_state(o.ORDER)] = None,
+    approximate: Annotated[bool, o.APPROXIMATE] = False,
     seed: Annotated[int | None, o.as_state(o.SEED)] = None,
     steps: Annotated[int | None, o.as_state(o.STEPS)] = None,
     cfg: Annotated[float | None, o.as_state(o.CFG)] = None,
@@ -121,11 +122,11 @@ def extend(
 ) -> None:
     """Go on from any clip's state: write the clips that come after it, and only those.
 
-    Steps, solver, frames and size must be the state's.
+    Frames and size must be the state's, so must steps and solver unless --approximate is given.
     """
     given = locals()
     commands = _commands()
-    commands.extend(commands.request(given), state, state_dir, save_state)
+    commands.extend(commands.request(given), state, state_dir, save_state, approximate)
 
 
 @app.command()

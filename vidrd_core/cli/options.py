@@ -61,6 +61,13 @@ ORDER = option(
     help="mirror: a clip begins as the last one run backwards, as in the paper. forward: it begins with the last "
     "one's end, in time order, shown once.",
 )
+APPROXIMATE = option(
+    REUSE,
+    "--approximate",
+    help="Allow other --steps or another --solver than the state's: the prompt frames then follow the old clip "
+    "nearly, no more exactly.",
+    like=False,
+)
 MODEL = option(MACHINE, metavar="NAME|FOLDER", help="A built-in model (see 'vidrd models') or a model folder.")
 DEVICE = option(MACHINE, help="What computes: cpu, cuda, cuda:1, mps.")
 THREADS = option(MACHINE, help="CPU threads to use; the result may differ in the last bits.", like="all cores")

@@ -80,7 +80,7 @@ def generate(wanted: Request, state_dir: Path | None, resume: bool) -> None:
     render(Plan(model, settings, rules, prompts, range(count), finished, None, keep, wanted.target))
 
 
-def extend(wanted: Request, path: Path, state_dir: Path | None, save_state: Path | None) -> None:
+def extend(wanted: Request, path: Path, state_dir: Path | None, save_state: Path | None, approximate: bool) -> None:
     """Make the clips that follow a state."""
     prompts, count = wanted.prompts, _count(wanted.prompts, wanted.clips)
     if state_dir and save_state:
@@ -98,8 +98,9 @@ def extend(wanted: Request, path: Path, state_dir: Path | None, save_state: Path
     with input_checked():
         settings = _checked(model, settings, rules, prompts, count)
     with input_checked(f"{path}: "):
-        model.stream(prompts, count, rules, state=state, **asdict(settings))  # checks that the state fits
-    render(Plan(model, settings, rules, prompts, numbers, [], state, keep, wanted.target))
+        fit: dict[str, Any] = {"state": state, "approximate": approximate}
+        model.stream(prompts, numbers.stop, rules, **fit, **asdict(settings))  # checks that the state fits
+    render(Plan(model, settings, rules, prompts, numbers, [], state, keep, wanted.target, approximate))
 
 
 def _count(prompts: list[str], clips: int | None) -> int:

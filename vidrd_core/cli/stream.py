@@ -46,6 +46,7 @@ class Plan:
     before: ClipState | None  # the state of the clip before all of them
     keep: StateFolder | StateFile | None
     target: Target
+    approximate: bool = False  # `before` may be of other steps or another solver
 
     def open(self) -> VideoWriter:
         """The video file, if it can be written."""
@@ -152,8 +153,8 @@ class Rendering:
         plan = self.plan
         # `stream` takes the prompt of a clip by the clip's number in the whole video.
         prompts = plan.prompts[:1] * plan.clips.start + plan.prompts
-        settings = asdict(plan.sample)
-        return plan.model.stream(prompts, plan.clips.stop, plan.reuse, state=state, on_step=self.on_step, **settings)
+        settings = {**asdict(plan.sample), "approximate": plan.approximate, "on_step": self.on_step}
+        return plan.model.stream(prompts, plan.clips.stop, plan.reuse, state=state, **settings)
 
     def on_step(self, step: int, latents: Tensor) -> None:
         self.display.step(step)

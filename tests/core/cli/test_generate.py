@@ -70,6 +70,13 @@ def test_the_same_video_from_fewer_and_more_clips(vidrd, whole, tmp_path):
     assert np.array_equal(read_video("two")[0][:12], read_video(whole / "frames")[0][:12])
 
 
+def test_extending_with_other_steps_is_approximate_by_name(vidrd, whole):
+    run = ("extend", whole / "states" / "clip_0000.safetensors", PROMPTS[1], "--steps", 3, "-o", "more.mp4")
+    assert vidrd(*run)[0] == 2
+    code, out, _ = vidrd(*run, "--approximate", "--clips", 2)
+    assert (code, out.split(";")[0]) == (0, "more.mp4: 2 clips, 16 frames, 2.0 s at 8 fps")
+
+
 @pytest.mark.parametrize("fate", ["missing", "cut off", "a pickle"])
 def test_a_damaged_or_missing_state_ends_the_chain_there(vidrd, whole, tmp_path, fate):
     states = tmp_path / "states"
