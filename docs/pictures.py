@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from vidrd_core import ReuseSettings, VidRD, contact_sheet, load
+from vidrd_core.video.reuse_map import reuse_map
 
 HERE = Path(__file__).parent
 CLIPS, STEPS = 4, 25
@@ -34,14 +36,35 @@ def chain(model: VidRD, prompt: str, reuse: ReuseSettings, seed: int = 0) -> np.
     return model.frames(model.stream(prompt, clips, reuse, seed=seed, steps=STEPS))
 
 
-def main() -> None:
-    model = load("tiny")
+def draw_maps() -> None:
+    """What each of the settings takes over, three in a row."""
+    maps = [reuse_map(reuse) for reuse in list(SETTINGS.values())[1:]]
+    width, height = maps[0].size
+    sheet = Image.new("RGB", (3 * width, 2 * height))
+    for number, picture in enumerate(maps):
+        sheet.paste(picture, (number % 3 * width, number // 3 * height))
+    sheet.save(HERE / "reuse.png")
+
+
+def draw_settings(model: VidRD) -> None:
+    """What each of the settings makes of the same prompt."""
     settings = {label: chain(model, PROMPTS[0], reuse) for label, reuse in SETTINGS.items()}
     labels = [f"{label} - {PROMPTS[0]}" for label in settings]
     contact_sheet(list(settings.values()), HERE / "settings.png", labels, seam_every=8)
+
+
+def draw_chains(model: VidRD) -> None:
+    """Seven prompts in either order."""
     for order in ("mirror", "forward"):
         videos = [chain(model, prompt, ReuseSettings(order=order), seed=1) for prompt in PROMPTS]
         contact_sheet(videos, HERE / f"chains_{order}.png", PROMPTS, seam_every=8 if order == "mirror" else 4)
+
+
+def main() -> None:
+    model = load("tiny")
+    draw_maps()
+    draw_settings(model)
+    draw_chains(model)
 
 
 if __name__ == "__main__":

@@ -259,7 +259,7 @@ class VidRD:
         uncond = self.text_encoder.encode([sample.negative]) if sample.cfg != 1.0 else None
         sigmas = self.schedule.sigmas(sample.steps)
         numbers = list(range(frames))
-        if before:
+        if before and reuse.takes_over:
             numbers = [before.numbers[j] for j in reuse.source(frames)]
         told = torch.tensor(numbers, device=self.device)
 

@@ -74,6 +74,11 @@ class ReuseSettings:
         """How many frames at the start of an extending clip were shown already."""
         return self.prompt_frames if self.order == "forward" else 0
 
+    @property
+    def takes_over(self) -> bool:
+        """Whether anything is reused at all."""
+        return self.prompt_frames > 0 or self.alpha > 0
+
     def source(self, frames: int) -> list[int]:
         """For each frame of the new clip, the frame of the old one whose noise it takes over."""
         if self.order == "mirror":

@@ -87,6 +87,13 @@ def test_a_reused_frame_keeps_its_number_with_its_noise(model):
         assert told == [[numbers] * 2 for numbers in expected for _ in range(3)]
 
 
+def test_a_clip_that_takes_nothing_over_begins_at_the_first_moment(model):
+    state = model.generate("a red circle", **FAST).state
+    fresh = model.extend(state, "a red circle", ReuseSettings(prompt_frames=0, alpha=0.0))
+    assert fresh.state.numbers == list(range(8))
+    assert model.extend(state, "a red circle", ReuseSettings(prompt_frames=0)).state.numbers == list(range(8))[::-1]
+
+
 def test_a_clip_of_one_frame_is_an_image_of_no_moment(model):
     told = []
     hook = model.unet.register_forward_pre_hook(lambda unet, given: told.append(given[3]))

@@ -1,0 +1,62 @@
+"""A picture of what a clip takes over from the one before: noise, and steps of the denoising."""
+
+from __future__ import annotations
+
+from PIL import Image, ImageDraw, ImageFont
+
+from vidrd_core.reuse import ReuseSettings
+
+CELL, GAP, NOISE_HEIGHT, STEPS_HEIGHT, MARGIN = 46, 4, 30, 120, 10  # pixels
+BACKGROUND, INK, FAINT = (24, 24, 28), (225, 225, 225), (70, 70, 78)
+OLD, NEW, LED = (86, 140, 220), (240, 140, 40), (150, 110, 210)
+
+
+def reuse_map(settings: ReuseSettings, frames: int = 8, steps: int = 50) -> Image.Image:
+    """Draw what each of the N `frames` of a clip takes over: which old frame's noise and how much of it, and below,
+    for how many of the T `steps` it follows that frame's denoising. Frames that were shown already are outlined.
+
+    Raises ValueError unless M < N and there is a step.
+    """
+    settings.check_frames(frames)
+    if steps < 1:
+        raise ValueError(f"steps is {steps}, expected 1 or more")
+    font = ImageFont.load_default()
+    line = 16
+    width = max(2 * MARGIN + frames * (CELL + GAP), 330)
+    top = MARGIN + 2 * line
+    height = top + NOISE_HEIGHT + GAP + STEPS_HEIGHT + 3 * line + MARGIN
+    picture = Image.new("RGB", (width, height), BACKGROUND)
+    draw = ImageDraw.Draw(picture)
+    beta = f", beta {settings.beta:g}" if settings.order == "mirror" else ""
+    title = f"{settings.order}: M {settings.prompt_frames}, alpha {settings.alpha:g}{beta}"
+    draw.text((MARGIN, MARGIN), title, INK, font)
+    counts = settings.replay_counts(steps) + [0] * (frames - settings.prompt_frames)
+    kept = settings.alpha**2 / (1 + settings.alpha**2)  # rho^2: the share of the variance that is old
+    for j, (source, count) in enumerate(zip(settings.source(frames), counts, strict=True)):
+        left, right = MARGIN + j * (CELL + GAP), MARGIN + j * (CELL + GAP) + CELL
+        share = 1.0 if j < settings.prompt_frames else kept
+        draw.text((left, top - line), f"{source}" if share else "-", INK, font)
+        split = top + round(NOISE_HEIGHT * (1 - share))
+        draw.rectangle((left, top, right, top + NOISE_HEIGHT), OLD)
+        if split > top:
+            draw.rectangle((left, top, right, split), NEW)
+        first = top + NOISE_HEIGHT + GAP
+        draw.rectangle((left, first, right, first + STEPS_HEIGHT), FAINT)
+        if count:
+            draw.rectangle((left, first, right, first + round(STEPS_HEIGHT * count / steps)), LED)
+            draw.text((left + 3, first + 1), f"{count}", INK, font)
+        if j < settings.repeated_frames:
+            draw.rectangle((left, top, right, first + STEPS_HEIGHT), outline=INK)
+        draw.text((left, first + STEPS_HEIGHT + 1), f"{j}", INK, font)
+    texts = [
+        (OLD, "noise of the old frame above"),
+        (NEW, "new noise"),
+        (LED, f"led, of {steps} steps"),
+        (FAINT, "free"),
+    ]
+    x, y = MARGIN, height - MARGIN - line
+    for colour, text in texts:
+        draw.rectangle((x, y + 2, x + 9, y + 11), colour)
+        draw.text((x + 13, y), text, INK, font)
+        x += 21 + round(font.getlength(text))
+    return picture
