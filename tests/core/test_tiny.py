@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from vidrd_core import built_in_models, load
+from vidrd_core import ReuseSettings, built_in_models, load
 from vidrd_core.data.readout import read_clip
 from vidrd_core.data.shapes import VOCABULARY
 from vidrd_core.loading import PARTS, pack
@@ -29,11 +29,29 @@ def test_it_knows_all_words_of_the_procedural_captions(tiny):
     assert tiny.text_encoder.config.words == VOCABULARY
 
 
-@pytest.mark.parametrize(("color", "background"), [("red", "black"), ("yellow", "navy"), ("white", "brown")])
-def test_its_colours_are_those_of_the_prompt(tiny, color, background):
-    clip = tiny.generate(f"a large {color} square on a {background} background", steps=12, seed=3)
-    reading = read_clip(tiny.frames(clip))
-    assert (reading.sprites[0].color, reading.background) == (color, background)
+@pytest.mark.parametrize(
+    ("prompt", "color", "shape", "motion", "background"),
+    [
+        ("a large red circle moving right", "red", "circle", "right", "black"),
+        ("a yellow star spins over a navy background", "yellow", "star", "spin", "navy"),
+        ("a white square growing on a brown background", "white", "square", "grow", "brown"),
+        ("a big blue cross slides up and to the left", "blue", "cross", "up-left", "black"),
+        ("a green triangle going in a circle on a gray background", "green", "triangle", "circle", "gray"),
+        ("a purple ring bouncing", "purple", "ring", "bounce", "black"),
+        ("a large orange square", "orange", "square", "stay", "black"),
+    ],
+)
+def test_it_shows_what_the_prompt_says(tiny, prompt, color, shape, motion, background):
+    reading = read_clip(tiny.frames(tiny.generate(prompt, steps=15, seed=3)))
+    (sprite,) = reading.sprites
+    assert (sprite.color, sprite.shape, sprite.motion, reading.background) == (color, shape, motion, background)
+
+
+def test_a_later_clip_is_of_the_later_prompt(tiny):
+    clips = tiny.stream(["a red circle", "a blue square"], 3, ReuseSettings(), steps=15, seed=3)
+    frames = tiny.frames(clips)
+    words = [read_clip(frames[start : start + 8]).sprites[0] for start in (0, 8, 16)]
+    assert [(word.color, word.shape) for word in words[::2]] == [("red", "circle"), ("blue", "square")]
 
 
 def test_packing_it_again_changes_nothing(tiny, tmp_path):
