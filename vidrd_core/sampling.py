@@ -52,6 +52,8 @@ class Schedule:
         Timesteps 1, 1 + k, 1 + 2k, ... with k = train_steps / steps, rounded down each: those of SD's own DDIM where
         `steps` divides `train_steps`; where it does not SD's k is whole, and its steps begin less noisy (30: at 958,
         these at 967). Few steps begin well below the noisiest timestep: 50 at 981 of 999, 4 at 751.
+
+        Raises ValueError unless `steps` is 1 to train_steps.
         """
         total = self.config.train_steps
         if not 1 <= steps <= total:

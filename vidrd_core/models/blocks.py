@@ -106,6 +106,7 @@ class Transformer2D(nn.Module):
         self.proj_out = ops.Linear(dim, dim) if self.linear else ops.Conv2d(dim, dim, 1)
 
     def forward(self, x: Tensor, text: Tensor, span: Span) -> Tensor:
+        """x [B*F, C, H, W], text [B, L, D] -> like x."""
         h, height = self.norm(x), x.shape[-2]
         h = h if self.linear else self.proj_in(h)
         h = rearrange(h, "b c h w -> b (h w) c")
@@ -135,12 +136,14 @@ class UNetBlock(nn.Module):
             self.temp_attentions = nn.ModuleList([build.temp_transformer(out, c.heads[level]) for out in widths])
 
     def convolve(self, i: int, x: Tensor, temb: Tensor, span: Span, norm_frames: int) -> Tensor:
+        """ResNet i and its Temp-Conv: x [B*F, C, H, W], temb [B*F, D]."""
         x = self.resnets[i](x, temb, norm_frames)
         if span.temporal and hasattr(self, "temp_convs"):
             x = self.temp_convs[i](x, span.frames)
         return x
 
     def attend(self, i: int, x: Tensor, text: Tensor, span: Span) -> Tensor:
+        """Transformer i, if this level has them: x [B*F, C, H, W], text [B, L, D] -> like x."""
         if hasattr(self, "attentions"):
             x = self.attentions[i](x, text, span)
         if hasattr(self, "temp_attentions") and span.temporal:

@@ -23,7 +23,7 @@ def save_unet(unet: UNet3D, diffusion: DiffusionConfig, path: Path) -> None:
 
 
 def load_unet(path: Path, ops: Any = nn, attention: Attention = sdpa) -> tuple[UNet3D, DiffusionConfig]:
-    """Read a UNet3D and how it denoises."""
+    """Read a UNet3D and how it denoises. Raises FileNotFoundError, FormatError."""
     tensors, details = checkpoint.read(path, UNET)
     unet = UNet3D(_read(UNet3DConfig, details, "config", path), ops, attention)
     checkpoint.fill(unet, tensors, path)
@@ -36,7 +36,7 @@ def save_vae(vae: TemporalVAE, path: Path) -> None:
 
 
 def load_vae(path: Path, ops: Any = nn, attention: Attention = sdpa) -> TemporalVAE:
-    """Read a temporal VAE."""
+    """Read a temporal VAE. Raises FileNotFoundError, FormatError."""
     tensors, details = checkpoint.read(path, VAE)
     vae = TemporalVAE(_read(VAEConfig, details, "config", path), ops, attention)
     checkpoint.fill(vae, tensors, path)
@@ -49,7 +49,7 @@ def save_text_encoder(encoder: TextEncoder, path: Path) -> None:
 
 
 def load_text_encoder(path: Path) -> TextEncoder:
-    """Read a text encoder with its words."""
+    """Read a text encoder with its words. Raises FileNotFoundError, FormatError."""
     tensors, details = checkpoint.read(path, TEXT)
     encoder = TextEncoder(_read(TextConfig, details, "config", path))
     checkpoint.fill(encoder, encoder.named_as_here(tensors), path)

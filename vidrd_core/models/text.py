@@ -68,6 +68,7 @@ class TextEncoder(nn.Module):
         return torch.tensor(rows)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Token numbers [B, L] -> the last layer's output [B, L, hidden_size]."""
         return self.clip(input_ids=tokens).last_hidden_state
 
     def encode(self, prompts: list[str]) -> Tensor:

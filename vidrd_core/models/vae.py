@@ -52,6 +52,7 @@ class MidBlock(nn.Module):
         self.resnets = nn.ModuleList([ResnetBlock2D(width, width, None, groups, 1e-6, ops) for _ in range(2)])
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [B*F, C, h, w] -> like x."""
         return self.resnets[1](self.attentions[0](self.resnets[0](x)))
 
 
@@ -75,6 +76,7 @@ class Encoder(nn.Module):
         self.conv_out = ops.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Pixels [B*F, 3, H, W] -> moments [B*F, 2 C, h, w]."""
         x = self.conv_in(F.pixel_unshuffle(x, self.patch_size))
         for block in cast("Iterable[VAEBlock]", self.down_blocks):
             for resnet in block.resnets:

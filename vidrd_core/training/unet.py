@@ -72,9 +72,11 @@ class ImageTask:
         return np.array(factors) / sum(factors)
 
     def trainable(self) -> dict[str, nn.Parameter]:
+        """What the stage's preset names."""
         return select(self.model, self.stage.train)
 
     def batch(self, rng: np.random.Generator, frames: int) -> Batch:
+        """`batch_size` stretches of `frames` frames, or as many single frames as that many clips have."""
         whole = self.latents.shape[2]
         count = self.stage.batch_size * (whole if frames == 1 else 1)
         chosen = rng.choice(len(self.latents), size=count, p=self.shares)
@@ -97,6 +99,7 @@ class ImageTask:
         )
 
     def loss(self, model: Conditioned, rng: np.random.Generator, generator: torch.Generator) -> dict[str, Tensor]:
+        """The denoising loss and those of the heads."""
         return self.denoising_loss(model, rng, generator, self.frames)
 
     def denoising_loss(
@@ -196,6 +199,7 @@ class ClipTask(ImageTask):
         self.frames = self.latents.shape[2]
 
     def loss(self, model: Conditioned, rng: np.random.Generator, generator: torch.Generator) -> dict[str, Tensor]:
+        """As for single frames, which a share of the steps are of, or on whole clips."""
         still = rng.random() < self.stage.image_share
         return self.denoising_loss(model, rng, generator, 1 if still else self.frames)
 
@@ -212,6 +216,7 @@ class CaptionTask(ImageTask):
             )
 
     def loss(self, model: Conditioned, rng: np.random.Generator, generator: torch.Generator) -> dict[str, Tensor]:
+        """The heads' losses."""
         batch = self.batch(rng, 1)
         tokens = model.text_encoder.tokenize(batch.captions).to(generator.device)
         return self.heads_losses(model, batch, tokens, model.text_encoder(tokens))

@@ -35,14 +35,17 @@ class ImageVAETask:
         self.clips, self.stage = clips, stage
 
     def trainable(self) -> dict[str, nn.Parameter]:
+        """What the stage's preset names."""
         return select(self.model, self.stage.train)
 
     def batch(self, rng: np.random.Generator) -> Tensor:
+        """Video in -1 .. 1, [batch_size, 3, frames, H, W]."""
         clips = rng.integers(len(self.clips), size=self.stage.batch_size)
         starts = rng.integers(self.clips.shape[1] - self.frames + 1, size=self.stage.batch_size)
         return to_video(np.stack([self.clips[c, s : s + self.frames] for c, s in zip(clips, starts, strict=True)]))
 
     def loss(self, model: TemporalVAE, rng: np.random.Generator, generator: torch.Generator) -> dict[str, Tensor]:
+        """Squared and absolute error, and the KL divergence from N(0, 1)."""
         video = self.batch(rng).to(generator.device)
         mean, logvar = model.moments(video)
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
@@ -55,6 +58,7 @@ class ImageVAETask:
         }
 
     def sample(self, model: TemporalVAE, path: Path) -> dict[str, float]:
+        """A sheet of clips, each above what comes back of it, and the PSNR in dB."""
         video = to_video(self.clips[:16], next(model.parameters()).device)
         mean, _ = model.moments(video)
         decoded = model.decode_raw(mean)
@@ -74,6 +78,7 @@ class TemporalVAETask(ImageVAETask):
         self.frames = clips.shape[1]
 
     def loss(self, model: TemporalVAE, rng: np.random.Generator, generator: torch.Generator) -> dict[str, Tensor]:
+        """Squared and absolute error, and the absolute one of the changes between frames."""
         video = self.batch(rng).to(generator.device)
         with torch.no_grad():
             latents = model.encode(video)
