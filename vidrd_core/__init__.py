@@ -6,8 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vidrd_core.clip import Clip
     from vidrd_core.loading import built_in_models, load
-    from vidrd_core.pipeline import Clip, VidRD
+    from vidrd_core.pipeline import VidRD
     from vidrd_core.reuse import ReuseSettings
     from vidrd_core.settings import SampleSettings
     from vidrd_core.state import ClipState
@@ -28,7 +29,7 @@ __all__ = [
 _HOMES = {
     "built_in_models": "loading",
     "load": "loading",
-    "Clip": "pipeline",
+    "Clip": "clip",
     "SampleSettings": "settings",
     "VidRD": "pipeline",
     "ReuseSettings": "reuse",

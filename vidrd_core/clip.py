@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,10 @@ import torch
 from torch import Tensor
 
 from vidrd_core.state import ClipState
+
+
+class DivergenceError(ValueError):
+    """Sampling left the numbers that there are: the settings do not suit the model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +32,12 @@ class Clip:
     def latents(self) -> Tensor:
         """The latents that this clip adds to the video, [1, C, F, h, w]."""
         return self.state.shown
+
+
+def states_of(clips: Clip | ClipState | Iterable[Clip | ClipState]) -> Iterator[ClipState]:
+    """The states of one clip or several, one at a time."""
+    for clip in [clips] if isinstance(clips, Clip | ClipState) else clips:
+        yield clip.state if isinstance(clip, Clip) else clip
 
 
 def clip_generator(seed: int, index: int) -> torch.Generator:

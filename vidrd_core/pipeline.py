@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidrd_core.clip import Clip, clip_generator
+from vidrd_core.clip import Clip, DivergenceError, clip_generator, states_of
 from vidrd_core.models.config import DiffusionConfig
 from vidrd_core.models.signature import signature, told
 from vidrd_core.models.text import TextEncoder
@@ -23,10 +23,6 @@ from vidrd_core.reuse import ReuseSettings, StagedGuidance, is_whole, past_depen
 from vidrd_core.sampling import SOLVERS, OnStep, Schedule, guided
 from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState, StateMismatchError
-
-
-class DivergenceError(ValueError):
-    """Sampling left the numbers that there are: the settings do not suit the model."""
 
 
 @dataclass(eq=False)
@@ -157,7 +153,7 @@ class VidRD:
         The temporal decoder looks `vae.config.halo` frames ahead: a frame comes when that many later ones are there,
         the last ones at the end. A video that begins at a later clip is decoded beside the latents before it.
         """
-        states = (clip.state if isinstance(clip, Clip) else clip for clip in _each(clips))
+        states = states_of(clips)
         first = next(states, None)
         if first is None:
             return
@@ -305,7 +301,3 @@ class VidRD:
             made_with={"prompt": prompt, **asdict(sample), "reuse": asdict(reuse), **self.other_parts},
         )
         return Clip(prompt, state)
-
-
-def _each(clips: Clip | ClipState | Iterable[Clip | ClipState]) -> Iterable[Clip | ClipState]:
-    return [clips] if isinstance(clips, Clip | ClipState) else clips

@@ -15,9 +15,11 @@ from torch import Tensor
 from vidrd_core.cli.errors import CommandError, InputError, input_checked, is_fault, note, out_of_memory, reason
 from vidrd_core.cli.progress import Display
 from vidrd_core.cli.states import StateFile, StateFolder
+from vidrd_core.clip import Clip, DivergenceError
 from vidrd_core.interrupt import Interrupt
-from vidrd_core.pipeline import Clip, DivergenceError, SampleSettings, VidRD
+from vidrd_core.pipeline import VidRD
 from vidrd_core.reuse import ReuseSettings
+from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState
 from vidrd_core.video import VideoWriter, open_video
 
