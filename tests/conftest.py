@@ -1,3 +1,5 @@
+import signal
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,9 @@ from vidrd_core.models.text import TextEncoder
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.pipeline import VidRD
+
+# A shell makes its background jobs, and with them their children, ignore it; tests press Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def randomise(module: nn.Module, seed: int = 0) -> nn.Module:

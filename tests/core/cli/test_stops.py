@@ -17,7 +17,7 @@ from vidrd_core.video import read_video
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 60
     while not path.exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
