@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vidrd_core.clip import Clip, DivergenceError, clip_generator, states_of
 from vidrd_core.models.config import DiffusionConfig
-from vidrd_core.models.signature import signature, told
+from vidrd_core.models.signature import non_defaults, signature
 from vidrd_core.models.text import TextEncoder
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
@@ -46,14 +46,14 @@ class VidRD:
     @cached_property
     def signature(self) -> str:
         """Twelve hex digits of the UNet and how it denoises: what a state's noise and record belong to."""
-        return signature(self.unet, told(self.unet.config) + told(self.diffusion))
+        return signature(self.unet, non_defaults(self.unet.config) + non_defaults(self.diffusion))
 
     @cached_property
     def other_parts(self) -> dict[str, str]:
         """The same of the parts that read prompts and decode, which a state is bound to as well."""
         return {
-            "vae": signature(self.vae, told(self.vae.config)),
-            "text_encoder": signature(self.text_encoder, told(self.text_encoder.config)),
+            "vae": signature(self.vae, non_defaults(self.vae.config)),
+            "text_encoder": signature(self.text_encoder, non_defaults(self.text_encoder.config)),
         }
 
     def generate(
@@ -205,12 +205,7 @@ class VidRD:
             if not approximate:
                 raise StateMismatchError(f"{error}; to go on all the same, ask for the approximate way") from None
             nearest = True
-        recorded = state.record.shape[3]
-        if reuse.prompt_frames > recorded:
-            raise ValueError(
-                f"prompt_frames (M) is {reuse.prompt_frames}, but the last clip recorded only its last {recorded} "
-                f"frames"
-            )
+        reuse.check_recorded(state.record.shape[3])
         return sample, reuse, nearest
 
     @staticmethod

@@ -69,6 +69,14 @@ class ReuseSettings:
                 f"give a smaller M, or more frames"
             )
 
+    def check_recorded(self, recorded: int) -> None:
+        """Raise ValueError unless the last clip recorded M frames or more."""
+        if self.prompt_frames > recorded:
+            raise ValueError(
+                f"prompt_frames (M) is {self.prompt_frames}, but the last clip recorded only its last {recorded} "
+                f"frames"
+            )
+
     @property
     def repeated_frames(self) -> int:
         """How many frames at the start of an extending clip were shown already."""
@@ -152,11 +160,7 @@ class StagedGuidance:
         self.sources: list[int] = []
         if record is not None:
             recorded = record.shape[frame_dim + 1]
-            if settings.prompt_frames > recorded:
-                raise ValueError(
-                    f"prompt_frames (M) is {settings.prompt_frames}, but the last clip recorded only its last "
-                    f"{recorded} frames"
-                )
+            settings.check_recorded(recorded)
             # Record frame r is old frame N - R + r; `source` of a clip of R frames gives r itself.
             self.sources = settings.source(recorded)[: settings.prompt_frames]
         self.kept: list[Tensor] = []

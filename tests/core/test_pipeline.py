@@ -8,7 +8,7 @@ import torch
 
 from tests.conftest import randomise
 from vidrd_core.models.config import DiffusionConfig
-from vidrd_core.models.signature import told
+from vidrd_core.models.signature import non_defaults
 from vidrd_core.pipeline import VidRD
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.state import ClipState, StateMismatchError
@@ -218,8 +218,8 @@ def test_a_signature_outlives_new_settings():
     class Later(DiffusionConfig):
         added: bool = False
 
-    assert told(Later(frames=9)) == told(DiffusionConfig(frames=9)) != told(DiffusionConfig())
-    assert told(Later(added=True)) != told(DiffusionConfig())
+    assert non_defaults(Later(frames=9)) == non_defaults(DiffusionConfig(frames=9)) != non_defaults(DiffusionConfig())
+    assert non_defaults(Later(added=True)) != non_defaults(DiffusionConfig())
 
 
 def test_a_state_of_another_schedule_is_refused(model):

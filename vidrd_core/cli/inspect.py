@@ -53,10 +53,8 @@ def models_table() -> Any:
         with input_checked(f"{folder}: "):
             parts = [Tensors.of(folder / part) for part in PARTS if (folder / part).is_file()]
         facts = {key: value for part in parts for key, value in part.details.items() if key != "config"}
-        diffusion, words = (
-            _mapping(facts.get("diffusion")),
-            [w for part in parts for w in _config(part).get("words", ())],
-        )
+        diffusion = _mapping(facts.get("diffusion"))
+        words = [word for part in parts for word in _config(part).get("words", ())]
         table.add_row(
             name,
             f"{sum(part.parameters for part in parts) / 1e6:.2f} M",

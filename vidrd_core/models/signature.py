@@ -19,7 +19,7 @@ def signature(part: nn.Module, settings: str) -> str:
     return digest.hexdigest()[:12]
 
 
-def told(config: Any) -> str:
+def non_defaults(config: Any) -> str:
     """What a configuration has otherwise than by default: the same when later versions know more settings."""
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
