@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.core.test_training import write_recipe
+from tests.core.training.helpers import write_recipe
 from vidrd_core.training.config import StageConfig, load_config
 from vidrd_core.training.stages import Recipe
 from vidrd_core.training.trainer import Trainer, parameter_groups, rate

@@ -1,16 +1,14 @@
-"""Small real runs: resume is exact, presets train what they name, a recipe ends in a model that generates."""
+"""Small real runs: presets train what they name, a recipe ends in a model that generates."""
 
 import dataclasses
-import json
 import shutil
-import signal
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
+from tests.core.training.helpers import RECIPE, STAGE, write_recipe
 from vidrd_core.data.bank import ShapesData, StaleBankError, pixel_bank
 from vidrd_core.data.shapes import describe
 from vidrd_core.loading import load
@@ -20,33 +18,6 @@ from vidrd_core.training.presets import select
 from vidrd_core.training.stages import Recipe
 from vidrd_core.training.trainer import Trainer
 from vidrd_core.training.unet import ImageTask
-
-STAGE = {"batch_size": 1, "learning_rate": 1e-3, "warmup": 1, "log_every": 1, "sample_every": 100}
-RECIPE = {
-    "data": {"clips": 20, "frames": 4, "size": 32, "seed": 3},
-    "vae": {
-        "block_out_channels": [4, 8], "layers_per_block": 1, "norm_groups": 2, "patch_size": 2, "temp_conv_depth": 1,
-    },
-    "unet": {
-        "block_out_channels": [8, 16], "attention_levels": [False, True], "heads": [2, 2], "layers_per_block": 1,
-        "cross_attention_dim": 12, "norm_groups": 4, "temp_conv_depth": 2, "text_pooling": True,
-        "position_features": True, "frame_embedding": 16, "frame_pictures": 2,
-    },
-    "text": {"hidden_size": 12, "heads": 2},
-    "diffusion": {"prediction": "v", "frames": 4, "size": 32},
-    "stages": [
-        {"name": "vae", "task": "vae", "steps": 3, **STAGE},
-        {"name": "captions", "task": "captions", "steps": 2, "places_weight": 1.0, "pictures_weight": 1.0, **STAGE},
-        {"name": "image", "task": "image", "steps": 3, "words_weight": 0.1, "places_weight": 1.0, **STAGE},
-        {"name": "clip", "task": "clip", "steps": 4, "train": "paper", "image_share": 0.3, **STAGE},
-        {"name": "decoder", "task": "vae_temporal", "steps": 3, "train": "decoder", **STAGE},
-    ],
-}  # fmt: skip
-
-
-def write_recipe(path, **changes):
-    path.write_text(yaml.safe_dump({"out": str(path.parent / "run"), **RECIPE, **changes}))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -86,84 +57,6 @@ def test_a_finished_stage_with_other_settings_is_refused(recipe, tmp_path):
     path = write_recipe(tmp_path / "again.yaml", out=str(run), stages=stages)
     with pytest.raises(RecipeError, match=r"vae is finished, and now has steps 4 \(then 3\): undo that, or delete"):
         Recipe(load_config(path)).run()
-
-
-class Killed(Exception):
-    pass
-
-
-def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path):
-    """Weights and their average, for stages of each kind but the last."""
-    results = []
-    for name, stop_at in (("straight", None), ("stopped", 5)):
-        path = write_recipe(tmp_path / f"{name}.yaml", out=str(tmp_path / name))
-        config = load_config(path)
-        stages = tuple(dataclasses.replace(stage, steps=7, checkpoint_every=2) for stage in config.stages[:4])
-        config = dataclasses.replace(config, stages=stages)
-        if stop_at:
-            for stage in stages:
-                run_and_kill(config, stage, stop_at)
-        results.append(Recipe(config).run())
-    for part in ("vae.safetensors", "unet.safetensors", "text_encoder.safetensors"):
-        assert (results[0] / part).read_bytes() == (results[1] / part).read_bytes(), part
-
-
-def run_and_kill(config, stage, step):
-    """Run a stage, have it die in the middle of a step, and run it to its end."""
-    original = Trainer.train_step
-
-    def dying(self):
-        if self.step == step:
-            raise Killed
-        return original(self)
-
-    Trainer.train_step = dying
-    try:
-        with pytest.raises(Killed):
-            Recipe(config).run(stage.name)
-    finally:
-        Trainer.train_step = original
-    Recipe(config).run(stage.name)
-
-
-def test_an_interrupt_saves_where_it_was(tmp_path, monkeypatch):
-    config = load_config(write_recipe(tmp_path / "recipe.yaml"))
-    original = Trainer.train_step
-
-    def interrupted(self):
-        if self.step == 1:
-            signal.raise_signal(signal.SIGINT)
-        return original(self)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "train_step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            Recipe(config).run("vae")
-    assert json.loads((tmp_path / "run" / "vae" / "latest.json").read_text())["step"] == 2
-    assert not (tmp_path / "run" / "vae" / "done").exists()
-    Recipe(config).run("vae")
-    assert (tmp_path / "run" / "vae" / "done").exists()
-
-
-def test_the_log_has_the_mean_loss_since_its_last_line(tmp_path, monkeypatch):
-    config = load_config(write_recipe(tmp_path / "recipe.yaml"))
-    stage = dataclasses.replace(config.stages[0], steps=6, log_every=3)
-    config = dataclasses.replace(config, stages=(stage,))
-    losses = []
-    original = Trainer.train_step
-
-    def noted(self):
-        if self.step == 4 and len(losses) == 4:
-            signal.raise_signal(signal.SIGINT)
-        losses.append(original(self)["mse"])
-        return {"mse": losses[-1]}
-
-    monkeypatch.setattr(Trainer, "train_step", noted)
-    with pytest.raises(KeyboardInterrupt):
-        Recipe(config).run()
-    Recipe(config).run()
-    lines = [json.loads(line) for line in (tmp_path / "run" / "vae" / "log.jsonl").read_text().splitlines()]
-    assert [line["mse"] for line in lines if "mse" in line] == [round(np.mean(losses[:3]), 5), round(losses[5], 5)]
 
 
 def test_heads_go_on_from_stage_to_stage(tmp_path, monkeypatch):
