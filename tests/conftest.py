@@ -10,8 +10,11 @@ from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.pipeline import VidRD
 
-# A shell makes its background jobs, and with them their children, ignore it; tests press Ctrl-C.
+# What a shell makes background jobs ignore, and nohup what it starts: tests press Ctrl-C and close terminals.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+for name in ("SIGTERM", "SIGHUP"):
+    if hasattr(signal, name):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
