@@ -1,4 +1,4 @@
-"""Makes the contact sheets of the README and the model's card: `python docs/pictures.py`, minutes on two cores."""
+"""Makes the contact sheets of the README: `python docs/pictures.py`, minutes on two cores."""
 
 from pathlib import Path
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from vidrd_core.models import checkpoint
+from vidrd_core.reasons import why
 
 if TYPE_CHECKING:
     from vidrd_core.pipeline import VidRD
@@ -24,6 +25,8 @@ def built_in_models() -> dict[str, Path]:
 def find(name_or_path: str | Path) -> Path:
     """The folder of a built-in or other model. Raises FileNotFoundError."""
     built_in = built_in_models()
+    if not str(name_or_path).strip():
+        raise FileNotFoundError(f"the model has no name: give a built-in one ({', '.join(built_in)}), or a folder")
     folder = built_in.get(str(name_or_path), Path(name_or_path))
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -50,6 +53,7 @@ def pack(
     if there := [part for part in PARTS if (target / part).exists() and not overwrite]:
         raise FileExistsError(f"{target} already holds {', '.join(there)}: overwrite them, or name another folder")
     load(source)  # all of it is what it should be
+    is_new = not target.exists()
     target.mkdir(parents=True, exist_ok=True)
     whole = {part: target / f"{part}.new" for part in PARTS}
     try:
@@ -60,9 +64,13 @@ def pack(
             checkpoint.write(new, halved, **details)
         for part, new in whole.items():  # once all are there: no old part beside new ones
             new.replace(target / part)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write {target}: {why(error.errno, str(error))}") from error
     finally:
         for new in whole.values():
             new.unlink(missing_ok=True)
+        if is_new and not any(target.iterdir()):
+            target.rmdir()
 
 
 def load(name_or_path: str | Path = "tiny", device: str | torch.device = "cpu") -> VidRD:

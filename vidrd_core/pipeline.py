@@ -192,18 +192,20 @@ class VidRD:
         reuse = reuse or ReuseSettings(
             **{key: value for key, value in state.made_with.get("reuse", {}).items() if key in rules}
         )
-        reuse.check_frames(state.frames)
         for part, mine in self.other_parts.items():
             if (theirs := state.made_with.get(part, mine)) != mine:
                 name = part.replace("_", " ")
                 raise StateMismatchError(f"the state was made with {name} {theirs}, this model has {mine}")
         state.check(self.signature, self.latent_shape(sample))
+        reuse.check_frames(state.frames)
         nearest = False
         try:
             state.check_schedule(self.schedule.sigmas(sample.steps), sample.solver)
         except StateMismatchError as error:
             if not approximate:
-                raise StateMismatchError(f"{error}; to go on all the same, ask for the approximate way") from None
+                raise StateMismatchError(
+                    f"{error}; to go on nearly, not exactly, give --approximate (approximate=True)"
+                ) from None
             nearest = True
         reuse.check_recorded(state.record.shape[3])
         return sample, reuse, nearest

@@ -74,7 +74,7 @@ class ReuseSettings:
         if self.prompt_frames > recorded:
             raise ValueError(
                 f"prompt_frames (M) is {self.prompt_frames}, but the last clip recorded only its last {recorded} "
-                f"frames"
+                f"frames: give {recorded} or less"
             )
 
     @property

@@ -88,7 +88,8 @@ class ClipState:
     def check(self, model_signature: str, shape: tuple[int, ...]) -> None:
         """Raise StateMismatchError unless a clip of this model, of latents [B, C, N, h, w], can follow."""
         _same("model", self.model_signature, model_signature)
-        _same("latent shape", tuple(self.noise.shape), tuple(shape))
+        hint = "; the clips of a video all have the same width, height and number of frames"
+        _same("latent shape", tuple(self.noise.shape), tuple(shape), hint)
 
     def check_schedule(self, sigmas: Tensor, solver: str) -> None:
         """Raise StateMismatchError unless a clip of noise levels `sigmas` [T + 1] can follow exactly."""
@@ -128,18 +129,20 @@ class ClipState:
         return state
 
 
-def _same(name: str, mine: object, theirs: object) -> None:
+def _same(name: str, mine: object, theirs: object, hint: str = "") -> None:
     if mine != theirs:
-        raise StateMismatchError(f"the state was made with {name} {mine}, this clip has {theirs}")
+        raise StateMismatchError(f"the state was made with {name} {mine}, this clip has {theirs}{hint}")
 
 
 def _fault(state: ClipState) -> str:
     """What does not belong together in a state that was read, if anything."""
     for name, dims in TENSORS.items():
         tensor = getattr(state, name)
-        if tensor.ndim != dims or not (tensor.is_floating_point() and torch.isfinite(tensor).all()):
+        if tensor.ndim != dims or not tensor.is_floating_point():
             found = f"shape {tuple(tensor.shape)} and {str(tensor.dtype).removeprefix('torch.')} numbers"
-            return f"its {name} has {found}, expected {dims} dimensions of finite floating-point ones"
+            return f"its {name} has {found}, expected {dims} dimensions of floating-point ones"
+        if not torch.isfinite(tensor).all():
+            return f"its {name} holds numbers that are not finite (NaN or infinity)"
     batch, channels, frames, height, width = noise = tuple(state.noise.shape)
     for name, tensor, expected in (
         ("noise", state.noise, "something in each dimension" if 0 in noise else noise),

@@ -188,7 +188,7 @@ def test_a_stream_that_would_make_nothing_says_so(model):
 def test_another_schedule_can_be_followed_approximately(model, change):
     reuse = ReuseSettings(beta=1.0)
     state = model.generate("a red circle", reuse, **FAST).state
-    with pytest.raises(StateMismatchError, match="to go on all the same, ask for the approximate way"):
+    with pytest.raises(StateMismatchError, match="to go on nearly, not exactly, give --approximate"):
         model.extend(state, "a red circle", reuse, **change)
     clips = list(model.stream("a red circle", 3, reuse, state=state, approximate=True, **change))
     assert clips[0].state.made_with["solver"] == change.get("solver", "ddim")

@@ -93,7 +93,9 @@ def generate(
 
 @app.command(epilog=_TITLE + _EXTEND)
 def extend(
-    state: Annotated[Path, typer.Argument(metavar="STATE", help="A clip's state, as --state-dir keeps them.")],
+    state: Annotated[
+        Path, typer.Argument(metavar="STATE", parser=o.named, help="A clip's state, as --state-dir keeps them.")
+    ],
     prompts: o.Prompts,
     output: Annotated[str, o.OUTPUT],
     clips: Annotated[int | None, o.CLIPS] = None,
@@ -114,7 +116,10 @@ def extend(
     height: Annotated[int | None, o.as_state(o.HEIGHT)] = None,
     state_dir: Annotated[Path | None, o.STATE_DIR] = None,
     save_state: Annotated[
-        Path | None, o.option(o.STATES, metavar="FILE", help="Keep only the newest clip's state, here.", like=False)
+        Path | None,
+        o.option(
+            o.STATES, metavar="FILE", help="Keep only the newest clip's state, here.", like=False, parser=o.named
+        ),
     ] = None,
     model: Annotated[str, o.MODEL] = "tiny",
     device: Annotated[str, o.DEVICE] = "cpu",
@@ -145,7 +150,12 @@ def models() -> None:
 
 @app.command()
 def info(
-    file: Annotated[Path, typer.Argument(help="A model part or folder, a clip state, a video: any file.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", parser=o.named, help="A model part or folder, a clip state, a video: any file."
+        ),
+    ],
 ) -> None:
     """Say what a file is: its kind, its size, and how it was made."""
     from vidrd_core.cli.progress import busy
@@ -162,7 +172,9 @@ def info(
 
 @app.command()
 def train(
-    config: Annotated[str, typer.Argument(help="A YAML recipe, or the name of a packaged one, like 'tiny'.")],
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG", help="A YAML recipe, or the name of a packaged one, like 'tiny'.")
+    ],
     stage: Annotated[str | None, typer.Option(help="Run this stage only.", show_default="all, in order")] = None,
 ) -> None:
     """Train a model by a recipe, in stages. The same command goes on where it was stopped.
@@ -177,7 +189,9 @@ def train(
 @app.command()
 def pack(
     model: Annotated[str, typer.Argument(metavar="NAME|FOLDER", help="The model.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the copy goes.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", parser=o.named, help="Where the copy goes.")
+    ],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False,
 ) -> None:
     """Copy a model with its weights in half precision, for shipping."""
@@ -187,6 +201,7 @@ def pack(
         from vidrd_core.loading import pack
 
         pack(model, output, overwrite=overwrite)
+    typer.echo(f"{output}: {model} in half precision")
 
 
 def _commands() -> Any:

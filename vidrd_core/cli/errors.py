@@ -14,6 +14,8 @@ _HINTS = {
     errno.EPERM: "no permission; choose another place",
     errno.ENOTDIR: "a file is where a folder should be",
     errno.EEXIST: "a file is where a folder should be",
+    errno.EROFS: "choose another place",
+    errno.ENOSPC: "free some space or choose another place",
 }
 
 

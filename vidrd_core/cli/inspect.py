@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vidrd_core import loading
-from vidrd_core.cli.errors import InputError, input_checked, reason
+from vidrd_core.cli.errors import InputError, input_checked
 from vidrd_core.loading import PARTS
 from vidrd_core.models import checkpoint
 from vidrd_core.video.reader import look_at
@@ -96,7 +96,7 @@ def _folder(path: Path) -> Facts:
             facts = dict(_safetensors(path / part))
             yield part, f"{facts['kind']}, {facts.get('parameters', '?')} parameters, {facts['on disk']}"
     elif states:
-        yield "kind", f"folder of {len(states)} clip states, {states[0].name} to {states[-1].name}"
+        yield "kind", f"folder of {len(states)} clip states, {states[0].name} to {states[-1].name}; of the last one:"
         yield from list(_safetensors(states[-1]))[1:]
     elif frames:
         from PIL import Image
@@ -118,6 +118,9 @@ def _safetensors(path: Path) -> Facts:
         first = list(file.shapes)[:3]
         yield "tensors", f"{len(file.shapes)}: {', '.join(first)}{', ...' if len(file.shapes) > 3 else ''}"
     elif kind == "clip state":
+        from vidrd_core.state import ClipState
+
+        ClipState.load(path)  # says what is damaged
         yield from _state(file)
     else:
         yield "kind", str(kind)
@@ -149,8 +152,7 @@ def _video(path: Path) -> Facts:
     try:
         video = look_at(path)
     except ValueError as error:
-        why = error.__cause__ or error
-        raise InputError(f"{path} is no safetensors file, and no video that can be read ({reason(why)})") from error
+        raise InputError(f"{path} is no safetensors file, and no video that can be read") from error
     yield "kind", f"video ({path.suffix[1:].lower() or video.kind}, {video.codec})"
     yield "frames", str(video.frames)
     yield "size", f"{video.width} x {video.height} pixels"

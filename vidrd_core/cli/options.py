@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,13 @@ STATES = "Stopping and going on"
 
 def option(panel: str, *names: str, like: str | bool = True, **details: Any) -> Any:
     return typer.Option(*names, rich_help_panel=panel, show_default=like, **details)
+
+
+def named(text: str) -> Path:
+    """A path. An empty one, as of a variable that is not set, would mean the working directory."""
+    if not text.strip():
+        raise typer.BadParameter("it is empty: give a name")
+    return Path(text)
 
 
 def as_state(option: Any) -> Any:
@@ -76,6 +84,7 @@ STATE_DIR = option(
     metavar="DIR",
     help="Keep each finished clip's state in this folder, to go on or to branch from.",
     like=False,
+    parser=named,
 )
 
 Prompts = Annotated[list[str], typer.Argument(metavar="PROMPT", show_default=False, help="What each clip shows.")]

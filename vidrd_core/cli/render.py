@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from vidrd_core.cli.errors import InputError, input_checked, note, reason
+from vidrd_core.cli.errors import InputError, input_checked, note
 from vidrd_core.cli.progress import busy
 from vidrd_core.cli.states import StateFile, StateFolder, compare
 from vidrd_core.cli.stream import Plan, Target, render
@@ -95,6 +95,8 @@ def extend(wanted: Request, path: Path, state_dir: Path | None, save_state: Path
         keep = StateFolder(state_dir)
         keep.refuse_from(numbers.start, "name another --state-dir")
     model = _load(wanted.machine)
+    with input_checked(f"{path}: "):
+        state.check(model.signature, model.latent_shape(model.complete(settings)))
     with input_checked():
         settings = _checked(model, settings, rules, prompts, count)
     with input_checked(f"{path}: "):
@@ -134,7 +136,9 @@ def _load(machine: Machine) -> VidRD:
         try:
             torch.zeros(1, device=machine.device).cpu()
         except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
-            raise InputError(f"device is {machine.device!r}, which cannot be used here: {reason(error)}") from error
+            others = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+            usable = " or ".join(["cpu", *(kind for kind, is_here in others.items() if is_here)])
+            raise InputError(f"device is {machine.device!r}, which cannot be used here: give {usable}") from error
         with busy(f"loading {machine.model}"):
             return load(machine.model, machine.device)
 

@@ -45,12 +45,12 @@ class StateFolder:
         for index in range(clips):
             path = self.path(index)
             if index not in self.indices:
-                why = why or f"{path.name} is missing"
+                why = why or f"{path.name} is missing, from it on all are made anew"
                 continue
             try:
                 state = ClipState.load(path)
             except checkpoint.FormatError as error:
-                why = why or str(error)
+                why = why or f"{error}; from it on all are made anew"
                 continue
             with input_checked(f"{path}: "):
                 if state.index != index:
@@ -98,10 +98,11 @@ class StateFile:
                     f"--save-state: {path} is one of a folder of states, which resuming needs; choose another"
                 )
             with input_checked("--save-state: "):
-                kind = checkpoint.describe(path).get("kind", "foreign model")
-            if kind != KIND:
+                details = checkpoint.describe(path)
+            if details.get("kind") != KIND:
                 raise InputError(
-                    f"--save-state: {path} holds a {kind}, which is not overwritten; choose another name"
+                    f"--save-state: {path} holds {checkpoint.called(details)}, which is not overwritten; choose "
+                    f"another name"
                 )
 
     def stay_out_of(self, output: str) -> None:

@@ -13,6 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vidrd_core.reasons import why
+
 KEY = "vidrd"  # of the JSON in a file's metadata
 
 
@@ -32,7 +34,8 @@ def write(path: Path, tensors: dict[str, Tensor], kind: str, **details: Any) -> 
         partial.chmod(mode)
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
-        raise OSError(_errno(error), f"cannot write {path}: {error}") from error
+        number = _errno(error)
+        raise OSError(number, f"cannot write {path}: {why(number, str(error))}") from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -53,7 +56,7 @@ def read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path = Path(path)
     details = describe(path)
     if details.get("kind") != kind:
-        raise FormatError(f"{path} holds a {details.get('kind', 'foreign model')}, expected a {kind}")
+        raise FormatError(f"{path} holds {called(details)}, expected a {kind}")
     with safe_open(path, framework="pt") as file:
         return {key: file.get_tensor(key) for key in file.keys()}, details  # noqa: SIM118 - no mapping
 
@@ -76,6 +79,11 @@ def describe(path: Path) -> dict[str, Any]:
         return dict(json.loads(metadata[KEY])) if KEY in metadata else {}
     except (ValueError, TypeError) as error:
         raise FormatError(f"{path} carries a damaged description: {error}") from error
+
+
+def called(details: dict[str, Any]) -> str:
+    """What a file with these details holds."""
+    return f"a {details['kind']}" if "kind" in details else "what vidrd did not write"
 
 
 def sniff(path: Path) -> Literal["safetensors", "pickle", "other"]:

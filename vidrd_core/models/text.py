@@ -62,7 +62,9 @@ class TextEncoder(nn.Module):
                 )
             room = self.config.max_length - 2
             if len(words) > room:
-                raise ValueError(f"a prompt has {len(words)} words, this model reads at most {room}: {prompt!r}")
+                raise ValueError(
+                    f"a prompt has {len(words)} words, this model reads at most {room}: {prompt[:60]!r} ..."
+                )
             row = [START, *(self.numbers[word] for word in words)]
             rows.append(row + [END] * (self.config.max_length - len(row)))
         return torch.tensor(rows)

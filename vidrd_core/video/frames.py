@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Iterator
 
@@ -11,15 +10,7 @@ import av
 import numpy as np
 import torch
 
-REASONS = {
-    errno.ENOENT: "the folder does not exist; create it first",
-    errno.EACCES: "no permission to write there; choose another folder",
-    errno.EPERM: "no permission to write there; choose another folder",
-    errno.EROFS: "the disk is read-only; choose another folder",
-    errno.ENOSPC: "the disk is full; free some space or choose another folder",
-    errno.ENOTDIR: "a file is where a folder should be; choose another path",
-    errno.EISDIR: "a folder of that name is there; choose another name",
-}
+from vidrd_core.reasons import REASONS
 
 
 def checked(frames: np.ndarray | torch.Tensor) -> np.ndarray:
