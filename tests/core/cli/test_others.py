@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.conftest import TEXT, UNET
 from tests.core.cli.helpers import PROMPTS, error_line
 from vidrd_core import cli
 from vidrd_core.models.unet3d import UNet3D
+from vidrd_core.state import ClipState
 
 # One frame of one pixel, and no word on how long it is shown.
 STILL_GIF = bytes.fromhex("47494638396101000100800000000000ffffff2c00000000010001000002024401003b")
@@ -52,6 +54,15 @@ def test_info_says_what_a_file_is(vidrd, whole, folder, tmp_path):
         "none": "there is no file none",
     }.items():
         assert message in error_line(*vidrd("info", name))
+
+
+def test_info_says_what_is_damaged_in_a_state(vidrd, whole):
+    state = ClipState.load(whole / "states" / "clip_0000.safetensors")
+    replace(state, noise=state.noise * float("nan")).save("broken.safetensors")
+    assert "is damaged: its noise holds numbers that are not finite" in error_line(
+        *vidrd("info", "broken.safetensors")
+    )
+    assert "Invalid value for 'FILE': it is empty: give a name" in error_line(*vidrd("info", ""))
 
 
 def test_models_lists_what_is_built_in(vidrd, folder, monkeypatch):
