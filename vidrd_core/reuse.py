@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -133,6 +133,19 @@ def replay_counts(prompt_frames: int, beta: float, steps: int) -> list[int]:
     return [math.ceil(round(beta * steps * (1 - j / prompt_frames), 9)) for j in range(prompt_frames)]
 
 
+def steps_of_calls(levels: Tensor, sigmas: Tensor) -> list[int]:
+    """The step to which each call of a model belonged, by the noise level of the calls [calls] and steps [T + 1].
+
+    A step begins with the last call at its own level: those before it there looked ahead, as Heun's second one.
+    """
+    begins = [0]
+    for sigma in sigmas[1:-1].tolist():
+        there = ((levels - sigma).abs() <= 1e-4 * sigma).nonzero().flatten().tolist()
+        later = (levels < sigma).nonzero().flatten().tolist()  # for a solver that makes no call at this very level
+        begins.append(there[-1] if there else later[0] if later else len(levels))
+    return [sum(begin <= call for begin in begins) - 1 for call in range(len(levels))]
+
+
 class StagedGuidance:
     """Denoising with Staged Guidance, as a wrapper around `denoise(x, sigma) -> x0` that also records.
 
@@ -146,7 +159,7 @@ class StagedGuidance:
 
     def __init__(
         self,
-        denoise: Callable[[Tensor, Tensor], Tensor],
+        denoise: Callable[..., Tensor],
         settings: ReuseSettings,
         steps: int,
         record: Tensor | None = None,
@@ -168,8 +181,10 @@ class StagedGuidance:
         self.calls = 0
         self.step = 0
 
-    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        x0 = self.denoise(x, sigma)
+    def __call__(self, x: Tensor, sigma: Tensor, **options: Any) -> Tensor:
+        """x [B, C, N, h, w] at noise level sigma, a scalar or [B] of the same; options are the denoiser's."""
+        x0 = self.denoise(x, sigma, **options)
+        sigma = sigma.flatten()[0]
         if any(self.step < count for count in self.counts):
             x0 = x0.clone()  # it is the denoiser's
         for j, (count, source) in enumerate(zip(self.counts, self.sources, strict=True)):

@@ -1,9 +1,8 @@
 """That the benchmark measures what it says; its timings are not looked at."""
 
+import long_video
 import pytest
-
-from benchmarks import long_video
-from benchmarks.long_video import LATE, Calls, report, stream_chain, take_turns
+from long_video import LATE, Calls, report, stream_chain, take_turns
 
 
 @pytest.fixture(autouse=True)

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import randomise
 from vidrd_core.models.config import DiffusionConfig
 from vidrd_core.models.signature import non_defaults
 from vidrd_core.pipeline import VidRD
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.state import ClipState, StateMismatchError
+
+from ..conftest import randomise
 
 FAST = {"steps": 3, "seed": 5}
 

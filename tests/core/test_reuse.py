@@ -6,7 +6,14 @@ import math
 import pytest
 import torch
 
-from vidrd_core.reuse import ReuseSettings, StagedGuidance, past_dependent_noise, replay_counts, revert_noise
+from vidrd_core.reuse import (
+    ReuseSettings,
+    StagedGuidance,
+    past_dependent_noise,
+    replay_counts,
+    revert_noise,
+    steps_of_calls,
+)
 from vidrd_core.sampling import SOLVERS, ddim
 
 
@@ -167,6 +174,29 @@ def test_prompt_frames_walk_the_old_trajectory(solver, order, beta, steps):
         if count < len(sigmas) - 2:
             gap = (path[-1, :, :, j] - old_path[-1, :, :, source[j]]).abs().max()
             assert gap > 1e-4, "after its release a frame should go its own way"
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("steps", [1, 2, 12])
+def test_calls_are_told_by_their_levels_to_which_step_they_belong(solver, steps):
+    guidance = StagedGuidance(toy_denoiser, ReuseSettings(), steps)
+    told = []
+
+    def denoise(x, sigma):
+        told.append(guidance.step)
+        return guidance(x, sigma)
+
+    sigmas = levels(steps)
+    SOLVERS[solver](denoise, torch.randn(1, 4, 8, 2, 2, dtype=torch.float64), sigmas, guidance.on_step)
+    assert steps_of_calls(guidance.new_levels(), sigmas) == told
+
+
+def test_calls_between_levels_belong_to_the_step_before():
+    sigmas = torch.tensor([8.0, 4.0, 2.0, 0.0])
+    calls = [8.0, 6.0, 4.0, 3.0, 1.9, 1.0]  # the third step's first call is not quite at its level
+    assert steps_of_calls(torch.tensor(calls), sigmas) == [0, 0, 1, 1, 2, 2]
+    looking_ahead = [8.0, 4.0, 2.0, 4.0, 2.0, 2.0, 1.0]
+    assert steps_of_calls(torch.tensor(looking_ahead), sigmas) == [0, 0, 0, 1, 1, 2, 2]
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import TEXT, UNET, VAE, randomise
 from vidrd_core.data.shapes import VOCABULARY, describe, evaluation_scenes
 from vidrd_core.evaluation import score
 from vidrd_core.evaluation.motion import measure
@@ -20,6 +19,8 @@ from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.pipeline import VidRD
 from vidrd_core.reuse import ReuseSettings
+
+from ..conftest import TEXT, UNET, VAE, randomise
 
 FAST = {"prompts": 3, "clips": 3, "steps": 2, "reuse": ReuseSettings(prompt_frames=3)}
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel, UNet3DConditionModel
 
-from tests.conftest import UNET, randomise
 from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.layers import POSITION_WAVES, position_features
 from vidrd_core.models.temporal import PICTURE_WAVES, FramePictures, FramePositions, TemporalConv
 from vidrd_core.models.unet3d import UNet3D
+
+from ..conftest import UNET, randomise
 
 SD = UNet3DConfig(
     block_out_channels=(32, 64, 64),

@@ -4,9 +4,10 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from tests.conftest import VAE, randomise
 from vidrd_core.models.config import VAEConfig
 from vidrd_core.models.vae import TemporalVAE
+
+from ..conftest import VAE, randomise
 
 
 @pytest.fixture(scope="module")

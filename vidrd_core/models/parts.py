@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from vidrd_core.models import checkpoint
 from vidrd_core.models.config import Config, DiffusionConfig, TextConfig, UNet3DConfig, VAEConfig, from_dict, to_dict
@@ -24,10 +24,16 @@ def save_unet(unet: UNet3D, diffusion: DiffusionConfig, path: Path) -> None:
 
 def load_unet(path: Path, ops: Any = nn, attention: Attention = sdpa) -> tuple[UNet3D, DiffusionConfig]:
     """Read a UNet3D and how it denoises. Raises FileNotFoundError, FormatError."""
-    tensors, details = checkpoint.read(path, UNET)
-    unet = UNet3D(_read(UNet3DConfig, details, "config", path), ops, attention)
+    tensors, config, diffusion = read_unet(path)
+    unet = UNet3D(config, ops, attention)
     checkpoint.fill(unet, tensors, path)
-    return unet.eval(), _read(DiffusionConfig, details, "diffusion", path)
+    return unet.eval(), diffusion
+
+
+def read_unet(path: Path) -> tuple[dict[str, Tensor], UNet3DConfig, DiffusionConfig]:
+    """The weights of a UNet3D, its layout and how it denoises. Raises FileNotFoundError, FormatError."""
+    tensors, details = checkpoint.read(path, UNET)
+    return tensors, _read(UNet3DConfig, details, "config", path), _read(DiffusionConfig, details, "diffusion", path)
 
 
 def save_vae(vae: TemporalVAE, path: Path) -> None:

@@ -53,21 +53,27 @@ class TextEncoder(nn.Module):
         """
         rows = []
         for prompt in prompts:
-            words = re.findall(r"[^\s,.;:!?]+", prompt.lower())
-            unknown = list(dict.fromkeys(word for word in words if word not in self.numbers))
-            if unknown:
-                raise UnknownWordError(
-                    f"this model does not know {', '.join(map(repr, unknown))}; "
-                    f"it knows: {', '.join(self.config.words)}"
-                )
-            room = self.config.max_length - 2
-            if len(words) > room:
-                raise ValueError(
-                    f"a prompt has {len(words)} words, this model reads at most {room}: {prompt[:60]!r} ..."
-                )
-            row = [START, *(self.numbers[word] for word in words)]
+            numbers = self.numbers_of(prompt)
+            self.check_length(len(numbers), prompt)
+            row = [START, *numbers]
             rows.append(row + [END] * (self.config.max_length - len(row)))
         return torch.tensor(rows)
+
+    def numbers_of(self, text: str) -> list[int]:
+        """The number of each word. Raises UnknownWordError."""
+        words = re.findall(r"[^\s,.;:!?]+", text.lower())
+        unknown = list(dict.fromkeys(word for word in words if word not in self.numbers))
+        if unknown:
+            raise UnknownWordError(
+                f"this model does not know {', '.join(map(repr, unknown))}; it knows: {', '.join(self.config.words)}"
+            )
+        return [self.numbers[word] for word in words]
+
+    def check_length(self, words: int, prompt: str) -> None:
+        """Raise ValueError if a prompt has more words than are read."""
+        room = self.config.max_length - 2
+        if words > room:
+            raise ValueError(f"a prompt has {words} words, this model reads at most {room}: {prompt[:60]!r} ...")
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Token numbers [B, L] -> the last layer's output [B, L, hidden_size]."""

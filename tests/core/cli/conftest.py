@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.core.cli.helpers import PROMPTS
 from vidrd_core import cli
 from vidrd_core.models.parts import save_text_encoder, save_unet, save_vae
+
+from .helpers import PROMPTS
 
 
 @pytest.fixture(scope="session")

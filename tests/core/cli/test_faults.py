@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.core.cli.helpers import PROMPTS, error_line, posix
 from vidrd_core.models import checkpoint
 from vidrd_core.video import read_video
+
+from .helpers import PROMPTS, error_line, posix
 
 
 @contextlib.contextmanager

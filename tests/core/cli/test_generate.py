@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.core.cli.helpers import PROMPTS, same_state, same_video
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.state import ClipState
 from vidrd_core.video import read_video
+
+from .helpers import PROMPTS, same_state, same_video
 
 
 def test_a_video_of_one_clip_for_each_prompt(vidrd):

@@ -13,11 +13,12 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from tests.conftest import TEXT, UNET
-from tests.core.cli.helpers import PROMPTS, error_line
 from vidrd_core import cli
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.state import ClipState
+
+from ...conftest import TEXT, UNET
+from .helpers import PROMPTS, error_line
 
 # One frame of one pixel, and no word on how long it is shown.
 STILL_GIF = bytes.fromhex("47494638396101000100800000000000ffffff2c00000000010001000002024401003b")

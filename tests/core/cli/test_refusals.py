@@ -8,15 +8,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.conftest import UNET, randomise
-from tests.core.cli.helpers import PROMPTS, error_line
-from tests.permissions import unwritable_folder
 from vidrd_core.cli.errors import InputError
 from vidrd_core.cli.states import StateFolder
 from vidrd_core.models.config import DiffusionConfig
 from vidrd_core.models.parts import save_unet
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.state import ClipState
+
+from ...conftest import UNET, randomise
+from ...permissions import unwritable_folder
+from .helpers import PROMPTS, error_line
 
 GENERATE = {
     "M >= N": (["--prompt-frames", "8"], "prompt_frames (M) is 8, expected less than the 8 frames"),

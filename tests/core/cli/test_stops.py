@@ -11,9 +11,10 @@ from subprocess import PIPE
 import numpy as np
 import pytest
 
-from tests.core.cli.helpers import PROMPTS, posix, same_state, same_video
 from vidrd_core.state import ClipState
 from vidrd_core.video import read_video
+
+from .helpers import PROMPTS, posix, same_state, same_video
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:

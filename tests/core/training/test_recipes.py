@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from tests.core.training.helpers import write_recipe
 from vidrd_core.training.config import StageConfig, load_config
 from vidrd_core.training.stages import Recipe
 from vidrd_core.training.trainer import Trainer, parameter_groups, rate
 from vidrd_core.training.vae import ImageVAETask
+
+from .helpers import write_recipe
 
 
 def test_rates_go_by_parts_of_names():

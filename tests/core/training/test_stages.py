@@ -8,7 +8,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.core.training.helpers import RECIPE, STAGE, write_recipe
 from vidrd_core.data.bank import ShapesData, StaleBankError, pixel_bank
 from vidrd_core.data.shapes import describe
 from vidrd_core.loading import load
@@ -18,6 +17,8 @@ from vidrd_core.training.presets import select
 from vidrd_core.training.stages import Recipe
 from vidrd_core.training.trainer import Trainer
 from vidrd_core.training.unet import ImageTask
+
+from .helpers import RECIPE, STAGE, write_recipe
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,11 @@ import signal
 import numpy as np
 import pytest
 
-from tests.core.training.helpers import write_recipe
 from vidrd_core.training.config import load_config
 from vidrd_core.training.stages import Recipe
 from vidrd_core.training.trainer import Trainer
+
+from .helpers import write_recipe
 
 
 class Killed(Exception):

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.core.video.helpers import clip, write
 from vidrd_core import video
 from vidrd_core.video import read_video
+
+from .helpers import clip, write
 
 
 def test_reading_what_is_not_there(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.core.video.helpers import KINDS, clip
-from tests.permissions import unwritable_folder
 from vidrd_core import video
 from vidrd_core.video import open_video, read_video
+
+from ...permissions import unwritable_folder
+from .helpers import KINDS, clip
 
 
 @pytest.mark.parametrize("name", ["v.avi", "v.png", "v.mp3"])

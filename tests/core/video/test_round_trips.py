@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.core.video.helpers import KINDS, clip, psnr, write
 from vidrd_core.video import open_video, read_video
+
+from .helpers import KINDS, clip, psnr, write
 
 
 # Smooth frames measure the encoder; sharp coloured edges at scale 1 would measure half-resolution colour.

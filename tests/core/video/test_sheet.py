@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.core.video.helpers import clip
 from vidrd_core.video import contact_sheet
 from vidrd_core.video.sheet import _SEAM
+
+from .helpers import clip
 
 
 def test_contact_sheet_lays_frames_in_rows(tmp_path: Path) -> None:

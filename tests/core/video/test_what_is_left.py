@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.core.video.helpers import KINDS, clip, spoilt_by, write
 from vidrd_core import video
 from vidrd_core.video import open_video, read_video
 from vidrd_core.video.sinks import FileSink, FolderSink
+
+from .helpers import KINDS, clip, spoilt_by, write
 
 
 @pytest.fixture(params=KINDS)

@@ -1,0 +1,30 @@
+"""The nodes that users drag: one feature a file, thin over `host` and `vidrd_core`."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .loaders import LoadTemporalVAE, LoadTextEncoder, LoadUNet3D
+from .parts import CollectState, Guidance, Noise
+from .prompts import EmptyClip, EncodePrompts
+from .sampling import Extend, SampleClip
+
+NODES: list[type[io.ComfyNode]] = [
+    LoadUNet3D,
+    LoadTemporalVAE,
+    LoadTextEncoder,
+    EncodePrompts,
+    EmptyClip,
+    SampleClip,
+    Extend,
+    Noise,
+    Guidance,
+    CollectState,
+]
+
+
+class VidRDExtension(ComfyExtension):
+    """What the host asks for the nodes."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES

@@ -1,0 +1,78 @@
+"""Sample one clip of any MODEL, first or following."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_management as management
+import comfy.samplers
+import comfy.utils
+import latent_preview
+import torch
+from torch import Tensor
+
+from vidrd_core.clip import clip_generator
+from vidrd_core.reuse import ReuseSettings, past_dependent_noise
+from vidrd_core.state import ClipState
+
+from .sampling import ReuseSampler
+
+Latent = dict[str, Any]
+
+
+def samples_of(latent: Latent) -> Tensor:
+    """The samples of a LATENT. Raises ValueError for video and audio in one."""
+    samples = latent["samples"]
+    if getattr(samples, "is_nested", False):
+        raise ValueError("the latent holds video and audio together: separate them and wire the video's alone")
+    return samples
+
+
+def noise_for(shape: tuple[int, ...], seed: int, settings: ReuseSettings, before: ClipState | None) -> Tensor:
+    """z_T of the clip that follows a state, or of a first one, [B, C, N, h, w]."""
+    if before is None:
+        return torch.randn(shape, generator=clip_generator(seed, 0))
+    return past_dependent_noise(before.noise, settings, clip_generator(seed, before.index + 1))
+
+
+def sample_clip(
+    model: Any,
+    positive: Any,
+    negative: Any,
+    latent: Latent,
+    *,
+    seed: int,
+    steps: int,
+    cfg: float,
+    sampler_name: str,
+    scheduler: str,
+    settings: ReuseSettings,
+    before: ClipState | None = None,
+) -> tuple[Latent, Latent, ClipState]:
+    """The new frames of a clip, all of its frames, and the state to go on from.
+
+    Raises ValueError, StateMismatchError before anything is sampled, DivergenceError if nothing came out.
+    """
+    image = samples_of(latent)
+    channels = model.get_model_object("latent_format").latent_channels
+    if image.shape[1] != channels:
+        raise ValueError(f"the latent has {image.shape[1]} channels, this model takes {channels}")
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
+    sampler = ReuseSampler(comfy.samplers.sampler_object(sampler_name), before, settings)
+    sampler.check(model, tuple(image.shape), sigmas)
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    whole = guider.sample(
+        noise_for(tuple(image.shape), seed, settings, before),
+        image,
+        sampler,
+        sigmas,
+        denoise_mask=latent.get("noise_mask"),
+        callback=latent_preview.prepare_callback(model, len(sigmas) - 1),
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=seed,
+    ).to(management.intermediate_device())
+    state = sampler.state
+    assert state is not None
+    return {"samples": whole[:, :, state.repeated :]}, {"samples": whole}, state

@@ -1,0 +1,141 @@
+"""Our UNet3D as the host's MODEL."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, ClassVar
+
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management as management
+import comfy.model_patcher
+import comfy.supported_models_base
+import comfy.utils
+import torch
+from torch import Tensor
+
+from vidrd_core.models import checkpoint
+from vidrd_core.models.config import DiffusionConfig, UNet3DConfig
+from vidrd_core.models.parts import read_unet
+from vidrd_core.models.signature import non_defaults, signature
+from vidrd_core.models.unet3d import UNet3D
+
+from .ops import Ops, attention
+
+NUMBERS = "vidrd_numbers"  # in transformer_options: what each frame is told of its moment, [F]
+SCALE = 0.18215  # LATENT = model space / SCALE, as for Stable Diffusion
+MODEL_TYPES = {"eps": "EPS", "v": "V_PREDICTION", "flow": "FLOW"}
+BETA_SCHEDULES = {"scaled_linear": "linear", "linear": "sqrt_linear"}  # ours -> the host's, named as LDM has them
+
+
+class VideoLatent(comfy.latent_formats.SD15):
+    """Stable Diffusion's latents with a frame dimension: [B, 4, F, H/8, W/8]."""
+
+    latent_dimensions = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taesd_decoder_name = None  # the host's preview by TAESD takes no frames
+
+
+class HostUNet3D(UNet3D):
+    """UNet3D under the host's calling convention."""
+
+    def __init__(
+        self,
+        config: UNet3DConfig,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
+        operations: Any = None,
+    ) -> None:
+        super().__init__(config, Ops(operations, dtype, device), attention)
+        self.dtype = dtype
+
+    def forward(  # type: ignore[override]
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        control: Any = None,
+        transformer_options: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> Tensor:
+        """x [B, C, F, H, W], timesteps [B], context [B, L, D] -> like x."""
+        if control is not None:
+            raise ValueError("VidRD's UNet3D takes no ControlNet: leave Apply ControlNet out")
+        numbers = (transformer_options or {}).get(NUMBERS)
+        if numbers is not None:
+            frames = x.shape[2]
+            # A context window has fewer frames than the clip: each window is a clip of its own.
+            numbers = numbers.to(x.device).expand(len(x), -1) if len(numbers) == frames else None
+        return super().forward(x, timesteps, context, numbers)
+
+
+class ModelConfig(comfy.supported_models_base.BASE):
+    """What the host asks of a model family."""
+
+    unet_config: ClassVar[dict[str, Any]] = {}
+    unet_extra_config: ClassVar[dict[str, Any]] = {}
+    latent_format = VideoLatent
+    memory_usage_factor = 2.0
+
+    def __init__(self, config: UNet3DConfig, diffusion: DiffusionConfig) -> None:
+        super().__init__({"config": config})
+        self.diffusion = diffusion
+        self.sampling_settings = {
+            "beta_schedule": BETA_SCHEDULES[diffusion.schedule],
+            "linear_start": diffusion.beta_start,
+            "linear_end": diffusion.beta_end,
+            "timesteps": diffusion.train_steps,
+        }
+
+
+class HostModel(comfy.model_base.BaseModel):
+    """BaseModel over HostUNet3D."""
+
+    def __init__(self, config: ModelConfig, device: torch.device | None = None) -> None:
+        kind = comfy.model_base.ModelType[MODEL_TYPES[config.diffusion.prediction]]
+        super().__init__(config, kind, device=device, unet_model=HostUNet3D)
+
+    def process_timestep(self, timestep: Tensor, **_: Any) -> Tensor:
+        # Flow models of ours are trained on timesteps from 0 on, the host counts from 1.
+        return timestep - 1 if self.model_config.diffusion.prediction == "flow" else timestep
+
+
+def load_model(
+    path: Path, dtype: torch.dtype | None = None, fast_fp8: bool = False
+) -> comfy.model_patcher.ModelPatcher:
+    """A MODEL from a UNet3D file; `dtype` None is what the host finds best for this machine.
+
+    Raises FileNotFoundError, FormatError.
+    """
+    tensors, config, diffusion = read_unet(path)
+    family = ModelConfig(config, diffusion)
+    supported = family.supported_inference_dtypes
+    device, offload = management.get_torch_device(), management.unet_offload_device()
+    if dtype is None:
+        count = comfy.utils.calculate_parameters(tensors)
+        dtype = management.unet_dtype(
+            model_params=count, supported_dtypes=supported, weight_dtype=comfy.utils.weight_dtype(tensors)
+        )
+    family.set_inference_dtype(dtype, management.unet_manual_cast(dtype, device, supported))
+    family.optimizations["fp8"] = fast_fp8
+    model = HostModel(family, device=offload)
+    checkpoint.fill(model.diffusion_model, tensors, path)
+    unet = model.diffusion_model.eval()
+    # Now, as the host changes weights in place where a LoRA is to act.
+    model.signature = signature(unet, non_defaults(config) + non_defaults(diffusion))
+    return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)
+
+
+def signature_of(model: Any) -> str:
+    """Twelve hex digits that tell what a state's noise and record belong to: for ours as `vidrd_core` has them."""
+    inner = model.model
+    if isinstance(inner, HostModel):
+        return inner.signature
+    names = {name: tuple(tensor.shape) for name, tensor in inner.diffusion_model.state_dict().items()}
+    told = repr(
+        (type(inner).__name__, inner.model_type.name, type(inner.latent_format).__name__, sorted(names.items()))
+    )
+    return hashlib.sha256(told.encode()).hexdigest()[:12]

@@ -1,0 +1,41 @@
+"""The parts of Reuse and Diffuse as the host's NOISE and SAMPLER."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vidrd_core.reuse import ReuseSettings
+from vidrd_core.state import ClipState
+
+from .clips import Latent, noise_for, samples_of
+from .sampling import ReuseSampler
+
+
+class ReuseNoise:
+    """The host's NOISE: z_T of the clip that follows a state, or of a first one."""
+
+    def __init__(self, seed: int, settings: ReuseSettings, before: ClipState | None) -> None:
+        self.seed, self.settings, self.before = seed, settings, before
+
+    def generate_noise(self, input_latent: Latent) -> Tensor:
+        """Noise like the latent's samples [B, C, F, h, w]. Raises ValueError, StateMismatchError."""
+        shape = tuple(samples_of(input_latent).shape)
+        if self.before is not None:
+            self.before.check(self.before.model_signature, shape)
+        return noise_for(shape, self.seed, self.settings, self.before)
+
+
+def collect(sampler: Any, latent: Latent) -> tuple[Latent, ClipState]:
+    """New frames and state of the clip that a ReuseSampler made last. Raises ValueError if it is not this one."""
+    if not isinstance(sampler, ReuseSampler):
+        raise ValueError("the sampler is not from Reuse & Diffuse Guidance: wire the one that made the clip")
+    clip, state, made = samples_of(latent), sampler.state, sampler.clip
+    if state is None or made is None or clip.shape != made.shape or not torch.allclose(clip.cpu(), made, atol=1e-4):
+        raise ValueError(
+            "the latent is not the last clip that was made with this sampler: wire the output of its "
+            "SamplerCustomAdvanced, and give each of these a Reuse & Diffuse Guidance of its own"
+        )
+    return {"samples": clip[:, :, state.repeated :]}, state

@@ -1,0 +1,158 @@
+"""Reuse and Diffuse around any SAMPLER of the host, for any MODEL with latents [B, C, F, h, w]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import comfy.model_management as management
+import comfy.model_sampling
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from vidrd_core.clip import DivergenceError
+from vidrd_core.reuse import ReuseSettings, StagedGuidance, steps_of_calls
+from vidrd_core.state import ClipState
+
+from .model import NUMBERS, signature_of
+
+SAMPLERS = comfy.samplers.KSampler.SAMPLERS
+SCHEDULERS = comfy.samplers.KSampler.SCHEDULERS
+PAST = 40  # latents that a state keeps of the clips before, for decoders that look back
+
+
+class Guided:
+    """A guider whose predictions pass through StagedGuidance. All else is the guider's own."""
+
+    def __init__(self, guider: Any, guidance: StagedGuidance, steps: list[int]) -> None:
+        self._guider, self._guidance, self._steps = guider, guidance, steps
+
+    def __call__(self, x: Tensor, sigma: Tensor, **options: Any) -> Tensor:
+        management.throw_exception_if_processing_interrupted()
+        calls = self._guidance.calls
+        self._guidance.step = self._steps[calls] if calls < len(self._steps) else len(self._steps)
+        return self._guidance(x, sigma, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._guider, name)
+
+
+class ReuseSampler(comfy.samplers.Sampler):
+    """A SAMPLER under which prompt frames follow an old clip; the `state` it leaves is what a next clip needs."""
+
+    def __init__(self, inner: Any, before: ClipState | None, settings: ReuseSettings) -> None:
+        self.inner, self.before, self.settings = inner, before, settings
+        self.state: ClipState | None = None
+        self.clip: Tensor | None = None  # the same clip as LATENT has it
+
+    @property
+    def solver(self) -> str:
+        """The inner sampler's name; the core's where it has the same one."""
+        function = getattr(self.inner, "sampler_function", type(self.inner))
+        name = function.__name__.removeprefix("sample_")
+        return "ddim" if name == "euler" else name
+
+    def check(self, model: Any, shape: tuple[int, ...], sigmas: Tensor) -> None:
+        """Raise ValueError or StateMismatchError unless a clip of this shape and schedule can follow the state."""
+        if len(shape) != 5 or shape[2] < 2:
+            raise ValueError(
+                f"the latent has shape {list(shape)}, expected [B, C, F, h, w] with two frames or more: make it with "
+                f"VidRD Empty Clip, or encode several frames with VAE Encode"
+            )
+        self.settings.check_frames(shape[2])
+        if self.before is not None:
+            self.before.check(signature_of(model), shape)
+            self.before.check_schedule(sigmas.cpu(), self.solver)
+            self.settings.check_recorded(self.before.record.shape[3])
+
+    def sample(
+        self,
+        model_wrap: Any,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        callback: Callable[..., None] | None,
+        noise: Tensor,
+        latent_image: Tensor | None = None,
+        denoise_mask: Tensor | None = None,
+        disable_pbar: bool = False,
+    ) -> Tensor:
+        """What the host calls; noise [B, C, N, h, w] of unit variance -> latents in model space.
+
+        Raises what `check` does, ValueError if the noise does not go with the state, DivergenceError if nothing
+        came out.
+        """
+        self.state = self.clip = None
+        settings, before = self.settings, self.before
+        self.check(model_wrap.model_patcher, tuple(noise.shape), sigmas)
+        frames = noise.shape[2]
+        numbers = list(range(frames))
+        steps: list[int] = []
+        if before is not None:
+            self._check_noise(noise)
+            steps = steps_of_calls(before.levels, before.sigmas)
+            if settings.takes_over:
+                numbers = [before.numbers[j] for j in settings.source(frames)]
+        guidance = StagedGuidance(
+            model_wrap,
+            settings,
+            len(sigmas) - 1,
+            None if before is None else before.record,
+            keep=min(frames, max(settings.prompt_frames, frames // 2, 1)),
+        )
+        extra_args["model_options"].setdefault("transformer_options", {})[NUMBERS] = torch.tensor(numbers)
+        latents = self.inner.sample(
+            Guided(model_wrap, guidance, steps),
+            sigmas.clone(),  # uni_pc writes to it
+            extra_args,
+            callback,
+            noise * self._start_scale(model_wrap, sigmas, latent_image),
+            latent_image,
+            denoise_mask,
+            disable_pbar,
+        )
+        if not latents.isfinite().all():
+            raise DivergenceError("the clip came out as no finite numbers: give a smaller cfg, or another sampler")
+        made_with = {
+            "seed": extra_args.get("seed"),
+            "steps": len(sigmas) - 1,
+            "cfg": getattr(model_wrap, "cfg", None),
+        }
+        self.state = ClipState(
+            noise=noise.cpu(),
+            record=guidance.new_record(),
+            latents=latents.cpu(),
+            past=latents[:, :, :0].cpu() if before is None else before.tail(PAST),
+            sigmas=sigmas.cpu(),
+            levels=guidance.new_levels(),
+            index=0 if before is None else before.index + 1,
+            repeated=0 if before is None else settings.repeated_frames,
+            solver=self.solver,
+            model_signature=signature_of(model_wrap.model_patcher),
+            numbers=numbers,
+            follows="" if before is None else before.fingerprint,
+            made_with={**made_with, "frames": frames, "reuse": vars(settings)},
+        )
+        self.clip = model_wrap.inner_model.process_latent_out(latents.float()).cpu()
+        return latents
+
+    def _check_noise(self, noise: Tensor) -> None:
+        assert self.before is not None
+        count = self.settings.prompt_frames
+        source = self.settings.source(noise.shape[2])[:count]
+        if not torch.allclose(noise[:, :, :count].cpu(), self.before.noise[:, :, source], atol=1e-5):
+            raise ValueError(
+                "the noise is not the state's: wire Reuse & Diffuse Noise with the same state, prompt_frames and "
+                "order"
+            )
+
+    def _start_scale(self, model_wrap: Any, sigmas: Tensor, latent_image: Tensor | None) -> Tensor | float:
+        """What makes the host start from unit variance below its largest sigma, too, as DDIM does.
+
+        The host multiplies noise by sigma there, which is right for adding noise to an image alone.
+        """
+        empty = latent_image is None or not latent_image.any()
+        exploding = isinstance(model_wrap.inner_model.model_sampling, comfy.model_sampling.EPS)
+        if not (empty and exploding) or self.inner.max_denoise(model_wrap, sigmas):
+            return 1.0
+        return (1 + sigmas[0] ** 2).sqrt() / sigmas[0]

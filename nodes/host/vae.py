@@ -1,0 +1,79 @@
+"""Our temporal VAE as the host's VAE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management as management
+import comfy.model_patcher
+import comfy.ops
+import comfy.sd
+import torch
+from torch import Tensor, nn
+
+from vidrd_core.models.config import VAEConfig
+from vidrd_core.models.parts import load_vae as load_temporal_vae
+from vidrd_core.models.vae import TemporalVAE
+
+from .model import SCALE
+from .ops import Ops, attention
+
+CHUNK = 8  # frames that are decoded together
+ACTIVATIONS = 17  # feature maps of full size that are there at once, as the host has it for Stable Diffusion's VAE
+
+
+class HostVAE(nn.Module):
+    """TemporalVAE under the host's calling convention: latents as LATENT has them."""
+
+    def __init__(self, vae: TemporalVAE) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def decode(self, z: Tensor, **_: Any) -> Tensor:
+        """Latents [B, C, F, h, w] -> [B, 3, F, H, W], about -1 .. 1. In chunks, which makes no difference."""
+        return self.vae.decode(z * SCALE, chunk=CHUNK)
+
+    def encode(self, video: Tensor, **_: Any) -> Tensor:
+        """[B, 3, F, H, W] in -1 .. 1 -> latents [B, C, F, h, w]."""
+        return self.vae.encode(video) / SCALE
+
+
+def memory(config: VAEConfig, shape: Sequence[int], side: int, together: int, dtype: torch.dtype) -> float:
+    """Bytes that [.., F, h, w] take at most, `side` pixels each, with so many frames together."""
+    frames, height, width = shape[-3:]
+    pixels = height * width * side**2 / config.patch_size**2
+    features = ACTIVATIONS * config.block_out_channels[0] * min(frames, together)
+    return pixels * (features * management.dtype_size(dtype) + frames * 3 * config.patch_size**2 * 4)
+
+
+def load_vae(path: Path) -> comfy.sd.VAE:
+    """A VAE from a temporal VAE file. Raises FileNotFoundError, FormatError."""
+    ops = Ops(comfy.ops.disable_weight_init, None, None)
+    inner = load_temporal_vae(path, ops, attention)
+    config = inner.config
+    # The host tells VAEs by their keys. This one it knows is but a shell with all that its version expects in it.
+    vae = comfy.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)})
+    vae.first_stage_model = HostVAE(inner).eval().to(vae.vae_dtype)
+    vae.disable_offload = False
+    vae.latent_channels, vae.latent_dim, vae.output_channels = config.latent_channels, 3, config.in_channels
+    side = config.downsampling
+    vae.upscale_ratio = vae.downscale_ratio = (lambda frames: frames, side, side)
+    vae.upscale_index_formula = vae.downscale_index_formula = (1, side, side)
+    vae.memory_used_decode = lambda shape, dtype: memory(config, shape, side, CHUNK, dtype)
+    vae.memory_used_encode = lambda shape, dtype: memory(config, shape, 1, shape[-3], dtype)
+    vae.size = None
+    vae.patcher = comfy.model_patcher.ModelPatcher(
+        vae.first_stage_model, load_device=vae.device, offload_device=management.vae_offload_device()
+    )
+    return vae
+
+
+def empty_clip(width: int, height: int, frames: int, vae: Any = None) -> dict[str, Tensor]:
+    """A LATENT of zeros, [1, C, frames, h, w]. Raises ValueError for a size that the VAE cannot decode."""
+    side, channels = (8, 4) if vae is None else (vae.spacial_compression_decode(), vae.latent_channels)
+    for name, value in (("width", width), ("height", height)):
+        if value % side:
+            raise ValueError(f"{name} is {value}, expected a multiple of {side} pixels")
+    return {"samples": torch.zeros(1, channels, frames, height // side, width // side)}

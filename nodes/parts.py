@@ -1,0 +1,99 @@
+"""Reuse & Diffuse Noise, Guidance and State: the parts, for SamplerCustomAdvanced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from vidrd_core.reuse import ReuseSettings
+
+from .host.parts import ReuseNoise, collect
+from .host.sampling import ReuseSampler
+from .schema import CATEGORY, State, reuse_inputs, schema, seed_input, state_input
+
+_CATEGORY = f"{CATEGORY}/parts"
+_REUSE = ("prompt_frames", "alpha", "beta", "order")
+
+
+def _pick(names: tuple[str, ...]) -> list[Any]:
+    return [each for each in reuse_inputs() if each.id in names]
+
+
+class Noise(io.ComfyNode):
+    """The noise of a clip that follows a state."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="VidRD_Noise",
+            display_name="Reuse & Diffuse Noise",
+            category=_CATEGORY,
+            description="The noise from which a clip starts, made from the last clip's: Frame-level Noise Reversion "
+            "and Past-dependent Noise Sampling. For SamplerCustomAdvanced, with Reuse & Diffuse Guidance.",
+            search_aliases=["FNR", "PNS", "noise reversion", "vidrd"],
+            inputs=[
+                seed_input(),
+                *_pick(("prompt_frames", "alpha", "order")),
+                state_input("What the clip before left. Nothing wired: fresh noise, for a first clip."),
+            ],
+            outputs=[io.Noise.Output(display_name="noise")],
+        )
+
+    @classmethod
+    def execute(cls, seed: int, prompt_frames: int, alpha: float, order: Any, state: Any = None) -> io.NodeOutput:
+        return io.NodeOutput(ReuseNoise(seed, ReuseSettings(prompt_frames, alpha, order=order), state))
+
+
+class Guidance(io.ComfyNode):
+    """A sampler that leads prompt frames along the old clip's denoising."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="VidRD_Guidance",
+            display_name="Reuse & Diffuse Guidance",
+            category=_CATEGORY,
+            description="Denoising with Staged Guidance around any sampler: the first frames follow the last clip's "
+            "denoising for a while. Wire the same state and settings as into Reuse & Diffuse Noise.",
+            search_aliases=["DSG", "staged guidance", "vidrd"],
+            inputs=[
+                io.Sampler.Input("sampler", tooltip="The sampler that takes the steps, from KSamplerSelect."),
+                *_pick(_REUSE),
+                state_input("What the clip before left. Nothing wired: records a first clip."),
+            ],
+            outputs=[io.Sampler.Output(display_name="guided sampler")],
+        )
+
+    @classmethod
+    def execute(
+        cls, sampler: Any, prompt_frames: int, alpha: float, beta: float, order: Any, state: Any = None
+    ) -> io.NodeOutput:
+        return io.NodeOutput(ReuseSampler(sampler, state, ReuseSettings(prompt_frames, alpha, beta, order)))
+
+
+class CollectState(io.ComfyNode):
+    """What a run under Reuse & Diffuse Guidance leaves for the next clip."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="VidRD_CollectState",
+            display_name="Reuse & Diffuse State",
+            category=_CATEGORY,
+            description="What the next clip takes over, from a clip that SamplerCustomAdvanced made with Reuse & "
+            "Diffuse Guidance.",
+            search_aliases=["vidrd state"],
+            inputs=[
+                io.Sampler.Input("sampler", tooltip="The sampler from Reuse & Diffuse Guidance."),
+                io.Latent.Input("latent", tooltip="What SamplerCustomAdvanced made with it (its output)."),
+            ],
+            outputs=[
+                io.Latent.Output(display_name="new frames", tooltip="What this clip adds to the video."),
+                State.Output(display_name="next state", tooltip="For the next clip, or Save VidRD State."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, sampler: Any, latent: Any) -> io.NodeOutput:
+        return io.NodeOutput(*collect(sampler, latent))

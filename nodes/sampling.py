@@ -1,0 +1,72 @@
+"""VidRD Sample Clip, and Reuse & Diffuse Extend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from vidrd_core.reuse import ReuseSettings
+
+from .host.clips import sample_clip
+from .schema import CATEGORY, State, clip_inputs, reuse_inputs, schema, state_input
+
+
+class SampleClip(io.ComfyNode):
+    """A first clip."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="VidRD_SampleClip",
+            display_name="VidRD Sample Clip",
+            category=CATEGORY,
+            description="Makes a first clip, as KSampler does, and keeps what the next one takes over from it.",
+            search_aliases=["ksampler", "video sampler", "vidrd"],
+            inputs=clip_inputs(),
+            outputs=[
+                io.Latent.Output(display_name="clip", tooltip="The clip's latents."),
+                State.Output(display_name="state", tooltip="For Reuse & Diffuse Extend, or Save VidRD State."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, **given: Any) -> io.NodeOutput:
+        _, whole, state = sample_clip(**given, settings=ReuseSettings())
+        return io.NodeOutput(whole, state)
+
+
+class Extend(io.ComfyNode):
+    """The clip that follows a state, or a first one."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="VidRD_Extend",
+            display_name="Reuse & Diffuse Extend",
+            category=CATEGORY,
+            description="Makes the clip that follows another: it takes over that one's noise (FNR, PNS) and is led "
+            "along its denoising (DSG). Without a state it makes the first clip, so chains and loops need this node "
+            "alone. Works with any model whose latents have a frame dimension.",
+            search_aliases=["vidrd", "long video", "extend video", "continue video", "FNR", "PNS", "DSG"],
+            inputs=[
+                *clip_inputs(),
+                *reuse_inputs(),
+                state_input("What the clip before left. Nothing wired: this is the first clip."),
+            ],
+            outputs=[
+                io.Latent.Output(
+                    display_name="new frames",
+                    tooltip="What this clip adds to the video; in forward order without the M frames shown already.",
+                ),
+                io.Latent.Output(display_name="whole clip", tooltip="All of the clip's frames."),
+                State.Output(display_name="next state", tooltip="For the next Extend, or Save VidRD State."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, prompt_frames: int, alpha: float, beta: float, order: Any, state: Any = None, **given: Any
+    ) -> io.NodeOutput:
+        settings = ReuseSettings(prompt_frames, alpha, beta, order)
+        return io.NodeOutput(*sample_clip(**given, settings=settings, before=state))

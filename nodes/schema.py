@@ -1,0 +1,110 @@
+"""What the nodes' schemas share. Later versions only append inputs: saved workflows go by their order."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from comfy_api.latest import io
+
+from .host.sampling import SAMPLERS, SCHEDULERS
+
+CATEGORY = "VidRD"
+LARGEST_SEED = 0xFFFFFFFFFFFFFFFF
+State = io.Custom("VIDRD_STATE")
+
+
+def schema(**known: Any) -> io.Schema:
+    """An io.Schema without the fields that this host does not know yet, such as search_aliases."""
+    here = {field.name for field in fields(io.Schema)}
+    return io.Schema(**{name: value for name, value in known.items() if name in here})
+
+
+def clip_inputs() -> list[Any]:
+    """What a clip is made from, as KSampler has it."""
+    return [
+        io.Model.Input("model", tooltip="The model that denoises: a VidRD UNet3D, or another video model."),
+        io.Conditioning.Input("positive", tooltip="What the clip shows, from CLIP Text Encode."),
+        io.Conditioning.Input("negative", tooltip="What it does not show; encode an empty prompt for nothing."),
+        io.Latent.Input("latent", tooltip="An empty clip of the size wanted, from VidRD Empty Clip."),
+        seed_input(),
+        io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Denoising steps (T). The paper takes 50."),
+        io.Float.Input(
+            "cfg",
+            default=10.0,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            round=0.01,
+            tooltip="How closely to follow the prompt. The paper takes 10; the built-in tiny model does best at 2.5; "
+            "1 is off.",
+        ),
+        io.Combo.Input(
+            "sampler_name",
+            options=SAMPLERS,
+            default="euler",
+            tooltip="How a step is taken. euler is the paper's DDIM; any that adds no noise of its own can be "
+            "replayed exactly.",
+        ),
+        io.Combo.Input(
+            "scheduler",
+            options=SCHEDULERS,
+            default="ddim_uniform",
+            tooltip="How noise falls from step to step. ddim_uniform is the paper's.",
+        ),
+    ]
+
+
+def seed_input() -> Any:
+    return io.Int.Input(
+        "seed",
+        default=0,
+        min=0,
+        max=LARGEST_SEED,
+        control_after_generate=True,
+        tooltip="All chance is drawn from it and the clip's number, so every clip of a video may have the same.",
+    )
+
+
+def reuse_inputs() -> list[Any]:
+    """How much of the last clip is taken over."""
+    return [
+        io.Int.Input(
+            "prompt_frames",
+            default=4,
+            min=0,
+            max=1024,
+            tooltip="M: how many frames of a clip are led by the clip before. Less than its frames (N); 0 is none.",
+        ),
+        io.Float.Input(
+            "alpha",
+            default=4.0,
+            min=0.0,
+            max=1000.0,
+            step=0.1,
+            round=0.001,
+            tooltip="How much of the old noise the other frames keep: 0 is none, 1 half, 4 nearly all. More is "
+            "steadier, and comes round sooner.",
+        ),
+        io.Float.Input(
+            "beta",
+            default=0.4,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            round=0.001,
+            tooltip="For what share of the steps the first frame follows the old clip; the next ones do for less. "
+            "For mirror alone.",
+        ),
+        io.Combo.Input(
+            "order",
+            options=["mirror", "forward"],
+            default="mirror",
+            tooltip="mirror: a clip begins as the last one run backwards, as in the paper: motion turns back. "
+            "forward: it begins with the last one's end, in time order, shown once: motion goes on.",
+        ),
+    ]
+
+
+def state_input(tooltip: str) -> Any:
+    return State.Input("state", optional=True, tooltip=tooltip)

@@ -1,0 +1,74 @@
+"""The pack in a real ComfyUI, in this process: `COMFYUI_PATH` names its checkout, and its Python runs the tests."""
+
+import asyncio
+import importlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+BUILT_IN = "tiny (built in)"
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory):
+    """ComfyUI's modules."""
+    checkout = os.environ.get("COMFYUI_PATH")
+    if not checkout:
+        pytest.skip("COMFYUI_PATH names no ComfyUI checkout")
+    sys.path.insert(0, checkout)
+    arguments, sys.argv = sys.argv, ["main.py", "--cpu", "--base-directory", str(tmp_path_factory.mktemp("comfy"))]
+    try:
+        importlib.import_module("comfy.options").enable_args_parsing()
+        importlib.import_module("comfy.cli_args")
+    finally:
+        sys.argv = arguments
+    torch.set_grad_enabled(False)  # as the host executes
+    names = (
+        "nodes",
+        "comfy.samplers",
+        "comfy.sd",
+        "comfy.utils",
+        "comfy_extras.nodes_custom_sampler",
+        "folder_paths",
+    )
+    yield SimpleNamespace(**{name.rpartition(".")[2]: importlib.import_module(name) for name in names})
+    torch.set_grad_enabled(True)
+
+
+@pytest.fixture(scope="session")
+def pack(host):
+    """The pack's nodes by id, loaded as the host loads custom nodes."""
+    spec = importlib.util.spec_from_file_location(
+        "custom_nodes_vidrd", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    door = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = door
+    spec.loader.exec_module(door)
+    extension = asyncio.run(door.comfy_entrypoint())
+    return {node.GET_SCHEMA().node_id: node for node in asyncio.run(extension.get_node_list())}
+
+
+@pytest.fixture(scope="session")
+def run(pack):
+    """Run a node by its id without VidRD_; what it gives."""
+    return lambda node, **inputs: pack[f"VidRD_{node}"].execute(**inputs).args
+
+
+@pytest.fixture(scope="session")
+def tiny(run):
+    """The built-in model as MODEL, VAE and CLIP, an empty clip, and two prompts' conditioning."""
+    (model,) = run("LoadUNet3D", file=BUILT_IN, weight_dtype="default")
+    (vae,) = run("LoadTemporalVAE", file=BUILT_IN)
+    (clip,) = run("LoadTextEncoder", file=BUILT_IN)
+    positive, negative = run("EncodePrompts", clip=clip, prompts="\n".join(PROMPTS), negative_prompt="")
+    (latent,) = run("EmptyClip", width=64, height=64, frames=8, vae=vae)
+    return SimpleNamespace(model=model, vae=vae, clip=clip, positive=positive, negative=negative, latent=latent)
+
+
+PROMPTS = ["a red circle moving right", "a blue star spinning"]

@@ -1,0 +1,157 @@
+"""MODEL, VAE and CLIP under the host's own nodes."""
+
+import importlib
+import inspect
+
+import numpy as np
+import pytest
+import torch
+
+import vidrd_core
+
+from .conftest import BUILT_IN, PROMPTS
+
+
+@pytest.fixture(scope="module")
+def sample(host, tiny):
+    """KSampler on the tiny model."""
+
+    def sample(model=tiny.model, latent=tiny.latent, positive=None, steps=4, sampler="euler", scheduler="normal"):
+        given = (model, 7, steps, 2.5, sampler, scheduler, positive or tiny.positive[0], tiny.negative, latent, 1.0)
+        return host.nodes.KSampler().sample(*given)[0]["samples"]
+
+    return sample
+
+
+def execute(node, **inputs):
+    """Run a node of the host, of the old kind or the new."""
+    if hasattr(node, "execute"):
+        return node.execute(**inputs)
+    return getattr(node(), node.FUNCTION)(**inputs)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "scheduler"),
+    [("euler", "normal"), ("dpmpp_2m", "karras"), ("euler_ancestral", "simple"), ("uni_pc", "sgm_uniform")],
+)
+def test_ksampler_with_samplers_and_schedulers(sample, sampler, scheduler):
+    clip = sample(sampler=sampler, scheduler=scheduler)
+    assert clip.shape == (1, 4, 8, 16, 16)
+    assert clip.isfinite().all()
+    assert torch.equal(clip, sample(sampler=sampler, scheduler=scheduler))
+
+
+def test_ksampler_advanced_in_two_parts_is_one_run(host, tiny, sample):
+    def part(latent, start, end, add):
+        made = host.nodes.KSamplerAdvanced().sample(
+            tiny.model, add, 7, 4, 2.5, "euler", "normal", tiny.positive[0], tiny.negative, latent, start, end,
+            "enable" if end < 4 else "disable",
+        )  # fmt: skip
+        return made[0]
+
+    whole = part(part(tiny.latent, 0, 2, "enable"), 2, 10000, "disable")["samples"]
+    torch.testing.assert_close(whole, sample(), rtol=1e-4, atol=1e-3)
+
+
+def test_sampler_custom_advanced_with_basic_guider(host, tiny):
+    custom = host.nodes_custom_sampler
+    (guider,) = [execute(custom.BasicGuider, model=tiny.model, conditioning=tiny.positive[0])[0]]
+    sigmas = execute(custom.BasicScheduler, model=tiny.model, scheduler="simple", steps=4, denoise=1.0)[0]
+    sampler = host.samplers.sampler_object("euler")
+    noise = custom.Noise_RandomNoise(5)
+    made = execute(
+        custom.SamplerCustomAdvanced,
+        noise=noise, guider=guider, sampler=sampler, sigmas=sigmas, latent_image=tiny.latent,
+    )  # fmt: skip
+    assert made[0]["samples"].shape == (1, 4, 8, 16, 16)
+
+
+def test_a_clip_comes_out_as_the_core_makes_it(host, tiny, run):
+    model = vidrd_core.load("tiny")
+    clip = model.generate(PROMPTS[0], steps=10, seed=1)
+    latent = {"samples": clip.latents / 0.18215}
+    image = host.nodes.VAEDecode().decode(tiny.vae, latent)[0]
+    frames = (image.numpy() * 255).round().astype(int)
+    assert image.shape == (8, 64, 64, 3)
+    assert np.abs(frames - model.frames(clip)).max() <= 1
+    tiled = host.nodes.VAEDecodeTiled().decode(tiny.vae, latent, 64, 16, 16, 8)[0]
+    torch.testing.assert_close(tiled, image, rtol=0, atol=0.06)
+    back = host.nodes.VAEEncode().encode(tiny.vae, image)[0]["samples"]
+    assert back.shape == latent["samples"].shape
+    assert torch.corrcoef(torch.stack([back.flatten(), latent["samples"].flatten()]))[0, 1] > 0.95
+
+
+def test_long_clips_decode_in_chunks_as_at_once(host, tiny):
+    latent = torch.randn(1, 4, 21, 8, 8, generator=torch.manual_seed(0))
+    image = host.nodes.VAEDecode().decode(tiny.vae, {"samples": latent})[0]
+    inner = tiny.vae.first_stage_model.vae
+    at_once = inner.decode(latent * 0.18215)[0].permute(1, 2, 3, 0)
+    torch.testing.assert_close(image, (at_once / 2 + 0.5).clamp(0, 1), rtol=0, atol=1e-5)
+
+
+def test_text_is_the_cores_and_may_be_weighted(host, tiny):
+    def encode(text):
+        return host.nodes.CLIPTextEncode().encode(tiny.clip, text)[0]
+
+    plain = encode(PROMPTS[0])[0][0]
+    assert torch.equal(plain, vidrd_core.load("tiny").text_encoder.encode([PROMPTS[0]]))
+    heavy = encode("a (red:1.3) circle moving right")[0][0]
+    changed = (heavy - plain).abs().amax(dim=2)[0] > 1e-5
+    assert changed.nonzero().flatten().tolist() == [2]  # after the start, "a" and "red"
+    empty = encode("")[0][0]
+    torch.testing.assert_close(heavy[0, 2], empty[0, 2] + 1.3 * (plain[0, 2] - empty[0, 2]))
+    with pytest.raises(ValueError, match="this model does not know 'dragon'; it knows: "):
+        encode("a (dragon:1.2)")
+    both = host.nodes.ConditioningCombine().combine(encode(PROMPTS[0]), encode(PROMPTS[1]))[0]
+    assert len(both) == 2
+
+
+def test_conditioning_combine_samples(host, tiny, sample):
+    both = host.nodes.ConditioningCombine().combine(*tiny.positive)[0]
+    assert (sample(positive=both) - sample()).abs().max() > 0.01
+
+
+def test_a_kohya_lora_patches_and_unpatches(host, tiny, sample, tmp_path):
+    plain = sample()
+    key = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
+    weight = tiny.model.model.diffusion_model.get_submodule(key).weight
+    generator = torch.manual_seed(0)
+    name = "lora_unet_" + key.replace(".", "_")
+    lora = {
+        f"{name}.lora_down.weight": torch.randn(2, weight.shape[1], generator=generator),
+        f"{name}.lora_up.weight": torch.randn(weight.shape[0], 2, generator=generator),
+        f"{name}.alpha": torch.tensor(2.0),
+    }
+    patched, _ = host.sd.load_lora_for_models(tiny.model, tiny.clip, lora, 1.0, 1.0)
+    assert list(patched.patches) == [f"diffusion_model.{key}.weight"]
+    assert (sample(patched) - plain).abs().max() > 0.01
+    assert torch.equal(sample(), plain)
+
+
+def test_context_windows(host, tiny, sample):
+    windows = importlib.import_module("comfy_extras.nodes_context_windows").ContextWindowsManualNode
+    known = inspect.signature(windows.execute).parameters
+    settings = {
+        "context_length": 8, "context_overlap": 4, "context_schedule": "standard_static", "context_stride": 1,
+        "closed_loop": False, "fuse_method": "pyramid", "dim": 2, "freenoise": False,
+    }  # fmt: skip
+    model = windows.execute(model=tiny.model, **{k: v for k, v in settings.items() if k in known})[0]
+    clip = sample(model, {"samples": torch.zeros(1, 4, 12, 16, 16)})
+    assert clip.shape == (1, 4, 12, 16, 16)
+
+
+@pytest.mark.parametrize("dtype", ["fp8_e4m3fn", "fp8_e5m2"])
+def test_fp8_weights_are_cast_as_they_are_used(run, sample, dtype):
+    (model,) = run("LoadUNet3D", file=BUILT_IN, weight_dtype=dtype)
+    assert model.model.diffusion_model.conv_in.weight.dtype.itemsize == 1
+    clip, plain = sample(model), sample()
+    assert torch.corrcoef(torch.stack([clip.flatten(), plain.flatten()]))[0, 1] > 0.8
+
+
+def test_a_video_is_created_and_saved(host, tiny, sample, tmp_path):
+    video = importlib.import_module("comfy_extras.nodes_video")
+    image = host.nodes.VAEDecode().decode(tiny.vae, {"samples": sample()})[0]
+    created = execute(video.CreateVideo, images=image, fps=8.0)[0]
+    created.save_to(str(tmp_path / "clip.mp4"))
+    frames, _ = importlib.import_module("vidrd_core.video").read_video(tmp_path / "clip.mp4")
+    assert frames.shape == (8, 64, 64, 3)

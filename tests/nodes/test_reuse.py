@@ -1,0 +1,128 @@
+"""Extend, Noise and Guidance in a real ComfyUI: the numbers of `vidrd_core`, whatever the sampler."""
+
+import pytest
+import torch
+
+import vidrd_core
+from vidrd_core import ReuseSettings
+
+from .conftest import PROMPTS
+
+STEPS = 5
+REUSE = {"prompt_frames": 3, "alpha": 2.0, "beta": 0.6}
+
+
+@pytest.fixture(scope="module")
+def extend(run, tiny):
+    """Make clip k of a video."""
+
+    def extend(k, state=None, order="mirror", sampler="euler", **changes):
+        given = {"steps": STEPS, "cfg": 2.5, "seed": 3, "scheduler": "ddim_uniform", **REUSE, **changes}
+        clip = {"model": tiny.model, "positive": tiny.positive[min(k, 1)], "negative": tiny.negative}
+        return run("Extend", **clip, latent=tiny.latent, sampler_name=sampler, order=order, state=state, **given)
+
+    return extend
+
+
+@pytest.fixture(scope="module")
+def parts(run, tiny, host):
+    """The same from the parts, through SamplerCustomAdvanced."""
+
+    def parts(k, state=None, order="mirror", sampler="euler"):
+        sigmas = host.samplers.calculate_sigmas(tiny.model.get_model_object("model_sampling"), "ddim_uniform", STEPS)
+        reuse = {**REUSE, "order": order, "state": state}
+        (guided,) = run("Guidance", sampler=host.samplers.sampler_object(sampler), **reuse)
+        del reuse["beta"]
+        (noise,) = run("Noise", seed=3, **reuse)
+        guider = host.samplers.CFGGuider(tiny.model)
+        guider.set_conds(tiny.positive[min(k, 1)], tiny.negative)
+        guider.set_cfg(2.5)
+        stock = host.nodes_custom_sampler.SamplerCustomAdvanced
+        make = stock.execute if hasattr(stock, "execute") else stock().sample
+        latent = make(noise, guider, guided, sigmas, tiny.latent)[0]
+        return run("CollectState", sampler=guided, latent=latent)
+
+    return parts
+
+
+@pytest.mark.parametrize("order", ["mirror", "forward"])
+@pytest.mark.parametrize(("sampler", "solver"), [("euler", "ddim"), ("heun", "heun"), ("dpmpp_2m", "dpmpp_2m")])
+def test_extend_gives_the_cores_numbers(extend, order, sampler, solver):
+    settings = {"steps": STEPS, "cfg": 2.5, "seed": 3, "solver": solver}
+    clips = vidrd_core.load("tiny").stream(PROMPTS, 3, ReuseSettings(**REUSE, order=order), **settings)
+    state = None
+    for k, expected in enumerate(clip.state for clip in clips):
+        new, whole, state = extend(k, state, order, sampler)
+        assert torch.equal(state.noise, expected.noise)
+        for name in ("latents", "record", "sigmas", "levels"):
+            torch.testing.assert_close(getattr(state, name), getattr(expected, name), rtol=1e-4, atol=2e-4)
+        for name in ("index", "repeated", "solver", "model_signature", "numbers"):
+            assert getattr(state, name) == getattr(expected, name)
+        assert new["samples"].shape[2] == 8 - expected.repeated
+        assert torch.equal(new["samples"], whole["samples"][:, :, expected.repeated :])
+        state = expected  # so that differences in the last bits do not add up
+
+
+DETERMINISTIC = ["euler", "ddim", "heun", "heunpp2", "dpm_2", "lms", "dpmpp_2m", "ipndm", "deis", "uni_pc"]
+
+
+@pytest.mark.parametrize("sampler", DETERMINISTIC)
+def test_parts_give_what_extend_gives(extend, parts, sampler):
+    state = None
+    for k in range(2):
+        _, _, expected = extend(k, state, sampler=sampler)
+        new, state = parts(k, state, sampler=sampler)
+        assert torch.equal(state.latents, expected.latents)
+        assert new["samples"].shape[2] == 8 - state.repeated
+
+
+@pytest.mark.parametrize("sampler", DETERMINISTIC)
+def test_prompt_frames_follow_the_old_clip_under_any_sampler(extend, sampler):
+    """With beta 1 the first frame is led to the end: it becomes the old clip's last one."""
+    _, _, first = extend(0, sampler=sampler)
+    _, _, second = extend(1, first, sampler=sampler, beta=1.0)
+    torch.testing.assert_close(second.latents[:, :, 0], first.latents[:, :, -1], rtol=1e-4, atol=1e-4)
+    assert (second.latents[:, :, 2] - first.latents[:, :, -3]).abs().max() > 0.01
+
+
+def test_without_a_state_sample_clip_and_extend_make_the_same_clip(run, tiny, extend):
+    clip = {"model": tiny.model, "positive": tiny.positive[0], "negative": tiny.negative, "latent": tiny.latent}
+    settings = {"steps": STEPS, "cfg": 2.5, "seed": 3, "scheduler": "ddim_uniform", "sampler_name": "euler"}
+    whole, state = run("SampleClip", **clip, **settings)
+    _, expected, _ = extend(0)
+    assert torch.equal(whole["samples"], expected["samples"])
+    assert state.index == 0
+
+
+def test_states_go_on_after_a_save_and_in_the_core(extend, tmp_path):
+    _, _, first = extend(0)
+    first.save(tmp_path / "state.safetensors")
+    loaded = vidrd_core.ClipState.load(tmp_path / "state.safetensors")
+    _, _, second = extend(1, first)
+    assert torch.equal(extend(1, loaded)[2].latents, second.latents)
+    model = vidrd_core.load("tiny")
+    again = model.extend(loaded, PROMPTS[1], ReuseSettings(**REUSE))
+    torch.testing.assert_close(again.state.latents, second.latents, rtol=1e-4, atol=2e-4)
+
+
+def test_what_cannot_follow_is_refused_before_sampling(extend, parts, run, tiny):
+    _, _, state = extend(0)
+    for changes, message in (
+        ({"prompt_frames": 8}, "expected less than the 8 frames"),
+        ({"prompt_frames": 5}, "the last clip recorded only its last 4 frames"),
+        ({"steps": 4}, "number of steps 5, this clip has 4"),
+        ({"sampler": "heun"}, "solver ddim, this clip has heun"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            extend(1, state, **changes)
+    shapes = {
+        (1, 4, 8, 16, 8): r"latent shape \(1, 4, 8, 16, 16\), this clip has",
+        (1, 4, 1, 16, 16): "two frames or more: make it with VidRD Empty Clip",
+        (8, 4, 16, 16): "expected .B, C, F, h, w.",
+        (1, 16, 8, 16, 16): "the latent has 16 channels, this model takes 4",
+    }
+    clip = {"model": tiny.model, "positive": tiny.positive[0], "negative": tiny.negative, "state": state, "seed": 3}
+    settings = {"steps": STEPS, "cfg": 2.5, "scheduler": "ddim_uniform", "sampler_name": "euler", "order": "mirror"}
+    for shape, message in shapes.items():
+        with pytest.raises(ValueError, match=message):
+            run("Extend", **clip, **settings, **REUSE, latent={"samples": torch.zeros(shape)})
