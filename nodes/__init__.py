@@ -8,6 +8,7 @@ from .loaders import LoadTemporalVAE, LoadTextEncoder, LoadUNet3D
 from .parts import CollectState, Guidance, Noise
 from .prompts import EmptyClip, EncodePrompts
 from .sampling import Extend, SampleClip
+from .state import LoadState, SaveState
 
 NODES: list[type[io.ComfyNode]] = [
     LoadUNet3D,
@@ -20,6 +21,8 @@ NODES: list[type[io.ComfyNode]] = [
     Noise,
     Guidance,
     CollectState,
+    SaveState,
+    LoadState,
 ]
 
 

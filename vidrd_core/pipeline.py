@@ -282,13 +282,15 @@ class VidRD:
                 f"{sample.steps} steps: give a smaller cfg, or another solver or number of steps"
             )
         repeated = reuse.repeated_frames if before else 0
+        record = guidance.new_record()
         state = ClipState(
             noise=noise,
-            record=guidance.new_record(),
+            record=record,
             latents=latents.cpu(),
             past=before.tail(self.vae.config.halo) if before else latents[:, :, :0].cpu(),
             sigmas=sigmas,
             levels=guidance.new_levels(),
+            injected=record[:0],  # these solvers add none
             index=before.index + 1 if before else 0,
             repeated=repeated,
             solver=sample.solver,

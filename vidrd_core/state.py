@@ -15,7 +15,8 @@ from vidrd_core.models import checkpoint
 from vidrd_core.models.checkpoint import FormatError
 
 KIND = "clip state"
-TENSORS = {"noise": 5, "record": 6, "latents": 5, "past": 5, "sigmas": 1, "levels": 1}  # name -> dimensions
+# name -> dimensions
+TENSORS = {"noise": 5, "record": 6, "latents": 5, "past": 5, "sigmas": 1, "levels": 1, "injected": 6}
 DETAILS: dict[str, type] = {
     "index": int,
     "repeated": int,
@@ -41,6 +42,7 @@ class ClipState:
     past     latents that were shown just before this clip's new ones, as many as the decoder's halo needs
     sigmas   the noise levels of the schedule [T + 1]
     levels   the noise level of each call of the model [calls]
+    injected the noise that an ancestral or SDE sampler added to the last R frames [draws, B, C, R, h, w]
     index    the clip's number, from 0
     repeated how many of its first frames were shown already by the clip before
     numbers  what each frame was told of its moment in the clip, [N]: a reused frame keeps its number with its noise
@@ -53,6 +55,7 @@ class ClipState:
     past: Tensor
     sigmas: Tensor
     levels: Tensor
+    injected: Tensor
     index: int
     repeated: int
     solver: str
@@ -74,6 +77,10 @@ class ClipState:
     def frames(self) -> int:
         """N."""
         return self.noise.shape[2]
+
+    def get_ram_usage(self) -> int:
+        """The bytes that it keeps in memory, for caches that ask by this name."""
+        return sum(getattr(self, name).nbytes for name in TENSORS)
 
     @property
     def shown(self) -> Tensor:
@@ -117,6 +124,8 @@ class ClipState:
         details.pop("kind")
         fingerprint = details.pop("fingerprint", None)
         known = {*TENSORS, *DETAILS}
+        if "record" in tensors:
+            tensors.setdefault("injected", tensors["record"][:0])  # which older states lack
         values: dict[str, Any] = {**tensors, **details}
         for what, names in (("lacks", known - set(values)), ("has surplus", set(values) - known)):
             if names:
@@ -151,6 +160,7 @@ def _fault(state: ClipState) -> str:
         ("record", state.record, (len(state.record) or 1, batch, channels, state.record.shape[3], height, width)),
         ("sigmas", state.sigmas, (max(2, len(state.sigmas)),)),
         ("levels", state.levels, (len(state.record),)),
+        ("injected", state.injected, (len(state.injected), *state.record.shape[1:])),
     ):
         if tuple(tensor.shape) != expected:
             return f"its {name} has shape {tuple(tensor.shape)}, expected {expected}"

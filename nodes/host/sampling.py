@@ -16,6 +16,7 @@ from vidrd_core.reuse import ReuseSettings, StagedGuidance, steps_of_calls
 from vidrd_core.state import ClipState
 
 from .model import NUMBERS, signature_of
+from .noise import ReplayedNoise, stock_noise, takes_noise
 
 SAMPLERS = comfy.samplers.KSampler.SAMPLERS
 SCHEDULERS = comfy.samplers.KSampler.SCHEDULERS
@@ -101,7 +102,14 @@ class ReuseSampler(comfy.samplers.Sampler):
             keep=min(frames, max(settings.prompt_frames, frames // 2, 1)),
         )
         extra_args["model_options"].setdefault("transformer_options", {})[NUMBERS] = torch.tensor(numbers)
-        latents = self.inner.sample(
+        inner = self.inner
+        injected: ReplayedNoise | None = None
+        if takes_noise(inner):
+            stock = stock_noise(inner, noise, sigmas, extra_args.get("seed"))
+            injected = ReplayedNoise(stock, guidance, None if before is None else before.injected)
+            options = {"noise_sampler": injected, **inner.extra_options}
+            inner = comfy.samplers.KSAMPLER(inner.sampler_function, options, inner.inpaint_options)
+        latents = inner.sample(
             Guided(model_wrap, guidance, steps),
             sigmas.clone(),  # uni_pc writes to it
             extra_args,
@@ -118,13 +126,15 @@ class ReuseSampler(comfy.samplers.Sampler):
             "steps": len(sigmas) - 1,
             "cfg": getattr(model_wrap, "cfg", None),
         }
+        record = guidance.new_record()
         self.state = ClipState(
             noise=noise.cpu(),
-            record=guidance.new_record(),
+            record=record,
             latents=latents.cpu(),
             past=latents[:, :, :0].cpu() if before is None else before.tail(PAST),
             sigmas=sigmas.cpu(),
             levels=guidance.new_levels(),
+            injected=record[:0] if injected is None else injected.new_injected(record),
             index=0 if before is None else before.index + 1,
             repeated=0 if before is None else settings.repeated_frames,
             solver=self.solver,

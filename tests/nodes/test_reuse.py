@@ -76,7 +76,25 @@ def test_parts_give_what_extend_gives(extend, parts, sampler):
         assert new["samples"].shape[2] == 8 - state.repeated
 
 
-@pytest.mark.parametrize("sampler", DETERMINISTIC)
+STOCHASTIC = [
+    "euler_ancestral", "dpm_2_ancestral", "dpmpp_2s_ancestral", "dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde", "ddpm", "lcm",
+    "er_sde", "seeds_2", "sa_solver", "res_multistep_ancestral", "res_multistep",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sampler", DETERMINISTIC + STOCHASTIC)
+def test_a_first_clip_is_the_stock_samplers(extend, host, tiny, sampler):
+    _, whole, state = extend(0, sampler=sampler, scheduler="normal")
+    sigmas = host.samplers.calculate_sigmas(tiny.model.get_model_object("model_sampling"), "normal", STEPS)
+    guider = host.samplers.CFGGuider(tiny.model)
+    guider.set_conds(tiny.positive[0], tiny.negative)
+    guider.set_cfg(2.5)
+    stock = host.samplers.sampler_object(sampler)
+    expected = guider.sample(state.noise, tiny.latent["samples"], stock, sigmas, seed=3)
+    assert torch.equal(whole["samples"], expected)
+
+
+@pytest.mark.parametrize("sampler", DETERMINISTIC + STOCHASTIC)
 def test_prompt_frames_follow_the_old_clip_under_any_sampler(extend, sampler):
     """With beta 1 the first frame is led to the end: it becomes the old clip's last one."""
     _, _, first = extend(0, sampler=sampler)

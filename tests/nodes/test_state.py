@@ -1,0 +1,50 @@
+"""States as files: saved whole, never overwritten, loaded bit for bit, refused with a reason."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+
+@pytest.fixture(scope="module")
+def state(run, tiny):
+    clip = {"model": tiny.model, "positive": tiny.positive[0], "negative": tiny.negative, "latent": tiny.latent}
+    settings = {"steps": 2, "cfg": 2.5, "seed": 3, "scheduler": "ddim_uniform", "sampler_name": "euler"}
+    return run("SampleClip", **clip, **settings)[1]
+
+
+def test_a_state_comes_back_as_it_was_saved(run, pack, state):
+    names = [run("SaveState", state=state, filename_prefix="there/video")[1] for _ in range(2)]
+    assert names == [f"output/there/video_clip_0000_{n:05}_.safetensors" for n in (1, 2)]
+    for name in names:
+        assert pack["VidRD_LoadState"].validate_inputs(name) is True
+        loaded, index = run("LoadState", file=name)
+        assert index == 0
+        assert loaded.fingerprint == state.fingerprint
+        assert torch.equal(loaded.record, state.record)
+    (files,) = [each for each in pack["VidRD_LoadState"].define_schema().inputs if each.id == "file"]
+    assert set(names) <= set(files.options)
+    versions = [pack["VidRD_LoadState"].fingerprint_inputs(name) for name in names]
+    assert versions[0] != versions[1]
+
+
+def test_what_is_no_state_is_refused_before_anything_runs(run, pack, state, host):
+    output = Path(host.folder_paths.get_output_directory())
+    name = run("SaveState", state=state, filename_prefix="video")[1]
+    whole = (output / name.removeprefix("output/")).read_bytes()
+    (output / "cut.safetensors").write_bytes(whole[:-9])
+    (output / "pickle.safetensors").write_bytes(pickle.dumps([1]))
+    save_file({"a": torch.zeros(2)}, output / "foreign.safetensors")
+    for file, message in {
+        "output/cut.safetensors": "is not a whole safetensors file",
+        "output/pickle.safetensors": "is a pickle",
+        "output/foreign.safetensors": "holds a foreign model, expected a clip state",
+        "output/none.safetensors": "there is no file",
+        "output/../../secret.safetensors": "lies outside the output folder",
+        "no state was saved yet": "is no saved state",
+    }.items():
+        assert message in pack["VidRD_LoadState"].validate_inputs(file)
+    with pytest.raises(Exception, match="outside the output folder"):
+        run("SaveState", state=state, filename_prefix="../../video")
