@@ -160,12 +160,13 @@ def _fault(state: ClipState) -> str:
         ("record", state.record, (len(state.record) or 1, batch, channels, state.record.shape[3], height, width)),
         ("sigmas", state.sigmas, (max(2, len(state.sigmas)),)),
         ("levels", state.levels, (len(state.record),)),
-        ("injected", state.injected, (len(state.injected), *state.record.shape[1:])),
     ):
         if tuple(tensor.shape) != expected:
             return f"its {name} has shape {tuple(tensor.shape)}, expected {expected}"
     if not 1 <= state.record.shape[3] <= frames:
         return f"its record has {state.record.shape[3]} frames, expected 1 to {frames}"
+    if state.injected.shape[1:] != state.record.shape[1:]:
+        return f"its injected has shape {tuple(state.injected.shape)}, its record {tuple(state.record.shape)}"
     for name, kind in DETAILS.items():
         if type(getattr(state, name)) is not kind:
             return f"its {name} is {getattr(state, name)!r}, expected {kind.__name__}"

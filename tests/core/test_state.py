@@ -1,6 +1,7 @@
 """State files: round trips, and files that are not what they should be."""
 
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,22 @@ from vidrd_core.state import DETAILS, KIND, TENSORS, ClipState
 
 @pytest.fixture(scope="module")
 def state(model):
-    return list(model.stream("a red circle", 3, steps=2))[2].state
+    made = list(model.stream("a red circle", 3, steps=2))[2].state
+    return replace(made, injected=torch.randn(3, *made.record.shape[1:]))
+
+
+def test_a_state_from_before_noise_was_recorded_is_read(model, tmp_path):
+    state = model.generate("a red circle", steps=2).state
+    tensors = {name: getattr(state, name) for name in TENSORS if name != "injected"}
+    details = {name: getattr(state, name) for name in DETAILS}
+    checkpoint.write(tmp_path / "old.safetensors", tensors, KIND, fingerprint=state.fingerprint, **details)
+    again = ClipState.load(tmp_path / "old.safetensors")
+    assert again.fingerprint == state.fingerprint
+    assert len(again.injected) == 0
+
+
+def test_a_state_knows_its_size(state):
+    assert state.get_ram_usage() == 4 * sum(getattr(state, name).numel() for name in TENSORS)
 
 
 def test_a_state_is_read_as_it_was_written(state, tmp_path):

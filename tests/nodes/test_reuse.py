@@ -77,8 +77,8 @@ def test_parts_give_what_extend_gives(extend, parts, sampler):
 
 
 STOCHASTIC = [
-    "euler_ancestral", "dpm_2_ancestral", "dpmpp_2s_ancestral", "dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde", "ddpm", "lcm",
-    "er_sde", "seeds_2", "sa_solver", "res_multistep_ancestral", "res_multistep",
+    "euler_ancestral", "dpm_2_ancestral", "dpmpp_2s_ancestral", "dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde", "ddpm",
+    "lcm", "er_sde", "seeds_2", "sa_solver", "res_multistep_ancestral", "res_multistep",
 ]  # fmt: skip
 
 
