@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .loaders import LoadTemporalVAE, LoadTextEncoder, LoadUNet3D
+from .measure import ReuseMap
 from .parts import CollectState, Guidance, Noise
 from .prompts import EmptyClip, EncodePrompts
 from .sampling import Extend, SampleClip
@@ -23,6 +24,7 @@ NODES: list[type[io.ComfyNode]] = [
     CollectState,
     SaveState,
     LoadState,
+    ReuseMap,
 ]
 
 

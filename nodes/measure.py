@@ -1,0 +1,44 @@
+"""Reuse Map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+
+from vidrd_core.reuse import ReuseSettings
+from vidrd_core.video.reuse_map import reuse_map
+
+from .schema import CATEGORY, reuse_inputs, schema
+
+
+class ReuseMap(io.ComfyNode):
+    """A picture of what a clip takes over."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="VidRD_ReuseMap",
+            display_name="Reuse Map",
+            category=CATEGORY,
+            description="Draws what these settings take over from clip to clip: whose noise each frame has, how much "
+            "of it is new, and for how many steps it follows the old frame.",
+            search_aliases=["vidrd", "explain settings"],
+            is_output_node=True,
+            inputs=[
+                *reuse_inputs(),
+                io.Int.Input("frames", default=8, min=2, max=64, tooltip="Frames of a clip (N)."),
+                io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Denoising steps (T)."),
+            ],
+            outputs=[io.Image.Output(display_name="map")],
+        )
+
+    @classmethod
+    def execute(
+        cls, prompt_frames: int, alpha: float, beta: float, order: Any, frames: int, steps: int
+    ) -> io.NodeOutput:
+        picture = reuse_map(ReuseSettings(prompt_frames, alpha, beta, order), frames, steps)
+        image = torch.from_numpy(np.asarray(picture).copy()).float()[None] / 255
+        return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))
