@@ -11,7 +11,7 @@ from .host import folders
 from .host.model import load_model
 from .host.text import load_clip
 from .host.vae import load_vae
-from .schema import CATEGORY, schema
+from .schema import CATEGORY, check_choices, schema
 
 WEIGHT_DTYPES = {
     "default": (None, False),
@@ -57,6 +57,10 @@ class LoadUNet3D(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, file: str | None = None, weight_dtype: str | None = None) -> bool | str:
+        return check_choices(cls, file=file, weight_dtype=weight_dtype)
+
+    @classmethod
     def execute(cls, file: str, weight_dtype: str) -> io.NodeOutput:
         dtype, fast = WEIGHT_DTYPES[weight_dtype]
         return io.NodeOutput(load_model(folders.path_of(file, "diffusion_models", "unet"), dtype, fast))
@@ -83,6 +87,10 @@ class LoadTemporalVAE(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, file: str | None = None) -> bool | str:
+        return check_choices(cls, file=file)
+
+    @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
         return io.NodeOutput(load_vae(folders.path_of(file, "vae", "vae")))
 
@@ -107,6 +115,10 @@ class LoadTextEncoder(io.ComfyNode):
             inputs=[_file("text_encoders", "text encoder")],
             outputs=[io.Clip.Output(display_name="CLIP")],
         )
+
+    @classmethod
+    def validate_inputs(cls, file: str | None = None) -> bool | str:
+        return check_choices(cls, file=file)
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:

@@ -11,7 +11,7 @@ from comfy_api.latest import io, ui
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.video.reuse_map import reuse_map
 
-from .schema import CATEGORY, reuse_inputs, schema
+from .schema import CATEGORY, check_choices, reuse_inputs, schema
 
 
 class ReuseMap(io.ComfyNode):
@@ -34,6 +34,10 @@ class ReuseMap(io.ComfyNode):
             ],
             outputs=[io.Image.Output(display_name="map")],
         )
+
+    @classmethod
+    def validate_inputs(cls, order: str | None = None) -> bool | str:
+        return check_choices(cls, order=order)
 
     @classmethod
     def execute(

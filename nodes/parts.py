@@ -10,7 +10,7 @@ from vidrd_core.reuse import ReuseSettings
 
 from .host.parts import ReuseNoise, collect
 from .host.sampling import ReuseSampler
-from .schema import CATEGORY, State, reuse_inputs, schema, seed_input, state_input
+from .schema import CATEGORY, State, check_choices, reuse_inputs, schema, seed_input, state_input
 
 _CATEGORY = f"{CATEGORY}/parts"
 _REUSE = ("prompt_frames", "alpha", "beta", "order")
@@ -41,6 +41,10 @@ class Noise(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, order: str | None = None) -> bool | str:
+        return check_choices(cls, order=order)
+
+    @classmethod
     def execute(cls, seed: int, prompt_frames: int, alpha: float, order: Any, state: Any = None) -> io.NodeOutput:
         return io.NodeOutput(ReuseNoise(seed, ReuseSettings(prompt_frames, alpha, order=order), state))
 
@@ -64,6 +68,10 @@ class Guidance(io.ComfyNode):
             ],
             outputs=[io.Sampler.Output(display_name="guided sampler")],
         )
+
+    @classmethod
+    def validate_inputs(cls, order: str | None = None) -> bool | str:
+        return check_choices(cls, order=order)
 
     @classmethod
     def execute(

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from vidrd_core.reuse import ReuseSettings
 
 from .host.clips import sample_clip
-from .schema import CATEGORY, State, clip_inputs, reuse_inputs, schema, state_input
+from .schema import CATEGORY, State, check_choices, clip_inputs, reuse_inputs, schema, state_input
 
 
 class SampleClip(io.ComfyNode):
@@ -29,6 +29,10 @@ class SampleClip(io.ComfyNode):
                 State.Output(display_name="state", tooltip="For Reuse & Diffuse Extend, or Save VidRD State."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, sampler_name: str | None = None, scheduler: str | None = None) -> bool | str:
+        return check_choices(cls, sampler_name=sampler_name, scheduler=scheduler)
 
     @classmethod
     def execute(cls, **given: Any) -> io.NodeOutput:
@@ -63,6 +67,12 @@ class Extend(io.ComfyNode):
                 State.Output(display_name="next state", tooltip="For the next Extend, or Save VidRD State."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(
+        cls, sampler_name: str | None = None, scheduler: str | None = None, order: str | None = None
+    ) -> bool | str:
+        return check_choices(cls, sampler_name=sampler_name, scheduler=scheduler, order=order)
 
     @classmethod
     def execute(

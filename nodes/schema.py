@@ -108,3 +108,14 @@ def reuse_inputs() -> list[Any]:
 
 def state_input(tooltip: str) -> Any:
     return State.Input("state", optional=True, tooltip=tooltip)
+
+
+def check_choices(node: type[io.ComfyNode], **given: str | None) -> bool | str:
+    """For validate_inputs: True, or what is not on an input's list, which older hosts do not check. None is wired."""
+    options = {
+        each.id: each.options for each in node.define_schema().inputs or [] if isinstance(each, io.Combo.Input)
+    }
+    for name, value in given.items():
+        if value is not None and value not in options[name]:
+            return f"{name} is {value!r}, expected one of {', '.join(map(str, options[name]))}"
+    return True

@@ -105,11 +105,17 @@ def test_what_can_be_known_is_refused_before_anything_runs(execute):
     for changes, message in (
         ({"steps": 0}, "Value 0 smaller than min of 1"),
         ({"beta": 1.5}, "Value 1.5 bigger than max of 1.0"),
-        ({"order": "backward"}, "Value not in list"),
+        ({"order": "backward"}, "order is 'backward', expected one of mirror, forward"),
+        ({"sampler_name": "eule"}, "sampler_name is 'eule', expected one of euler, "),
     ):
         ran, _, refused = execute(chain(1, clip0=changes))
         assert ran == []
-        assert message in str(refused)
+        assert message in " ".join(error["message"] + error["details"] for error in refused["clip0"]["errors"])
+    graph = chain(1)
+    graph["vae"]["inputs"]["file"] = "gone.safetensors"
+    ran, _, refused = execute(graph)
+    assert ran == []
+    assert "file is 'gone.safetensors', expected one of tiny (built in)" in str(refused)
 
 
 def test_a_fault_is_told_at_its_node_and_the_host_goes_on(execute):
