@@ -26,8 +26,7 @@ def _file(folder: str, what: str) -> io.Combo.Input:
         "file",
         options=folders.choices(folder),
         default=folders.BUILT_IN,
-        tooltip=f"The {what}: the one that comes with this pack, a file in models/{folder}, or a checkpoint that "
-        f"holds all parts.",
+        tooltip=f"The {what}: the one that comes with this pack, or a file in models/{folder}.",
     )
 
 

@@ -13,11 +13,6 @@ from .host.sampling import ReuseSampler
 from .schema import CATEGORY, State, check_choices, reuse_inputs, schema, seed_input, state_input
 
 _CATEGORY = f"{CATEGORY}/parts"
-_REUSE = ("prompt_frames", "alpha", "beta", "order")
-
-
-def _pick(names: tuple[str, ...]) -> list[Any]:
-    return [each for each in reuse_inputs() if each.id in names]
 
 
 class Noise(io.ComfyNode):
@@ -34,7 +29,7 @@ class Noise(io.ComfyNode):
             search_aliases=["FNR", "PNS", "noise reversion", "vidrd"],
             inputs=[
                 seed_input(),
-                *_pick(("prompt_frames", "alpha", "order")),
+                *(each for each in reuse_inputs() if each.id != "beta"),
                 state_input("What the clip before left. Nothing wired: fresh noise, for a first clip."),
             ],
             outputs=[io.Noise.Output(display_name="noise")],
@@ -63,7 +58,7 @@ class Guidance(io.ComfyNode):
             search_aliases=["DSG", "staged guidance", "vidrd"],
             inputs=[
                 io.Sampler.Input("sampler", tooltip="The sampler that takes the steps, from KSamplerSelect."),
-                *_pick(_REUSE),
+                *reuse_inputs(),
                 state_input("What the clip before left. Nothing wired: records a first clip."),
             ],
             outputs=[io.Sampler.Output(display_name="guided sampler")],

@@ -43,8 +43,8 @@ def clip_inputs() -> list[Any]:
             "sampler_name",
             options=SAMPLERS,
             default="euler",
-            tooltip="How a step is taken. euler is the paper's DDIM; any that adds no noise of its own can be "
-            "replayed exactly.",
+            tooltip="How a step is taken. euler is the paper's DDIM. Prompt frames follow the old clip exactly under "
+            "most, only nearly under those named cfg_pp.",
         ),
         io.Combo.Input(
             "scheduler",

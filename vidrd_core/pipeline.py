@@ -247,13 +247,10 @@ class VidRD:
         self._check_prompts([prompt])
         assert sample.cfg is not None
         frames = noise.shape[2]
-        keep = min(frames, max(reuse.prompt_frames, frames // 2, 1))
         cond = self.text_encoder.encode([prompt])
         uncond = self.text_encoder.encode([sample.negative]) if sample.cfg != 1.0 else None
         sigmas = self.schedule.sigmas(sample.steps)
-        numbers = list(range(frames))
-        if before and reuse.takes_over:
-            numbers = [before.numbers[j] for j in reuse.source(frames)]
+        numbers = reuse.numbers(frames, before.numbers if before else None)
         told = torch.tensor(numbers, device=self.device)
 
         def network(x: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
@@ -265,7 +262,7 @@ class VidRD:
             reuse,
             sample.steps,
             before.record.to(self.device) if before else None,
-            keep,
+            reuse.recorded_frames(frames),
             levels=before.levels if before and nearest else None,
         )
 

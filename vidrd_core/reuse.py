@@ -93,6 +93,16 @@ class ReuseSettings:
             return list(range(frames - 1, -1, -1))
         return [(frames - self.prompt_frames + j) % frames for j in range(frames)]
 
+    def numbers(self, frames: int, before: list[int] | None) -> list[int]:
+        """What each frame of a clip is told of its moment: a reused frame keeps its number with its noise."""
+        if before is None or not self.takes_over:
+            return list(range(frames))
+        return [before[j] for j in self.source(frames)]
+
+    def recorded_frames(self, frames: int) -> int:
+        """How many of a clip's last frames are recorded: half of them, for clips that may ask for more, or M."""
+        return min(frames, max(self.prompt_frames, frames // 2, 1))
+
     def replay_counts(self, steps: int) -> list[int]:
         """For each prompt frame, during how many of the first steps it follows the old clip."""
         if self.order == "mirror":

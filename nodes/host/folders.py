@@ -9,22 +9,17 @@ import folder_paths
 from vidrd_core.loading import PARTS, built_in_models
 
 BUILT_IN = "tiny (built in)"
-WHOLE = "checkpoints"
-_PREFIX = f"{WHOLE}: "
 
 
 def choices(folder: str) -> list[str]:
-    """What a loader offers: the built-in model, the files of a stock model folder, then whole checkpoints."""
-    whole = [_PREFIX + name for name in folder_paths.get_filename_list(WHOLE)]
-    return [BUILT_IN, *folder_paths.get_filename_list(folder), *whole]
+    """What a loader offers: the built-in model, then the files of a stock model folder."""
+    return [BUILT_IN, *folder_paths.get_filename_list(folder)]
 
 
 def path_of(choice: str, folder: str, part: str) -> Path:
     """The file of a choice; `part` is that of the built-in model. Raises FileNotFoundError."""
     if choice == BUILT_IN:
         return built_in_models()["tiny"] / next(name for name in PARTS if name.startswith(part))
-    if choice.startswith(_PREFIX):
-        return Path(folder_paths.get_full_path_or_raise(WHOLE, choice.removeprefix(_PREFIX)))
     return Path(folder_paths.get_full_path_or_raise(folder, choice))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import comfy.model_management as management
@@ -87,19 +88,17 @@ class ReuseSampler(comfy.samplers.Sampler):
         settings, before = self.settings, self.before
         self.check(model_wrap.model_patcher, tuple(noise.shape), sigmas)
         frames = noise.shape[2]
-        numbers = list(range(frames))
+        numbers = settings.numbers(frames, None if before is None else before.numbers)
         steps: list[int] = []
         if before is not None:
             self._check_noise(noise)
             steps = steps_of_calls(before.levels, before.sigmas)
-            if settings.takes_over:
-                numbers = [before.numbers[j] for j in settings.source(frames)]
         guidance = StagedGuidance(
             model_wrap,
             settings,
             len(sigmas) - 1,
             None if before is None else before.record,
-            keep=min(frames, max(settings.prompt_frames, frames // 2, 1)),
+            keep=settings.recorded_frames(frames),
         )
         extra_args["model_options"].setdefault("transformer_options", {})[NUMBERS] = torch.tensor(numbers)
         inner = self.inner
@@ -141,7 +140,7 @@ class ReuseSampler(comfy.samplers.Sampler):
             model_signature=signature_of(model_wrap.model_patcher),
             numbers=numbers,
             follows="" if before is None else before.fingerprint,
-            made_with={**made_with, "frames": frames, "reuse": vars(settings)},
+            made_with={**made_with, "frames": frames, "reuse": asdict(settings)},
         )
         self.clip = model_wrap.inner_model.process_latent_out(latents.float()).cpu()
         return latents
