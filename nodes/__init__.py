@@ -8,8 +8,10 @@ from .loaders import LoadTemporalVAE, LoadTextEncoder, LoadUNet3D
 from .measure import ReuseMap
 from .parts import CollectState, Guidance, Noise
 from .prompts import EmptyClip, EncodePrompts
+from .pseudo_video import PseudoVideo
 from .sampling import Extend, SampleClip
 from .state import LoadState, SaveState
+from .video import WriteClip
 
 NODES: list[type[io.ComfyNode]] = [
     LoadUNet3D,
@@ -19,12 +21,14 @@ NODES: list[type[io.ComfyNode]] = [
     EmptyClip,
     SampleClip,
     Extend,
+    WriteClip,
     Noise,
     Guidance,
     CollectState,
     SaveState,
     LoadState,
     ReuseMap,
+    PseudoVideo,
 ]
 
 

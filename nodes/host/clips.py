@@ -18,6 +18,7 @@ from vidrd_core.state import ClipState
 from .sampling import ReuseSampler
 
 Latent = dict[str, Any]
+SHOWN_BEFORE = "vidrd_past"  # in a LATENT: those shown before it, for a decoder that looks back
 
 
 def samples_of(latent: Latent) -> Tensor:
@@ -75,4 +76,10 @@ def sample_clip(
     ).to(management.intermediate_device())
     state = sampler.state
     assert state is not None
-    return {"samples": whole[:, :, state.repeated :]}, {"samples": whole}, state
+    return new_frames(whole, sampler), {"samples": whole}, state
+
+
+def new_frames(whole: Tensor, sampler: ReuseSampler) -> Latent:
+    """What the sampler's last clip adds to the video, of all its latents."""
+    assert sampler.state is not None
+    return {"samples": whole[:, :, sampler.state.repeated :], SHOWN_BEFORE: sampler.past}

@@ -10,7 +10,7 @@ from torch import Tensor
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.state import ClipState
 
-from .clips import Latent, noise_for, samples_of
+from .clips import Latent, new_frames, noise_for, samples_of
 from .sampling import ReuseSampler
 
 
@@ -38,4 +38,4 @@ def collect(sampler: Any, latent: Latent) -> tuple[Latent, ClipState]:
             "the latent is not the last clip that was made with this sampler: wire the output of its "
             "SamplerCustomAdvanced, and give each of these a Reuse & Diffuse Guidance of its own"
         )
-    return {"samples": clip[:, :, state.repeated :]}, state
+    return new_frames(clip, sampler), state

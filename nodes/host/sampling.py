@@ -47,6 +47,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         self.inner, self.before, self.settings = inner, before, settings
         self.state: ClipState | None = None
         self.clip: Tensor | None = None  # the same clip as LATENT has it
+        self.past: Tensor | None = None  # so the latents shown before it
 
     @property
     def solver(self) -> str:
@@ -84,7 +85,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         Raises what `check` does, ValueError if the noise does not go with the state, DivergenceError if nothing
         came out.
         """
-        self.state = self.clip = None
+        self.state = self.clip = self.past = None
         settings, before = self.settings, self.before
         self.check(model_wrap.model_patcher, tuple(noise.shape), sigmas)
         frames = noise.shape[2]
@@ -142,7 +143,8 @@ class ReuseSampler(comfy.samplers.Sampler):
             follows="" if before is None else before.fingerprint,
             made_with={**made_with, "frames": frames, "reuse": asdict(settings)},
         )
-        self.clip = model_wrap.inner_model.process_latent_out(latents.float()).cpu()
+        as_latent = model_wrap.inner_model.process_latent_out
+        self.clip, self.past = as_latent(latents.float()).cpu(), as_latent(self.state.past.float())
         return latents
 
     def _check_noise(self, noise: Tensor) -> None:

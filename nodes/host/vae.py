@@ -40,6 +40,12 @@ class HostVAE(nn.Module):
         return self.vae.encode(video) / SCALE
 
 
+def halo_of(vae: comfy.sd.VAE) -> int:
+    """How many frames to either side a decoded frame depends on; 0 for a VAE that is not ours."""
+    inner = vae.first_stage_model
+    return inner.vae.config.halo if isinstance(inner, HostVAE) else 0
+
+
 def memory(config: VAEConfig, shape: Sequence[int], side: int, together: int, dtype: torch.dtype) -> float:
     """Bytes that [.., F, h, w] take at most, `side` pixels each, with so many frames together."""
     frames, height, width = shape[-3:]

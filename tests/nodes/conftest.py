@@ -72,3 +72,11 @@ def tiny(run):
 
 
 PROMPTS = ["a red circle moving right", "a blue star spinning"]
+
+
+@pytest.fixture
+def execute(host, pack):
+    """See `graphs.executor`."""
+    from .graphs import executor
+
+    return executor(host, pack)

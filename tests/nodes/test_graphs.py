@@ -1,88 +1,11 @@
-"""Whole graphs through the host's own validation, executor and cache."""
+"""Chains of clips through the host's executor: what runs, what is refused, what is told."""
 
-import asyncio
 import importlib
-import inspect
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
-from .conftest import BUILT_IN, PROMPTS
-
-CLIP = {
-    "steps": 3, "cfg": 2.5, "seed": 3, "sampler_name": "euler", "scheduler": "ddim_uniform",
-    "prompt_frames": 4, "alpha": 4.0, "beta": 0.4, "order": "forward",
-}  # fmt: skip
-
-
-class Server:
-    """What the executor needs of the server: it writes down which nodes ran."""
-
-    client_id, last_node_id, last_prompt_id = "test", None, None
-
-    def __init__(self):
-        self.ran, self.errors, self.sockets_metadata = [], [], {}
-
-    def send_sync(self, event, data, sid=None):
-        if event == "executing" and data["node"]:
-            self.ran.append(data["node"])
-        if event in ("execution_error", "execution_interrupted"):
-            self.errors.append(data)
-
-    def queue_updated(self):
-        """The page would redraw its queue."""
-
-
-@pytest.fixture
-def execute(host, pack):
-    """Validate and run a graph; the nodes that ran, what went wrong, and validation's errors."""
-    execution = importlib.import_module("execution")
-    host.nodes.NODE_CLASS_MAPPINGS.update(pack)
-    server = Server()
-    extra = {"cache_args": {"lru": 0, "ram": 0}}
-    known = inspect.signature(execution.PromptExecutor.__init__).parameters
-    executor = execution.PromptExecutor(server, **{key: value for key, value in extra.items() if key in known})
-
-    def execute(graph):
-        server.ran.clear()
-        server.errors.clear()
-        valid, _, outputs, errors = asyncio.run(execution.validate_prompt("id", graph, None))
-        if valid:
-            executor.execute(graph, "id", {"client_id": "test"}, outputs)
-        return list(server.ran), list(server.errors), errors
-
-    return execute
-
-
-def chain(clips=3, **changes):
-    """Extend nodes in a row, each seen as pictures; `changes` are {clip: {input: value}}."""
-    graph = {
-        "model": {"class_type": "VidRD_LoadUNet3D", "inputs": {"file": BUILT_IN, "weight_dtype": "default"}},
-        "vae": {"class_type": "VidRD_LoadTemporalVAE", "inputs": {"file": BUILT_IN}},
-        "text": {"class_type": "VidRD_LoadTextEncoder", "inputs": {"file": BUILT_IN}},
-        "negative": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["text", 0], "text": ""}},
-        "positive": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["text", 0], "text": PROMPTS[0]}},
-        "empty": {
-            "class_type": "VidRD_EmptyClip",
-            "inputs": {"width": 64, "height": 64, "frames": 8, "vae": ["vae", 0]},
-        },
-    }
-    for k in range(clips):
-        inputs = {"model": ["model", 0], "positive": ["positive", 0], "negative": ["negative", 0]}
-        state = {"state": [f"clip{k - 1}", 2]} if k else {}
-        graph |= {
-            f"clip{k}": {
-                "class_type": "VidRD_Extend",
-                "inputs": {**inputs, "latent": ["empty", 0], **CLIP, **state, **changes.get(f"clip{k}", {})},
-            },
-            f"see{k}": {"class_type": "VAEDecode", "inputs": {"samples": [f"clip{k}", 0], "vae": ["vae", 0]}},
-            f"save{k}": {
-                "class_type": "SaveImage",
-                "inputs": {"images": [f"see{k}", 0], "filename_prefix": f"{k}/f"},
-            },
-        }
-    return graph
+from .graphs import chain
 
 
 def test_a_chain_runs_to_pictures_and_only_what_changed_runs_again(execute, host):

@@ -19,6 +19,8 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from vidrd_core.video.packets import join_files, open_container
+
 _FRAME_FILE = re.compile(r"frame_\d{6,}\.png|\.DS_Store|Thumbs\.db|desktop\.ini")
 
 # Decoders that ignore the tags assume BT.601: with a BT.601 matrix the tags and that guess agree.
@@ -43,7 +45,7 @@ _VP9 = {"lag-in-frames": "0", "cpu-used": "4", "b": "0", "g": "32", **_COLOUR}
 KINDS = {
     ".mp4": _Kind("libx264", "yuv420p", _H264, {"movflags": _FRAGMENTS}, ("12", "16"), 16384),
     ".webm": _Kind("libvpx-vp9", "yuv420p", _VP9, {"cluster_time_limit": "0"}, ("12", "20"), 65535),
-    ".gif": _Kind("gif", "pal8", {}, {}, ("", ""), 65535),
+    ".gif": _Kind("gif", "pal8", {"global_palette": "0"}, {}, ("", ""), 65535),
 }
 
 
@@ -61,8 +63,8 @@ class FileSink:
     """One growing file, through PyAV."""
 
     def __init__(self, target: Path, suffix: str, fps: float, metadata: dict[str, str]) -> None:
-        self.target, self.part, self.kind, self.format = target, _part_of(target), KINDS[suffix], suffix[1:]
-        self.rate, self.metadata = Fraction(fps).limit_denominator(1001), metadata
+        self.target, self.part, self.kind, self.format = target, part_of(target), KINDS[suffix], suffix[1:]
+        self.rate, self.metadata = rate_of(fps), metadata
         self.container: Any = None
         self.stream: Any = None
         self.count = 0
@@ -82,37 +84,26 @@ class FileSink:
 
     def start(self, height: int, width: int) -> None:
         check_size("." + self.format, width, height)
-        self.container = self.open(self.part, self.kind.muxer)
+        self.container = open_container(self.part, self.format, self.kind.muxer, self.metadata)
         self.stream = self.container.add_stream(self.kind.codec, rate=self.rate)
         self.stream.height, self.stream.width, self.stream.pix_fmt = height, width, self.kind.pix_fmt
         crf = self.kind.crf[height * width > 256 * 256]
         self.stream.options = self.kind.encoder | ({"crf": crf} if crf else {})
 
-    def open(self, path: Path, options: dict[str, str]) -> Any:
-        container = av.open(str(path), "w", format=self.format, options={"flush_packets": "1", **options})
-        container.metadata.update(self.metadata)
-        return container
-
     def finish(self) -> None:
         self.container.mux(self.stream.encode(None))
         self.container.close()
-        if self.format == "gif" and self.metadata:
-            _append_gif_comment(self.part, json.dumps(self.metadata))
+        if self.format == "gif":
+            append_gif_comment(self.part, self.metadata)
         if self.format == "mp4":
             self.join_fragments()
         os.replace(self.part, self.target)
 
     def join_fragments(self) -> None:
-        """Copy the packets into an MP4 with one index, in front: what players and browsers seek in best."""
-        joined = _part_of(self.target)
+        """Copy the packets into an MP4 with one index."""
+        joined = part_of(self.target)
         try:
-            options = {"movflags": "faststart+use_metadata_tags"}
-            with av.open(str(self.part)) as source, self.open(joined, options) as copy:
-                stream = _stream_like(copy, source.streams.video[0])
-                for packet in source.demux(video=0):
-                    if packet.dts is not None:  # the demuxer ends with an empty packet
-                        packet.stream = stream
-                        copy.mux(packet)
+            join_files([(self.part, None)], joined, self.rate, self.metadata)
             os.replace(joined, self.part)
         except (OSError, av.error.FFmpegError):  # no room for a copy: the fragmented file is whole as well
             joined.unlink(missing_ok=True)
@@ -128,7 +119,7 @@ class FolderSink:
     """A folder of PNG files; the first carries the frame rate and the metadata."""
 
     def __init__(self, target: Path, fps: float, metadata: dict[str, str]) -> None:
-        self.target, self.part, self.count = target, _part_of(target), 0
+        self.target, self.part, self.count = target, part_of(target), 0
         self.text = {"fps": repr(float(fps)), **metadata}
 
     def reserve(self) -> None:
@@ -183,21 +174,22 @@ def _palette_picture(frame: np.ndarray) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(pixels, format="pal8")
 
 
-def _append_gif_comment(path: Path, text: str) -> None:
-    data = text.encode()
+def append_gif_comment(path: Path, metadata: dict[str, str]) -> None:
+    """Put metadata at the end of a GIF, as JSON; nothing if there is none."""
+    if not metadata:
+        return
+    data = json.dumps(metadata).encode()
     blocks = [data[i : i + 255] for i in range(0, len(data), 255)]
     with open(path, "r+b") as file:
         file.seek(-1, os.SEEK_END)  # over the trailer byte, which is written anew
         file.write(b"!\xfe" + b"".join(bytes([len(block)]) + block for block in blocks) + b"\0;")
 
 
-def _stream_like(container: Any, template: Any) -> Any:
-    """A stream that takes the packets of another as they are."""
-    if hasattr(container, "add_stream_from_template"):  # opaque: PyAV 14.2 would make a new header otherwise
-        return container.add_stream_from_template(template, opaque=True)
-    return container.add_stream(template=template)  # before PyAV 14
+def rate_of(fps: float) -> Fraction:
+    """Frames a second, as containers have it."""
+    return Fraction(fps).limit_denominator(1001)
 
 
-def _part_of(target: Path) -> Path:
+def part_of(target: Path) -> Path:
     """A name of our own beside the target, on the same disk, with the suffix that players go by."""
     return target.with_name(f"{target.stem}.part-{secrets.token_hex(3)}{target.suffix}")

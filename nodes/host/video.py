@@ -1,0 +1,206 @@
+"""A video that grows by clips: each is decoded and encoded once, as a piece, and joined to those before it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+import torch
+from comfy.cli_args import args
+from comfy_api.latest import Input, InputImpl, Types
+from torch import Tensor
+
+from vidrd_core.video import Piece, join_videos, open_video, read_video
+from vidrd_core.video.sinks import rate_of
+
+from .clips import SHOWN_BEFORE, Latent, samples_of
+from .vae import halo_of
+
+KINDS = {"mp4": ".mp4", "webm": ".webm", "gif": ".gif", "png": ""}
+
+
+@dataclass(frozen=True)
+class VideoSettings:
+    """How a video is written; all its clips are written alike."""
+
+    prefix: str
+    kind: str
+    fps: float
+    scale: int
+
+
+class GrowingVideo(Input.Video):
+    """The host's VIDEO: the clips so far, as one file or folder that the next clip is to make longer.
+
+    pieces  what the video is put together from, in the host's temporary folder
+    tail    the last latents, [B, C, up to 2 halo, h, w], beside which the next ones are decoded
+    halo    how many frames ahead its decoder looks
+    path    the file in the output folder, which may have grown since
+    """
+
+    def __init__(
+        self,
+        settings: VideoSettings,
+        pieces: Sequence[Piece],
+        tail: Tensor,
+        halo: int,
+        path: Path,
+        size: tuple[int, int],
+    ) -> None:
+        self.settings, self.pieces, self.tail, self.halo, self.path = settings, tuple(pieces), tail, halo, path
+        self.size = size
+        self.version = _version(path)
+
+    @property
+    def frames(self) -> int:
+        """How many frames it has."""
+        return sum(piece.frames for piece in self.pieces)
+
+    @property
+    def provisional(self) -> int:
+        """How many of its last frames are made anew once it is known what follows."""
+        return min(self.halo, self.frames)
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether the file is as this clip left it."""
+        return self.path.exists() and _version(self.path) == self.version
+
+    def get_ram_usage(self) -> int:
+        """The bytes that it keeps in memory, for caches that ask by this name."""
+        return self.tail.nbytes
+
+    def as_file(self) -> Path:
+        """A file of these very frames, and no later ones."""
+        if self.is_newest:
+            return self.path
+        again = _temporary(self.settings.kind)
+        join_videos(self.pieces, again, self.settings.fps)
+        return again
+
+    def as_stock(self) -> Any:
+        """A VIDEO of the host's own kind."""
+        path = self.as_file()
+        if path.is_dir():
+            images = torch.from_numpy(read_video(path)[0]).float() / 255
+            parts = Types.VideoComponents(images=images, frame_rate=self.get_frame_rate())
+            return InputImpl.VideoFromComponents(parts)
+        return InputImpl.VideoFromFile(str(path))
+
+    def get_components(self) -> Any:
+        return self.as_stock().get_components()
+
+    def save_to(self, path: Any, **settings: Any) -> None:
+        self.as_stock().save_to(path, **settings)
+
+    def get_stream_source(self) -> Any:
+        return self.as_stock().get_stream_source()
+
+    def get_container_format(self) -> str:
+        return self.as_stock().get_container_format()
+
+    def get_dimensions(self) -> tuple[int, int]:
+        return self.size
+
+    def get_frame_count(self) -> int:
+        return self.frames
+
+    def get_frame_rate(self) -> Any:
+        return rate_of(self.settings.fps)
+
+    def get_duration(self) -> float:
+        return self.frames / self.settings.fps
+
+
+def write_clip(
+    latent: Latent, vae: Any, settings: VideoSettings, before: Any, metadata: dict[str, Any]
+) -> GrowingVideo:
+    """Decode a clip's new frames and put them after a video, or begin one.
+
+    Raises ValueError for what cannot follow, OSError where it cannot be written; the video so far stays as it was.
+    """
+    samples, halo = samples_of(latent), halo_of(vae)
+    _check(samples, halo, before)
+    tail, provisional, pieces = latent.get(SHOWN_BEFORE), 0, []
+    if before is not None:
+        settings, tail, provisional = before.settings, before.tail, before.provisional
+        last = before.pieces[-1]
+        pieces = [*before.pieces[:-1], Piece(last.path, last.frames - provisional)]
+    frames, tail = _decode(samples, vae, halo, tail, provisional)
+    piece = _temporary(settings.kind)
+    piece.parent.mkdir(parents=True, exist_ok=True)
+    tags = _tags(metadata)
+    with open_video(piece, settings.fps, scale=settings.scale, metadata=tags) as writer:
+        writer.write(frames)
+    pieces.append(Piece(piece, len(frames)))
+    size = (frames.shape[2] * settings.scale, frames.shape[1] * settings.scale)
+    path = before.path if before is not None and before.is_newest else _free_path(settings, size)
+    join_videos(pieces, path, settings.fps, tags)
+    return GrowingVideo(settings, pieces, tail, halo, path, size)
+
+
+def _check(samples: Tensor, halo: int, before: Any) -> None:
+    if samples.ndim == 5 and len(samples) > 1:
+        raise ValueError(f"the latent holds {len(samples)} clips side by side, expected one: a file shows one video")
+    if before is None:
+        return
+    if not isinstance(before, GrowingVideo):
+        raise ValueError("the video is not from Decode & Write Clip: wire the one of the clip before, or none")
+    if halo != before.halo:
+        raise ValueError(
+            f"the VAE looks {halo} frames ahead, that of the video so far looked {before.halo}: wire the same"
+        )
+    if samples.shape[-2:] != before.tail.shape[-2:]:
+        here, there = list(samples.shape[-2:]), list(before.tail.shape[-2:])
+        raise ValueError(f"the clip's latents are {here}, those of the video so far {there}: one video has one size")
+
+
+def _decode(samples: Tensor, vae: Any, halo: int, tail: Tensor | None, provisional: int) -> tuple[Tensor, Tensor]:
+    """The last provisional frames anew, then the new ones, uint8 [F, H, W, 3]; and the latents to decode beside."""
+    known = 0
+    if halo and tail is not None:
+        tail = tail[:, :, -(halo + provisional) :]
+        known = tail.shape[2] - provisional
+        samples = torch.cat([tail.to(samples), samples], dim=2)
+    images = vae.decode(samples)
+    frames = images.reshape(-1, *images.shape[-3:])[known:, :, :, :3]
+    tail = samples[:, :, -2 * halo :] if halo else samples[:1, :, :0]
+    return (frames.clamp(0, 1) * 255).round().to(torch.uint8), tail.cpu().clone()
+
+
+def place_of(video: GrowingVideo) -> tuple[str, list[str]]:
+    """Where the page finds what to show: a folder below the output folder, and names in it."""
+    shown = [video.path]
+    if video.path.is_dir():
+        shown = sorted(video.path.glob("frame_*.png"))[-video.pieces[-1].frames :]
+    below = shown[0].parent.relative_to(folder_paths.get_output_directory()).as_posix()
+    return "" if below == "." else below, [path.name for path in shown]
+
+
+def _temporary(kind: str) -> Path:
+    return Path(folder_paths.get_temp_directory()) / "vidrd" / f"{secrets.token_hex(8)}{KINDS[kind]}"
+
+
+def _free_path(settings: VideoSettings, size: tuple[int, int]) -> Path:
+    """A name in the output folder that nothing bears."""
+    output = folder_paths.get_output_directory()
+    folder, name, counter, _, _ = folder_paths.get_save_image_path(settings.prefix, output, *size)
+    return Path(folder) / f"{name}_{counter:05}_{KINDS[settings.kind]}"
+
+
+def _version(path: Path) -> tuple[int, int]:
+    newest = max([path, *path.iterdir()], key=lambda each: each.stat().st_mtime_ns) if path.is_dir() else path
+    found = newest.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _tags(metadata: dict[str, Any]) -> dict[str, str]:
+    """What the host writes into videos: the prompt and the workflow, unless the user wants none."""
+    if args.disable_metadata:
+        return {}
+    return {name: json.dumps(value) for name, value in metadata.items() if value is not None}

@@ -1,0 +1,100 @@
+"""VidRD Decode & Write Clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from .host.video import KINDS, GrowingVideo, VideoSettings, place_of, write_clip
+from .schema import CATEGORY, check_choices, schema
+
+
+def video_inputs() -> list[Any]:
+    """How a video is written."""
+    return [
+        io.String.Input(
+            "filename_prefix",
+            default="vidrd/video",
+            tooltip="The name, in the output folder; a number is put after it, so that nothing is overwritten.",
+        ),
+        io.Combo.Input(
+            "format",
+            options=list(KINDS),
+            default="mp4",
+            tooltip="mp4: H.264, plays everywhere. webm: VP9. gif: up to 50 frames a second. png: a folder of frames.",
+        ),
+        io.Float.Input(
+            "fps", default=8.0, min=0.01, max=1000.0, step=0.5, round=0.001, tooltip="Frames shown in a second."
+        ),
+        io.Int.Input(
+            "scale",
+            default=1,
+            min=1,
+            max=16,
+            tooltip="Shows each pixel as so many, along each side. For the built-in tiny model 4 is good, as players "
+            "blur its small frames.",
+        ),
+    ]
+
+
+def check_video(node: type[io.ComfyNode], kind: str | None, fps: float | None) -> bool | str:
+    """For validate_inputs: True, or why no such video can be written."""
+    if kind == "gif" and fps is not None and fps > 50:
+        return f"fps is {fps:g}, but a GIF shows at most 50 frames a second: write mp4 or webm, or give less"
+    return check_choices(node, format=kind)
+
+
+class WriteClip(io.ComfyNode):
+    """A clip put at the end of a video file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="VidRD_WriteClip",
+            display_name="VidRD Decode & Write Clip",
+            category=CATEGORY,
+            description="Decodes a clip's new frames and writes them to a video file, or puts them at the end of the "
+            "one that is wired. A frame is decoded beside those of the clips before, so there is no seam, and memory "
+            "does not grow with the video. A run that is cancelled leaves the clips that are finished.",
+            search_aliases=["save video", "vae decode", "video combine", "mp4", "append video", "vidrd"],
+            is_output_node=True,
+            not_idempotent=True,
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            inputs=[
+                io.Latent.Input("latent", tooltip="What the clip adds: the new frames of Reuse & Diffuse Extend."),
+                io.Vae.Input("vae", tooltip="The VAE that decodes them."),
+                *video_inputs(),
+                io.Video.Input(
+                    "before",
+                    optional=True,
+                    tooltip="The video so far, from the Decode & Write Clip of the clip before: its file grows, and "
+                    "its name, format, fps and scale stay. Nothing wired: a new file.",
+                ),
+            ],
+            outputs=[
+                io.Video.Output(
+                    display_name="video", tooltip="The video so far, for the next clip or any video node."
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, format: str | None = None, fps: float | None = None) -> bool | str:
+        return check_video(cls, format, fps)
+
+    @classmethod
+    def execute(
+        cls, latent: Any, vae: Any, filename_prefix: str, format: str, fps: float, scale: int, before: Any = None
+    ) -> io.NodeOutput:
+        metadata = {**(cls.hidden.extra_pnginfo or {}), "prompt": cls.hidden.prompt}
+        video = write_clip(latent, vae, VideoSettings(filename_prefix, format, fps, scale), before, metadata)
+        return io.NodeOutput(video, ui=_shown(video))
+
+
+def _shown(video: GrowingVideo) -> ui.PreviewVideo | ui.SavedImages:
+    """The video in the node; of PNG frames, those of the newest clip."""
+    folder, names = place_of(video)
+    saved = [ui.SavedResult(name, folder, io.FolderType.output) for name in names]
+    return ui.SavedImages(saved) if Path(names[0]).suffix == ".png" else ui.PreviewVideo(saved)

@@ -1,0 +1,92 @@
+"""Whole graphs through the host's own validation, executor and cache."""
+
+import asyncio
+import importlib
+import inspect
+
+from .conftest import BUILT_IN, PROMPTS
+
+CLIP = {
+    "steps": 3, "cfg": 2.5, "seed": 3, "sampler_name": "euler", "scheduler": "ddim_uniform",
+    "prompt_frames": 4, "alpha": 4.0, "beta": 0.4, "order": "forward",
+}  # fmt: skip
+
+
+EXTRA = {"client_id": "test", "extra_pnginfo": {"workflow": {"version": 0.4}}}
+
+
+class Server:
+    """What the executor needs of the server: it writes down which nodes ran."""
+
+    client_id, last_node_id, last_prompt_id = "test", None, None
+
+    def __init__(self):
+        self.sockets_metadata = {}
+        self.forget()
+
+    def forget(self):
+        self.ran, self.errors, self.shown = [], [], {}
+
+    def send_sync(self, event, data, sid=None):
+        if event == "executing" and data["node"]:
+            self.ran.append(data["node"])
+        if event == "executed" and data["output"]:
+            self.shown[data["node"]] = data["output"]
+        if event in ("execution_error", "execution_interrupted"):
+            self.errors.append(data)
+
+    def queue_updated(self):
+        """The page would redraw its queue."""
+
+
+def executor(host, pack):
+    """A function that validates and runs a graph: the nodes that ran, what went wrong, and validation's errors.
+
+    Its `server` has what the page was told.
+    """
+    execution = importlib.import_module("execution")
+    host.nodes.NODE_CLASS_MAPPINGS.update(pack)
+    server = Server()
+    extra = {"cache_args": {"lru": 0, "ram": 0}}
+    known = inspect.signature(execution.PromptExecutor.__init__).parameters
+    runner = execution.PromptExecutor(server, **{key: value for key, value in extra.items() if key in known})
+
+    def execute(graph):
+        server.forget()
+        valid, _, outputs, errors = asyncio.run(execution.validate_prompt("id", graph, None))
+        if valid:
+            runner.execute(graph, "id", dict(EXTRA), outputs)
+        return list(server.ran), list(server.errors), errors
+
+    execute.server = server
+    return execute
+
+
+def chain(clips=3, **changes):
+    """Extend nodes in a row, each seen as pictures; `changes` are {clip: {input: value}}."""
+    graph = {
+        "model": {"class_type": "VidRD_LoadUNet3D", "inputs": {"file": BUILT_IN, "weight_dtype": "default"}},
+        "vae": {"class_type": "VidRD_LoadTemporalVAE", "inputs": {"file": BUILT_IN}},
+        "text": {"class_type": "VidRD_LoadTextEncoder", "inputs": {"file": BUILT_IN}},
+        "negative": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["text", 0], "text": ""}},
+        "positive": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["text", 0], "text": PROMPTS[0]}},
+        "empty": {
+            "class_type": "VidRD_EmptyClip",
+            "inputs": {"width": 64, "height": 64, "frames": 8, "vae": ["vae", 0]},
+        },
+    }
+    for k in range(clips):
+        inputs = {"model": ["model", 0], "positive": ["positive", 0], "negative": ["negative", 0]}
+        state = {"state": [f"clip{k - 1}", 2]} if k else {}
+        graph |= {
+            f"clip{k}": {
+                "class_type": "VidRD_Extend",
+                "inputs": {**inputs, "latent": ["empty", 0], **CLIP, **state, **changes.get(f"clip{k}", {})},
+            },
+            f"see{k}": {"class_type": "VAEDecode", "inputs": {"samples": [f"clip{k}", 0], "vae": ["vae", 0]}},
+            f"save{k}": {
+                "class_type": "SaveImage",
+                "inputs": {"images": [f"see{k}", 0], "filename_prefix": f"{k}/f"},
+            },
+        }
+    return graph

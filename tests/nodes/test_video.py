@@ -1,0 +1,158 @@
+"""Decode & Write Clip: one file that grows."""
+
+import importlib
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from vidrd_core.video import read_video
+
+from .graphs import chain
+
+LENGTHS = [8, 12, 16]  # forward order with M 4
+
+
+def written(clips=3, kind="mp4", prefix="grow", changes=None, **settings):
+    """A chain of clips, each written; `changes` are as for `chain`."""
+    graph = chain(clips, **(changes or {}))
+    for name in [name for name in graph if name.startswith(("see", "save"))]:
+        del graph[name]
+    for k in range(clips):
+        before = {"before": [f"write{k - 1}", 0]} if k else {}
+        inputs = {"filename_prefix": f"{prefix}/v", "format": kind, "fps": 8.0, "scale": 2, **settings, **before}
+        graph[f"write{k}"] = {
+            "class_type": "VidRD_WriteClip",
+            "inputs": {"latent": [f"clip{k}", 0], "vae": ["vae", 0], **inputs},
+        }
+    return graph
+
+
+@pytest.fixture
+def output(host):
+    return Path(host.folder_paths.get_output_directory())
+
+
+def frames_of(path):
+    return read_video(path)[0]
+
+
+@pytest.mark.parametrize("kind", ["mp4", "webm", "gif", "png"])
+def test_one_file_grows_and_is_shown(execute, output, kind):
+    ran, errors, refused = execute(written(kind=kind, prefix=kind))
+    assert (errors, refused) == ([], {})
+    # Each clip is written before the next one is made.
+    assert [name for name in ran if name.startswith(("clip", "write"))] == [
+        "clip0", "write0", "clip1", "write1", "clip2", "write2",
+    ]  # fmt: skip
+    (path,) = (output / kind).iterdir()
+    frames, fps = read_video(path)
+    assert frames.shape == (16, 128, 128, 3)
+    assert fps == 8
+    shown = execute.server.shown["write2"]["images"]
+    assert all((output / each["subfolder"] / each["filename"]).is_file() for each in shown)
+    assert ("animated" in execute.server.shown["write2"]) == (kind != "png")
+    assert execute(written(kind=kind, prefix=kind))[0] == []
+
+
+def test_frames_are_those_of_a_video_decoded_at_once(execute, output, host, run, tiny):
+    execute(written(kind="png", prefix="exact", scale=1))
+    clips, state = [], None
+    given = {"steps": 3, "cfg": 2.5, "seed": 3, "sampler_name": "euler", "scheduler": "ddim_uniform"}
+    for _ in range(3):
+        new, _, state = run(
+            "Extend", model=tiny.model, positive=tiny.positive[0], negative=tiny.negative, latent=tiny.latent,
+            **given, prompt_frames=4, alpha=4.0, beta=0.4, order="forward", state=state,
+        )  # fmt: skip
+        clips.append(new["samples"])
+    torch = importlib.import_module("torch")
+    image = host.nodes.VAEDecode().decode(tiny.vae, {"samples": torch.cat(clips, dim=2)})[0]
+    expected = (image.numpy() * 255).round().astype(int)
+    assert np.abs(frames_of(output / "exact" / "v_00001_") - expected).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["mp4", "webm"])
+def test_the_workflow_is_inside(execute, output, kind):
+    execute(written(1, kind, "meta_" + kind))
+    with av.open(str(output / ("meta_" + kind) / f"v_00001_.{kind}")) as container:
+        tags = {key.lower(): value for key, value in container.metadata.items()}
+    assert tags["workflow"] == '{"version": 0.4}'
+    assert '"class_type": "VidRD_WriteClip"' in tags["prompt"]
+
+
+@pytest.mark.parametrize("kind", ["mp4", "png"])
+def test_another_try_at_a_clip_leaves_the_first_one(execute, output, kind):
+    folder, name = output / ("again_" + kind), "v_{:05}_" + (".mp4" if kind == "mp4" else "")
+    first, second = (folder / name.format(number) for number in (1, 2))
+    execute(written(kind=kind, prefix=folder.name))
+    kept = frames_of(first)
+    ran, _, _ = execute(written(kind=kind, prefix=folder.name, changes={"clip2": {"seed": 9}}))
+    assert sorted(ran) == ["clip2", "write2"]
+    assert np.array_equal(frames_of(first), kept)
+    again = frames_of(second)
+    assert np.array_equal(again[:8], kept[:8])
+    assert not np.array_equal(again[12:], kept[12:])
+    # What was thrown away, as people do, is there again when the next clip needs it.
+    second.unlink() if kind == "mp4" else [*map(Path.unlink, second.iterdir()), second.rmdir()]
+    execute(written(kind=kind, prefix=folder.name, changes={"clip2": {"seed": 10}}))
+    assert len(frames_of(second)) == 16
+
+
+def test_other_settings_of_writing_sample_nothing(execute):
+    execute(written(prefix="settings"))
+    ran, _, _ = execute(written(prefix="settings", scale=3))
+    assert sorted(ran) == ["write0", "write1", "write2"]
+
+
+def test_a_cancelled_run_leaves_the_finished_clips(execute, output, host, monkeypatch):
+    management = importlib.import_module("comfy.model_management")
+    calls = []
+    original = host.samplers.CFGGuider.predict_noise
+
+    def cancelled(self, *given, **options):
+        calls.append(1)
+        if len(calls) == 8:  # of three a clip
+            management.interrupt_current_processing(True)
+        return original(self, *given, **options)
+
+    monkeypatch.setattr(host.samplers.CFGGuider, "predict_noise", cancelled)
+    _, errors, _ = execute(written(prefix="cancelled"))
+    assert errors[0]["node_id"] == "clip2"
+    assert len(frames_of(output / "cancelled" / "v_00001_.mp4")) == 12
+
+
+def test_stock_nodes_see_the_video_as_it_was_then(execute, output, host):
+    importlib.import_module("asyncio").run(host.nodes.init_builtin_extra_nodes())
+    graph = written(prefix="stock")
+    for k in (0, 2):
+        graph[f"save{k}"] = {
+            "class_type": "SaveVideo",
+            "inputs": {"video": [f"write{k}", 0], "filename_prefix": f"saved{k}", "format": "auto", "codec": "auto"},
+        }
+    _, errors, refused = execute(graph)
+    assert (errors, refused) == ([], {})
+    graph["late"] = {"class_type": "GetVideoComponents", "inputs": {"video": ["write0", 0]}}
+    graph["see"] = {"class_type": "SaveImage", "inputs": {"images": ["late", 0], "filename_prefix": "late/f"}}
+    _, errors, _ = execute(graph)
+    assert errors == []
+    assert len(list((output / "late").iterdir())) == 8
+    assert len(frames_of(output / "saved2_00001_.mp4")) == 16
+
+
+def test_what_cannot_follow_is_told(execute, output, pack):
+    graph = written(2, prefix="refused")
+    graph["small"] = {
+        "class_type": "VidRD_EmptyClip",
+        "inputs": {"width": 32, "height": 32, "frames": 8, "vae": ["vae", 0]},
+    }
+    graph["write1"]["inputs"]["latent"] = ["small", 0]
+    _, errors, _ = execute(graph)
+    assert "the clip's latents are [8, 8], those of the video so far [16, 16]" in errors[0]["exception_message"]
+    assert len(frames_of(output / "refused" / "v_00001_.mp4")) == 8
+    _, _, refused = execute(written(1, "gif", "refused", fps=60.0))
+    assert "fps is 60, but a GIF shows at most 50" in str(refused)
+    _, _, refused = execute(written(1, "mkv", "refused"))
+    assert "format is 'mkv', expected one of mp4, webm, gif, png" in str(refused)
+    _, errors, _ = execute(written(1, "mp4", "../outside"))
+    assert "outside" in errors[0]["exception_message"]
