@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .loaders import LoadTemporalVAE, LoadTextEncoder, LoadUNet3D
+from .long_video import LongVideo
 from .measure import ReuseMap
 from .parts import CollectState, Guidance, Noise
 from .prompts import EmptyClip, EncodePrompts
@@ -21,6 +22,7 @@ NODES: list[type[io.ComfyNode]] = [
     EmptyClip,
     SampleClip,
     Extend,
+    LongVideo,
     WriteClip,
     Noise,
     Guidance,

@@ -23,7 +23,7 @@ def video_inputs() -> list[Any]:
             "format",
             options=list(KINDS),
             default="mp4",
-            tooltip="mp4: H.264, plays everywhere. webm: VP9. gif: up to 50 frames a second. png: a folder of frames.",
+            tooltip="mp4: H.264, plays everywhere. webm: VP9. gif: 50 frames a second at most. png: a folder.",
         ),
         io.Float.Input(
             "fps", default=8.0, min=0.01, max=1000.0, step=0.5, round=0.001, tooltip="Frames shown in a second."
@@ -39,11 +39,12 @@ def video_inputs() -> list[Any]:
     ]
 
 
-def check_video(node: type[io.ComfyNode], kind: str | None, fps: float | None) -> bool | str:
-    """For validate_inputs: True, or why no such video can be written."""
-    if kind == "gif" and fps is not None and fps > 50:
-        return f"fps is {fps:g}, but a GIF shows at most 50 frames a second: write mp4 or webm, or give less"
-    return check_choices(node, format=kind)
+def check_rate(kind: str, fps: float) -> None:
+    """Raise ValueError for a rate that a GIF cannot have."""
+    if kind == "gif" and fps > 50:
+        raise ValueError(
+            f"fps is {fps:g}, but a GIF shows at most 50 frames a second: write mp4 or webm, or give less"
+        )
 
 
 class WriteClip(io.ComfyNode):
@@ -81,13 +82,14 @@ class WriteClip(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, format: str | None = None, fps: float | None = None) -> bool | str:
-        return check_video(cls, format, fps)
+    def validate_inputs(cls, format: str | None = None) -> bool | str:
+        return check_choices(cls, format=format)
 
     @classmethod
     def execute(
         cls, latent: Any, vae: Any, filename_prefix: str, format: str, fps: float, scale: int, before: Any = None
     ) -> io.NodeOutput:
+        check_rate(format, fps)
         metadata = {**(cls.hidden.extra_pnginfo or {}), "prompt": cls.hidden.prompt}
         video = write_clip(latent, vae, VideoSettings(filename_prefix, format, fps, scale), before, metadata)
         return io.NodeOutput(video, ui=_shown(video))

@@ -7,7 +7,6 @@ from typing import Any
 import comfy.model_management as management
 import comfy.samplers
 import comfy.utils
-import latent_preview
 import torch
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from vidrd_core.clip import clip_generator
 from vidrd_core.reuse import ReuseSettings, past_dependent_noise
 from vidrd_core.state import ClipState
 
+from .progress import step_callback
 from .sampling import ReuseSampler
 
 Latent = dict[str, Any]
@@ -70,7 +70,7 @@ def sample_clip(
         sampler,
         sigmas,
         denoise_mask=latent.get("noise_mask"),
-        callback=latent_preview.prepare_callback(model, len(sigmas) - 1),
+        callback=step_callback(model, len(sigmas) - 1),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     ).to(management.intermediate_device())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +25,7 @@ from vidrd_core.models.unet3d import UNet3D
 from .ops import Ops, attention
 
 NUMBERS = "vidrd_numbers"  # in transformer_options: what each frame is told of its moment, [F]
+PREVIEW = "preview.json"  # latent_rgb_factors [C][3] and latent_rgb_factors_bias [3]: latents to red, green, blue
 SCALE = 0.18215  # LATENT = model space / SCALE, as for Stable Diffusion
 MODEL_TYPES = {"eps": "EPS", "v": "V_PREDICTION", "flow": "FLOW"}
 BETA_SCHEDULES = {"scaled_linear": "linear", "linear": "sqrt_linear"}  # ours -> the host's, named as LDM has them
@@ -121,12 +123,21 @@ def load_model(
         )
     family.set_inference_dtype(dtype, management.unet_manual_cast(dtype, device, supported))
     family.optimizations["fp8"] = fast_fp8
+    _colour_preview(family.latent_format, path.with_name(PREVIEW))
     model = HostModel(family, device=offload)
     checkpoint.fill(model.diffusion_model, tensors, path)
     unet = model.diffusion_model.eval()
     # Now, as the host changes weights in place where a LoRA is to act.
     model.signature = signature(unet, non_defaults(config) + non_defaults(diffusion))
     return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)
+
+
+def _colour_preview(latent_format: VideoLatent, path: Path) -> None:
+    """Show clips in the making in a model's own colours, where a file beside it says how; else in Stable Diffusion's."""
+    if path.is_file():
+        known = json.loads(path.read_text(encoding="utf-8"))
+        latent_format.latent_rgb_factors = known["latent_rgb_factors"]
+        latent_format.latent_rgb_factors_bias = known["latent_rgb_factors_bias"]
 
 
 def signature_of(model: Any) -> str:

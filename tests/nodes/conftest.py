@@ -26,6 +26,7 @@ def host(tmp_path_factory):
     try:
         importlib.import_module("comfy.options").enable_args_parsing()
         importlib.import_module("comfy.cli_args")
+        importlib.import_module("utils.extra_config")  # as main.py does, before comfy/utils.py bears that name
     finally:
         sys.argv = arguments
     torch.set_grad_enabled(False)  # as the host executes

@@ -1,0 +1,173 @@
+"""VidRD Long Video."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from comfy_api.latest import io
+from comfy_execution.graph_utils import GraphBuilder
+
+from .prompts import lines_of
+from .schema import CATEGORY, LARGEST_SEED, State, check_choices, clip_inputs, reuse_inputs, schema
+from .video import check_rate, video_inputs
+
+# Handed on as links to the nodes that this one expands into: so these are known by what they link to, and run again
+# only if that has changed.
+_LINKED = ("model", "clip", "vae", "latent", "state", "before")
+LARGEST = {"seed": LARGEST_SEED, "cfg": 100, "alpha": 1000}
+_LINK: dict[str, Any] = {"extra_dict": {"rawLink": True}}
+
+
+class LongVideo(io.ComfyNode):
+    """Many clips, a prompt each, in one growing file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        latent, *sampling = [each for each in clip_inputs() if each.id not in ("model", "positive", "negative")]
+        return schema(
+            node_id="VidRD_LongVideo",
+            display_name="VidRD Long Video",
+            category=CATEGORY,
+            description="A long video, clip by clip, with a prompt for each: what a chain of Reuse & Diffuse Extend "
+            "and Decode & Write Clip makes. After a change only the clips from there on are made anew.",
+            search_aliases=["vidrd", "text to video", "long video", "prompt travel", "extend video"],
+            enable_expand=True,
+            is_output_node=True,
+            inputs=[
+                io.Model.Input("model", tooltip="The model that denoises: a VidRD UNet3D, or another one.", **_LINK),
+                io.Clip.Input("clip", tooltip="The text encoder that reads the prompts.", **_LINK),
+                io.Vae.Input("vae", tooltip="The VAE that decodes the clips.", **_LINK),
+                io.Latent.Input("latent", tooltip=latent.tooltip, **_LINK),
+                io.String.Input(
+                    "prompts",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    default="",
+                    tooltip="One prompt a line, for one clip each; empty lines do not count.",
+                ),
+                io.String.Input("negative_prompt", default="", tooltip="What no clip should show."),
+                io.Int.Input(
+                    "clips",
+                    default=0,
+                    min=0,
+                    max=10000,
+                    tooltip="How many clips. 0: one for each prompt. With more clips than prompts the last prompt "
+                    "goes on.",
+                ),
+                *sampling,
+                *reuse_inputs(),
+                *video_inputs(),
+                *(
+                    io.String.Input(
+                        f"{name}_per_clip",
+                        default="",
+                        tooltip=f"The {name} of each clip, with commas between. What is left out is as above: "
+                        f"',, {value}' changes that of the third clip alone.",
+                    )
+                    for name, value in (("seed", "7"), ("cfg", "4.5"), ("alpha", "1"))
+                ),
+                State.Input(
+                    "state",
+                    optional=True,
+                    tooltip="What a clip before left, to go on from. Nothing wired: a new video.",
+                    **_LINK,
+                ),
+                io.Video.Input(
+                    "before",
+                    optional=True,
+                    tooltip="The video so far, from Decode & Write Clip or Long Video, whose file is to grow. "
+                    "Nothing wired: a new file.",
+                    **_LINK,
+                ),
+            ],
+            outputs=[
+                io.Video.Output(display_name="video", tooltip="All clips."),
+                State.Output(display_name="last state", tooltip="For Reuse & Diffuse Extend, or Save VidRD State."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(
+        cls,
+        sampler_name: str | None = None,
+        scheduler: str | None = None,
+        order: str | None = None,
+        format: str | None = None,
+    ) -> bool | str:
+        return check_choices(cls, sampler_name=sampler_name, scheduler=scheduler, order=order, format=format)
+
+    @classmethod
+    def execute(
+        cls,
+        prompts: str,
+        negative_prompt: str,
+        clips: int,
+        seed: int,
+        cfg: float,
+        alpha: float,
+        filename_prefix: str,
+        format: str,
+        fps: float,
+        scale: int,
+        seed_per_clip: str,
+        cfg_per_clip: str,
+        alpha_per_clip: str,
+        **given: Any,
+    ) -> io.NodeOutput:
+        links = {name: given.pop(name, None) for name in _LINKED}
+        check_rate(format, fps)
+        lines = prompts_of(prompts, clips)
+        own = {
+            "seed": per_clip("seed", seed_per_clip, seed, len(lines)),
+            "cfg": per_clip("cfg", cfg_per_clip, cfg, len(lines)),
+            "alpha": per_clip("alpha", alpha_per_clip, alpha, len(lines)),
+        }
+        how = {"filename_prefix": filename_prefix, "format": format, "fps": fps, "scale": scale}
+        graph = GraphBuilder()
+        negative = graph.node("CLIPTextEncode", "negative", clip=links["clip"], text=negative_prompt)
+        state, video = links["state"], links["before"]
+        for k, prompt in enumerate(lines):
+            positive = graph.node("CLIPTextEncode", f"prompt_{k + 1}", clip=links["clip"], text=prompt)
+            extend = graph.node(
+                "VidRD_Extend",
+                f"clip_{k + 1}",
+                model=links["model"],
+                positive=positive.out(0),
+                negative=negative.out(0),
+                latent=links["latent"],
+                **{name: values[k] for name, values in own.items()},
+                **given,
+            )
+            write = graph.node("VidRD_WriteClip", f"write_{k + 1}", latent=extend.out(0), vae=links["vae"], **how)
+            extend.set_input("state", state)
+            write.set_input("before", video)
+            state, video = extend.out(2), write.out(0)
+        return io.NodeOutput(video, state, expand=graph.finalize())
+
+
+def prompts_of(text: str, clips: int) -> list[str]:
+    """The prompt of each clip. Raises ValueError if there is none, or more than clips."""
+    lines = lines_of(text)
+    count = clips or len(lines)
+    if len(lines) > count:
+        raise ValueError(f"there are {len(lines)} prompts for {count} clips: give more clips, or 0 for one a prompt")
+    return lines + lines[-1:] * (count - len(lines))
+
+
+def per_clip(name: str, text: str, otherwise: float, count: int) -> list[float]:
+    """The numbers of each clip in a text like "1, , 3". Raises ValueError for what is no number, or one too many."""
+    entries = [entry.strip() for entry in text.replace("\n", ",").split(",")] if text.strip() else []
+    if len(entries) > count:
+        raise ValueError(f"{name}_per_clip has {len(entries)} entries for {count} clips")
+    values: list[float] = []
+    for number, entry in enumerate(entries, 1):
+        try:
+            value = (int if name == "seed" else float)(entry) if entry else otherwise
+        except ValueError:
+            value = math.nan
+        if not 0 <= value <= LARGEST[name]:
+            whole = "a whole number" if name == "seed" else "a number"
+            raise ValueError(f"{name}_per_clip has {entry!r} for clip {number}, expected {whole} from 0 on")
+        values.append(value)
+    return values + [otherwise] * (count - len(values))

@@ -1,0 +1,27 @@
+"""The colours in which the host shows the tiny model's clips in the making."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import vidrd_core
+from vidrd_core.data.shapes import random_scene, render
+from vidrd_core.pixels import to_video
+
+
+def test_latents_to_colours_as_well_as_a_linear_map_can():
+    model, rng = vidrd_core.load("tiny"), np.random.default_rng(0)
+    video = torch.cat([to_video(render(random_scene(rng, 0.15), 8, 64))[None] for _ in range(12)])
+    latents = model.vae.encode(video).movedim(1, -1).reshape(-1, 4)
+    colours = F.avg_pool3d(video, (1, 4, 4)).movedim(1, -1).reshape(-1, 3)
+    shipped = json.loads((Path(vidrd_core.__file__).parent / "models/tiny/preview.json").read_text())
+    factors, bias = (torch.tensor(shipped[f"latent_rgb_factors{end}"]) for end in ("", "_bias"))
+    known = torch.cat([latents, torch.ones(len(latents), 1)], dim=1)
+    best = known @ torch.linalg.lstsq(known, colours).solution
+    spread = (colours - colours.mean(0)).square().sum(0)
+    unexplained, least = ((each - colours).square().sum(0) / spread for each in (latents @ factors + bias, best))
+    assert (unexplained < 0.35).all()
+    assert (unexplained < 1.1 * least).all()

@@ -1,0 +1,155 @@
+"""Long Video: many clips from one node, each of which runs again on its own."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vidrd_core.video import read_video
+
+from .graphs import CLIP, chain
+
+PROMPTS = ["a red circle moving right", "a blue star spinning", "a green square growing"]
+
+
+def long_video(prompts=(), clips=0, prefix="long", **changes):
+    """A graph of one Long Video."""
+    graph = {key: node for key, node in chain(1).items() if key in ("model", "vae", "text", "empty")}
+    video = {
+        "model": ["model", 0], "clip": ["text", 0], "vae": ["vae", 0], "latent": ["empty", 0],
+        "prompts": "\n".join(prompts or PROMPTS), "negative_prompt": "", "clips": clips, **CLIP,
+        "filename_prefix": f"{prefix}/v", "format": "mp4", "fps": 8.0, "scale": 2,
+        "seed_per_clip": "", "cfg_per_clip": "", "alpha_per_clip": "", **changes,
+    }  # fmt: skip
+    return {**graph, "long": {"class_type": "VidRD_LongVideo", "inputs": video}}
+
+
+def clips_in(ran):
+    """The numbers of the clips that were sampled."""
+    return [int(name.rpartition("_")[2]) for name in ran if "clip_" in name]
+
+
+def written_in(ran):
+    return [int(name.rpartition("_")[2]) for name in ran if "write_" in name]
+
+
+@pytest.fixture
+def output(host):
+    return Path(host.folder_paths.get_output_directory())
+
+
+def frames_of(path):
+    return read_video(path)[0]
+
+
+def test_it_is_the_chain_of_extend_and_write(execute, output):
+    ran, errors, refused = execute(long_video(clips=4))
+    assert (errors, refused) == ([], {})
+    assert clips_in(ran) == written_in(ran) == [1, 2, 3, 4]
+    frames = frames_of(output / "long" / "v_00001_.mp4")
+    assert frames.shape == (8 + 3 * 4, 128, 128, 3)
+    graph = chain(4)
+    for k, prompt in enumerate([*PROMPTS, PROMPTS[-1]]):
+        graph[f"prompt{k}"] = {"class_type": "CLIPTextEncode", "inputs": {"clip": ["text", 0], "text": prompt}}
+        graph[f"clip{k}"]["inputs"]["positive"] = [f"prompt{k}", 0]
+        graph |= {
+            f"save{k}": {
+                "class_type": "VidRD_WriteClip",
+                "inputs": {
+                    "latent": [f"clip{k}", 0], "vae": ["vae", 0], "filename_prefix": "chained/v", "format": "mp4",
+                    "fps": 8.0, "scale": 2, **({"before": [f"save{k - 1}", 0]} if k else {}),
+                },
+            }
+        }  # fmt: skip
+        del graph[f"see{k}"]
+    execute(graph)
+    assert np.array_equal(frames_of(output / "chained" / "v_00001_.mp4"), frames)
+    # What is shown is shown in the node itself.
+    execute(long_video(clips=4, fps=9.0))
+    assert set(execute.server.shown) == {f"long.0.0.write_{k}" for k in (1, 2, 3, 4)}
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        ({"seed_per_clip": ",,7"}, [3, 4, 5, 6]),
+        ({"cfg_per_clip": " , , 3.5"}, [3, 4, 5, 6]),
+        ({"alpha_per_clip": "\n\n\n1"}, [4, 5, 6]),
+        ({"prompts": [*PROMPTS[:2], "a white ring bouncing"]}, [3, 4, 5, 6]),
+        ({"clips": 7}, [7]),
+        ({"fps": 12.0}, []),
+        ({"scale": 3}, []),
+        ({"filename_prefix": "elsewhere/v"}, []),
+        ({"clips": 4}, []),
+    ],
+)
+def test_only_what_changed_runs_again(execute, change, again):
+    execute(long_video(clips=6, prefix="change"))
+    assert clips_in(execute(long_video(clips=6, prefix="change"))[0]) == []
+    ran, errors, refused = execute(long_video(**{"clips": 6, "prefix": "change", **change}))
+    assert (errors, refused) == ([], {})
+    assert clips_in(ran) == again
+    assert written_in(ran) == (again or [k for k in range(1, 7) if "clips" not in change])
+
+
+def test_it_goes_on_from_a_state_and_a_video(execute, output):
+    graph = long_video(PROMPTS[:2], prefix="on")
+    more = long_video([PROMPTS[2]], 2, prefix="on")["long"]
+    more["inputs"] |= {"state": ["long", 1], "before": ["long", 0]}
+    _, errors, refused = execute({**graph, "more": more})
+    assert (errors, refused) == ([], {})
+    execute(long_video([*PROMPTS[:2], PROMPTS[2], PROMPTS[2]], prefix="at_once"))
+    frames = frames_of(output / "on" / "v_00001_.mp4")
+    assert np.array_equal(frames, frames_of(output / "at_once" / "v_00001_.mp4"))
+
+
+def test_what_cannot_be_is_refused_before_a_clip_is_made(execute):
+    for changes, message in (
+        ({"prompts": [" "]}, "there is no prompt: write at least one line"),
+        ({"clips": 2}, "there are 3 prompts for 2 clips: give more clips, or 0 for one a prompt"),
+        ({"seed_per_clip": "1,2,3,4"}, "seed_per_clip has 4 entries for 3 clips"),
+        ({"seed_per_clip": "1.5"}, "seed_per_clip has '1.5' for clip 1, expected a whole number from 0 on"),
+        ({"cfg_per_clip": ",x"}, "cfg_per_clip has 'x' for clip 2, expected a number from 0 on"),
+        ({"alpha_per_clip": "-1"}, "alpha_per_clip has '-1' for clip 1, expected a number from 0 on"),
+        ({"order": "back"}, "order is 'back', expected one of mirror, forward"),
+        ({"format": "gif", "fps": 60.0}, "fps is 60, but a GIF shows at most 50 frames a second"),
+    ):
+        ran, errors, refused = execute(long_video(**changes))
+        assert clips_in(ran) == []
+        assert message in str(refused) + str(errors)
+
+
+def test_a_fault_in_a_clip_keeps_those_before_it(execute, output):
+    _, errors, _ = execute(long_video([PROMPTS[0], "a dragon"], prefix="fault"))
+    assert "this model does not know 'dragon'" in errors[0]["exception_message"]
+    assert len(frames_of(output / "fault" / "v_00001_.mp4")) == 8
+
+
+def test_bar_text_and_picture(execute, host, monkeypatch):
+    from importlib import import_module
+
+    told, server = [], import_module("server")
+
+    class Page:
+        def send_progress_text(self, text, node_id):
+            told.append((node_id, text))
+
+    bars, pictures = [], []
+
+    def hook(value, total, picture, node_id=None, **_):
+        bars.append((value, total))
+        pictures.append(picture)
+
+    monkeypatch.setattr(server.PromptServer, "instance", Page(), raising=False)
+    monkeypatch.setattr(host.utils, "PROGRESS_BAR_HOOK", hook)
+    execute(long_video(clips=2, prompts=[PROMPTS[0]], prefix="told"))
+    steps = [f"clip {k} of 2, step {step} of 3" for k in (1, 2) for step in (1, 2, 3)]
+    assert [text for _, text in told if "step" in text] == steps
+    assert {node for node, _ in told} == {"long"}
+    assert [bar for bar in bars if bar[1] == 6] == [(k, 6) for k in range(1, 7)]
+    kind, picture, largest = next(each for each in pictures if each)
+    assert (kind, largest) == ("PNG", None)
+    file = import_module("io").BytesIO()
+    picture.save(file, format="PNG", quality=95, compress_level=1)
+    moving = import_module("PIL.Image").open(file)
+    assert (moving.n_frames, moving.size) == (8, (192, 192))
