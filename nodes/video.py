@@ -58,10 +58,12 @@ class WriteClip(io.ComfyNode):
             category=CATEGORY,
             description="Decodes a clip's new frames and writes them to a video file, or puts them at the end of the "
             "one that is wired. A frame is decoded beside those of the clips before, so there is no seam, and memory "
-            "does not grow with the video. A run that is cancelled leaves the clips that are finished.",
+            "does not grow with the video. A run that is cancelled leaves the clips that are finished. The clips of "
+            "a list, as loops give it, are written one after the other.",
             search_aliases=["save video", "vae decode", "video combine", "mp4", "append video", "vidrd"],
             is_output_node=True,
             not_idempotent=True,
+            is_input_list=True,
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             inputs=[
                 io.Latent.Input("latent", tooltip="What the clip adds: the new frames of Reuse & Diffuse Extend."),
@@ -82,16 +84,26 @@ class WriteClip(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, format: str | None = None) -> bool | str:
-        return check_choices(cls, format=format)
+    def validate_inputs(cls, format: list[str] | None = None) -> bool | str:
+        return check_choices(cls, format=format[0] if format else None)
 
     @classmethod
     def execute(
-        cls, latent: Any, vae: Any, filename_prefix: str, format: str, fps: float, scale: int, before: Any = None
+        cls,
+        latent: list[Any],
+        vae: list[Any],
+        filename_prefix: list[str],
+        format: list[str],
+        fps: list[float],
+        scale: list[int],
+        before: list[Any] | None = None,
     ) -> io.NodeOutput:
-        check_rate(format, fps)
+        check_rate(format[0], fps[0])
+        settings = VideoSettings(filename_prefix[0], format[0], fps[0], scale[0])
         metadata = {**(cls.hidden.extra_pnginfo or {}), "prompt": cls.hidden.prompt}
-        video = write_clip(latent, vae, VideoSettings(filename_prefix, format, fps, scale), before, metadata)
+        video: Any = before[0] if before else None
+        for clip in latent:
+            video = write_clip(clip, vae[0], settings, video, metadata)
         return io.NodeOutput(video, ui=_shown(video))
 
 

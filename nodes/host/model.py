@@ -123,8 +123,8 @@ def load_model(
         )
     family.set_inference_dtype(dtype, management.unet_manual_cast(dtype, device, supported))
     family.optimizations["fp8"] = fast_fp8
-    _colour_preview(family.latent_format, path.with_name(PREVIEW))
     model = HostModel(family, device=offload)
+    _colour_preview(model.latent_format, path.with_name(PREVIEW))
     checkpoint.fill(model.diffusion_model, tensors, path)
     unet = model.diffusion_model.eval()
     # Now, as the host changes weights in place where a LoRA is to act.
@@ -133,7 +133,7 @@ def load_model(
 
 
 def _colour_preview(latent_format: VideoLatent, path: Path) -> None:
-    """Show clips in the making in a model's own colours, where a file beside it says how; else in Stable Diffusion's."""
+    """Show clips in the making in a model's own colours if a file beside it says how, not in Stable Diffusion's."""
     if path.is_file():
         known = json.loads(path.read_text(encoding="utf-8"))
         latent_format.latent_rgb_factors = known["latent_rgb_factors"]

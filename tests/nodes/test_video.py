@@ -72,6 +72,18 @@ def test_frames_are_those_of_a_video_decoded_at_once(execute, output, host, run,
     assert np.abs(frames_of(output / "exact" / "v_00001_") - expected).max() <= 1
 
 
+def test_a_list_of_clips_is_one_video(execute, output):
+    graph = written(1, prefix="list")
+    graph["positive"] = {
+        "class_type": "VidRD_EncodePrompts",
+        "inputs": {"clip": ["text", 0], "prompts": "a red circle moving right\na blue star", "negative_prompt": ""},
+    }
+    ran, errors, _ = execute(graph)
+    assert errors == []
+    assert ran.count("write0") == 1
+    assert len(frames_of(output / "list" / "v_00001_.mp4")) == 16
+
+
 @pytest.mark.parametrize("kind", ["mp4", "webm"])
 def test_the_workflow_is_inside(execute, output, kind):
     execute(written(1, kind, "meta_" + kind))
