@@ -36,7 +36,7 @@ class EncodePrompts(io.ComfyNode):
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive", is_output_list=True, tooltip="One for each prompt."),
-                io.Conditioning.Output(display_name="negative"),
+                io.Conditioning.Output(display_name="negative", tooltip="One for all clips."),
             ],
         )
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.utils
@@ -13,27 +16,32 @@ from PIL import Image
 from server import PromptServer
 from torch import Tensor
 
+EVENT = "vidrd.clip"  # what the pack's own script on the page listens to
 FRAMES, SIDE = 16, 192  # at most so many frames, and at least so many pixels, in a picture
 FRAME_MS = 125
 
-
-def tell(text: str) -> None:
-    """Show a line of text in the node that is running, or in the one that it is a part of."""
-    context, server = get_executing_context(), getattr(PromptServer, "instance", None)
-    if context is not None and server is not None:
-        display = get_progress_state().dynprompt.get_display_node_id(context.node_id)
-        server.send_progress_text(text, display)
+Picture = tuple[str, Image.Image, int | None]
 
 
-def place_in_video() -> tuple[int, int]:
-    """Which clip of how many the running node makes, (0, 1) if it is no part of Long Video."""
+@dataclass(frozen=True)
+class Place:
+    """Which of Long Video's clips the running node makes or writes, from 0; `node` is Long Video's id."""
+
+    node: str
+    clip: int
+    clips: int
+
+    def __str__(self) -> str:
+        return f"clip {self.clip + 1} of {self.clips}"
+
+
+def place() -> Place | None:
+    """Where the running node is; None if it is no part of Long Video."""
     context = get_executing_context()
-    if context is None:
-        return 0, 1
     prompt = get_progress_state().dynprompt
-    parent = prompt.get_parent_node_id(context.node_id)
-    if parent is None:
-        return 0, 1
+    parent = prompt.get_parent_node_id(context.node_id) if context else None
+    if context is None or parent is None:
+        return None
     kind = prompt.get_node(context.node_id)["class_type"]
     parts = [
         each
@@ -41,19 +49,33 @@ def place_in_video() -> tuple[int, int]:
         if prompt.get_parent_node_id(each) == parent and prompt.get_node(each)["class_type"] == kind
     ]
     parts.sort(key=lambda name: int(name.rpartition("_")[2]))
-    return parts.index(context.node_id), len(parts)
+    return Place(prompt.get_display_node_id(parent), parts.index(context.node_id), len(parts))
+
+
+def tell(text: str, **more: Any) -> None:
+    """Show a line of text in the running node, or in Long Video if it is a part of that."""
+    context, server, here = get_executing_context(), getattr(PromptServer, "instance", None), place()
+    if context is None or server is None:
+        return
+    if here is None:
+        server.send_progress_text(text, context.node_id)
+        return
+    server.send_progress_text(f"{here}: {text}", here.node)
+    told = {"node": here.node, "clip": here.clip, "clips": here.clips, **more}
+    server.send_sync(EVENT, told, server.client_id)
 
 
 def step_callback(model: Any, steps: int) -> Callable[[int, Tensor, Tensor, int], None]:
     """What the host's samplers call after each step. The bar goes over all clips of Long Video."""
-    clip, clips = place_in_video()
-    bar = comfy.utils.ProgressBar(clips * steps)
-    preview = _previewer(model)
-    name = f"clip {clip + 1} of {clips}, " if clips > 1 else ""
+    here = place()
+    first, total = (here.clip * steps, here.clips * steps) if here else (0, steps)
+    bar, preview = comfy.utils.ProgressBar(total), _previewer(model)
 
-    def callback(step: int, x0: Tensor, x: Tensor, total: int) -> None:
-        tell(f"{name}step {step + 1} of {steps}")
-        bar.update_absolute(min(clip * steps + step + 1, (clip + 1) * steps), clips * steps, preview(x0))
+    def callback(step: int, x0: Tensor, x: Tensor, count: int) -> None:
+        done, picture = min(step + 1, steps), preview(x0)
+        # Long Video shows its video where the page would put the picture, and the page cannot do both.
+        tell(f"step {done} of {steps}", share=done / steps, picture=_as_url(picture) if here else None)
+        bar.update_absolute(first + done, total, None if here else picture)
 
     return callback
 
@@ -75,7 +97,7 @@ class MovingPicture(Image.Image):
         first.save(fp, "PNG", save_all=True, append_images=others, duration=FRAME_MS, loop=0, compress_level=1)
 
 
-def _previewer(model: Any) -> Callable[[Tensor], tuple[str, Image.Image, int | None] | None]:
+def _previewer(model: Any) -> Callable[[Tensor], Picture | None]:
     """Latents [1, C, F, h, w] to what the host's progress bar takes as a picture."""
     latent_format = model.get_model_object("latent_format")
     chosen = latent_preview.get_previewer(model.load_device, latent_format)
@@ -86,7 +108,7 @@ def _previewer(model: Any) -> Callable[[Tensor], tuple[str, Image.Image, int | N
         return lambda x0: None
     rgb = chosen or latent_preview.Latent2RGBPreviewer(factors, latent_format.latent_rgb_factors_bias)
 
-    def picture(x0: Tensor) -> tuple[str, Image.Image, int | None] | None:
+    def picture(x0: Tensor) -> Picture:
         count = x0.shape[2]
         shown = range(0, count, -(-count // FRAMES))
         frames = [rgb.decode_latent_to_preview(x0[:1, :, j : j + 1]) for j in shown]
@@ -95,3 +117,12 @@ def _previewer(model: Any) -> Callable[[Tensor], tuple[str, Image.Image, int | N
         return "PNG", MovingPicture.of([frame.resize(size, Image.Resampling.NEAREST) for frame in frames]), None
 
     return picture
+
+
+def _as_url(picture: Picture | None) -> str | None:
+    """A picture as the page takes it in an address."""
+    if picture is None:
+        return None
+    file = io.BytesIO()
+    picture[1].save(file, format=picture[0])
+    return f"data:image/{picture[0].lower()};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -19,6 +19,7 @@ from vidrd_core.video import Piece, join_videos, open_video, read_video
 from vidrd_core.video.sinks import rate_of
 
 from .clips import SHOWN_BEFORE, Latent, samples_of
+from .progress import tell
 from .vae import halo_of
 
 KINDS = {"mp4": ".mp4", "webm": ".webm", "gif": ".gif", "png": ""}
@@ -141,7 +142,9 @@ def write_clip(
     size = (frames.shape[2] * settings.scale, frames.shape[1] * settings.scale)
     path = before.path if before is not None and before.is_newest else _free_path(settings, size)
     join_videos(pieces, path, settings.fps, tags)
-    return GrowingVideo(settings, pieces, tail, halo, path, size)
+    video = GrowingVideo(settings, pieces, tail, halo, path, size)
+    tell(f"written, {video.frames} frames, {video.get_duration():.1f} s", share=1)
+    return video
 
 
 def _check(samples: Tensor, halo: int, before: Any) -> None:

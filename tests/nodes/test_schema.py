@@ -1,41 +1,105 @@
-"""What the host is told of the nodes."""
+"""What the page is told of the nodes."""
 
-import torch
+import pytest
 
+from ..stand_in import definitions, told
+from ..workflows.slots import slots
+from .inputs import order, recorded
 
-def test_every_node_and_input_says_what_it_is_for(pack):
-    for name, node in pack.items():
-        schema = node.GET_SCHEMA()
-        assert schema.node_id == name
-        assert schema.display_name
-        assert len(schema.description) > 40, name
-        for each in schema.inputs:
-            assert each.tooltip, (name, each.id)
+PAPER = {"steps": 50, "cfg": 10.0, "prompt_frames": 4, "alpha": 4.0, "beta": 0.4, "order": "mirror"}
+PAPER_SIZE = {"width": 256, "height": 256, "frames": 8}
 
 
-def test_seeds_come_with_the_hosts_control(pack):
-    seeds = [each for node in pack.values() for each in node.GET_SCHEMA().inputs if each.id == "seed"]
-    assert len(seeds) == 3
-    assert all(each.control_after_generate for each in seeds)
+@pytest.fixture(scope="module")
+def nodes():
+    """Our nodes' definitions by id."""
+    return definitions()
 
 
-def test_defaults_are_the_papers(pack):
-    inputs = {each.id: each for each in pack["VidRD_Extend"].GET_SCHEMA().inputs}
-    paper = {"steps": 50, "cfg": 10.0, "prompt_frames": 4, "alpha": 4.0, "beta": 0.4, "order": "mirror"}
-    assert {name: inputs[name].default for name in paper} == paper
-    clip = {each.id: each.default for each in pack["VidRD_EmptyClip"].GET_SCHEMA().inputs[:3]}
-    assert clip == {"width": 256, "height": 256, "frames": 8}
+def test_every_node_says_what_it_is_for(nodes):
+    names = [node["display_name"] for node in nodes.values()]
+    assert len(set(names)) == len(names)
+    for name, node in nodes.items():
+        assert node["name"] == name
+        assert name.startswith("VidRD_")
+        assert node["display_name"]
+        assert node["category"].split("/")[0] == "VidRD"
+        assert len(node["description"]) > 40, name
 
 
-def test_the_built_in_model_comes_first(pack):
+def test_every_input_has_a_tooltip(nodes):
+    for name, node in nodes.items():
+        for each in slots(node):
+            assert each.said.get("tooltip", "").endswith("."), (name, each.name)
+
+
+def test_outputs_are_told_apart(nodes):
+    """A lone output may speak for itself; of several, and of states, each has a tooltip."""
+    for name, node in nodes.items():
+        assert len(set(node["output_name"])) == len(node["output_name"]), name
+        for output, type_, tooltip in zip(node["output_name"], node["output"], node["output_tooltips"], strict=True):
+            assert tooltip or (len(node["output"]) == 1 and type_ != "VIDRD_STATE"), (name, output)
+
+
+def test_defaults_are_among_what_may_be_given(nodes):
+    for name, node in nodes.items():
+        for each in filter(lambda each: each.is_widget, slots(node)):
+            where, said = (name, each.name), each.said
+            if each.type in ("INT", "FLOAT"):
+                assert said["min"] <= said["default"] <= said["max"], where
+                grid = said.get("step", 1) if each.type == "INT" else said["round"]
+                for value in (said["default"], said["min"], said["max"]):
+                    assert value / grid == pytest.approx(round(value / grid)), where
+            elif each.type == "COMBO":
+                assert len(set(said["options"])) == len(said["options"]) > 0, where
+                assert said.get("default", said["options"][0]) in said["options"], where
+            else:
+                assert "default" in said, where
+
+
+def test_seeds_come_with_the_hosts_control(nodes):
+    seeds = [each for node in nodes.values() for each in slots(node) if each.type == "INT" and "seed" in each.name]
+    assert len(seeds) >= 3
+    for each in seeds:
+        assert each.said["control_after_generate"] is True
+        assert (each.said["min"], each.said["max"]) == (0, 0xFFFFFFFFFFFFFFFF)
+
+
+def test_defaults_are_the_papers(nodes):
+    for name, paper in (("VidRD_Extend", PAPER), ("VidRD_EmptyClip", PAPER_SIZE)):
+        defaults = {each.name: each.said.get("default") for each in slots(nodes[name])}
+        assert defaults | paper == defaults
+
+
+def test_the_same_input_means_the_same_everywhere(nodes):
+    """Two nodes' inputs of one name have one type, and settings of the method one default."""
+    seen = {}
+    for name, node in nodes.items():
+        for each in slots(node):
+            default = each.said.get("default") if each.name in PAPER else None
+            assert seen.setdefault(each.name, (each.type, default)) == (each.type, default), (name, each.name)
+
+
+def test_the_built_in_model_comes_first(nodes):
     for name in ("LoadUNet3D", "LoadTemporalVAE", "LoadTextEncoder"):
-        assert pack[f"VidRD_{name}"].GET_SCHEMA().inputs[0].options[0] == "tiny (built in)"
+        file = next(slots(nodes[f"VidRD_{name}"]))
+        assert file.said["options"][0] == file.said["default"] == "tiny (built in)"
 
 
-def test_the_reuse_map_is_drawn(run):
-    settings = {"prompt_frames": 4, "alpha": 4.0, "beta": 0.4, "frames": 8, "steps": 50}
-    (mirror,) = run("ReuseMap", order="mirror", **settings)
-    (forward,) = run("ReuseMap", order="forward", **settings)
-    assert mirror.shape[0] == 1
-    assert mirror.shape[3] == 3
-    assert not torch.equal(mirror, forward)
+def test_nodes_take_what_their_schemas_name(nodes):
+    for name, methods in told()["taken"].items():
+        inputs = {each.name for each in slots(nodes[name])}
+        optional = {each.name for each in slots(nodes[name]) if each.optional}
+        for method, taken in methods.items():
+            assert set(taken["named"]) <= inputs, (name, method)
+            assert not optional & set(taken["needed"]), (name, method)
+        execute = methods["execute"]
+        assert execute["others"] or set(execute["named"]) == inputs, name
+
+
+def test_saved_workflows_go_on_to_fit(nodes):
+    """Run `python -m tests.nodes.inputs` where inputs were appended; nothing else may change."""
+    for name, before in recorded().items():
+        assert name in nodes, "a saved workflow may have it"
+        for kind, names in order(nodes[name]).items():
+            assert names[: len(before[kind])] == before[kind], (name, kind)

@@ -1,0 +1,64 @@
+"""ComfyUI's own page in a headless browser, beside a host that runs nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..workflows.stock import definitions
+from .host import STATUS, Host
+
+BROWSERS = ("chromium", "google-chrome", "chromium-browser", "google-chrome-stable")
+READY = "window.app?.vueAppReady && window.app.graph"
+
+
+class Page:
+    """The page, and what went wrong in it."""
+
+    def __init__(self, tab: Any, host: Host) -> None:
+        self.tab, self.host, self.problems = tab, host, []
+        tab.on("console", lambda said: self.problems.append(said.text) if said.type == "error" else None)
+        tab.on("pageerror", lambda error: self.problems.append(str(error)))
+        tab.route(lambda url: not url.startswith(host.url), lambda route: route.fulfill(json=[]))  # the world
+        tab.route_web_socket("**/ws*", lambda socket: socket.send(json.dumps(STATUS)))
+        tab.goto(host.url)
+        tab.wait_for_function(READY)
+
+    def run(self, script: str, given: Any = None) -> Any:
+        """What a script gives, when the page has come to rest."""
+        told = self.tab.evaluate(f"async (given) => JSON.stringify(await ({script})(given))", given)
+        self.tab.wait_for_timeout(200)
+        return json.loads(told)
+
+
+# Not for longer than this folder's tests: playwright keeps an event loop in the thread, where others may run none.
+@pytest.fixture(scope="package")
+def opened():
+    """The page, opened once."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    frontend = importlib.util.find_spec("comfyui_frontend_package")
+    if frontend is None:
+        pytest.skip("comfyui-frontend-package is not installed")
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip(f"there is no browser: none of {', '.join(BROWSERS)}")
+    with Host(Path(frontend.origin).parent / "static", definitions()) as host, playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        yield Page(chromium.new_page(), host)
+        chromium.close()
+        host.shutdown()
+
+
+@pytest.fixture
+def page(opened):
+    """The page, for a test in which nothing may go wrong."""
+    opened.tab.keyboard.press("Escape")  # a dialog that another test left
+    opened.problems.clear()
+    yield opened
+    assert opened.problems == []
+    assert opened.host.unknown == []

@@ -1,0 +1,60 @@
+"""ComfyUI's own page opens our workflows, and sends what they say."""
+
+import pytest
+
+from ..workflows.convert import to_prompt
+from ..workflows.files import PATHS, ROOT, read
+from ..workflows.slots import widgets
+from ..workflows.stock import ODD, definitions
+
+OPEN = """
+async (workflow) => {
+    await app.loadGraphData(workflow, true, true, null);
+    const graphs = [app.graph, ...(app.graph.subgraphs?.values() ?? [])];
+    const types = graphs.flatMap((graph) => graph.nodes).map((node) => node.type);
+    const { output } = await app.graphToPrompt();
+    return { missing: types.filter((type) => !(type in LiteGraph.registered_node_types)), output };
+}
+"""
+WIDGETS = """
+(types) => types.map((type) => {
+    const widgets = LiteGraph.createNode(type).widgets ?? [];
+    return widgets.filter((widget) => widget.serialize !== false).map((widget) => widget.name);
+})
+"""
+DIALOGS = "() => document.querySelectorAll('[role=dialog]').length"
+NAMES = [str(path.relative_to(ROOT)) for path in [*PATHS, *sorted(ODD.glob("*.json"))]]
+
+
+def test_it_comes_up_with_our_nodes(opened):
+    """Its problems from the start on are counted."""
+    opened.tab.wait_for_timeout(1000)
+    assert opened.problems == []
+    assert opened.host.unknown == []
+    assert opened.run(DIALOGS) == 0
+
+
+def test_widgets_stand_in_the_order_that_workflows_go_by(page):
+    told = page.run(WIDGETS, list(definitions()))
+    for (name, definition), names in zip(definitions().items(), told, strict=True):
+        assert names[: len(widgets(definition))] == widgets(definition), name  # to some the page adds its own
+        assert names == widgets(definition) or not name.startswith("VidRD_"), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_workflow_opens_and_is_sent_as_it_says(page, name):
+    workflow = read(ROOT / name)
+    told = page.run(OPEN, workflow)
+    assert told["missing"] == []
+    assert page.run(DIALOGS) == 0
+    for node in told["output"].values():
+        node.pop("_meta")
+    assert told["output"] == to_prompt(workflow, definitions())
+
+
+def test_a_missing_node_would_be_noticed(opened):
+    node = {"id": 1, "type": "Gone", "pos": [0, 0], "size": [9, 9], "flags": {}, "order": 0, "mode": 0,
+            "inputs": [], "outputs": [], "properties": {}}  # fmt: skip
+    told = opened.run(OPEN, {"nodes": [node], "links": [], "last_node_id": 1, "last_link_id": 0, "version": 0.4})
+    assert told["missing"] == ["Gone"]
+    assert opened.run(DIALOGS) == 1

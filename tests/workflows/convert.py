@@ -1,0 +1,102 @@
+"""A workflow as the page saves it, as the prompt that the page sends: the test of the one is the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .files import PAGES_OWN, SUBGRAPHS_ENDS, subgraphs, wires
+from .slots import ADDED, slots, widgets
+
+NEVER, BYPASS = 2, 4
+INPUTS, OUTPUTS = SUBGRAPHS_ENDS
+
+
+class Graph:
+    """The nodes and wires of a workflow, or of one use of a subgraph: the node `use` of the graph `outer`."""
+
+    def __init__(self, said: dict[str, Any], outer: Graph | None = None, use: dict[str, Any] | None = None) -> None:
+        self.said, self.outer, self.use = said, outer, use
+        self.subgraphs = subgraphs(said) if outer is None else outer.subgraphs
+        self.path = "" if outer is None else f"{outer.path}{use['id']}:"
+        self.nodes = {node["id"]: node for node in said["nodes"]}
+        self.wires = {wire.id: wire for wire in wires(said)}
+
+    def within(self, node: dict[str, Any]) -> Graph:
+        """The subgraph that a node of this graph uses."""
+        return Graph(self.subgraphs[node["type"]], self, node)
+
+    def source(self, link: int | None, type_: str) -> Any:
+        """What a wire brings: [node, slot], {"value": a widget's outside}, or None."""
+        if link is None:
+            return None
+        wire = self.wires[link]
+        if wire.origin_id == INPUTS:
+            return self.from_outside(wire.origin_slot, type_)
+        node, slot = self.nodes[wire.origin_id], wire.origin_slot
+        if node["mode"] == BYPASS:
+            return self.source(bypass(node, slot, type_), type_)
+        if node["mode"] != NEVER and node["type"] in self.subgraphs:
+            inside = self.within(node)
+            ends = [
+                each.id for each in inside.wires.values() if (each.target_id, each.target_slot) == (OUTPUTS, slot)
+            ]
+            return inside.source(ends[0] if ends else None, type_)
+        if node["type"] == "Reroute":
+            return self.source(node["inputs"][0]["link"], type_)
+        return [f"{self.path}{node['id']}", slot]
+
+    def from_outside(self, slot: int, type_: str) -> Any:
+        """What a subgraph's input brings: a wire's source, or the value of the widget that stands for it."""
+        name = self.said["inputs"][slot]["name"]
+        link = next((each["link"] for each in self.use["inputs"] if each["name"] == name), None)
+        if link is not None:
+            return self.outer.source(link, type_)
+        values = dict(zip(self.promoted(), self.use.get("widgets_values") or [], strict=False))
+        return {"value": values[name]} if name in values else None
+
+    def promoted(self) -> list[str]:
+        """The inputs of a subgraph that are widgets of the node that uses it."""
+        ends = [self.nodes[each.target_id]["inputs"][each.target_slot] if each.origin_id == INPUTS else {}
+                for each in self.wires.values()]  # fmt: skip
+        widgets = {each["link"] for each in ends if "widget" in each}
+        return [each["name"] for each in self.said["inputs"] if widgets & set(each["linkIds"])]
+
+    def sent(self, definitions: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Each node that the host gets, by its id."""
+        for node in self.nodes.values():
+            if node["mode"] in (NEVER, BYPASS) or node["type"] in PAGES_OWN:
+                continue
+            if node["type"] in self.subgraphs:
+                yield from self.within(node).sent(definitions)
+                continue
+            inputs = values(node, definitions[node["type"]])
+            for socket in node["inputs"]:
+                given = self.source(socket["link"], socket["type"])
+                if given is not None:
+                    inputs[socket["name"]] = given["value"] if isinstance(given, dict) else given
+            yield f"{self.path}{node['id']}", {"class_type": node["type"], "inputs": inputs}
+
+
+def bypass(node: dict[str, Any], slot: int, type_: str) -> int | None:
+    """The wire that goes on in place of a bypassed node's output: that of the same slot, or the first of its type."""
+    same = [*node["inputs"][slot : slot + 1], *node["inputs"]]
+    return next((each["link"] for each in same if each["type"] == type_), None)
+
+
+def values(node: dict[str, Any], definition: dict[str, Any]) -> dict[str, Any]:
+    """What a node's widgets say; those that it was saved without have their defaults."""
+    said = {each.name: each.said for each in slots(definition) if each.is_widget}
+    defaults = {name: each.get("default", each.get("options", [""])[0]) for name, each in said.items()}
+    given = zip(widgets(definition), node.get("widgets_values") or [], strict=False)
+    return {**defaults, **{name: value for name, value in given if name not in ADDED}}
+
+
+def to_prompt(workflow: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """The prompt for /prompt, {node id: {class_type, inputs}}."""
+    prompt = dict(Graph(workflow).sent(definitions))
+    for node in prompt.values():
+        for name, given in list(node["inputs"].items()):
+            if isinstance(given, list) and given[0] not in prompt:  # from a muted node
+                del node["inputs"][name]
+    return prompt

@@ -1,0 +1,50 @@
+"""The definitions of ComfyUI's own nodes that workflows use, kept in stock.json.
+
+`python -m tests.workflows.stock CHECKOUT`, with ComfyUI's Python, writes them anew.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..stand_in import definitions as ours
+from ..stand_in import told
+from .files import PATHS, nodes, read
+
+FILE = Path(__file__).with_suffix(".json")
+ODD = Path(__file__).parent / "odd"
+PAGES = {  # the nodes of the page's first graph, and the loaders that it takes to be there
+    "CLIPTextEncode", "CheckpointLoaderSimple", "ControlNetLoader", "EmptyLatentImage", "GLIGENLoader",
+    "ImageOnlyCheckpointLoader", "KSampler", "LoraLoader", "LoraLoaderModelOnly", "SaveImage", "StyleModelLoader",
+    "UNETLoader", "UpscaleModelLoader", "VAEDecode", "VAELoader",
+}  # fmt: skip
+
+
+def definitions() -> dict[str, Any]:
+    """Of our nodes and these, as /object_info has them."""
+    return {**json.loads(FILE.read_text(encoding="utf-8")), **ours()}
+
+
+def without_prose(definition: dict[str, Any]) -> dict[str, Any]:
+    """Of a definition the names, types and ranges: what workflows must agree with."""
+    inputs = {
+        kind: {
+            name: [type_, *({key: value for key, value in each.items() if key != "tooltip"} for each in said)]
+            for name, (type_, *said) in named.items()
+        }
+        for kind, named in definition["input"].items()
+        if kind != "hidden"
+    }
+    order = {kind: list(named) for kind, named in inputs.items()}
+    return {**definition, "input": inputs, "input_order": order, "description": "", "output_tooltips": None}
+
+
+if __name__ == "__main__":
+    used = set(sys.argv[2:]) | {node["type"] for path in [*PATHS, *ODD.glob("*.json")] for node in nodes(read(path))}
+    names = sorted((used | PAGES) - ours().keys())
+    found = told("--host", sys.argv[1], "--stock", *names)["stock"]
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(without_prose(found[name]))}" for name in names)
+    FILE.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")

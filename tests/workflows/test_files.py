@@ -1,0 +1,152 @@
+"""The workflows that come with the pack, as files: that a page finds in them what the nodes of today have."""
+
+import json
+import re
+
+import pytest
+from PIL import Image
+
+from ..stand_in import definitions as ours
+from .files import EXAMPLES, PATHS, ROOT, SUBGRAPHS_ENDS, graphs, nodes, read, subgraphs, wires
+from .slots import CONTROLS, slots, widgets
+from .stock import definitions
+
+EXACT = 2**53  # beyond it a page cannot tell numbers apart
+FROM_DISK = {"VidRD_LoadState.file", "LoadImage.image", "LoadVideo.file"}  # whose choices no one can know
+
+
+@pytest.fixture(params=PATHS, ids=lambda path: str(path.relative_to(ROOT)))
+def path(request):
+    """Each workflow's file."""
+    return request.param
+
+
+@pytest.fixture
+def workflow(path):
+    """Each workflow."""
+    return read(path)
+
+
+@pytest.fixture
+def known(workflow):
+    """Each node of it with its definition."""
+    return [(node, definitions()[node["type"]]) for node in nodes(workflow)]
+
+
+def test_it_is_of_the_version_that_all_pages_read(workflow):
+    assert workflow["version"] == 0.4
+    assert workflow["last_node_id"] >= max(node["id"] for node in workflow["nodes"])
+    assert workflow["last_link_id"] >= max((wire.id for wire in wires(workflow)), default=0)
+
+
+def test_every_node_is_known_and_says_whose_it_is(workflow):
+    for node in nodes(workflow):
+        assert node["type"] in definitions(), "for a stock node run `python -m tests.workflows.stock`"
+        properties = node["properties"]
+        assert properties["Node name for S&R"] == node["type"]
+        assert properties["cnr_id"] == ("vidrd" if node["type"] in ours() else "comfy-core")
+        assert properties["ver"]
+
+
+def test_values_are_the_nodes_by_place_and_by_name(known):
+    for node, definition in known:
+        names, given = widgets(definition), node.get("widgets_values", [])
+        assert len(given) == len(names), node["type"]
+        if names:
+            assert node["widgets_values_named"] == dict(zip(names, given, strict=True)), node["type"]
+
+
+def test_values_are_among_what_may_be_given(known):
+    for node, definition in known:
+        given = dict(zip(widgets(definition), node.get("widgets_values", []), strict=True))
+        assert given.get("control_after_generate", "fixed") in CONTROLS
+        for each in filter(lambda each: each.is_widget, slots(definition)):
+            where, value, said = f"{node['type']}.{each.name}", given[each.name], each.said
+            if each.type in ("INT", "FLOAT"):
+                assert type(value) is int or (each.type == "FLOAT" and type(value) is float), where
+                assert said["min"] <= value <= min(said["max"], EXACT), where
+                grid = said.get("round") if each.type == "FLOAT" else said.get("step", 1)
+                if grid:
+                    assert value / grid == pytest.approx(round(value / grid)), where
+            elif each.type == "COMBO" and where not in FROM_DISK:
+                assert value in said["options"], where
+            else:
+                assert type(value) is (bool if each.type == "BOOLEAN" else str), where
+
+
+def test_sockets_are_the_nodes(known):
+    for node, definition in known:
+        said = {each.name: each for each in slots(definition)}
+        assert len({socket["name"] for socket in node["inputs"]}) == len(node["inputs"])
+        for socket in node["inputs"]:
+            each = said[socket["name"]]
+            assert socket["type"] == each.type, (node["type"], each.name)
+            assert socket.get("shape") == (7 if each.optional else None), (node["type"], each.name)
+            assert socket.get("widget") == ({"name": each.name} if each.is_widget else None), (
+                node["type"],
+                each.name,
+            )
+        given = [socket["name"] for socket in node["inputs"] if "widget" not in socket]
+        assert given == [each.name for each in said.values() if not each.is_widget], node["type"]
+        outputs = list(zip(definition["output_name"], definition["output"], strict=True))
+        assert [(output["name"], output["type"]) for output in node["outputs"]] == outputs, node["type"]
+
+
+def test_what_a_node_needs_is_wired(known):
+    for node, definition in known:
+        wired = {socket["name"] for socket in node["inputs"] if socket["link"] is not None}
+        assert wired >= {each.name for each in slots(definition) if not (each.is_widget or each.optional)}, node
+
+
+def test_wires_are_told_alike_at_both_ends(workflow):
+    for graph in graphs(workflow):
+        by_id = {node["id"]: node for node in graph["nodes"]}
+        assert len(by_id) == len(graph["nodes"])
+        told = {wire.id: wire for wire in wires(graph)}
+        assert len(told) == len(graph["links"])
+        for wire in told.values():
+            if wire.origin_id not in SUBGRAPHS_ENDS:
+                output = by_id[wire.origin_id]["outputs"][wire.origin_slot]
+                assert wire.id in output["links"]
+                assert wire.type == output["type"]
+            if wire.target_id not in SUBGRAPHS_ENDS:
+                socket = by_id[wire.target_id]["inputs"][wire.target_slot]
+                assert wire.id == socket["link"]
+                assert "*" in (wire.type, socket["type"]) or wire.type in socket["type"].split(",")
+        for node in graph["nodes"]:
+            at_nodes = [socket["link"] for socket in node["inputs"] if socket["link"] is not None]
+            at_nodes += [link for output in node["outputs"] for link in output["links"] or []]
+            assert set(at_nodes) <= told.keys()
+
+
+def test_nothing_in_it_belongs_to_one_machine(path):
+    for text in re.findall(r'"((?:[^"\\]|\\.)*)"', path.read_text(encoding="utf-8")):
+        assert not re.match(r"/\w+/|~/|[A-Za-z]:[\\/]|\\\\", json.loads(f'"{text}"')), text
+
+
+def test_it_has_its_picture(path):
+    if path.parent != EXAMPLES:
+        pytest.skip("blueprints are shown without one")
+    picture = path.with_suffix(".jpg")
+    assert picture.is_file()
+    assert picture.stat().st_size < 500_000
+    with Image.open(picture) as image:
+        assert image.format == "JPEG"
+        assert min(image.size) >= 200
+
+
+def test_the_folder_is_flat():
+    """The page looks no deeper."""
+    assert [each for each in EXAMPLES.glob("*") if each.suffix not in (".json", ".jpg")] == []
+    for picture in EXAMPLES.glob("*.jpg"):
+        assert picture.with_suffix(".json").exists()
+
+
+@pytest.mark.skipif(not EXAMPLES.is_dir(), reason="there is no example workflow yet")
+def test_every_node_of_ours_is_shown_in_one():
+    shown = {node["type"] for path in EXAMPLES.glob("*.json") for node in nodes(read(path))}
+    assert ours().keys() - shown == set()
+
+
+def test_its_subgraphs_are_used(workflow):
+    assert subgraphs(workflow).keys() <= {node["type"] for graph in graphs(workflow) for node in graph["nodes"]}

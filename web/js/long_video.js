@@ -1,0 +1,94 @@
+// Long Video while it is made: which clips are done, and the one in the making, moving.
+// The page itself shows the video; it cannot show a picture in the same node, so this has a place of its own.
+
+import { api } from "../../../scripts/api.js";
+import { app } from "../../../scripts/app.js";
+
+const ROW = 12, HEIGHT = 150; // pixels, without and with the picture
+const DONE = "#5690dc", WAITING = "#46464e", STOPPED = "#c84848";
+
+const panels = new Map(); // by node
+let running = null; // the panel of the clip in the making
+
+// The node of an id as the server has it: "3", or "7:3" in a subgraph.
+function nodeOf(id) {
+    let graph = app.rootGraph ?? app.graph, node = null;
+    for (const part of String(id).split(":")) {
+        node = graph?.getNodeById(Number(part)) ?? graph?.getNodeById(part);
+        graph = node?.subgraph;
+    }
+    return node;
+}
+
+function makePanel(node) {
+    const box = document.createElement("div");
+    box.style.cssText = "display: flex; flex-direction: column; gap: 4px; align-items: center; overflow: hidden";
+    const row = document.createElement("div");
+    row.style.cssText = "display: flex; gap: 2px; width: 100%; height: 10px; flex: none";
+    const picture = document.createElement("img");
+    picture.style.cssText = "min-height: 0; flex: 1; object-fit: contain; image-rendering: pixelated";
+    picture.alt = "";
+    box.append(row, picture);
+    const panel = { node, row, picture, height: ROW };
+    const height = () => panel.height;
+    const options = { serialize: false, getMinHeight: height, getMaxHeight: height, hideOnZoom: false };
+    node.addDOMWidget("clips", "vidrd_clips", box, options).serialize = false;
+    return panel;
+}
+
+function show(panel, { clip, clips, share = 0, picture }) {
+    if (panel.row.children.length !== clips) {
+        panel.row.replaceChildren(...Array.from({ length: clips }, () => {
+            const cell = document.createElement("div");
+            cell.style.cssText = "flex: 1; border-radius: 2px; min-width: 1px";
+            return cell;
+        }));
+    }
+    [...panel.row.children].forEach((cell, k) => {
+        const done = k < clip ? 1 : k === clip ? share : 0;
+        cell.title = `clip ${k + 1}: ${done === 1 ? "done" : done ? "in the making" : "to come"}`;
+        cell.style.background = `linear-gradient(to right, ${DONE} ${100 * done}%, ${WAITING} ${100 * done}%)`;
+    });
+    panel.clip = clip;
+    panel.share = share;
+    if (picture) panel.picture.src = picture;
+    resize(panel, HEIGHT);
+}
+
+function resize(panel, height) {
+    if (panel.height === height) return;
+    panel.height = height;
+    panel.picture.style.display = height === ROW ? "none" : "";
+    panel.node.setDirtyCanvas(true, true);
+}
+
+function stop() {
+    if (!running) return;
+    const cell = running.share < 1 ? running.row.children[running.clip] : null;
+    if (cell) cell.style.background = STOPPED;
+    resize(running, ROW);
+    running = null;
+}
+
+// Whatever the page is like: if this does not fit it, the node works without.
+const guarded = (act) => (event) => {
+    try {
+        act(event?.detail);
+    } catch (error) {
+        console.debug("VidRD: Long Video's panel is not shown", error);
+    }
+};
+
+app.registerExtension({
+    name: "VidRD.LongVideo",
+    setup: guarded(() => {
+        api.addEventListener("vidrd.clip", guarded((told) => {
+            const node = nodeOf(told.node);
+            if (!node) return;
+            if (!panels.has(node)) panels.set(node, makePanel(node));
+            running = panels.get(node);
+            show(running, told);
+        }));
+        for (const end of ["success", "error", "interrupted"]) api.addEventListener(`execution_${end}`, guarded(stop));
+    }),
+});
