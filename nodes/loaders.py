@@ -26,7 +26,7 @@ def _file(folder: str, what: str) -> io.Combo.Input:
         "file",
         options=folders.choices(folder),
         default=folders.BUILT_IN,
-        tooltip=f"The {what}: the one that comes with this pack, or a file in models/{folder}.",
+        tooltip=f"The {what}: the one that comes with this pack, a file in models/{folder}, or that in a checkpoint.",
     )
 
 

@@ -62,8 +62,8 @@ class LongVideo(io.ComfyNode):
                     io.String.Input(
                         f"{name}_per_clip",
                         default="",
-                        tooltip=f"The {name} of each clip, with commas between. What is left out is as above: "
-                        f"',, {value}' changes that of the third clip alone.",
+                        tooltip=f"The {name} of each clip, with commas between. An empty place takes the value "
+                        f"above: ',, {value}' changes that of the third clip alone.",
                     )
                     for name, value in (("seed", "7"), ("cfg", "4.5"), ("alpha", "1"))
                 ),

@@ -89,7 +89,10 @@ class CollectState(io.ComfyNode):
             search_aliases=["vidrd state"],
             inputs=[
                 io.Sampler.Input("sampler", tooltip="The sampler from Reuse & Diffuse Guidance."),
-                io.Latent.Input("latent", tooltip="What SamplerCustomAdvanced made with it (its output)."),
+                io.Latent.Input(
+                    "latent",
+                    tooltip="What SamplerCustomAdvanced made with it: its first output, not denoised_output.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="new frames", tooltip="What this clip adds to the video."),

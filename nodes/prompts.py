@@ -21,7 +21,7 @@ class EncodePrompts(io.ComfyNode):
             display_name="VidRD Encode Prompts",
             category=CATEGORY,
             description="Encodes one prompt a line, for one clip each. Nodes that take one conditioning run once for "
-            "each of the list.",
+            "each in the list.",
             search_aliases=["clip text encode", "prompt list", "vidrd"],
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder."),

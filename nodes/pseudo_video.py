@@ -52,8 +52,8 @@ class PseudoVideo(io.ComfyNode):
                     max=float(LARGEST_ZOOM),
                     step=0.05,
                     round=0.001,
-                    tooltip="How many times as close the closer end is, at most; at least the square root of that. "
-                    "1 is none.",
+                    tooltip="The most that the view is magnified at its closer end; the least is the square root of "
+                    "that. 1 is none.",
                 ),
                 io.Float.Input(
                     "pan",
@@ -62,7 +62,7 @@ class PseudoVideo(io.ComfyNode):
                     max=float(LARGEST_PAN),
                     step=0.05,
                     round=0.001,
-                    tooltip="How far the view moves, at most, as a share of what its wider end shows; at least half "
+                    tooltip="The most that the view moves, as a share of what its wider end shows; the least is half "
                     "of that. More needs a closer view to have room. 0 is none.",
                 ),
                 io.Combo.Input(

@@ -25,7 +25,9 @@ def clip_inputs() -> list[Any]:
     return [
         io.Model.Input("model", tooltip="The model that denoises: a VidRD UNet3D, or another video model."),
         io.Conditioning.Input("positive", tooltip="What the clip shows, from CLIP Text Encode."),
-        io.Conditioning.Input("negative", tooltip="What it does not show; encode an empty prompt for nothing."),
+        io.Conditioning.Input(
+            "negative", tooltip="What it does not show; for nothing in particular, encode an empty prompt."
+        ),
         io.Latent.Input("latent", tooltip="An empty clip of the size wanted, from VidRD Empty Clip."),
         seed_input(),
         io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Denoising steps (T). The paper takes 50."),
@@ -62,7 +64,7 @@ def seed_input() -> Any:
         min=0,
         max=LARGEST_SEED,
         control_after_generate=True,
-        tooltip="All chance is drawn from it and the clip's number, so every clip of a video may have the same.",
+        tooltip="All randomness comes from it and the clip's number, so all clips of a video may share one.",
     )
 
 
@@ -84,7 +86,7 @@ def reuse_inputs() -> list[Any]:
             step=0.1,
             round=0.001,
             tooltip="How much of the old noise the other frames keep: 0 is none, 1 half, 4 nearly all. More is "
-            "steadier, and comes round sooner.",
+            "steadier, and repeats itself sooner.",
         ),
         io.Float.Input(
             "beta",
@@ -94,7 +96,7 @@ def reuse_inputs() -> list[Any]:
             step=0.05,
             round=0.001,
             tooltip="For what share of the steps the first frame follows the old clip; the next ones do for less. "
-            "For mirror alone.",
+            "Used by mirror only.",
         ),
         io.Combo.Input(
             "order",

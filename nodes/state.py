@@ -28,7 +28,7 @@ class SaveState(io.ComfyNode):
             search_aliases=["resume", "checkpoint", "vidrd"],
             is_output_node=True,
             inputs=[
-                State.Input("state", tooltip="From Extend, Sample Clip or Reuse & Diffuse State."),
+                State.Input("state", tooltip="From Extend, Long Video, Sample Clip or Reuse & Diffuse State."),
                 io.String.Input(
                     "filename_prefix",
                     default="vidrd/video",

@@ -33,8 +33,8 @@ def video_inputs() -> list[Any]:
             default=1,
             min=1,
             max=16,
-            tooltip="Shows each pixel as so many, along each side. For the built-in tiny model 4 is good, as players "
-            "blur its small frames.",
+            tooltip="Enlarges each pixel so many times along each side. 4 suits the built-in tiny model, whose small "
+            "frames players would blur.",
         ),
     ]
 
@@ -57,9 +57,9 @@ class WriteClip(io.ComfyNode):
             display_name="VidRD Decode & Write Clip",
             category=CATEGORY,
             description="Decodes a clip's new frames and writes them to a video file, or puts them at the end of the "
-            "one that is wired. A frame is decoded beside those of the clips before, so there is no seam, and memory "
-            "does not grow with the video. A run that is cancelled leaves the clips that are finished. The clips of "
-            "a list, as loops give it, are written one after the other.",
+            "video that is wired to before. A frame is decoded beside those of the clips before, so there is no "
+            "seam, and memory does not grow with the video. A run that is cancelled keeps the clips that are "
+            "finished. The clips of a list, as loops give it, are written one after the other.",
             search_aliases=["save video", "vae decode", "video combine", "mp4", "append video", "vidrd"],
             is_output_node=True,
             not_idempotent=True,

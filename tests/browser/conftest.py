@@ -22,6 +22,7 @@ class Page:
 
     def __init__(self, tab: Any, host: Host) -> None:
         self.tab, self.host, self.problems = tab, host, []
+        tab.set_default_timeout(120_000)  # a busy machine takes its time
         tab.on("console", lambda said: self.problems.append(said.text) if said.type == "error" else None)
         tab.on("pageerror", lambda error: self.problems.append(str(error)))
         tab.route(lambda url: not url.startswith(host.url), lambda route: route.fulfill(json=[]))  # the world
@@ -47,7 +48,10 @@ def opened():
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip(f"there is no browser: none of {', '.join(BROWSERS)}")
-    with Host(Path(frontend.origin).parent / "static", definitions()) as host, playwright.sync_playwright() as driver:
+    with (
+        Host(Path(frontend.origin).parent / "static", definitions(loops=False)) as host,
+        playwright.sync_playwright() as driver,
+    ):
         chromium = driver.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         yield Page(chromium.new_page(), host)
         chromium.close()

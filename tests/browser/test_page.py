@@ -5,7 +5,7 @@ import pytest
 from ..workflows.convert import to_prompt
 from ..workflows.files import PATHS, ROOT, read
 from ..workflows.slots import widgets
-from ..workflows.stock import ODD, definitions
+from ..workflows.stock import ODD, definitions, has_loops
 
 OPEN = """
 async (workflow) => {
@@ -35,8 +35,9 @@ def test_it_comes_up_with_our_nodes(opened):
 
 
 def test_widgets_stand_in_the_order_that_workflows_go_by(page):
-    told = page.run(WIDGETS, list(definitions()))
-    for (name, definition), names in zip(definitions().items(), told, strict=True):
+    known = definitions(loops=False)
+    told = page.run(WIDGETS, list(known))
+    for (name, definition), names in zip(known.items(), told, strict=True):
         assert names[: len(widgets(definition))] == widgets(definition), name  # to some the page adds its own
         assert names == widgets(definition) or not name.startswith("VidRD_"), name
 
@@ -44,6 +45,8 @@ def test_widgets_stand_in_the_order_that_workflows_go_by(page):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_workflow_opens_and_is_sent_as_it_says(page, name):
     workflow = read(ROOT / name)
+    if has_loops(workflow):
+        pytest.skip("this page is older than loops")
     told = page.run(OPEN, workflow)
     assert told["missing"] == []
     assert page.run(DIALOGS) == 0

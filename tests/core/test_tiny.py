@@ -54,9 +54,11 @@ def test_a_later_clip_is_of_the_later_prompt(tiny):
     assert [(word.color, word.shape) for word in words[::2]] == [("red", "circle"), ("blue", "square")]
 
 
-def test_packing_it_again_changes_nothing(tiny, tmp_path):
-    pack("tiny", tmp_path / "copy")
-    copy = load(tmp_path / "copy")
+@pytest.mark.parametrize("name", ["copy", "copy.safetensors"])
+def test_packing_it_again_changes_nothing(tiny, tmp_path, name):
+    pack("tiny", tmp_path / name)
+    copy = load(tmp_path / name)
+    assert copy.name == "copy"
     assert copy.signature == tiny.signature
     for part in ("unet", "vae", "text_encoder"):
         theirs = getattr(copy, part).state_dict()
@@ -65,7 +67,7 @@ def test_packing_it_again_changes_nothing(tiny, tmp_path):
 
 def test_a_model_is_not_packed_over_itself_nor_unless_it_is_whole(tmp_path):
     folder = built_in_models()["tiny"]
-    with pytest.raises(ValueError, match="holds the model itself, which would lose precision: name another folder"):
+    with pytest.raises(ValueError, match="holds the model itself, which would lose precision: name another one"):
         pack("tiny", folder)
     for part in PARTS[:2]:
         (tmp_path / part).write_bytes((folder / part).read_bytes())

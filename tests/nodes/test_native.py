@@ -2,12 +2,17 @@
 
 import importlib
 import inspect
+import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import vidrd_core
+from vidrd_core.loading import built_in_models, pack
 
 from .conftest import BUILT_IN, PROMPTS
 
@@ -155,3 +160,73 @@ def test_a_video_is_created_and_saved(host, tiny, sample, tmp_path):
     created.save_to(str(tmp_path / "clip.mp4"))
     frames, _ = importlib.import_module("vidrd_core.video").read_video(tmp_path / "clip.mp4")
     assert frames.shape == (8, 64, 64, 3)
+
+
+def test_files_come_from_the_stock_folders_and_from_checkpoints(host, run, tiny, sample):
+    """Those of extra_model_paths.yaml are in the same lists."""
+    models = Path(host.folder_paths.models_dir)
+    whole = models / "checkpoints" / "mine" / "all.safetensors"
+    whole.parent.mkdir(parents=True, exist_ok=True)
+    pack("tiny", whole)
+    apart = {"diffusion_models": "unet", "vae": "vae", "text_encoders": "text_encoder"}
+    for folder, part in apart.items():
+        (models / folder).mkdir(exist_ok=True)
+        shutil.copy(built_in_models()["tiny"] / f"{part}.safetensors", models / folder / f"my_{part}.safetensors")
+    host.folder_paths.filename_list_cache.clear()
+    for node, part in (("LoadUNet3D", "unet"), ("LoadTemporalVAE", "vae"), ("LoadTextEncoder", "text_encoder")):
+        offered = importlib.import_module("custom_nodes_vidrd.nodes.host.folders").choices(
+            next(folder for folder, name in apart.items() if name == part)
+        )
+        assert offered[0] == BUILT_IN
+        for file in (f"my_{part}.safetensors", f"checkpoints/mine{os.sep}all.safetensors"):
+            assert file in offered
+            (loaded,) = run(node, file=file, **({"weight_dtype": "default"} if part == "unet" else {}))
+            if part == "unet":
+                assert torch.equal(sample(loaded), sample())
+
+
+def test_a_checkpoint_of_something_else_is_told(host, run):
+    path = Path(host.folder_paths.models_dir) / "checkpoints" / "other.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({"a": torch.zeros(2)}, path)
+    host.folder_paths.filename_list_cache.clear()
+    with pytest.raises(
+        ValueError, match=r"other\.safetensors holds what vidrd did not write, expected a temporal VAE"
+    ):
+        run("LoadTemporalVAE", file="checkpoints/other.safetensors")
+
+
+def test_weights_that_are_only_in_part_on_the_device(tiny, sample):
+    """As where memory is short: the host then casts the others as they are used."""
+    plain, model = sample(), tiny.model.clone()
+    model.detach()
+    model.partially_load(model.load_device, model.model_size() // 3)
+    assert 0 < model.loaded_size() < model.model_size()
+    cast = [m for m in model.model.diffusion_model.modules() if getattr(m, "comfy_cast_weights", False)]
+    assert len(cast) > 10
+    x, sigma = torch.randn(1, 4, 8, 16, 16, generator=torch.manual_seed(0)), torch.tensor([5.0])
+    context = tiny.positive[0][0][0]
+    part = model.model.apply_model(x, sigma, c_crossattn=context)
+    model.detach()
+    model.partially_load(model.load_device, 10**12)
+    assert torch.equal(part, model.model.apply_model(x, sigma, c_crossattn=context))
+    model.detach()
+    assert torch.equal(sample(), plain)
+
+
+def test_decoding_falls_back_to_tiles_where_memory_is_out(host, tiny, monkeypatch):
+    latent = torch.randn(1, 4, 8, 16, 16, generator=torch.manual_seed(0))
+    whole = host.nodes.VAEDecode().decode(tiny.vae, {"samples": latent})[0]
+    decode, sizes = type(tiny.vae.first_stage_model).decode, []
+
+    def short_of_memory(self, z, **options):
+        sizes.append(z.shape[-1])
+        if len(sizes) == 1:
+            raise importlib.import_module("comfy.model_management").OOM_EXCEPTION("out of memory")
+        return decode(self, z, **options)
+
+    monkeypatch.setattr(type(tiny.vae.first_stage_model), "decode", short_of_memory)
+    tiled = host.nodes.VAEDecode().decode(tiny.vae, {"samples": latent})[0]
+    assert len(sizes) > 1
+    assert tiled.shape == whole.shape
+    torch.testing.assert_close(tiled, whole, rtol=0, atol=0.1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3")
 UPLOADS = ("image_upload", "video_upload", "audio_upload")
 ADDED = ("control_after_generate", "upload")  # widgets of the page's own: in workflows, but never sent
 CONTROLS = ["fixed", "increment", "decrement", "randomize"]

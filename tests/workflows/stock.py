@@ -15,6 +15,7 @@ from ..stand_in import told
 from .files import PATHS, nodes, read
 
 FILE = Path(__file__).with_suffix(".json")
+LOOPS = Path(__file__).with_name("loops.json")  # of newer versions, as our workflow has them
 ODD = Path(__file__).parent / "odd"
 PAGES = {  # the nodes of the page's first graph, and the loaders that it takes to be there
     "CLIPTextEncode", "CheckpointLoaderSimple", "ControlNetLoader", "EmptyLatentImage", "GLIGENLoader",
@@ -23,9 +24,16 @@ PAGES = {  # the nodes of the page's first graph, and the loaders that it takes 
 }  # fmt: skip
 
 
-def definitions() -> dict[str, Any]:
-    """Of our nodes and these, as /object_info has them."""
-    return {**json.loads(FILE.read_text(encoding="utf-8")), **ours()}
+def definitions(loops: bool = True) -> dict[str, Any]:
+    """Of our nodes and these, as /object_info has them; with those of loops, which the page here does not know."""
+    files = (FILE, LOOPS) if loops else (FILE,)
+    stock = {name: each for file in files for name, each in json.loads(file.read_text(encoding="utf-8")).items()}
+    return {**stock, **ours()}
+
+
+def has_loops(workflow: dict[str, Any]) -> bool:
+    """Whether it is for newer versions than the page here."""
+    return any(node["type"] not in definitions(loops=False) for node in nodes(workflow))
 
 
 def without_prose(definition: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +52,7 @@ def without_prose(definition: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     used = set(sys.argv[2:]) | {node["type"] for path in [*PATHS, *ODD.glob("*.json")] for node in nodes(read(path))}
-    names = sorted((used | PAGES) - ours().keys())
+    names = sorted((used | PAGES) - ours().keys() - json.loads(LOOPS.read_text(encoding="utf-8")).keys())
     found = told("--host", sys.argv[1], "--stock", *names)["stock"]
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(without_prose(found[name]))}" for name in names)
     FILE.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")

@@ -188,9 +188,16 @@ def train(
 
 @app.command()
 def pack(
-    model: Annotated[str, typer.Argument(metavar="NAME|FOLDER", help="The model.")],
+    model: Annotated[str, typer.Argument(metavar="NAME|FOLDER|FILE", help="The model.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", parser=o.named, help="Where the copy goes.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER|FILE",
+            parser=o.named,
+            help="Where the copy goes; NAME.safetensors: all in one.",
+        ),
     ],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False,
 ) -> None:

@@ -124,6 +124,9 @@ def _safetensors(path: Path) -> Facts:
         yield from _state(file)
     else:
         yield "kind", str(kind)
+        if kind == checkpoint.WHOLE:
+            for name, part in checkpoint.parts_of(file.details).items():
+                yield name, str(part.get("kind"))
         for group in ("config", "diffusion"):
             for name, value in _mapping(file.details.get(group)).items():
                 yield name, " ".join(map(str, value)) if isinstance(value, list) else str(value)

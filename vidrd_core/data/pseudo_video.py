@@ -68,7 +68,7 @@ class CameraSettings:
 
     def progress(self) -> NDArray[np.float64]:
         """Which part of the way is behind at each frame, [F] from 0 to 1."""
-        time = np.linspace(0, 1, self.frames)
+        time = np.linspace(0, 1, self.frames, dtype=np.float64)
         return time if self.easing == "linear" else time * time * (3 - 2 * time)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from vidrd_core.reasons import why
 
 KEY = "vidrd"  # of the JSON in a file's metadata
+WHOLE = "whole model"  # the kind of a file that holds all parts: tensors as "unet.NAME", details as parts["unet"]
 
 
 class FormatError(ValueError):
@@ -49,16 +50,28 @@ def _errno(error: OSError | SafetensorError) -> int | None:
 
 
 def read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and details of a file that `write` made for the same `kind`.
+    """The tensors and details of a file that `write` made for the same `kind`, or of that part of a whole model.
 
     Raises FileNotFoundError, or FormatError saying what the file is instead.
     """
     path = Path(path)
-    details = describe(path)
+    details, prefix = describe(path), ""
+    if details.get("kind") == WHOLE:
+        name, details = next(
+            ((name, part) for name, part in parts_of(details).items() if part.get("kind") == kind), ("", details)
+        )
+        prefix = f"{name}."
     if details.get("kind") != kind:
         raise FormatError(f"{path} holds {called(details)}, expected a {kind}")
     with safe_open(path, framework="pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, details  # noqa: SIM118 - no mapping
+        names = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118 - no mapping
+        return {key.removeprefix(prefix): file.get_tensor(key) for key in names}, details
+
+
+def parts_of(details: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The details of each part of a whole model, by name."""
+    parts = details.get("parts")
+    return {str(name): dict(part) for name, part in parts.items()} if isinstance(parts, dict) else {}
 
 
 def describe(path: Path) -> dict[str, Any]:

@@ -91,6 +91,21 @@ def test_pack_makes_a_smaller_copy(vidrd, folder):
     assert vidrd("pack", folder, "-o", "small", "--overwrite")[0] == 0
 
 
+def test_pack_makes_one_file_of_all(vidrd, folder):
+    assert vidrd("pack", folder, "-o", "one.safetensors")[0] == 0
+    told = [" ".join(line.split()) for line in vidrd("info", "one.safetensors")[1].splitlines()]
+    assert told[1:5] == ["kind whole model", "unet UNet3D", "vae temporal VAE", "text_encoder text encoder"]
+    assert vidrd("generate", PROMPTS[0], "--steps", 1, "--model", "one.safetensors", "-o", "one.gif")[0] == 0
+    assert "one.safetensors is there already: overwrite it" in error_line(
+        *vidrd("pack", "tiny", "-o", "one.safetensors")
+    )
+    assert vidrd("pack", "one.safetensors", "-o", "apart")[0] == 0
+    assert vidrd("generate", PROMPTS[0], "--steps", 1, "--model", "apart", "-o", "one.gif")[0] == 0
+    assert "expected a UNet3D" in error_line(
+        *vidrd("generate", PROMPTS[0], "--model", "apart/vae.safetensors", "-o", "one.gif")
+    )
+
+
 def test_train_runs_a_recipe(vidrd, monkeypatch, tmp_path):
     stages = pytest.importorskip("vidrd_core.training.stages")
     ran = []
