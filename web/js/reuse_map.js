@@ -1,0 +1,235 @@
+// A small picture in the node, redrawn as its settings change: which frame of a clip takes over whose noise, and for
+// how many steps it follows the old frame. docs/reuse.png has the same, by vidrd_core/video/reuse_map.py.
+
+import { app } from "../../../scripts/app.js";
+import { reuse } from "./reuse.js";
+
+const NODES = ["VidRD_Extend", "VidRD_LongVideo", "VidRD_Noise", "VidRD_Guidance"];
+const FRAMES = 8; // of a clip, where the node cannot tell
+const MOST_FRAMES = 96; // more are too thin to see
+const HEIGHT = 130, LOW = 92, MARGIN = 10; // pixels; LOW is without steps, MARGIN what the page leaves around it
+const STYLE = `
+.vidrd-reuse { --ink: var(--input-text, #ddd); --faint: color-mix(in srgb, var(--ink) 18%, transparent);
+    --old: #568cdc; --new: #f08c28; --led: #966ed2; box-sizing: border-box; width: 100%; height: 100%; overflow: hidden;
+    display: flex; flex-direction: column; gap: 4px; padding: 5px 7px; border-radius: 6px; user-select: none;
+    background: var(--comfy-input-bg, #222); color: var(--ink); font: 10px/12px Inter, Arial, sans-serif;
+    white-space: nowrap; font-variant-numeric: tabular-nums; }
+.vidrd-reuse .head, .vidrd-reuse .legend { display: flex; gap: 8px; }
+.vidrd-reuse .head :first-child { flex: 1; overflow: hidden; text-overflow: ellipsis; }
+.vidrd-reuse .map { flex: 1; min-height: 0; display: flex; gap: var(--gap); }
+.vidrd-reuse .quiet { opacity: 0.7; }
+.vidrd-reuse .problem { margin: auto; white-space: normal; text-align: center; }
+.vidrd-reuse .column { flex: 1 1 0; min-width: 0; display: flex; flex-direction: column; text-align: center; }
+.vidrd-reuse .column.names { flex: none; text-align: left; padding-right: 5px; }
+.vidrd-reuse .number { flex: none; height: 12px; display: flex; justify-content: center; }
+.vidrd-reuse .names .number { justify-content: start; }
+.vidrd-reuse .cell { display: flex; flex-direction: column; gap: 2px; flex: 1; min-height: 0; border-radius: 2px; }
+.vidrd-reuse .shown { outline: 1px solid var(--ink); outline-offset: 0.5px; }
+.vidrd-reuse .noise { flex: none; height: 14px; border-radius: 2px; }
+.vidrd-reuse .low .noise { flex: 1; }
+.vidrd-reuse .steps { flex: 1; min-height: 0; border-radius: 2px; background: var(--faint); position: relative; }
+.vidrd-reuse .steps > div { background: var(--led); border-radius: 2px; }
+.vidrd-reuse .steps > span { position: absolute; left: 50%; transform: translateX(-50%); }
+.vidrd-reuse i { display: inline-block; width: 8px; height: 8px; border-radius: 2px; margin-right: 4px; }
+.vidrd-reuse i.outline { box-sizing: border-box; border: 1px solid var(--ink); }
+`;
+
+const pictures = new WeakMap(); // by node: its box, and what it shows
+
+function make(tag, className, content = [], style = {}) {
+    const element = document.createElement(tag);
+    element.className = className;
+    element.append(...[content].flat());
+    Object.assign(element.style, style);
+    return element;
+}
+
+// What the node says.
+
+const widgetOf = (node, name) => node.widgets?.find((widget) => widget.name === name);
+
+function linkInto(node, name) {
+    const id = node.inputs?.find((input) => input.name === name)?.link;
+    return id == null ? null : (node.graph?.links?.get?.(id) ?? node.graph?.links?.[id] ?? null);
+}
+
+// N, where an Empty Clip says it; null where it is not known.
+function framesOf(node) {
+    let from = node;
+    for (let hops = 0, link = linkInto(node, "latent"); link && hops < 100; hops++) {
+        from = node.graph.getNodeById(link.origin_id);
+        if (from?.type !== "Reroute") break;
+        link = linkInto(from, from.inputs[0].name);
+    }
+    const known = from?.type === "VidRD_EmptyClip" && !linkInto(from, "frames");
+    return known ? widgetOf(from, "frames").value : null;
+}
+
+function settingsOf(node) {
+    const value = (name) => widgetOf(node, name)?.value;
+    const known = framesOf(node);
+    const names = ["prompt_frames", "alpha", "beta", "order", "steps"];
+    const beta = value("beta"), steps = value("steps");
+    return {
+        promptFrames: value("prompt_frames"), alpha: value("alpha"), beta: beta ?? 0, order: value("order"),
+        frames: known ?? FRAMES, steps: steps ?? 100,
+        isKnown: known !== null, hasSteps: beta !== undefined, percent: steps === undefined,
+        wired: names.filter((name) => linkInto(node, name)),
+        isFirst: node.type !== "VidRD_LongVideo" && !linkInto(node, "state"),
+    };
+}
+
+// In words.
+
+function sentence({ promptFrames: m, alpha, order, wired, isFirst }) {
+    if (wired.length) return `${wired.join(", ")} by wire: drawn as last set`;
+    if (isFirst) return "No state: a first clip. With one:";
+    const reused = order === "mirror"
+        ? m ? "Begins as the old clip run backwards" : "Old noise backwards, no frame led"
+        : m ? `Goes on from the old clip's last ${m === 1 ? "frame" : m}` : "Old noise in order, no frame led";
+    return m || alpha ? reused : "Takes nothing over";
+}
+
+// Where N is not known, M may be right.
+function problemIn(problem, { promptFrames, isKnown }) {
+    const mayFit = !isKnown && Number.isInteger(promptFrames) && promptFrames >= FRAMES;
+    return mayFit ? `prompt_frames is ${promptFrames}: a clip must have more frames` : problem;
+}
+
+const tooMany = (frames) => `${frames.length} frames are too many to draw`;
+
+function title({ source, share, led, shown }, j, { steps, percent, hasSteps }) {
+    const noise = share ? `noise of old frame ${source}` : "new noise";
+    const mixed = share && share < 1 ? `, ${Math.round(100 * (1 - share)) || "under 1"} % of it new` : "";
+    const length = led === steps ? "all steps" : percent ? `${led} % of the steps` : `the first ${led} of ${steps} steps`;
+    const follows = !hasSteps ? "" : led ? `; follows that frame for ${length}` : "; follows none";
+    return `frame ${j}: ${noise}${mixed}${follows}${shown ? "; shown already" : ""}`;
+}
+
+// In the picture.
+
+function number(text) {
+    return make("div", "number", String(text));
+}
+
+function column(frame, j, settings, every) {
+    const { source, share, led, shown } = frame;
+    const split = share < 1 ? `max(2px, ${100 * (1 - share)}%)` : "0px";
+    const noise = make("div", "noise", [], {
+        background: `linear-gradient(var(--new) ${split}, var(--old) ${split})`,
+    });
+    const cell = make("div", shown ? "cell shown" : "cell", noise);
+    if (settings.hasSteps) cell.append(stepsOf(led, settings.steps, j % every === 0));
+    const labels = j % every ? ["", ""] : [share ? source : "–", j];
+    const whole = make("div", "column", [number(labels[0]), cell, number(labels[1])]);
+    whole.title = title(frame, j, settings);
+    return whole;
+}
+
+function stepsOf(led, steps, isTold) {
+    const share = led / steps;
+    const bar = make("div", "", [], { height: `${100 * share}%` });
+    if (!led || !isTold) return make("div", "steps", bar);
+    // Below the bar, or in it where no room is left.
+    const place = share <= 0.7 ? { top: `${100 * share}%` } : { bottom: "1px", color: "#fff" };
+    return make("div", "steps", [bar, make("span", "", String(led), place)]);
+}
+
+function map(frames, settings) {
+    const digits = String(Math.max(frames.length - 1, ...frames.map(({ led }) => led))).length;
+    const every = Math.ceil((frames.length * (digits + 1)) / 40); // as many numbers as there is room for
+    const noise = make("div", "noise", "noise");
+    const names = make("div", "cell", settings.hasSteps ? [noise, make("div", "", stepsName(settings))] : noise);
+    const map = make("div", settings.hasSteps ? "map" : "map low", [
+        make("div", "column names quiet", [number("old frame"), names, number("frame")]),
+        ...frames.map((frame, j) => column(frame, j, settings, every)),
+    ]);
+    map.style.setProperty("--gap", frames.length > 32 ? "1px" : "2px");
+    return map;
+}
+
+function stepsName({ steps, percent }) {
+    return [make("div", "", "steps led"), make("div", "", percent ? "in %" : `of ${steps}`)];
+}
+
+function legend(frames, { hasSteps }) {
+    const entry = (colour, text) => make("span", "", [make("i", "", [], { background: colour }), text]);
+    const entries = [entry("var(--old)", "old noise"), entry("var(--new)", "new")];
+    if (hasSteps) entries.push(entry("var(--led)", "led"));
+    if (frames.some(({ shown }) => shown)) entries.push(make("span", "", [make("i", "outline"), "shown already"]));
+    else if (hasSteps) entries.push(entry("var(--faint)", "free"));
+    return make("div", "legend", entries);
+}
+
+function draw(box, settings) {
+    const { frames, problem } = reuse(settings);
+    const words = problem ? problemIn(problem, settings) : frames.length > MOST_FRAMES && tooMany(frames);
+    if (words) return box.replaceChildren(make("div", "problem", words));
+    const count = make("span", "quiet", `${frames.length} frames${settings.isKnown ? "" : "?"}`);
+    if (!settings.isKnown) count.title = "No VidRD Empty Clip tells how many frames a clip has: drawn for 8.";
+    const said = make("span", "", sentence(settings));
+    said.title = said.textContent; // whole, where it is cut
+    const head = make("div", "head", [said, count]);
+    box.replaceChildren(head, map(frames, settings), legend(frames, settings));
+}
+
+// In the page.
+
+function update(node) {
+    const picture = pictures.get(node);
+    if (!picture) return;
+    const settings = settingsOf(node);
+    const key = JSON.stringify(settings);
+    if (picture.key === key) return;
+    picture.key = key;
+    draw(picture.box, settings);
+}
+
+// The picture lies over the canvas: what is not for it goes on to there. Nodes that are no canvas do so themselves.
+function passOn(box) {
+    const isOver = () => box.closest(".dom-widget");
+    box.addEventListener("wheel", guarded((event) => {
+        if (!isOver()) return;
+        event.preventDefault();
+        app.canvas.processMouseWheel(event);
+    }));
+    box.addEventListener("pointerdown", guarded((event) => {
+        if (isOver() && event.button) app.canvas.processMouseDown(event);
+    }));
+    box.addEventListener("contextmenu", guarded((event) => isOver() && event.preventDefault()));
+}
+
+function addPicture(node) {
+    if (!NODES.includes(node.comfyClass)) return;
+    const box = make("div", "vidrd-reuse");
+    const height = () => (widgetOf(node, "beta") ? HEIGHT : LOW) + 2 * MARGIN;
+    const options = { serialize: false, hideOnZoom: false, getMinHeight: height, getMaxHeight: height };
+    // Said twice, as prompts go by the options and saved workflows by the widget.
+    node.addDOMWidget("reuse_map", "vidrd_reuse_map", box, options).serialize = false;
+    passOn(box);
+    pictures.set(node, { box });
+    update(node);
+}
+
+// Whatever the page is like: if this does not fit it, the nodes work without.
+let isSaid = false;
+function guarded(act) {
+    return (given) => {
+        try {
+            return act(given);
+        } catch (error) {
+            if (!isSaid) console.debug("VidRD: the picture of what is reused is not shown", error);
+            isSaid = true;
+        }
+    };
+}
+
+app.registerExtension({
+    name: "VidRD.ReuseMap",
+    setup: guarded(() => {
+        document.head.append(make("style", "", STYLE));
+        // Looked after, not listened to: loading, undo, wires and Empty Clip's widget change it without a word to the node.
+        setInterval(guarded(() => (app.canvas?.graph ?? app.graph)?.nodes?.forEach(update)), 100);
+    }),
+    nodeCreated: guarded(addPicture),
+});
