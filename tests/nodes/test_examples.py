@@ -1,0 +1,68 @@
+"""Every example workflow, as it comes, run by the host to finished videos."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from vidrd_core.video import read_video
+
+from ..workflows.convert import to_prompt
+from ..workflows.files import EXAMPLES, PATHS, read
+from ..workflows.stock import definitions, has_loops
+
+RUN = [path for path in PATHS if path.parent == EXAMPLES and not has_loops(read(path))]
+STEPS = 3  # in place of the examples' own, to be done sooner
+FRAMES = {  # of the videos that each makes
+    "1_first_clip": [8],
+    "2_long_video_chained": [16],
+    "3_long_video_in_one_node": [28],
+    "4_parts_with_sampler_custom": [16],
+    "5_save_resume_branch": [12, 12],
+    "7_prompt_list": [24],
+    "8_pseudo_video": [32],
+}
+
+
+@pytest.fixture
+def example(host, execute):
+    """Run a workflow; the prompt, what went wrong, and the videos that are new."""
+    asyncio.run(host.nodes.init_builtin_extra_nodes())
+    output = Path(host.folder_paths.get_output_directory())
+
+    def example(workflow):
+        prompt = to_prompt(workflow, definitions())
+        for node in prompt.values():
+            if "steps" in node["inputs"]:
+                node["inputs"]["steps"] = STEPS
+        before = set(output.rglob("*.mp4"))
+        _, errors, refused = execute(prompt)
+        return prompt, [*errors, *refused.values()], sorted(set(output.rglob("*.mp4")) - before)
+
+    return example
+
+
+@pytest.mark.parametrize("path", RUN, ids=lambda path: path.stem)
+def test_it_runs_to_finished_videos(example, path):
+    prompt, wrong, videos = example(read(path))
+    assert wrong == []
+    assert [len(read_video(video)[0]) for video in videos] == FRAMES[path.stem]
+    used = {node["class_type"] for node in prompt.values()}
+    assert used & {"VidRD_WriteClip", "VidRD_LongVideo", "VidRD_PseudoVideo"}
+
+
+def test_what_is_switched_off_in_the_resume_example_goes_on_from_a_saved_state(example, host):
+    workflow = read(EXAMPLES / "5_save_resume_branch.json")
+    _, wrong, _ = example(workflow)
+    assert wrong == []
+    saved = max(Path(host.folder_paths.get_output_directory()).rglob("branch_clip_0000_*.safetensors"))
+    workflow = json.loads(json.dumps(workflow))
+    for node in workflow["nodes"]:
+        node["mode"] = 0
+        if node["type"] == "VidRD_LoadState":
+            node["widgets_values"] = [f"output/vidrd/{saved.name}"]
+    _, wrong, videos = example(workflow)
+    assert wrong == []
+    (resumed,) = [video for video in videos if video.name.startswith("resumed")]
+    assert len(read_video(resumed)[0]) == 4
