@@ -11,6 +11,7 @@ from vidrd_core.video import read_video
 from ..workflows.convert import to_prompt
 from ..workflows.files import EXAMPLES, PATHS, read
 from ..workflows.stock import definitions, has_loops
+from .graphs import chain
 
 RUN = [path for path in PATHS if path.parent == EXAMPLES and not has_loops(read(path))]
 STEPS = 3  # in place of the examples' own, to be done sooner
@@ -66,3 +67,22 @@ def test_what_is_switched_off_in_the_resume_example_goes_on_from_a_saved_state(e
     assert wrong == []
     (resumed,) = [video for video in videos if video.name.startswith("resumed")]
     assert len(read_video(resumed)[0]) == 4
+
+
+def test_the_blueprint_makes_a_video_of_three_clips(execute, host):
+    (path,) = [path for path in PATHS if path.parent != EXAMPLES]
+    inside = to_prompt(read(path), definitions())
+    graph = {name: node for name, node in chain(1).items() if not name.startswith(("clip", "see", "save"))}
+    outside = {"model": "model", "positive": "positive", "negative": "negative", "latent": "empty", "vae": "vae"}
+    for node in inside.values():
+        for name, source in outside.items():
+            if name in definitions()[node["class_type"]]["input"]["required"]:
+                node["inputs"].setdefault(name, [source, 0])
+        if "steps" in node["inputs"]:
+            node["inputs"] |= {"steps": STEPS, "cfg": 2.5}
+        if "filename_prefix" in node["inputs"]:
+            node["inputs"]["filename_prefix"] = "blueprint/v"
+    _, errors, refused = execute({**graph, **inside})
+    assert (errors, refused) == ([], {})
+    (video,) = (Path(host.folder_paths.get_output_directory()) / "blueprint").iterdir()
+    assert len(read_video(video)[0]) == 24
