@@ -1,0 +1,91 @@
+"""The nodes' help pages, as the page shows them: they tell of all that a node has, and of nothing that it has not."""
+
+import re
+
+import pytest
+from PIL import Image
+
+from ..stand_in import definitions
+from .files import EXAMPLES, ROOT
+from .slots import slots
+
+DOCS = ROOT / "web" / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+PICTURE = re.compile(r"!\[([^]]*)]\(([^)]*)\)")
+LINK = re.compile(r"(?<!!)\[[^]]*]\(([^)]*)\)")
+ADDRESS = re.compile(r"(?:\w+:)?//([\w.-]+)")
+HOSTS = {"arxiv.org", "docs.comfy.org"}
+
+
+@pytest.fixture(params=PAGES, ids=lambda path: path.stem)
+def path(request):
+    """Each page's file."""
+    return request.param
+
+
+@pytest.fixture
+def text(path):
+    """Each page."""
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def node(path):
+    """The definition of the node that it is of."""
+    return definitions()[path.stem]
+
+
+def named(text, heading):
+    """What the rows of the table under a heading are of."""
+    section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1].strip() for line in section.splitlines() if line.startswith("|")]
+    assert re.fullmatch("-+", rows[1]), f"{heading}: no table"
+    assert all(re.fullmatch("`[^`]+`", row) for row in rows[2:]), rows[2:]
+    return [row.strip("`") for row in rows[2:]]
+
+
+def test_every_node_has_its_page():
+    assert {page.stem for page in PAGES} == set(definitions())
+
+
+def test_it_bears_the_nodes_name(text, node):
+    assert text.splitlines()[0] == f"# {node['display_name']}"
+
+
+def test_its_tables_have_what_the_node_has(text, node):
+    assert named(text, "Inputs") == [each.name for each in slots(node)]
+    assert named(text, "Outputs") == node["output_name"]
+
+
+def test_tables_are_whole(text):
+    """As many cells in each row: a | in a cell needs a backslash."""
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1, table
+
+
+def test_its_pictures_are_there(text):
+    for words, name in PICTURE.findall(text):
+        assert words, name
+        assert re.fullmatch(r"[\w.]+", name), name  # beside the pages, where the page looks for them
+        assert (DOCS / name).stat().st_size < 40_000
+        with Image.open(DOCS / name) as image:
+            assert image.format == "PNG"
+
+
+def test_it_leads_nowhere_else(text):
+    """Links to files or other pages would lead into the page's own address."""
+    assert set(ADDRESS.findall(text)) <= HOSTS
+    assert all(link.startswith("https://") for link in LINK.findall(text))
+    assert not re.search(r"<\w", text)
+
+
+def test_nodes_and_workflows_are_called_as_they_are_today(text):
+    names = {each["display_name"] for each in definitions().values()}
+    assert set(re.findall(r"\*\*(.+?)\*\*", " ".join(text.split()))) <= names
+    for name in re.findall(r"\*(\d_\w+)\*", text):
+        assert (EXAMPLES / f"{name}.json").is_file(), name
+
+
+def test_there_is_nothing_beside():
+    shown = {name for page in PAGES for _, name in PICTURE.findall(page.read_text(encoding="utf-8"))}
+    assert {each.name for each in DOCS.iterdir()} == shown | {page.name for page in PAGES}
