@@ -54,7 +54,8 @@ class Guidance(io.ComfyNode):
             display_name="Reuse & Diffuse Guidance",
             category=_CATEGORY,
             description="Denoising with Staged Guidance around any sampler: the first frames follow the last clip's "
-            "denoising for a while. Wire the same state and settings as into Reuse & Diffuse Noise.",
+            "denoising for a while, exactly, and only nearly under samplers named cfg_pp; dpm_adaptive takes other "
+            "steps each time and may be refused. Wire the same state and settings as into Reuse & Diffuse Noise.",
             search_aliases=["DSG", "staged guidance", "vidrd"],
             inputs=[
                 io.Sampler.Input("sampler", tooltip="The sampler that takes the steps, from KSamplerSelect."),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vidrd_core.data.pseudo_video import DIRECTIONS, EASINGS, LARGEST_PAN, LARGEST_ZOOM, CameraSettings, pseudo_video
 
-from .schema import CATEGORY, LARGEST_SEED, check_choices, schema
+from .schema import CATEGORY, KEPT, LARGEST_SEED, check_choices, schema
 
 
 class PseudoVideo(io.ComfyNode):
@@ -82,7 +82,7 @@ class PseudoVideo(io.ComfyNode):
                     default=0,
                     min=0,
                     max=LARGEST_SEED,
-                    control_after_generate=True,
+                    control_after_generate=KEPT,
                     tooltip="Decides where the view goes and how far. The same seed is the same way at any size.",
                 ),
             ],

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from vidrd_core.reuse import ReuseSettings
 
-from .host.clips import sample_clip
+from .host.clips import sample_clip, samples_of
 from .schema import CATEGORY, State, check_choices, clip_inputs, reuse_inputs, schema, state_input
 
 
@@ -35,8 +35,11 @@ class SampleClip(io.ComfyNode):
         return check_choices(cls, sampler_name=sampler_name, scheduler=scheduler)
 
     @classmethod
-    def execute(cls, **given: Any) -> io.NodeOutput:
-        _, whole, state = sample_clip(**given, settings=ReuseSettings())
+    def execute(cls, latent: Any, **given: Any) -> io.NodeOutput:
+        shortest = min(
+            ReuseSettings.prompt_frames, samples_of(latent).shape[2] - 1
+        )  # a short clip records what it can
+        _, whole, state = sample_clip(latent=latent, **given, settings=ReuseSettings(max(0, shortest)))
         return io.NodeOutput(whole, state)
 
 

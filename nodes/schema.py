@@ -11,6 +11,8 @@ from .host.sampling import SAMPLERS, SCHEDULERS
 
 CATEGORY = "VidRD"
 LARGEST_SEED = 0xFFFFFFFFFFFFFFFF
+# A new seed with every run would make all clips anew; older hosts cannot be told.
+KEPT = getattr(getattr(io, "ControlAfterGenerate", None), "fixed", True)
 State = io.Custom("VIDRD_STATE")
 
 
@@ -45,8 +47,8 @@ def clip_inputs() -> list[Any]:
             "sampler_name",
             options=SAMPLERS,
             default="euler",
-            tooltip="How a step is taken. euler is the paper's DDIM. Prompt frames follow the old clip exactly under "
-            "most, only nearly under those named cfg_pp.",
+            tooltip="How a step is taken. euler is the paper's DDIM. Prompt frames follow the old clip exactly, only "
+            "nearly under those named cfg_pp; dpm_adaptive takes other steps each time and may be refused.",
         ),
         io.Combo.Input(
             "scheduler",
@@ -63,7 +65,7 @@ def seed_input() -> Any:
         default=0,
         min=0,
         max=LARGEST_SEED,
-        control_after_generate=True,
+        control_after_generate=KEPT,
         tooltip="All randomness comes from it and the clip's number, so all clips of a video may share one.",
     )
 

@@ -94,7 +94,8 @@ class ClipState:
 
     def check(self, model_signature: str, shape: tuple[int, ...]) -> None:
         """Raise StateMismatchError unless a clip of this model, of latents [B, C, N, h, w], can follow."""
-        _same("model", self.model_signature, model_signature)
+        hint = ": it has other weights, or keeps them in another precision; load the one that made the state"
+        _same("model", self.model_signature, model_signature, hint)
         hint = "; the clips of a video all have the same width, height and number of frames"
         _same("latent shape", tuple(self.noise.shape), tuple(shape), hint)
 

@@ -12,7 +12,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from vidrd_core.clip import DivergenceError
+from vidrd_core.clip import DivergenceError, clip_generator
 from vidrd_core.reuse import ReuseSettings, StagedGuidance, steps_of_calls
 from vidrd_core.state import ClipState
 
@@ -88,7 +88,9 @@ class ReuseSampler(comfy.samplers.Sampler):
         self.state = self.clip = self.past = None
         settings, before = self.settings, self.before
         self.check(model_wrap.model_patcher, tuple(noise.shape), sigmas)
-        frames = noise.shape[2]
+        frames, seed = noise.shape[2], extra_args.get("seed")
+        if before is not None and seed is not None:  # what samplers add themselves is to be of the clip's own, too
+            extra_args = {**extra_args, "seed": clip_generator(seed, before.index + 1).initial_seed()}
         numbers = settings.numbers(frames, None if before is None else before.numbers)
         steps: list[int] = []
         if before is not None:
@@ -122,7 +124,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         if not latents.isfinite().all():
             raise DivergenceError("the clip came out as no finite numbers: give a smaller cfg, or another sampler")
         made_with = {
-            "seed": extra_args.get("seed"),
+            "seed": seed,
             "steps": len(sigmas) - 1,
             "cfg": getattr(model_wrap, "cfg", None),
         }

@@ -103,6 +103,23 @@ def test_prompt_frames_follow_the_old_clip_under_any_sampler(extend, sampler):
     assert (second.latents[:, :, 2] - first.latents[:, :, -3]).abs().max() > 0.01
 
 
+@pytest.mark.parametrize("sampler", ["euler_ancestral", "dpmpp_sde", "lcm"])
+def test_what_samplers_add_is_of_each_clips_own(extend, sampler):
+    """One seed serves all clips."""
+    _, _, first = extend(0, sampler=sampler)
+    _, _, second = extend(1, first, sampler=sampler, prompt_frames=0)
+    assert first.injected.shape == second.injected.shape
+    assert abs(torch.corrcoef(torch.stack([first.injected.flatten(), second.injected.flatten()]))[0, 1]) < 0.05
+
+
+def test_sample_clip_makes_clips_of_two_frames(run, tiny):
+    (latent,) = run("EmptyClip", width=64, height=64, frames=2, vae=tiny.vae)
+    clip = {"model": tiny.model, "positive": tiny.positive[0], "negative": tiny.negative, "latent": latent}
+    settings = {"steps": STEPS, "cfg": 2.5, "seed": 3, "scheduler": "ddim_uniform", "sampler_name": "euler"}
+    _, state = run("SampleClip", **clip, **settings)
+    assert state.record.shape[3] == 1
+
+
 def test_without_a_state_sample_clip_and_extend_make_the_same_clip(run, tiny, extend):
     clip = {"model": tiny.model, "positive": tiny.positive[0], "negative": tiny.negative, "latent": tiny.latent}
     settings = {"steps": STEPS, "cfg": 2.5, "seed": 3, "scheduler": "ddim_uniform", "sampler_name": "euler"}

@@ -178,6 +178,10 @@ function draw(box, settings) {
 function update(node) {
     const picture = pictures.get(node);
     if (!picture) return;
+    if (picture.height !== node.size[1]) {
+        picture.height = node.size[1];
+        node.setDirtyCanvas(true, true); // the page makes room as it draws, and shows that at its next drawing only
+    }
     const settings = settingsOf(node);
     const key = JSON.stringify(settings);
     if (picture.key === key) return;
