@@ -24,7 +24,7 @@ const STYLE = `
 .vidrd-reuse .number { flex: none; height: 12px; display: flex; justify-content: center; }
 .vidrd-reuse .names .number { justify-content: start; }
 .vidrd-reuse .cell { display: flex; flex-direction: column; gap: 2px; flex: 1; min-height: 0; border-radius: 2px; }
-.vidrd-reuse .shown { outline: 1px solid var(--ink); outline-offset: 0.5px; }
+.vidrd-reuse .shown { outline: 1px solid var(--ink); outline-offset: -1px; }
 .vidrd-reuse .noise { flex: none; height: 14px; border-radius: 2px; }
 .vidrd-reuse .low .noise { flex: 1; }
 .vidrd-reuse .steps { flex: 1; min-height: 0; border-radius: 2px; background: var(--faint); position: relative; }
@@ -131,7 +131,7 @@ function stepsOf(led, steps, isTold) {
     const bar = make("div", "", [], { height: `${100 * share}%` });
     if (!led || !isTold) return make("div", "steps", bar);
     // Below the bar, or in it where no room is left.
-    const place = share <= 0.7 ? { top: `${100 * share}%` } : { bottom: "1px", color: "#fff" };
+    const place = share <= 0.7 ? { top: `${100 * share}%` } : { bottom: "1px", color: "#fff", textShadow: "0 0 2px #412d5c, 0 0 2px #412d5c" };
     return make("div", "steps", [bar, make("span", "", String(led), place)]);
 }
 
@@ -205,11 +205,13 @@ function passOn(box) {
 
 function addPicture(node) {
     if (!NODES.includes(node.comfyClass)) return;
-    const box = make("div", "vidrd-reuse");
-    const height = () => (widgetOf(node, "beta") ? HEIGHT : LOW) + 2 * MARGIN;
-    const options = { serialize: false, hideOnZoom: false, getMinHeight: height, getMaxHeight: height };
+    const height = widgetOf(node, "beta") ? HEIGHT : LOW;
+    const box = make("div", "vidrd-reuse", [], { minHeight: `${height}px` });
+    const whole = () => height + 2 * MARGIN;
+    const options = { serialize: false, hideOnZoom: false, getMinHeight: whole, getMaxHeight: whole };
     // Said twice, as prompts go by the options and saved workflows by the widget.
     node.addDOMWidget("reuse_map", "vidrd_reuse_map", box, options).serialize = false;
+    node.setSize([node.size[0], node.size[1] + whole()]); // so that the other widgets keep their room
     passOn(box);
     pictures.set(node, { box });
     update(node);
