@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import abc
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,20 @@ class VideoSettings:
     scale: int
 
 
+def delegating(video: type[GrowingVideo]) -> type[GrowingVideo]:
+    """Give it all that this host's VIDEO has, known here or not: what it does not do itself its `as_stock` does."""
+
+    def delegated(name: str) -> Callable[..., Any]:
+        return lambda self, *given, **options: getattr(self.as_stock(), name)(*given, **options)
+
+    for name, member in vars(Input.Video).items():
+        if callable(member) and not name.startswith("_") and name not in vars(video):
+            setattr(video, name, delegated(name))
+    abc.update_abstractmethods(video)
+    return video
+
+
+@delegating
 class GrowingVideo(Input.Video):
     """The host's VIDEO: the clips so far, as one file or folder that the next clip is to make longer.
 
@@ -92,18 +107,6 @@ class GrowingVideo(Input.Video):
             parts = Types.VideoComponents(images=images, frame_rate=self.get_frame_rate())
             return InputImpl.VideoFromComponents(parts)
         return InputImpl.VideoFromFile(str(path))
-
-    def get_components(self) -> Any:
-        return self.as_stock().get_components()
-
-    def save_to(self, path: Any, **settings: Any) -> None:
-        self.as_stock().save_to(path, **settings)
-
-    def get_stream_source(self) -> Any:
-        return self.as_stock().get_stream_source()
-
-    def get_container_format(self) -> str:
-        return self.as_stock().get_container_format()
 
     def get_dimensions(self) -> tuple[int, int]:
         return self.size

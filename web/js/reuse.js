@@ -18,6 +18,8 @@ export function reuse({ promptFrames, alpha, beta, order, frames, steps }) {
     };
 }
 
+const isFrom0To = (most, value) => typeof value === "number" && value >= 0 && value <= most;
+
 function problemOf({ promptFrames, alpha, beta, order, frames, steps }) {
     if (!Number.isInteger(frames) || frames < 1) return `frames is ${frames}: it must be a whole number`;
     if (!Number.isInteger(steps) || steps < 1) return `steps is ${steps}: it must be 1 or more`;
@@ -25,8 +27,8 @@ function problemOf({ promptFrames, alpha, beta, order, frames, steps }) {
         return `prompt_frames is ${promptFrames}: it must be a whole number, 0 or more`;
     }
     if (promptFrames >= frames) return `prompt_frames is ${promptFrames}: it must be less than a clip's ${frames} frames`;
-    if (!(alpha >= 0 && alpha <= 1e6)) return `alpha is ${alpha}: it must be 0 or more`;
-    if (!(beta >= 0 && beta <= 1)) return `beta is ${beta}: it must be from 0 to 1`;
+    if (!isFrom0To(1e6, alpha)) return `alpha is ${alpha}: it must be 0 or more`;
+    if (!isFrom0To(1, beta)) return `beta is ${beta}: it must be from 0 to 1`;
     if (order !== "mirror" && order !== "forward") return `order is ${order}: it must be mirror or forward`;
     return null;
 }

@@ -1,0 +1,176 @@
+"""The picture in the node says what the core does, follows the settings, and leaves no trace in what is saved."""
+
+import json
+import math
+import shutil
+import subprocess
+from itertools import product
+
+import pytest
+
+from vidrd_core.reuse import ReuseSettings
+
+from ..workflows.files import ROOT
+
+SCRIPT = ROOT / "web" / "js" / "reuse.js"
+GIVEN = [
+    {"promptFrames": m, "alpha": alpha, "beta": beta, "order": order, "frames": n, "steps": steps}
+    for (m, n), alpha, beta, order, steps in product(
+        [(0, 1), (0, 8), (1, 2), (3, 8), (4, 8), (7, 8), (8, 8), (9, 8), (7, 16), (11, 24)],
+        (0, 0.001, 0.7, 1, 4, 1000),
+        (0, 0.05, 0.123, 0.3, 0.4, 2 / 3, 0.8, 1),
+        ("mirror", "forward"),
+        (1, 7, 30, 50, 1000),
+    )
+]
+WRONG = [
+    {"promptFrames": 4, "alpha": 4, "beta": 0.4, "order": "mirror", "frames": 8, "steps": 50, **wrong}
+    for wrong in (
+        {"promptFrames": -1}, {"promptFrames": 1.5}, {"promptFrames": None}, {"alpha": -1}, {"alpha": 1e7},
+        {"alpha": None}, {"beta": 1.1}, {"beta": -0.1}, {"order": "random"}, {"order": None},
+    )
+]  # fmt: skip
+
+# Functions of the page's tests: `make` a node, `look` at its picture, `rest` until it follows.
+TOOLS = """
+    const rest = () => new Promise((done) => setTimeout(done, 400));
+    const make = (type, values = {}) => {
+        const node = LiteGraph.createNode(type);
+        app.graph.add(node);
+        set(node, values);
+        return node;
+    };
+    const set = (node, values) => Object.entries(values).forEach(([name, value]) => {
+        node.widgets.find((widget) => widget.name === name).value = value;
+    });
+    const look = async (node) => {
+        await rest();
+        const box = node.widgets.find((widget) => widget.name === "reuse_map").element;
+        const texts = (path) => [...box.querySelectorAll(path)].map((each) => each.textContent);
+        return {
+            problem: texts(".problem").join(), words: texts(".head span").join("; "),
+            old: texts(".column:not(.names) > :first-child").join(" "),
+            led: texts(".steps > span").join(" "),
+            shown: texts(".cell.shown").length,
+        };
+    };
+    app.graph.clear();
+"""
+
+
+def in_page(script):
+    return f"async (given) => {{ {TOOLS} {script} }}"
+
+
+@pytest.fixture(scope="module")
+def arithmetic(request):
+    """What the script gives for each of these settings."""
+    node = shutil.which("node")
+    if node is None:
+        page = request.getfixturevalue("opened")
+        script = "async (all) => { const { reuse } = await import('/extensions/vidrd/js/reuse.js'); return all.map(reuse); }"
+        return lambda given: page.run(script, given)
+
+    def run(given):
+        script = f"{SCRIPT.read_text('utf-8')}\nconsole.log(JSON.stringify({json.dumps(given)}.map(reuse)));"
+        told = subprocess.run(
+            [node, "--input-type=module"], input=script, capture_output=True, text=True, check=True, encoding="utf-8"
+        )
+        return json.loads(told.stdout)
+
+    return run
+
+
+def said(given):
+    """What the core says of the same settings; None if they cannot be."""
+    try:
+        settings = ReuseSettings(given["promptFrames"], given["alpha"], given["beta"], given["order"])
+        settings.check_frames(given["frames"])
+    except ValueError:
+        return None
+    m, n = settings.prompt_frames, given["frames"]
+    kept = (settings.alpha / math.hypot(1, settings.alpha)) ** 2
+    return {
+        "source": settings.source(n),
+        "share": pytest.approx([1.0] * m + [kept] * (n - m)),
+        "led": settings.replay_counts(given["steps"]) + [0] * (n - m),
+        "shown": [j < settings.repeated_frames for j in range(n)],
+    }
+
+
+def test_it_reckons_as_the_core_does(arithmetic):
+    for given, told in zip(GIVEN, arithmetic(GIVEN), strict=True):
+        expected = said(given)
+        assert ("problem" in told) == (expected is None), given
+        for name, values in (expected or {}).items():
+            assert [frame[name] for frame in told["frames"]] == values, (name, given)
+
+
+def test_what_cannot_be_is_said_in_words(arithmetic):
+    for given, told in zip(WRONG, arithmetic(WRONG), strict=True):
+        assert said(given) is None
+        assert "must be" in told["problem"], given
+
+
+def test_the_picture_follows_the_settings(page):
+    told = page.run(in_page("""
+        const clip = make("VidRD_EmptyClip"), reroute = make("Reroute"), node = make("VidRD_Extend"), seen = [];
+        seen.push(await look(node));
+        clip.connect(0, reroute, 0);
+        reroute.connect(0, node, "latent");
+        set(clip, { frames: 6 });
+        seen.push(await look(node));
+        set(node, { order: "forward", alpha: 0, steps: 20, prompt_frames: 2 });
+        seen.push(await look(node));
+        set(node, { prompt_frames: 6 });
+        seen.push(await look(node));
+        return seen;
+    """))
+    fresh, six, forward, wrong = told
+    assert fresh["words"] == "No state: a first clip. With one:; 8 frames?"
+    assert (fresh["old"], fresh["led"], fresh["shown"]) == ("7 6 5 4 3 2 1 0", "20 15 10 5", 0)
+    assert six["words"].endswith("; 6 frames")
+    assert (six["old"], six["led"]) == ("5 4 3 2 1 0", "20 15 10 5")
+    assert (forward["old"], forward["led"], forward["shown"]) == ("4 5 – – – –", "20 20", 2)
+    assert wrong["problem"] == "prompt_frames is 6: it must be less than a clip's 6 frames"
+
+
+def test_what_comes_by_wire_is_said(page):
+    told = page.run(in_page("""
+        const node = make("VidRD_LongVideo"), number = make("PrimitiveNode"), seen = [await look(node)];
+        number.connect(0, node, node.inputs.findIndex((input) => input.name === "alpha"));
+        return [...seen, await look(node)];
+    """))
+    assert told[0]["words"] == "Begins as the old clip run backwards; 8 frames?"
+    assert told[1]["words"] == "alpha by wire: drawn as last set; 8 frames?"
+
+
+@pytest.mark.parametrize("name", ["VidRD_Extend", "VidRD_LongVideo", "VidRD_Noise", "VidRD_Guidance"])
+def test_it_leaves_no_trace_in_what_is_saved(page, name):
+    told = page.run(
+        in_page("""
+        const node = make(given, { prompt_frames: 3 });
+        const names = node.widgets.filter((widget) => widget.name !== "reuse_map").map((widget) => widget.name);
+        node.setSize([420, 950]);
+        await rest();
+        const before = app.graph.serialize();
+        await app.loadGraphData(before, true, true, null);
+        const again = app.graph.nodes[0], old = await look(again);
+        const after = app.graph.serialize();
+        const copy = again.clone();
+        app.graph.add(copy);
+        set(copy, { prompt_frames: 1 });
+        const seen = [old.old, (await look(copy)).old, (await look(again)).old];
+        const { output } = await app.graphToPrompt();
+        return { names, values: [before, after].map(({ nodes }) => nodes[0].widgets_values),
+            sizes: [again.size, copy.size].map((size) => [...size]), seen, sent: Object.values(output) };
+    """),
+        name,
+    )
+    for values in told["values"]:
+        assert len(values) == len(told["names"])
+        assert values[told["names"].index("prompt_frames")] == 3
+    assert told["sizes"] == [[420, 950]] * 2
+    assert told["seen"][0] == told["seen"][1] == told["seen"][2] == "7 6 5 4 3 2 1 0"
+    for sent in told["sent"]:
+        assert "reuse_map" not in sent["inputs"]
