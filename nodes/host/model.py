@@ -80,7 +80,7 @@ class ModelConfig(comfy.supported_models_base.BASE):
     unet_config: ClassVar[dict[str, Any]] = {}
     unet_extra_config: ClassVar[dict[str, Any]] = {}
     latent_format = VideoLatent
-    memory_usage_factor = 2.0
+    memory_usage_factor = 1.0  # measured: 0.86 to 0.92 for 8 and 16 frames of 256 x 256, in float32 at full size
 
     def __init__(self, config: UNet3DConfig, diffusion: DiffusionConfig) -> None:
         super().__init__({"config": config})

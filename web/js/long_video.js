@@ -70,14 +70,32 @@ function stop() {
     running = null;
 }
 
+// A run in which nothing has changed tells nothing of the clips: a page that was opened since has no video yet.
+async function recall({ nodes }) {
+    const blank = nodes.map(String).filter((id) => nodeOf(id)?.comfyClass === "VidRD_LongVideo" && !app.nodeOutputs[id]);
+    if (!blank.length) return;
+    const history = await (await api.fetchApi("/history?max_items=32")).json();
+    for (const id of blank) {
+        const shown = Object.values(history).flatMap(({ outputs, meta }) =>
+            Object.keys(outputs).filter((part) => meta?.[part]?.display_node === id).map((part) => outputs[part]));
+        if (!shown.length) continue;
+        app.nodeOutputs[id] = shown.at(-1);
+        nodeOf(id).setDirtyCanvas(true, true);
+    }
+}
+
 // Whatever the page is like: if this does not fit it, the node works without.
 const guarded = (act) => (event) => {
     try {
-        act(event?.detail);
+        Promise.resolve(act(event?.detail)).catch(missed);
     } catch (error) {
-        console.debug("VidRD: Long Video's panel is not shown", error);
+        missed(error);
     }
 };
+
+function missed(error) {
+    console.debug("VidRD: what Long Video does is not shown", error);
+}
 
 app.registerExtension({
     name: "VidRD.LongVideo",
@@ -89,6 +107,7 @@ app.registerExtension({
             running = panels.get(node);
             show(running, told);
         }));
+        api.addEventListener("execution_cached", guarded(recall));
         for (const end of ["success", "error", "interrupted"]) api.addEventListener(`execution_${end}`, guarded(stop));
     }),
 });

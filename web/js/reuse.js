@@ -26,7 +26,9 @@ function problemOf({ promptFrames, alpha, beta, order, frames, steps }) {
     if (!Number.isInteger(promptFrames) || promptFrames < 0) {
         return `prompt_frames is ${promptFrames}: it must be a whole number, 0 or more`;
     }
-    if (promptFrames >= frames) return `prompt_frames is ${promptFrames}: it must be less than a clip's ${frames} frames`;
+    if (promptFrames >= frames) {
+        return `prompt_frames is ${promptFrames}: it must be less than a clip's ${frames} frames`;
+    }
     if (!isFrom0To(1e6, alpha)) return `alpha is ${alpha}: it must be 0 or more`;
     if (!isFrom0To(1, beta)) return `beta is ${beta}: it must be from 0 to 1`;
     if (order !== "mirror" && order !== "forward") return `order is ${order}: it must be mirror or forward`;

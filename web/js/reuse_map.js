@@ -30,6 +30,7 @@ const STYLE = `
 .vidrd-reuse .steps { flex: 1; min-height: 0; border-radius: 2px; background: var(--faint); position: relative; }
 .vidrd-reuse .steps > div { background: var(--led); border-radius: 2px; }
 .vidrd-reuse .steps > span { position: absolute; left: 50%; transform: translateX(-50%); }
+.vidrd-reuse .inside { color: #fff; text-shadow: 0 0 2px #412d5c, 0 0 2px #412d5c; }
 .vidrd-reuse i { display: inline-block; width: 8px; height: 8px; border-radius: 2px; margin-right: 4px; }
 .vidrd-reuse i.outline { box-sizing: border-box; border: 1px solid var(--ink); }
 `;
@@ -101,7 +102,8 @@ const tooMany = (frames) => `${frames.length} frames are too many to draw`;
 function title({ source, share, led, shown }, j, { steps, percent, hasSteps }) {
     const noise = share ? `noise of old frame ${source}` : "new noise";
     const mixed = share && share < 1 ? `, ${Math.round(100 * (1 - share)) || "under 1"} % of it new` : "";
-    const length = led === steps ? "all steps" : percent ? `${led} % of the steps` : `the first ${led} of ${steps} steps`;
+    const some = percent ? `the first ${led} % of the steps` : `the first ${led} of ${steps} steps`;
+    const length = led === steps ? "all steps" : some;
     const follows = !hasSteps ? "" : led ? `; follows that frame for ${length}` : "; follows none";
     return `frame ${j}: ${noise}${mixed}${follows}${shown ? "; shown already" : ""}`;
 }
@@ -131,8 +133,9 @@ function stepsOf(led, steps, isTold) {
     const bar = make("div", "", [], { height: `${100 * share}%` });
     if (!led || !isTold) return make("div", "steps", bar);
     // Below the bar, or in it where no room is left.
-    const place = share <= 0.7 ? { top: `${100 * share}%` } : { bottom: "1px", color: "#fff", textShadow: "0 0 2px #412d5c, 0 0 2px #412d5c" };
-    return make("div", "steps", [bar, make("span", "", String(led), place)]);
+    const isBelow = share <= 0.7;
+    const place = isBelow ? { top: `${100 * share}%` } : { bottom: "1px" };
+    return make("div", "steps", [bar, make("span", isBelow ? "" : "inside", String(led), place)]);
 }
 
 function map(frames, settings) {
@@ -207,14 +210,17 @@ function addPicture(node) {
     if (!NODES.includes(node.comfyClass)) return;
     const height = widgetOf(node, "beta") ? HEIGHT : LOW;
     const box = make("div", "vidrd-reuse", [], { minHeight: `${height}px` });
-    const whole = () => height + 2 * MARGIN;
-    const options = { serialize: false, hideOnZoom: false, getMinHeight: whole, getMaxHeight: whole };
-    // Said twice, as prompts go by the options and saved workflows by the widget.
-    node.addDOMWidget("reuse_map", "vidrd_reuse_map", box, options).serialize = false;
-    node.setSize([node.size[0], node.size[1] + whole()]); // so that the other widgets keep their room
-    passOn(box);
     pictures.set(node, { box });
-    update(node);
+    // Not to be sent goes by the options, not to be saved by the widget.
+    const widget = node.addDOMWidget("reuse_map", "vidrd_reuse_map", box, { serialize: false, hideOnZoom: false });
+    const whole = height + 2 * MARGIN;
+    Object.assign(widget, {
+        serialize: false,
+        computeSize: () => [0, whole - 4], // to which the page adds 4
+        computeLayoutSize: undefined, // or it would grow with the node
+    });
+    node.setSize([node.size[0], node.size[1] + whole]); // so that the other widgets keep their room
+    passOn(box);
 }
 
 // Whatever the page is like: if this does not fit it, the nodes work without.
@@ -234,8 +240,8 @@ app.registerExtension({
     name: "VidRD.ReuseMap",
     setup: guarded(() => {
         document.head.append(make("style", "", STYLE));
-        // Looked after, not listened to: loading, undo, wires and Empty Clip's widget change it without a word to the node.
-        setInterval(guarded(() => (app.canvas?.graph ?? app.graph)?.nodes?.forEach(update)), 100);
+        // Looked after, not listened to: loading, undo, wires and other nodes change it without a word to this one.
+        setInterval(guarded(() => (app.canvas?.graph ?? app.graph)?.nodes?.forEach(guarded(update))), 100);
     }),
     nodeCreated: guarded(addPicture),
 });
