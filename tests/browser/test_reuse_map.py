@@ -68,7 +68,7 @@ def arithmetic(request):
     node = shutil.which("node")
     if node is None:
         page = request.getfixturevalue("opened")
-        script = "async (all) => { const { reuse } = await import('/extensions/vidrd/js/reuse.js'); return all.map(reuse); }"
+        script = "async (all) => all.map((await import('/extensions/vidrd/js/reuse.js')).reuse)"
         return lambda given: page.run(script, given)
 
     def run(given):
@@ -113,7 +113,8 @@ def test_what_cannot_be_is_said_in_words(arithmetic):
 
 
 def test_the_picture_follows_the_settings(page):
-    told = page.run(in_page("""
+    told = page.run(
+        in_page("""
         const clip = make("VidRD_EmptyClip"), reroute = make("Reroute"), node = make("VidRD_Extend"), seen = [];
         seen.push(await look(node));
         clip.connect(0, reroute, 0);
@@ -125,22 +126,25 @@ def test_the_picture_follows_the_settings(page):
         set(node, { prompt_frames: 6 });
         seen.push(await look(node));
         return seen;
-    """))
+    """)
+    )
     fresh, six, forward, wrong = told
     assert fresh["words"] == "No state: a first clip. With one:; 8 frames?"
     assert (fresh["old"], fresh["led"], fresh["shown"]) == ("7 6 5 4 3 2 1 0", "20 15 10 5", 0)
     assert six["words"].endswith("; 6 frames")
     assert (six["old"], six["led"]) == ("5 4 3 2 1 0", "20 15 10 5")
-    assert (forward["old"], forward["led"], forward["shown"]) == ("4 5 – – – –", "20 20", 2)
+    assert (forward["old"], forward["led"], forward["shown"]) == ("4 5 - - - -", "20 20", 2)
     assert wrong["problem"] == "prompt_frames is 6: it must be less than a clip's 6 frames"
 
 
 def test_what_comes_by_wire_is_said(page):
-    told = page.run(in_page("""
+    told = page.run(
+        in_page("""
         const node = make("VidRD_LongVideo"), number = make("PrimitiveNode"), seen = [await look(node)];
         number.connect(0, node, node.inputs.findIndex((input) => input.name === "alpha"));
         return [...seen, await look(node)];
-    """))
+    """)
+    )
     assert told[0]["words"] == "Begins as the old clip run backwards; 8 frames?"
     assert told[1]["words"] == "alpha by wire: drawn as last set; 8 frames?"
 

@@ -32,7 +32,7 @@ function makePanel(node) {
     const panel = { node, row, picture, height: ROW };
     const height = () => panel.height;
     const options = { serialize: false, getMinHeight: height, getMaxHeight: height, hideOnZoom: false };
-    node.addDOMWidget("clips", "vidrd_clips", box, options).serialize = false;
+    node.addDOMWidget("clips_shown", "vidrd_clips", box, options).serialize = false;
     return panel;
 }
 

@@ -122,7 +122,7 @@ function column(frame, j, settings, every) {
     });
     const cell = make("div", shown ? "cell shown" : "cell", noise);
     if (settings.hasSteps) cell.append(stepsOf(led, settings.steps, j % every === 0));
-    const labels = j % every ? ["", ""] : [share ? source : "–", j];
+    const labels = j % every ? ["", ""] : [share ? source : "-", j];
     const whole = make("div", "column", [number(labels[0]), cell, number(labels[1])]);
     whole.title = title(frame, j, settings);
     return whole;
@@ -241,7 +241,7 @@ app.registerExtension({
     setup: guarded(() => {
         document.head.append(make("style", "", STYLE));
         // Looked after, not listened to: loading, undo, wires and other nodes change it without a word to this one.
-        setInterval(guarded(() => (app.canvas?.graph ?? app.graph)?.nodes?.forEach(guarded(update))), 100);
+        setInterval(guarded(() => app.canvas?.graph?.nodes?.forEach(guarded(update))), 100);
     }),
     nodeCreated: guarded(addPicture),
 });

@@ -1,0 +1,54 @@
+"""What Long Video shows of its clips in the making."""
+
+from ..workflows.files import EXAMPLES, read
+
+OPEN = "async (workflow) => { await app.loadGraphData(workflow, true, true, null); return true; }"
+TELL = """
+async (told) => {
+    for (const each of told) app.api.dispatchCustomEvent("vidrd.clip", each);
+    const node = app.graph.nodes.find((node) => node.type === "VidRD_LongVideo");
+    const widgets = node.widgets.filter((widget) => widget.name === "clips_shown");
+    const cells = widgets.flatMap((widget) => [...widget.element.firstChild.children]);
+    const { output, workflow } = await app.graphToPrompt();
+    return {
+        panels: widgets.length,
+        cells: cells.map((cell) => cell.title),
+        picture: widgets[0]?.element.querySelector("img").src,
+        sent: output[node.id].inputs,
+        saved: workflow.nodes.find((each) => each.id === node.id).widgets_values,
+    };
+}
+"""
+BREAK = """
+() => {
+    const node = app.graph.nodes.find((node) => node.type === "VidRD_LongVideo");
+    node.addDOMWidget = () => { throw Error(); };
+    return true;
+}
+"""
+PICTURE = "data:image/png;base64,iVBORw0KGgo="
+
+
+def opened_example(page):
+    workflow = read(EXAMPLES / "3_long_video_in_one_node.json")
+    page.run(OPEN, workflow)
+    return next(node for node in workflow["nodes"] if node["type"] == "VidRD_LongVideo")
+
+
+def test_clips_are_shown_as_they_are_made(page):
+    node = opened_example(page)
+    told = {"node": str(node["id"]), "clips": 3, "clip": 1, "share": 0.5, "picture": PICTURE}
+    shown = page.run(TELL, [{**told, "clip": 0, "share": 1}, told])
+    assert shown["panels"] == 1
+    assert shown["cells"] == ["clip 1: done", "clip 2: in the making", "clip 3: to come"]
+    assert shown["picture"] == PICTURE
+    assert "clips_shown" not in shown["sent"]
+    assert shown["saved"] == node["widgets_values"]
+
+
+def test_a_page_in_which_there_is_no_place_for_it_goes_on(page):
+    node = opened_example(page)
+    page.run(BREAK)
+    shown = page.run(TELL, [{"node": str(node["id"]), "clips": 3, "clip": 0, "share": 1}, {"node": "99"}])
+    assert shown["panels"] == 0
+    assert page.problems == []
