@@ -24,7 +24,8 @@ const STYLE = `
 .vidrd-reuse .number { flex: none; height: 12px; display: flex; justify-content: center; }
 .vidrd-reuse .names .number { justify-content: start; }
 .vidrd-reuse .cell { display: flex; flex-direction: column; gap: 2px; flex: 1; min-height: 0; border-radius: 2px; }
-.vidrd-reuse .shown { outline: 1px solid var(--ink); outline-offset: -1px; }
+.vidrd-reuse .shown { position: relative; }
+.vidrd-reuse .shown::after { content: ""; position: absolute; inset: 0; border: 1px solid var(--ink); border-radius: 2px; }
 .vidrd-reuse .noise { flex: none; height: 14px; border-radius: 2px; }
 .vidrd-reuse .low .noise { flex: 1; }
 .vidrd-reuse .steps { flex: 1; min-height: 0; border-radius: 2px; background: var(--faint); position: relative; }
