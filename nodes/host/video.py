@@ -175,7 +175,7 @@ def _decode(samples: Tensor, vae: Any, halo: int, tail: Tensor | None, provision
         samples = torch.cat([tail.to(samples), samples], dim=2)
     images = vae.decode(samples)
     frames = images.reshape(-1, *images.shape[-3:])[known:, :, :, :3]
-    tail = samples[:, :, -2 * halo :] if halo else samples[:1, :, :0]
+    tail = samples[:, :, -2 * halo :] if halo else samples[:0]
     return (frames.clamp(0, 1) * 255).round().to(torch.uint8), tail.cpu().clone()
 
 

@@ -168,3 +168,22 @@ def test_what_cannot_follow_is_told(execute, output, pack):
     assert "format is 'mkv', expected one of mp4, webm, gif, png" in str(refused)
     _, errors, _ = execute(written(1, "mp4", "../outside"))
     assert "outside" in errors[0]["exception_message"]
+
+
+def test_frames_in_a_batch_of_an_image_vae_are_written_too(pack, output):
+    """As AnimateDiff has them: latents [F, C, h, w]."""
+    torch = importlib.import_module("torch")
+    video = importlib.import_module("custom_nodes_vidrd.nodes.host.video")
+
+    class ImageVAE:
+        first_stage_model = None
+
+        def decode(self, samples):
+            return samples[:, :3].movedim(1, -1).sigmoid()
+
+    settings, made = video.VideoSettings("batch/v", "png", 8.0, 1), None
+    clips = torch.randn(2, 5, 4, 8, 8, generator=torch.manual_seed(0))
+    for clip in clips:
+        made = video.write_clip({"samples": clip}, ImageVAE(), settings, made, {})
+    expected = (ImageVAE().decode(clips.flatten(0, 1)) * 255).round().numpy()
+    assert np.array_equal(frames_of(output / "batch" / "v_00001_"), expected)
