@@ -36,7 +36,7 @@ class Place:
 
 
 def place() -> Place | None:
-    """Where the running node is; None if it is no part of Long Video."""
+    """Where the running node is, found among all nodes; None if it is no part of Long Video."""
     context = get_executing_context()
     prompt = get_progress_state().dynprompt
     parent = prompt.get_parent_node_id(context.node_id) if context else None
@@ -52,9 +52,9 @@ def place() -> Place | None:
     return Place(prompt.get_display_node_id(parent), parts.index(context.node_id), len(parts))
 
 
-def tell(text: str, **more: Any) -> None:
-    """Show a line of text in the running node, or in Long Video if it is a part of that."""
-    context, server, here = get_executing_context(), getattr(PromptServer, "instance", None), place()
+def tell(text: str, here: Place | None, **more: Any) -> None:
+    """Show a line of text in the running node, or in Long Video if it is a part of that: `here`, from `place`."""
+    context, server = get_executing_context(), getattr(PromptServer, "instance", None)
     if context is None or server is None:
         return
     if here is None:
@@ -74,14 +74,14 @@ def step_callback(model: Any, steps: int) -> Callable[[int, Tensor, Tensor, int]
     def callback(step: int, x0: Tensor, x: Tensor, count: int) -> None:
         done, picture = min(step + 1, steps), preview(x0)
         # Long Video shows its video where the page would put the picture, and the page cannot do both.
-        tell(f"step {done} of {steps}", share=done / steps, picture=_as_url(picture) if here else None)
+        tell(f"step {done} of {steps}", here, share=done / steps, picture=_as_url(picture) if here else None)
         bar.update_absolute(first + done, total, None if here else picture)
 
     return callback
 
 
 class MovingPicture(Image.Image):
-    """Frames that the host's server sends as one picture: it has it saved as PNG, and browsers play an APNG."""
+    """Frames as one picture: the host's server calls its `save`, which writes an APNG, and browsers play that."""
 
     frames: list[Image.Image]
 

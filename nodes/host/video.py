@@ -20,7 +20,7 @@ from vidrd_core.video import Piece, join_videos, open_video, read_video
 from vidrd_core.video.sinks import rate_of
 
 from .clips import SHOWN_BEFORE, Latent, samples_of
-from .progress import tell
+from .progress import place, tell
 from .vae import halo_of
 
 KINDS = {"mp4": ".mp4", "webm": ".webm", "gif": ".gif", "png": ""}
@@ -146,7 +146,7 @@ def write_clip(
     path = before.path if before is not None and before.is_newest else _free_path(settings, size)
     join_videos(pieces, path, settings.fps, tags)
     video = GrowingVideo(settings, pieces, tail, halo, path, size)
-    tell(f"written, {video.frames} frames, {video.get_duration():.1f} s", share=1)
+    tell(f"written, {video.frames} frames, {video.get_duration():.1f} s", place(), share=1)
     return video
 
 
