@@ -51,7 +51,7 @@ class LongVideo(io.ComfyNode):
                     "clips",
                     default=0,
                     min=0,
-                    max=10000,
+                    max=500,  # the host looks along chains by recursion, which Python ends near 1000
                     tooltip="How many clips. 0: one for each prompt. With more clips than prompts the last prompt "
                     "goes on.",
                 ),
