@@ -37,12 +37,18 @@ class EncodePrompts(io.ComfyNode):
             outputs=[
                 io.Conditioning.Output(display_name="positive", is_output_list=True, tooltip="One for each prompt."),
                 io.Conditioning.Output(display_name="negative", tooltip="One for all clips."),
+                io.String.Output(
+                    display_name="texts",
+                    is_output_list=True,
+                    tooltip="The prompts themselves. Loops tell by them which rounds have changed.",
+                ),
             ],
         )
 
     @classmethod
     def execute(cls, clip: Any, prompts: str, negative_prompt: str) -> io.NodeOutput:
-        return io.NodeOutput([encode(clip, line) for line in lines_of(prompts)], encode(clip, negative_prompt))
+        lines = lines_of(prompts)
+        return io.NodeOutput([encode(clip, line) for line in lines], encode(clip, negative_prompt), lines)
 
 
 def lines_of(prompts: str) -> list[str]:

@@ -67,7 +67,7 @@ def tiny(run):
     (model,) = run("LoadUNet3D", file=BUILT_IN, weight_dtype="default")
     (vae,) = run("LoadTemporalVAE", file=BUILT_IN)
     (clip,) = run("LoadTextEncoder", file=BUILT_IN)
-    positive, negative = run("EncodePrompts", clip=clip, prompts="\n".join(PROMPTS), negative_prompt="")
+    positive, negative, _ = run("EncodePrompts", clip=clip, prompts="\n".join(PROMPTS), negative_prompt="")
     (latent,) = run("EmptyClip", width=64, height=64, frames=8, vae=vae)
     return SimpleNamespace(model=model, vae=vae, clip=clip, positive=positive, negative=negative, latent=latent)
 
