@@ -16,6 +16,7 @@ from .video import check_rate, video_inputs
 # only if that has changed.
 _LINKED = ("model", "clip", "vae", "latent", "state", "before")
 LARGEST = {"seed": LARGEST_SEED, "cfg": 100, "alpha": 1000}
+MOST = 500  # the host looks along chains by recursion, which Python ends near 1000
 _LINK: dict[str, Any] = {"extra_dict": {"rawLink": True}}
 
 
@@ -51,7 +52,7 @@ class LongVideo(io.ComfyNode):
                     "clips",
                     default=0,
                     min=0,
-                    max=500,  # the host looks along chains by recursion, which Python ends near 1000
+                    max=MOST,
                     tooltip="How many clips. 0: one for each prompt. With more clips than prompts the last prompt "
                     "goes on.",
                 ),
@@ -147,9 +148,11 @@ class LongVideo(io.ComfyNode):
 
 
 def prompts_of(text: str, clips: int) -> list[str]:
-    """The prompt of each clip. Raises ValueError if there is none, or more than clips."""
+    """The prompt of each clip. Raises ValueError if there is none, more than clips, or too many."""
     lines = lines_of(text)
     count = clips or len(lines)
+    if count > MOST:
+        raise ValueError(f"there are {count} clips, expected {MOST} at most: wire the rest into a second Long Video")
     if len(lines) > count:
         raise ValueError(f"there are {len(lines)} prompts for {count} clips: give more clips, or 0 for one a prompt")
     return lines + lines[-1:] * (count - len(lines))
@@ -168,6 +171,8 @@ def per_clip(name: str, text: str, otherwise: float, count: int) -> list[float]:
             value = math.nan
         if not 0 <= value <= LARGEST[name]:
             whole = "a whole number" if name == "seed" else "a number"
-            raise ValueError(f"{name}_per_clip has {entry!r} for clip {number}, expected {whole} from 0 on")
+            raise ValueError(
+                f"{name}_per_clip has {entry!r} for clip {number}, expected {whole} from 0 to {LARGEST[name]}"
+            )
         values.append(value)
     return values + [otherwise] * (count - len(values))

@@ -16,6 +16,7 @@ from PIL import Image
 from server import PromptServer
 from torch import Tensor
 
+LONG_VIDEO = "VidRD_LongVideo"
 EVENT = "vidrd.clip"  # what the pack's own script on the page listens to
 FRAMES, SIDE = 16, 192  # at most so many frames, and at least so many pixels, in a picture
 FRAME_MS = 125
@@ -38,9 +39,11 @@ class Place:
 def place() -> Place | None:
     """Where the running node is, found among all nodes; None if it is no part of Long Video."""
     context = get_executing_context()
+    if context is None:
+        return None
     prompt = get_progress_state().dynprompt
-    parent = prompt.get_parent_node_id(context.node_id) if context else None
-    if context is None or parent is None:
+    parent = prompt.get_parent_node_id(context.node_id)
+    if parent is None or prompt.get_node(parent)["class_type"] != LONG_VIDEO:
         return None
     kind = prompt.get_node(context.node_id)["class_type"]
     parts = [

@@ -1,5 +1,6 @@
 """Long Video: many clips from one node, each of which runs again on its own."""
 
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -108,9 +109,11 @@ def test_what_cannot_be_is_refused_before_a_clip_is_made(execute):
         ({"prompts": [" "]}, "there is no prompt: write at least one line"),
         ({"clips": 2}, "there are 3 prompts for 2 clips: give more clips, or 0 for one a prompt"),
         ({"seed_per_clip": "1,2,3,4"}, "seed_per_clip has 4 entries for 3 clips"),
-        ({"seed_per_clip": "1.5"}, "seed_per_clip has '1.5' for clip 1, expected a whole number from 0 on"),
-        ({"cfg_per_clip": ",x"}, "cfg_per_clip has 'x' for clip 2, expected a number from 0 on"),
-        ({"alpha_per_clip": "-1"}, "alpha_per_clip has '-1' for clip 1, expected a number from 0 on"),
+        ({"seed_per_clip": "1.5"}, "seed_per_clip has '1.5' for clip 1, expected a whole number from 0 to"),
+        ({"cfg_per_clip": ",x"}, "cfg_per_clip has 'x' for clip 2, expected a number from 0 to 100"),
+        ({"alpha_per_clip": "-1"}, "alpha_per_clip has '-1' for clip 1, expected a number from 0 to 1000"),
+        ({"cfg_per_clip": "101"}, "cfg_per_clip has '101' for clip 1, expected a number from 0 to 100"),
+        ({"prompts": ["a star"] * 501}, "there are 501 clips, expected 500 at most"),
         ({"order": "back"}, "order is 'back', expected one of mirror, forward"),
         ({"format": "gif", "fps": 60.0}, "fps is 60, but a GIF shows at most 50 frames a second"),
     ):
@@ -126,9 +129,7 @@ def test_a_fault_in_a_clip_keeps_those_before_it(execute, output):
 
 
 def test_bar_text_and_picture(execute, host, monkeypatch):
-    from importlib import import_module
-
-    told, sent, server = [], [], import_module("server")
+    told, sent, server = [], [], importlib.import_module("server")
 
     class Page:
         client_id = "test"
@@ -159,12 +160,12 @@ def test_bar_text_and_picture(execute, host, monkeypatch):
     ]  # fmt: skip
     kind, _, data = sent[0][1]["picture"].partition(";base64,")
     assert kind == "data:image/png"
-    assert moving(import_module("base64").b64decode(data)) == (8, (192, 192))
+    assert moving(importlib.import_module("base64").b64decode(data)) == (8, (192, 192))
     # A node of its own shows the picture as other samplers do.
     execute(chain(1))
     kind, picture, largest = next(each for each in pictures if each)
     assert (kind, largest) == ("PNG", None)
-    file = import_module("io").BytesIO()
+    file = importlib.import_module("io").BytesIO()
     picture.save(file, format="PNG", quality=95, compress_level=1)
     assert moving(file.getvalue()) == (8, (192, 192))
     assert told[-1] == ("clip0", "step 3 of 3")
