@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vidrd_core.video.frames import reasons_given
+from vidrd_core.video.gif import append_comment
 from vidrd_core.video.packets import join_files
-from vidrd_core.video.sinks import append_gif_comment, part_of, rate_of
+from vidrd_core.video.sinks import part_of, rate_of
 from vidrd_core.video.writer import suffix_of
 
 
@@ -34,10 +36,11 @@ def join_videos(pieces: Sequence[Piece], target: Path, fps: float, metadata: dic
         if not piece.path.exists():
             raise FileNotFoundError(f"there is no {piece.path} any more: it held {piece.frames} frames of the video")
     with reasons_given(target):
-        if suffix_of(target):
-            _join_files(pieces, target, fps, metadata or {})
-        else:
+        if pieces[0].path.is_dir():
             _join_folders(pieces, target)
+        else:
+            suffix_of(target)
+            _join_files(pieces, target, fps, metadata or {})
 
 
 def _join_files(pieces: Sequence[Piece], target: Path, fps: float, metadata: dict[str, str]) -> None:
@@ -45,22 +48,49 @@ def _join_files(pieces: Sequence[Piece], target: Path, fps: float, metadata: dic
     try:
         join_files([(piece.path, piece.frames) for piece in pieces], part, rate_of(fps), metadata)
         if target.suffix == ".gif":
-            append_gif_comment(part, metadata)
-        os.replace(part, target)
+            append_comment(part, metadata)
+        _put_in_place(part, target)
     finally:
         part.unlink(missing_ok=True)
 
 
+def _put_in_place(part: Path, target: Path) -> None:
+    """Rename a file, where the old one is being read, as Windows forbids, after some waiting."""
+    for wait in (0.1, 0.2, 0.4, 0.8, 1.6):
+        try:
+            os.replace(part, target)
+            return
+        except PermissionError:
+            if not target.exists():
+                raise
+            time.sleep(wait)
+    os.replace(part, target)
+
+
 def _join_folders(pieces: Sequence[Piece], target: Path) -> None:
+    is_new = not target.exists()
     target.mkdir(exist_ok=True)
-    names = set()
-    for count, source in enumerate(_pngs(pieces)):
-        place = target / f"frame_{count:06d}.png"
-        names.add(place.name)
-        if not _same(source, place):
+    names, added = set(), []
+    try:
+        for count, source in enumerate(_pngs(pieces)):
+            place = target / f"frame_{count:06d}.png"
+            names.add(place.name)
+            if _same(source, place):
+                continue
+            if not place.exists():
+                added.append(place)
             part = part_of(place)
-            shutil.copy2(source, part)
-            os.replace(part, place)
+            try:
+                shutil.copy2(source, part)
+                _put_in_place(part, place)
+            finally:
+                part.unlink(missing_ok=True)
+    except OSError:
+        for place in added:
+            place.unlink(missing_ok=True)
+        if is_new:
+            target.rmdir()
+        raise
     for surplus in set(target.glob("frame_*.png")):
         if surplus.name not in names:
             surplus.unlink()

@@ -10,6 +10,8 @@ from typing import Any
 
 import av
 
+from vidrd_core.video.gif import header_of, image_of
+
 PLAYS_AT_ONCE = {"movflags": "faststart+use_metadata_tags"}  # one index, in front: what players seek in best
 
 
@@ -40,11 +42,19 @@ def join_files(
                     raise ValueError(f"{path} does not go with the files before it: {looks} after {first}")
                 whole = (packet for packet in source.demux(template) if packet.dts is not None)  # the last is empty
                 for packet in islice(whole, frames):
+                    if kind == "gif":
+                        packet = _gif_frame(packet, is_first=not count)
                     packet.stream, packet.time_base = stream, 1 / rate
                     packet.pts = packet.dts = count
                     packet.duration = 1
                     joined.mux(packet)
                     count += 1
+
+
+def _gif_frame(packet: Any, is_first: bool) -> Any:
+    """A packet without what belongs to the file that it comes from, where readers would stop."""
+    data = bytes(packet)
+    return av.Packet((header_of(data) if is_first else b"") + image_of(data))
 
 
 def _looks(stream: Any) -> tuple[str, int, int]:

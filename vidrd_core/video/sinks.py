@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import re
 import secrets
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from vidrd_core.video.gif import append_comment
 from vidrd_core.video.packets import join_files, open_container
 
 _FRAME_FILE = re.compile(r"frame_\d{6,}\.png|\.DS_Store|Thumbs\.db|desktop\.ini")
@@ -94,7 +94,7 @@ class FileSink:
         self.container.mux(self.stream.encode(None))
         self.container.close()
         if self.format == "gif":
-            append_gif_comment(self.part, self.metadata)
+            append_comment(self.part, self.metadata)
         if self.format == "mp4":
             self.join_fragments()
         os.replace(self.part, self.target)
@@ -172,17 +172,6 @@ def _palette_picture(frame: np.ndarray) -> av.VideoFrame:
     palette[: len(colours), 1:] = colours
     pixels: Any = (np.asarray(image), palette)
     return av.VideoFrame.from_ndarray(pixels, format="pal8")
-
-
-def append_gif_comment(path: Path, metadata: dict[str, str]) -> None:
-    """Put metadata at the end of a GIF, as JSON; nothing if there is none."""
-    if not metadata:
-        return
-    data = json.dumps(metadata).encode()
-    blocks = [data[i : i + 255] for i in range(0, len(data), 255)]
-    with open(path, "r+b") as file:
-        file.seek(-1, os.SEEK_END)  # over the trailer byte, which is written anew
-        file.write(b"!\xfe" + b"".join(bytes([len(block)]) + block for block in blocks) + b"\0;")
 
 
 def rate_of(fps: float) -> Fraction:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import time
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from PIL import Image, ImageSequence
 
 from vidrd_core.video import Piece, join_videos, read_video
 
@@ -59,6 +63,20 @@ def test_frames_that_a_folder_has_are_not_copied_again(tmp_path: Path) -> None:
     assert len(list(target.iterdir())) == 3
 
 
+def test_a_joined_gif_is_whole_to_strict_readers(tmp_path: Path) -> None:
+    """Browsers, like Pillow, stop at the first end of file and know one header."""
+    paths, target = pieces_of(tmp_path, "v.gif", fps=8, metadata={"prompt": "of a piece"}), tmp_path / "joined.gif"
+    join_videos([Piece(path, k) for path, k in zip(paths, (8, 3, 6), strict=True)], target, 8, {"prompt": "of all"})
+    with Image.open(target) as picture:
+        frames = ImageSequence.Iterator(picture)
+        seen = [(np.asarray(frame.convert("RGB")), frame.info["duration"]) for frame in frames]
+        assert picture.info["loop"] == 0
+    assert np.array_equal([frame for frame, _ in seen], read_video(target)[0])
+    assert [duration for _, duration in seen] == [130, 120] * 8 + [130]
+    data = target.read_bytes()
+    assert (data.count(b"GIF89a"), data.count(b"of a piece"), data.count(b"of all")) == (1, 0, 1)
+
+
 @pytest.mark.parametrize("name", ["v.mp4", "v.webm"])
 def test_metadata(tmp_path: Path, name: str) -> None:
     paths, target = pieces_of(tmp_path, name), tmp_path / ("joined" + name[1:])
@@ -81,3 +99,55 @@ def test_what_cannot_be_joined_leaves_the_target(tmp_path: Path) -> None:
         join_videos([Piece(paths[0], 8), Piece(tmp_path / "gone.mp4", 4)], target, 8)
     assert target.read_bytes() == before
     assert [each for each in os.listdir(tmp_path) if "part" in each] == []
+
+
+def test_a_folder_that_cannot_be_filled_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths, target = pieces_of(tmp_path, "v"), tmp_path / "joined"
+    copied = shutil.copy2
+
+    def full(source: Path, part: Path) -> None:
+        if source.name == "frame_000003.png":
+            part.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        copied(source, part)
+
+    monkeypatch.setattr(shutil, "copy2", full)
+    with pytest.raises(OSError, match=r"cannot write .*joined: the disk is full"):
+        join_videos([Piece(paths[0], 8)], target, 8)
+    assert not target.exists()
+    join_videos([Piece(paths[0], 3)], target, 8)
+    with pytest.raises(OSError, match="the disk is full"):
+        join_videos([Piece(paths[0], 3), Piece(paths[1], 5)], target, 8)
+    assert sorted(os.listdir(target)) == [f"frame_{k:06d}.png" for k in range(3)]
+
+
+@pytest.mark.parametrize("refusals", [2, 9])
+def test_a_file_that_is_being_read_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusals: int
+) -> None:
+    """As on Windows, where nothing replaces a file that is open."""
+    paths, target = pieces_of(tmp_path, "v.mp4"), tmp_path / "joined.mp4"
+    join_videos([Piece(paths[0], 8)], target, 8)
+    replaced, left = os.replace, [refusals]
+
+    def locked(part: Path, place: Path) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise PermissionError(errno.EACCES, "Access is denied")
+        replaced(part, place)
+
+    monkeypatch.setattr(os, "replace", locked)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    if refusals == 2:
+        join_videos([Piece(paths[0], 8), Piece(paths[1], 5)], target, 8)
+        assert len(read_video(target)[0]) == 13
+    else:
+        with pytest.raises(PermissionError, match=r"cannot write .*joined\.mp4"):
+            join_videos([Piece(paths[0], 8), Piece(paths[1], 5)], target, 8)
+        assert len(read_video(target)[0]) == 8
+
+
+def test_a_folder_may_have_a_dot_in_its_name(tmp_path: Path) -> None:
+    (path, *_) = pieces_of(tmp_path, "v")
+    join_videos([Piece(path, 8)], tmp_path / "v1.2_00001_", 8)
+    assert len(os.listdir(tmp_path / "v1.2_00001_")) == 8
