@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder
 
 from .prompts import lines_of
-from .schema import CATEGORY, LARGEST_SEED, State, check_choices, clip_inputs, reuse_inputs, schema
+from .schema import CATEGORY, LARGEST_SEED, State, check_choices, check_prefix, clip_inputs, reuse_inputs, schema
 from .video import check_rate, video_inputs
 
 # Handed on as links to the nodes that this one expands into: so these are known by what they link to, and run again
@@ -95,8 +95,10 @@ class LongVideo(io.ComfyNode):
         scheduler: str | None = None,
         order: str | None = None,
         format: str | None = None,
+        filename_prefix: str | None = None,
     ) -> bool | str:
-        return check_choices(cls, sampler_name=sampler_name, scheduler=scheduler, order=order, format=format)
+        told = check_choices(cls, sampler_name=sampler_name, scheduler=scheduler, order=order, format=format)
+        return told if isinstance(told, str) else check_prefix(filename_prefix)
 
     @classmethod
     def execute(

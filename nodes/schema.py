@@ -7,6 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from .host import folders
 from .host.sampling import SAMPLERS, SCHEDULERS
 
 CATEGORY = "VidRD"
@@ -112,6 +113,15 @@ def reuse_inputs() -> list[Any]:
 
 def state_input(tooltip: str) -> Any:
     return State.Input("state", optional=True, tooltip=tooltip)
+
+
+def check_prefix(prefix: str | None) -> bool | str:
+    """For validate_inputs: True, or why files cannot bear this name. None is wired."""
+    try:
+        folders.check_prefix(prefix or "")
+    except ValueError as error:
+        return str(error)
+    return True
 
 
 def check_choices(node: type[io.ComfyNode], **given: str | None) -> bool | str:

@@ -9,7 +9,8 @@ from comfy_api.latest import io, ui
 from vidrd_core.state import ClipState
 
 from .host import folders, states
-from .schema import CATEGORY, State, schema
+from .host.progress import tell
+from .schema import CATEGORY, State, check_prefix, schema
 
 _CATEGORY = f"{CATEGORY}/state"
 
@@ -43,8 +44,13 @@ class SaveState(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
+        return check_prefix(filename_prefix)
+
+    @classmethod
     def execute(cls, state: ClipState, filename_prefix: str) -> io.NodeOutput:
         name = states.save(state, filename_prefix)
+        tell(f"saved as {name}", None)
         return io.NodeOutput(state, name, ui=ui.PreviewText(name))
 
 
@@ -73,8 +79,10 @@ class LoadState(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file: str) -> bool | str:
+    def validate_inputs(cls, file: str | None = None) -> bool | str:
         # In place of the host's own check against the list, which files made since then are not on.
+        if file is None:  # it is wired
+            return True
         try:
             ClipState.load(states.path_of(file))
         except (ValueError, OSError) as error:
@@ -82,8 +90,8 @@ class LoadState(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, file: str) -> Any:
-        return folders.version_of(states.path_of(file))
+    def fingerprint_inputs(cls, file: str | None = None) -> Any:
+        return None if file is None else folders.version_of(states.path_of(file))
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:

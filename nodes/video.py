@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from .host.video import KINDS, GrowingVideo, VideoSettings, place_of, write_clip
-from .schema import CATEGORY, check_choices, schema
+from .schema import CATEGORY, check_choices, check_prefix, schema
 
 
 def video_inputs() -> list[Any]:
@@ -84,8 +84,9 @@ class WriteClip(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, format: list[str] | None = None) -> bool | str:
-        return check_choices(cls, format=format[0] if format else None)
+    def validate_inputs(cls, format: list[str] | None = None, filename_prefix: list[str] | None = None) -> bool | str:
+        told = check_choices(cls, format=format[0] if format else None)
+        return told if isinstance(told, str) else check_prefix(filename_prefix[0] if filename_prefix else None)
 
     @classmethod
     def execute(
@@ -98,7 +99,8 @@ class WriteClip(io.ComfyNode):
         scale: list[int],
         before: list[Any] | None = None,
     ) -> io.NodeOutput:
-        check_rate(format[0], fps[0])
+        if not before:
+            check_rate(format[0], fps[0])
         settings = VideoSettings(filename_prefix[0], format[0], fps[0], scale[0])
         metadata = {**(cls.hidden.extra_pnginfo or {}), "prompt": cls.hidden.prompt}
         video: Any = before[0] if before else None

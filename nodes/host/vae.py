@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .model import SCALE
 from .ops import Ops, attention
 
 CHUNK = 8  # frames that are decoded together
+BEHIND = 8  # latents beside which those of other VAEs are decoded: causal ones look back, further ever more weakly
 ACTIVATIONS = 17  # feature maps of full size that are there at once, as the host has it for Stable Diffusion's VAE
 
 
@@ -33,17 +35,39 @@ class HostVAE(nn.Module):
 
     def decode(self, z: Tensor, **_: Any) -> Tensor:
         """Latents [B, C, F, h, w] -> [B, 3, F, H, W], about -1 .. 1. In chunks, which makes no difference."""
+        if z.ndim != 5:
+            raise ValueError(
+                f"the latents are {list(z.shape)}, expected [B, C, F, h, w]: make them with VidRD Empty Clip"
+            )
         return self.vae.decode(z * SCALE, chunk=CHUNK)
 
     def encode(self, video: Tensor, **_: Any) -> Tensor:
-        """[B, 3, F, H, W] in -1 .. 1 -> latents [B, C, F, h, w]."""
-        return self.vae.encode(video) / SCALE
+        """[B, 3, F, H, W] in -1 .. 1 -> latents [B, C, F, h, w]. The encoder sees each frame alone."""
+        return torch.cat([self.vae.encode(part) for part in video.split(CHUNK, dim=2)], dim=2) / SCALE
 
 
-def halo_of(vae: comfy.sd.VAE) -> int:
-    """How many frames to either side a decoded frame depends on; 0 for a VAE that is not ours."""
-    inner = vae.first_stage_model
-    return inner.vae.config.halo if isinstance(inner, HostVAE) else 0
+@dataclass(frozen=True)
+class Look:
+    """How many latents a decoder looks at around one, and how many frames each but the first stands for."""
+
+    behind: int
+    ahead: int
+    ratio: int = 1
+
+
+def look_of(vae: comfy.sd.VAE) -> Look:
+    """How far a VAE's decoder looks: ours exactly, others with a frame dimension as far as is worth while."""
+    inner = getattr(vae, "first_stage_model", None)
+    if isinstance(inner, HostVAE):
+        return Look(inner.vae.config.halo, inner.vae.config.halo)
+    if decodes_pictures(vae):
+        return Look(0, 0)
+    return Look(BEHIND, 0, vae.temporal_compression_decode() or 1)
+
+
+def decodes_pictures(vae: comfy.sd.VAE) -> bool:
+    """Whether a VAE takes frames in a batch, [F, C, h, w], and knows nothing of time."""
+    return getattr(vae, "latent_dim", 2) < 3
 
 
 def memory(config: VAEConfig, shape: Sequence[int], side: int, together: int, dtype: torch.dtype) -> float:
@@ -68,7 +92,7 @@ def load_vae(path: Path) -> comfy.sd.VAE:
     vae.upscale_ratio = vae.downscale_ratio = (lambda frames: frames, side, side)
     vae.upscale_index_formula = vae.downscale_index_formula = (1, side, side)
     vae.memory_used_decode = lambda shape, dtype: memory(config, shape, side, CHUNK, dtype)
-    vae.memory_used_encode = lambda shape, dtype: memory(config, shape, 1, shape[-3], dtype)
+    vae.memory_used_encode = lambda shape, dtype: memory(config, shape, 1, CHUNK, dtype)
     vae.size = None
     vae.patcher = comfy.model_patcher.ModelPatcher(
         vae.first_stage_model, load_device=vae.device, offload_device=management.vae_offload_device()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import json
 import secrets
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,9 @@ from vidrd_core.video import Piece, join_videos, open_video, read_video
 from vidrd_core.video.sinks import rate_of
 
 from .clips import SHOWN_BEFORE, Latent, samples_of
+from .folders import free_path
 from .progress import place, tell
-from .vae import halo_of
+from .vae import Look, decodes_pictures, look_of
 
 KINDS = {"mp4": ".mp4", "webm": ".webm", "gif": ".gif", "png": ""}
 
@@ -54,8 +56,8 @@ class GrowingVideo(Input.Video):
     """The host's VIDEO: the clips so far, as one file or folder that the next clip is to make longer.
 
     pieces  what the video is put together from, in the host's temporary folder
-    tail    the last latents, [B, C, up to 2 halo, h, w], beside which the next ones are decoded
-    halo    how many frames ahead its decoder looks
+    tail    the last latents, [B, C, up to behind + ahead, h, w], beside which the next ones are decoded
+    look    how far its decoder looks
     path    the file in the output folder, which may have grown since
     """
 
@@ -64,13 +66,14 @@ class GrowingVideo(Input.Video):
         settings: VideoSettings,
         pieces: Sequence[Piece],
         tail: Tensor,
-        halo: int,
+        look: Look,
         path: Path,
         size: tuple[int, int],
     ) -> None:
-        self.settings, self.pieces, self.tail, self.halo, self.path = settings, tuple(pieces), tail, halo, path
+        self.settings, self.pieces, self.tail, self.look, self.path = settings, tuple(pieces), tail, look, path
         self.size = size
         self.version = _version(path)
+        self.copy: Path | None = None
 
     @property
     def frames(self) -> int:
@@ -80,7 +83,7 @@ class GrowingVideo(Input.Video):
     @property
     def provisional(self) -> int:
         """How many of its last frames are made anew once it is known what follows."""
-        return min(self.halo, self.frames)
+        return min(self.look.ahead, self.frames)
 
     @property
     def is_newest(self) -> bool:
@@ -95,9 +98,10 @@ class GrowingVideo(Input.Video):
         """A file of these very frames, and no later ones."""
         if self.is_newest:
             return self.path
-        again = _temporary(self.settings.kind)
-        join_videos(self.pieces, again, self.settings.fps)
-        return again
+        if self.copy is None or not self.copy.exists():
+            self.copy = _temporary(self.settings.kind)
+            join_videos(self.pieces, self.copy, self.settings.fps)
+        return self.copy
 
     def as_stock(self) -> Any:
         """A VIDEO of the host's own kind."""
@@ -128,14 +132,13 @@ def write_clip(
 
     Raises ValueError for what cannot follow, OSError where it cannot be written; the video so far stays as it was.
     """
-    samples, halo = samples_of(latent), halo_of(vae)
-    _check(samples, halo, before)
+    samples, look = samples_of(latent), look_of(vae)
+    _check(samples, look, before)
     tail, provisional, pieces = latent.get(SHOWN_BEFORE), 0, []
     if before is not None:
         settings, tail, provisional = before.settings, before.tail, before.provisional
-        last = before.pieces[-1]
-        pieces = [*before.pieces[:-1], Piece(last.path, last.frames - provisional)]
-    frames, tail = _decode(samples, vae, halo, tail, provisional)
+        pieces = _kept_pieces(before)
+    frames, tail = _decode(samples, vae, look, tail, provisional)
     piece = _temporary(settings.kind)
     piece.parent.mkdir(parents=True, exist_ok=True)
     tags = _tags(metadata)
@@ -143,40 +146,71 @@ def write_clip(
         writer.write(frames)
     pieces.append(Piece(piece, len(frames)))
     size = (frames.shape[2] * settings.scale, frames.shape[1] * settings.scale)
-    path = before.path if before is not None and before.is_newest else _free_path(settings, size)
-    join_videos(pieces, path, settings.fps, tags)
-    video = GrowingVideo(settings, pieces, tail, halo, path, size)
+    grows = before is not None and before.is_newest
+    path = before.path if grows else free_path(settings.prefix, KINDS[settings.kind], *size)
+    try:
+        join_videos(pieces, path, settings.fps, tags)
+    except PermissionError:  # something holds the file open, and Windows lets nothing replace it
+        if not grows:
+            raise
+        path = free_path(settings.prefix, KINDS[settings.kind], *size)
+        join_videos(pieces, path, settings.fps, tags)
+    video = GrowingVideo(settings, pieces, tail, look, path, size)
     tell(f"written, {video.frames} frames, {video.get_duration():.1f} s", place(), share=1)
     return video
 
 
-def _check(samples: Tensor, halo: int, before: Any) -> None:
+def _kept_pieces(before: GrowingVideo) -> list[Piece]:
+    """The pieces of a video without its provisional frames; if some are gone, its file in their place."""
+    pieces = list(before.pieces)
+    if not all(piece.path.exists() for piece in pieces):
+        if not before.is_newest:
+            raise FileNotFoundError(
+                f"the clips before were cleared from {pieces[0].path.parent}: change the seed of the first clip, or "
+                f"restart ComfyUI, and run again"
+            )
+        again = _temporary(before.settings.kind)
+        again.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if before.path.is_dir() else shutil.copy2)(before.path, again)
+        pieces = [Piece(again, before.frames)]
+    last = pieces[-1]
+    return [*pieces[:-1], Piece(last.path, last.frames - before.provisional)]
+
+
+def _check(samples: Tensor, look: Look, before: Any) -> None:
     if samples.ndim == 5 and len(samples) > 1:
         raise ValueError(f"the latent holds {len(samples)} clips side by side, expected one: a file shows one video")
     if before is None:
         return
     if not isinstance(before, GrowingVideo):
         raise ValueError("the video is not from Decode & Write Clip: wire the one of the clip before, or none")
-    if halo != before.halo:
-        raise ValueError(
-            f"the VAE looks {halo} frames ahead, that of the video so far looked {before.halo}: wire the same"
-        )
+    if look != before.look:
+        raise ValueError("the VAE is of another kind than that of the video so far: wire the same")
     if samples.shape[-2:] != before.tail.shape[-2:]:
         here, there = list(samples.shape[-2:]), list(before.tail.shape[-2:])
         raise ValueError(f"the clip's latents are {here}, those of the video so far {there}: one video has one size")
 
 
-def _decode(samples: Tensor, vae: Any, halo: int, tail: Tensor | None, provisional: int) -> tuple[Tensor, Tensor]:
+def _decode(samples: Tensor, vae: Any, look: Look, tail: Tensor | None, provisional: int) -> tuple[Tensor, Tensor]:
     """The last provisional frames anew, then the new ones, uint8 [F, H, W, 3]; and the latents to decode beside."""
+    if samples.ndim == 5 and decodes_pictures(vae):
+        samples = samples[0].movedim(1, 0)
     known = 0
-    if halo and tail is not None:
-        tail = tail[:, :, -(halo + provisional) :]
+    if look.behind and tail is not None and tail.shape[2] and _alike(tail, samples):
+        tail = tail[:, :, -(look.behind + provisional) :]
         known = tail.shape[2] - provisional
         samples = torch.cat([tail.to(samples), samples], dim=2)
     images = vae.decode(samples)
-    frames = images.reshape(-1, *images.shape[-3:])[known:, :, :, :3]
-    tail = samples[:, :, -2 * halo :] if halo else samples[:0]
+    frames = images.reshape(-1, *images.shape[-3:])[..., :3]
+    if known:
+        frames = frames[-(samples.shape[2] - known) * look.ratio :]
+    tail = samples[:, :, -(look.behind + look.ahead) :] if look.behind else samples[:0]
     return (frames.clamp(0, 1) * 255).round().to(torch.uint8), tail.cpu().clone()
+
+
+def _alike(tail: Tensor, samples: Tensor) -> bool:
+    """Whether latents go together; they do not if a node between has enlarged the new ones alone."""
+    return (*tail.shape[:2], *tail.shape[3:]) == (*samples.shape[:2], *samples.shape[3:])
 
 
 def place_of(video: GrowingVideo) -> tuple[str, list[str]]:
@@ -192,15 +226,8 @@ def _temporary(kind: str) -> Path:
     return Path(folder_paths.get_temp_directory()) / "vidrd" / f"{secrets.token_hex(8)}{KINDS[kind]}"
 
 
-def _free_path(settings: VideoSettings, size: tuple[int, int]) -> Path:
-    """A name in the output folder that nothing bears."""
-    output = folder_paths.get_output_directory()
-    folder, name, counter, _, _ = folder_paths.get_save_image_path(settings.prefix, output, *size)
-    return Path(folder) / f"{name}_{counter:05}_{KINDS[settings.kind]}"
-
-
 def _version(path: Path) -> tuple[int, int]:
-    newest = max([path, *path.iterdir()], key=lambda each: each.stat().st_mtime_ns) if path.is_dir() else path
+    newest = max(path.glob("frame_*.png"), key=lambda each: each.stat().st_mtime_ns) if path.is_dir() else path
     found = newest.stat()
     return found.st_size, found.st_mtime_ns
 

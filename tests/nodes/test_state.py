@@ -46,5 +46,26 @@ def test_what_is_no_state_is_refused_before_anything_runs(run, pack, state, host
         "no state was saved yet": "is no saved state",
     }.items():
         assert message in pack["VidRD_LoadState"].validate_inputs(file)
-    with pytest.raises(Exception, match="outside the output folder"):
+    assert "'../../video' leads out of the output folder" in pack["VidRD_SaveState"].validate_inputs("../../video")
+    with pytest.raises(ValueError, match="leads out of the output folder"):
         run("SaveState", state=state, filename_prefix="../../video")
+
+
+@pytest.mark.parametrize("prefix", [".states/v", "linked/v", "", "folder/"])
+def test_it_is_found_wherever_it_was_saved(run, pack, state, host, tmp_path, prefix):
+    output = Path(host.folder_paths.get_output_directory())
+    if prefix == "linked/v":
+        (output / "linked").symlink_to(output / "elsewhere", target_is_directory=True)
+        (output / "elsewhere").mkdir()
+    name = run("SaveState", state=state, filename_prefix=prefix)[1]
+    assert run("LoadState", file=name)[0].fingerprint == state.fingerprint
+    (output / "gone.safetensors").unlink(missing_ok=True)
+    (output / "gone.safetensors").symlink_to(output / "nowhere.safetensors")
+    (files,) = [each for each in pack["VidRD_LoadState"].define_schema().inputs if each.id == "file"]
+    assert name in files.options
+    (output / "gone.safetensors").unlink()
+
+
+def test_a_name_that_is_wired_is_read_when_it_is_there(pack):
+    assert pack["VidRD_LoadState"].validate_inputs() is True
+    assert pack["VidRD_LoadState"].fingerprint_inputs() is None
