@@ -156,7 +156,9 @@ def prompts_of(text: str, clips: int) -> list[str]:
     if count > MOST:
         raise ValueError(f"there are {count} clips, expected {MOST} at most: wire the rest into a second Long Video")
     if len(lines) > count:
-        raise ValueError(f"there are {len(lines)} prompts for {count} clips: give more clips, or 0 for one a prompt")
+        raise ValueError(
+            f"clips is {count}, but there are {len(lines)} prompts: set it to 0 for one clip a prompt, or more"
+        )
     return lines + lines[-1:] * (count - len(lines))
 
 
@@ -164,7 +166,9 @@ def per_clip(name: str, text: str, otherwise: float, count: int) -> list[float]:
     """The numbers of each clip in a text like "1, , 3". Raises ValueError for what is no number, or one too many."""
     entries = [entry.strip() for entry in text.replace("\n", ",").split(",")] if text.strip() else []
     if len(entries) > count:
-        raise ValueError(f"{name}_per_clip has {len(entries)} entries for {count} clips")
+        raise ValueError(
+            f"{name}_per_clip has {len(entries)} entries, but clips are {count}: take some out, or make more clips"
+        )
     values: list[float] = []
     for number, entry in enumerate(entries, 1):
         try:

@@ -101,13 +101,13 @@ class ClipState:
 
     def check_schedule(self, sigmas: Tensor, solver: str) -> None:
         """Raise StateMismatchError unless a clip of noise levels `sigmas` [T + 1] can follow exactly."""
-        _same("number of steps", len(self.sigmas) - 1, len(sigmas) - 1)
-        _same("solver", self.solver, solver)
+        _same("number of steps", len(self.sigmas) - 1, len(sigmas) - 1, "; give as many as it was made with")
+        _same("solver", self.solver, solver, "; give the one it was made with")
         if not torch.allclose(self.sigmas, sigmas.to(self.sigmas), rtol=1e-5, atol=1e-6):
             mine, theirs = (f"{float(s[0]):.4g} to {float(s[-2]):.4g}" for s in (self.sigmas, sigmas))
             raise StateMismatchError(
                 f"the state was made with another schedule of {len(sigmas) - 1} steps: its noise levels go "
-                f"from {mine}, this clip's from {theirs}"
+                f"from {mine}, this clip's from {theirs}; give the schedule it was made with"
             )
 
     def save(self, path: str | Path) -> None:

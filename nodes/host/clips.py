@@ -14,7 +14,7 @@ from vidrd_core.clip import clip_generator
 from vidrd_core.reuse import ReuseSettings, past_dependent_noise
 from vidrd_core.state import ClipState
 
-from .progress import step_callback
+from .progress import place, step_callback, tell
 from .sampling import ReuseSampler
 
 Latent = dict[str, Any]
@@ -57,23 +57,30 @@ def sample_clip(
     image = samples_of(latent)
     channels = model.get_model_object("latent_format").latent_channels
     if image.shape[1] != channels:
-        raise ValueError(f"the latent has {image.shape[1]} channels, this model takes {channels}")
+        raise ValueError(
+            f"the latent has {image.shape[1]} channels, this model takes {channels}: wire this model's VAE into "
+            f"VidRD Empty Clip, and that latent in here"
+        )
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
     sampler = ReuseSampler(comfy.samplers.sampler_object(sampler_name), before, settings)
     sampler.check(model, tuple(image.shape), sigmas)
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
-    whole = guider.sample(
-        noise_for(tuple(image.shape), seed, settings, before),
-        image,
-        sampler,
-        sigmas,
-        denoise_mask=latent.get("noise_mask"),
-        callback=step_callback(model, len(sigmas) - 1),
-        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-        seed=seed,
-    ).to(management.intermediate_device())
+    try:
+        whole = guider.sample(
+            noise_for(tuple(image.shape), seed, settings, before),
+            image,
+            sampler,
+            sigmas,
+            denoise_mask=latent.get("noise_mask"),
+            callback=step_callback(model, len(sigmas) - 1),
+            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+            seed=seed,
+        ).to(management.intermediate_device())
+    except management.InterruptProcessingException:
+        tell("stopped; Run makes this clip anew and goes on", place())
+        raise
     state = sampler.state
     assert state is not None
     return new_frames(whole, sampler), {"samples": whole}, state

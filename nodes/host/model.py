@@ -16,6 +16,7 @@ import comfy.utils
 import torch
 from torch import Tensor
 
+from vidrd_core.loading import built_in_models
 from vidrd_core.models import checkpoint
 from vidrd_core.models.config import DiffusionConfig, UNet3DConfig
 from vidrd_core.models.parts import read_unet
@@ -129,12 +130,14 @@ def load_model(
     unet = model.diffusion_model.eval()
     # Now, as the host changes weights in place where a LoRA is to act.
     model.signature = signature(unet, non_defaults(config) + non_defaults(diffusion))
-    return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)
+    patcher = comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)
+    patcher.cached_patcher_init = (load_model, (path, dtype, fast_fp8))  # how newer hosts copy it to another GPU
+    return patcher
 
 
 def _colour_preview(latent_format: VideoLatent, path: Path) -> None:
-    """Show clips in the making in a model's own colours if a file beside it says how, not in Stable Diffusion's."""
-    if path.is_file():
+    """Show clips in the making in the built-in model's own colours, not in Stable Diffusion's."""
+    if path.parent == built_in_models()["tiny"]:
         known = json.loads(path.read_text(encoding="utf-8"))
         latent_format.latent_rgb_factors = known["latent_rgb_factors"]
         latent_format.latent_rgb_factors_bias = known["latent_rgb_factors_bias"]

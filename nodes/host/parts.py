@@ -33,7 +33,12 @@ def collect(sampler: Any, latent: Latent) -> tuple[Latent, ClipState]:
     if not isinstance(sampler, ReuseSampler):
         raise ValueError("the sampler is not from Reuse & Diffuse Guidance: wire the one that made the clip")
     clip, state, made = samples_of(latent), sampler.state, sampler.clip
-    if state is None or made is None or clip.shape != made.shape or not torch.allclose(clip.cpu(), made, atol=1e-4):
+    if state is None or made is None:
+        raise ValueError(
+            "what Reuse & Diffuse Guidance recorded is gone, as ComfyUI kept the clip but not the sampler: change "
+            "the seed of Reuse & Diffuse Noise, so that the clip is made again"
+        )
+    if clip.shape != made.shape or not torch.allclose(clip.cpu(), made, atol=1e-4):
         raise ValueError(
             "the latent is not the last clip that was made with this sampler: wire the output of its "
             "SamplerCustomAdvanced, and give each of these a Reuse & Diffuse Guidance of its own"

@@ -88,6 +88,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         self.state = self.clip = self.past = None
         settings, before = self.settings, self.before
         self.check(model_wrap.model_patcher, tuple(noise.shape), sigmas)
+        _check_whole(sigmas, noise)
         frames, seed = noise.shape[2], extra_args.get("seed")
         if before is not None and seed is not None:  # what samplers add themselves is to be of the clip's own, too
             extra_args = {**extra_args, "seed": clip_generator(seed, before.index + 1).initial_seed()}
@@ -169,3 +170,16 @@ class ReuseSampler(comfy.samplers.Sampler):
         if not (empty and exploding) or self.inner.max_denoise(model_wrap, sigmas):
             return 1.0
         return (1 + sigmas[0] ** 2).sqrt() / sigmas[0]
+
+
+def _check_whole(sigmas: Tensor, noise: Tensor) -> None:
+    """Raise ValueError for a part of the denoising alone, whose noise and latents no clip can go on from."""
+    if sigmas[-1] > 0:
+        raise ValueError(
+            f"the schedule ends at noise level {float(sigmas[-1]):.4g}, expected 0: Reuse & Diffuse Guidance leads a "
+            f"clip through all its steps, so wire the whole sigmas, not those of Split Sigmas"
+        )
+    if not 0.5 < noise.std() < 2:
+        raise ValueError(
+            f"the noise has standard deviation {float(noise.std()):.3g}, expected about 1: wire Reuse & Diffuse Noise"
+        )

@@ -97,7 +97,12 @@ def load_vae(path: Path) -> comfy.sd.VAE:
     vae.patcher = comfy.model_patcher.ModelPatcher(
         vae.first_stage_model, load_device=vae.device, offload_device=management.vae_offload_device()
     )
+    vae.patcher.cached_patcher_init = (_load_patcher, (path,))  # how newer hosts copy it to another GPU
     return vae
+
+
+def _load_patcher(path: Path) -> comfy.model_patcher.ModelPatcher:
+    return load_vae(path).patcher
 
 
 def empty_clip(width: int, height: int, frames: int, vae: Any = None) -> dict[str, Tensor]:

@@ -107,8 +107,11 @@ def test_it_goes_on_from_a_state_and_a_video(execute, output):
 def test_what_cannot_be_is_refused_before_a_clip_is_made(execute):
     for changes, message in (
         ({"prompts": [" "]}, "there is no prompt: write at least one line"),
-        ({"clips": 2}, "there are 3 prompts for 2 clips: give more clips, or 0 for one a prompt"),
-        ({"seed_per_clip": "1,2,3,4"}, "seed_per_clip has 4 entries for 3 clips"),
+        ({"clips": 2}, "clips is 2, but there are 3 prompts: set it to 0 for one clip a prompt, or more"),
+        (
+            {"seed_per_clip": "1,2,3,4"},
+            "seed_per_clip has 4 entries, but clips are 3: take some out, or make more clips",
+        ),
         ({"seed_per_clip": "1.5"}, "seed_per_clip has '1.5' for clip 1, expected a whole number from 0 to"),
         ({"cfg_per_clip": ",x"}, "cfg_per_clip has 'x' for clip 2, expected a number from 0 to 100"),
         ({"alpha_per_clip": "-1"}, "alpha_per_clip has '-1' for clip 1, expected a number from 0 to 1000"),

@@ -230,3 +230,12 @@ def test_decoding_falls_back_to_tiles_where_memory_is_out(host, tiny, monkeypatc
     assert len(sizes) > 1
     assert tiled.shape == whole.shape
     torch.testing.assert_close(tiled, whole, rtol=0, atol=0.1)
+
+
+def test_model_and_vae_may_be_copied_to_another_gpu(tiny):
+    for patcher in (tiny.model, tiny.vae.patcher):
+        if not hasattr(patcher, "deepclone_multigpu"):
+            pytest.skip("this host runs on one GPU")
+        copy = patcher.deepclone_multigpu(torch.device("cpu"))
+        for name, tensor in patcher.model.state_dict().items():
+            assert torch.equal(copy.model.state_dict()[name], tensor)

@@ -156,7 +156,7 @@ def test_what_cannot_follow_is_refused_before_sampling(extend, parts, run, tiny)
         (1, 4, 8, 16, 8): r"latent shape \(1, 4, 8, 16, 16\), this clip has",
         (1, 4, 1, 16, 16): "two frames or more: make it with VidRD Empty Clip",
         (8, 4, 16, 16): "expected .B, C, F, h, w.",
-        (1, 16, 8, 16, 16): "the latent has 16 channels, this model takes 4",
+        (1, 16, 8, 16, 16): "the latent has 16 channels, this model takes 4: wire this model's VAE",
     }
     clip = {"model": tiny.model, "positive": tiny.positive[0], "negative": tiny.negative, "state": state, "seed": 3}
     settings = {"steps": STEPS, "cfg": 2.5, "scheduler": "ddim_uniform", "sampler_name": "euler", "order": "mirror"}
@@ -180,3 +180,22 @@ def test_video_and_audio_in_one_latent_is_refused(run, tiny, host, pack):
     ):
         with pytest.raises(ValueError, match="video and audio together: separate them"):
             refused()
+
+
+def test_guidance_on_a_part_of_the_steps_is_refused(host, run, tiny):
+    """As a clip that is split over two samplers has it: neither leaves what a next clip can go on from."""
+    custom = importlib.import_module("comfy_extras.nodes_custom_sampler")
+    sigmas = host.samplers.calculate_sigmas(tiny.model.get_model_object("model_sampling"), "ddim_uniform", 4)
+    (guided,) = run("Guidance", sampler=host.samplers.sampler_object("euler"), **REUSE, order="mirror")
+    guider = host.samplers.CFGGuider(tiny.model)
+    guider.set_conds(tiny.positive[0], tiny.negative)
+    guider.set_cfg(2.5)
+    shape = tiny.latent["samples"]
+    for noise, part, message in (
+        (torch.randn(shape.shape, generator=torch.manual_seed(0)), sigmas[:3], "wire the whole sigmas"),
+        (custom.Noise_EmptyNoise().generate_noise(tiny.latent), sigmas, "standard deviation 0, expected about 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            guider.sample(noise, shape, guided, part, seed=0)
+        with pytest.raises(ValueError, match="what Reuse & Diffuse Guidance recorded is gone"):
+            run("CollectState", sampler=guided, latent=tiny.latent)
