@@ -52,3 +52,36 @@ def test_a_page_in_which_there_is_no_place_for_it_goes_on(page):
     shown = page.run(TELL, [{"node": str(node["id"]), "clips": 3, "clip": 0, "share": 1}, {"node": "99"}])
     assert shown["panels"] == 0
     assert page.problems == []
+
+
+def test_another_workflows_node_of_that_number_is_left_alone(page):
+    node = opened_example(page)
+    other = next(
+        each for each in read(EXAMPLES / "3_long_video_in_one_node.json")["nodes"] if each["id"] != node["id"]
+    )
+    shown = page.run(TELL, [{"node": str(other["id"]), "clips": 3, "clip": 0, "share": 1}])
+    assert shown["panels"] == 0
+    widgets = "(id) => (app.graph.getNodeById(id).widgets ?? []).map((widget) => widget.name)"
+    assert "clips_shown" not in page.run(widgets, other["id"])
+
+
+def test_new_nodes_keep_their_seed_and_saved_ones_what_they_had(page):
+    made = """
+    (type) => {
+        const node = LiteGraph.createNode(type);
+        return node.widgets.find((widget) => widget.name === "control_after_generate").value;
+    }
+    """
+    for name in ("LongVideo", "Extend", "SampleClip", "Noise"):
+        assert page.run(made, f"VidRD_{name}") == "fixed"
+    assert page.run(made, "KSampler") == "randomize"
+    workflow = read(EXAMPLES / "3_long_video_in_one_node.json")
+    node = next(node for node in workflow["nodes"] if node["type"] == "VidRD_LongVideo")
+    named = node["widgets_values_named"]
+    named["control_after_generate"] = "increment"
+    node["widgets_values"] = ["increment" if value == "fixed" else value for value in node["widgets_values"]]
+    page.run(OPEN, workflow)
+    kept = """
+    (id) => app.graph.getNodeById(id).widgets.find((widget) => widget.name === "control_after_generate").value
+    """
+    assert page.run(kept, node["id"]) == "increment"

@@ -81,3 +81,16 @@ def execute(host, pack):
     from .graphs import executor
 
     return executor(host, pack)
+
+
+@pytest.fixture
+def page(host, monkeypatch):
+    """What an open page would be told: `told` has (node, text), `sent` (event, data)."""
+    told, sent, server = [], [], importlib.import_module("server")
+    instance = SimpleNamespace(
+        client_id="test",
+        send_progress_text=lambda text, node_id: told.append((node_id, text)),
+        send_sync=lambda event, data, sid=None: sent.append((event, data)),
+    )
+    monkeypatch.setattr(server.PromptServer, "instance", instance, raising=False)
+    return SimpleNamespace(told=told, sent=sent)

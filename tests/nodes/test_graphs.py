@@ -53,7 +53,7 @@ def test_a_fault_is_told_at_its_node_and_the_host_goes_on(execute):
     assert execute(chain(1))[1] == []
 
 
-def test_cancel_takes_effect_within_a_step(execute, host, monkeypatch):
+def test_cancel_takes_effect_within_a_step(execute, host, page, monkeypatch):
     management = importlib.import_module("comfy.model_management")
     calls = []
     original = host.samplers.CFGGuider.predict_noise
@@ -68,6 +68,7 @@ def test_cancel_takes_effect_within_a_step(execute, host, monkeypatch):
         _, errors, _ = execute(chain(1))
     assert errors[0]["node_id"] == "clip0"
     assert len(calls) == 1
+    assert page.told == [("clip0", "stopped; Run makes this clip anew and goes on")]
     ran, errors, _ = execute(chain(1))
     assert errors == []
     assert "clip0" in ran

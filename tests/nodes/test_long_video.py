@@ -131,37 +131,25 @@ def test_a_fault_in_a_clip_keeps_those_before_it(execute, output):
     assert len(frames_of(output / "fault" / "v_00001_.mp4")) == 8
 
 
-def test_bar_text_and_picture(execute, host, monkeypatch):
-    told, sent, server = [], [], importlib.import_module("server")
-
-    class Page:
-        client_id = "test"
-
-        def send_progress_text(self, text, node_id):
-            told.append((node_id, text))
-
-        def send_sync(self, event, data, sid=None):
-            sent.append((event, data))
-
+def test_bar_text_and_picture(execute, host, page, monkeypatch):
     bars, pictures = [], []
 
     def hook(value, total, picture, node_id=None, **_):
         bars.append((value, total))
         pictures.append(picture)
 
-    monkeypatch.setattr(server.PromptServer, "instance", Page(), raising=False)
     monkeypatch.setattr(host.utils, "PROGRESS_BAR_HOOK", hook)
     execute(long_video(clips=2, prompts=[PROMPTS[0]], prefix="told"))
     steps = [[f"clip {k} of 2: step {step} of 3" for step in (1, 2, 3)] for k in (1, 2)]
     written = ["clip 1 of 2: written, 8 frames, 1.0 s", "clip 2 of 2: written, 12 frames, 1.5 s"]
-    assert [text for _, text in told] == [*steps[0], written[0], *steps[1], written[1]]
-    assert {node for node, _ in told} == {"long"}
+    assert [text for _, text in page.told] == [*steps[0], written[0], *steps[1], written[1]]
+    assert {node for node, _ in page.told} == {"long"}
     assert [bar for bar in bars if bar[1] == 6] == [(k, 6) for k in range(1, 7)]
-    assert {event for event, _ in sent} == {"vidrd.clip"}
-    assert [(data["clip"], round(3 * data["share"])) for _, data in sent] == [
+    assert {event for event, _ in page.sent} == {"vidrd.clip"}
+    assert [(data["clip"], round(3 * data["share"])) for _, data in page.sent] == [
         (0, 1), (0, 2), (0, 3), (0, 3), (1, 1), (1, 2), (1, 3), (1, 3),
     ]  # fmt: skip
-    kind, _, data = sent[0][1]["picture"].partition(";base64,")
+    kind, _, data = page.sent[0][1]["picture"].partition(";base64,")
     assert kind == "data:image/png"
     assert moving(importlib.import_module("base64").b64decode(data)) == (8, (192, 192))
     # A node of its own shows the picture as other samplers do.
@@ -171,7 +159,7 @@ def test_bar_text_and_picture(execute, host, monkeypatch):
     file = importlib.import_module("io").BytesIO()
     picture.save(file, format="PNG", quality=95, compress_level=1)
     assert moving(file.getvalue()) == (8, (192, 192))
-    assert told[-1] == ("clip0", "step 3 of 3")
+    assert page.told[-1] == ("clip0", "step 3 of 3")
 
 
 def moving(data):

@@ -41,19 +41,7 @@ class Loop:
 
 
 @pytest.mark.parametrize("names", ["{k}_{node}", "{node}.{k}", "copy of {node}, {k}"])
-def test_they_run_under_any_name_and_are_told_as_they_stand(execute, host, monkeypatch, names):
-    told, server = [], importlib.import_module("server")
-
-    class Page:
-        client_id = "test"
-
-        def send_progress_text(self, text, node_id):
-            told.append(text)
-
-        def send_sync(self, event, data, sid=None):
-            raise AssertionError(f"{event} is for Long Video alone")
-
-    monkeypatch.setattr(server.PromptServer, "instance", Page(), raising=False)
+def test_they_run_under_any_name_and_are_told_as_they_stand(execute, host, page, monkeypatch, names):
     monkeypatch.setitem(host.nodes.NODE_CLASS_MAPPINGS, "Loop", Loop)
     graph = chain(0)
     sources = {"latent": "empty", **{name: name for name in LINKS if name != "latent"}}
@@ -63,6 +51,8 @@ def test_they_run_under_any_name_and_are_told_as_they_stand(execute, host, monke
     _, errors, refused = execute(graph)
     assert (errors, refused) == ([], {})
     (video,) = set(Path(host.folder_paths.get_output_directory()).glob("loop/*")) - before
+    told = [text for _, text in page.told]
+    assert page.sent == []  # which is for Long Video alone
     assert told[2:4] == ["step 3 of 3", "written, 8 frames, 1.0 s"]
     assert told[-1] == "written, 16 frames, 2.0 s"
     execute(written(3, "png", "no_loop", scale=1))

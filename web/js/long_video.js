@@ -4,10 +4,11 @@
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 
+const LONG_VIDEO = "VidRD_LongVideo";
 const ROW = 12, HEIGHT = 150; // pixels, without and with the picture
 const DONE = "#5690dc", WAITING = "#46464e", STOPPED = "#c84848";
 
-const panels = new Map(); // by node
+const panels = new WeakMap(); // by node
 let running = null; // the panel of the clip in the making
 
 // The node of an id as the server has it: "3", or "7:3" in a subgraph.
@@ -72,7 +73,7 @@ function stop() {
 
 // A run in which nothing has changed tells nothing of the clips: a page that was opened since has no video yet.
 async function recall({ nodes }) {
-    const blank = nodes.map(String).filter((id) => nodeOf(id)?.comfyClass === "VidRD_LongVideo" && !app.nodeOutputs[id]);
+    const blank = nodes.map(String).filter((id) => nodeOf(id)?.comfyClass === LONG_VIDEO && !app.nodeOutputs[id]);
     if (!blank.length) return;
     const history = await (await api.fetchApi("/history?max_items=32")).json();
     for (const id of blank) {
@@ -97,17 +98,15 @@ function missed(error) {
     console.debug("VidRD: what Long Video does is not shown", error);
 }
 
-app.registerExtension({
-    name: "VidRD.LongVideo",
-    setup: guarded(() => {
-        api.addEventListener("vidrd.clip", guarded((told) => {
-            const node = nodeOf(told.node);
-            if (!node) return;
-            if (!panels.has(node)) panels.set(node, makePanel(node));
-            running = panels.get(node);
-            show(running, told);
-        }));
-        api.addEventListener("execution_cached", guarded(recall));
-        for (const end of ["success", "error", "interrupted"]) api.addEventListener(`execution_${end}`, guarded(stop));
-    }),
-});
+// At once: a page that is opened during a run is told of clips before it is all there.
+guarded(() => {
+    api.addEventListener("vidrd.clip", guarded((told) => {
+        const node = nodeOf(told.node);
+        if (node?.comfyClass !== LONG_VIDEO) return; // another workflow is open
+        if (!panels.has(node)) panels.set(node, makePanel(node));
+        running = panels.get(node);
+        show(running, told);
+    }));
+    api.addEventListener("execution_cached", guarded(recall));
+    for (const end of ["success", "error", "interrupted"]) api.addEventListener(`execution_${end}`, guarded(stop));
+})();
