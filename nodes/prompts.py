@@ -73,9 +73,21 @@ class EmptyClip(io.ComfyNode):
             search_aliases=["empty latent video", "vidrd"],
             inputs=[
                 io.Int.Input(
-                    "width", default=256, min=8, max=16384, step=8, tooltip="Pixels across. The paper: 256."
+                    "width",
+                    default=256,
+                    min=8,
+                    max=16384,
+                    step=8,
+                    tooltip="Pixels across. The paper: 256; the built-in tiny model: 64.",
                 ),
-                io.Int.Input("height", default=256, min=8, max=16384, step=8, tooltip="Pixels down. The paper: 256."),
+                io.Int.Input(
+                    "height",
+                    default=256,
+                    min=8,
+                    max=16384,
+                    step=8,
+                    tooltip="Pixels down. The paper: 256; the built-in tiny model: 64.",
+                ),
                 io.Int.Input(
                     "frames",
                     default=8,

@@ -20,13 +20,14 @@ from vidrd_core.loading import built_in_models
 from vidrd_core.models import checkpoint
 from vidrd_core.models.config import DiffusionConfig, UNet3DConfig
 from vidrd_core.models.parts import read_unet
+from vidrd_core.models.preview import Layers, load_preview
 from vidrd_core.models.signature import non_defaults, signature
 from vidrd_core.models.unet3d import UNet3D
 
 from .ops import Ops, attention
 
 NUMBERS = "vidrd_numbers"  # in transformer_options: what each frame is told of its moment, [F]
-PREVIEW = "preview.json"  # latent_rgb_factors [C][3] and latent_rgb_factors_bias [3]: latents to red, green, blue
+PREVIEW = "preview.json"  # latents to red, green, blue: linearly for the host's previews, better for our own
 SCALE = 0.18215  # LATENT = model space / SCALE, as for Stable Diffusion
 MODEL_TYPES = {"eps": "EPS", "v": "V_PREDICTION", "flow": "FLOW"}
 BETA_SCHEDULES = {"scaled_linear": "linear", "linear": "sqrt_linear"}  # ours -> the host's, named as LDM has them
@@ -40,6 +41,7 @@ class VideoLatent(comfy.latent_formats.SD15):
     def __init__(self) -> None:
         super().__init__()
         self.taesd_decoder_name = None  # the host's preview by TAESD takes no frames
+        self.look: Layers | None = None  # a better preview, of our own nodes
 
 
 class HostUNet3D(UNet3D):
@@ -141,6 +143,7 @@ def _colour_preview(latent_format: VideoLatent, path: Path) -> None:
         known = json.loads(path.read_text(encoding="utf-8"))
         latent_format.latent_rgb_factors = known["latent_rgb_factors"]
         latent_format.latent_rgb_factors_bias = known["latent_rgb_factors_bias"]
+        latent_format.look = load_preview(path)
 
 
 def signature_of(model: Any) -> str:

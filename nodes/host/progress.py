@@ -16,6 +16,9 @@ from PIL import Image
 from server import PromptServer
 from torch import Tensor
 
+from vidrd_core.models.preview import look
+from vidrd_core.pixels import to_frames
+
 LONG_VIDEO = "VidRD_LongVideo"
 EVENT = "vidrd.clip"  # what the pack's own script on the page listens to
 FRAMES, SIDE = 16, 192  # at most so many frames, and at least so many pixels, in a picture
@@ -106,15 +109,21 @@ def _previewer(model: Any) -> Callable[[Tensor], Picture | None]:
     chosen = latent_preview.get_previewer(model.load_device, latent_format)
     if chosen is not None and type(chosen) is not latent_preview.Latent2RGBPreviewer:
         return lambda x0: chosen.decode_latent_to_preview_image("JPEG", x0)  # a better one that the user chose
-    factors = latent_format.latent_rgb_factors
+    factors, layers = latent_format.latent_rgb_factors, getattr(latent_format, "look", None)
     if factors is None:
         return lambda x0: None
     rgb = chosen or latent_preview.Latent2RGBPreviewer(factors, latent_format.latent_rgb_factors_bias)
 
+    def frame(latents: Tensor) -> Image.Image:
+        if layers is None:
+            return rgb.decode_latent_to_preview(latents)
+        colours = look(latents[0].movedim(1, 0).float().cpu(), layers)
+        return Image.fromarray(to_frames(colours.movedim(1, 0))[0])
+
     def picture(x0: Tensor) -> Picture:
         count = x0.shape[2]
         shown = range(0, count, -(-count // FRAMES))
-        frames = [rgb.decode_latent_to_preview(x0[:1, :, j : j + 1]) for j in shown]
+        frames = [frame(x0[:1, :, j : j + 1]) for j in shown]
         times = max(1, SIDE // max(frames[0].size))
         size = (frames[0].width * times, frames[0].height * times)
         return "PNG", MovingPicture.of([frame.resize(size, Image.Resampling.NEAREST) for frame in frames]), None
