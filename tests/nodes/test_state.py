@@ -55,8 +55,8 @@ def test_what_is_no_state_is_refused_before_anything_runs(run, pack, state, host
 def test_it_is_found_wherever_it_was_saved(run, pack, state, host, tmp_path, prefix):
     output = Path(host.folder_paths.get_output_directory())
     if prefix == "linked/v":
-        (output / "linked").symlink_to(output / "elsewhere", target_is_directory=True)
-        (output / "elsewhere").mkdir()
+        (output / "linked").symlink_to(output / "linked_to", target_is_directory=True)
+        (output / "linked_to").mkdir()
     name = run("SaveState", state=state, filename_prefix=prefix)[1]
     assert run("LoadState", file=name)[0].fingerprint == state.fingerprint
     (output / "gone.safetensors").unlink(missing_ok=True)
