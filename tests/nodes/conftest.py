@@ -29,7 +29,6 @@ def host(tmp_path_factory):
         importlib.import_module("utils.extra_config")  # as main.py does, before comfy/utils.py bears that name
     finally:
         sys.argv = arguments
-    torch.set_grad_enabled(False)  # as the host executes
     names = (
         "nodes",
         "comfy.samplers",
@@ -38,8 +37,8 @@ def host(tmp_path_factory):
         "comfy_extras.nodes_custom_sampler",
         "folder_paths",
     )
-    yield SimpleNamespace(**{name.rpartition(".")[2]: importlib.import_module(name) for name in names})
-    torch.set_grad_enabled(True)
+    with torch.inference_mode():  # as the host executes
+        yield SimpleNamespace(**{name.rpartition(".")[2]: importlib.import_module(name) for name in names})
 
 
 @pytest.fixture(scope="session")
