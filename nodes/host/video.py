@@ -166,8 +166,8 @@ def _kept_pieces(before: GrowingVideo) -> list[Piece]:
     if not all(piece.path.exists() for piece in pieces):
         if not before.is_newest:
             raise FileNotFoundError(
-                f"the clips before were cleared from {pieces[0].path.parent}: change the seed of the first clip, or "
-                f"restart ComfyUI, and run again"
+                f"the clips before were cleared from {pieces[0].path.parent}: change filename_prefix where the video "
+                f"begins, and all are written anew, with none sampled"
             )
         again = _temporary(before.settings.kind)
         again.parent.mkdir(parents=True, exist_ok=True)

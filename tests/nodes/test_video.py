@@ -259,7 +259,7 @@ def test_clips_whose_pieces_were_cleared_are_taken_from_the_file(tiny, output):
         piece = again.pieces[0].path
         shutil.rmtree(piece) if piece.is_dir() else piece.unlink()
         assert np.array_equal(frames_of(video.write_clip(clip, tiny.vae, settings, again, {}).path), kept)
-        with pytest.raises(FileNotFoundError, match=r"cleared from .*: change the seed of the first clip"):
+        with pytest.raises(FileNotFoundError, match=r"cleared from .*: change filename_prefix"):
             video.write_clip(clip, tiny.vae, settings, again, {})
 
 
