@@ -164,7 +164,11 @@ def test_what_cannot_be_extended_is_refused(vidrd, whole, folder, tmp_path):
         (folder / "vae.safetensors", [], "holds a temporal VAE, expected a clip state"),
         ("none.safetensors", [], "there is no file none.safetensors"),
         (state, ["--steps", 5], "was made with number of steps 4, this clip has 5"),
-        (state, ["--solver", "heun"], "heun; give the one it was made with; to go on nearly, not exactly, give --appro"),
+        (
+            state,
+            ["--solver", "heun"],
+            "give the one it was made with; to go on nearly, not exactly, give --approximate",
+        ),
         (state, ["--frames", 4], "this clip has (1, 4, 4, 8, 8); the clips of a video all have the same width"),
         (state, ["--width", 16], "was made with latent shape (1, 4, 8, 8, 8), this clip has (1, 4, 8, 8, 4)"),
         (
