@@ -154,7 +154,9 @@ def prompts_of(text: str, clips: int) -> list[str]:
     lines = lines_of(text)
     count = clips or len(lines)
     if count > MOST:
-        raise ValueError(f"there are {count} clips, expected {MOST} at most: wire the rest into a second Long Video")
+        raise ValueError(
+            f"there are {count} clips, expected {MOST} at most: make the rest in a run from a saved state"
+        )
     if len(lines) > count:
         raise ValueError(
             f"clips is {count}, but there are {len(lines)} prompts: set it to 0 for one clip a prompt, or more"

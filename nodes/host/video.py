@@ -227,8 +227,8 @@ def _temporary(kind: str) -> Path:
 
 
 def _version(path: Path) -> tuple[int, int]:
-    newest = max(path.glob("frame_*.png"), key=lambda each: each.stat().st_mtime_ns) if path.is_dir() else path
-    found = newest.stat()
+    frames = path.glob("frame_*.png")  # none of a file
+    found = max(frames, key=lambda each: each.stat().st_mtime_ns, default=path).stat()
     return found.st_size, found.st_mtime_ns
 
 
