@@ -39,7 +39,7 @@ def join_videos(pieces: Sequence[Piece], target: Path, fps: float, metadata: dic
         if pieces[0].path.is_dir():
             _join_folders(pieces, target)
         else:
-            suffix_of(target)
+            suffix_of(target)  # refuses names of no kind
             _join_files(pieces, target, fps, metadata or {})
 
 
@@ -55,7 +55,7 @@ def _join_files(pieces: Sequence[Piece], target: Path, fps: float, metadata: dic
 
 
 def _put_in_place(part: Path, target: Path) -> None:
-    """Rename a file, where the old one is being read, as Windows forbids, after some waiting."""
+    """Rename a file onto another; where that is being read, which Windows does not allow, wait a while first."""
     for wait in (0.1, 0.2, 0.4, 0.8, 1.6):
         try:
             os.replace(part, target)
