@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder
 
+from .host.progress import tell_clips
 from .prompts import lines_of
 from .schema import CATEGORY, LARGEST_SEED, State, check_choices, check_prefix, clip_inputs, reuse_inputs, schema
 from .video import check_rate, video_inputs
@@ -146,6 +147,7 @@ class LongVideo(io.ComfyNode):
             extend.set_input("state", state)
             write.set_input("before", video)
             state, video = extend.out(2), write.out(0)
+        tell_clips(len(lines))
         return io.NodeOutput(video, state, expand=graph.finalize())
 
 

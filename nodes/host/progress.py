@@ -71,6 +71,16 @@ def tell(text: str, here: Place | None, **more: Any) -> None:
     server.send_sync(EVENT, told, server.client_id)
 
 
+def tell_clips(clips: int) -> None:
+    """Show in Long Video, which is running, of how many clips its video is; what the host kept is told no more."""
+    context, server = get_executing_context(), getattr(PromptServer, "instance", None)
+    if context is None or server is None:
+        return
+    node = get_progress_state().dynprompt.get_display_node_id(context.node_id)
+    server.send_progress_text(f"{clips} clip{'s' * (clips > 1)}", node)
+    server.send_sync(EVENT, {"node": node, "clip": 0, "clips": clips}, server.client_id)
+
+
 def step_callback(model: Any, steps: int) -> Callable[[int, Tensor, Tensor, int], None]:
     """What the host's samplers call after each step. The bar goes over all clips of Long Video."""
     here = place()

@@ -140,7 +140,6 @@ def write_clip(
         pieces = _kept_pieces(before)
     frames, tail = _decode(samples, vae, look, tail, provisional)
     piece = _temporary(settings.kind)
-    piece.parent.mkdir(parents=True, exist_ok=True)
     tags = _tags(metadata)
     with open_video(piece, settings.fps, scale=settings.scale, metadata=tags) as writer:
         writer.write(frames)
@@ -170,7 +169,6 @@ def _kept_pieces(before: GrowingVideo) -> list[Piece]:
                 f"begins, and all are written anew, with none sampled"
             )
         again = _temporary(before.settings.kind)
-        again.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if before.path.is_dir() else shutil.copy2)(before.path, again)
         pieces = [Piece(again, before.frames)]
     last = pieces[-1]
@@ -223,7 +221,9 @@ def place_of(video: GrowingVideo) -> tuple[str, list[str]]:
 
 
 def _temporary(kind: str) -> Path:
-    return Path(folder_paths.get_temp_directory()) / "vidrd" / f"{secrets.token_hex(8)}{KINDS[kind]}"
+    folder = Path(folder_paths.get_temp_directory()) / "vidrd"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{secrets.token_hex(8)}{KINDS[kind]}"
 
 
 def _version(path: Path) -> tuple[int, int]:

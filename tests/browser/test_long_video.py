@@ -46,6 +46,13 @@ def test_clips_are_shown_as_they_are_made(page):
     assert shown["saved"] == node["widgets_values"]
 
 
+def test_clips_that_the_host_had_kept_are_done_when_all_is(page):
+    node = str(opened_example(page)["id"])
+    assert page.run(TELL, [{"node": node, "clips": 2, "clip": 0}])["cells"] == ["clip 1: to come", "clip 2: to come"]
+    page.run("() => { app.api.dispatchCustomEvent('execution_success', {}); return true; }")
+    assert page.run(TELL, [])["cells"] == ["clip 1: done", "clip 2: done"]
+
+
 def test_a_page_in_which_there_is_no_place_for_it_goes_on(page):
     node = opened_example(page)
     page.run(BREAK)

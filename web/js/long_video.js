@@ -52,7 +52,8 @@ function show(panel, { clip, clips, share = 0, picture }) {
     });
     panel.clip = clip;
     panel.share = share;
-    if (picture) panel.picture.src = picture;
+    if (!picture) return;
+    panel.picture.src = picture;
     resize(panel, HEIGHT);
 }
 
@@ -61,6 +62,12 @@ function resize(panel, height) {
     panel.height = height;
     panel.picture.style.display = height === ROW ? "none" : "";
     panel.node.setDirtyCanvas(true, true);
+}
+
+// Clips that the host had kept are told of by nothing else.
+function finish() {
+    if (running) show(running, { clip: running.row.children.length, clips: running.row.children.length });
+    stop();
 }
 
 function stop() {
@@ -108,5 +115,6 @@ guarded(() => {
         show(running, told);
     }));
     api.addEventListener("execution_cached", guarded(recall));
-    for (const end of ["success", "error", "interrupted"]) api.addEventListener(`execution_${end}`, guarded(stop));
+    api.addEventListener("execution_success", guarded(finish));
+    for (const end of ["error", "interrupted"]) api.addEventListener(`execution_${end}`, guarded(stop));
 })();
