@@ -71,17 +71,20 @@ def test_what_is_switched_off_in_the_resume_example_goes_on_from_a_saved_state(e
 
 def test_the_blueprint_makes_a_video_of_three_clips(execute, host):
     (path,) = [path for path in PATHS if path.parent != EXAMPLES]
-    inside = to_prompt(read(path), definitions())
+    blueprint = read(path)
+    (node,) = blueprint["nodes"]
+    names = [each["name"] for each in node["inputs"] if "widget" in each]
+    settings = dict(zip(names, node["widgets_values"], strict=True))
+    settings |= {"steps": STEPS, "cfg": 2.5, "filename_prefix": "blueprint/v"}  # of all clips, from outside
+    node["widgets_values"] = list(settings.values())
+    inside = to_prompt(blueprint, definitions())
     graph = {name: node for name, node in chain(1).items() if not name.startswith(("clip", "see", "save"))}
     outside = {"model": "model", "positive": "positive", "negative": "negative", "latent": "empty", "vae": "vae"}
     for node in inside.values():
         for name, source in outside.items():
             if name in definitions()[node["class_type"]]["input"]["required"]:
                 node["inputs"].setdefault(name, [source, 0])
-        if "steps" in node["inputs"]:
-            node["inputs"] |= {"steps": STEPS, "cfg": 2.5}
-        if "filename_prefix" in node["inputs"]:
-            node["inputs"]["filename_prefix"] = "blueprint/v"
+        assert node["inputs"].get("steps", STEPS) == STEPS
     _, errors, refused = execute({**graph, **inside})
     assert (errors, refused) == ([], {})
     (video,) = (Path(host.folder_paths.get_output_directory()) / "blueprint").iterdir()
