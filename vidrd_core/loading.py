@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,12 @@ import torch
 from torch import Tensor
 
 from vidrd_core.models import checkpoint
+from vidrd_core.models.formats.files import has_weights
 from vidrd_core.reasons import why
 
 if TYPE_CHECKING:
+    from vidrd_core.models.clip_text import CLIPText
+    from vidrd_core.models.text import TextEncoder
     from vidrd_core.pipeline import VidRD
 
 SUFFIX = ".safetensors"
@@ -38,14 +42,21 @@ def find(name_or_path: str | Path) -> Path:
             f"of them, or a built-in name ({', '.join(built_in) or 'none is installed'})"
         )
     missing = [part for part in PARTS if not (found / part).is_file()]
-    if missing:
+    if missing and not _is_others(found):
         raise FileNotFoundError(f"{found} is not a whole model: it lacks {', '.join(missing)}")
     return found
 
 
+def _is_others(folder: Path) -> bool:
+    """Whether a folder is one of diffusers: with weights, or with folders of them, named after parts."""
+    folders = [folder, *(folder / part.removesuffix(SUFFIX) for part in PARTS)]
+    return not any((folder / part).is_file() for part in PARTS) and any(map(has_weights, folders))
+
+
 def files_of(model: Path) -> dict[str, Path]:
     """Where each part of what `find` gave is, by the part's name: "unet", "vae", "text_encoder"."""
-    return {part.removesuffix(SUFFIX): model if model.is_file() else model / part for part in PARTS}
+    is_ours = any((model / part).is_file() for part in PARTS)
+    return {part.removesuffix(SUFFIX): model / part if is_ours else model for part in PARTS}
 
 
 def pack(
@@ -65,6 +76,8 @@ def pack(
         there = f"{target} already holds {', '.join(taken)}" if not is_file else f"{target} is there already"
         raise FileExistsError(f"{there}: overwrite {'it' if is_file else 'them'}, or give another name")
     load(source)  # all of it is what it should be
+    if others := [path for path in files_of(source).values() if not checkpoint.is_ours(path)]:
+        raise ValueError(f"{others[0]} is not of vidrd: models of others are loaded as they are, and not packed")
     parts = {name: _halved(path, name, dtype) for name, path in files_of(source).items()}
     try:
         if is_file:
@@ -100,25 +113,70 @@ def _write_folder(parts: dict[str, tuple[dict[str, Tensor], dict[str, Any]]], ta
             target.rmdir()
 
 
-def load(name_or_path: str | Path = "tiny", device: str | torch.device = "cpu") -> VidRD:
-    """Load a built-in model by name, a folder of parts or a file of all, as float32 for inference.
+def load(
+    name_or_path: str | Path = "tiny",
+    device: str | torch.device = "cpu",
+    *,
+    dtype: torch.dtype = torch.float32,
+    vae: str | Path | None = None,
+    text_encoder: str | Path | None = None,
+    temporal: str | Path | None = None,
+    **diffusion: Any,
+) -> VidRD:
+    """Load a model for inference: a built-in one by name, a file or a folder, told by its tensors alone.
 
-    Raises FileNotFoundError naming what is missing and what could be loaded, FormatError for a damaged file.
+    It may be ours, a Stable Diffusion 1.x or 2.x, ModelScope, ZeroScope or released VidRD checkpoint, or a folder of
+    diffusers. An image model is inflated: it makes frames that know nothing of each other, unless `temporal` names a
+    file with layers over time for it. `vae` and `text_encoder` name files or folders for parts that it lacks, or
+    better ones; the latter may be a folder with CLIP's tokenizer alone. `diffusion` are settings of DiffusionConfig
+    that the file does not tell rightly, like prediction="v". `dtype` is the UNet's.
+
+    Raises FileNotFoundError naming what is missing and what could be loaded, FormatError for a damaged file or one
+    that is something else, ValueError for parts that do not belong together.
     """
     found = find(name_or_path)
     files = files_of(found)
     # Not before there is something to load: transformers takes seconds.
-    from vidrd_core.models.parts import load_text_encoder, load_unet, load_vae
+    from vidrd_core.models.inflate import with_temporal
+    from vidrd_core.models.parts import build_unet, load_vae, read_unet
     from vidrd_core.pipeline import VidRD
 
-    unet, diffusion = load_unet(files["unet"])
-    vae, text_encoder = load_vae(files["vae"]), load_text_encoder(files["text_encoder"])
-    width, context = vae.config.latent_channels, text_encoder.config.hidden_size
+    tensors, config, said = read_unet(files["unet"])
+    if temporal is not None:
+        tensors, config = with_temporal(tensors, config, Path(temporal))
+    unet = build_unet(tensors, config, files["unet"]).to(dtype)
+    try:
+        said = dataclasses.replace(said, **{name: value for name, value in diffusion.items() if value is not None})
+    except TypeError as error:
+        known = ", ".join(field.name for field in dataclasses.fields(said))
+        raise TypeError(f"{error}: settings of how a model denoises are {known}") from None
+    decoder = load_vae(_instead(vae, files["vae"]))
+    encoder = _text_encoder(files["text_encoder"], text_encoder)
+    width, context = decoder.config.latent_channels, encoder.config.hidden_size
     if (unet.config.in_channels, unet.config.cross_attention_dim) != (width, context):
         raise ValueError(
             f"the parts in {found} do not belong together: the UNet takes {unet.config.in_channels} latent channels "
             f"and text of width {unet.config.cross_attention_dim}, the VAE gives {width}, the text encoder {context}"
         )
-    for part in (unet, vae, text_encoder):
+    for part in (unet, decoder, encoder):
         part.requires_grad_(False).to(device)
-    return VidRD(unet, vae, text_encoder, diffusion, name=found.stem if found.is_file() else found.name)
+    return VidRD(unet, decoder, encoder, said, name=found.stem if found.is_file() else found.name)
+
+
+def _instead(name: str | Path | None, otherwise: Path) -> Path:
+    """A part's file that a user named, or that in the model."""
+    if name is None:
+        return otherwise
+    found = built_in_models().get(str(name), Path(name))
+    if not found.exists():
+        raise FileNotFoundError(f"there is no file or folder {name}")
+    return found
+
+
+def _text_encoder(inside: Path, named: str | Path | None) -> TextEncoder | CLIPText:
+    from vidrd_core.models.parts import load_clip_text, load_text_encoder
+
+    place, tokenizer = _instead(named, inside), None
+    if named is not None and place.is_dir() and not (has_weights(place) or has_weights(place / "text_encoder")):
+        place, tokenizer = inside, place
+    return load_text_encoder(place) if checkpoint.is_ours(place) else load_clip_text(place, tokenizer)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidrd_core.clip import Clip, DivergenceError, clip_generator, states_of
+from vidrd_core.models.clip_text import CLIPText
 from vidrd_core.models.config import DiffusionConfig
 from vidrd_core.models.signature import non_defaults, signature
 from vidrd_core.models.text import TextEncoder
@@ -31,7 +32,7 @@ class VidRD:
 
     unet: UNet3D
     vae: TemporalVAE
-    text_encoder: TextEncoder
+    text_encoder: TextEncoder | CLIPText
     diffusion: DiffusionConfig
     name: str = ""
     schedule: Schedule = field(init=False)
@@ -255,7 +256,9 @@ class VidRD:
 
         def network(x: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
             # A single frame is an image, of no moment in particular.
-            return self.unet(x, timestep, text, told.expand(len(x), -1) if frames > 1 else None)
+            numbers = told.expand(len(x), -1) if frames > 1 else None
+            dtype = next(self.unet.parameters()).dtype
+            return self.unet(x.to(dtype), timestep, text.to(dtype), numbers).to(x.dtype)
 
         guidance = StagedGuidance(
             self.schedule.denoiser(guided(network, cond, uncond, sample.cfg)),

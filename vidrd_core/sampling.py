@@ -13,6 +13,8 @@ from torch import Tensor
 
 from vidrd_core.models.config import DiffusionConfig
 
+LEAST_ALPHA = 2.0**-24  # of pure noise: a noise level of 4096
+
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """`denoise(x, sigma) -> x0`, sigma a scalar tensor."""
 OnStep = Callable[[int, Tensor], None]
@@ -35,7 +37,14 @@ class Schedule:
         c = self.config
         power = 0.5 if c.schedule == "scaled_linear" else 1.0
         betas = torch.linspace(c.beta_start**power, c.beta_end**power, c.train_steps, dtype=torch.float32)
-        return (1 - betas ** (1 / power)).cumprod(dim=0)
+        table = (1 - betas ** (1 / power)).cumprod(dim=0)
+        if not c.zero_terminal_snr:
+            return table
+        # Shifted so that the last is 0 and scaled so that the first stays (Lin et al., 2024, Algorithm 1); almost 0,
+        # as its noise level must be a number.
+        roots = table.sqrt()
+        roots = (roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])
+        return roots.square().clamp(min=LEAST_ALPHA)
 
     def timestep(self, sigma: Tensor) -> Tensor:
         """The (fractional) timestep of a noise level."""
@@ -61,6 +70,8 @@ class Schedule:
         if self.config.prediction == "flow":
             return torch.linspace(1, 0, steps + 1)
         timesteps = torch.arange(steps) * total // steps + (steps < total)
+        if self.config.zero_terminal_snr:  # from the noisiest timestep on, or its training was for nothing
+            timesteps = total - 1 - (torch.arange(steps) * total // steps).flip(0)
         return torch.cat([self.table[timesteps.flip(0)], torch.zeros(1)])
 
     def start(self, noise: Tensor, sigma: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -11,6 +12,8 @@ import torch
 from comfy.sd1_clip import ClipTokenWeightEncoder, escape_important, token_weights, unescape_important
 from torch import Tensor, nn
 
+from vidrd_core.models import checkpoint
+from vidrd_core.models.formats.parts import read_part
 from vidrd_core.models.parts import load_text_encoder
 from vidrd_core.models.text import END, START, TextEncoder
 
@@ -70,7 +73,12 @@ class HostTextEncoder(nn.Module, ClipTokenWeightEncoder):
 
 
 def load_clip(path: Path) -> comfy.sd.CLIP:
-    """A CLIP from a text encoder file. Raises FileNotFoundError, FormatError."""
+    """A CLIP from a text encoder file: ours, or one that the host knows. Raises FileNotFoundError, FormatError."""
+    if not checkpoint.is_ours(path):
+        tensors, _ = read_part(path, "text_encoder")
+        # In whole checkpoints of Stable Diffusion 1.x and 2.x the host's names stand after these.
+        plain = {re.sub(r"^(model\.|transformer\.(?=text_model))", "", key): t for key, t in tensors.items()}
+        return comfy.sd.load_text_encoder_state_dicts([plain], clip_type=comfy.sd.CLIPType.STABLE_DIFFUSION)
     encoder = load_text_encoder(path).requires_grad_(False)
     target = SimpleNamespace(
         params={},

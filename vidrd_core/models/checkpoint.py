@@ -94,6 +94,12 @@ def describe(path: Path) -> dict[str, Any]:
         raise FormatError(f"{path} carries a damaged description: {error}") from error
 
 
+def is_ours(path: Path) -> bool:
+    """Whether `write` made a file. Raises FormatError for a damaged one."""
+    path = Path(path)
+    return path.is_file() and sniff(path) == "safetensors" and bool(describe(path))
+
+
 def called(details: dict[str, Any]) -> str:
     """What a file with these details holds."""
     return f"a {details['kind']}" if "kind" in details else "what vidrd did not write"
@@ -109,7 +115,10 @@ def sniff(path: Path) -> Literal["safetensors", "pickle", "other"]:
 
 
 def fill(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load weights into a module. Raises FormatError naming the first keys that miss, are surplus or do not fit."""
+    """Load weights into a module; one on the meta device takes the tensors themselves.
+
+    Raises FormatError naming the first keys that miss, are surplus or do not fit.
+    """
     state = module.state_dict()
     missing = [key for key in state if key not in tensors]
     surplus = [key for key in tensors if key not in state]
@@ -124,5 +133,8 @@ def fill(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> Non
         if keys
     ]
     if problems:
-        raise FormatError(f"{path} does not fit its own configuration: tensors {'; '.join(problems)}")
-    module.load_state_dict({key: tensors[key].to(state[key].dtype).reshape(state[key].shape) for key in state})
+        raise FormatError(f"{path} does not fit what it seems to be: tensors {'; '.join(problems)}")
+    on_meta = any(tensor.is_meta for tensor in state.values())
+    module.load_state_dict(
+        {key: tensors[key].to(state[key].dtype).reshape(state[key].shape) for key in state}, assign=on_meta
+    )

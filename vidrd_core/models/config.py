@@ -52,6 +52,9 @@ class UNet3DConfig:
             raise ValueError(f"frame_pictures is {self.frame_pictures}, but frame_embedding is 0: it needs one")
 
 
+JOINT_HALO = 4  # frames of context where all frames that are decoded together depend on each other
+
+
 @dataclass(frozen=True)
 class VAEConfig:
     """Stable Diffusion's AutoencoderKL with Temp-Conv after each ResNet of the decoder's up blocks."""
@@ -63,6 +66,7 @@ class VAEConfig:
     norm_groups: int = 32
     patch_size: int = 1  # pixels folded into channels before the first conv
     temp_conv_depth: int = 3  # 0 = an image VAE
+    joint_norm: bool = False  # GroupNorm of Temp-Conv over the clip, as in the released VidRD
     latents_mean: tuple[float, ...] = (0.0,)
     latents_std: tuple[float, ...] = (1 / 0.18215,)
 
@@ -79,7 +83,9 @@ class VAEConfig:
 
     @property
     def halo(self) -> int:
-        """Frames to either side that a decoded frame depends on."""
+        """Frames to either side that a decoded frame depends on, or, with `joint_norm`, is decoded beside."""
+        if self.joint_norm and self.temp_conv_depth:
+            return JOINT_HALO
         return self.temp_conv_depth * len(self.block_out_channels) * (self.layers_per_block + 1)
 
 
@@ -92,6 +98,7 @@ class DiffusionConfig:
     beta_start: float = 0.00085
     beta_end: float = 0.012
     train_steps: int = 1000
+    zero_terminal_snr: bool = False  # the last timestep is pure noise (Lin et al., 2024); for v
     frames: int = 8  # N, frames a clip
     size: int = 256  # pixels, width and height
     cfg: float = 10.0  # the guidance scale it does best with
@@ -102,6 +109,10 @@ class DiffusionConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
         if not 0 < self.beta_start <= self.beta_end < 1:
             raise ValueError(f"beta goes from {self.beta_start} to {self.beta_end}, expected 0 < start <= end < 1")
+        if self.zero_terminal_snr and self.prediction == "eps":
+            raise ValueError(
+                "zero_terminal_snr is for models that predict v: from pure noise, eps says nothing of x0"
+            )
 
 
 @dataclass(frozen=True)

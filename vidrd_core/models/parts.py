@@ -1,19 +1,26 @@
-"""The three parts of a VidRD as files: UNet3D, temporal VAE, text encoder."""
+"""The three parts of a VidRD from files, ours or others': UNet3D, temporal VAE, text encoder."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from vidrd_core.models import checkpoint
+from vidrd_core.models.clip_text import CLIP, CLIPText, load_tokenizer
 from vidrd_core.models.config import Config, DiffusionConfig, TextConfig, UNet3DConfig, VAEConfig, from_dict, to_dict
+from vidrd_core.models.formats.parts import find_unet, read_part
+from vidrd_core.models.formats.text import read_text
+from vidrd_core.models.formats.vae import read_vae
 from vidrd_core.models.layers import Attention, sdpa
 from vidrd_core.models.text import TextEncoder
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 
+Found = TypeVar("Found")
 UNET, VAE, TEXT = "UNet3D", "temporal VAE", "text encoder"
 
 
@@ -25,13 +32,24 @@ def save_unet(unet: UNet3D, diffusion: DiffusionConfig, path: Path) -> None:
 def load_unet(path: Path, ops: Any = nn, attention: Attention = sdpa) -> tuple[UNet3D, DiffusionConfig]:
     """Read a UNet3D and how it denoises. Raises FileNotFoundError, FormatError."""
     tensors, config, diffusion = read_unet(path)
-    unet = UNet3D(config, ops, attention)
+    return build_unet(tensors, config, path, ops, attention), diffusion
+
+
+def build_unet(
+    tensors: dict[str, Tensor], config: UNet3DConfig, path: Path, ops: Any = nn, attention: Attention = sdpa
+) -> UNet3D:
+    """A UNet3D of the tensors in `path`, for inference. Raises FormatError if they do not fit."""
+    with torch.device("meta"):
+        unet = UNet3D(config, ops, attention)
     checkpoint.fill(unet, tensors, path)
-    return unet.eval(), diffusion
+    return unet.eval()
 
 
 def read_unet(path: Path) -> tuple[dict[str, Tensor], UNet3DConfig, DiffusionConfig]:
     """The weights of a UNet3D, its layout and how it denoises. Raises FileNotFoundError, FormatError."""
+    if not checkpoint.is_ours(path):
+        found, diffusion = find_unet(path)
+        return found.tensors, found.config, diffusion
     tensors, details = checkpoint.read(path, UNET)
     return tensors, _read(UNet3DConfig, details, "config", path), _read(DiffusionConfig, details, "diffusion", path)
 
@@ -42,9 +60,13 @@ def save_vae(vae: TemporalVAE, path: Path) -> None:
 
 
 def load_vae(path: Path, ops: Any = nn, attention: Attention = sdpa) -> TemporalVAE:
-    """Read a temporal VAE. Raises FileNotFoundError, FormatError."""
-    tensors, details = checkpoint.read(path, VAE)
-    vae = TemporalVAE(_read(VAEConfig, details, "config", path), ops, attention)
+    """Read a VAE of Stable Diffusion's latents. Raises FileNotFoundError, FormatError."""
+    if checkpoint.is_ours(path):
+        tensors, details = checkpoint.read(path, VAE)
+        config = _read(VAEConfig, details, "config", path)
+    else:
+        config, tensors = _said_of(path, read_vae, *read_part(path, "vae"))
+    vae = TemporalVAE(config, ops, attention)
     checkpoint.fill(vae, tensors, path)
     return vae.eval()
 
@@ -55,11 +77,30 @@ def save_text_encoder(encoder: TextEncoder, path: Path) -> None:
 
 
 def load_text_encoder(path: Path) -> TextEncoder:
-    """Read a text encoder with its words. Raises FileNotFoundError, FormatError."""
+    """Read a text encoder of ours with its words. Raises FileNotFoundError, FormatError."""
     tensors, details = checkpoint.read(path, TEXT)
     encoder = TextEncoder(_read(TextConfig, details, "config", path))
     checkpoint.fill(encoder, encoder.named_as_here(tensors), path)
     return encoder.eval()
+
+
+def load_clip_text(path: Path, tokenizer: str | Path | None = None) -> CLIPText:
+    """Read a CLIP text encoder, with the tokenizer that is named, is beside it, or that all CLIPs share.
+
+    Raises FileNotFoundError, FormatError.
+    """
+    settings, tensors = _said_of(path, read_text, *read_part(path, "text_encoder"))
+    place = tokenizer or (path if Path(path).is_dir() else CLIP)
+    encoder = CLIPText(settings, load_tokenizer(place, settings.hidden_size))
+    checkpoint.fill(encoder, encoder.named_as_here(tensors), path)
+    return encoder.eval()
+
+
+def _said_of(path: Path, read: Callable[..., Found], *given: Any) -> Found:
+    try:
+        return read(*given)
+    except checkpoint.FormatError as error:
+        raise checkpoint.FormatError(f"{path}: {error}") from error
 
 
 def _read(kind: type[Config], details: dict[str, Any], key: str, path: Path) -> Config:

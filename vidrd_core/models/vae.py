@@ -32,7 +32,7 @@ class VAEBlock(nn.Module):
         self.resnets = nn.ModuleList([ResnetBlock2D(i, o, None, groups, 1e-6, ops) for i, o in dims])
         if temporal and config.temp_conv_depth:
             self.temp_convs = nn.ModuleList(
-                [TemporalConv(o, groups, config.temp_conv_depth, 0.0, joint_norm=False, ops=ops) for _, o in dims]
+                [TemporalConv(o, groups, config.temp_conv_depth, 0.0, config.joint_norm, ops) for _, o in dims]
             )
 
     def resample(self, x: Tensor) -> Tensor:
@@ -170,7 +170,8 @@ class TemporalVAE(nn.Module):
     def decode(self, latents: Tensor, chunk: int | None = None) -> Tensor:
         """Normalised latents [B, C, F, h, w] -> video [B, 3, F, H, W], about -1 .. 1.
 
-        With `chunk`, that many frames pass at a time: the same result in less memory.
+        With `chunk`, that many frames pass at a time: the same result in less memory (nearly the same with
+        `joint_norm`, see `decode_stream`).
         """
         if chunk is not None and latents.shape[2] > 1:
             return torch.cat(list(self.decode_stream(latents.split(chunk, dim=2))), dim=2)
@@ -187,7 +188,13 @@ class TemporalVAE(nn.Module):
 
         A frame is final when `config.halo` later ones are known, or the chunks end. `past` are latents from just
         before the first chunk: their frames are not given out, they only stand beside the first ones.
+
+        With `joint_norm` each chunk is decoded beside `config.halo` latents on either side and normalised with them:
+        not as the whole video would be, as its last frame would bear on its first.
         """
+        if self.config.joint_norm and self.config.temp_conv_depth:
+            yield from self._decode_windows(chunks, past)
+            return
         skip = 0 if past is None else past.shape[2]
 
         def latents() -> Iterator[Tensor]:
@@ -201,6 +208,22 @@ class TemporalVAE(nn.Module):
             skip = max(0, skip - frames.shape[2])
             if kept.shape[2]:
                 yield kept
+
+    def _decode_windows(self, chunks: Iterable[Tensor], past: Tensor | None) -> Iterator[Tensor]:
+        halo, held = self.config.halo, None
+        for chunk in chunks:
+            if held is not None:
+                yield self._decode_beside(past, held, chunk[:, :, :halo])
+                past = held if past is None else torch.cat([past, held], dim=2)
+                past = past[:, :, -halo:]
+            held = chunk
+        if held is not None:
+            yield self._decode_beside(past, held, held[:, :, :0])
+
+    def _decode_beside(self, past: Tensor | None, latents: Tensor, ahead: Tensor) -> Tensor:
+        behind = latents[:, :, :0] if past is None else past[:, :, -self.config.halo :]
+        video = self.decode(torch.cat([behind, latents, ahead], dim=2))
+        return video[:, :, behind.shape[2] : behind.shape[2] + latents.shape[2]]
 
     def _enter(self, latents: Tensor) -> Tensor:
         mean, std = self._statistics(latents)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,21 @@ ENDINGS = (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin")
 WRAPPERS = ("state_dict", "model_state_dict", "module", "model")  # under which trainers keep the weights
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a weight file, or of a folder's. Raises FileNotFoundError, FormatError."""
+Wanted = Callable[[str], bool]
+
+
+def read_tensors(path: Path, wanted: Wanted = lambda key: True) -> dict[str, Tensor]:
+    """The wanted tensors of a weight file, or of a folder's. Raises FileNotFoundError, FormatError."""
     path = Path(path)
     if path.is_dir():
-        return {key: tensor for file in weight_files(path) for key, tensor in read_tensors(file).items()}
+        return {key: tensor for file in weight_files(path) for key, tensor in read_tensors(file, wanted).items()}
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     kind = sniff(path)
     if kind == "safetensors":
-        return _read_safetensors(path)
+        return _read_safetensors(path, wanted)
     if kind == "pickle":
-        return _read_pickle(path)
+        return {key: tensor for key, tensor in _read_pickle(path).items() if wanted(key)}
     raise FormatError(
         f"{path} is neither safetensors nor a torch file (.ckpt, .pt, .pth, .bin): its first bytes say so"
     )
@@ -70,10 +73,17 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def keys_of(path: Path) -> list[str]:
+    """The keys in a weight file, or in a folder's. Raises FileNotFoundError, FormatError."""
+    found: list[str] = []
+    read_tensors(path, lambda key: bool(found.append(key)))  # type: ignore[func-returns-value]
+    return found
+
+
+def _read_safetensors(path: Path, wanted: Wanted) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+            return {key: file.get_tensor(key) for key in file.keys() if wanted(key)}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
         raise FormatError(f"{path} is not a whole safetensors file: {error}") from error
 

@@ -6,7 +6,7 @@ LDM's (Stable Diffusion's own, and ModelScope's) and those of the released VidRD
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from vidrd_core.models.checkpoint import FormatError
@@ -53,7 +53,7 @@ def from_naming(keys: Iterable[str]) -> dict[str, str]:
     keys = list(keys)
     naming = naming_of(keys)
     if naming == LDM:
-        return _renamed(keys, dict(_modules(_Shape.of_ldm(keys))))
+        return renamed(keys, dict(_modules(_Shape.of_ldm(keys))))
     return {key: _from_released(key) if naming == VIDRD else key for key in keys}
 
 
@@ -69,7 +69,7 @@ def to_naming(keys: Iterable[str], naming: str) -> dict[str, str]:
         return {key: key for key in keys}
     if foreign := [key for key in keys if ".temp_attn." in key or ".temp_norm." in key]:
         raise ValueError(f"LDM has no name for {foreign[0]}: choose the naming {VIDRD} or {DIFFUSERS}")
-    return _renamed(keys, {ours: theirs for theirs, ours in _modules(_Shape.of_ours(keys))})
+    return renamed(keys, {ours: theirs for theirs, ours in _modules(_Shape.of_ours(keys))})
 
 
 def _from_released(key: str) -> str:
@@ -166,14 +166,14 @@ def _resnet(theirs: str, ours: str, layer: int) -> Iterator[tuple[str, str]]:
     yield f"{theirs}.{TEMP_CONV}", f"{ours}.temp_convs.{layer}"
 
 
-def _renamed(keys: list[str], modules: dict[str, str]) -> dict[str, str]:
+def renamed(keys: Iterable[str], modules: Mapping[str, str]) -> dict[str, str]:
     """Each key with the longest module name that begins it replaced."""
 
-    def renamed(key: str) -> str:
+    def one(key: str) -> str:
         parts = key.split(".")
         for length in range(len(parts) - 1, 0, -1):
             if (module := modules.get(".".join(parts[:length]))) is not None:
                 return ".".join([module, *parts[length:]])
         return key
 
-    return {key: renamed(key) for key in keys}
+    return {key: one(key) for key in keys}

@@ -55,7 +55,7 @@ def read_unet(tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None = 
                 "(temporal=, or the node Inflate Checkpoint)"
             )
         raise FormatError(f"these are not all of a UNet's tensors: it has no conv_in or conv_out, but {_some(named)}")
-    named = {key: _as_here(key, tensor) for key, tensor in named.items()}
+    named = {key: as_here(key, tensor) for key, tensor in named.items()}
     found = _config_of(named, naming, config)
     return FoundUNet(named, found, naming or DIFFUSERS, _family(found, named, naming))
 
@@ -96,8 +96,11 @@ def write_unet(config: UNet3DConfig, tensors: Mapping[str, Tensor], naming: str)
     return written
 
 
-def _as_here(key: str, tensor: Tensor) -> Tensor:
-    """ModelScope's projections over time are convs of one frame, ours linear; a Temp-Conv's kernel has no width."""
+def as_here(key: str, tensor: Tensor) -> Tensor:
+    """A tensor, by its name here, with its shape here.
+
+    ModelScope's projections over time are convs of one frame, ours linear; a Temp-Conv's kernel has no width.
+    """
     if tensor.ndim == 3 and is_temporal(key):
         return tensor.squeeze(-1)
     return tensor.squeeze(-1) if tensor.ndim == 5 else tensor
