@@ -71,7 +71,7 @@ class Schedule:
             return torch.linspace(1, 0, steps + 1)
         timesteps = torch.arange(steps) * total // steps + (steps < total)
         if self.config.zero_terminal_snr:  # from the noisiest timestep on, or its training was for nothing
-            timesteps = total - 1 - (torch.arange(steps) * total // steps).flip(0)
+            timesteps = (total - torch.arange(steps) * (total / steps)).round().long().flip(0) - 1
         return torch.cat([self.table[timesteps.flip(0)], torch.zeros(1)])
 
     def start(self, noise: Tensor, sigma: Tensor) -> Tensor:

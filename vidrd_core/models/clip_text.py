@@ -75,23 +75,28 @@ class CLIPText(nn.Module):
 
 
 def load_tokenizer(name_or_folder: str | Path, width: int) -> Any:
-    """CLIP's tokenizer from a folder with vocab.json and merges.txt, or by a name that transformers knows.
+    """CLIP's tokenizer from a folder with its tokenizer, or by a name that transformers knows.
 
     `width` is the text encoder's: Stable Diffusion 2.x pads with "!", 1.x with the end token.
     Raises FileNotFoundError saying where one comes from.
     """
     folder = Path(name_or_folder)
-    for place in (folder / "tokenizer", folder):
-        if (place / "vocab.json").is_file() and (place / "merges.txt").is_file():
-            name_or_folder = place
-            break
+    places = [place for place in (folder / "tokenizer", folder) if _has_tokenizer(place)]
+    told = FileNotFoundError(
+        f"there is no CLIP tokenizer in {name_or_folder}: name a diffusers folder of Stable Diffusion, or its "
+        f"tokenizer folder (with tokenizer.json, or vocab.json and merges.txt), as the text encoder"
+    )
+    if folder.is_dir() and not places:  # transformers would make one that knows no word
+        raise told
     try:
-        tokenizer = CLIPTokenizer.from_pretrained(str(name_or_folder))
+        tokenizer = CLIPTokenizer.from_pretrained(str(places[0] if places else name_or_folder))
     except (OSError, ValueError, TypeError) as error:
-        raise FileNotFoundError(
-            f"there is no CLIP tokenizer in {name_or_folder}: name a diffusers folder of Stable Diffusion (or its "
-            f"tokenizer folder, with vocab.json and merges.txt) as the text encoder"
-        ) from error
+        raise told from error
     if width == 1024:
         tokenizer.pad_token = "!"
     return tokenizer
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any(all((folder / name).is_file() for name in names)
+               for names in (["tokenizer.json"], ["vocab.json", "merges.txt"]))  # fmt: skip
