@@ -42,12 +42,12 @@ def find(name_or_path: str | Path) -> Path:
             f"of them, or a built-in name ({', '.join(built_in) or 'none is installed'})"
         )
     missing = [part for part in PARTS if not (found / part).is_file()]
-    if missing and not _is_others(found):
+    if missing and not is_others(found):
         raise FileNotFoundError(f"{found} is not a whole model: it lacks {', '.join(missing)}")
     return found
 
 
-def _is_others(folder: Path) -> bool:
+def is_others(folder: Path) -> bool:
     """Whether a folder is one of diffusers: with weights, or with folders of them, named after parts."""
     folders = [folder, *(folder / part.removesuffix(SUFFIX) for part in PARTS)]
     return not any((folder / part).is_file() for part in PARTS) and any(map(has_weights, folders))
@@ -137,11 +137,17 @@ def load(
     found = find(name_or_path)
     files = files_of(found)
     # Not before there is something to load: transformers takes seconds.
+    from vidrd_core.models.formats.parts import find_unet
     from vidrd_core.models.inflate import with_temporal
     from vidrd_core.models.parts import build_unet, load_vae, read_unet
     from vidrd_core.pipeline import VidRD
 
-    tensors, config, said = read_unet(files["unet"])
+    about = ""
+    if checkpoint.is_ours(files["unet"]):
+        tensors, config, said = read_unet(files["unet"])
+    else:
+        unet_found, said = find_unet(files["unet"])
+        tensors, config, about = unet_found.tensors, unet_found.config, unet_found.about
     if temporal is not None:
         tensors, config = with_temporal(tensors, config, Path(temporal))
     unet = build_unet(tensors, config, files["unet"]).to(dtype)
@@ -160,7 +166,7 @@ def load(
         )
     for part in (unet, decoder, encoder):
         part.requires_grad_(False).to(device)
-    return VidRD(unet, decoder, encoder, said, name=found.stem if found.is_file() else found.name)
+    return VidRD(unet, decoder, encoder, said, name=found.stem if found.is_file() else found.name, about=about)
 
 
 def _instead(name: str | Path | None, otherwise: Path) -> Path:

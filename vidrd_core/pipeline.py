@@ -35,6 +35,7 @@ class VidRD:
     text_encoder: TextEncoder | CLIPText
     diffusion: DiffusionConfig
     name: str = ""
+    about: str = ""  # what its file was found to be, if it is no model of ours
     schedule: Schedule = field(init=False)
 
     def __post_init__(self) -> None:

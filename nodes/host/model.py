@@ -93,6 +93,7 @@ class ModelConfig(comfy.supported_models_base.BASE):
             "linear_start": diffusion.beta_start,
             "linear_end": diffusion.beta_end,
             "timesteps": diffusion.train_steps,
+            "zsnr": diffusion.zero_terminal_snr,
         }
 
 

@@ -76,10 +76,7 @@ def inspect(path: Path) -> Facts:
             return _folder(path)
         kind = checkpoint.sniff(path)
         if kind == "pickle":
-            raise InputError(
-                f"{path} is a pickle (a torch .pt, .ckpt or .bin file): reading one can run any program, so it was "
-                f"not read; convert it to safetensors"
-            )
+            return _others(path)
         if kind == "safetensors" or path.suffix.lower() == ".safetensors":
             return _safetensors(path)
         return _video(path)
@@ -107,7 +104,10 @@ def _folder(path: Path) -> Facts:
             yield "fps", str(image.info.get("fps", "not said"))
             yield from _made_with(image.info.get("comment", ""))
     else:
-        raise InputError(f"{path} is a folder with no model parts, clip states or PNG frames in it")
+        if not loading.is_others(path):
+            raise InputError(f"{path} is a folder with no model parts, clip states or PNG frames in it")
+        yield "kind", "diffusers folder"
+        yield from _parts(path)
 
 
 def _safetensors(path: Path) -> Facts:
@@ -115,6 +115,7 @@ def _safetensors(path: Path) -> Facts:
     kind = file.details.get("kind")
     if kind is None:
         yield "kind", "safetensors file, not made by vidrd"
+        yield from _parts(path)
         first = list(file.shapes)[:3]
         yield "tensors", f"{len(file.shapes)}: {', '.join(first)}{', ...' if len(file.shapes) > 3 else ''}"
     elif kind == "clip state":
@@ -133,6 +134,32 @@ def _safetensors(path: Path) -> Facts:
     if kind != "clip state":
         yield "parameters", f"{file.parameters:,}"
     yield "on disk", _size(path.stat().st_size)
+
+
+def _others(path: Path) -> Facts:
+    yield "kind", "torch file"
+    yield from _parts(path)
+    yield "on disk", _size(path.stat().st_size)
+
+
+def _parts(path: Path) -> Facts:
+    """What parts of a model a file or folder of others holds."""
+    from vidrd_core.models.formats.parts import NAMES, contents, find_unet, holds, keys_of
+
+    found = [part for part in NAMES if holds(path, part)]
+    for part in found:
+        if part != "unet":
+            yield part.replace("_", " "), "yes"
+            continue
+        try:
+            unet, diffusion = find_unet(path)
+        except checkpoint.FormatError as error:
+            yield "unet", str(error)
+            continue
+        yield "unet", f"{unet.about}, {sum(t.numel() for t in unet.tensors.values()):,} parameters"
+        yield "denoising", f"{diffusion.prediction}, {diffusion.schedule}"
+    if not found:
+        yield "holds", contents(keys_of(path))
 
 
 def _state(file: Tensors) -> Facts:

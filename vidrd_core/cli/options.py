@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 VIDEO, SAMPLING, REUSE, MACHINE = "The video", "Sampling a clip", "From clip to clip", "The machine"
-STATES = "Stopping and going on"
+STATES, MODELS = "Stopping and going on", "The model"
 
 
 def option(panel: str, *names: str, like: str | bool = True, **details: Any) -> Any:
@@ -76,7 +76,30 @@ APPROXIMATE = option(
     "nearly, no more exactly.",
     like=False,
 )
-MODEL = option(MACHINE, metavar="NAME|FOLDER", help="A built-in model (see 'vidrd models') or a model folder.")
+MODEL = option(
+    MODELS,
+    metavar="NAME|FILE|FOLDER",
+    help="A built-in model (see 'vidrd models'), or yours: a VidRD, Stable Diffusion 1.x or 2.x, ModelScope or "
+    "ZeroScope checkpoint or diffusers folder. What it is its tensors tell.",
+)
+VAE = option(MODELS, metavar="FILE|FOLDER", help="Another VAE for its latents.", like="the model's")
+TEXT_ENCODER = option(
+    MODELS,
+    metavar="FILE|FOLDER",
+    help="Another text encoder, or CLIP's tokenizer for its own.",
+    like="the model's",
+)
+TEMPORAL = option(
+    MODELS,
+    metavar="FILE",
+    help="Layers over time for an image model: without them its frames know nothing of each other.",
+    like="the model's",
+)
+PREDICTION = option(MODELS, metavar="eps|v", help="What it predicts, if its file does not tell.", like="as told")
+SCHEDULE = option(
+    MODELS, metavar="scaled_linear|linear", help="Its noise schedule, if its file does not tell.", like="as told"
+)
+DTYPE = option(MODELS, metavar="float32|float16|bfloat16", help="The numbers that its UNet computes with.")
 DEVICE = option(MACHINE, help="What computes: cpu, cuda, cuda:1, mps.")
 THREADS = option(MACHINE, help="CPU threads to use; the result may differ in the last bits.", like="all cores")
 STATE_DIR = option(

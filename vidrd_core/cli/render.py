@@ -21,13 +21,20 @@ from vidrd_core.state import ClipState
 
 MOST_THREADS = 1024
 MOST_CLIPS = 1_000_000
+DTYPES = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What computes."""
+    """What computes, and on what."""
 
     model: str
+    vae: str | None
+    text_encoder: str | None
+    temporal: str | None
+    prediction: str | None
+    schedule: str | None
+    dtype: str
     device: str
     threads: int | None
 
@@ -139,8 +146,22 @@ def _load(machine: Machine) -> VidRD:
             others = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
             usable = " or ".join(["cpu", *(kind for kind, is_here in others.items() if is_here)])
             raise InputError(f"device is {machine.device!r}, which cannot be used here: give {usable}") from error
+        if machine.dtype not in DTYPES:
+            raise InputError(f"dtype is {machine.dtype!r}, expected one of {', '.join(DTYPES)}")
         with busy(f"loading {machine.model}"):
-            return load(machine.model, machine.device)
+            model = load(
+                machine.model,
+                machine.device,
+                dtype=getattr(torch, machine.dtype),
+                vae=machine.vae,
+                text_encoder=machine.text_encoder,
+                temporal=machine.temporal,
+                prediction=machine.prediction,
+                schedule=machine.schedule,
+            )
+        if model.about:
+            note(f"{machine.model} is a {model.about}")
+        return model
 
 
 def _checked(

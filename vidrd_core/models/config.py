@@ -104,6 +104,9 @@ class DiffusionConfig:
     cfg: float = 10.0  # the guidance scale it does best with
 
     def __post_init__(self) -> None:
+        for name, known in (("prediction", ("eps", "v", "flow")), ("schedule", ("scaled_linear", "linear"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")
         for name in ("train_steps", "frames", "size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")

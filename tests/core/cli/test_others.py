@@ -49,7 +49,7 @@ def test_info_says_what_a_file_is(vidrd, whole, folder, tmp_path):
     Path("empty").mkdir()
     Path("text.txt").write_text("hello")
     for name, message in {
-        "torch.ckpt": "is a pickle (a torch .pt, .ckpt or .bin file): reading one can run any program, so it was not",
+        "torch.ckpt": "torch.ckpt is a pickle that holds what is no weights, and such can run any code",
         "text.txt": "is no safetensors file, and no video that can be read",
         "empty": "is a folder with no model parts, clip states or PNG frames in it",
         "none": "there is no file none",

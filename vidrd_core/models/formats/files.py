@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -92,10 +93,11 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
         found = _load_weights(path)
     except pickle.UnpicklingError as error:
-        reason = str(error).replace("WeightsUnpickler error: ", "").split(". ")[0].strip().split("\n")[-1]
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"more than weights ({named[1]})" if named else "what is no weights"
         raise FormatError(
-            f"{path} is a pickle that holds more than weights ({reason}), and such can run any code, so it is not "
-            f"opened: convert it to safetensors with a tool and on a machine that you trust with it"
+            f"{path} is a pickle that holds {what}, and such can run any code, so it is not opened: convert it to "
+            f"safetensors with a tool and on a machine that you trust with it"
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         raise FormatError(f"{path} is not a whole torch file: {str(error).splitlines()[0]}") from error

@@ -47,6 +47,16 @@ def prefix_of(keys: Sequence[str], part: str) -> str | None:
     return "" if not has_prefixes and _LOOKS[part](list(keys)) else None
 
 
+def holds(path: Path, part: str) -> bool:
+    """Whether a file or diffusers folder holds a part. Raises FormatError for a file that cannot be read."""
+    path = Path(path)
+    if path.is_dir() and has_weights(path / part):
+        return True
+    if path.is_dir() and not has_weights(path):
+        return False
+    return prefix_of(keys_of(path), part) is not None
+
+
 def read_part(path: Path, part: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a part ("unet", "vae", "text_encoder") under their own names, and diffusers' config.json.
 

@@ -27,6 +27,12 @@ class FoundUNet:
     naming: str  # how its tensors were named
     family: str  # what it is, in words
 
+    @property
+    def about(self) -> str:
+        """What it is, how its tensors were named, and what becomes of it, in words."""
+        inflated = "" if any(map(is_temporal, self.tensors)) else ", inflated: each frame stands alone"
+        return f"{self.family} ({self.naming} names){inflated}"
+
 
 def is_temporal(key: str) -> bool:
     """Whether a tensor, by its name here, belongs to a layer over time."""
