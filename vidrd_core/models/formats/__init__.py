@@ -1,0 +1,1 @@
+"""Other naming of models: read into ours, and written back."""
