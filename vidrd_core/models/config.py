@@ -52,12 +52,15 @@ class UNet3DConfig:
             raise ValueError(f"frame_pictures is {self.frame_pictures}, but frame_embedding is 0: it needs one")
 
 
-JOINT_HALO = 4  # frames of context where all frames that are decoded together depend on each other
+CONTEXT = 4  # frames on either side beside which a window is decoded, where norms span frames
 
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """Stable Diffusion's AutoencoderKL with Temp-Conv after each ResNet of the decoder's up blocks."""
+    """Stable Diffusion's AutoencoderKL, with SVD's decoder or VidRD's.
+
+    VidRD's has Temp-Conv after each ResNet of the up blocks.
+    """
 
     in_channels: int = 3
     latent_channels: int = 4
@@ -65,8 +68,11 @@ class VAEConfig:
     layers_per_block: int = 2
     norm_groups: int = 32
     patch_size: int = 1  # pixels folded into channels before the first conv
+    decoder: Literal["temp_conv", "svd"] = "temp_conv"  # svd: ResNets in space and time, and no Temp-Conv
     temp_conv_depth: int = 3  # 0 = an image VAE
-    joint_norm: bool = False  # GroupNorm of Temp-Conv over the clip, as in the released VidRD
+    joint_temp_norm: bool = False  # GroupNorm of Temp-Conv over all frames, as in the released VidRD
+    quant_conv: bool = True  # a 1 x 1 conv after the encoder
+    post_quant_conv: bool = True  # and one before the decoder, which SVD's lacks
     latents_mean: tuple[float, ...] = (0.0,)
     latents_std: tuple[float, ...] = (1 / 0.18215,)
 
@@ -75,6 +81,8 @@ class VAEConfig:
         for name in ("latents_mean", "latents_std"):
             if len(getattr(self, name)) not in (1, self.latent_channels):
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries: give 1 or {self.latent_channels}")
+        if self.decoder == "svd" and self.temp_conv_depth:
+            raise ValueError(f"temp_conv_depth is {self.temp_conv_depth}, expected 0: SVD's decoder has no Temp-Conv")
 
     @property
     def downsampling(self) -> int:
@@ -82,10 +90,15 @@ class VAEConfig:
         return self.patch_size * 2 ** (len(self.block_out_channels) - 1)
 
     @property
+    def streams_exactly(self) -> bool:
+        """Whether a decoded frame depends on its halo alone. It does not where a norm spans frames."""
+        return self.decoder == "temp_conv" and not (self.joint_temp_norm and self.temp_conv_depth)
+
+    @property
     def halo(self) -> int:
-        """Frames to either side that a decoded frame depends on, or, with `joint_norm`, is decoded beside."""
-        if self.joint_norm and self.temp_conv_depth:
-            return JOINT_HALO
+        """Frames on either side that a decoded frame depends on; if not exactly, those that it is decoded beside."""
+        if not self.streams_exactly:
+            return CONTEXT
         return self.temp_conv_depth * len(self.block_out_channels) * (self.layers_per_block + 1)
 
 

@@ -54,7 +54,7 @@ class TemporalConv(nn.Module):
             conv = ops.Conv2d(dim, dim, (3, 1), padding=(1, 0))
             self.add_module(f"conv{i}", nn.Sequential(*layers, conv))
         zero_(self.layer(depth)[-1])
-        self.register_load_state_dict_pre_hook(_squeeze_conv3d)
+        self.register_load_state_dict_pre_hook(squeeze_conv3d)
 
     def layer(self, i: int) -> nn.Sequential:
         return getattr(self, f"conv{i}")
@@ -121,7 +121,8 @@ class TemporalConv(nn.Module):
             yield conv(F.pad(window, (0, 0, 0, 1)))[:, :, 1:-1]
 
 
-def _squeeze_conv3d(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+def squeeze_conv3d(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """A pre-hook of `load_state_dict`: the weights of a Conv3d (k, 1, 1) for the Conv2d (k, 1) that equals it."""
     for key, weight in state.items():
         if key.startswith(prefix) and weight.ndim == 5:
             state[key] = weight.squeeze(-1)

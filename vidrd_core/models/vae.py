@@ -1,7 +1,8 @@
-"""The temporal VAE: Stable Diffusion's AutoencoderKL with Temp-Conv in its decoder (VidRD, section 4.2).
+"""The temporal VAE: Stable Diffusion's AutoencoderKL with Temp-Conv in its decoder (VidRD, section 4.2), or SVD's.
 
 Temp-Conv stands after every ResNet of the decoder's up blocks. Everything else works frame by frame, and Temp-Conv
-normalises each frame alone, so a video of any length decodes in chunks, in constant memory, exactly.
+normalises each frame alone, so a video of any length decodes in chunks, in constant memory, exactly. Where norms
+span frames, as in SVD's decoder and the released VidRD's, it decodes in windows: nearly, not exactly, as a whole.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ from torch import Tensor, nn
 
 from vidrd_core.models.config import VAEConfig
 from vidrd_core.models.layers import Attention, Downsample2D, ResnetBlock2D, Upsample2D, VAEAttention, sdpa
+from vidrd_core.models.svd_decoder import SVDDecoder
 from vidrd_core.models.temporal import TemporalConv
+from vidrd_core.models.tiles import in_tiles
+from vidrd_core.models.windows import decode_windows
+
+LEAST_TILE = 4  # latents along a side, of which one lies over the next tile
 
 
 class VAEBlock(nn.Module):
@@ -32,7 +38,7 @@ class VAEBlock(nn.Module):
         self.resnets = nn.ModuleList([ResnetBlock2D(i, o, None, groups, 1e-6, ops) for i, o in dims])
         if temporal and config.temp_conv_depth:
             self.temp_convs = nn.ModuleList(
-                [TemporalConv(o, groups, config.temp_conv_depth, 0.0, config.joint_norm, ops) for _, o in dims]
+                [TemporalConv(o, groups, config.temp_conv_depth, 0.0, config.joint_temp_norm, ops) for _, o in dims]
             )
 
     def resample(self, x: Tensor) -> Tensor:
@@ -146,35 +152,49 @@ class TemporalVAE(nn.Module):
         self.config = config
         c = config.latent_channels
         self.encoder = Encoder(config, attention, ops)
-        self.decoder = Decoder(config, attention, ops)
-        self.quant_conv = ops.Conv2d(2 * c, 2 * c, 1)
-        self.post_quant_conv = ops.Conv2d(c, c, 1)
+        self.decoder = (SVDDecoder if config.decoder == "svd" else Decoder)(config, attention, ops)
+        self.quant_conv = ops.Conv2d(2 * c, 2 * c, 1) if config.quant_conv else nn.Identity()
+        self.post_quant_conv = ops.Conv2d(c, c, 1) if config.post_quant_conv else nn.Identity()
 
     def moments(self, video: Tensor) -> tuple[Tensor, Tensor]:
         """video [B, 3, F, H, W] in -1 .. 1 -> mean and log variance [B, C, F, h, w], not normalised."""
-        side = self.config.downsampling
-        if video.shape[-1] % side or video.shape[-2] % side:
-            raise ValueError(
-                f"got frames of {video.shape[-1]} x {video.shape[-2]} pixels; "
-                f"width and height must be multiples of {side}"
-            )
+        self._check_size(video)
         moments = self.quant_conv(self.encoder(rearrange(video, "b c f h w -> (b f) c h w")))
         mean, logvar = rearrange(moments, "(b f) c h w -> b c f h w", f=video.shape[2]).chunk(2, dim=1)
         return mean, logvar.clamp(-30, 20)
 
-    def encode(self, video: Tensor) -> Tensor:
-        """video [B, 3, F, H, W] in -1 .. 1 -> normalised latents [B, C, F, h, w] (the mean)."""
+    def encode(self, video: Tensor, chunk: int | None = None, tile: int | None = None) -> Tensor:
+        """video [B, 3, F, H, W] in -1 .. 1 -> normalised latents [B, C, F, h, w] (the mean).
+
+        With `chunk`, that many frames pass at a time: the same result in less memory. With `tile`, frames that are
+        wider or higher than so many pixels pass in tiles, as in `decode`.
+        """
+        self._check_size(video)
+        if tile is not None:
+            side = self.config.downsampling
+            return in_tiles(lambda part: self.encode(part, chunk), video, self._cells(tile), side, 1)
+        if chunk is not None:
+            return torch.cat([self.encode(part) for part in video.split(_whole("chunk", chunk), dim=2)], dim=2)
         mean, std = self._statistics(video)
         return (self.moments(video)[0] - mean) / std
 
-    def decode(self, latents: Tensor, chunk: int | None = None) -> Tensor:
+    def decode(self, latents: Tensor, chunk: int | None = None, tile: int | None = None) -> Tensor:
         """Normalised latents [B, C, F, h, w] -> video [B, 3, F, H, W], about -1 .. 1.
 
-        With `chunk`, that many frames pass at a time: the same result in less memory (nearly the same with
-        `joint_norm`, see `decode_stream`).
+        With `chunk`, that many frames pass at a time, in less memory: the same result if `config.streams_exactly`,
+        nearly the same if not (see `decode_stream`).
+
+        With `tile`, frames that are wider or higher than so many pixels pass in tiles of at most that size. A quarter
+        of a tile lies over the next one, and the results are blended linearly there. This is not exact: norms and
+        attention see a tile alone. Smaller frames stay whole.
+
+        Raises ValueError for a chunk or a tile that cannot be.
         """
+        if tile is not None:
+            side = self.config.downsampling
+            return in_tiles(lambda part: self.decode(part, chunk), latents, self._cells(tile), 1, side)
         if chunk is not None and latents.shape[2] > 1:
-            return torch.cat(list(self.decode_stream(latents.split(chunk, dim=2))), dim=2)
+            return torch.cat(list(self.decode_stream(latents.split(_whole("chunk", chunk), dim=2))), dim=2)
         mean, std = self._statistics(latents)
         return self.decode_raw(latents * std + mean)
 
@@ -189,12 +209,14 @@ class TemporalVAE(nn.Module):
         A frame is final when `config.halo` later ones are known, or the chunks end. `past` are latents from just
         before the first chunk: their frames are not given out, they only stand beside the first ones.
 
-        With `joint_norm` each chunk is decoded beside `config.halo` latents on either side and normalised with them:
-        not as the whole video would be, as its last frame would bear on its first.
+        If `config.streams_exactly` the result is what `decode` makes of all at once, and of `past` the last
+        `config.halo` suffice. If not, norms span frames: each chunk is decoded in a window with `config.halo` frames
+        on either side, whose statistics are the window's. One chunk that holds all frames is exact, more are not.
         """
-        if self.config.joint_norm and self.config.temp_conv_depth:
-            yield from self._decode_windows(chunks, past)
+        if not self.config.streams_exactly:
+            yield from decode_windows(self.decode, chunks, self.config.halo, past)
             return
+        decoder = cast(Decoder, self.decoder)
         skip = 0 if past is None else past.shape[2]
 
         def latents() -> Iterator[Tensor]:
@@ -203,34 +225,39 @@ class TemporalVAE(nn.Module):
             for chunk in chunks:
                 yield self._enter(chunk)
 
-        for frames in self.decoder.stream(latents()):
+        for frames in decoder.stream(latents()):
             kept = frames[:, :, skip:]
             skip = max(0, skip - frames.shape[2])
             if kept.shape[2]:
                 yield kept
-
-    def _decode_windows(self, chunks: Iterable[Tensor], past: Tensor | None) -> Iterator[Tensor]:
-        halo, held = self.config.halo, None
-        for chunk in chunks:
-            if held is not None:
-                yield self._decode_beside(past, held, chunk[:, :, :halo])
-                past = held if past is None else torch.cat([past, held], dim=2)
-                past = past[:, :, -halo:]
-            held = chunk
-        if held is not None:
-            yield self._decode_beside(past, held, held[:, :, :0])
-
-    def _decode_beside(self, past: Tensor | None, latents: Tensor, ahead: Tensor) -> Tensor:
-        behind = latents[:, :, :0] if past is None else past[:, :, -self.config.halo :]
-        video = self.decode(torch.cat([behind, latents, ahead], dim=2))
-        return video[:, :, behind.shape[2] : behind.shape[2] + latents.shape[2]]
 
     def _enter(self, latents: Tensor) -> Tensor:
         mean, std = self._statistics(latents)
         z = rearrange(latents * std + mean, "b c f h w -> (b f) c h w")
         return rearrange(self.post_quant_conv(z), "(b f) c h w -> b c f h w", f=latents.shape[2])
 
+    def _check_size(self, video: Tensor) -> None:
+        side = self.config.downsampling
+        if video.shape[-1] % side or video.shape[-2] % side:
+            raise ValueError(
+                f"got frames of {video.shape[-1]} x {video.shape[-2]} pixels; "
+                f"width and height must be multiples of {side}"
+            )
+
+    def _cells(self, tile: int) -> int:
+        """A tile's latents along a side."""
+        side = self.config.downsampling
+        if tile < LEAST_TILE * side or tile % side:
+            raise ValueError(f"tile is {tile}, expected a multiple of {side} pixels, {LEAST_TILE * side} or more")
+        return tile // side
+
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         c = self.config
         mean, std = (like.new_tensor(v).view(1, -1, 1, 1, 1) for v in (c.latents_mean, c.latents_std))
         return mean, std
+
+
+def _whole(name: str, number: int) -> int:
+    if number < 1:
+        raise ValueError(f"{name} is {number}, expected 1 or more")
+    return number

@@ -92,7 +92,7 @@ def whole_checkpoint(tmp_path):
     names = text.state_dict()
     tensors = {
         **{f"model.diffusion_model.{key}": t for key, t in write_unet(found.config, found.tensors, "LDM").items()},
-        **{f"first_stage_model.{key}": t for key, t in write_vae(*vae_found, "LDM").items()},
+        **{f"first_stage_model.{key}": t for key, t in write_vae(*vae_found, "ldm").items()},
         **{prefix + key.removeprefix("text_model."): t for key, t in names.items()},
         "alphas_cumprod": Schedule(DiffusionConfig(schedule="linear")).alphas_cumprod,
         "model_ema.decay": torch.zeros(1),

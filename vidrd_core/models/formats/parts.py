@@ -14,7 +14,6 @@ from vidrd_core.models.config import DiffusionConfig
 from vidrd_core.models.formats.files import has_weights, keys_of, read_json, read_tensors
 from vidrd_core.models.formats.text import looks_like_text
 from vidrd_core.models.formats.unet import SD1_TEXT, FoundUNet, looks_like_unet, read_unet
-from vidrd_core.models.formats.vae import looks_like_vae
 from vidrd_core.sampling import Schedule
 
 NAMES = {"unet": "UNet", "vae": "VAE", "text_encoder": "text encoder"}
@@ -23,6 +22,13 @@ PREFIXES = {
     "vae": ("first_stage_model.", "vae."),
     "text_encoder": ("cond_stage_model.", "text_encoder."),
 }
+
+
+def looks_like_vae(keys: list[str]) -> bool:
+    """Whether these are the keys of a VAE of this family."""
+    return any(key.startswith(("decoder.conv_in.", "encoder.conv_in.")) for key in keys)
+
+
 _LOOKS: dict[str, Callable[[list[str]], bool]] = {
     "unet": looks_like_unet,
     "vae": looks_like_vae,

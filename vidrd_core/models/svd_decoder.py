@@ -1,0 +1,119 @@
+"""SVD's decoder for Stable Diffusion's latents: every ResNet works in space, then over time.
+
+From Stable Video Diffusion (Blattmann et al., 2023); modules are named as in diffusers. The temporal norms take their
+statistics over all frames, so it decodes a long video in windows, not exactly in a stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from vidrd_core.models.config import VAEConfig
+from vidrd_core.models.layers import Attention, ResnetBlock2D, Upsample2D, VAEAttention, sdpa
+from vidrd_core.models.temporal import squeeze_conv3d
+
+
+class TemporalResnet(nn.Module):
+    """GroupNorm over the frames, SiLU, conv over frames, twice: what is added to the input.
+
+    The convs are 2-D, of kernel (3, 1) over [B, C, F, pixels], and equal the Conv3d (3, 1, 1), whose weights load.
+    """
+
+    def __init__(self, dim: int, groups: int, ops: Any = nn) -> None:
+        super().__init__()
+        self.norm1 = ops.GroupNorm(groups, dim, eps=1e-5)
+        self.conv1 = ops.Conv2d(dim, dim, (3, 1), padding=(1, 0))
+        self.norm2 = ops.GroupNorm(groups, dim, eps=1e-5)
+        self.conv2 = ops.Conv2d(dim, dim, (3, 1), padding=(1, 0))
+        self.register_load_state_dict_pre_hook(squeeze_conv3d)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """h [B, C, F, P] -> the residual, like h."""
+        h = self.conv1(F.silu(self.norm1(h)))
+        return self.conv2(F.silu(self.norm2(h)))
+
+
+class TimeMixer(nn.Module):
+    """How much of the temporal ResNet is taken, learned as the input of a sigmoid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix_factor = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        return x + self.mix_factor.sigmoid().to(x.dtype) * residual
+
+
+class SpatioTemporalResnet(nn.Module):
+    """A ResNet within the frame, then one over time, mixed in."""
+
+    def __init__(self, in_dim: int, out_dim: int, groups: int, ops: Any = nn) -> None:
+        super().__init__()
+        self.spatial_res_block = ResnetBlock2D(in_dim, out_dim, None, groups, 1e-6, ops)
+        self.temporal_res_block = TemporalResnet(out_dim, groups, ops)
+        self.time_mixer = TimeMixer()
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        """x [B*F, C, H, W] -> [B*F, C', H, W]."""
+        x = self.spatial_res_block(x)
+        residual = self.temporal_res_block(rearrange(x, "(b f) c h w -> b c f (h w)", f=frames))
+        return self.time_mixer(x, rearrange(residual, "b c f (h w) -> (b f) c h w", h=x.shape[-2]))
+
+
+class Block(nn.Module):
+    """Spatio-temporal ResNets of one resolution, with what comes between or after them."""
+
+    attentions: nn.ModuleList
+    upsamplers: nn.ModuleList
+
+    def __init__(self, dims: list[tuple[int, int]], groups: int, ops: Any = nn) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList([SpatioTemporalResnet(i, o, groups, ops) for i, o in dims])
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        """x [B*F, C, h, w] -> [B*F, C', h, w], or of twice the height and width."""
+        for i, resnet in enumerate(self.resnets):
+            x = resnet(x, frames)
+            if i == 0 and hasattr(self, "attentions"):
+                x = self.attentions[0](x)
+        return self.upsamplers[0](x) if hasattr(self, "upsamplers") else x
+
+
+class SVDDecoder(nn.Module):
+    """Latents to frames. A single frame passes the temporal layers, too."""
+
+    def __init__(self, config: VAEConfig, attention: Attention = sdpa, ops: Any = nn) -> None:
+        super().__init__()
+        self.patch_size = config.patch_size
+        widths, groups = config.block_out_channels[::-1], config.norm_groups
+        channels = config.in_channels * config.patch_size**2
+        self.conv_in = ops.Conv2d(config.latent_channels, widths[0], 3, padding=1)
+        self.mid_block = Block([(widths[0], widths[0])] * 2, groups, ops)
+        self.mid_block.attentions = nn.ModuleList([VAEAttention(widths[0], groups, attention, ops)])
+        self.up_blocks = nn.ModuleList()
+        for level, width in enumerate(widths):
+            dims = [(widths[max(level - 1, 0)], width), *[(width, width)] * config.layers_per_block]
+            block = Block(dims, groups, ops)
+            if level < len(widths) - 1:
+                block.upsamplers = nn.ModuleList([Upsample2D(width, ops)])
+            self.up_blocks.append(block)
+        self.conv_norm_out = ops.GroupNorm(groups, widths[-1], eps=1e-6)
+        self.conv_out = ops.Conv2d(widths[-1], channels, 3, padding=1)
+        self.time_conv_out = ops.Conv2d(channels, channels, (3, 1), padding=(1, 0))
+        self.register_load_state_dict_pre_hook(squeeze_conv3d)
+
+    def forward(self, z: Tensor, frames: int) -> Tensor:
+        """z [B*F, C, h, w] -> [B*F, 3, H, W]."""
+        x = self.mid_block(self.conv_in(z), frames)
+        for block in cast("Iterable[Block]", self.up_blocks):
+            x = block(x, frames)
+        x = self.conv_out(F.silu(self.conv_norm_out(x)))
+        over_time = self.time_conv_out(rearrange(x, "(b f) c h w -> b c f (h w)", f=frames))
+        x = rearrange(over_time, "b c f (h w) -> (b f) c h w", h=x.shape[-2])
+        return F.pixel_shuffle(x, self.patch_size)
