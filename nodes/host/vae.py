@@ -34,7 +34,7 @@ class HostVAE(nn.Module):
         self.vae = vae
 
     def decode(self, z: Tensor, **_: Any) -> Tensor:
-        """Latents [B, C, F, h, w] -> [B, 3, F, H, W], about -1 .. 1. In chunks, which makes no difference."""
+        """Latents [B, C, F, h, w] -> [B, 3, F, H, W], about -1 .. 1. In chunks, as `TemporalVAE.decode` has them."""
         if z.ndim != 5:
             raise ValueError(
                 f"the latents are {list(z.shape)}, expected [B, C, F, h, w]: make them with VidRD Empty Clip"
@@ -43,7 +43,7 @@ class HostVAE(nn.Module):
 
     def encode(self, video: Tensor, **_: Any) -> Tensor:
         """[B, 3, F, H, W] in -1 .. 1 -> latents [B, C, F, h, w]. The encoder sees each frame alone."""
-        return torch.cat([self.vae.encode(part) for part in video.split(CHUNK, dim=2)], dim=2) / SCALE
+        return self.vae.encode(video, chunk=CHUNK) / SCALE
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Look:
 
 
 def look_of(vae: comfy.sd.VAE) -> Look:
-    """How far a VAE's decoder looks: ours exactly, others with a frame dimension as far as is worth while."""
+    """How far a VAE's decoder looks: ours as its config says, others over time as far as is worth while."""
     inner = getattr(vae, "first_stage_model", None)
     if isinstance(inner, HostVAE):
         return Look(inner.vae.config.halo, inner.vae.config.halo)
@@ -91,7 +91,8 @@ def load_vae(path: Path) -> comfy.sd.VAE:
     side = config.downsampling
     vae.upscale_ratio = vae.downscale_ratio = (lambda frames: frames, side, side)
     vae.upscale_index_formula = vae.downscale_index_formula = (1, side, side)
-    vae.memory_used_decode = lambda shape, dtype: memory(config, shape, side, CHUNK, dtype)
+    window = CHUNK if config.streams_exactly else CHUNK + 2 * config.halo
+    vae.memory_used_decode = lambda shape, dtype: memory(config, shape, side, window, dtype)
     vae.memory_used_encode = lambda shape, dtype: memory(config, shape, 1, CHUNK, dtype)
     vae.size = None
     vae.patcher = comfy.model_patcher.ModelPatcher(

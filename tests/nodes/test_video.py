@@ -8,8 +8,12 @@ import av
 import numpy as np
 import pytest
 
+from vidrd_core.models.config import VAEConfig
+from vidrd_core.models.parts import save_vae
+from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.video import read_video
 
+from ..conftest import randomise
 from .graphs import chain
 
 LENGTHS = [8, 12, 16]  # forward order with M 4
@@ -225,6 +229,24 @@ def test_a_vae_that_compresses_time_gives_all_frames(write):
     shown = write("wan/v", VAE(), latents.split([5, 4, 3], dim=2))
     assert len(shown) == len(expected) == 1 + 11 * 4
     assert np.abs(shown - expected).mean() < 2  # of 255: it looks back without end, ever more weakly
+
+
+def test_clips_of_a_vae_whose_norms_span_frames_are_decoded_beside_their_neighbours(host, write, pack, tmp_path):
+    """SVD's decoder, with random weights."""
+    torch = importlib.import_module("torch")
+    settings = {"block_out_channels": (8, 16), "norm_groups": 4, "latents_std": (1.0,)}
+    config = VAEConfig(decoder="svd", temp_conv_depth=0, post_quant_conv=False, **settings)
+    save_vae(randomise(TemporalVAE(config)), tmp_path / "svd.safetensors")
+    vae = importlib.import_module("custom_nodes_vidrd.nodes.host.vae").load_vae(tmp_path / "svd.safetensors")
+    whole = torch.randn(1, 4, 24, 8, 8, generator=torch.manual_seed(0)) / 0.18215
+    expected = (vae.first_stage_model.vae.decode(whole * 0.18215)[0].movedim(0, -1) / 2 + 0.5).clamp(0, 1) * 255
+    shown = write("svd/v", vae, whole.split([8, 4, 12], dim=2))
+    assert shown.shape == expected.shape == (24, 16, 16, 3)
+    assert np.abs(shown - expected.numpy()).mean() < 1  # of 255
+    save_vae(TemporalVAE(VAEConfig(temp_conv_depth=3, **settings)), tmp_path / "own.safetensors")
+    own = importlib.import_module("custom_nodes_vidrd.nodes.host.vae").load_vae(tmp_path / "own.safetensors")
+    asked = [each.memory_used_decode((1, 4, 60, 8, 8), torch.float32) for each in (vae, own)]
+    assert asked[0] > 1.5 * asked[1]  # windows of 16 frames, chunks of 8
 
 
 def test_a_name_is_never_used_twice(write, tiny, output):

@@ -80,7 +80,7 @@ def read_vae(
 
 
 def write_vae(config: VAEConfig, state_dict: Mapping[str, Tensor], naming: Naming) -> dict[str, Tensor]:
-    """A VAE's tensors under another naming, from which `read_vae` makes the same again; their values stay.
+    """A VAE's tensors under another naming, of which `read_vae` makes the same again, given what its config tells.
 
     "diffusers" is what its classes load, but for Temp-Conv, which they do not know: that keeps our names, or has the
     released VidRD's where its norms span frames. "ldm" is Stable Diffusion's and Stable Video Diffusion's own.
