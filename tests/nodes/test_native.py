@@ -13,6 +13,11 @@ from safetensors.torch import save_file
 
 import vidrd_core
 from vidrd_core.loading import built_in_models, pack
+from vidrd_core.models.config import UNet3DConfig, VAEConfig
+from vidrd_core.models.formats.unet import write_unet
+from vidrd_core.models.formats.vae import write_vae
+from vidrd_core.models.unet3d import UNet3D
+from vidrd_core.models.vae import TemporalVAE
 
 from .conftest import BUILT_IN, PROMPTS
 
@@ -191,9 +196,39 @@ def test_a_checkpoint_of_something_else_is_told(host, run):
     save_file({"a": torch.zeros(2)}, path)
     host.folder_paths.filename_list_cache.clear()
     with pytest.raises(
-        ValueError, match=r"other\.safetensors holds what vidrd did not write, expected a temporal VAE"
+        ValueError, match=r"other\.safetensors holds no part of a model that is known .* expected a VAE"
     ):
         run("LoadTemporalVAE", file="checkpoints/other.safetensors")
+
+
+@torch.no_grad()
+def test_a_stable_diffusion_checkpoint_is_taken_as_it_is(host, run):
+    """In LDM's names, with random weights: it computes what the core does, and the stock nodes take it."""
+    config = UNet3DConfig(
+        block_out_channels=(64, 128), attention_levels=(True, False), heads=(1, 2), cross_attention_dim=64,
+        layers_per_block=1, temp_conv_depth=0, temp_attention="none",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    unet = UNet3D(config).eval()
+    decoder = TemporalVAE(VAEConfig(block_out_channels=(32, 64), layers_per_block=1, temp_conv_depth=0)).eval()
+    tensors = {f"model.diffusion_model.{key}": t for key, t in write_unet(config, unet.state_dict(), "LDM").items()}
+    vae_tensors = write_vae(decoder.config, decoder.state_dict(), "ldm")
+    tensors |= {f"first_stage_model.{key}": t for key, t in vae_tensors.items()}
+    path = Path(host.folder_paths.models_dir) / "checkpoints" / "sd.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path)
+    host.folder_paths.filename_list_cache.clear()
+    (model,) = run("LoadUNet3D", file="checkpoints/sd.safetensors", weight_dtype="default")
+    (vae,) = run("LoadTemporalVAE", file="checkpoints/sd.safetensors")
+    x, t, text = torch.randn(1, 4, 3, 8, 8), torch.tensor([501]), torch.randn(1, 7, 64)
+    ours = model.model.diffusion_model(x, t, text)
+    torch.testing.assert_close(ours, unet(x, t, text), rtol=1e-4, atol=1e-4)
+    latent = {"samples": torch.zeros(1, 4, 3, 8, 8)}
+    prompt = [[text, {}]]
+    clip = host.nodes.KSampler().sample(model, 7, 2, 2.5, "euler", "normal", prompt, prompt, latent, 1.0)[0]
+    frames = host.nodes.VAEDecode().decode(vae, clip)[0]
+    video = decoder.decode(clip["samples"] * 0.18215)[0].movedim(0, -1) / 2 + 0.5
+    torch.testing.assert_close(frames, video.clamp(0, 1), rtol=1e-3, atol=1e-3)
 
 
 def test_weights_that_are_only_in_part_on_the_device(tiny, sample):
