@@ -46,17 +46,14 @@ def spans(length: int, tile: int) -> list[tuple[int, int]]:
 
 def shares(spans: list[tuple[int, int]], cell: int) -> list[Tensor]:
     """Each tile's share along one side, [(stop - start) * cell]: rising and falling linearly where it overlaps with
-    its neighbours, and 1 in sum at every place."""
-    weights = []
+    its neighbours, and 1 in sum at every place. No more than two overlap if tiles are of 4 or more."""
+    found = []
     for i, (start, stop) in enumerate(spans):
         place = (torch.arange((stop - start) * cell, dtype=torch.float64) + 0.5) / cell
-        weight = torch.ones_like(place)
+        share = torch.ones_like(place)
         if i > 0:
-            weight = weight.minimum(place / (spans[i - 1][1] - start))
+            share = share.minimum(place / (spans[i - 1][1] - start))
         if i < len(spans) - 1:
-            weight = weight.minimum((stop - start - place) / (stop - spans[i + 1][0]))
-        weights.append(weight)
-    total = torch.zeros(spans[-1][1] * cell, dtype=torch.float64)  # not 1 where three tiles meet, as small ones can
-    for (start, stop), weight in zip(spans, weights, strict=True):
-        total[start * cell : stop * cell] += weight
-    return [weight / total[start * cell : stop * cell] for (start, stop), weight in zip(spans, weights, strict=True)]
+            share = share.minimum((stop - start - place) / (stop - spans[i + 1][0]))
+        found.append(share)
+    return found
