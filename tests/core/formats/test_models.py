@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import DDIMScheduler
+from diffusers import AutoencoderKLTemporalDecoder, DDIMScheduler
 from safetensors.torch import save_file
 
 from vidrd_core import load
@@ -134,6 +134,23 @@ def test_a_file_that_is_something_else_is_named(tmp_path):
     folder.mkdir()
     with pytest.raises(FileNotFoundError, match=r"is not a whole model: it lacks unet\.safetensors"):
         load(folder)
+
+
+@torch.no_grad()
+def test_svds_decoder_takes_the_latents_of_another_model(modelscope, tmp_path):
+    theirs = randomise(
+        AutoencoderKLTemporalDecoder(
+            block_out_channels=(32, 64), layers_per_block=1, latent_channels=4, down_block_types=["DownEncoderBlock2D"] * 2
+        )
+    ).eval()  # fmt: skip
+    theirs.save_pretrained(tmp_path / "svd")
+    ours = load(modelscope[1], vae=tmp_path / "svd")
+    clip = ours.generate("a cat", **SETTINGS)
+    latents = clip.state.latents
+    frames = latents.transpose(1, 2).flatten(0, 1) / 0.18215
+    expected = theirs.decode(frames, num_frames=4).sample.movedim(1, -1).clamp(-1, 1)
+    shown = torch.from_numpy(ours.frames(clip)).float() / 127.5 - 1
+    torch.testing.assert_close(shown, expected, rtol=0, atol=1 / 127)
 
 
 def test_open_clip_is_transformers_clip_without_its_last_layer(tmp_path):
