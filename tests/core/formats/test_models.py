@@ -140,7 +140,8 @@ def test_a_file_that_is_something_else_is_named(tmp_path):
 def test_svds_decoder_takes_the_latents_of_another_model(modelscope, tmp_path):
     theirs = randomise(
         AutoencoderKLTemporalDecoder(
-            block_out_channels=(32, 64), layers_per_block=1, latent_channels=4, down_block_types=["DownEncoderBlock2D"] * 2
+            block_out_channels=(32, 64), layers_per_block=2, latent_channels=4,
+            down_block_types=["DownEncoderBlock2D"] * 2,
         )
     ).eval()  # fmt: skip
     theirs.save_pretrained(tmp_path / "svd")
