@@ -9,8 +9,11 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from vidrd_core.models import ops as core_ops
+from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.config import UNet3DConfig
-from vidrd_core.models.layers import Attention, CrossAttention, FeedForward, ResnetBlock2D, sdpa, sinusoid
+from vidrd_core.models.layers import CrossAttention, FeedForward, ResnetBlock2D, sinusoid
+from vidrd_core.models.sums import in_pieces, plus
 from vidrd_core.models.temporal import TemporalConv, TemporalTransformer, zero_
 
 
@@ -27,7 +30,7 @@ class Builder:
     """Makes the parts of one UNet, so that each block need not carry all settings."""
 
     config: UNet3DConfig
-    ops: Any = nn
+    ops: Any = core_ops
     attention: Attention = sdpa
 
     @property
@@ -68,13 +71,14 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, text: Tensor, span: Span) -> Tensor:
         """x [B*F, P, C], text [B, L, D]."""
-        x = x + self.attn1(self.norm1(x))
+        x = in_pieces(x, lambda frames: plus(self.attn1(self.norm1(frames)), frames), growth=4)
         # All frames of a clip read one caption: its keys and values are computed once a clip, not once a frame.
         queries = rearrange(self.norm2(x), "(b f) p c -> b (f p) c", f=span.frames)
-        x = x + rearrange(self.attn2(queries, text), "b (f p) c -> (b f) p c", f=span.frames)
+        x = plus(x, rearrange(self.attn2(queries, text), "b (f p) c -> (b f) p c", f=span.frames))
         if span.temporal and hasattr(self, "temp_attn"):
             x = self.attend_over_frames(x, span.frames)
-        return x + self.ff(self.norm3(x))
+        tokens = in_pieces(x.flatten(0, 1), lambda part: plus(self.ff(self.norm3(part)), part), growth=8)
+        return tokens.view_as(x)
 
     def attend_over_frames(self, x: Tensor, frames: int) -> Tensor:
         """Temp-Attn as in VidRD: one self-attention over the frames, at each place [B*F, P, C] by itself.
@@ -89,7 +93,7 @@ class TransformerBlock(nn.Module):
             h = self.temp_norm(x)
         else:
             h = self.temp_norm(x) + embedding
-        x = x + self.temp_attn(h.flatten(0, 1)).unflatten(0, x.shape[:2])
+        x = plus(self.temp_attn(h.flatten(0, 1)).unflatten(0, x.shape[:2]), x)
         return rearrange(x, "b p f c -> (b f) p c")
 
 
@@ -114,7 +118,7 @@ class Transformer2D(nn.Module):
         h = self.transformer_blocks[0](h, text, span)
         h = self.proj_out(h) if self.linear else h
         h = rearrange(h, "b (h w) c -> b c h w", h=height)
-        return x + (h if self.linear else self.proj_out(h))
+        return plus(h if self.linear else self.proj_out(h), x)
 
 
 class UNetBlock(nn.Module):

@@ -1,13 +1,12 @@
 """The 2-D blocks of a Stable Diffusion UNet and VAE, named as diffusers names them.
 
-Every block takes an `ops` namespace (Linear, Conv2d, GroupNorm, LayerNorm): `torch.nn` by default, or a host's
-own classes, so that offloading and casting work there.
+Every block takes an `ops` namespace (Linear, Conv2d, GroupNorm, LayerNorm): those of `ops` by default, or a
+host's own classes, so that offloading and casting work there.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,14 +14,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-Attention = Callable[[Tensor, Tensor, Tensor, int], Tensor]
-"""`attention(q, k, v, heads)`: q [B, L, heads*d], k and v [B, S, heads*d] -> [B, L, heads*d]."""
-
-
-def sdpa(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """Scaled dot-product attention through torch's fused kernels."""
-    q, k, v = (rearrange(t, "b l (h d) -> b h l d", h=heads) for t in (q, k, v))
-    return rearrange(F.scaled_dot_product_attention(q, k, v), "b h l d -> b l (h d)")
+from vidrd_core.models import ops as core_ops
+from vidrd_core.models.attention import Attention, sdpa
+from vidrd_core.models.sums import plus, silu
 
 
 def sinusoid(position: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
@@ -52,7 +46,7 @@ def position_features(height: int, width: int, device: torch.device | None = Non
 class TimestepEmbedding(nn.Module):
     """Linear, SiLU, Linear."""
 
-    def __init__(self, in_dim: int, dim: int, ops: Any = nn) -> None:
+    def __init__(self, in_dim: int, dim: int, ops: Any = core_ops) -> None:
         super().__init__()
         self.linear_1 = ops.Linear(in_dim, dim)
         self.linear_2 = ops.Linear(dim, dim)
@@ -64,7 +58,7 @@ class TimestepEmbedding(nn.Module):
 class TextPooling(nn.Module):
     """Caption tokens [B, L, D] to one vector [B, dim], by attention from their mean."""
 
-    def __init__(self, text_dim: int, dim: int, ops: Any = nn) -> None:
+    def __init__(self, text_dim: int, dim: int, ops: Any = core_ops) -> None:
         super().__init__()
         self.norm = ops.LayerNorm(text_dim)
         self.to_q, self.to_k, self.to_v = (ops.Linear(text_dim, text_dim) for _ in range(3))
@@ -81,7 +75,7 @@ class ResnetBlock2D(nn.Module):
     """GroupNorm, SiLU, conv, twice, with a timestep embedding between and a shortcut around."""
 
     def __init__(
-        self, in_dim: int, out_dim: int, time_dim: int | None, groups: int, eps: float, ops: Any = nn
+        self, in_dim: int, out_dim: int, time_dim: int | None, groups: int, eps: float, ops: Any = core_ops
     ) -> None:
         super().__init__()
         self.norm1 = ops.GroupNorm(groups, in_dim, eps=eps)
@@ -94,11 +88,11 @@ class ResnetBlock2D(nn.Module):
 
     def forward(self, x: Tensor, temb: Tensor | None = None, norm_frames: int = 1) -> Tensor:
         """x [B*F, C, H, W], temb [B*F, D]; `norm_frames` frames share the statistics of a GroupNorm."""
-        h = self.conv1(F.silu(over_frames(self.norm1, x, norm_frames)))
+        h = self.conv1(silu(over_frames(self.norm1, x, norm_frames)))
         if temb is not None:
-            h = h + self.time_emb_proj(F.silu(temb))[:, :, None, None]
-        h = self.conv2(F.silu(over_frames(self.norm2, h, norm_frames)))
-        return self.conv_shortcut(x) + h
+            h = plus(h, self.time_emb_proj(F.silu(temb))[:, :, None, None])
+        h = self.conv2(silu(over_frames(self.norm2, h, norm_frames)))
+        return plus(h, self.conv_shortcut(x))
 
 
 def over_frames(norm: nn.Module, x: Tensor, frames: int) -> Tensor:
@@ -109,10 +103,15 @@ def over_frames(norm: nn.Module, x: Tensor, frames: int) -> Tensor:
     return rearrange(norm(joint), "b c f h w -> (b f) c h w")
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """x [N, C, H, W] in the order in which a CPU's convs are fastest and tokens [N, H*W, C] are no copy."""
+    return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
+
+
 class Downsample2D(nn.Module):
     """Halve by a strided conv; the VAE pads right and bottom only (`padding=0`)."""
 
-    def __init__(self, dim: int, padding: int = 1, ops: Any = nn) -> None:
+    def __init__(self, dim: int, padding: int = 1, ops: Any = core_ops) -> None:
         super().__init__()
         self.padding = padding
         self.conv = ops.Conv2d(dim, dim, 3, stride=2, padding=padding)
@@ -124,7 +123,7 @@ class Downsample2D(nn.Module):
 class Upsample2D(nn.Module):
     """Nearest-neighbour to `size` (H, W), or twofold, then a conv."""
 
-    def __init__(self, dim: int, ops: Any = nn) -> None:
+    def __init__(self, dim: int, ops: Any = core_ops) -> None:
         super().__init__()
         self.conv = ops.Conv2d(dim, dim, 3, padding=1)
 
@@ -137,7 +136,7 @@ class CrossAttention(nn.Module):
     """Multi-head attention from x to `context`, or to x itself."""
 
     def __init__(
-        self, dim: int, heads: int, context_dim: int | None = None, attention: Attention = sdpa, ops: Any = nn
+        self, dim: int, heads: int, context_dim: int | None = None, attention: Attention = sdpa, ops: Any = core_ops
     ) -> None:
         super().__init__()
         self.heads = heads
@@ -156,7 +155,7 @@ class CrossAttention(nn.Module):
 class GEGLU(nn.Module):
     """A linear layer whose second half gates the first by GELU."""
 
-    def __init__(self, dim: int, inner: int, ops: Any = nn) -> None:
+    def __init__(self, dim: int, inner: int, ops: Any = core_ops) -> None:
         super().__init__()
         self.proj = ops.Linear(dim, 2 * inner)
 
@@ -168,7 +167,7 @@ class GEGLU(nn.Module):
 class FeedForward(nn.Module):
     """GEGLU to four times the width and back."""
 
-    def __init__(self, dim: int, ops: Any = nn) -> None:
+    def __init__(self, dim: int, ops: Any = core_ops) -> None:
         super().__init__()
         # The identity stands where diffusers has a dropout, so that the names fit.
         self.net = nn.ModuleList([GEGLU(dim, 4 * dim, ops), nn.Identity(), ops.Linear(4 * dim, dim)])
@@ -180,7 +179,7 @@ class FeedForward(nn.Module):
 class VAEAttention(nn.Module):
     """Single-head self-attention over the pixels of a frame, in the middle of the VAE."""
 
-    def __init__(self, dim: int, groups: int, attention: Attention = sdpa, ops: Any = nn) -> None:
+    def __init__(self, dim: int, groups: int, attention: Attention = sdpa, ops: Any = core_ops) -> None:
         super().__init__()
         self.attention = attention
         self.group_norm = ops.GroupNorm(groups, dim, eps=1e-6)
@@ -190,4 +189,4 @@ class VAEAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = rearrange(self.group_norm(x), "b c h w -> b (h w) c")
         out = self.attention(self.to_q(tokens), self.to_k(tokens), self.to_v(tokens), 1)
-        return x + rearrange(self.to_out[0](out), "b (h w) c -> b c h w", h=x.shape[-2])
+        return plus(rearrange(self.to_out[0](out), "b (h w) c -> b c h w", h=x.shape[-2]), x)

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vidrd_core.models import checkpoint
+from vidrd_core.models import ops as core_ops
+from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.clip_text import CLIP, CLIPText, load_tokenizer
 from vidrd_core.models.config import Config, DiffusionConfig, TextConfig, UNet3DConfig, VAEConfig, from_dict, to_dict
 from vidrd_core.models.formats.parts import find_unet, read_part
 from vidrd_core.models.formats.text import read_text
 from vidrd_core.models.formats.vae import read_vae
-from vidrd_core.models.layers import Attention, sdpa
 from vidrd_core.models.text import TextEncoder
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
@@ -29,14 +30,14 @@ def save_unet(unet: UNet3D, diffusion: DiffusionConfig, path: Path) -> None:
     checkpoint.write(path, unet.state_dict(), UNET, config=to_dict(unet.config), diffusion=to_dict(diffusion))
 
 
-def load_unet(path: Path, ops: Any = nn, attention: Attention = sdpa) -> tuple[UNet3D, DiffusionConfig]:
+def load_unet(path: Path, ops: Any = core_ops, attention: Attention = sdpa) -> tuple[UNet3D, DiffusionConfig]:
     """Read a UNet3D and how it denoises. Raises FileNotFoundError, FormatError."""
     tensors, config, diffusion = read_unet(path)
     return build_unet(tensors, config, path, ops, attention), diffusion
 
 
 def build_unet(
-    tensors: dict[str, Tensor], config: UNet3DConfig, path: Path, ops: Any = nn, attention: Attention = sdpa
+    tensors: dict[str, Tensor], config: UNet3DConfig, path: Path, ops: Any = core_ops, attention: Attention = sdpa
 ) -> UNet3D:
     """A UNet3D of the tensors in `path`, for inference. Raises FormatError if they do not fit."""
     with torch.device("meta"):
@@ -59,7 +60,7 @@ def save_vae(vae: TemporalVAE, path: Path) -> None:
     checkpoint.write(path, vae.state_dict(), VAE, config=to_dict(vae.config))
 
 
-def load_vae(path: Path, ops: Any = nn, attention: Attention = sdpa) -> TemporalVAE:
+def load_vae(path: Path, ops: Any = core_ops, attention: Attention = sdpa) -> TemporalVAE:
     """Read a VAE of Stable Diffusion's latents. Raises FileNotFoundError, FormatError."""
     if checkpoint.is_ours(path):
         tensors, details = checkpoint.read(path, VAE)

@@ -14,8 +14,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from vidrd_core.models import ops as core_ops
+from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.config import VAEConfig
-from vidrd_core.models.layers import Attention, ResnetBlock2D, Upsample2D, VAEAttention, sdpa
+from vidrd_core.models.layers import ResnetBlock2D, Upsample2D, VAEAttention
 from vidrd_core.models.temporal import squeeze_conv3d
 
 
@@ -25,7 +27,7 @@ class TemporalResnet(nn.Module):
     The convs are 2-D, of kernel (3, 1) over [B, C, F, pixels], and equal the Conv3d (3, 1, 1), whose weights load.
     """
 
-    def __init__(self, dim: int, groups: int, ops: Any = nn) -> None:
+    def __init__(self, dim: int, groups: int, ops: Any = core_ops) -> None:
         super().__init__()
         self.norm1 = ops.GroupNorm(groups, dim, eps=1e-5)
         self.conv1 = ops.Conv2d(dim, dim, (3, 1), padding=(1, 0))
@@ -53,7 +55,7 @@ class TimeMixer(nn.Module):
 class SpatioTemporalResnet(nn.Module):
     """A ResNet within the frame, then one over time, mixed in."""
 
-    def __init__(self, in_dim: int, out_dim: int, groups: int, ops: Any = nn) -> None:
+    def __init__(self, in_dim: int, out_dim: int, groups: int, ops: Any = core_ops) -> None:
         super().__init__()
         self.spatial_res_block = ResnetBlock2D(in_dim, out_dim, None, groups, 1e-6, ops)
         self.temporal_res_block = TemporalResnet(out_dim, groups, ops)
@@ -72,7 +74,7 @@ class Block(nn.Module):
     attentions: nn.ModuleList
     upsamplers: nn.ModuleList
 
-    def __init__(self, dims: list[tuple[int, int]], groups: int, ops: Any = nn) -> None:
+    def __init__(self, dims: list[tuple[int, int]], groups: int, ops: Any = core_ops) -> None:
         super().__init__()
         self.resnets = nn.ModuleList([SpatioTemporalResnet(i, o, groups, ops) for i, o in dims])
 
@@ -88,7 +90,7 @@ class Block(nn.Module):
 class SVDDecoder(nn.Module):
     """Latents to frames. A single frame passes the temporal layers, too."""
 
-    def __init__(self, config: VAEConfig, attention: Attention = sdpa, ops: Any = nn) -> None:
+    def __init__(self, config: VAEConfig, attention: Attention = sdpa, ops: Any = core_ops) -> None:
         super().__init__()
         self.patch_size = config.patch_size
         widths, groups = config.block_out_channels[::-1], config.norm_groups

@@ -14,16 +14,17 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from vidrd_core.models import ops as core_ops
+from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.layers import (
     POSITION_WAVES,
-    Attention,
     CrossAttention,
     FeedForward,
     TextPooling,
     cosine_waves,
-    sdpa,
     sinusoid,
 )
+from vidrd_core.models.sums import in_pieces, plus
 
 PICTURE_WAVES = 12  # of 16 places along a side of the tiny model's latents
 
@@ -43,7 +44,7 @@ class TemporalConv(nn.Module):
         depth: int = 4,
         dropout: float = 0.1,
         joint_norm: bool = True,
-        ops: Any = nn,
+        ops: Any = core_ops,
     ) -> None:
         super().__init__()
         self.depth = depth
@@ -65,7 +66,7 @@ class TemporalConv(nn.Module):
         for i in range(1, self.depth + 1):
             *before, conv = self.layer(i)
             h = conv(self.activate(before, h))
-        return x + rearrange(h, "b c f (h w) -> (b f) c h w", h=x.shape[-2])
+        return plus(rearrange(h, "b c f (h w) -> (b f) c h w", h=x.shape[-2]), x)
 
     def activate(self, layers: Iterable[nn.Module], h: Tensor) -> Tensor:
         norm, *rest = layers
@@ -132,7 +133,7 @@ class TemporalTransformer(nn.Module):
     """Temp-Attn as in ModelScope: a transformer block of its own after the spatial one, with two self-attentions."""
 
     def __init__(
-        self, dim: int, heads: int, inner_dim: int, groups: int, attention: Attention = sdpa, ops: Any = nn
+        self, dim: int, heads: int, inner_dim: int, groups: int, attention: Attention = sdpa, ops: Any = core_ops
     ) -> None:
         super().__init__()
         self.norm = ops.GroupNorm(groups, dim, eps=1e-6)
@@ -145,15 +146,18 @@ class TemporalTransformer(nn.Module):
         """x [B*F, C, H, W]."""
         b, height = x.shape[0] // frames, x.shape[-2]
         h = self.norm(rearrange(x, "(b f) c h w -> b c f (h w)", f=frames))
-        h = self.proj_in(rearrange(h, "b c f p -> (b p) f c"))
-        h = self.proj_out(self.transformer_blocks[0](h))
-        return x + rearrange(h, "(b h w) f c -> (b f) c h w", b=b, h=height)
+        h = in_pieces(rearrange(h, "b c f p -> (b p) f c"), self.attend, growth=8)
+        return plus(rearrange(h, "(b h w) f c -> (b f) c h w", b=b, h=height), x)
+
+    def attend(self, h: Tensor) -> Tensor:
+        """What one place's frames see of each other: h [P, F, C] -> like h."""
+        return self.proj_out(self.transformer_blocks[0](self.proj_in(h)))
 
 
 class DoubleSelfAttention(nn.Module):
     """A transformer block whose cross-attention has been turned on its own input."""
 
-    def __init__(self, dim: int, heads: int, attention: Attention = sdpa, ops: Any = nn) -> None:
+    def __init__(self, dim: int, heads: int, attention: Attention = sdpa, ops: Any = core_ops) -> None:
         super().__init__()
         self.norm1 = ops.LayerNorm(dim)
         self.attn1 = CrossAttention(dim, heads, attention=attention, ops=ops)
@@ -163,9 +167,9 @@ class DoubleSelfAttention(nn.Module):
         self.ff = FeedForward(dim, ops)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn1(self.norm1(x))
-        x = x + self.attn2(self.norm2(x))
-        return x + self.ff(self.norm3(x))
+        x = plus(self.attn1(self.norm1(x)), x)
+        x = plus(self.attn2(self.norm2(x)), x)
+        return plus(self.ff(self.norm3(x)), x)
 
 
 class FrameEmbedding(nn.Module):
@@ -174,7 +178,7 @@ class FrameEmbedding(nn.Module):
     Not in the paper: it tells a small model directly where in its motion a frame is. `out` starts at zero.
     """
 
-    def __init__(self, text_dim: int, hidden: int, dim: int, ops: Any = nn) -> None:
+    def __init__(self, text_dim: int, hidden: int, dim: int, ops: Any = core_ops) -> None:
         super().__init__()
         self.pool = TextPooling(text_dim, hidden, ops)
         self.frame = ops.Linear(hidden, hidden)
@@ -193,7 +197,7 @@ class FramePositions(nn.Module):
     """Paints what is known of a frame onto the places of `position_features`: a sum of waves, so that a layer can
     say "here". It starts at zero."""
 
-    def __init__(self, hidden: int, width: int, ops: Any = nn) -> None:
+    def __init__(self, hidden: int, width: int, ops: Any = core_ops) -> None:
         super().__init__()
         self.linear = ops.Linear(hidden, width * 2 * POSITION_WAVES)
         zero_(self.linear)
@@ -208,7 +212,7 @@ class FramePictures(nn.Module):
     """Paints a coarse picture of what is known of a frame: products of waves across and down, so that shapes can be
     shown at any angle. It starts at zero."""
 
-    def __init__(self, hidden: int, channels: int, width: int, ops: Any = nn) -> None:
+    def __init__(self, hidden: int, channels: int, width: int, ops: Any = core_ops) -> None:
         super().__init__()
         self.hidden = ops.Linear(hidden, 2 * hidden)
         self.linear = ops.Linear(2 * hidden, channels * PICTURE_WAVES**2)

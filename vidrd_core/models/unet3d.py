@@ -9,24 +9,25 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from vidrd_core.models import ops as core_ops
+from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.blocks import Builder, Span, UNetBlock
 from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.layers import (
     POSITION_WAVES,
-    Attention,
     Downsample2D,
     TextPooling,
     TimestepEmbedding,
     Upsample2D,
+    channels_last,
     over_frames,
     position_features,
-    sdpa,
     sinusoid,
 )
+from vidrd_core.models.sums import silu
 from vidrd_core.models.temporal import FrameEmbedding, FramePictures, FramePositions, TemporalTransformer, zero_
 
 
@@ -36,7 +37,7 @@ class UNet3D(nn.Module):
     `ops` supplies Linear, Conv2d, GroupNorm and LayerNorm; `attention` is any function of (q, k, v, heads).
     """
 
-    def __init__(self, config: UNet3DConfig, ops: Any = nn, attention: Attention = sdpa) -> None:
+    def __init__(self, config: UNet3DConfig, ops: Any = core_ops, attention: Attention = sdpa) -> None:
         super().__init__()
         self.config = config
         build = Builder(config, ops, attention)
@@ -106,7 +107,7 @@ class UNet3D(nn.Module):
         temb = self.embed(timestep, text, moments)
         temb = temb.expand(-1, frames, -1).flatten(0, 1).to(x.dtype)
 
-        x = self.conv_in(rearrange(x, "b c f h w -> (b f) c h w"))
+        x = channels_last(self.conv_in(rearrange(x, "b c f h w -> (b f) c h w")))
         if self.config.position_features:
             height, width = x.shape[-2:]
             places = position_features(height, width, x.device).to(x.dtype)
@@ -137,7 +138,7 @@ class UNet3D(nn.Module):
             if hasattr(block, "upsamplers"):
                 x = block.upsamplers[0](x, size=skips[-1].shape[-2:])
 
-        x = self.conv_out(F.silu(over_frames(self.conv_norm_out, x, norm_frames)))
+        x = self.conv_out(silu(over_frames(self.conv_norm_out, x, norm_frames)))
         return rearrange(x, "(b f) c h w -> b c f h w", f=frames)
 
     def embed(self, timestep: Tensor, text: Tensor, moments: Tensor | None) -> Tensor:

@@ -15,8 +15,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from vidrd_core.models import ops as core_ops
+from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.config import VAEConfig
-from vidrd_core.models.layers import Attention, Downsample2D, ResnetBlock2D, Upsample2D, VAEAttention, sdpa
+from vidrd_core.models.layers import Downsample2D, ResnetBlock2D, Upsample2D, VAEAttention
 from vidrd_core.models.svd_decoder import SVDDecoder
 from vidrd_core.models.temporal import TemporalConv
 from vidrd_core.models.tiles import in_tiles
@@ -32,7 +34,7 @@ class VAEBlock(nn.Module):
     upsamplers: nn.ModuleList
     temp_convs: nn.ModuleList
 
-    def __init__(self, config: VAEConfig, dims: list[tuple[int, int]], temporal: bool, ops: Any = nn) -> None:
+    def __init__(self, config: VAEConfig, dims: list[tuple[int, int]], temporal: bool, ops: Any = core_ops) -> None:
         super().__init__()
         groups = config.norm_groups
         self.resnets = nn.ModuleList([ResnetBlock2D(i, o, None, groups, 1e-6, ops) for i, o in dims])
@@ -51,7 +53,7 @@ class VAEBlock(nn.Module):
 class MidBlock(nn.Module):
     """ResNet, attention within the frame, ResNet."""
 
-    def __init__(self, config: VAEConfig, attention: Attention, ops: Any = nn) -> None:
+    def __init__(self, config: VAEConfig, attention: Attention, ops: Any = core_ops) -> None:
         super().__init__()
         width, groups = config.block_out_channels[-1], config.norm_groups
         self.attentions = nn.ModuleList([VAEAttention(width, groups, attention, ops)])
@@ -65,7 +67,7 @@ class MidBlock(nn.Module):
 class Encoder(nn.Module):
     """Frames [N, 3, H, W] in -1 .. 1 to the moments [N, 2C, H/d, W/d] of the latents' distribution."""
 
-    def __init__(self, config: VAEConfig, attention: Attention = sdpa, ops: Any = nn) -> None:
+    def __init__(self, config: VAEConfig, attention: Attention = sdpa, ops: Any = core_ops) -> None:
         super().__init__()
         self.patch_size = config.patch_size
         widths, depth = config.block_out_channels, config.layers_per_block
@@ -94,7 +96,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Latents to frames: a chain of stages, some of a frame, some (Temp-Conv) of a video."""
 
-    def __init__(self, config: VAEConfig, attention: Attention = sdpa, ops: Any = nn) -> None:
+    def __init__(self, config: VAEConfig, attention: Attention = sdpa, ops: Any = core_ops) -> None:
         super().__init__()
         self.patch_size = config.patch_size
         widths = config.block_out_channels[::-1]
@@ -147,7 +149,7 @@ def _each(stage: Callable[[Tensor], Tensor], chunks: Iterator[Tensor]) -> Iterat
 class TemporalVAE(nn.Module):
     """Encodes frame by frame, decodes over time. Latents are normalised: about mean 0 and variance 1."""
 
-    def __init__(self, config: VAEConfig, ops: Any = nn, attention: Attention = sdpa) -> None:
+    def __init__(self, config: VAEConfig, ops: Any = core_ops, attention: Attention = sdpa) -> None:
         super().__init__()
         self.config = config
         c = config.latent_channels
