@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.config import VAEConfig
-from vidrd_core.models.layers import ResnetBlock2D, Upsample2D, VAEAttention
+from vidrd_core.models.layers import ResnetBlock2D, Upsample2D, VAEAttention, channels_last
+from vidrd_core.models.sums import silu
 from vidrd_core.models.temporal import squeeze_conv3d
 
 
@@ -37,8 +38,8 @@ class TemporalResnet(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """h [B, C, F, P] -> the residual, like h."""
-        h = self.conv1(F.silu(self.norm1(h)))
-        return self.conv2(F.silu(self.norm2(h)))
+        h = self.conv1(silu(self.norm1(h)))
+        return self.conv2(silu(self.norm2(h)))
 
 
 class TimeMixer(nn.Module):
@@ -112,10 +113,10 @@ class SVDDecoder(nn.Module):
 
     def forward(self, z: Tensor, frames: int) -> Tensor:
         """z [B*F, C, h, w] -> [B*F, 3, H, W]."""
-        x = self.mid_block(self.conv_in(z), frames)
+        x = self.mid_block(channels_last(self.conv_in(z)), frames)
         for block in cast("Iterable[Block]", self.up_blocks):
             x = block(x, frames)
-        x = self.conv_out(F.silu(self.conv_norm_out(x)))
+        x = self.conv_out(silu(self.conv_norm_out(x)))
         over_time = self.time_conv_out(rearrange(x, "(b f) c h w -> b c f (h w)", f=frames))
         x = rearrange(over_time, "b c f (h w) -> (b f) c h w", h=x.shape[-2])
         return F.pixel_shuffle(x, self.patch_size)

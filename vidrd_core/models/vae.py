@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.config import VAEConfig
-from vidrd_core.models.layers import Downsample2D, ResnetBlock2D, Upsample2D, VAEAttention
+from vidrd_core.models.layers import Downsample2D, ResnetBlock2D, Upsample2D, VAEAttention, channels_last
+from vidrd_core.models.sums import silu
 from vidrd_core.models.svd_decoder import SVDDecoder
 from vidrd_core.models.temporal import TemporalConv
 from vidrd_core.models.tiles import in_tiles
@@ -85,12 +86,12 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pixels [B*F, 3, H, W] -> moments [B*F, 2 C, h, w]."""
-        x = self.conv_in(F.pixel_unshuffle(x, self.patch_size))
+        x = channels_last(self.conv_in(F.pixel_unshuffle(x, self.patch_size)))
         for block in cast("Iterable[VAEBlock]", self.down_blocks):
             for resnet in block.resnets:
                 x = resnet(x)
             x = block.resample(x)
-        return self.conv_out(F.silu(self.conv_norm_out(self.mid_block(x))))
+        return self.conv_out(silu(self.conv_norm_out(self.mid_block(x))))
 
 
 class Decoder(nn.Module):
@@ -114,14 +115,14 @@ class Decoder(nn.Module):
 
     def stages(self) -> Iterator[Callable[[Tensor], Tensor] | TemporalConv]:
         """The decoder in order: functions of frames [N, C, H, W], and Temp-Convs."""
-        yield lambda x: self.mid_block(self.conv_in(x))
+        yield lambda x: self.mid_block(channels_last(self.conv_in(x)))
         for block in cast("Iterable[VAEBlock]", self.up_blocks):
             for i, resnet in enumerate(block.resnets):
                 yield resnet
                 if hasattr(block, "temp_convs"):
                     yield cast(TemporalConv, block.temp_convs[i])
             yield block.resample
-        yield lambda x: F.pixel_shuffle(self.conv_out(F.silu(self.conv_norm_out(x))), self.patch_size)
+        yield lambda x: F.pixel_shuffle(self.conv_out(silu(self.conv_norm_out(x))), self.patch_size)
 
     def forward(self, z: Tensor, frames: int) -> Tensor:
         """z [B*F, C, h, w] -> [B*F, 3, H, W]."""
