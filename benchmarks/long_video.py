@@ -21,6 +21,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memory import peak_memory
+
 if TYPE_CHECKING:  # the parent process stays small: what it has in memory can count as its children's
     from vidrd_core.pipeline import Clip, VidRD
 
@@ -59,21 +61,6 @@ def random_model() -> VidRD:
     return VidRD(unet, vae, text, config.diffusion, name="random")
 
 
-def peak_memory() -> float:
-    """The most memory that this process ever had resident, in MiB."""
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage would count what the parent had when it forked
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    if sys.platform == "win32":
-        import psutil
-
-        return psutil.Process().memory_info().peak_wset / 2**20
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
-
-
 # --- in a process of its own ---
 
 
@@ -88,11 +75,12 @@ class Calls:
         self.count += 1
 
 
-def stream_chain(model: VidRD, clips: int, steps: int) -> dict[str, Any]:
+def stream_chain(model: VidRD, clips: int, steps: int, order: str = "mirror") -> dict[str, Any]:
     """Stream a chain to a file: seconds and calls of each clip, seconds of decoding and writing, memory."""
+    from vidrd_core.reuse import ReuseSettings
     from vidrd_core.video import open_video
 
-    calls, loaded = Calls(model), peak_memory()
+    calls, loaded, reuse = Calls(model), peak_memory(), ReuseSettings(order=order)
     seconds: list[float] = []
     counts: list[int] = []
 
@@ -106,7 +94,7 @@ def stream_chain(model: VidRD, clips: int, steps: int) -> dict[str, Any]:
 
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, open_video(Path(folder) / "long.mp4") as writer:
-        for frames in model.decode(watched(model.stream(PROMPT, clips, steps=steps))):
+        for frames in model.decode(watched(model.stream(PROMPT, clips, reuse, steps=steps))):
             writer.write(frames)
         shown = writer.frames_written
     total = time.perf_counter() - began
@@ -150,14 +138,15 @@ def in_a_process(*arguments: Any) -> dict[str, Any]:
 def report(chains: list[dict[str, Any]], rounds: list[dict[str, float]]) -> str:
     """A table of the chains, and the ratios."""
     head = ["clips", "frames", "s in all", "s clip 1", "s later clip", "s decode + write a clip", "calls a clip"]
-    head += ["MiB loaded", "MiB peak"]
+    head += ["s a shown frame", "calls a shown frame", "MiB loaded", "MiB peak"]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
     for chain in chains:
         later = f"{statistics.median(chain['seconds'][1:]):.2f}" if chain["clips"] > 1 else ""
         other = (chain["total"] - sum(chain["seconds"])) / chain["clips"]
         calls = ", ".join(map(str, sorted(set(chain["calls"]))))
         row = [chain["clips"], chain["frames"], f"{chain['total']:.1f}", f"{chain['seconds'][0]:.2f}", later]
-        row += [f"{other:.2f}", calls, f"{chain['loaded']:.0f}", f"{chain['peak']:.0f}"]
+        row += [f"{other:.2f}", calls, f"{chain['total'] / chain['frames']:.3f}"]
+        row += [f"{sum(chain['calls']) / chain['frames']:.3f}", f"{chain['loaded']:.0f}", f"{chain['peak']:.0f}"]
         lines.append("| " + " | ".join(map(str, row)) + " |")
     short, long = chains[1], chains[-1]
     grown = [chain["peak"] - chain["loaded"] for chain in (short, long)]
@@ -177,6 +166,7 @@ def main() -> None:
     parser.add_argument("--model", default="tiny", help='a built-in name, a folder of parts, or "random"')
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--repeats", type=int, default=9, help="rounds of clips 1, 2 and 10")
+    parser.add_argument("--order", choices=("mirror", "forward"), default="mirror", help="of the clips' frames")
     parser.add_argument("--quick", action="store_true", help="short chains of few steps")
     parser.add_argument("-o", "--out", type=Path, help="also write all numbers there, as JSON")
     parser.add_argument("--part", help=argparse.SUPPRESS)  # clips of a chain, or "turns"
@@ -185,14 +175,14 @@ def main() -> None:
         model = load_model(given.model)
         turns = given.part == "turns"
         result = take_turns(model, given.repeats, given.steps) if turns else None
-        print(json.dumps(result or stream_chain(model, int(given.part), given.steps)))
+        print(json.dumps(result or stream_chain(model, int(given.part), given.steps, given.order)))
         return
     lengths = QUICK_LENGTHS if given.quick else LENGTHS
     steps, repeats = (min(given.steps, 5), min(given.repeats, 5)) if given.quick else (given.steps, given.repeats)
-    shared = ("--model", given.model, "--steps", steps, "--repeats", repeats)
+    shared = ("--model", given.model, "--steps", steps, "--repeats", repeats, "--order", given.order)
     chains = [in_a_process(*shared, "--part", clips) for clips in lengths]
     rounds = in_a_process(*shared, "--part", "turns")["rounds"]
-    print(f"{given.model}, {steps} steps\n\n{report(chains, rounds)}")
+    print(f"{given.model}, {steps} steps, {given.order} order\n\n{report(chains, rounds)}")
     if given.out:
         numbers = {"model": given.model, "steps": steps, "chains": chains, "rounds": rounds}
         given.out.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")

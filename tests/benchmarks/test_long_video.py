@@ -40,7 +40,7 @@ def test_the_report_compares_the_longest_chain_with_the_second():
         for n, p in ((1, 150), (4, 200), (64, 210))
     ]
     text = report(chains, [{"1": 2.0, "2": 4.0, "10": 5.0}, {"1": 2.0, "2": 4.0, "10": 4.0}])
-    assert "| 64 | 512 | 192.0 | 2.00 | 2.00 | 1.00 | 5 | 100 | 210 |" in text
+    assert "| 64 | 512 | 192.0 | 2.00 | 2.00 | 1.00 | 5 | 0.375 | 0.625 | 100 | 210 |" in text
     assert "peak memory, 64 clips / 4 clips: 1.050" in text
     assert "above the loaded model, 64 clips / 4 clips: 1.100" in text
     assert "seconds, clip 10 / clip 2: 1.125 (1.000 to 1.250 in 2 rounds)" in text

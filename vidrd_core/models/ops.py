@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
+HAS_ONEDNN = platform.machine().lower() in ("x86_64", "amd64") and torch.backends.mkldnn.is_available()
 LEAST_ROWS = 32  # below this a matrix product is over before oneDNN has arranged it
 
 
@@ -41,9 +41,10 @@ class Linear(nn.Linear):
 
 
 def _by_conv(x: Tensor) -> bool:
-    if not IS_X86 or x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+    """Whether a linear layer of float32 goes through oneDNN's convs."""
+    if not HAS_ONEDNN or x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return False
-    return x.numel() >= LEAST_ROWS * x.shape[-1] and torch.backends.mkldnn.is_available()
+    return x.numel() >= LEAST_ROWS * x.shape[-1]
 
 
 class Conv2d(nn.Conv2d):

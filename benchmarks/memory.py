@@ -1,0 +1,61 @@
+"""How much memory a process, and a piece of work, takes at most."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MIB = 2**20
+STATUS, FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def peak_memory() -> float:
+    """The most memory that this process ever had resident, in MiB."""
+    if STATUS.exists():  # getrusage would count what the parent had when it forked
+        return _status("VmHWM")
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / MIB
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MIB if sys.platform == "darwin" else 1024)
+
+
+def grown_by(work: Callable[[], Any]) -> float | None:
+    """By how many MiB a piece of work makes resident memory grow at most; None where the system cannot tell."""
+    try:
+        FORGET.write_text("5", encoding="ascii")  # the highest mark begins anew, at what is resident now
+    except OSError:
+        return None
+    before = _status("VmRSS")
+    work()
+    return _status("VmHWM") - before
+
+
+def allocated(work: Callable[[], Any]) -> float:
+    """The most memory that a piece of work holds in tensors of its own, in MiB, by torch's own account."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / MIB
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        work()
+    held = highest = 0
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        highest = max(highest, held)
+    return highest / MIB
+
+
+def _status(name: str) -> float:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) / 1024
