@@ -30,7 +30,8 @@ def test_memory_is_what_is_held_at_once():
         torch.zeros(2**19)
 
     assert 8 <= allocated(work) < 8.5
-    assert 24 < (grown_by(lambda: torch.ones(2**23).sum()) or 32) < 64
+    # So much is always fresh from the system, never from what the process has left.
+    assert 250 < (grown_by(lambda: torch.ones(2**26).sum()) or 256) < 300
 
 
 def test_the_report_gives_ratios_to_diffusers():
