@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vidrd_core.models.clip_text import CLIPText
     from vidrd_core.models.text import TextEncoder
     from vidrd_core.pipeline import VidRD
+    from vidrd_core.placement import Offload
 
 SUFFIX = ".safetensors"
 PARTS = ("unet.safetensors", "vae.safetensors", "text_encoder.safetensors")
@@ -118,6 +119,9 @@ def load(
     device: str | torch.device = "cpu",
     *,
     dtype: torch.dtype = torch.float32,
+    storage: torch.dtype | None = None,
+    offload: Offload = "none",
+    tile: int | None = None,
     vae: str | Path | None = None,
     text_encoder: str | Path | None = None,
     temporal: str | Path | None = None,
@@ -129,11 +133,17 @@ def load(
     diffusers. An image model is inflated: it makes frames that know nothing of each other, unless `temporal` names a
     file with layers over time for it. `vae` and `text_encoder` name files or folders for parts that it lacks, or
     better ones; the latter may be a folder with CLIP's tokenizer alone. `diffusion` are settings of DiffusionConfig
-    that the file does not tell rightly, like prediction="v". `dtype` is the UNet's.
+    that the file does not tell rightly, like prediction="v".
+
+    `device`, `dtype`, `storage` and `offload` are those of `Placement`; frames larger than `tile` pixels a side are
+    decoded in tiles of that size.
 
     Raises FileNotFoundError naming what is missing and what could be loaded, FormatError for a damaged file or one
     that is something else, ValueError for parts that do not belong together.
     """
+    from vidrd_core.placement import Placement
+
+    placement = Placement(torch.device(device), dtype, storage, offload)
     found = find(name_or_path)
     files = files_of(found)
     # Not before there is something to load: transformers takes seconds.
@@ -150,7 +160,7 @@ def load(
         tensors, config, about = unet_found.tensors, unet_found.config, unet_found.about
     if temporal is not None:
         tensors, config = with_temporal(tensors, config, Path(temporal))
-    unet = build_unet(tensors, config, files["unet"]).to(dtype)
+    unet = build_unet(tensors, config, files["unet"])
     try:
         said = dataclasses.replace(said, **{name: value for name, value in diffusion.items() if value is not None})
     except TypeError as error:
@@ -165,8 +175,13 @@ def load(
             f"and text of width {unet.config.cross_attention_dim}, the VAE gives {width}, the text encoder {context}"
         )
     for part in (unet, decoder, encoder):
-        part.requires_grad_(False).to(device)
-    return VidRD(unet, decoder, encoder, said, name=found.stem if found.is_file() else found.name, about=about)
+        part.requires_grad_(False)
+    if tile is not None:
+        decoder.check_tile(tile)
+    name = found.stem if found.is_file() else found.name
+    model = VidRD(unet, decoder, encoder, said, name=name, about=about, tile=tile)
+    model.place(placement)
+    return model
 
 
 def _instead(name: str | Path | None, otherwise: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,20 @@ from torch import Tensor
 from vidrd_core.clip import Clip, DivergenceError, clip_generator, states_of
 from vidrd_core.models.clip_text import CLIPText
 from vidrd_core.models.config import DiffusionConfig
+from vidrd_core.models.offload import BlockOffload
 from vidrd_core.models.signature import non_defaults, signature
 from vidrd_core.models.text import TextEncoder
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.pixels import to_frames
+from vidrd_core.placement import Placement, store
 from vidrd_core.reuse import ReuseSettings, StagedGuidance, is_whole, past_dependent_noise
 from vidrd_core.sampling import SOLVERS, OnStep, Schedule, guided
 from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState, StateMismatchError
+
+PARTS = ("unet", "vae", "text_encoder")
+DECODED = 2**19  # pixels of the frames that are decoded at a time: eight of 256 x 256
 
 
 @dataclass(eq=False)
@@ -36,6 +42,8 @@ class VidRD:
     diffusion: DiffusionConfig
     name: str = ""
     about: str = ""  # what its file was found to be, if it is no model of ours
+    placement: Placement | None = None  # as its parts are, unless told
+    tile: int | None = None  # pixels along a side of the tiles in which larger frames are decoded
     schedule: Schedule = field(init=False)
 
     def __post_init__(self) -> None:
@@ -43,7 +51,35 @@ class VidRD:
 
     @property
     def device(self) -> torch.device:
-        return next(self.unet.parameters()).device
+        """What computes."""
+        return self.placement.device if self.placement else next(self.unet.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the UNet computes with."""
+        return self.placement.dtype if self.placement else next(self.unet.parameters()).dtype
+
+    def place(self, placement: Placement) -> None:
+        """Put the model where it shall compute, for inference. Raises ValueError for weights that do not fit fp8."""
+        _ = self.signature  # of the weights as they are in the file
+        self.unet.to(placement.dtype)
+        if placement.storage is not None:
+            store(self.unet, placement.storage)
+        self.placement = placement
+        if placement.offload == "blocks":
+            BlockOffload(self.unet, placement.device)
+        if placement.offload == "none":
+            for name in PARTS:
+                getattr(self, name).to(placement.device)
+
+    def _bring(self, wanted: str) -> None:
+        """See that a part is where it computes; where parts are offloaded, the others make room."""
+        if self.placement is None or self.placement.offload == "none":
+            return
+        resting = ("unet",) if self.placement.offload == "blocks" else ()  # its blocks come and go by themselves
+        for name in sorted(PARTS, key=lambda name: name == wanted):  # the others go first
+            if name not in resting:
+                getattr(self, name).to(self.device if name == wanted else "cpu")
 
     @cached_property
     def signature(self) -> str:
@@ -161,12 +197,19 @@ class VidRD:
             return
 
         def latents() -> Iterator[Tensor]:
-            yield first.shown.to(self.device)
-            for state in states:
-                yield state.shown.to(self.device)
+            for state in chain([first], states):
+                self._bring("vae")  # another clip may have been made meanwhile
+                yield from state.shown.to(self.device).split(self._together(state), dim=2)
 
-        for video in self.vae.decode_stream(latents(), first.past.to(self.device)):
+        self._bring("vae")
+        for video in self.vae.decode_stream(latents(), first.past.to(self.device), self.tile):
             yield to_frames(video[0])
+
+    def _together(self, state: ClipState) -> int:
+        """How many frames are decoded at a time: few of large ones, and all where the result depends on it."""
+        *_, height, width = state.shown.shape
+        side = self.vae.config.downsampling
+        return max(1, DECODED // (height * width * side**2)) if self.vae.config.streams_exactly else state.frames
 
     def frames(self, clips: Clip | ClipState | Iterable[Clip | ClipState]) -> NDArray[np.uint8]:
         """All frames of a clip or of several, uint8 [F, H, W, 3]. Raises ValueError if there is none."""
@@ -249,8 +292,10 @@ class VidRD:
         self._check_prompts([prompt])
         assert sample.cfg is not None
         frames = noise.shape[2]
-        cond = self.text_encoder.encode([prompt])
-        uncond = self.text_encoder.encode([sample.negative]) if sample.cfg != 1.0 else None
+        self._bring("text_encoder")
+        cond = self.text_encoder.encode([prompt]).to(self.device)
+        uncond = self.text_encoder.encode([sample.negative]).to(self.device) if sample.cfg != 1.0 else None
+        self._bring("unet")
         sigmas = self.schedule.sigmas(sample.steps)
         numbers = reuse.numbers(frames, before.numbers if before else None)
         told = torch.tensor(numbers, device=self.device)
@@ -258,8 +303,7 @@ class VidRD:
         def network(x: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
             # A single frame is an image, of no moment in particular.
             numbers = told.expand(len(x), -1) if frames > 1 else None
-            dtype = next(self.unet.parameters()).dtype
-            return self.unet(x.to(dtype), timestep, text.to(dtype), numbers).to(x.dtype)
+            return self.unet(x.to(self.dtype), timestep, text.to(self.dtype), numbers).to(x.dtype)
 
         guidance = StagedGuidance(
             self.schedule.denoiser(guided(network, cond, uncond, sample.cfg)),

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from vidrd_core.models import ops, sums
-from vidrd_core.models.attention import SHORT, by_products, sdpa
+from vidrd_core.models import attention, ops, sums
+from vidrd_core.models.attention import SHORT, sdpa, sliced
 from vidrd_core.models.unet3d import UNet3D
 
 from ..conftest import UNET, randomise
@@ -60,7 +60,21 @@ def test_attention_is_the_formula(batch, queries, keys):
     q, k, v = (torch.randn(batch, length, 24) for length in (queries, keys, keys))
     expected = plain_attention(q, k, v, 3)
     torch.testing.assert_close(sdpa(q, k, v, 3), expected)
-    torch.testing.assert_close(by_products(q, k, v, 3), expected)
+    for scores in (1, 3 * keys, 7 * keys, 3 * keys * queries, 2 * 3 * keys * queries, 10**9):
+        torch.testing.assert_close(sliced(q, k, v, 3, scores), expected)
+
+
+@torch.no_grad()
+def test_where_no_kernel_is_fused_few_scores_are_held(monkeypatch):
+    held = []
+    monkeypatch.setattr(attention, "FUSED", ())
+    monkeypatch.setattr(attention, "SCORES", 1000)
+    softmax = torch.Tensor.softmax
+    monkeypatch.setattr(torch.Tensor, "softmax", lambda x, dim: held.append(x.numel()) or softmax(x, dim))
+    q, k, v = (torch.randn(2, 50, 24) for _ in range(3))
+    torch.testing.assert_close(sdpa(q, k, v, 3), plain_attention(q, k, v, 3))
+    assert len(held) > 17  # one is the formula's own
+    assert sorted(held)[-2] <= 1000
 
 
 def test_short_attention_goes_in_pieces_and_has_gradients(monkeypatch):

@@ -221,6 +221,31 @@ def test_tiles_and_chunks_go_together(vae):
     torch.testing.assert_close(vae.encode(video, 4, tile), vae.encode(video, tile=tile), rtol=1e-5, atol=1e-5)
 
 
+@torch.no_grad()
+def test_a_stream_in_tiles_is_the_whole_in_tiles(vae):
+    z, tile = latents(9, 16, 12), 8 * VAE.downsampling
+    whole = vae.decode(z, tile=tile)
+    for sizes in ((9,), (2, 3, 4), (1,) * 9):
+        streamed = torch.cat(list(vae.decode_stream(z.split(sizes, dim=2), tile=tile)), dim=2)
+        torch.testing.assert_close(streamed, whole, rtol=1e-5, atol=1e-5)
+    later = list(vae.decode_stream([z[:, :, 6:]], z[:, :, :6], tile))
+    torch.testing.assert_close(torch.cat(later, dim=2), whole[:, :, 6:], rtol=1e-5, atol=1e-5)
+    assert list(vae.decode_stream([], tile=tile)) == []
+    small = torch.cat(list(vae.decode_stream(z.split(4, dim=2), tile=4 * tile)), dim=2)
+    torch.testing.assert_close(small, vae.decode(z, chunk=4))
+
+
+@torch.no_grad()
+def test_a_stream_in_tiles_takes_no_more_memory_for_longer_videos(vae):
+    held = []
+    for frames in (12, 48):
+        with Peak(vae.decoder) as peak:
+            for _ in vae.decode_stream((latents(1, 16, 12) for _ in range(frames)), tile=8 * VAE.downsampling):
+                pass
+        held.append(peak.values)
+    assert held[1] == held[0]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

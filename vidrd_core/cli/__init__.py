@@ -85,6 +85,9 @@ def generate(
     prediction: Annotated[str | None, o.PREDICTION] = None,
     schedule: Annotated[str | None, o.SCHEDULE] = None,
     dtype: Annotated[str, o.DTYPE] = "float32",
+    storage: Annotated[str | None, o.STORAGE] = None,
+    offload: Annotated[str, o.OFFLOAD] = "none",
+    tile: Annotated[int | None, o.TILE] = None,
     device: Annotated[str, o.DEVICE] = "cpu",
     threads: Annotated[int | None, o.THREADS] = None,
 ) -> None:
@@ -134,6 +137,9 @@ def extend(
     prediction: Annotated[str | None, o.PREDICTION] = None,
     schedule: Annotated[str | None, o.SCHEDULE] = None,
     dtype: Annotated[str, o.DTYPE] = "float32",
+    storage: Annotated[str | None, o.STORAGE] = None,
+    offload: Annotated[str, o.OFFLOAD] = "none",
+    tile: Annotated[int | None, o.TILE] = None,
     device: Annotated[str, o.DEVICE] = "cpu",
     threads: Annotated[int | None, o.THREADS] = None,
 ) -> None:

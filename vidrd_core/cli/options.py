@@ -100,6 +100,24 @@ SCHEDULE = option(
     MODELS, metavar="scaled_linear|linear", help="Its noise schedule, if its file does not tell.", like="as told"
 )
 DTYPE = option(MODELS, metavar="float32|float16|bfloat16", help="The numbers that its UNet computes with.")
+STORAGE = option(
+    MACHINE,
+    metavar="float8_e4m3fn|float8_e5m2",
+    help="Keep the UNet's weights in 8 bits: half the memory of float16, for a little quality.",
+    like="as --dtype",
+)
+OFFLOAD = option(
+    MACHINE,
+    metavar="none|parts|blocks",
+    help="What waits in main memory while the device computes: parts, all but the part at work; blocks, of the UNet "
+    "all but the block at work, which is slower.",
+)
+TILE = option(
+    MACHINE,
+    metavar="PIXELS",
+    help="Decode frames larger than this in tiles of this size, in less memory.",
+    like=False,
+)
 DEVICE = option(MACHINE, help="What computes: cpu, cuda, cuda:1, mps.")
 THREADS = option(MACHINE, help="CPU threads to use; the result may differ in the last bits.", like="all cores")
 STATE_DIR = option(

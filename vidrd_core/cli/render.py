@@ -15,6 +15,7 @@ from vidrd_core.cli.states import StateFile, StateFolder, compare
 from vidrd_core.cli.stream import Plan, Target, render
 from vidrd_core.loading import load
 from vidrd_core.pipeline import VidRD
+from vidrd_core.placement import STORAGE, Offload
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState
@@ -35,6 +36,9 @@ class Machine:
     prediction: str | None
     schedule: str | None
     dtype: str
+    storage: str | None
+    offload: Offload
+    tile: int | None
     device: str
     threads: int | None
 
@@ -148,11 +152,16 @@ def _load(machine: Machine) -> VidRD:
             raise InputError(f"device is {machine.device!r}, which cannot be used here: give {usable}") from error
         if machine.dtype not in DTYPES:
             raise InputError(f"dtype is {machine.dtype!r}, expected one of {', '.join(DTYPES)}")
+        if machine.storage not in (None, *STORAGE):
+            raise InputError(f"storage is {machine.storage!r}, expected one of {', '.join(STORAGE)}")
         with busy(f"loading {machine.model}"):
             model = load(
                 machine.model,
                 machine.device,
                 dtype=getattr(torch, machine.dtype),
+                storage=getattr(torch, machine.storage) if machine.storage else None,
+                offload=machine.offload,
+                tile=machine.tile,
                 vae=machine.vae,
                 text_encoder=machine.text_encoder,
                 temporal=machine.temporal,

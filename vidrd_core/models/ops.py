@@ -18,11 +18,13 @@ LEAST_ROWS = 32  # below this a matrix product is over before oneDNN has arrange
 
 def at_input(layer: Any, x: Tensor) -> tuple[Tensor, Tensor | None]:
     """A layer's weight and bias where the input is and of its type; as they are when gradients are wanted."""
-    weight, bias = layer.weight, layer.bias
+    return _at(layer.weight, x), None if layer.bias is None else _at(layer.bias, x)
+
+
+def _at(weight: Tensor, x: Tensor) -> Tensor:
     if torch.is_grad_enabled() or (weight.dtype == x.dtype and weight.device == x.device):
-        return weight, bias
-    bias = None if bias is None else bias.to(x.device, x.dtype, non_blocking=True)
-    return weight.to(x.device, x.dtype, non_blocking=True), bias
+        return weight
+    return weight.to(x.device, x.dtype, non_blocking=True)
 
 
 class Linear(nn.Linear):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import tee
 
 import torch
 from torch import Tensor
+
+Span = tuple[int, int]  # where a tile begins and ends along a side
+Place = tuple[Span, Span]  # down, across
 
 
 def in_tiles(function: Callable[[Tensor], Tensor], x: Tensor, tile: int, cell: int, out_cell: int) -> Tensor:
@@ -19,15 +23,59 @@ def in_tiles(function: Callable[[Tensor], Tensor], x: Tensor, tile: int, cell: i
     height, width = x.shape[-2] // cell, x.shape[-1] // cell
     if max(height, width) <= tile:
         return function(x)
-    rows, columns = spans(height, tile), spans(width, tile)
+    places = _places(height, width, tile)
+    return _blended((function(_cut(x, place, cell)) for place in places), places, out_cell)
+
+
+def stream_in_tiles(
+    function: Callable[[Iterator[Tensor]], Iterator[Tensor]], chunks: Iterable[Tensor], tile: int, out_cell: int
+) -> Iterator[Tensor]:
+    """The same for a function of a stream of chunks [..., h, w], in cells of one element: each tile is a stream."""
+    stream = iter(chunks)
+    first = next(stream, None)
+    if first is None or max(first.shape[-2:]) <= tile:
+        yield from function(_with(first, stream))
+        return
+    height, width = first.shape[-2:]
+    places = _places(height, width, tile)
+    copies = tee(_with(first, stream), len(places))
+    del first
+
+    def one(chunks: Iterator[Tensor], place: Place) -> Iterator[Tensor]:
+        return function(_cut(chunk, place, 1) for chunk in chunks)
+
+    tiles = [one(copy, place) for copy, place in zip(copies, places, strict=True)]
+    del copies
+    for parts in zip(*tiles, strict=True):
+        yield _blended(iter(parts), places, out_cell)
+
+
+def _with(first: Tensor | None, others: Iterator[Tensor]) -> Iterator[Tensor]:
+    if first is not None:
+        yield first
+    del first  # it is held no longer than the others
+    yield from others
+
+
+def _places(height: int, width: int, tile: int) -> list[Place]:
+    return [(down, across) for down in spans(height, tile) for across in spans(width, tile)]
+
+
+def _cut(x: Tensor, place: Place, cell: int) -> Tensor:
+    (top, bottom), (left, right) = place
+    return x[..., top * cell : bottom * cell, left * cell : right * cell]
+
+
+def _blended(parts: Iterator[Tensor], places: list[Place], cell: int) -> Tensor:
+    """The tiles' results as one picture: where they overlap, each has its share."""
+    rows, columns = (sorted({place[side] for place in places}) for side in (0, 1))
+    down, across = (dict(zip(lines, shares(lines, cell), strict=True)) for lines in (rows, columns))
     result: Tensor | None = None
-    for (top, bottom), down in zip(rows, shares(rows, out_cell), strict=True):
-        for (left, right), across in zip(columns, shares(columns, out_cell), strict=True):
-            part = function(x[..., top * cell : bottom * cell, left * cell : right * cell])
-            if result is None:
-                result = part.new_zeros(*part.shape[:-2], height * out_cell, width * out_cell)
-            part = part * (down[:, None] * across).to(part)
-            result[..., top * out_cell : bottom * out_cell, left * out_cell : right * out_cell] += part
+    for part, place in zip(parts, places, strict=True):
+        if result is None:
+            result = part.new_zeros(*part.shape[:-2], rows[-1][1] * cell, columns[-1][1] * cell)
+        share = down[place[0]][:, None] * across[place[1]]
+        _cut(result, place, cell).add_(part * share.to(part))
     assert result is not None
     return result
 

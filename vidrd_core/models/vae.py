@@ -8,6 +8,7 @@ span frames, as in SVD's decoder and the released VidRD's, it decodes in windows
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any, cast
 
 import torch
@@ -22,7 +23,7 @@ from vidrd_core.models.layers import Downsample2D, ResnetBlock2D, Upsample2D, VA
 from vidrd_core.models.sums import silu
 from vidrd_core.models.svd_decoder import SVDDecoder
 from vidrd_core.models.temporal import TemporalConv
-from vidrd_core.models.tiles import in_tiles
+from vidrd_core.models.tiles import in_tiles, stream_in_tiles
 from vidrd_core.models.windows import decode_windows
 
 LEAST_TILE = 4  # latents along a side, of which one lies over the next tile
@@ -206,7 +207,9 @@ class TemporalVAE(nn.Module):
         frames = self.post_quant_conv(rearrange(z, "b c f h w -> (b f) c h w"))
         return rearrange(self.decoder(frames, z.shape[2]), "(b f) c h w -> b c f h w", f=z.shape[2])
 
-    def decode_stream(self, chunks: Iterable[Tensor], past: Tensor | None = None) -> Iterator[Tensor]:
+    def decode_stream(
+        self, chunks: Iterable[Tensor], past: Tensor | None = None, tile: int | None = None
+    ) -> Iterator[Tensor]:
         """Decode a video that arrives as chunks of latents [B, C, f, h, w]; frames come out when they are final.
 
         A frame is final when `config.halo` later ones are known, or the chunks end. `past` are latents from just
@@ -215,7 +218,12 @@ class TemporalVAE(nn.Module):
         If `config.streams_exactly` the result is what `decode` makes of all at once, and of `past` the last
         `config.halo` suffice. If not, norms span frames: each chunk is decoded in a window with `config.halo` frames
         on either side, whose statistics are the window's. One chunk that holds all frames is exact, more are not.
+
+        With `tile`, frames that are wider or higher than so many pixels pass in tiles, as in `decode`.
         """
+        if tile is not None:
+            yield from self._stream_in_tiles(chunks, past, self._cells(tile))
+            return
         if not self.config.streams_exactly:
             yield from decode_windows(self.decode, chunks, self.config.halo, past)
             return
@@ -234,6 +242,15 @@ class TemporalVAE(nn.Module):
             if kept.shape[2]:
                 yield kept
 
+    def _stream_in_tiles(self, chunks: Iterable[Tensor], past: Tensor | None, cells: int) -> Iterator[Tensor]:
+        skip = past is not None and past.shape[2] > 0
+
+        def function(parts: Iterator[Tensor]) -> Iterator[Tensor]:
+            return self.decode_stream(parts, next(parts) if skip else None)
+
+        together = chain([past], chunks) if skip and past is not None else chunks
+        yield from stream_in_tiles(function, together, cells, self.config.downsampling)
+
     def _enter(self, latents: Tensor) -> Tensor:
         mean, std = self._statistics(latents)
         z = rearrange(latents * std + mean, "b c f h w -> (b f) c h w")
@@ -247,12 +264,16 @@ class TemporalVAE(nn.Module):
                 f"width and height must be multiples of {side}"
             )
 
-    def _cells(self, tile: int) -> int:
-        """A tile's latents along a side."""
+    def check_tile(self, tile: int) -> None:
+        """Raise ValueError unless frames can pass in tiles of so many pixels a side."""
         side = self.config.downsampling
         if tile < LEAST_TILE * side or tile % side:
             raise ValueError(f"tile is {tile}, expected a multiple of {side} pixels, {LEAST_TILE * side} or more")
-        return tile // side
+
+    def _cells(self, tile: int) -> int:
+        """A tile's latents along a side."""
+        self.check_tile(tile)
+        return tile // self.config.downsampling
 
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
         c = self.config
