@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from vidrd_core.models import attention, ops, sums
+from vidrd_core.models import attention, in_place, ops
 from vidrd_core.models.attention import SHORT, sdpa, sliced
 from vidrd_core.models.unet3d import UNet3D
 
@@ -98,11 +98,11 @@ def test_pieces_give_the_whole_and_leave_the_input():
         seen.append(len(part))
         return 2 * part
 
-    for limit, pieces in ((sums.ON_CPU, [7]), (30, [3, 3, 1]), (1, [1] * 7)):
+    for limit, pieces in ((in_place.ON_CPU, [7]), (30, [3, 3, 1]), (1, [1] * 7)):
         seen.clear()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sums, "ON_CPU", limit)
-            torch.testing.assert_close(sums.in_pieces(x, double, growth=2), 2 * x)
+            patch.setattr(in_place, "ON_CPU", limit)
+            torch.testing.assert_close(in_place.in_pieces(x, double, growth=2), 2 * x)
         assert seen == pieces
     torch.testing.assert_close(x, before)
 
@@ -119,8 +119,8 @@ def test_with_and_without_gradients_is_the_same_in_pieces_too(kind, monkeypatch)
     kept = x.clone()
     with_gradients = unet(x, torch.tensor([3, 900]), text)
     assert with_gradients.requires_grad
-    for limit in (sums.ON_CPU, 1):
-        monkeypatch.setattr(sums, "ON_CPU", limit)
+    for limit in (in_place.ON_CPU, 1):
+        monkeypatch.setattr(in_place, "ON_CPU", limit)
         with torch.no_grad():
             torch.testing.assert_close(unet(x, torch.tensor([3, 900]), text), with_gradients, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(x, kept, rtol=0, atol=0)

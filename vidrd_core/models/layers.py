@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
-from vidrd_core.models.sums import plus, silu
+from vidrd_core.models.in_place import plus, silu, times
 
 
 def sinusoid(position: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
@@ -161,7 +161,7 @@ class GEGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x, gate = self.proj(x).chunk(2, dim=-1)
-        return x * F.gelu(gate)
+        return times(F.gelu(gate), x)
 
 
 class FeedForward(nn.Module):

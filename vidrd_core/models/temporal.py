@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
+from vidrd_core.models.in_place import in_pieces, plus
 from vidrd_core.models.layers import (
     POSITION_WAVES,
     CrossAttention,
@@ -24,7 +25,6 @@ from vidrd_core.models.layers import (
     cosine_waves,
     sinusoid,
 )
-from vidrd_core.models.sums import in_pieces, plus
 
 PICTURE_WAVES = 12  # of 16 places along a side of the tiny model's latents
 

@@ -16,6 +16,7 @@ from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.blocks import Builder, Span, UNetBlock
 from vidrd_core.models.config import UNet3DConfig
+from vidrd_core.models.in_place import silu
 from vidrd_core.models.layers import (
     POSITION_WAVES,
     Downsample2D,
@@ -27,7 +28,6 @@ from vidrd_core.models.layers import (
     position_features,
     sinusoid,
 )
-from vidrd_core.models.sums import silu
 from vidrd_core.models.temporal import FrameEmbedding, FramePictures, FramePositions, TemporalTransformer, zero_
 
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.config import VAEConfig
+from vidrd_core.models.in_place import silu
 from vidrd_core.models.layers import Downsample2D, ResnetBlock2D, Upsample2D, VAEAttention, channels_last
-from vidrd_core.models.sums import silu
 from vidrd_core.models.svd_decoder import SVDDecoder
 from vidrd_core.models.temporal import TemporalConv
 from vidrd_core.models.tiles import in_tiles, stream_in_tiles

@@ -16,6 +16,11 @@ def plus(x: Tensor, more: Tensor) -> Tensor:
     return x + more if torch.is_grad_enabled() else x.add_(more)
 
 
+def times(x: Tensor, factor: Tensor) -> Tensor:
+    """x * factor, in the memory of x, which must be the caller's own."""
+    return x * factor if torch.is_grad_enabled() else x.mul_(factor)
+
+
 def silu(x: Tensor) -> Tensor:
     """SiLU, in the memory of x, which must be the caller's own."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
