@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -29,7 +30,7 @@ from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState, StateMismatchError
 
 PARTS = ("unet", "vae", "text_encoder")
-DECODED = 2**19  # pixels of the frames that are decoded at a time: eight of 256 x 256
+DECODED = 2**18  # pixels of the frames that are decoded at a time: four of 256 x 256, or one of 512 x 512
 
 
 @dataclass(eq=False)
@@ -199,17 +200,13 @@ class VidRD:
         def latents() -> Iterator[Tensor]:
             for state in chain([first], states):
                 self._bring("vae")  # another clip may have been made meanwhile
-                yield from state.shown.to(self.device).split(self._together(state), dim=2)
+                yield state.shown.to(self.device)
 
         self._bring("vae")
-        for video in self.vae.decode_stream(latents(), first.past.to(self.device), self.tile):
+        pixels = min(first.shown[0, 0, 0].numel() * self.vae.config.downsampling**2, (self.tile or math.inf) ** 2)
+        together = max(1, int(DECODED // pixels))
+        for video in self.vae.decode_stream(latents(), first.past.to(self.device), self.tile, together):
             yield to_frames(video[0])
-
-    def _together(self, state: ClipState) -> int:
-        """How many frames are decoded at a time: few of large ones, and all where the result depends on it."""
-        *_, height, width = state.shown.shape
-        side = self.vae.config.downsampling
-        return max(1, DECODED // (height * width * side**2)) if self.vae.config.streams_exactly else state.frames
 
     def frames(self, clips: Clip | ClipState | Iterable[Clip | ClipState]) -> NDArray[np.uint8]:
         """All frames of a clip or of several, uint8 [F, H, W, 3]. Raises ValueError if there is none."""

@@ -5,11 +5,9 @@ All of them leave a freshly inflated model unchanged: their last layer starts at
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from collections.abc import Iterable
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -78,48 +76,6 @@ class TemporalConv(nn.Module):
         for layer in rest:
             h = layer(h)
         return h
-
-    def stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The same as `forward`, over chunks [B, C, f, H, W] of one long video that arrive one after the other.
-
-        Each conv gives out a frame when the next one is known, so the result lags by `depth` frames until the end.
-        Exact only where each frame is normalised alone.
-        """
-        if self.joint_norm:
-            raise ValueError("a Temp-Conv whose GroupNorm spans the clip cannot be streamed frame by frame")
-        chunks, shortcut = iter(chunks), []
-        first = list(islice(chunks, 1))
-        if first and first[0].shape[2] == 1:
-            first += islice(chunks, 1)
-            if len(first) == 1:  # a single frame is an image
-                yield first[0]
-                return
-
-        def remember() -> Iterator[Tensor]:
-            for chunk in chain(first, chunks):
-                shortcut.append(chunk)
-                yield rearrange(chunk, "b c f h w -> b c f (h w)")
-
-        stream: Iterator[Tensor] = remember()
-        for i in range(1, self.depth + 1):
-            stream = self._stream_layer(i, stream)
-        for h in stream:
-            ready = torch.cat(shortcut, dim=2)
-            x, rest = ready[:, :, : h.shape[2]], ready[:, :, h.shape[2] :]
-            shortcut[:] = [rest]
-            yield x + rearrange(h, "b c f (h w) -> b c f h w", h=x.shape[-2])
-
-    def _stream_layer(self, i: int, chunks: Iterator[Tensor]) -> Iterator[Tensor]:
-        *before, conv = self.layer(i)
-        window: Tensor | None = None
-        for chunk in chunks:
-            h = self.activate(before, chunk)
-            window = F.pad(h, (0, 0, 1, 0)) if window is None else torch.cat([window, h], dim=2)
-            if window.shape[2] > 2:
-                yield conv(window)[:, :, 1:-1]
-                window = window[:, :, -2:]
-        if window is not None:
-            yield conv(F.pad(window, (0, 0, 0, 1)))[:, :, 1:-1]
 
 
 def squeeze_conv3d(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from itertools import tee
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -23,50 +22,22 @@ def in_tiles(function: Callable[[Tensor], Tensor], x: Tensor, tile: int, cell: i
     height, width = x.shape[-2] // cell, x.shape[-1] // cell
     if max(height, width) <= tile:
         return function(x)
-    places = _places(height, width, tile)
-    return _blended((function(_cut(x, place, cell)) for place in places), places, out_cell)
+    places = places_of(height, width, tile)
+    return blended((function(cut(x, place, cell)) for place in places), places, out_cell)
 
 
-def stream_in_tiles(
-    function: Callable[[Iterator[Tensor]], Iterator[Tensor]], chunks: Iterable[Tensor], tile: int, out_cell: int
-) -> Iterator[Tensor]:
-    """The same for a function of a stream of chunks [..., h, w], in cells of one element: each tile is a stream."""
-    stream = iter(chunks)
-    first = next(stream, None)
-    if first is None or max(first.shape[-2:]) <= tile:
-        yield from function(_with(first, stream))
-        return
-    height, width = first.shape[-2:]
-    places = _places(height, width, tile)
-    copies = tee(_with(first, stream), len(places))
-    del first
-
-    def one(chunks: Iterator[Tensor], place: Place) -> Iterator[Tensor]:
-        return function(_cut(chunk, place, 1) for chunk in chunks)
-
-    tiles = [one(copy, place) for copy, place in zip(copies, places, strict=True)]
-    del copies
-    for parts in zip(*tiles, strict=True):
-        yield _blended(iter(parts), places, out_cell)
-
-
-def _with(first: Tensor | None, others: Iterator[Tensor]) -> Iterator[Tensor]:
-    if first is not None:
-        yield first
-    del first  # it is held no longer than the others
-    yield from others
-
-
-def _places(height: int, width: int, tile: int) -> list[Place]:
+def places_of(height: int, width: int, tile: int) -> list[Place]:
+    """Where the tiles of a picture of so many cells are."""
     return [(down, across) for down in spans(height, tile) for across in spans(width, tile)]
 
 
-def _cut(x: Tensor, place: Place, cell: int) -> Tensor:
+def cut(x: Tensor, place: Place, cell: int) -> Tensor:
+    """What of a picture [..., H, W] is at a place."""
     (top, bottom), (left, right) = place
     return x[..., top * cell : bottom * cell, left * cell : right * cell]
 
 
-def _blended(parts: Iterator[Tensor], places: list[Place], cell: int) -> Tensor:
+def blended(parts: Iterator[Tensor], places: list[Place], cell: int) -> Tensor:
     """The tiles' results as one picture: where they overlap, each has its share."""
     rows, columns = (sorted({place[side] for place in places}) for side in (0, 1))
     down, across = (dict(zip(lines, shares(lines, cell), strict=True)) for lines in (rows, columns))
@@ -75,7 +46,7 @@ def _blended(parts: Iterator[Tensor], places: list[Place], cell: int) -> Tensor:
         if result is None:
             result = part.new_zeros(*part.shape[:-2], rows[-1][1] * cell, columns[-1][1] * cell)
         share = down[place[0]][:, None] * across[place[1]]
-        _cut(result, place, cell).add_(part * share.to(part))
+        cut(result, place, cell).add_(part * share.to(part))
     assert result is not None
     return result
 

@@ -21,9 +21,10 @@ from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.config import VAEConfig
 from vidrd_core.models.in_place import silu
 from vidrd_core.models.layers import Downsample2D, ResnetBlock2D, Upsample2D, VAEAttention, channels_last
+from vidrd_core.models.stream import DecoderStream, TiledStream
 from vidrd_core.models.svd_decoder import SVDDecoder
 from vidrd_core.models.temporal import TemporalConv
-from vidrd_core.models.tiles import in_tiles, stream_in_tiles
+from vidrd_core.models.tiles import in_tiles
 from vidrd_core.models.windows import decode_windows
 
 LEAST_TILE = 4  # latents along a side, of which one lies over the next tile
@@ -134,19 +135,6 @@ class Decoder(nn.Module):
                 z = stage(z, frames)
         return z
 
-    def stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Chunks [B, C, f, h, w] of one video to chunks [B, 3, f', H, W], each frame computed once."""
-        stream = iter(chunks)
-        for stage in self.stages():
-            stream = stage.stream(stream) if isinstance(stage, TemporalConv) else _each(stage, stream)
-        return stream
-
-
-def _each(stage: Callable[[Tensor], Tensor], chunks: Iterator[Tensor]) -> Iterator[Tensor]:
-    for chunk in chunks:
-        frames = stage(rearrange(chunk, "b c f h w -> (b f) c h w"))
-        yield rearrange(frames, "(b f) c h w -> b c f h w", f=chunk.shape[2])
-
 
 class TemporalVAE(nn.Module):
     """Encodes frame by frame, decodes over time. Latents are normalised: about mean 0 and variance 1."""
@@ -208,7 +196,11 @@ class TemporalVAE(nn.Module):
         return rearrange(self.decoder(frames, z.shape[2]), "(b f) c h w -> b c f h w", f=z.shape[2])
 
     def decode_stream(
-        self, chunks: Iterable[Tensor], past: Tensor | None = None, tile: int | None = None
+        self,
+        chunks: Iterable[Tensor],
+        past: Tensor | None = None,
+        tile: int | None = None,
+        together: int | None = None,
     ) -> Iterator[Tensor]:
         """Decode a video that arrives as chunks of latents [B, C, f, h, w]; frames come out when they are final.
 
@@ -216,45 +208,46 @@ class TemporalVAE(nn.Module):
         before the first chunk: their frames are not given out, they only stand beside the first ones.
 
         If `config.streams_exactly` the result is what `decode` makes of all at once, and of `past` the last
-        `config.halo` suffice. If not, norms span frames: each chunk is decoded in a window with `config.halo` frames
-        on either side, whose statistics are the window's. One chunk that holds all frames is exact, more are not.
+        `config.halo` suffice; no more than `together` frames pass at a time. If not, norms span frames: each chunk is
+        decoded in a window with `config.halo` frames on either side, whose statistics are the window's. One chunk
+        that holds all frames is exact, more are not.
 
         With `tile`, frames that are wider or higher than so many pixels pass in tiles, as in `decode`.
         """
-        if tile is not None:
-            yield from self._stream_in_tiles(chunks, past, self._cells(tile))
-            return
+        cells = None if tile is None else self._cells(tile)
         if not self.config.streams_exactly:
-            yield from decode_windows(self.decode, chunks, self.config.halo, past)
+            yield from decode_windows(lambda window: self.decode(window, tile=tile), chunks, self.config.halo, past)
             return
-        decoder = cast(Decoder, self.decoder)
         skip = 0 if past is None else past.shape[2]
-
-        def latents() -> Iterator[Tensor]:
-            if past is not None and past.shape[2]:
-                yield self._enter(past)
-            for chunk in chunks:
-                yield self._enter(chunk)
-
-        for frames in decoder.stream(latents()):
+        for frames in self._stream(chunks if past is None else chain([past], chunks), cells, together):
             kept = frames[:, :, skip:]
             skip = max(0, skip - frames.shape[2])
+            del frames
             if kept.shape[2]:
                 yield kept
 
-    def _stream_in_tiles(self, chunks: Iterable[Tensor], past: Tensor | None, cells: int) -> Iterator[Tensor]:
-        skip = past is not None and past.shape[2] > 0
+    def _stream(self, chunks: Iterable[Tensor], cells: int | None, together: int | None) -> Iterator[Tensor]:
+        decoder = cast(Decoder, self.decoder)
 
-        def function(parts: Iterator[Tensor]) -> Iterator[Tensor]:
-            return self.decode_stream(parts, next(parts) if skip else None)
+        def make() -> DecoderStream:
+            return DecoderStream([self._enter, *decoder.stages()])
 
-        together = chain([past], chunks) if skip and past is not None else chunks
-        yield from stream_in_tiles(function, together, cells, self.config.downsampling)
+        stream = TiledStream(make, cells, self.config.downsampling) if cells else make()
+        for chunk in chunks:
+            if not chunk.shape[2]:
+                continue
+            size = together or chunk.shape[2]
+            if isinstance(stream, TiledStream):
+                outs = iter([stream.push(chunk, size)])
+            else:
+                outs = map(stream.push, chunk.split(size, dim=2))
+            yield from (out for out in outs if out is not None)
+        yield from stream.flush()
 
-    def _enter(self, latents: Tensor) -> Tensor:
-        mean, std = self._statistics(latents)
-        z = rearrange(latents * std + mean, "b c f h w -> (b f) c h w")
-        return rearrange(self.post_quant_conv(z), "(b f) c h w -> b c f h w", f=latents.shape[2])
+    def _enter(self, frames: Tensor) -> Tensor:
+        """Normalised latents [B*F, C, h, w] -> what the decoder takes."""
+        mean, std = (statistic[:, :, 0] for statistic in self._statistics(frames))
+        return self.post_quant_conv(frames * std + mean)
 
     def _check_size(self, video: Tensor) -> None:
         side = self.config.downsampling
