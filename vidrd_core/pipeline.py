@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidrd_core.clip import Clip, DivergenceError, clip_generator, states_of
 from vidrd_core.models.clip_text import CLIPText
 from vidrd_core.models.config import DiffusionConfig
+from vidrd_core.models.lora.merge import Merged, match
 from vidrd_core.models.offload import BlockOffload
 from vidrd_core.models.signature import non_defaults, signature
 from vidrd_core.models.text import TextEncoder
@@ -46,6 +49,8 @@ class VidRD:
     placement: Placement | None = None  # as its parts are, unless told
     tile: int | None = None  # pixels along a side of the tiles in which larger frames are decoded
     schedule: Schedule = field(init=False)
+    merged: Merged = field(init=False, default_factory=Merged)  # LoRAs
+    blocks: BlockOffload | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.schedule = Schedule(self.diffusion)
@@ -68,7 +73,7 @@ class VidRD:
             store(self.unet, placement.storage)
         self.placement = placement
         if placement.offload == "blocks":
-            BlockOffload(self.unet, placement.device)
+            self.blocks = BlockOffload(self.unet, placement.device)
         if placement.offload == "none":
             for name in PARTS:
                 getattr(self, name).to(placement.device)
@@ -94,6 +99,40 @@ class VidRD:
             "vae": signature(self.vae, non_defaults(self.vae.config)),
             "text_encoder": signature(self.text_encoder, non_defaults(self.text_encoder.config)),
         }
+
+    @property
+    def loras(self) -> str:
+        """The LoRAs that are on, in words: "name:strength, ..."."""
+        return ", ".join(f"{lora.name}:{lora.strength:g}" for lora in self.merged.loras)
+
+    def load_lora(self, path: str | Path, strength: float = 1.0, text_strength: float | None = None) -> None:
+        """Put a LoRA on top of those that are on: kohya's or PEFT's, of this model's layers.
+
+        `text_strength` is that of its changes to the text encoder, if not `strength`. It is merged into the weights,
+        so it costs no time. The signature stays the model's own: states go on with other LoRAs, too.
+
+        Raises FileNotFoundError, FormatError saying what the file is instead, ValueError for a strength that is no
+        number.
+        """
+        text_strength = strength if text_strength is None else text_strength
+        if not (math.isfinite(strength) and math.isfinite(text_strength)):
+            raise ValueError(f"a LoRA's strength is {strength}, {text_strength} for text: expected numbers")
+        lora = match(Path(path), self.unet, self.text_encoder, strength, text_strength)
+        with self._at_rest() as parts:
+            self.merged.add(parts, lora)
+
+    def unload_loras(self) -> None:
+        """Take all LoRAs out: the weights are what they were, to the last bit."""
+        with self._at_rest() as parts:
+            self.merged.clear(parts)
+
+    @contextmanager
+    def _at_rest(self) -> Iterator[dict[str, nn.Module]]:
+        """The parts that LoRAs change, with their own weights in place, after the signatures have been taken."""
+        _ = self.signature, self.other_parts
+        if self.blocks is not None:
+            self.blocks.rest()
+        yield {"unet": self.unet, "text_encoder": self.text_encoder}
 
     def generate(
         self, prompt: str, reuse: ReuseSettings | None = None, *, on_step: OnStep | None = None, **settings: Any
@@ -213,6 +252,10 @@ class VidRD:
         if not (parts := list(self.decode(clips))):
             raise ValueError("there are no clips: give at least one")
         return np.concatenate(parts)
+
+    def _parts(self) -> dict[str, str]:
+        """What a clip is made with beside its settings."""
+        return {**self.other_parts, **({"lora": self.loras} if self.loras else {})}
 
     def complete(self, sample: SampleSettings) -> SampleSettings:
         """Fill in the model's defaults."""
@@ -339,6 +382,6 @@ class VidRD:
             model_signature=self.signature,
             numbers=numbers,
             follows=before.fingerprint if before else "",
-            made_with={"prompt": prompt, **asdict(sample), "reuse": asdict(reuse), **self.other_parts},
+            made_with={"prompt": prompt, **asdict(sample), "reuse": asdict(reuse), **self._parts()},
         )
         return Clip(prompt, state)

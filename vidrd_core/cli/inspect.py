@@ -104,9 +104,11 @@ def _folder(path: Path) -> Facts:
             yield "fps", str(image.info.get("fps", "not said"))
             yield from _made_with(image.info.get("comment", ""))
     else:
-        if not loading.is_others(path):
+        from vidrd_core.models.lora.files import is_lora
+
+        if not loading.is_others(path) and not is_lora(path):
             raise InputError(f"{path} is a folder with no model parts, clip states or PNG frames in it")
-        yield "kind", "diffusers folder"
+        yield "kind", "folder of a LoRA" if is_lora(path) else "diffusers folder"
         yield from _parts(path)
 
 
@@ -145,7 +147,11 @@ def _others(path: Path) -> Facts:
 def _parts(path: Path) -> Facts:
     """What parts of a model a file or folder of others holds."""
     from vidrd_core.models.formats.parts import NAMES, contents, find_unet, holds, keys_of
+    from vidrd_core.models.lora.files import is_lora
 
+    if is_lora(path):
+        yield from _lora(path)
+        return
     found = [part for part in NAMES if holds(path, part)]
     for part in found:
         if part != "unet":
@@ -160,6 +166,20 @@ def _parts(path: Path) -> Facts:
         yield "denoising", f"{diffusion.prediction}, {diffusion.schedule}"
     if not found:
         yield "holds", contents(keys_of(path))
+
+
+def _lora(path: Path) -> Facts:
+    """What a LoRA changes, and of whom."""
+    from vidrd_core.models.lora.files import read_lora
+    from vidrd_core.models.lora.merge import text_width
+    from vidrd_core.models.lora.names import is_of_text
+
+    found = read_lora(path)
+    of_text = sum(map(is_of_text, found))
+    ranks = sorted({change.rank for change in found.values()})
+    family = {768: " of Stable Diffusion 1.x", 1024: " of Stable Diffusion 2.x"}.get(text_width(found) or 0, "")
+    yield "holds", f"a LoRA{family}, of rank {', '.join(map(str, ranks))}"
+    yield "changes", f"{len(found) - of_text} layers of the UNet, {of_text} of the text encoder"
 
 
 def _state(file: Tensors) -> Facts:

@@ -95,6 +95,13 @@ TEMPORAL = option(
     help="Layers over time for an image model: without them its frames know nothing of each other.",
     like="the model's",
 )
+LORA = option(
+    MODELS,
+    "--lora",
+    metavar="FILE[:STRENGTH]",
+    help="A LoRA for the model, of strength 1 unless told; more than one may be given.",
+    like=False,
+)
 PREDICTION = option(MODELS, metavar="eps|v", help="What it predicts, if its file does not tell.", like="as told")
 SCHEDULE = option(
     MODELS, metavar="scaled_linear|linear", help="Its noise schedule, if its file does not tell.", like="as told"

@@ -33,6 +33,7 @@ class Machine:
     vae: str | None
     text_encoder: str | None
     temporal: str | None
+    lora: list[str] | None
     prediction: str | None
     schedule: str | None
     dtype: str
@@ -81,7 +82,8 @@ def generate(wanted: Request, state_dir: Path | None, resume: bool) -> None:
 
     def check(state: ClipState) -> None:
         prompt = prompts[min(state.index, len(prompts) - 1)]
-        compare(state, {"prompt": prompt, **asdict(settings), "reuse": asdict(rules)})
+        lora = {"lora": model.loras or None}
+        compare(state, {"prompt": prompt, **asdict(settings), "reuse": asdict(rules), **lora})
         model.stream(prompts, count, rules, state=state, **asdict(settings))  # checks that the state fits
 
     finished: list[Path] = []
@@ -168,9 +170,20 @@ def _load(machine: Machine) -> VidRD:
                 prediction=machine.prediction,
                 schedule=machine.schedule,
             )
+            for name, strength in map(_with_strength, machine.lora or []):
+                model.load_lora(name, strength)
         if model.about:
             note(f"{machine.model} is a {model.about}")
         return model
+
+
+def _with_strength(given: str) -> tuple[str, float]:
+    """FILE or FILE:STRENGTH, where FILE may have a colon of its own."""
+    name, _, last = given.rpartition(":")
+    try:
+        return (name, float(last)) if name else (given, 1.0)
+    except ValueError:
+        return given, 1.0
 
 
 def _checked(

@@ -44,6 +44,11 @@ class BlockOffload:
         """A weight's copy on the device."""
         return tensor.to(self.device, non_blocking=True)
 
+    def rest(self) -> None:
+        """Let all blocks go, those too that are there for the next call."""
+        for block in list(self.at_home):
+            self._after(block)
+
     def _before(self, block: nn.Module, _: Any) -> None:
         self._fetch(block)
         if self.stream is not None:

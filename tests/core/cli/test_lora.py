@@ -1,0 +1,51 @@
+"""`--lora` and what `info` says of a LoRA."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from .helpers import PROMPTS, error_line
+
+NAME = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
+
+
+def lora(path, width=12):
+    torch.manual_seed(0)
+    save_file({f"{NAME}.lora_down.weight": torch.randn(4, width), f"{NAME}.lora_up.weight": torch.randn(16, 4)}, path)
+    return path
+
+
+def test_a_lora_of_a_strength_is_put_on_and_told(vidrd, tmp_path):
+    path = lora(tmp_path / "style.safetensors")
+    for number, given in enumerate([(), ("--lora", f"{path}:0.5"), ("--lora", path, "--lora", f"{path}:-1")]):
+        target = ("-o", f"{number}.gif", "--state-dir", f"states{number}")
+        assert vidrd("generate", PROMPTS[0], "--steps", 2, *given, *target)[0] == 0
+    made = [vidrd("info", f"states{number}/clip_0000.safetensors")[1] for number in range(3)]
+    assert "lora" not in made[0]
+    assert "lora style.safetensors:0.5" in " ".join(made[1].split())
+    assert "style.safetensors:1, style.safetensors:-1" in " ".join(made[2].split())
+    same, other = (Path(f"{number}.gif").read_bytes() for number in (0, 1))
+    assert same != other
+
+
+def test_another_lora_than_before_is_no_resumption(vidrd, tmp_path):
+    path = lora(tmp_path / "style.safetensors")
+    command = ("generate", PROMPTS[0], "--clips", 2, "--steps", 2, "--state-dir", "kept", "-o", "one.gif")
+    assert vidrd(*command, "--lora", path)[0] == 0
+    code, out, err = vidrd(*command, "--resume")
+    assert "made with lora 'style.safetensors:1', this run has None" in error_line(code, out, err)
+
+
+def test_a_lora_that_does_not_fit_is_one_line(vidrd, tmp_path):
+    path = lora(tmp_path / "wide.safetensors", 768)
+    message = error_line(*vidrd("generate", PROMPTS[0], "--lora", path, "-o", "one.gif"))
+    assert "reads text of width 768, this one of 12" in message
+    message = error_line(*vidrd("generate", PROMPTS[0], "--lora", "none.safetensors:2", "-o", "one.gif"))
+    assert "there is no LoRA none.safetensors" in message
+
+
+def test_info_says_whose_it_is(vidrd, tmp_path):
+    said = " ".join(vidrd("info", lora(tmp_path / "wide.safetensors", 1024))[1].split())
+    assert "a LoRA of Stable Diffusion 2.x, of rank 4" in said
+    assert "1 layers of the UNet, 0 of the text encoder" in said
