@@ -24,6 +24,7 @@ from vidrd_core.models.preview import Layers, load_preview
 from vidrd_core.models.signature import non_defaults, signature
 from vidrd_core.models.unet3d import UNet3D
 
+from .lora import tell_names
 from .ops import Ops, attention
 
 NUMBERS = "vidrd_numbers"  # in transformer_options: what each frame is told of its moment, [F]
@@ -116,6 +117,7 @@ def load_model(
 
     Raises FileNotFoundError, FormatError.
     """
+    tell_names()
     tensors, config, diffusion = read_unet(path)
     family = ModelConfig(config, diffusion)
     supported = family.supported_inference_dtypes

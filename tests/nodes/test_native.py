@@ -138,6 +138,48 @@ def test_a_kohya_lora_patches_and_unpatches(host, tiny, sample, tmp_path):
     assert torch.equal(sample(), plain)
 
 
+NAMINGS = {
+    "diffusers": ("unet.{}.lora_A.weight", "unet.{}.lora_B.weight"),
+    "peft": ("base_model.model.{}.lora_A.weight", "base_model.model.{}.lora_B.weight"),
+    "before peft": ("unet.{}.lora.down.weight", "unet.{}.lora.up.weight"),
+    "kohya": ("lora_unet_{_}.lora_down.weight", "lora_unet_{_}.lora_up.weight"),
+}
+
+
+@pytest.mark.parametrize("naming", NAMINGS)
+def test_a_lora_of_any_naming_is_the_cores(host, tiny, sample, tmp_path, naming):
+    from safetensors.torch import save_file
+
+    generator = torch.manual_seed(0)
+    block, lora = "down_blocks.1.attentions.0.transformer_blocks.0", {}
+    for name in (
+        f"{block}.attn1.to_q",
+        f"{block}.attn2.to_out.0",
+        f"{block}.ff.net.0.proj",
+        "mid_block.resnets.0.conv1",
+    ):
+        weight = tiny.model.model.diffusion_model.get_submodule(name).weight
+        shapes = (2, *weight.shape[1:]), (weight.shape[0], 2, *[1] * (weight.ndim - 2))
+        for key, shape in zip(NAMINGS[naming], shapes, strict=True):
+            key = key.replace("{_}", name.replace(".", "_")).format(name)
+            lora[key] = 0.3 * torch.randn(shape, generator=generator)
+    save_file(lora, tmp_path / "lora.safetensors")
+    ours = vidrd_core.load("tiny")
+    plain = [tensor.clone() for tensor in ours.unet.state_dict().values()]
+    ours.load_lora(tmp_path / "lora.safetensors", 0.8)
+    changed = [name for name, tensor in zip(ours.unet.state_dict(), plain, strict=True)
+               if not torch.equal(ours.unet.state_dict()[name], tensor)]  # fmt: skip
+    patched, _ = host.sd.load_lora_for_models(tiny.model, None, lora, 0.8, 0.0)
+    assert sorted(patched.patches) == sorted(f"diffusion_model.{name}" for name in changed)
+    assert len(changed) == 4
+    calculate = importlib.import_module("comfy.lora").calculate_weight
+    for name in changed:
+        key = f"diffusion_model.{name}"
+        weight = tiny.model.model.state_dict()[key].clone()
+        merged = calculate(patched.patches[key], weight, key)
+        torch.testing.assert_close(merged, ours.unet.state_dict()[name], rtol=1e-5, atol=1e-5)
+
+
 def test_context_windows(host, tiny, sample):
     windows = importlib.import_module("comfy_extras.nodes_context_windows").ContextWindowsManualNode
     known = inspect.signature(windows.execute).parameters
