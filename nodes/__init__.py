@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .inflate import InflateCheckpoint
 from .loaders import LoadTemporalVAE, LoadTextEncoder, LoadUNet3D
 from .long_video import LongVideo
 from .measure import ReuseMap
@@ -18,6 +19,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadUNet3D,
     LoadTemporalVAE,
     LoadTextEncoder,
+    InflateCheckpoint,
     EncodePrompts,
     EmptyClip,
     SampleClip,

@@ -21,12 +21,23 @@ WEIGHT_DTYPES = {
 }
 
 
-def _file(folder: str, what: str) -> io.Combo.Input:
+def file_input(folder: str, what: str) -> io.Combo.Input:
+    """A file of a stock model folder, or the built-in one; `what` says of which part, and of which models."""
     return io.Combo.Input(
         "file",
         options=folders.choices(folder),
         default=folders.BUILT_IN,
-        tooltip=f"The {what}: the one that comes with this pack, a file in models/{folder}, or that in a checkpoint.",
+        tooltip=f"The built-in one, a file in models/{folder}, or that part of a checkpoint: {what}",
+    )
+
+
+def weight_dtype_input() -> io.Combo.Input:
+    return io.Combo.Input(
+        "weight_dtype",
+        options=list(WEIGHT_DTYPES),
+        default="default",
+        tooltip="How weights are kept: fp8 takes half the memory of fp16, for a little quality. "
+        "default: what suits this machine.",
     )
 
 
@@ -39,18 +50,17 @@ class LoadUNet3D(io.ComfyNode):
             node_id="VidRD_LoadUNet3D",
             display_name="Load VidRD UNet3D",
             category=f"{CATEGORY}/loaders",
-            description="The part that denoises. A MODEL for KSampler, SamplerCustomAdvanced, LoraLoader and all "
-            "other nodes that take one; its latents have a frame dimension.",
-            search_aliases=["vidrd", "reuse and diffuse", "video model loader", "unet3d"],
+            description="The part that denoises: the UNet of a video model, or of Stable Diffusion. A MODEL for KSampler, SamplerCustomAdvanced, LoraLoader and all other nodes "
+            "that take one; its latents have a frame dimension. Frames of an image model know nothing of each "
+            "other: see Inflate Checkpoint.",
+            search_aliases=["vidrd", "reuse and diffuse", "video model loader", "unet3d", "modelscope", "zeroscope"],
             inputs=[
-                _file("diffusion_models", "UNet3D"),
-                io.Combo.Input(
-                    "weight_dtype",
-                    options=list(WEIGHT_DTYPES),
-                    default="default",
-                    tooltip="How weights are kept: fp8 takes half the memory of fp16, for a little quality. "
-                    "default: what suits this machine.",
+                file_input(
+                    "diffusion_models",
+                    "a UNet of this pack, Stable Diffusion 1 or 2, ModelScope, ZeroScope or the released VidRD. "
+                    "What it is its tensors tell, not its name.",
                 ),
+                weight_dtype_input(),
             ],
             outputs=[io.Model.Output(display_name="MODEL")],
         )
@@ -78,10 +88,17 @@ class LoadTemporalVAE(io.ComfyNode):
             node_id="VidRD_LoadTemporalVAE",
             display_name="Load VidRD Temporal VAE",
             category=f"{CATEGORY}/loaders",
-            description="The part that turns latents into frames, with an eye on the frames around. A VAE for VAE "
-            "Decode, VAE Decode (Tiled), VAE Encode and all other nodes that take one.",
-            search_aliases=["vidrd", "video vae loader", "temporal decoder"],
-            inputs=[_file("vae", "temporal VAE")],
+            description="The part that turns latents into frames: a temporal one with an eye on the frames around, "
+            "or one for images. A VAE for VAE Decode, VAE Decode (Tiled), VAE Encode and all other nodes that "
+            "take one.",
+            search_aliases=["vidrd", "video vae loader", "temporal decoder", "svd vae"],
+            inputs=[
+                file_input(
+                    "vae",
+                    "a VAE of this pack, Stable Diffusion 1 or 2, Stable Video Diffusion or the released VidRD, "
+                    "for the same latents as the UNet has.",
+                )
+            ],
             outputs=[io.Vae.Output(display_name="VAE")],
         )
 
@@ -107,11 +124,17 @@ class LoadTextEncoder(io.ComfyNode):
             node_id="VidRD_LoadTextEncoder",
             display_name="Load VidRD Text Encoder",
             category=f"{CATEGORY}/loaders",
-            description="The part that reads prompts. A CLIP for CLIP Text Encode and all other nodes that take one. "
-            "The built-in one knows 72 words: a shape (circle, square, triangle, star, cross, ring), its colour, "
-            "how it moves, and on what background.",
+            description="The part that reads prompts: that of this pack, or the CLIP of Stable Diffusion. A "
+            "CLIP for CLIP Text Encode and all other nodes that take one. The built-in one knows 72 words: a shape "
+            "(circle, square, triangle, star, cross, ring), its colour, how it moves, and on what background.",
             search_aliases=["vidrd", "clip loader", "text encoder"],
-            inputs=[_file("text_encoders", "text encoder")],
+            inputs=[
+                file_input(
+                    "text_encoders",
+                    "a text encoder of this pack, or the CLIP of Stable Diffusion 1 or 2; the one that the UNet "
+                    "was trained with.",
+                )
+            ],
             outputs=[io.Clip.Output(display_name="CLIP")],
         )
 

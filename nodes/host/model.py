@@ -19,6 +19,7 @@ from torch import Tensor
 from vidrd_core.loading import built_in_models
 from vidrd_core.models import checkpoint
 from vidrd_core.models.config import DiffusionConfig, UNet3DConfig
+from vidrd_core.models.inflate import with_temporal, without_temporal
 from vidrd_core.models.parts import read_unet
 from vidrd_core.models.preview import Layers, load_preview
 from vidrd_core.models.signature import non_defaults, signature
@@ -117,8 +118,37 @@ def load_model(
 
     Raises FileNotFoundError, FormatError.
     """
-    tell_names()
+    patcher = _patcher(path, *read_unet(path), dtype, fast_fp8)
+    patcher.cached_patcher_init = (load_model, (path, dtype, fast_fp8))  # how newer hosts copy it to another GPU
+    return patcher
+
+
+def inflate_model(
+    path: Path, temporal: Path | None, dtype: torch.dtype | None = None, fast_fp8: bool = False
+) -> comfy.model_patcher.ModelPatcher:
+    """The same, of the file's spatial layers and the layers over time of another one; with None, of no others.
+
+    Raises FileNotFoundError, FormatError.
+    """
     tensors, config, diffusion = read_unet(path)
+    if temporal is None:
+        tensors, config = without_temporal(tensors, config)
+    else:
+        tensors, config = with_temporal(tensors, config, temporal)
+    patcher = _patcher(path, tensors, config, diffusion, dtype, fast_fp8)
+    patcher.cached_patcher_init = (inflate_model, (path, temporal, dtype, fast_fp8))
+    return patcher
+
+
+def _patcher(
+    path: Path,
+    tensors: dict[str, Tensor],
+    config: UNet3DConfig,
+    diffusion: DiffusionConfig,
+    dtype: torch.dtype | None,
+    fast_fp8: bool,
+) -> comfy.model_patcher.ModelPatcher:
+    tell_names()
     family = ModelConfig(config, diffusion)
     supported = family.supported_inference_dtypes
     device, offload = management.get_torch_device(), management.unet_offload_device()
@@ -135,9 +165,7 @@ def load_model(
     unet = model.diffusion_model.eval()
     # Now, as the host changes weights in place where a LoRA is to act.
     model.signature = signature(unet, non_defaults(config) + non_defaults(diffusion))
-    patcher = comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)
-    patcher.cached_patcher_init = (load_model, (path, dtype, fast_fp8))  # how newer hosts copy it to another GPU
-    return patcher
+    return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)
 
 
 def _colour_preview(latent_format: VideoLatent, path: Path) -> None:

@@ -23,6 +23,7 @@ FRAMES = {  # of the videos that each makes
     "5_save_resume_branch": [12, 12],
     "7_prompt_list": [24],
     "8_pseudo_video": [32],
+    "9_inflate_checkpoint": [8],
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from vidrd_core.reasons import why
 
 KEY = "vidrd"  # of the JSON in a file's metadata
 WHOLE = "whole model"  # the kind of a file that holds all parts: tensors as "unet.NAME", details as parts["unet"]
+TEMPORAL = "temporal layers"  # the kind of a file with a UNet3D's layers over time alone
 
 
 class FormatError(ValueError):
@@ -102,6 +104,8 @@ def is_ours(path: Path) -> bool:
 
 def called(details: dict[str, Any]) -> str:
     """What a file with these details holds."""
+    if details.get("kind") == TEMPORAL:
+        return "temporal layers alone, which go on an image model (temporal=, or the node Inflate Checkpoint)"
     return f"a {details['kind']}" if "kind" in details else "what vidrd did not write"
 
 
@@ -120,21 +124,25 @@ def fill(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> Non
     Raises FormatError naming the first keys that miss, are surplus or do not fit.
     """
     state = module.state_dict()
-    missing = [key for key in state if key not in tensors]
-    surplus = [key for key in tensors if key not in state]
-    shapes = [
-        f"{key} {tuple(tensors[key].shape)} for {tuple(state[key].shape)}"
-        for key in state
-        if key in tensors and tensors[key].shape not in (state[key].shape, (*state[key].shape, 1))  # 1: of a Conv3d
-    ]
-    problems = [
-        f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
-        for what, keys in (("missing", missing), ("surplus", surplus), ("of another shape", shapes))
-        if keys
-    ]
-    if problems:
-        raise FormatError(f"{path} does not fit what it seems to be: tensors {'; '.join(problems)}")
+    if faults := differences(state, tensors):
+        raise FormatError(f"{path} does not fit what it seems to be: {'; '.join(faults)}")
     on_meta = any(tensor.is_meta for tensor in state.values())
     module.load_state_dict(
         {key: tensors[key].to(state[key].dtype).reshape(state[key].shape) for key in state}, assign=on_meta
     )
+
+
+def differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """How tensors differ from those wanted, by names and shapes, in words."""
+    missing = [key for key in wanted if key not in found]
+    surplus = [key for key in found if key not in wanted]
+    shapes = [
+        f"{key} {tuple(found[key].shape)} for {tuple(tensor.shape)}"
+        for key, tensor in wanted.items()
+        if key in found and found[key].shape not in (tensor.shape, (*tensor.shape, 1))  # 1: of a Conv3d
+    ]
+    return [
+        f"{len(keys)} tensors {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for what, keys in (("missing", missing), ("surplus", surplus), ("of another shape", shapes))
+        if keys
+    ]

@@ -1,0 +1,67 @@
+"""Inflate Checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from comfy_api.latest import io
+
+from .host import folders
+from .host.model import inflate_model
+from .loaders import WEIGHT_DTYPES, file_input, weight_dtype_input
+from .schema import CATEGORY, check_choices, schema
+
+FOLDER = "diffusion_models"
+NONE = "none"
+
+
+class InflateCheckpoint(io.ComfyNode):
+    """An image model's UNet, and layers over time for it, as MODEL."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        known = folders.choices(FOLDER)
+        return schema(
+            node_id="VidRD_InflateCheckpoint",
+            display_name="Inflate Checkpoint",
+            category=f"{CATEGORY}/loaders",
+            description="Makes a video model of an image model: the UNet of a Stable Diffusion checkpoint, a "
+            "fine-tune too, with layers over time from another file. A MODEL like that of Load VidRD UNet3D.",
+            search_aliases=["vidrd", "inflate", "temporal layers", "motion", "sd1.5 to video", "video model loader"],
+            inputs=[
+                file_input(
+                    FOLDER,
+                    "the UNet that draws the frames, of Stable Diffusion 1 or 2. Of a video model its layers "
+                    "over time are left out.",
+                ),
+                io.Combo.Input(
+                    "temporal",
+                    options=[known[0], NONE, *known[1:]],
+                    default=known[0],
+                    tooltip="Where the layers over time come from: a file with these alone, or any VidRD, "
+                    "ModelScope or ZeroScope UNet3D of the same widths. none: each frame stands alone.",
+                ),
+                weight_dtype_input(),
+            ],
+            outputs=[io.Model.Output(display_name="MODEL")],
+        )
+
+    @classmethod
+    def validate_inputs(
+        cls, file: str | None = None, temporal: str | None = None, weight_dtype: str | None = None
+    ) -> bool | str:
+        return check_choices(cls, file=file, temporal=temporal, weight_dtype=weight_dtype)
+
+    @classmethod
+    def execute(cls, file: str, temporal: str, weight_dtype: str) -> io.NodeOutput:
+        return io.NodeOutput(inflate_model(*_paths(file, temporal), *WEIGHT_DTYPES[weight_dtype]))
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str, temporal: str, **_: Any) -> Any:
+        return [path and folders.version_of(path) for path in _paths(file, temporal)]
+
+
+def _paths(file: str, temporal: str) -> tuple[Path, Path | None]:
+    over_time = None if temporal == NONE else folders.path_of(temporal, FOLDER, "unet")
+    return folders.path_of(file, FOLDER, "unet"), over_time
