@@ -50,9 +50,9 @@ class LoadUNet3D(io.ComfyNode):
             node_id="VidRD_LoadUNet3D",
             display_name="Load VidRD UNet3D",
             category=f"{CATEGORY}/loaders",
-            description="The part that denoises: the UNet of a video model, or of Stable Diffusion. A MODEL for KSampler, SamplerCustomAdvanced, LoraLoader and all other nodes "
-            "that take one; its latents have a frame dimension. Frames of an image model know nothing of each "
-            "other: see Inflate Checkpoint.",
+            description="The part that denoises: the UNet of a video model, or of Stable Diffusion. A MODEL for "
+            "KSampler, SamplerCustomAdvanced, LoraLoader and all other nodes that take one; its latents have a frame "
+            "dimension. Frames of an image model know nothing of each other: see Inflate Checkpoint.",
             search_aliases=["vidrd", "reuse and diffuse", "video model loader", "unet3d", "modelscope", "zeroscope"],
             inputs=[
                 file_input(

@@ -231,6 +231,35 @@ def pack(
     typer.echo(f"{output}: {model} in half precision")
 
 
+@app.command()
+def convert(
+    model: Annotated[str, typer.Argument(metavar="NAME|FOLDER|FILE", help="The model.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="diffusers|ldm|vidrd|temporal",
+            help="diffusers: a folder for diffusers. ldm: a file by Stable Diffusion's own names. vidrd: a file of "
+            "this package. temporal: a file with a UNet's layers over time alone.",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="FOLDER|FILE", parser=o.named, help="Where it goes."),
+    ],
+    part: Annotated[str, typer.Option("--part", metavar="unet|vae", help="Which part of the model.")] = "unet",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """Write a model's UNet or VAE for other programs, or as a file of this package. No number is changed."""
+    from vidrd_core.cli.progress import busy
+
+    with input_checked(), busy("converting"):
+        from vidrd_core.convert import convert
+
+        convert(model, output, to, part, overwrite)  # type: ignore[arg-type]
+    typer.echo(f"{output}: {part} of {model}, for {to}")
+
+
 def _commands() -> Any:
     from vidrd_core.cli.progress import busy
 
