@@ -27,7 +27,6 @@ from vidrd_core.models.offload import blocks_of
 from vidrd_core.models.stream import DecoderStream
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
-from vidrd_core.pipeline import DECODED
 from vidrd_core.placement import store
 
 MODELS = {
@@ -129,7 +128,7 @@ def of_unet(unet: nn.Module, frames: int, size: int, device: str, dtype: torch.d
 def of_vae(vae: Any, frames: int, size: int, device: str, tile: int | None) -> float:
     """What decoding a clip as `VidRD.decode` does holds, in MiB, its frames aside."""
     latents = torch.zeros(1, 4, frames, size // 8, size // 8, device=device)
-    together = max(1, DECODED // min(size, tile or size) ** 2)
+    together = vae.together(size // 8, size // 8, tile)
 
     def work() -> None:
         for _ in vae.decode_stream([latents], tile=tile, together=together):

@@ -33,7 +33,6 @@ from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState, StateMismatchError
 
 PARTS = ("unet", "vae", "text_encoder")
-DECODED = 2**18  # pixels of the frames that are decoded at a time: four of 256 x 256, or one of 512 x 512
 
 
 @dataclass(eq=False)
@@ -242,8 +241,8 @@ class VidRD:
                 yield state.shown.to(self.device)
 
         self._bring("vae")
-        pixels = min(first.shown[0, 0, 0].numel() * self.vae.config.downsampling**2, (self.tile or math.inf) ** 2)
-        together = max(1, int(DECODED // pixels))
+        height, width = first.shown.shape[-2:]
+        together = self.vae.together(height, width, self.tile)
         for video in self.vae.decode_stream(latents(), first.past.to(self.device), self.tile, together):
             yield to_frames(video[0])
 

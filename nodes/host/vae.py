@@ -39,7 +39,7 @@ class HostVAE(nn.Module):
             raise ValueError(
                 f"the latents are {list(z.shape)}, expected [B, C, F, h, w]: make them with VidRD Empty Clip"
             )
-        return self.vae.decode(z * SCALE, chunk=CHUNK)
+        return self.vae.decode(z * SCALE, chunk=together(self.vae, z.shape))
 
     def encode(self, video: Tensor, **_: Any) -> Tensor:
         """[B, 3, F, H, W] in -1 .. 1 -> latents [B, C, F, h, w]. The encoder sees each frame alone."""
@@ -70,12 +70,29 @@ def decodes_pictures(vae: comfy.sd.VAE) -> bool:
     return getattr(vae, "latent_dim", 2) < 3
 
 
-def memory(config: VAEConfig, shape: Sequence[int], side: int, together: int, dtype: torch.dtype) -> float:
-    """Bytes that [.., F, h, w] take at most, `side` pixels each, with so many frames together."""
+def together(vae: TemporalVAE, shape: Sequence[int]) -> int:
+    """How many latents of [.., F, h, w] are decoded at a time."""
+    height, width = shape[-2:]
+    return min(CHUNK, vae.together(height, width)) if vae.config.streams_exactly else CHUNK
+
+
+def memory(
+    config: VAEConfig, shape: Sequence[int], side: int, together: int, dtype: torch.dtype, kept: float = 0
+) -> float:
+    """Bytes that [.., F, h, w] take at most, `side` pixels each, with so many frames together and `kept` numbers a
+    pixel of others."""
     frames, height, width = shape[-3:]
     pixels = height * width * side**2 / config.patch_size**2
-    features = ACTIVATIONS * config.block_out_channels[0] * min(frames, together)
+    features = ACTIVATIONS * config.block_out_channels[0] * min(frames, together) + kept
     return pixels * (features * management.dtype_size(dtype) + frames * 3 * config.patch_size**2 * 4)
+
+
+def kept(config: VAEConfig, frames: int) -> float:
+    """Numbers per pixel that a decoder's Temp-Convs keep of the frames before: three for each of their convs."""
+    if not config.streams_exactly:
+        return 0
+    widths = sum(width / 4**level for level, width in enumerate(config.block_out_channels))
+    return (config.layers_per_block + 1) * min(frames, 3 * config.temp_conv_depth) * widths
 
 
 def load_vae(path: Path) -> comfy.sd.VAE:
@@ -91,8 +108,12 @@ def load_vae(path: Path) -> comfy.sd.VAE:
     side = config.downsampling
     vae.upscale_ratio = vae.downscale_ratio = (lambda frames: frames, side, side)
     vae.upscale_index_formula = vae.downscale_index_formula = (1, side, side)
-    window = CHUNK if config.streams_exactly else CHUNK + 2 * config.halo
-    vae.memory_used_decode = lambda shape, dtype: memory(config, shape, side, window, dtype)
+    beside = 0 if config.streams_exactly else 2 * config.halo
+
+    def decoding(shape: Sequence[int], dtype: torch.dtype) -> float:
+        return memory(config, shape, side, together(inner, shape) + beside, dtype, kept(config, shape[-3]))
+
+    vae.memory_used_decode = decoding
     vae.memory_used_encode = lambda shape, dtype: memory(config, shape, 1, CHUNK, dtype)
     vae.size = None
     vae.patcher = comfy.model_patcher.ModelPatcher(

@@ -4,18 +4,21 @@ import importlib
 import inspect
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from transformers import CLIPTextConfig, CLIPTextModel
 
 import vidrd_core
 from vidrd_core.loading import built_in_models, pack
 from vidrd_core.models.config import UNet3DConfig, VAEConfig
 from vidrd_core.models.formats.unet import write_unet
 from vidrd_core.models.formats.vae import write_vae
+from vidrd_core.models.parts import load_clip_text
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 
@@ -271,6 +274,26 @@ def test_a_stable_diffusion_checkpoint_is_taken_as_it_is(host, run):
     frames = host.nodes.VAEDecode().decode(vae, clip)[0]
     video = decoder.decode(clip["samples"] * 0.18215)[0].movedim(0, -1) / 2 + 0.5
     torch.testing.assert_close(frames, video.clamp(0, 1), rtol=1e-3, atol=1e-3)
+
+
+def test_the_clip_of_a_checkpoint_is_read_as_the_core_reads_it(host, run):
+    """ViT-L/14 at its full size, for the host knows no other, with random weights."""
+    torch.manual_seed(0)
+    sd1 = CLIPTextConfig(
+        hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, hidden_act="quick_gelu"
+    )
+    theirs = {key.removeprefix("text_model."): t for key, t in CLIPTextModel(sd1).state_dict().items()}
+    tensors = {f"cond_stage_model.transformer.text_model.{key}": t.contiguous() for key, t in theirs.items()}
+    path = Path(host.folder_paths.models_dir) / "checkpoints" / "sd_text.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path)
+    host.folder_paths.filename_list_cache.clear()
+    (clip,) = run("LoadTextEncoder", file="checkpoints/sd_text.safetensors")
+    core = load_clip_text(path, Path(sys.modules["comfy.sd1_clip"].__file__).parent / "sd1_tokenizer")
+    for prompt in ("a fox in the snow, at dawn", ""):
+        read = host.nodes.CLIPTextEncode().encode(clip, prompt)[0][0][0]
+        torch.testing.assert_close(read, core.encode([prompt]), rtol=0, atol=0.02)  # the host's is float16
+    path.unlink()
 
 
 def test_weights_that_are_only_in_part_on_the_device(tiny, sample):

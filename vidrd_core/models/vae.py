@@ -7,6 +7,7 @@ span frames, as in SVD's decoder and the released VidRD's, it decodes in windows
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, cast
@@ -27,6 +28,7 @@ from vidrd_core.models.temporal import TemporalConv
 from vidrd_core.models.tiles import in_tiles
 from vidrd_core.models.windows import decode_windows
 
+DECODED = 2**18  # pixels of the frames that are decoded at a time: four of 256 x 256, or one of 512 x 512
 LEAST_TILE = 4  # latents along a side, of which one lies over the next tile
 
 
@@ -256,6 +258,12 @@ class TemporalVAE(nn.Module):
                 f"got frames of {video.shape[-1]} x {video.shape[-2]} pixels; "
                 f"width and height must be multiples of {side}"
             )
+
+    def together(self, height: int, width: int, tile: int | None = None) -> int:
+        """How many frames of so many latents are best decoded at a time: many small ones, few large ones."""
+        side = tile or math.inf
+        pixels = min(height * self.config.downsampling, side) * min(width * self.config.downsampling, side)
+        return max(1, int(DECODED // pixels))
 
     def check_tile(self, tile: int) -> None:
         """Raise ValueError unless frames can pass in tiles of so many pixels a side."""
