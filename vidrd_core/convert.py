@@ -2,179 +2,180 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from safetensors.torch import save_file
+import torch
 from torch import Tensor
 
 from vidrd_core.loading import SUFFIX, files_of, find
-from vidrd_core.models.config import DiffusionConfig, UNet3DConfig, VAEConfig
-from vidrd_core.models.formats.unet import SD1_TEXT, write_unet
+from vidrd_core.models import checkpoint
+from vidrd_core.models.config import DiffusionConfig, UNet3DConfig, to_dict
+from vidrd_core.models.formats import diffusers
+from vidrd_core.models.formats.unet import write_unet
 from vidrd_core.models.formats.vae import write_vae
 from vidrd_core.models.inflate import write_temporal
-from vidrd_core.models.parts import build_unet, load_vae, read_unet, save_unet, save_vae
+from vidrd_core.models.parts import UNET, VAE, find_vae, read_unet
+from vidrd_core.models.unet3d import UNet3D
+from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.reasons import why
+from vidrd_core.sampling import Schedule
 
 Target = Literal["diffusers", "ldm", "vidrd", "temporal"]
 Part = Literal["unet", "vae"]
 WEIGHTS, CONFIG = "diffusion_pytorch_model.safetensors", "config.json"
+SCHEDULER = "scheduler/scheduler_config.json"
+LDM_UNET = "model.diffusion_model."  # before the names of a UNet in Stable Diffusion's own checkpoints
+SAMPLING = ("prediction", "schedule", "beta_start", "beta_end", "train_steps", "zero_terminal_snr")
+Write = Callable[[Path], None]
 
 
 def convert(
     name_or_path: str | Path, target: str | Path, to: Target, part: Part = "unet", overwrite: bool = False
-) -> None:
+) -> list[str]:
     """Read a model's UNet or VAE, ours or of others, and write it as `to` says; all numbers stay what they are.
 
     "diffusers": a folder that its classes open (UNet2DConditionModel, UNet3DConditionModel, AutoencoderKL,
     AutoencoderKLTemporalDecoder). "ldm": a safetensors file by Stable Diffusion's and ModelScope's own names.
     "vidrd": a file of ours. "temporal": a file with a UNet3D's layers over time alone.
 
+    Gives what has to be told when the target is loaded, as it has no place for it: settings as in "prediction=v".
+
     Raises FileNotFoundError, FormatError, ValueError for what the other program has no place for, FileExistsError if
-    the target is there and `overwrite` is not set.
+    the target is there and `overwrite` is not set. Of a folder only the files that are written are overwritten.
     """
     target = Path(target)
     if to not in get_args(Target) or part not in get_args(Part):
         raise ValueError(f"cannot convert a {part} to {to!r}: expected unet or vae, to {', '.join(get_args(Target))}")
     if to != "diffusers" and target.suffix != SUFFIX:
         raise ValueError(f"{target} is to be a file: give a name that ends in {SUFFIX}")
-    if target.exists() and not overwrite:
+    if target.exists() and to != "diffusers" and not overwrite:
         raise FileExistsError(f"{target} is there already: overwrite it, or give another name")
     source = files_of(find(name_or_path))[part]
-    write = _unet_writer(source, to) if part == "unet" else _vae_writer(source, to)
-    new = target.with_name(f"{target.name}.new")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write(new)
-        if target.is_dir():
-            shutil.rmtree(target)
-        new.replace(target)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write {target}: {why(error.errno, str(error))}") from error
-    finally:
-        shutil.rmtree(new) if new.is_dir() else new.unlink(missing_ok=True)
+    if part == "unet":
+        return _convert_unet(source, target, to, overwrite)
+    _convert_vae(source, target, to, overwrite)
+    return []
 
 
-def _unet_writer(source: Path, to: Target) -> Callable[[Path], None]:
-    tensors, config, diffusion = read_unet(source)
+def _convert_unet(source: Path, target: Path, to: Target, overwrite: bool) -> list[str]:
+    found, config, diffusion = read_unet(source)
+    with torch.device("meta"):
+        state = UNet3D(config).state_dict()
+    tensors = checkpoint.fitted(state, found, source)
     if to == "temporal":
-        return lambda path: write_temporal(tensors, config, path)
-    # In its own shapes and with every tensor in its place, whatever the file has.
-    unet = build_unet(tensors, config, source)
+        _write_file(target, lambda path: write_temporal(tensors, config, path))
     if to == "vidrd":
-        return lambda path: save_unet(unet, diffusion, path)
+        about = {"config": to_dict(config), "diffusion": to_dict(diffusion)}
+        _write_file(target, lambda path: checkpoint.write(path, tensors, UNET, **about))
     if to == "ldm":
-        written = write_unet(config, unet.state_dict(), "LDM")
-        return lambda path: _save(written, path)
-    said, scheduler = diffusers_unet(config, diffusion), diffusers_scheduler(diffusion)
-    written = write_unet(config, unet.state_dict(), "diffusers")
-    return lambda path: _save_folder(written, path, {CONFIG: said, "scheduler/scheduler_config.json": scheduler})
+        return _write_ldm_unet(target, tensors, config, diffusion)
+    if to == "diffusers":
+        said = {CONFIG: diffusers.unet_class(config, diffusion), SCHEDULER: diffusers.scheduler(diffusion)}
+        _write_folder(target, write_unet(config, tensors, "diffusers"), said, overwrite)
+    return []
 
 
-def _vae_writer(source: Path, to: Target) -> Callable[[Path], None]:
+def _convert_vae(source: Path, target: Path, to: Target, overwrite: bool) -> None:
     if to == "temporal":
         raise ValueError("layers over time are taken out of UNets: a VAE's stay with it")
-    vae = load_vae(source)
+    found, config = find_vae(source)
+    with torch.device("meta"):
+        state = TemporalVAE(config).state_dict()
+    tensors = checkpoint.fitted(state, found, source)
     if to == "vidrd":
-        return lambda path: save_vae(vae, path)
+        _write_file(target, lambda path: checkpoint.write(path, tensors, VAE, config=to_dict(config)))
     if to == "ldm":
-        written = write_vae(vae.config, vae.state_dict(), "ldm")
-        return lambda path: _save(written, path)
-    said = diffusers_vae(vae.config)
-    written = write_vae(vae.config, vae.state_dict(), "diffusers")
-    return lambda path: _save_folder(written, path, {CONFIG: said})
+        written = write_vae(config, tensors, "ldm")
+        _write_file(target, lambda path: _write_checked(path, written, config, lambda path: find_vae(path)[1]))
+    if to == "diffusers":
+        said = {CONFIG: diffusers.vae_class(config)}
+        written = diffusers.with_quant_conv(write_vae(config, tensors, "diffusers"), config)
+        _write_folder(target, written, said, overwrite)
 
 
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path, metadata={"format": "pt"})
+def _write_ldm_unet(
+    target: Path, tensors: Mapping[str, Tensor], config: UNet3DConfig, diffusion: DiffusionConfig
+) -> list[str]:
+    """Stable Diffusion's as in its checkpoints, which have their table of noise levels; others' names stand alone."""
+    written, is_flat = write_unet(config, tensors, "LDM"), config.temp_attention == "none"
+    if is_flat:
+        written = {f"{LDM_UNET}{key}": tensor for key, tensor in written.items()}
+    if is_flat and diffusion.prediction != "flow":
+        written["alphas_cumprod"] = Schedule(diffusion).alphas_cumprod
+    told: list[str] = []
+
+    def write(path: Path) -> None:
+        _write_checked(path, written, config, lambda path: read_unet(path)[1])
+        read = read_unet(path)[2]
+        pairs = {name: (getattr(diffusion, name), getattr(read, name)) for name in SAMPLING}
+        told.extend(f"{name}={value}" for name, (value, other) in pairs.items() if value != other)
+
+    _write_file(target, write)
+    return told
 
 
-def _save_folder(tensors: dict[str, Tensor], folder: Path, described: dict[str, dict[str, Any]]) -> None:
-    folder.mkdir()
-    for name, said in described.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
-    _save(tensors, folder / WEIGHTS)
+def _write_checked(path: Path, tensors: dict[str, Tensor], config: Any, read: Callable[[Path], Any]) -> None:
+    """Write a file whose names and shapes alone tell the settings. Raises ValueError unless they tell these."""
+    checkpoint.write_tensors(path, tensors, {"format": "pt"})
+    advice = "no published model is like this; convert to vidrd or diffusers instead"
+    try:
+        found = read(path)
+    except checkpoint.FormatError as error:
+        raise ValueError(f"LDM's names and shapes do not tell all of it: {advice} ({error})") from error
+    names = [field.name for field in dataclasses.fields(config) if field.name != "dropout"]  # of training alone
+    if lost := [name for name in names if getattr(found, name) != getattr(config, name)]:
+        raise ValueError(f"LDM's names and shapes do not tell {', '.join(lost)} of it: {advice}")
 
 
-def diffusers_unet(config: UNet3DConfig, diffusion: DiffusionConfig) -> dict[str, Any]:
-    """The config.json of diffusers' UNet that computes the same. Raises ValueError if there is none."""
-    own = [name for name in ("position_features", "text_pooling", "frame_embedding", "frame_pictures")
-           if getattr(config, name)]  # fmt: skip
-    is_flat = config.temp_attention == "none" and not config.temp_conv_depth
-    is_3d = config.temp_attention == "after" and config.transformer_in and config.temp_conv_depth == 4
-    if own or not (is_flat or is_3d) or config.joint_resnet_norm:
-        what = own[0] if own else "Temp-Conv and Temp-Attn as VidRD has them"
-        raise ValueError(f"diffusers has no network with {what}: convert to vidrd instead, or to temporal")
-    kind = "2D" if is_flat else "3D"
-    levels = config.attention_levels
-    said: dict[str, Any] = {
-        "_class_name": f"UNet{kind}ConditionModel",
-        "sample_size": diffusion.size // 8,
-        "in_channels": config.in_channels,
-        "out_channels": config.out_channels,
-        "block_out_channels": list(config.block_out_channels),
-        "down_block_types": [f"CrossAttnDownBlock{kind}" if level else f"DownBlock{kind}" for level in levels],
-        "up_block_types": [f"CrossAttnUpBlock{kind}" if level else f"UpBlock{kind}" for level in levels[::-1]],
-        "layers_per_block": config.layers_per_block,
-        "cross_attention_dim": config.cross_attention_dim,
-        "norm_num_groups": config.norm_groups,
-    }
-    if is_flat:  # it calls the number of heads their width
-        one = config.cross_attention_dim == SD1_TEXT and len(set(config.heads)) == 1
-        heads = config.heads[0] if one else list(config.heads)
-        return {**said, "attention_head_dim": heads, "use_linear_projection": config.linear_projection}
-    wide = {width // heads for width, heads in zip(config.block_out_channels, config.heads, strict=True)}
-    if len(wide) > 1 or not config.linear_projection:
-        raise ValueError(f"diffusers' UNet3D has linear projections and heads of one width, not of {sorted(wide)}: "
-                         f"convert to vidrd instead")  # fmt: skip
-    return {**said, "attention_head_dim": wide.pop()}
+def _write_file(target: Path, write: Write) -> None:
+    """A file that appears whole or not at all."""
+    with _Stage(target) as stage:
+        write(stage / target.name)
+        os.replace(stage / target.name, target)
 
 
-def diffusers_scheduler(diffusion: DiffusionConfig) -> dict[str, Any]:
-    """The scheduler_config.json of DDIM that denoises the same way. Raises ValueError for flow models."""
-    kinds = {"eps": "epsilon", "v": "v_prediction"}
-    if diffusion.prediction not in kinds:
-        raise ValueError("diffusers' DDIM knows no flow models: convert to vidrd instead")
-    return {
-        "_class_name": "DDIMScheduler",
-        "beta_schedule": diffusion.schedule,
-        "beta_start": diffusion.beta_start,
-        "beta_end": diffusion.beta_end,
-        "num_train_timesteps": diffusion.train_steps,
-        "prediction_type": kinds[diffusion.prediction],
-        "clip_sample": False,
-        "set_alpha_to_one": True,
-        "steps_offset": 1,
-        "timestep_spacing": "trailing" if diffusion.zero_terminal_snr else "leading",
-        "rescale_betas_zero_snr": diffusion.zero_terminal_snr,
-    }
+def _write_folder(
+    target: Path, tensors: Mapping[str, Tensor], described: Mapping[str, dict[str, Any]], overwrite: bool
+) -> None:
+    """Weights and JSON files in a folder, where they appear once all of them are written."""
+    names = [*described, WEIGHTS]
+    if (taken := [name for name in names if (target / name).exists()]) and not overwrite:
+        raise FileExistsError(f"{target} already holds {', '.join(taken)}: overwrite them, or give another name")
+    with _Stage(target) as stage:
+        for name, said in described.items():
+            (stage / name).parent.mkdir(exist_ok=True)
+            (stage / name).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+        checkpoint.write_tensors(stage / WEIGHTS, tensors, {"format": "pt"})
+        for name in names:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(stage / name, target / name)
 
 
-def diffusers_vae(config: VAEConfig) -> dict[str, Any]:
-    """The config.json of diffusers' VAE that computes the same. Raises ValueError if there is none."""
-    if config.temp_conv_depth or config.patch_size != 1:
-        raise ValueError("diffusers has no VAE with VidRD's Temp-Conv or with patches: convert to vidrd instead")
-    count = len(config.block_out_channels)
-    said: dict[str, Any] = {
-        "_class_name": "AutoencoderKL",
-        "block_out_channels": list(config.block_out_channels),
-        "down_block_types": ["DownEncoderBlock2D"] * count,
-        "layers_per_block": config.layers_per_block,
-        "latent_channels": config.latent_channels,
-        "in_channels": config.in_channels,
-        "out_channels": config.in_channels,
-        "scaling_factor": 1 / config.latents_std[0],
-    }
-    if len(config.latents_std) > 1:
-        said |= {"scaling_factor": 1.0, "latents_std": list(config.latents_std)}
-    if any(config.latents_mean):
-        said["latents_mean"] = list(config.latents_mean)
-    if config.decoder == "svd":
-        if config.norm_groups != 32:
-            raise ValueError(f"diffusers' temporal decoder has norms of 32 groups, this one of {config.norm_groups}")
-        return {**said, "_class_name": "AutoencoderKLTemporalDecoder"}
-    return {**said, "up_block_types": ["UpDecoderBlock2D"] * count, "norm_num_groups": config.norm_groups}
+class _Stage:
+    """A folder beside a target, on its disk, that is gone afterwards; what cannot be written is the target."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __enter__(self) -> Path:
+        try:
+            self.target.parent.mkdir(parents=True, exist_ok=True)
+            self.place = Path(tempfile.mkdtemp(prefix=f".{self.target.name}.", dir=self.target.parent))
+        except OSError as error:
+            raise self._told(error) from error
+        return self.place
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        shutil.rmtree(self.place, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise self._told(error) from error
+
+    def _told(self, error: OSError) -> OSError:
+        return OSError(error.errno, f"cannot write {self.target}: {why(error.errno, str(error))}")

@@ -81,9 +81,10 @@ def test_the_same_input_means_the_same_everywhere(nodes):
 
 
 def test_the_built_in_model_comes_first(nodes):
-    for name in ("LoadUNet3D", "LoadTemporalVAE", "LoadTextEncoder"):
-        file = next(slots(nodes[f"VidRD_{name}"]))
-        assert file.said["options"][0] == file.said["default"] == "tiny (built in)"
+    for name in ("LoadUNet3D", "LoadTemporalVAE", "LoadTextEncoder", "InflateCheckpoint"):
+        for each in slots(nodes[f"VidRD_{name}"]):
+            if each.name in ("file", "temporal"):
+                assert each.said["options"][0] == each.said["default"] == "tiny (built in)"
 
 
 def test_nodes_take_what_their_schemas_name(nodes):

@@ -256,8 +256,10 @@ def convert(
     with input_checked(), busy("converting"):
         from vidrd_core.convert import convert
 
-        convert(model, output, to, part, overwrite)  # type: ignore[arg-type]
+        to_tell = convert(model, output, to, part, overwrite)  # type: ignore[arg-type]
     typer.echo(f"{output}: {part} of {model}, for {to}")
+    if to_tell:
+        note(f"the file has no place for {', '.join(to_tell)}: say so where you load it")
 
 
 def _commands() -> Any:

@@ -27,9 +27,14 @@ class FormatError(ValueError):
 
 def write(path: Path, tensors: dict[str, Tensor], kind: str, **details: Any) -> None:
     """Write tensors and JSON details to one safetensors file, which appears whole or not at all."""
+    # One key: several come in random order.
+    write_tensors(path, tensors, {KEY: json.dumps({"kind": kind, **details})})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """The same, with the metadata that other programs look for."""
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
-    metadata = {KEY: json.dumps({"kind": kind, **details})}  # one key: several come in random order
     try:
         partial.touch()
         mode = partial.stat().st_mode  # as the user has it; safetensors lets nobody but the owner read what it writes
@@ -124,12 +129,16 @@ def fill(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> Non
     Raises FormatError naming the first keys that miss, are surplus or do not fit.
     """
     state = module.state_dict()
+    on_meta = any(tensor.is_meta for tensor in state.values())
+    own = fitted(state, tensors, path)
+    module.load_state_dict({key: tensor.to(state[key].dtype) for key, tensor in own.items()}, assign=on_meta)
+
+
+def fitted(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Tensors in the order and with the shapes of a module's state, of the types that they have. As `fill` raises."""
     if faults := differences(state, tensors):
         raise FormatError(f"{path} does not fit what it seems to be: {'; '.join(faults)}")
-    on_meta = any(tensor.is_meta for tensor in state.values())
-    module.load_state_dict(
-        {key: tensors[key].to(state[key].dtype).reshape(state[key].shape) for key in state}, assign=on_meta
-    )
+    return {key: tensors[key].reshape(wanted.shape) for key, wanted in state.items()}
 
 
 def differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:

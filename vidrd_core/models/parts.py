@@ -62,14 +62,19 @@ def save_vae(vae: TemporalVAE, path: Path) -> None:
 
 def load_vae(path: Path, ops: Any = core_ops, attention: Attention = sdpa) -> TemporalVAE:
     """Read a VAE of Stable Diffusion's latents. Raises FileNotFoundError, FormatError."""
-    if checkpoint.is_ours(path):
-        tensors, details = checkpoint.read(path, VAE)
-        config = _read(VAEConfig, details, "config", path)
-    else:
-        config, tensors = _said_of(path, read_vae, *read_part(path, "vae"))
+    tensors, config = find_vae(path)
     vae = TemporalVAE(config, ops, attention)
     checkpoint.fill(vae, tensors, path)
     return vae.eval()
+
+
+def find_vae(path: Path) -> tuple[dict[str, Tensor], VAEConfig]:
+    """The weights of a VAE and its layout. Raises FileNotFoundError, FormatError."""
+    if checkpoint.is_ours(path):
+        tensors, details = checkpoint.read(path, VAE)
+        return tensors, _read(VAEConfig, details, "config", path)
+    config, tensors = _said_of(path, read_vae, *read_part(path, "vae"))
+    return tensors, config
 
 
 def save_text_encoder(encoder: TextEncoder, path: Path) -> None:

@@ -14,6 +14,8 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from vidrd_core import cli
+from vidrd_core.models.config import DiffusionConfig, UNet3DConfig
+from vidrd_core.models.parts import save_unet
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.state import ClipState
 
@@ -103,6 +105,24 @@ def test_pack_makes_one_file_of_all(vidrd, folder):
     assert vidrd("generate", PROMPTS[0], "--steps", 1, "--model", "apart", "-o", "one.gif")[0] == 0
     assert "expected a UNet3D" in error_line(
         *vidrd("generate", PROMPTS[0], "--model", "apart/vae.safetensors", "-o", "one.gif")
+    )
+
+
+def test_convert_writes_a_part_and_says_what_has_to_be_told(vidrd, tmp_path):
+    heads = {"block_out_channels": (64, 64), "heads": (1, 1), "cross_attention_dim": 64, "layers_per_block": 1}
+    flat = UNet3DConfig(**heads, attention_levels=(True, False), temp_conv_depth=0, temp_attention="none")
+    save_unet(UNet3D(flat), DiffusionConfig(prediction="v"), tmp_path / "flat.safetensors")
+    code, out, err = vidrd("convert", "flat.safetensors", "--to", "ldm", "-o", "sd.safetensors")
+    assert (code, out) == (0, "sd.safetensors: unet of flat.safetensors, for ldm\n")
+    assert "the file has no place for prediction=v: say so where you load it" in err
+    again = ("convert", "flat.safetensors", "--to", "ldm", "-o", "sd.safetensors")
+    assert "sd.safetensors is there already: overwrite it" in error_line(*vidrd(*again))
+    assert vidrd(*again, "--overwrite")[0] == 0
+    code, out, err = vidrd("convert", "tiny", "--to", "vidrd", "--part", "vae", "-o", "vae.safetensors")
+    assert (code, err) == (0, "")
+    assert "temporal VAE" in vidrd("info", "vae.safetensors")[1]
+    assert "diffusers has no network with position_features" in error_line(
+        *vidrd("convert", "tiny", "--to", "diffusers", "-o", "out")
     )
 
 

@@ -13,14 +13,17 @@ from diffusers import (
 )
 from safetensors.torch import load_file, save_file
 
-from vidrd_core.convert import convert
-from vidrd_core.models.config import DiffusionConfig, UNet3DConfig
+from vidrd_core.convert import WEIGHTS, convert
+from vidrd_core.models.config import DiffusionConfig, UNet3DConfig, VAEConfig
 from vidrd_core.models.formats.unet import write_unet
 from vidrd_core.models.inflate import read_temporal
-from vidrd_core.models.parts import load_unet, load_vae, read_unet, save_unet
+from vidrd_core.models.parts import load_unet, load_vae, read_unet, save_unet, save_vae
 from vidrd_core.models.unet3d import UNet3D
+from vidrd_core.models.vae import TemporalVAE
 
 from ...conftest import UNET, randomise
+from ..cli.helpers import posix
+from ..cli.test_faults import file_size_limit
 from . import originals
 
 FLAT = UNet3DConfig(
@@ -75,16 +78,42 @@ def same(one, other):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("config", [FLAT, MODELSCOPE])
-def test_ldms_names_and_back_lose_nothing(tmp_path, config):
+@pytest.mark.parametrize(("config", "first"), [(FLAT, "model.diffusion_model."), (MODELSCOPE, "")])
+def test_ldms_names_and_back_lose_nothing(tmp_path, config, first):
     config = dataclasses.replace(config, **WIDE)
-    ours = saved(config, tmp_path / "unet.safetensors")
-    convert(tmp_path / "unet.safetensors", tmp_path / "ldm.safetensors", "ldm")
-    assert "input_blocks.0.0.weight" in load_file(tmp_path / "ldm.safetensors")
+    ours = saved(config, tmp_path / "unet.safetensors", DiffusionConfig())
+    assert convert(tmp_path / "unet.safetensors", tmp_path / "ldm.safetensors", "ldm") == []
+    assert f"{first}input_blocks.0.0.weight" in load_file(tmp_path / "ldm.safetensors")
     convert(tmp_path / "ldm.safetensors", tmp_path / "back.safetensors", "vidrd")
     back, _ = load_unet(tmp_path / "back.safetensors")
     same(ours, back)
     assert back.config == config
+
+
+def test_what_ldms_file_does_not_tell_is_told(tmp_path):
+    """How it denoises, where its table does not tell; what is built otherwise than published ones is refused."""
+    for number, (diffusion, expected) in enumerate(
+        (
+            (DiffusionConfig(prediction="v"), ["prediction=v"]),
+            (DiffusionConfig(schedule="linear"), []),
+            (DiffusionConfig(prediction="v", zero_terminal_snr=True), []),
+            (V, ["prediction=v", "schedule=linear", "beta_start=0.0001", "beta_end=0.02", "zero_terminal_snr=True"]),
+        )
+    ):
+        saved(dataclasses.replace(FLAT, **WIDE), tmp_path / f"{number}.safetensors", diffusion)
+        target = tmp_path / f"ldm{number}.safetensors"
+        assert convert(tmp_path / f"{number}.safetensors", target, "ldm") == expected
+        read = read_unet(target)[2]
+        told = {entry.partition("=")[0] for entry in expected}
+        known = {"prediction", "schedule", "beta_start", "beta_end", "zero_terminal_snr"} - told
+        assert {name: getattr(read, name) for name in known} == {name: getattr(diffusion, name) for name in known}
+    saved(dataclasses.replace(FLAT, **{**WIDE, "heads": (8, 8)}), tmp_path / "heads.safetensors")
+    with pytest.raises(ValueError, match="do not tell heads of it: no published model is like this"):
+        convert(tmp_path / "heads.safetensors", tmp_path / "out.safetensors", "ldm")
+    originals.vae().save_pretrained(tmp_path / "vae")  # its norms have 8 groups
+    with pytest.raises(ValueError, match=r"do not tell all of it: no published .*norm_groups, 32"):
+        convert(tmp_path / "vae", tmp_path / "out.safetensors", "ldm", "vae")
+    assert not list(tmp_path.glob("*out*"))
 
 
 def test_a_folder_of_diffusers_becomes_a_file_of_ours(tmp_path):
@@ -109,28 +138,67 @@ def test_layers_over_time_come_out_alone(tmp_path):
     assert all(torch.equal(tensor, ours.state_dict()[name]) for name, tensor in tensors.items())
 
 
-def test_vaes_go_to_diffusers_and_back(tmp_path):
-    theirs = originals.vae()
+def test_vaes_go_to_diffusers_and_ldm_and_back(tmp_path):
+    theirs = originals.vae(widths=(32, 64), groups=32)
     theirs.save_pretrained(tmp_path / "vae")
     for number, to in enumerate(("vidrd", "ldm", "diffusers")):
         convert(tmp_path / "vae", tmp_path / f"{number}{'' if to == 'diffusers' else '.safetensors'}", to, "vae")
     same(theirs, AutoencoderKL.from_pretrained(tmp_path / "2"))
-    first, *others = (load_vae(path) for path in (tmp_path / "vae", tmp_path / "0.safetensors", tmp_path / "2"))
+    first, *others = map(load_vae, (tmp_path / name for name in ("vae", "0.safetensors", "1.safetensors", "2")))
     for other in others:
         assert other.config == first.config
         same(first, other)
     assert any(key.startswith("encoder.down.") for key in load_file(tmp_path / "1.safetensors"))
 
 
-def test_svds_decoder_goes_to_diffusers(tmp_path):
-    theirs = randomise(
-        AutoencoderKLTemporalDecoder(
-            block_out_channels=(32, 64), down_block_types=["DownEncoderBlock2D"] * 2, layers_per_block=2
-        )
+VAES = {
+    "without quant convs": {"quant_conv": False, "post_quant_conv": False},
+    "shifted": {"latents_mean": (0.1,), "latents_std": (1 / 0.3,)},
+    "by channel": {"latents_mean": (0.1, 0.2, 0.3, 0.4), "latents_std": (1.0, 2.0, 3.0, 4.0)},
+}
+
+
+@pytest.mark.parametrize("settings", VAES.values(), ids=VAES)
+@torch.no_grad()
+def test_vaes_of_other_builds_go_to_diffusers_whole(tmp_path, settings):
+    config = VAEConfig(block_out_channels=(32, 64), layers_per_block=1, temp_conv_depth=0, **settings)
+    ours = randomise(TemporalVAE(config))
+    save_vae(ours, tmp_path / "vae.safetensors")
+    convert(tmp_path / "vae.safetensors", tmp_path / "out", "diffusers", "vae")
+    theirs, loaded = AutoencoderKL.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert (list(loaded["missing_keys"]), list(loaded["unexpected_keys"])) == ([], [])
+    same(ours, theirs)
+    assert load_vae(tmp_path / "out").config == config
+
+
+@pytest.mark.parametrize("quant_conv", [True, False])
+@torch.no_grad()
+def test_svds_decoder_goes_to_diffusers(tmp_path, quant_conv):
+    """Its own checkpoints have no conv after the encoder, where diffusers' class has one."""
+    config = VAEConfig(
+        block_out_channels=(32, 64), decoder="svd", temp_conv_depth=0, quant_conv=quant_conv, post_quant_conv=False
     )
-    theirs.save_pretrained(tmp_path / "vae")
-    convert(tmp_path / "vae", tmp_path / "out", "diffusers", "vae")
-    same(theirs, AutoencoderKLTemporalDecoder.from_pretrained(tmp_path / "out"))
+    ours = randomise(TemporalVAE(config))
+    save_vae(ours, tmp_path / "vae.safetensors")
+    convert(tmp_path / "vae.safetensors", tmp_path / "out", "diffusers", "vae")
+    theirs, loaded = AutoencoderKLTemporalDecoder.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert (list(loaded["missing_keys"]), list(loaded["unexpected_keys"])) == ([], [])
+    if quant_conv:
+        same(ours, load_vae(tmp_path / "out"))
+    video = torch.rand(1, 3, 2, 16, 16, generator=torch.manual_seed(0)) * 2 - 1
+    latents = theirs.encode(video[0].movedim(1, 0)).latent_dist.mode()
+    torch.testing.assert_close(ours.encode(video)[0].movedim(1, 0), latents * 0.18215, rtol=1e-5, atol=1e-5)
+
+
+def test_halves_stay_halves(tmp_path):
+    unet = randomise(UNet3D(dataclasses.replace(MODELSCOPE, **WIDE))).half()
+    save_unet(unet, DiffusionConfig(), tmp_path / "unet.safetensors")
+    for to in ("vidrd", "ldm", "diffusers", "temporal"):
+        convert(tmp_path / "unet.safetensors", tmp_path / f"{to}.safetensors", to)
+    files = [tmp_path / f"{to}.safetensors" for to in ("vidrd", "ldm", "temporal")]
+    for file in (*files, tmp_path / "diffusers.safetensors" / WEIGHTS):
+        assert {tensor.dtype for tensor in load_file(file).values()} == {torch.float16}
+        assert file.stat().st_mode == (tmp_path / "unet.safetensors").stat().st_mode
 
 
 @pytest.mark.parametrize(
@@ -157,12 +225,35 @@ def test_what_cannot_be_is_said_and_nothing_is_left(tmp_path, monkeypatch, given
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_whole_checkpoints_unet_is_replaced_only_if_asked(tmp_path):
+def test_only_what_is_written_is_overwritten_and_only_if_asked(tmp_path):
     config = dataclasses.replace(FLAT, **WIDE)
     unet = randomise(UNet3D(config))
     tensors = {f"model.diffusion_model.{k}": t for k, t in write_unet(config, unet.state_dict(), "LDM").items()}
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, tmp_path / "sd.safetensors")
-    for _ in range(2):
-        convert(tmp_path / "sd.safetensors", tmp_path / "out", "diffusers", overwrite=True)
-    assert read_unet(tmp_path / "out")[0].keys() == unet.state_dict().keys()
-    assert not list(tmp_path.glob("*.new"))
+    out = tmp_path / "out"
+    convert(tmp_path / "sd.safetensors", out, "diffusers")
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"out already holds config\.json, scheduler/.*: overwrite them"):
+        convert(tmp_path / "sd.safetensors", out, "diffusers")
+    (out / WEIGHTS).write_bytes(b"")
+    convert(tmp_path / "sd.safetensors", out, "diffusers", overwrite=True)
+    assert read_unet(out)[0].keys() == unet.state_dict().keys()
+    convert(out, out, "diffusers", overwrite=True)  # onto itself
+    assert all(torch.equal(tensor, read_unet(out)[0][key]) for key, tensor in unet.state_dict().items())
+    assert (out / "notes.txt").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "sd.safetensors"]
+
+
+@posix
+@pytest.mark.parametrize("to", ["diffusers", "ldm", "vidrd", "temporal"])
+def test_a_full_disk_leaves_what_was_there(tmp_path, to):
+    saved(dataclasses.replace(MODELSCOPE, **WIDE), tmp_path / "unet.safetensors", DiffusionConfig())
+    target = tmp_path / ("out" if to == "diffusers" else "out.safetensors")
+    old = target / WEIGHTS if to == "diffusers" else target
+    old.parent.mkdir(exist_ok=True)
+    old.write_bytes(b"old")
+    before = sorted(tmp_path.rglob("*"))
+    with file_size_limit(20_000), pytest.raises(OSError, match=r"cannot write .*out.*: File too large"):
+        convert(tmp_path / "unet.safetensors", target, to, overwrite=True)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert old.read_bytes() == b"old"

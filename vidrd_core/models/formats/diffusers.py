@@ -1,0 +1,113 @@
+"""What diffusers' classes are told of a UNet and a VAE: their config.json, and a scheduler's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vidrd_core.models.config import DiffusionConfig, UNet3DConfig, VAEConfig
+
+DIGITS = 12  # of a number that was divided on the way here
+
+
+def unet_class(config: UNet3DConfig, diffusion: DiffusionConfig) -> dict[str, Any]:
+    """The config.json of diffusers' UNet that computes the same. Raises ValueError if there is none."""
+    own = [name for name in ("position_features", "text_pooling", "frame_embedding", "frame_pictures")
+           if getattr(config, name)]  # fmt: skip
+    is_flat = config.temp_attention == "none" and not (config.temp_conv_depth or config.transformer_in)
+    is_3d = config.temp_attention == "after" and config.transformer_in and config.temp_conv_depth == 4
+    is_3d = is_3d and config.temporal_for_images
+    if own or not (is_flat or is_3d) or config.joint_resnet_norm:
+        what = own[0] if own else "Temp-Conv and Temp-Attn as VidRD has them"
+        raise ValueError(f"diffusers has no network with {what}: convert to vidrd instead, or to temporal")
+    kind = "2D" if is_flat else "3D"
+    levels = config.attention_levels
+    said: dict[str, Any] = {
+        "_class_name": f"UNet{kind}ConditionModel",
+        "sample_size": diffusion.size // 8,
+        "in_channels": config.in_channels,
+        "out_channels": config.out_channels,
+        "block_out_channels": list(config.block_out_channels),
+        "down_block_types": [f"CrossAttnDownBlock{kind}" if level else f"DownBlock{kind}" for level in levels],
+        "up_block_types": [f"CrossAttnUpBlock{kind}" if level else f"UpBlock{kind}" for level in levels[::-1]],
+        "layers_per_block": config.layers_per_block,
+        "cross_attention_dim": config.cross_attention_dim,
+        "norm_num_groups": config.norm_groups,
+    }
+    if is_flat:  # it calls the number of heads their width
+        heads = config.heads[0] if len(set(config.heads)) == 1 else list(config.heads)
+        return {**said, "attention_head_dim": heads, "use_linear_projection": config.linear_projection}
+    wide = {width // heads for width, heads in zip(config.block_out_channels, config.heads, strict=True)}
+    if len(wide) > 1 or not config.linear_projection:
+        raise ValueError(f"diffusers' UNet3D has linear projections and heads of one width, not of {sorted(wide)}: "
+                         f"convert to vidrd instead")  # fmt: skip
+    return {**said, "attention_head_dim": wide.pop()}
+
+
+def scheduler(diffusion: DiffusionConfig) -> dict[str, Any]:
+    """The scheduler_config.json of DDIM that denoises the same way. Raises ValueError for flow models."""
+    kinds = {"eps": "epsilon", "v": "v_prediction"}
+    if diffusion.prediction not in kinds:
+        raise ValueError("diffusers' DDIM knows no flow models: convert to vidrd instead")
+    return {
+        "_class_name": "DDIMScheduler",
+        "beta_schedule": diffusion.schedule,
+        "beta_start": diffusion.beta_start,
+        "beta_end": diffusion.beta_end,
+        "num_train_timesteps": diffusion.train_steps,
+        "prediction_type": kinds[diffusion.prediction],
+        "clip_sample": False,
+        "set_alpha_to_one": True,
+        "steps_offset": 1,
+        "timestep_spacing": "trailing" if diffusion.zero_terminal_snr else "leading",
+        "rescale_betas_zero_snr": diffusion.zero_terminal_snr,
+    }
+
+
+def vae_class(config: VAEConfig) -> dict[str, Any]:
+    """The config.json of diffusers' VAE that computes the same. Raises ValueError if there is none."""
+    if config.temp_conv_depth or config.patch_size != 1:
+        raise ValueError("diffusers has no VAE with VidRD's Temp-Conv or with patches: convert to vidrd instead")
+    count = len(config.block_out_channels)
+    said: dict[str, Any] = {
+        "_class_name": "AutoencoderKL",
+        "block_out_channels": list(config.block_out_channels),
+        "down_block_types": ["DownEncoderBlock2D"] * count,
+        "layers_per_block": config.layers_per_block,
+        "latent_channels": config.latent_channels,
+        "in_channels": config.in_channels,
+        "out_channels": config.in_channels,
+        **_statistics(config),
+    }
+    if config.decoder != "svd":
+        quant = {"use_quant_conv": config.quant_conv, "use_post_quant_conv": config.post_quant_conv}
+        said |= {"up_block_types": ["UpDecoderBlock2D"] * count, "norm_num_groups": config.norm_groups}
+        return {**said, **quant}
+    if config.norm_groups != 32 or config.post_quant_conv or any(config.latents_mean):
+        raise ValueError(
+            "diffusers' temporal decoder has norms of 32 groups, no conv before it and latents of mean 0: convert to "
+            "vidrd instead"
+        )
+    return {**said, "_class_name": "AutoencoderKLTemporalDecoder"}
+
+
+def with_quant_conv(tensors: dict[str, Tensor], config: VAEConfig) -> dict[str, Tensor]:
+    """What diffusers' class for SVD's VAE cannot do without: a conv after the encoder; one that changes nothing."""
+    if config.decoder != "svd" or config.quant_conv:
+        return tensors
+    like, channels = next(iter(tensors.values())), 2 * config.latent_channels
+    weight = torch.eye(channels, dtype=like.dtype)[:, :, None, None]
+    return {**tensors, "quant_conv.weight": weight, "quant_conv.bias": torch.zeros(channels, dtype=like.dtype)}
+
+
+def _statistics(config: VAEConfig) -> dict[str, Any]:
+    """Mean and deviation of the latents: a factor and a shift, or numbers for each channel."""
+    mean, std = config.latents_mean, config.latents_std
+    if len(mean) == len(std) == 1:
+        factor = float(f"{1 / std[0]:.{DIGITS}g}")
+        return {"scaling_factor": factor, **({"shift_factor": mean[0]} if mean[0] else {})}
+    channels = config.latent_channels
+    by_channel = [list(each) * (channels // len(each)) for each in (mean, std)]
+    return {"scaling_factor": 1.0, "latents_mean": by_channel[0], "latents_std": by_channel[1]}
