@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor
 
 from vidrd_core.models.temporal import TemporalConv
-from vidrd_core.models.tiles import blended, cut, places_of
+from vidrd_core.models.tiles import Place, blended, cut, places_of
 
 Stage = Callable[[Tensor], Tensor] | TemporalConv
 
@@ -126,6 +126,7 @@ class TiledStream:
     def __init__(self, make: Callable[[], DecoderStream], tile: int, cell: int) -> None:
         self.make, self.tile, self.cell = make, tile, cell
         self.tiles: list[DecoderStream] = []
+        self.places: list[Place] = []
 
     def push(self, x: Tensor, frames: int) -> Tensor | None:
         """As `DecoderStream.push`, so many frames at a time in each tile."""
