@@ -61,9 +61,20 @@ def files_of(model: Path) -> dict[str, Path]:
 
 
 def pack(
-    name_or_path: str | Path, target: str | Path, dtype: torch.dtype = torch.float16, overwrite: bool = False
+    name_or_path: str | Path,
+    target: str | Path,
+    dtype: torch.dtype = torch.float16,
+    overwrite: bool = False,
+    *,
+    vae: str | Path | None = None,
+    text_encoder: str | Path | None = None,
+    temporal: str | Path | None = None,
+    **diffusion: Any,
 ) -> None:
     """Copy a model with its weights as `dtype`, for shipping, to a folder or, if `target` ends in .safetensors, file.
+
+    Those of others become files of ours, which need nothing beside them: CLIP's tokenizer is inside. `vae`,
+    `text_encoder`, `temporal` and `diffusion` are those of `load`: other parts, and what its files do not tell.
 
     Raises ValueError if the model is not whole, or the target its own, FileExistsError if there is
     another and `overwrite` is not set.
@@ -76,10 +87,7 @@ def pack(
     if target.exists() and taken and not overwrite:
         there = f"{target} already holds {', '.join(taken)}" if not is_file else f"{target} is there already"
         raise FileExistsError(f"{there}: overwrite {'it' if is_file else 'them'}, or give another name")
-    load(source)  # all of it is what it should be
-    if others := [path for path in files_of(source).values() if not checkpoint.is_ours(path)]:
-        raise ValueError(f"{others[0]} is not of vidrd: models of others are loaded as they are, and not packed")
-    parts = {name: _halved(path, name, dtype) for name, path in files_of(source).items()}
+    parts = _parts(load(source, vae=vae, text_encoder=text_encoder, temporal=temporal, **diffusion), dtype)
     try:
         if is_file:
             tensors = {f"{name}.{key}": t for name, (part, _) in parts.items() for key, t in part.items()}
@@ -91,11 +99,19 @@ def pack(
         raise OSError(error.errno, f"cannot write {target}: {why(error.errno, str(error))}") from error
 
 
-def _halved(path: Path, name: str, dtype: torch.dtype) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    found = checkpoint.describe(path)
-    kind = checkpoint.parts_of(found).get(name, found)["kind"]
-    tensors, details = checkpoint.read(path, kind)
-    return {key: t.to(dtype) if t.is_floating_point() else t for key, t in tensors.items()}, details
+def _parts(model: VidRD, dtype: torch.dtype) -> dict[str, tuple[dict[str, Tensor], dict[str, Any]]]:
+    """The tensors and details of each part's file, by the part's name."""
+    from vidrd_core.models.parts import described, described_text, described_vae
+
+    parts = {
+        "unet": described(model.unet, model.diffusion),
+        "vae": described_vae(model.vae),
+        "text_encoder": described_text(model.text_encoder),
+    }
+    return {
+        name: ({key: t.to(dtype) if t.is_floating_point() else t for key, t in tensors.items()}, details)
+        for name, (tensors, details) in parts.items()
+    }
 
 
 def _write_folder(parts: dict[str, tuple[dict[str, Tensor], dict[str, Any]]], target: Path) -> None:
@@ -195,9 +211,10 @@ def _instead(name: str | Path | None, otherwise: Path) -> Path:
 
 
 def _text_encoder(inside: Path, named: str | Path | None) -> TextEncoder | CLIPText:
-    from vidrd_core.models.parts import load_clip_text, load_text_encoder
+    from vidrd_core.models.parts import CLIP_TEXT, load_clip_text, load_text_encoder
 
     place, tokenizer = _instead(named, inside), None
     if named is not None and place.is_dir() and not (has_weights(place) or has_weights(place / "text_encoder")):
         place, tokenizer = inside, place
-    return load_text_encoder(place) if checkpoint.is_ours(place) else load_clip_text(place, tokenizer)
+    own = checkpoint.is_ours(place) and not checkpoint.holds(place, CLIP_TEXT)
+    return load_text_encoder(place) if own else load_clip_text(place, tokenizer)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vidrd_core.models import checkpoint
 from vidrd_core.models.formats.parts import read_part
-from vidrd_core.models.parts import load_text_encoder
+from vidrd_core.models.parts import CLIP_TEXT, find_clip_text, load_text_encoder
 from vidrd_core.models.text import END, START, TextEncoder
 
 Row = list[tuple[Any, ...]]
@@ -74,11 +74,14 @@ class HostTextEncoder(nn.Module, ClipTokenWeightEncoder):
 
 def load_clip(path: Path) -> comfy.sd.CLIP:
     """A CLIP from a text encoder file: ours, or one that the host knows. Raises FileNotFoundError, FormatError."""
+    if checkpoint.is_ours(path) and checkpoint.holds(path, CLIP_TEXT):  # the host has a tokenizer of its own
+        _, tensors, _ = find_clip_text(path)
+        return _stock_clip({f"text_model.{key}": tensor for key, tensor in tensors.items()})
     if not checkpoint.is_ours(path):
         tensors, _ = read_part(path, "text_encoder")
         # In whole checkpoints of Stable Diffusion 1.x and 2.x the host's names stand after these.
         plain = {re.sub(r"^(model\.|transformer\.(?=text_model))", "", key): t for key, t in tensors.items()}
-        return comfy.sd.load_text_encoder_state_dicts([plain], clip_type=comfy.sd.CLIPType.STABLE_DIFFUSION)
+        return _stock_clip(plain)
     encoder = load_text_encoder(path).requires_grad_(False)
     target = SimpleNamespace(
         params={},
@@ -86,6 +89,10 @@ def load_clip(path: Path) -> comfy.sd.CLIP:
         tokenizer=lambda **_: Tokenizer(encoder),
     )
     return comfy.sd.CLIP(target, parameters=sum(p.numel() for p in encoder.parameters()))
+
+
+def _stock_clip(tensors: dict[str, torch.Tensor]) -> comfy.sd.CLIP:
+    return comfy.sd.load_text_encoder_state_dicts([tensors], clip_type=comfy.sd.CLIPType.STABLE_DIFFUSION)
 
 
 def encode(clip: comfy.sd.CLIP, prompt: str) -> Any:

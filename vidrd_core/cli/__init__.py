@@ -220,14 +220,28 @@ def pack(
         ),
     ],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False,
+    vae: Annotated[str | None, o.VAE] = None,
+    text_encoder: Annotated[str | None, o.TEXT_ENCODER] = None,
+    temporal: Annotated[str | None, o.TEMPORAL] = None,
+    prediction: Annotated[str | None, o.PREDICTION] = None,
+    schedule: Annotated[str | None, o.SCHEDULE] = None,
 ) -> None:
-    """Copy a model with its weights in half precision, for shipping."""
+    """Copy a model with its weights in half precision, for shipping; one of others, with all that it needs inside."""
     from vidrd_core.cli.progress import busy
 
     with input_checked(), busy("packing"):
         from vidrd_core.loading import pack
 
-        pack(model, output, overwrite=overwrite)
+        pack(
+            model,
+            output,
+            overwrite=overwrite,
+            vae=vae,
+            text_encoder=text_encoder,
+            temporal=temporal,
+            prediction=prediction,
+            schedule=schedule,
+        )
     typer.echo(f"{output}: {model} in half precision")
 
 

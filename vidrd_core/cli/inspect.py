@@ -35,7 +35,7 @@ class Tensors:
 
     @property
     def parameters(self) -> int:
-        return sum(math.prod(shape) for shape in self.shapes.values())
+        return sum(math.prod(shape) for name, shape in self.shapes.items() if "tokenizer/" not in name)
 
 
 def models_table() -> Any:

@@ -101,6 +101,12 @@ def describe(path: Path) -> dict[str, Any]:
         raise FormatError(f"{path} carries a damaged description: {error}") from error
 
 
+def holds(path: Path, kind: str) -> bool:
+    """Whether a file of ours is of a kind, or has a part of it."""
+    details = describe(path)
+    return kind in (details.get("kind"), *(part.get("kind") for part in parts_of(details).values()))
+
+
 def is_ours(path: Path) -> bool:
     """Whether `write` made a file. Raises FormatError for a damaged one."""
     path = Path(path)

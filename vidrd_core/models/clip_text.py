@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,11 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from vidrd_core.models.checkpoint import FormatError
+
 CLIP = "openai/clip-vit-large-patch14"  # whose tokenizer all of them share, where none is beside the weights
+
+TOKENIZER = "tokenizer/"  # before the names of a tokenizer's files, kept as tensors of bytes beside the weights
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,12 @@ class CLIPText(nn.Module):
         middle = here.removesuffix("embeddings.token_embedding.weight")
         return {middle + name: value for name, value in weights.items()}
 
+    def named_as_clip(self) -> dict[str, Tensor]:
+        """The way back: names that depend on no version of transformers."""
+        return {
+            key.removeprefix("clip.").removeprefix("text_model."): value for key, value in self.state_dict().items()
+        }
+
     def tokenize(self, prompts: list[str]) -> Tensor:
         """Token numbers [B, max_length]. Raises ValueError if a prompt is too long."""
         room = self.config.max_length - 2
@@ -95,6 +107,32 @@ def load_tokenizer(name_or_folder: str | Path, width: int) -> Any:
     if width == 1024:
         tokenizer.pad_token = "!"
     return tokenizer
+
+
+def tokenizer_tensors(tokenizer: Any) -> dict[str, Tensor]:
+    """A tokenizer's files, each as its bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.is_file()}
+    return {
+        f"{TOKENIZER}{name}": torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        for name, data in files.items()
+        if data
+    }
+
+
+def tokenizer_of(tensors: Mapping[str, Tensor], width: int, path: Path) -> Any:
+    """The tokenizer whose files `tokenizer_tensors` made tensors of. Raises FormatError if they are none."""
+    with tempfile.TemporaryDirectory() as folder:
+        for key, tensor in tensors.items():
+            name = key.removeprefix(TOKENIZER)
+            if Path(name).name != name:
+                raise FormatError(f"{path} has a tokenizer's file with a folder in its name: {name}")
+            (Path(folder) / name).write_bytes(tensor.numpy().tobytes())
+        try:
+            return load_tokenizer(folder, width)
+        except FileNotFoundError as error:
+            raise FormatError(f"the tokenizer in {path} cannot be read by this version of transformers") from error
 
 
 def _has_tokenizer(folder: Path) -> bool:

@@ -12,7 +12,15 @@ from torch import Tensor
 from vidrd_core.models import checkpoint
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
-from vidrd_core.models.clip_text import CLIP, CLIPText, load_tokenizer
+from vidrd_core.models.clip_text import (
+    CLIP,
+    TOKENIZER,
+    CLIPText,
+    CLIPTextSettings,
+    load_tokenizer,
+    tokenizer_of,
+    tokenizer_tensors,
+)
 from vidrd_core.models.config import Config, DiffusionConfig, TextConfig, UNet3DConfig, VAEConfig, from_dict, to_dict
 from vidrd_core.models.formats.parts import find_unet, read_part
 from vidrd_core.models.formats.text import read_text
@@ -22,12 +30,20 @@ from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 
 Found = TypeVar("Found")
-UNET, VAE, TEXT = "UNet3D", "temporal VAE", "text encoder"
+UNET, VAE, TEXT, CLIP_TEXT = "UNet3D", "temporal VAE", "text encoder", "CLIP text encoder"
+Described = tuple[dict[str, Tensor], dict[str, Any]]
+"""What `checkpoint.write` takes: tensors, and details with the kind."""
 
 
 def save_unet(unet: UNet3D, diffusion: DiffusionConfig, path: Path) -> None:
     """Write a UNet3D with how it denoises."""
-    checkpoint.write(path, unet.state_dict(), UNET, config=to_dict(unet.config), diffusion=to_dict(diffusion))
+    tensors, details = described(unet, diffusion)
+    checkpoint.write(path, tensors, **details)
+
+
+def described(unet: UNet3D, diffusion: DiffusionConfig) -> Described:
+    """A UNet3D's file."""
+    return unet.state_dict(), {"kind": UNET, "config": to_dict(unet.config), "diffusion": to_dict(diffusion)}
 
 
 def load_unet(path: Path, ops: Any = core_ops, attention: Attention = sdpa) -> tuple[UNet3D, DiffusionConfig]:
@@ -57,7 +73,13 @@ def read_unet(path: Path) -> tuple[dict[str, Tensor], UNet3DConfig, DiffusionCon
 
 def save_vae(vae: TemporalVAE, path: Path) -> None:
     """Write a temporal VAE."""
-    checkpoint.write(path, vae.state_dict(), VAE, config=to_dict(vae.config))
+    tensors, details = described_vae(vae)
+    checkpoint.write(path, tensors, **details)
+
+
+def described_vae(vae: TemporalVAE) -> Described:
+    """A VAE's file."""
+    return vae.state_dict(), {"kind": VAE, "config": to_dict(vae.config)}
 
 
 def load_vae(path: Path, ops: Any = core_ops, attention: Attention = sdpa) -> TemporalVAE:
@@ -77,9 +99,18 @@ def find_vae(path: Path) -> tuple[dict[str, Tensor], VAEConfig]:
     return tensors, config
 
 
-def save_text_encoder(encoder: TextEncoder, path: Path) -> None:
-    """Write a text encoder with its words."""
-    checkpoint.write(path, encoder.state_dict(), TEXT, config=to_dict(encoder.config))
+def save_text_encoder(encoder: TextEncoder | CLIPText, path: Path) -> None:
+    """Write a text encoder with its words, or CLIP with its tokenizer."""
+    tensors, details = described_text(encoder)
+    checkpoint.write(path, tensors, **details)
+
+
+def described_text(encoder: TextEncoder | CLIPText) -> Described:
+    """A text encoder's file."""
+    if isinstance(encoder, TextEncoder):
+        return encoder.state_dict(), {"kind": TEXT, "config": to_dict(encoder.config)}
+    tensors = encoder.named_as_clip() | tokenizer_tensors(encoder.tokenizer)
+    return tensors, {"kind": CLIP_TEXT, "config": to_dict(encoder.config)}
 
 
 def load_text_encoder(path: Path) -> TextEncoder:
@@ -91,15 +122,31 @@ def load_text_encoder(path: Path) -> TextEncoder:
 
 
 def load_clip_text(path: Path, tokenizer: str | Path | None = None) -> CLIPText:
-    """Read a CLIP text encoder, with the tokenizer that is named, is beside it, or that all CLIPs share.
+    """Read a CLIP text encoder, with the tokenizer that is named, is in or beside it, or that all CLIPs share.
 
     Raises FileNotFoundError, FormatError.
     """
-    settings, tensors = _said_of(path, read_text, *read_part(path, "text_encoder"))
-    place = tokenizer or (path if Path(path).is_dir() else CLIP)
-    encoder = CLIPText(settings, load_tokenizer(place, settings.hidden_size))
+    settings, tensors, inside = find_clip_text(path)
+    if inside and tokenizer is None:
+        words = tokenizer_of(inside, settings.hidden_size, path)
+    else:
+        words = load_tokenizer(tokenizer or (path if Path(path).is_dir() else CLIP), settings.hidden_size)
+    encoder = CLIPText(settings, words)
     checkpoint.fill(encoder, encoder.named_as_here(tensors), path)
     return encoder.eval()
+
+
+def find_clip_text(path: Path) -> tuple[CLIPTextSettings, dict[str, Tensor], dict[str, Tensor]]:
+    """A CLIP text encoder's settings, its weights, and the tokenizer that a file of ours has inside, else {}.
+
+    Raises FileNotFoundError, FormatError.
+    """
+    if not checkpoint.is_ours(path):
+        return *_said_of(path, read_text, *read_part(path, "text_encoder")), {}
+    found, details = checkpoint.read(path, CLIP_TEXT)
+    inside = {key: tensor for key, tensor in found.items() if key.startswith(TOKENIZER)}
+    tensors = {key: tensor for key, tensor in found.items() if key not in inside}
+    return _read(CLIPTextSettings, details, "config", path), tensors, inside
 
 
 def _said_of(path: Path, read: Callable[..., Found], *given: Any) -> Found:

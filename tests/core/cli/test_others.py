@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from vidrd_core import cli
+from vidrd_core.models import checkpoint
 from vidrd_core.models.config import DiffusionConfig, UNet3DConfig
 from vidrd_core.models.parts import save_unet
 from vidrd_core.models.unet3d import UNet3D
@@ -106,6 +107,14 @@ def test_pack_makes_one_file_of_all(vidrd, folder):
     assert "expected a UNet3D" in error_line(
         *vidrd("generate", PROMPTS[0], "--model", "apart/vae.safetensors", "-o", "one.gif")
     )
+
+
+def test_pack_takes_other_parts(vidrd, folder):
+    run = ("pack", folder, "-o", "one.safetensors", "--vae", "tiny/vae.safetensors")
+    assert "there is no file or folder tiny/vae.safetensors" in error_line(*vidrd(*run))
+    assert vidrd(*run[:4], "--vae", folder / "vae.safetensors", "--prediction", "eps")[0] == 0
+    parts = checkpoint.parts_of(checkpoint.describe(Path("one.safetensors")))
+    assert parts["unet"]["diffusion"]["prediction"] == "eps"
 
 
 def test_convert_writes_a_part_and_says_what_has_to_be_told(vidrd, tmp_path):
