@@ -246,7 +246,7 @@ def test_clips_of_a_vae_whose_norms_span_frames_are_decoded_beside_their_neighbo
     save_vae(TemporalVAE(VAEConfig(temp_conv_depth=3, **settings)), tmp_path / "own.safetensors")
     own = importlib.import_module("custom_nodes_vidrd.nodes.host.vae").load_vae(tmp_path / "own.safetensors")
     asked = [each.memory_used_decode((1, 4, 60, 8, 8), torch.float32) for each in (vae, own)]
-    assert asked[0] > 1.5 * asked[1]  # windows of 16 frames, chunks of 8
+    assert asked[0] > 1.2 * asked[1]  # windows of 16 frames; chunks of 8, and what is kept of those before
 
 
 def test_a_name_is_never_used_twice(write, tiny, output):
