@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vidrd_core.beyond import following_noise
 from vidrd_core.clip import Clip, DivergenceError, clip_generator, states_of
 from vidrd_core.models.clip_text import CLIPText
 from vidrd_core.models.config import DiffusionConfig
@@ -27,10 +28,10 @@ from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.pixels import to_frames
 from vidrd_core.placement import Placement, store
-from vidrd_core.reuse import ReuseSettings, StagedGuidance, is_whole, past_dependent_noise
+from vidrd_core.reuse import ReuseSettings, StagedGuidance, is_whole
 from vidrd_core.sampling import SOLVERS, OnStep, Schedule, guided
 from vidrd_core.settings import SampleSettings
-from vidrd_core.state import ClipState, StateMismatchError
+from vidrd_core.state import ClipState, StateMismatchError, check_following, correction, handed_on
 
 PARTS = ("unet", "vae", "text_encoder")
 
@@ -168,7 +169,9 @@ class VidRD:
         N or more than what was recorded, DivergenceError if nothing came out.
         """
         sample, reuse, nearest = self._follow(state, reuse, settings, approximate)
-        noise = past_dependent_noise(state.noise, reuse, clip_generator(sample.seed, state.index + 1))
+        opening = state.opening_noise if reuse.loop == "close" else None
+        generator = clip_generator(sample.seed, state.index + 1)
+        noise = following_noise(state.noise, reuse, generator, opening=opening)
         return self._sample(prompt, sample, noise, state, reuse, on_step, nearest)
 
     def stream(
@@ -206,7 +209,8 @@ class VidRD:
             reuse, sample = reuse or ReuseSettings(), self.complete(SampleSettings(**settings))
         else:
             sample, reuse, _ = self._follow(state, reuse, settings, approximate)
-        reuse.check_frames(self.latent_shape(sample)[2])
+        loops = reuse.loop != "none" and last > 1
+        (replace(reuse, loop="close") if loops else reuse).check_frames(self.latent_shape(sample)[2])
         self.schedule.sigmas(sample.steps)
         self._check_prompts(prompts)
         self.text_encoder.tokenize([*prompts, sample.negative])
@@ -217,7 +221,8 @@ class VidRD:
                 if state is None:
                     clip = self.generate(prompt, reuse, on_step=on_step, **settings)
                 else:
-                    clip = self.extend(state, prompt, reuse, approximate=approximate, on_step=on_step, **settings)
+                    rule = replace(reuse, loop="close") if loops and index == last - 1 else reuse
+                    clip = self.extend(state, prompt, rule, approximate=approximate, on_step=on_step, **settings)
                 state = clip.state
                 yield clip
 
@@ -292,6 +297,7 @@ class VidRD:
                 ) from None
             nearest = True
         reuse.check_recorded(state.record.shape[3])
+        check_following(state, reuse)
         return sample, reuse, nearest
 
     @staticmethod
@@ -351,6 +357,9 @@ class VidRD:
             before.record.to(self.device) if before else None,
             reuse.recorded_frames(frames),
             levels=before.levels if before and nearest else None,
+            frames=frames,
+            opening=before.opening.to(self.device) if before and reuse.loop == "close" else None,
+            correct=correction(before, reuse),
         )
 
         def step(i: int, x: Tensor) -> None:
@@ -381,6 +390,7 @@ class VidRD:
             model_signature=self.signature,
             numbers=numbers,
             follows=before.fingerprint if before else "",
+            **handed_on(before, noise, guidance),
             made_with={"prompt": prompt, **asdict(sample), "reuse": asdict(reuse), **self._parts()},
         )
         return Clip(prompt, state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vidrd_core.beyond import draw_towards, statistics
 from vidrd_core.models import checkpoint
 from vidrd_core.models.checkpoint import FormatError
+from vidrd_core.reuse import ReuseSettings, StagedGuidance
 
 KIND = "clip state"
 # name -> dimensions
 TENSORS = {"noise": 5, "record": 6, "latents": 5, "past": 5, "sigmas": 1, "levels": 1, "injected": 6}
+ADDED = {"anchor": 3, "opening_noise": 5, "opening": 6}  # by later versions: empty in files that lack them
+TENSORS |= ADDED
 DETAILS: dict[str, type] = {
     "index": int,
     "repeated": int,
@@ -47,6 +52,10 @@ class ClipState:
     repeated how many of its first frames were shown already by the clip before
     numbers  what each frame was told of its moment in the clip, [N]: a reused frame keeps its number with its noise
     follows  the `fingerprint` of the state of the clip before, "" for a first clip
+    anchor   mean and deviation of the first clip's channels [2, B, C]; empty in the first clip's own state
+    opening_noise, opening
+             z_T [B, C, P, h, w] of the first clip's first P frames and their x0 [calls, B, C, P, h, w], where a loop
+             is to be closed; else of no frames
     """
 
     noise: Tensor
@@ -63,6 +72,9 @@ class ClipState:
     numbers: list[int]
     follows: str = ""
     made_with: dict[str, Any] = field(default_factory=dict)  # prompt, seed, cfg, ...: what a next clip goes on with
+    anchor: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0))
+    opening_noise: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0))
+    opening: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0, 0))
 
     @property
     def fingerprint(self) -> str:
@@ -85,7 +97,21 @@ class ClipState:
     @property
     def shown(self) -> Tensor:
         """The latents that this clip adds to the video."""
-        return self.latents[:, :, self.repeated :]
+        return self.latents[:, :, self.repeated : self.frames - self.closed]
+
+    @property
+    def closed(self) -> int:
+        """How many of its last frames are the first clip's, with which the loop closes."""
+        reuse = self.made_with.get("reuse", {})
+        closes = reuse.get("loop") == "close" and reuse.get("order") == "forward"
+        return int(reuse.get("prompt_frames", 0)) if closes else 0
+
+    @property
+    def statistics(self) -> Tensor | None:
+        """Mean and deviation of the first clip's channels [2, B, C]; None in a file that does not tell them."""
+        if self.index == 0:
+            return statistics(self.latents)
+        return self.anchor if self.anchor.numel() else None
 
     def tail(self, frames: int) -> Tensor:
         """The last latents of the video so far, at most `frames` of them."""
@@ -127,6 +153,8 @@ class ClipState:
         known = {*TENSORS, *DETAILS}
         if "record" in tensors:
             tensors.setdefault("injected", tensors["record"][:0])  # which older states lack
+        for name, dims in ADDED.items():
+            tensors.setdefault(name, torch.zeros((0,) * dims))
         values: dict[str, Any] = {**tensors, **details}
         for what, names in (("lacks", known - set(values)), ("has surplus", set(values) - known)):
             if names:
@@ -137,6 +165,41 @@ class ClipState:
         if state.fingerprint != fingerprint:
             raise FormatError(f"{path} is damaged: it does not hold what was saved")
         return state
+
+
+def check_following(state: ClipState, settings: ReuseSettings) -> None:
+    """Raise ValueError unless a state holds what these settings ask of the first clip."""
+    if state.made_with.get("reuse", {}).get("loop") == "close":
+        raise ValueError("the state is that of a clip that closed a loop: nothing follows it; take an earlier state")
+    if settings.drift and state.statistics is None:
+        raise ValueError(
+            "drift needs the statistics of the first clip, which this state does not tell, being of an older version: "
+            "set drift to 0, or make the clips anew"
+        )
+    kept = state.opening_noise.shape[2]
+    if settings.loop == "close" and settings.prompt_frames > kept:
+        told = f"keeps only {kept} frames" if kept else "keeps nothing"
+        raise ValueError(
+            f"the state {told} of how the first clip began, and closing the loop needs prompt_frames (M) = "
+            f"{settings.prompt_frames}: make the first clip with loop 'keep' and as many prompt frames"
+        )
+
+
+def correction(before: ClipState | None, settings: ReuseSettings) -> Callable[[Tensor, float], None] | None:
+    """What keeps a following clip's statistics near the first clip's, if `drift` asks for it."""
+    if before is None or not settings.drift or before.statistics is None:
+        return None
+    return draw_towards(before.statistics, settings.drift)
+
+
+def handed_on(before: ClipState | None, noise: Tensor, guidance: StagedGuidance) -> dict[str, Tensor]:
+    """What states hand on of the first clip: its statistics, and how it began if a loop is to be closed."""
+    if before is None:
+        opening = guidance.new_opening()
+        return {"opening": opening, "opening_noise": noise[:, :, : opening.shape[3]].cpu().clone()}
+    anchor = before.statistics
+    known = {} if anchor is None else {"anchor": anchor}
+    return {**known, "opening": before.opening, "opening_noise": before.opening_noise}
 
 
 def _same(name: str, mine: object, theirs: object, hint: str = "") -> None:
@@ -163,6 +226,15 @@ def _fault(state: ClipState) -> str:
         ("levels", state.levels, (len(state.record),)),
     ):
         if tuple(tensor.shape) != expected:
+            return f"its {name} has shape {tuple(tensor.shape)}, expected {expected}"
+    if state.anchor.numel() and tuple(state.anchor.shape) != (2, batch, channels):
+        return f"its anchor has shape {tuple(state.anchor.shape)}, expected {(2, batch, channels)}"
+    kept = state.opening_noise.shape[2]
+    for name, tensor, expected in (
+        ("opening_noise", state.opening_noise, (batch, channels, kept, height, width)),
+        ("opening", state.opening, (state.opening.shape[0] or 1, batch, channels, kept, height, width)),
+    ):
+        if kept and tuple(tensor.shape) != expected:
             return f"its {name} has shape {tuple(tensor.shape)}, expected {expected}"
     if not 1 <= state.record.shape[3] <= frames:
         return f"its record has {state.record.shape[3]} frames, expected 1 to {frames}"

@@ -43,9 +43,9 @@ class ReplayedNoise:
         noise, draw, guidance = self.stock(sigma, sigma_next), len(self.kept), self.guidance
         if self.old is not None and draw < len(self.old):
             noise = noise.clone()
-            for j, (count, source) in enumerate(zip(guidance.counts, guidance.sources, strict=True)):
-                if guidance.step < count:
-                    noise[:, :, j] = self.old[draw][:, :, source].to(noise)
+            for lead, source in zip(guidance.leads, guidance.sources, strict=False):  # those that close a loop: none
+                if guidance.step < lead.steps:
+                    noise[:, :, lead.frame] = self.old[draw][:, :, source].to(noise)
         self.kept.append(noise[:, :, noise.shape[2] - guidance.keep :].detach().cpu().clone())
         return noise
 

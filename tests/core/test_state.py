@@ -9,12 +9,13 @@ from safetensors.torch import save_file
 
 from vidrd_core.models import checkpoint
 from vidrd_core.models.checkpoint import FormatError
-from vidrd_core.state import DETAILS, KIND, TENSORS, ClipState
+from vidrd_core.reuse import ReuseSettings
+from vidrd_core.state import ADDED, DETAILS, KIND, TENSORS, ClipState
 
 
 @pytest.fixture(scope="module")
 def state(model):
-    made = list(model.stream("a red circle", 3, steps=2))[2].state
+    made = list(model.stream("a red circle", 4, ReuseSettings(3, loop="keep"), steps=2))[2].state
     return replace(made, injected=torch.randn(3, *made.record.shape[1:]))
 
 
@@ -26,6 +27,21 @@ def test_a_state_from_before_noise_was_recorded_is_read(model, tmp_path):
     again = ClipState.load(tmp_path / "old.safetensors")
     assert again.fingerprint == state.fingerprint
     assert len(again.injected) == 0
+
+
+def test_a_state_from_before_loops_and_drift_is_read(model, tmp_path):
+    clips = list(model.stream("a red circle", 2, ReuseSettings(drift=0.5), steps=2))
+    for state in (clip.state for clip in clips):
+        empty = {name: torch.zeros((0,) * dims) for name, dims in ADDED.items()}
+        tensors = {name: getattr(state, name) for name in TENSORS if name not in ADDED}
+        details = {name: getattr(state, name) for name in DETAILS}
+        fingerprint = replace(state, **empty).fingerprint
+        checkpoint.write(tmp_path / "old.safetensors", tensors, KIND, fingerprint=fingerprint, **details)
+        again = ClipState.load(tmp_path / "old.safetensors")
+        assert again.fingerprint == fingerprint
+        assert (again.statistics is None) == (state.index > 0)
+    with pytest.raises(ValueError, match="statistics of the first clip, which this state does not tell"):
+        model.extend(again, "a red circle", ReuseSettings(drift=0.5))
 
 
 def test_a_state_knows_its_size(state):
