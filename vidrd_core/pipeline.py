@@ -29,7 +29,7 @@ from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.pixels import to_frames
 from vidrd_core.placement import Placement, store
 from vidrd_core.reuse import ReuseSettings, StagedGuidance, is_whole
-from vidrd_core.sampling import SOLVERS, OnStep, Schedule, guided
+from vidrd_core.sampling import SOLVERS, Denoise, OnStep, Schedule, guided
 from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState, StateMismatchError, check_following, correction, handed_on
 
@@ -324,6 +324,28 @@ class VidRD:
         )
 
     @torch.no_grad()
+    def denoiser(self, prompt: str, sample: SampleSettings, numbers: Sequence[int]) -> Denoise:
+        """`denoise(x, sigma) -> x0` for a prompt, guidance inside, of clips [1, C, N, h, w] on the model's device.
+
+        `sample` is a complete one; `numbers` [N] is what each frame is told of its moment in the clip. Raises
+        ValueError for a prompt without words, UnknownWordError.
+        """
+        self._check_prompts([prompt])
+        assert sample.cfg is not None
+        self._bring("text_encoder")
+        cond = self.text_encoder.encode([prompt]).to(self.device)
+        uncond = self.text_encoder.encode([sample.negative]).to(self.device) if sample.cfg != 1.0 else None
+        self._bring("unet")
+        told = torch.tensor(numbers, device=self.device)
+
+        def network(x: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+            # A single frame is an image, of no moment in particular.
+            numbers = told.expand(len(x), -1) if len(told) > 1 else None
+            return self.unet(x.to(self.dtype), timestep, text.to(self.dtype), numbers).to(x.dtype)
+
+        return self.schedule.denoiser(guided(network, cond, uncond, sample.cfg))
+
+    @torch.no_grad()
     def _sample(
         self,
         prompt: str,
@@ -334,24 +356,11 @@ class VidRD:
         on_step: OnStep | None,
         nearest: bool = False,
     ) -> Clip:
-        self._check_prompts([prompt])
-        assert sample.cfg is not None
         frames = noise.shape[2]
-        self._bring("text_encoder")
-        cond = self.text_encoder.encode([prompt]).to(self.device)
-        uncond = self.text_encoder.encode([sample.negative]).to(self.device) if sample.cfg != 1.0 else None
-        self._bring("unet")
-        sigmas = self.schedule.sigmas(sample.steps)
         numbers = reuse.numbers(frames, before.numbers if before else None)
-        told = torch.tensor(numbers, device=self.device)
-
-        def network(x: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-            # A single frame is an image, of no moment in particular.
-            numbers = told.expand(len(x), -1) if frames > 1 else None
-            return self.unet(x.to(self.dtype), timestep, text.to(self.dtype), numbers).to(x.dtype)
-
+        sigmas = self.schedule.sigmas(sample.steps)
         guidance = StagedGuidance(
-            self.schedule.denoiser(guided(network, cond, uncond, sample.cfg)),
+            self.denoiser(prompt, sample, numbers),
             reuse,
             sample.steps,
             before.record.to(self.device) if before else None,

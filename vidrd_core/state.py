@@ -173,7 +173,7 @@ def check_following(state: ClipState, settings: ReuseSettings) -> None:
         raise ValueError("the state is that of a clip that closed a loop: nothing follows it; take an earlier state")
     if settings.drift and state.statistics is None:
         raise ValueError(
-            "drift needs the statistics of the first clip, which this state does not tell, being of an older version: "
+            "drift needs the statistics of the first clip, which this state, of an older version, does not tell: "
             "set drift to 0, or make the clips anew"
         )
     kept = state.opening_noise.shape[2]

@@ -40,7 +40,7 @@ def test_a_state_from_before_loops_and_drift_is_read(model, tmp_path):
         again = ClipState.load(tmp_path / "old.safetensors")
         assert again.fingerprint == fingerprint
         assert (again.statistics is None) == (state.index > 0)
-    with pytest.raises(ValueError, match="statistics of the first clip, which this state does not tell"):
+    with pytest.raises(ValueError, match="statistics of the first clip, which this state, of an older"):
         model.extend(again, "a red circle", ReuseSettings(drift=0.5))
 
 

@@ -24,10 +24,13 @@ ALONG = 0.5  # least cosine of velocities that point the same way
 
 
 def velocity(positions: Array) -> Array:
-    """Mean velocity [2] in px/frame of a track [F, 2] (x, y, nan where unseen); nan if no step of it was seen."""
+    """The usual velocity [2] in px/frame of a track [F, 2] (x, y, nan where unseen); nan if no step of it was seen.
+
+    The median step, which one jump does not change.
+    """
     moves = np.diff(positions, axis=0)
     seen = moves[~np.isnan(moves).any(1)]
-    return seen.mean(0) if len(seen) else np.full(2, np.nan)
+    return np.median(seen, axis=0) if len(seen) else np.full(2, np.nan)
 
 
 def track(readings: Sequence[Reading], repeated: int = 0) -> Array:
@@ -40,7 +43,7 @@ def track(readings: Sequence[Reading], repeated: int = 0) -> Array:
 
 
 def turns(positions: Array, cuts: Sequence[int], window: int = WINDOW, still: float = STILL) -> list[Turn]:
-    """What a track [F, 2] does at each seam: the mean velocities of the frames before and after are compared.
+    """What a track [F, 2] does at each seam: the usual velocities of the frames before and after are compared.
 
     "kept" if they point the same way (cosine above 0.5), "reversed" if opposite ways (below -0.5), "turned" in
     between; "still" if either is slower than `still` px/frame, "lost" if the sprite was not seen to move or rest.
