@@ -10,7 +10,17 @@ from comfy_execution.graph_utils import GraphBuilder
 
 from .host.progress import tell_clips
 from .prompts import lines_of
-from .schema import CATEGORY, LARGEST_SEED, State, check_choices, check_prefix, clip_inputs, reuse_inputs, schema
+from .schema import (
+    CATEGORY,
+    LARGEST_SEED,
+    State,
+    check_choices,
+    check_prefix,
+    clip_inputs,
+    more_reuse_inputs,
+    reuse_inputs,
+    schema,
+)
 from .video import check_rate, video_inputs
 
 # Handed on as links to the nodes that this one expands into: so these are known by what they link to, and run again
@@ -82,6 +92,7 @@ class LongVideo(io.ComfyNode):
                     "Nothing wired: a new file.",
                     **_LINK,
                 ),
+                *more_reuse_inputs(),
             ],
             outputs=[
                 io.Video.Output(display_name="video", tooltip="All clips."),
@@ -97,8 +108,22 @@ class LongVideo(io.ComfyNode):
         order: str | None = None,
         format: str | None = None,
         filename_prefix: str | None = None,
+        preset: str | None = None,
+        noise_policy: str | None = None,
+        release: str | None = None,
+        loop: str | None = None,
     ) -> bool | str:
-        told = check_choices(cls, sampler_name=sampler_name, scheduler=scheduler, order=order, format=format)
+        told = check_choices(
+            cls,
+            sampler_name=sampler_name,
+            scheduler=scheduler,
+            order=order,
+            format=format,
+            preset=preset,
+            noise_policy=noise_policy,
+            release=release,
+            loop=loop,
+        )
         return told if isinstance(told, str) else check_prefix(filename_prefix)
 
     @classmethod
@@ -117,6 +142,7 @@ class LongVideo(io.ComfyNode):
         seed_per_clip: str,
         cfg_per_clip: str,
         alpha_per_clip: str,
+        loop: str = "none",
         **given: Any,
     ) -> io.NodeOutput:
         links = {name: given.pop(name, None) for name in _LINKED}
@@ -131,6 +157,7 @@ class LongVideo(io.ComfyNode):
         graph = GraphBuilder()
         negative = graph.node("CLIPTextEncode", "negative", clip=links["clip"], text=negative_prompt)
         state, video = links["state"], links["before"]
+        loops = len(lines) > 1 and (loop != "none" or given.get("preset") == "loop on purpose")
         for k, prompt in enumerate(lines):
             positive = graph.node("CLIPTextEncode", f"prompt_{k + 1}", clip=links["clip"], text=prompt)
             extend = graph.node(
@@ -142,6 +169,7 @@ class LongVideo(io.ComfyNode):
                 latent=links["latent"],
                 **{name: values[k] for name, values in own.items()},
                 **given,
+                loop="none" if not loops else "close" if k == len(lines) - 1 else "keep",
             )
             write = graph.node("VidRD_WriteClip", f"write_{k + 1}", latent=extend.out(0), vae=links["vae"], **how)
             extend.set_input("state", state)

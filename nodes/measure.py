@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
-from vidrd_core.reuse import ReuseSettings
 from vidrd_core.video.reuse_map import reuse_map
 
-from .schema import CATEGORY, check_choices, reuse_inputs, schema
+from .schema import CATEGORY, check_choices, more_reuse_inputs, reuse_inputs, schema, taken_rule
 
 
 class ReuseMap(io.ComfyNode):
@@ -31,18 +30,24 @@ class ReuseMap(io.ComfyNode):
                 *reuse_inputs(),
                 io.Int.Input("frames", default=8, min=2, max=64, tooltip="Frames of a clip (N)."),
                 io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Denoising steps (T)."),
+                *(each for each in more_reuse_inputs() if each.id != "drift"),
             ],
             outputs=[io.Image.Output(display_name="map")],
         )
 
     @classmethod
-    def validate_inputs(cls, order: str | None = None) -> bool | str:
-        return check_choices(cls, order=order)
+    def validate_inputs(
+        cls,
+        order: str | None = None,
+        preset: str | None = None,
+        noise_policy: str | None = None,
+        release: str | None = None,
+        loop: str | None = None,
+    ) -> bool | str:
+        return check_choices(cls, order=order, preset=preset, noise_policy=noise_policy, release=release, loop=loop)
 
     @classmethod
-    def execute(
-        cls, prompt_frames: int, alpha: float, beta: float, order: Any, frames: int, steps: int
-    ) -> io.NodeOutput:
-        picture = reuse_map(ReuseSettings(prompt_frames, alpha, beta, order), frames, steps)
+    def execute(cls, frames: int, steps: int, **given: Any) -> io.NodeOutput:
+        picture = reuse_map(taken_rule(given)[0].at(frames), frames, steps)
         image = torch.from_numpy(np.asarray(picture).copy()).float()[None] / 255
         return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))

@@ -6,11 +6,19 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from vidrd_core.reuse import ReuseSettings
-
 from .host.parts import ReuseNoise, collect
 from .host.sampling import ReuseSampler
-from .schema import CATEGORY, State, check_choices, reuse_inputs, schema, seed_input, state_input
+from .schema import (
+    CATEGORY,
+    State,
+    check_choices,
+    more_reuse_inputs,
+    reuse_inputs,
+    schema,
+    seed_input,
+    state_input,
+    taken_rule,
+)
 
 _CATEGORY = f"{CATEGORY}/parts"
 
@@ -31,17 +39,24 @@ class Noise(io.ComfyNode):
                 seed_input(),
                 *(each for each in reuse_inputs() if each.id != "beta"),
                 state_input("What the clip before left. Nothing wired: fresh noise, for a first clip."),
+                *(each for each in more_reuse_inputs() if each.id in ("preset", "noise_policy", "loop")),
             ],
             outputs=[io.Noise.Output(display_name="noise")],
         )
 
     @classmethod
-    def validate_inputs(cls, order: str | None = None) -> bool | str:
-        return check_choices(cls, order=order)
+    def validate_inputs(
+        cls,
+        order: str | None = None,
+        preset: str | None = None,
+        noise_policy: str | None = None,
+        loop: str | None = None,
+    ) -> bool | str:
+        return check_choices(cls, order=order, preset=preset, noise_policy=noise_policy, loop=loop)
 
     @classmethod
-    def execute(cls, seed: int, prompt_frames: int, alpha: float, order: Any, state: Any = None) -> io.NodeOutput:
-        return io.NodeOutput(ReuseNoise(seed, ReuseSettings(prompt_frames, alpha, order=order), state))
+    def execute(cls, seed: int, state: Any = None, **given: Any) -> io.NodeOutput:
+        return io.NodeOutput(ReuseNoise(seed, taken_rule(given)[0], state))
 
 
 class Guidance(io.ComfyNode):
@@ -61,19 +76,24 @@ class Guidance(io.ComfyNode):
                 io.Sampler.Input("sampler", tooltip="The sampler that takes the steps, from KSamplerSelect."),
                 *reuse_inputs(),
                 state_input("What the clip before left. Nothing wired: records a first clip."),
+                *(each for each in more_reuse_inputs() if each.id != "noise_policy"),
             ],
             outputs=[io.Sampler.Output(display_name="guided sampler")],
         )
 
     @classmethod
-    def validate_inputs(cls, order: str | None = None) -> bool | str:
-        return check_choices(cls, order=order)
+    def validate_inputs(
+        cls,
+        order: str | None = None,
+        preset: str | None = None,
+        release: str | None = None,
+        loop: str | None = None,
+    ) -> bool | str:
+        return check_choices(cls, order=order, preset=preset, release=release, loop=loop)
 
     @classmethod
-    def execute(
-        cls, sampler: Any, prompt_frames: int, alpha: float, beta: float, order: Any, state: Any = None
-    ) -> io.NodeOutput:
-        return io.NodeOutput(ReuseSampler(sampler, state, ReuseSettings(prompt_frames, alpha, beta, order)))
+    def execute(cls, sampler: Any, state: Any = None, **given: Any) -> io.NodeOutput:
+        return io.NodeOutput(ReuseSampler(sampler, state, taken_rule(given)[0]))
 
 
 class CollectState(io.ComfyNode):

@@ -6,10 +6,21 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from vidrd_core.presets import Rule
 from vidrd_core.reuse import ReuseSettings
 
-from .host.clips import sample_clip, samples_of
-from .schema import CATEGORY, State, check_choices, clip_inputs, reuse_inputs, schema, state_input
+from .host.clips import frames_of, sample_clip
+from .schema import (
+    CATEGORY,
+    State,
+    check_choices,
+    clip_inputs,
+    more_reuse_inputs,
+    reuse_inputs,
+    schema,
+    state_input,
+    taken_rule,
+)
 
 
 class SampleClip(io.ComfyNode):
@@ -36,10 +47,8 @@ class SampleClip(io.ComfyNode):
 
     @classmethod
     def execute(cls, latent: Any, **given: Any) -> io.NodeOutput:
-        shortest = min(
-            ReuseSettings.prompt_frames, samples_of(latent).shape[2] - 1
-        )  # a short clip records what it can
-        _, whole, state = sample_clip(latent=latent, **given, settings=ReuseSettings(max(0, shortest)))
+        shortest = min(ReuseSettings.prompt_frames, frames_of(latent) - 1)  # a short clip records what it can
+        _, whole, state = sample_clip(latent=latent, **given, rule=Rule(ReuseSettings(max(0, shortest)), auto=True))
         return io.NodeOutput(whole, state)
 
 
@@ -60,6 +69,7 @@ class Extend(io.ComfyNode):
                 *clip_inputs(),
                 *reuse_inputs(),
                 state_input("What the clip before left. Nothing wired: this is the first clip."),
+                *more_reuse_inputs(),
             ],
             outputs=[
                 io.Latent.Output(
@@ -73,13 +83,27 @@ class Extend(io.ComfyNode):
 
     @classmethod
     def validate_inputs(
-        cls, sampler_name: str | None = None, scheduler: str | None = None, order: str | None = None
+        cls,
+        sampler_name: str | None = None,
+        scheduler: str | None = None,
+        order: str | None = None,
+        preset: str | None = None,
+        noise_policy: str | None = None,
+        release: str | None = None,
+        loop: str | None = None,
     ) -> bool | str:
-        return check_choices(cls, sampler_name=sampler_name, scheduler=scheduler, order=order)
+        return check_choices(
+            cls,
+            sampler_name=sampler_name,
+            scheduler=scheduler,
+            order=order,
+            preset=preset,
+            noise_policy=noise_policy,
+            release=release,
+            loop=loop,
+        )
 
     @classmethod
-    def execute(
-        cls, prompt_frames: int, alpha: float, beta: float, order: Any, state: Any = None, **given: Any
-    ) -> io.NodeOutput:
-        settings = ReuseSettings(prompt_frames, alpha, beta, order)
-        return io.NodeOutput(*sample_clip(**given, settings=settings, before=state))
+    def execute(cls, state: Any = None, **given: Any) -> io.NodeOutput:
+        rule, given = taken_rule(given)
+        return io.NodeOutput(*sample_clip(**given, rule=rule, before=state))

@@ -7,6 +7,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from vidrd_core.presets import AS_SET, PRESETS, Rule
+from vidrd_core.reuse import CHOICES, ReuseSettings
+
 from .host import folders
 from .host.sampling import SAMPLERS, SCHEDULERS
 
@@ -103,12 +106,72 @@ def reuse_inputs() -> list[Any]:
         ),
         io.Combo.Input(
             "order",
-            options=["mirror", "forward"],
-            default="mirror",
+            options=["mirror", "forward", "auto"],
+            default="auto",
             tooltip="mirror: a clip begins as the last one run backwards, as in the paper: motion turns back. "
-            "forward: it begins with the last one's end, in time order, shown once: motion goes on.",
+            "forward: it begins with the last one's end, in time order, shown once: motion goes on. "
+            "auto: mirror, or forward for models whose VAE compresses time, which cannot be run backwards.",
         ),
     ]
+
+
+def more_reuse_inputs() -> list[Any]:
+    """What goes beyond the paper; to be appended after all other inputs."""
+    return [
+        io.Combo.Input(
+            "preset",
+            options=[AS_SET, *PRESETS],
+            default=AS_SET,
+            tooltip="Settings by what they are for, in place of M, alpha, beta, order, noise, release and drift. "
+            "paper: as published. keep moving: forward, a quarter of the frames lead. loop on purpose: the "
+            "same, and the last clip ends where the first began. anchored: colours stay those of the first clip.",
+        ),
+        io.Combo.Input(
+            "noise_policy",
+            options=list(CHOICES["noise"]),
+            default="pns",
+            tooltip="Where the noise of frames that are not led comes from. pns: old and new by alpha, as in the "
+            "paper. fresh: all new. shuffle: as pns, from old frames in any order. lowpass: old at low frequencies "
+            "alone.",
+        ),
+        io.Combo.Input(
+            "release",
+            options=list(CHOICES["release"]),
+            default="hard",
+            tooltip="hard: a frame is led, then it is not, as in the paper. soft: its coarse features are led on for "
+            "as long again, ever less.",
+        ),
+        io.Float.Input(
+            "drift",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            round=0.001,
+            tooltip="Draws brightness, colours and contrast of each clip towards those of the first one: 0 not at "
+            "all, 1 wholly.",
+        ),
+        io.Combo.Input(
+            "loop",
+            options=list(CHOICES["loop"]),
+            default="none",
+            tooltip="keep: keeps how the first clip began. close: this clip ends where the first one began, so that "
+            "the video loops; all clips before need keep. Long Video closes with its last clip for either.",
+        ),
+    ]
+
+
+def taken_rule(given: dict[str, Any]) -> tuple[Rule, dict[str, Any]]:
+    """What the reuse inputs among a node's say, and its other inputs. Raises ValueError for what cannot be."""
+    names = {each.id for each in (*reuse_inputs(), *more_reuse_inputs())}
+    said = {name: given[name] for name in names & set(given)}
+    name, auto = said.pop("preset", AS_SET), said["order"] == "auto"
+    if "noise_policy" in said:
+        said["noise"] = said.pop("noise_policy")
+    if auto:
+        said["order"] = "mirror"
+    rule = Rule(ReuseSettings(**said), name, auto)
+    return rule, {name: value for name, value in given.items() if name not in names}
 
 
 def state_input(tooltip: str) -> Any:

@@ -1,4 +1,4 @@
-"""Beyond the paper: other noise for new frames, statistics kept from drifting, and presets by name."""
+"""Beyond the paper: other noise for new frames, and statistics kept from drifting."""
 
 from __future__ import annotations
 
@@ -91,24 +91,3 @@ def draw_towards(wanted: Tensor, strength: float) -> Callable[[Tensor, float], N
         x0.lerp_(matched, strength * share)
 
     return correct
-
-
-PRESETS = ("paper", "keep moving", "loop on purpose", "anchored")
-
-
-def preset(name: str, frames: int) -> ReuseSettings:
-    """Settings by a name that says what they are for, for clips of N = `frames` frames.
-
-    "paper" is the paper's rule. The others go on in time order with a quarter of a clip's frames as prompt frames, a
-    third more model calls for a shown frame. Raises ValueError for an unknown name.
-    """
-    quarter = max(1, frames // 4)
-    if name == "paper":
-        return ReuseSettings(prompt_frames=min(4, frames - 1))
-    if name == "keep moving":
-        return ReuseSettings(quarter, alpha=4.0, order="forward")
-    if name == "loop on purpose":
-        return ReuseSettings(quarter, alpha=4.0, order="forward", loop="keep")
-    if name == "anchored":
-        return ReuseSettings(quarter, alpha=4.0, order="forward", drift=0.5)
-    raise ValueError(f"preset is {name!r}, expected one of {', '.join(PRESETS)}")

@@ -10,9 +10,11 @@ import comfy.utils
 import torch
 from torch import Tensor
 
+from vidrd_core.beyond import following_noise
 from vidrd_core.clip import clip_generator
-from vidrd_core.reuse import ReuseSettings, past_dependent_noise
-from vidrd_core.state import ClipState
+from vidrd_core.presets import Rule
+from vidrd_core.reuse import ReuseSettings
+from vidrd_core.state import ClipState, check_following
 
 from .progress import place, step_callback, tell
 from .sampling import ReuseSampler
@@ -33,7 +35,14 @@ def noise_for(shape: tuple[int, ...], seed: int, settings: ReuseSettings, before
     """z_T of the clip that follows a state, or of a first one, [B, C, N, h, w]."""
     if before is None:
         return torch.randn(shape, generator=clip_generator(seed, 0))
-    return past_dependent_noise(before.noise, settings, clip_generator(seed, before.index + 1))
+    check_following(before, settings)
+    opening = before.opening_noise if settings.loop == "close" else None
+    return following_noise(before.noise, settings, clip_generator(seed, before.index + 1), opening=opening)
+
+
+def frames_of(latent: Latent) -> int:
+    """N."""
+    return samples_of(latent).shape[2]
 
 
 def sample_clip(
@@ -47,7 +56,7 @@ def sample_clip(
     cfg: float,
     sampler_name: str,
     scheduler: str,
-    settings: ReuseSettings,
+    rule: Rule,
     before: ClipState | None = None,
 ) -> tuple[Latent, Latent, ClipState]:
     """The new frames of a clip, all of its frames, and the state to go on from.
@@ -62,14 +71,14 @@ def sample_clip(
             f"VidRD Empty Clip, and that latent in here"
         )
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
-    sampler = ReuseSampler(comfy.samplers.sampler_object(sampler_name), before, settings)
+    sampler = ReuseSampler(comfy.samplers.sampler_object(sampler_name), before, rule)
     sampler.check(model, tuple(image.shape), sigmas)
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
     try:
         whole = guider.sample(
-            noise_for(tuple(image.shape), seed, settings, before),
+            noise_for(tuple(image.shape), seed, sampler.settings, before),
             image,
             sampler,
             sigmas,
@@ -89,4 +98,5 @@ def sample_clip(
 def new_frames(whole: Tensor, sampler: ReuseSampler) -> Latent:
     """What the sampler's last clip adds to the video, of all its latents."""
     assert sampler.state is not None
-    return {"samples": whole[:, :, sampler.state.repeated :], SHOWN_BEFORE: sampler.past}
+    state = sampler.state
+    return {"samples": whole[:, :, state.repeated : state.frames - state.closed], SHOWN_BEFORE: sampler.past}

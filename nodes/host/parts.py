@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidrd_core.reuse import ReuseSettings
+from vidrd_core.presets import Rule
 from vidrd_core.state import ClipState
 
 from .clips import Latent, new_frames, noise_for, samples_of
@@ -17,15 +17,15 @@ from .sampling import ReuseSampler
 class ReuseNoise:
     """The host's NOISE: z_T of the clip that follows a state, or of a first one."""
 
-    def __init__(self, seed: int, settings: ReuseSettings, before: ClipState | None) -> None:
-        self.seed, self.settings, self.before = seed, settings, before
+    def __init__(self, seed: int, rule: Rule, before: ClipState | None) -> None:
+        self.seed, self.rule, self.before = seed, rule, before
 
     def generate_noise(self, input_latent: Latent) -> Tensor:
         """Noise like the latent's samples [B, C, F, h, w]. Raises ValueError, StateMismatchError."""
         shape = tuple(samples_of(input_latent).shape)
         if self.before is not None:
             self.before.check(self.before.model_signature, shape)
-        return noise_for(shape, self.seed, self.settings, self.before)
+        return noise_for(shape, self.seed, self.rule.at(shape[2]), self.before)
 
 
 def collect(sampler: Any, latent: Latent) -> tuple[Latent, ClipState]:

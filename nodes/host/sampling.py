@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from vidrd_core.clip import DivergenceError, clip_generator
-from vidrd_core.reuse import ReuseSettings, StagedGuidance, steps_of_calls
-from vidrd_core.state import ClipState
+from vidrd_core.presets import Rule
+from vidrd_core.reuse import StagedGuidance, steps_of_calls
+from vidrd_core.state import ClipState, check_following, correction, handed_on
 
 from .model import NUMBERS, signature_of
 from .noise import ReplayedNoise, stock_noise, takes_noise
@@ -43,8 +44,9 @@ class Guided:
 class ReuseSampler(comfy.samplers.Sampler):
     """A SAMPLER under which prompt frames follow an old clip; the `state` it leaves is what a next clip needs."""
 
-    def __init__(self, inner: Any, before: ClipState | None, settings: ReuseSettings) -> None:
-        self.inner, self.before, self.settings = inner, before, settings
+    def __init__(self, inner: Any, before: ClipState | None, rule: Rule) -> None:
+        self.inner, self.before, self.rule = inner, before, rule
+        self.settings = rule.settings  # until `check` knows the clip
         self.state: ClipState | None = None
         self.clip: Tensor | None = None  # the same clip as LATENT has it
         self.past: Tensor | None = None  # so the latents shown before it
@@ -63,11 +65,13 @@ class ReuseSampler(comfy.samplers.Sampler):
                 f"the latent has shape {list(shape)}, expected [B, C, F, h, w] with two frames or more: make it with "
                 f"VidRD Empty Clip, or encode several frames with VAE Encode"
             )
+        self.settings = self.rule.at(shape[2])
         self.settings.check_frames(shape[2])
         if self.before is not None:
             self.before.check(signature_of(model), shape)
             self.before.check_schedule(sigmas.cpu(), self.solver)
             self.settings.check_recorded(self.before.record.shape[3])
+            check_following(self.before, self.settings)
 
     def sample(
         self,
@@ -86,8 +90,8 @@ class ReuseSampler(comfy.samplers.Sampler):
         came out.
         """
         self.state = self.clip = self.past = None
-        settings, before = self.settings, self.before
         self.check(model_wrap.model_patcher, tuple(noise.shape), sigmas)
+        settings, before = self.settings, self.before
         _check_whole(sigmas, noise)
         frames, seed = noise.shape[2], extra_args.get("seed")
         if before is not None and seed is not None:  # what samplers add themselves is to be of the clip's own, too
@@ -103,6 +107,9 @@ class ReuseSampler(comfy.samplers.Sampler):
             len(sigmas) - 1,
             None if before is None else before.record,
             keep=settings.recorded_frames(frames),
+            frames=frames,
+            opening=before.opening if before is not None and settings.loop == "close" else None,
+            correct=correction(before, settings),
         )
         extra_args["model_options"].setdefault("transformer_options", {})[NUMBERS] = torch.tensor(numbers)
         inner = self.inner
@@ -144,6 +151,7 @@ class ReuseSampler(comfy.samplers.Sampler):
             model_signature=signature_of(model_wrap.model_patcher),
             numbers=numbers,
             follows="" if before is None else before.fingerprint,
+            **handed_on(before, noise.cpu(), guidance),
             made_with={**made_with, "frames": frames, "reuse": asdict(settings)},
         )
         as_latent = model_wrap.inner_model.process_latent_out
@@ -152,9 +160,9 @@ class ReuseSampler(comfy.samplers.Sampler):
 
     def _check_noise(self, noise: Tensor) -> None:
         assert self.before is not None
-        count = self.settings.prompt_frames
-        source = self.settings.source(noise.shape[2])[:count]
-        if not torch.allclose(noise[:, :, :count].cpu(), self.before.noise[:, :, source], atol=1e-5):
+        count, first = self.settings.prompt_frames, self.settings.first_prompt
+        source = self.settings.source(noise.shape[2])[first : first + count]
+        if not torch.allclose(noise[:, :, first : first + count].cpu(), self.before.noise[:, :, source], atol=1e-5):
             raise ValueError(
                 "the noise is not the state's: wire Reuse & Diffuse Noise with the same state, prompt_frames and "
                 "order"

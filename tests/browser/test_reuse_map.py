@@ -8,6 +8,7 @@ from itertools import product
 
 import pytest
 
+from vidrd_core.presets import AS_SET, PRESETS, preset
 from vidrd_core.reuse import ReuseSettings
 
 from ..workflows.files import ROOT
@@ -30,6 +31,8 @@ WRONG = [
         {"alpha": None}, {"beta": 1.1}, {"beta": -0.1}, {"order": "random"}, {"order": None},
     )
 ]  # fmt: skip
+
+PRESET_CASES = [[name, frames] for name in (*PRESETS, AS_SET) for frames in (2, 3, 8, 16, 21)]
 
 # Functions of the page's tests: `make` a node, `look` at its picture, `rest` until it follows.
 TOOLS = """
@@ -68,11 +71,12 @@ def arithmetic(request):
     node = shutil.which("node")
     if node is None:
         page = request.getfixturevalue("opened")
-        script = "async (all) => all.map((await import('/extensions/vidrd/js/reuse.js')).reuse)"
-        return lambda given: page.run(script, given)
+        names = "const { reuse, preset } = await import('/extensions/vidrd/js/reuse.js');"
+        script = f"async (all) => {{ {names} return all.map(%s); }}"
+        return lambda given, function="reuse": page.run(script % function, given)
 
-    def run(given):
-        script = f"{SCRIPT.read_text('utf-8')}\nconsole.log(JSON.stringify({json.dumps(given)}.map(reuse)));"
+    def run(given, function="reuse"):
+        script = f"{SCRIPT.read_text('utf-8')}\nconsole.log(JSON.stringify({json.dumps(given)}.map({function})));"
         told = subprocess.run(
             [node, "--input-type=module"], input=script, capture_output=True, text=True, check=True, encoding="utf-8"
         )
@@ -178,3 +182,32 @@ def test_it_leaves_no_trace_in_what_is_saved(page, name):
     assert told["seen"][0] == told["seen"][1] == told["seen"][2] == "7 6 5 4 3 2 1 0"
     for sent in told["sent"]:
         assert "reuse_map" not in sent["inputs"]
+
+
+def test_presets_are_the_cores(arithmetic):
+    for (name, frames), told in zip(PRESET_CASES, arithmetic(PRESET_CASES, "each => preset(...each)"), strict=True):
+        if name == AS_SET:
+            assert told is None
+            continue
+        core = preset(name, frames)
+        names = {
+            "promptFrames": "prompt_frames",
+            "alpha": "alpha",
+            "beta": "beta",
+            "order": "order",
+            "noise": "noise",
+        }
+        assert told == {theirs: getattr(core, ours) for theirs, ours in names.items()}
+
+
+def test_noise_policies_show(arithmetic):
+    given = [{**WRONG[0], "promptFrames": 3, "noise": noise} for noise in ("pns", "fresh", "shuffle", "lowpass")]
+    pns, fresh, shuffle, lowpass = (told["frames"] for told in arithmetic(given))
+    assert [frame["share"] for frame in fresh] == [1] * 3 + [0] * 5
+    assert [frame["source"] for frame in shuffle] == [7, 6, 5] + [None] * 5
+    assert lowpass == pns
+
+
+def test_auto_is_drawn_as_mirror(arithmetic):
+    auto, mirror = arithmetic([{**WRONG[0], "promptFrames": 3, "order": order} for order in ("auto", "mirror")])
+    assert auto == mirror

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vidrd_core.beyond import PRESETS, draw_towards, following_noise, preset, statistics
+from vidrd_core.beyond import draw_towards, following_noise, statistics
+from vidrd_core.presets import PRESETS, Rule, preset
 from vidrd_core.reuse import ReuseSettings, StagedGuidance, lowpass, past_dependent_noise
 from vidrd_core.sampling import SOLVERS
 from vidrd_core.state import ClipState
@@ -219,3 +220,16 @@ def test_a_loop_can_be_closed_only_if_its_beginning_was_kept(model):
     state = model.generate("a red circle", **FAST).state
     with pytest.raises(ValueError, match=r"keeps nothing.*make the first clip with loop 'keep'"):
         model.extend(state, "a red circle", ReuseSettings(2, order="forward", loop="close"), **FAST)
+
+
+def test_a_rule_waits_for_the_clip():
+    assert Rule(preset="keep moving").at(16).prompt_frames == 4
+    assert Rule(preset="keep moving").at(16).head == 0
+    assert Rule(preset="keep moving").at(21, compresses=True) == ReuseSettings(5, order="forward", head=1)
+    assert Rule(ReuseSettings(loop="close"), "loop on purpose").at(8).loop == "close"
+    assert Rule(ReuseSettings(3), auto=True).at(8) == ReuseSettings(3)
+    assert Rule(ReuseSettings(3), auto=True).at(8, compresses=True) == ReuseSettings(3, order="forward", head=1)
+    for rule in (Rule(), Rule(preset="paper")):
+        with pytest.raises(ValueError, match="reverse are not the video in reverse"):
+            rule.at(8, compresses=True)
+    assert Rule(ReuseSettings(0, 0.0)).at(8, compresses=True).order == "mirror"  # takes nothing over

@@ -6,7 +6,7 @@ from ..stand_in import definitions, told
 from ..workflows.slots import slots
 from .inputs import order, recorded
 
-PAPER = {"steps": 50, "cfg": 10.0, "prompt_frames": 4, "alpha": 4.0, "beta": 0.4, "order": "mirror"}
+PAPER = {"steps": 50, "cfg": 10.0, "prompt_frames": 4, "alpha": 4.0, "beta": 0.4, "order": "auto"}
 PAPER_SIZE = {"width": 256, "height": 256, "frames": 8}
 
 

@@ -52,14 +52,50 @@ NEGATIVE = option(SAMPLING, help="What the video should not show.")
 FRAMES = option(SAMPLING, help="Frames of a clip (N).", like="the model's")
 WIDTH = option(SAMPLING, help="Width in pixels before --scale.", like="the model's")
 HEIGHT = option(SAMPLING, help="Height in pixels before --scale.", like="the model's")
+PRESET = option(
+    REUSE,
+    metavar="NAME",
+    help="Settings by what they are for: paper; 'keep moving', forward with a quarter of the frames; 'loop on "
+    "purpose', the same, and the last clip ends where the first began; anchored, with the first clip's colours.",
+    like="paper",
+)
 PROMPT_FRAMES = option(
-    REUSE, help="Prompt frames (M): how many frames of a clip are led by the clip before. Less than N; 0 is none."
+    REUSE,
+    help="Prompt frames (M): how many frames of a clip are led by the clip before. Less than N; 0 is none.",
+    like="4, or the preset's",
 )
 ALPHA = option(
-    REUSE, help="How much of the old noise the other frames keep: 0 is none, 1 half, 4 nearly all (motion loops)."
+    REUSE,
+    help="How much of the old noise the other frames keep: 0 is none, 1 half, 4 nearly all (motion loops).",
+    like="4.0, or the preset's",
+)
+NOISE = option(
+    REUSE,
+    metavar="pns|fresh|shuffle|lowpass",
+    help="Where the other frames' noise comes from: old and new by alpha, as in the paper; all new; old frames in "
+    "any order; old at low frequencies alone.",
+    like="pns, or the preset's",
+)
+RELEASE = option(
+    REUSE,
+    metavar="hard|soft",
+    help="soft: when a frame is no longer led its coarse features still are, for as long again, ever less.",
+    like="hard, or the preset's",
+)
+DRIFT = option(
+    REUSE,
+    help="How far brightness, colours and contrast are drawn to the first clip's, 0 to 1.",
+    like="0.0, or the preset's",
+)
+LOOP = option(
+    REUSE,
+    metavar="none|keep|close",
+    help="keep: the last clip ends where the first began (with extend: if the state was made so).",
+    like="none, or the preset's",
 )
 BETA = option(
     REUSE,
+    like="0.4, or the preset's",
     help="The share of the steps, 0 to 1, in which the first frame follows the old clip; the next prompt frames do "
     "so for less. For mirror alone.",
 )
@@ -68,6 +104,7 @@ ORDER = option(
     metavar="mirror|forward",
     help="mirror: a clip begins as the last one run backwards, as in the paper. forward: it begins with the last "
     "one's end, in time order, shown once.",
+    like="mirror, or the preset's",
 )
 APPROXIMATE = option(
     REUSE,

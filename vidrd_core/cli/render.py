@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from vidrd_core.cli.stream import Plan, Target, render
 from vidrd_core.loading import load
 from vidrd_core.pipeline import VidRD
 from vidrd_core.placement import STORAGE, Offload
+from vidrd_core.presets import preset
 from vidrd_core.reuse import ReuseSettings
-from vidrd_core.settings import SampleSettings
+from vidrd_core.settings import LARGEST, SampleSettings
 from vidrd_core.state import ClipState
 
 MOST_THREADS = 1024
@@ -52,7 +53,8 @@ class Request:
     clips: int | None
     machine: Machine
     sample: dict[str, Any]  # of SampleSettings; None: the state's
-    reuse: dict[str, Any]  # of ReuseSettings; None: the state's
+    reuse: dict[str, Any]  # of ReuseSettings; None: the preset's or the state's
+    preset: str | None
     target: Target
 
 
@@ -63,7 +65,15 @@ def request(given: dict[str, Any]) -> Request:
         return {field.name: given[field.name] for field in fields(kind) if field.name in given}
 
     machine, target = Machine(**group(Machine)), Target(**group(Target))
-    return Request(given["prompts"], given["clips"], machine, group(SampleSettings), group(ReuseSettings), target)
+    return Request(
+        given["prompts"],
+        given["clips"],
+        machine,
+        group(SampleSettings),
+        group(ReuseSettings),
+        given["preset"],
+        target,
+    )
 
 
 def generate(wanted: Request, state_dir: Path | None, resume: bool) -> None:
@@ -75,15 +85,21 @@ def generate(wanted: Request, state_dir: Path | None, resume: bool) -> None:
     if keep and not resume:
         keep.refuse_from(0, "add --resume to go on with it, or name another --state-dir")
     with input_checked():
-        settings, rules = SampleSettings(**wanted.sample), ReuseSettings(**wanted.reuse)
+        settings = SampleSettings(**wanted.sample)
+        _rules(wanted, settings.frames or LARGEST["frames"], {})
     model = _load(wanted.machine)
     with input_checked():
+        frames = model.complete(settings).frames
+        assert frames is not None
+        rules = _rules(wanted, frames, {})
         settings = _checked(model, settings, rules, prompts, count)
 
     def check(state: ClipState) -> None:
         prompt = prompts[min(state.index, len(prompts) - 1)]
         lora = {"lora": model.loras or None}
-        compare(state, {"prompt": prompt, **asdict(settings), "reuse": asdict(rules), **lora})
+        closes = rules.loop != "none" and count > 1 and state.index == count - 1
+        reuse = asdict(replace(rules, loop="close") if closes else rules)
+        compare(state, {"prompt": prompt, **asdict(settings), "reuse": reuse, **lora})
         model.stream(prompts, count, rules, state=state, **asdict(settings))  # checks that the state fits
 
     finished: list[Path] = []
@@ -101,7 +117,7 @@ def extend(wanted: Request, path: Path, state_dir: Path | None, save_state: Path
     with input_checked():
         state = ClipState.load(path)
         settings = SampleSettings(**_overridden(SampleSettings, state.made_with, wanted.sample))
-        rules = ReuseSettings(**_overridden(ReuseSettings, state.made_with.get("reuse") or {}, wanted.reuse))
+        rules = _rules(wanted, state.frames, state.made_with.get("reuse") or {})
     numbers = range(state.index + 1, state.index + 1 + count)
     keep: StateFolder | StateFile | None = StateFile(save_state) if save_state else None
     if state_dir:
@@ -130,6 +146,13 @@ def _count(prompts: list[str], clips: int | None) -> int:
     elif clips is not None and clips < len(prompts):
         note(f"{len(prompts)} prompts for {clips} clips: the last ones are not used")
     return len(prompts) if clips is None else clips
+
+
+def _rules(wanted: Request, frames: int, made: dict[str, Any]) -> ReuseSettings:
+    """The preset, for clips of N frames, or what a state was made with, under what else is asked for."""
+    if wanted.preset is not None:
+        made = asdict(preset(wanted.preset, frames))
+    return ReuseSettings(**_overridden(ReuseSettings, made, wanted.reuse))
 
 
 def _overridden(kind: Any, made: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -105,10 +105,9 @@ def windowed(
 ) -> Made:
     """All frames denoised at once, window by window; where windows overlap their predictions are averaged.
 
-    Windows of N frames lie `stride` apart. `freenoise` (Qiu et al., ICLR 2024, 3.2 and 3.3): later noise is the first
+    Windows of N frames lie `stride` apart. `freenoise` (Qiu et al., ICLR 2024, 3.2, 3.3): later noise is the first
     window's, shuffled, and predictions weigh less towards a window's ends; else the noise is new throughout and all
-    weigh alike. If `by_moment`, frames are told their moment modulo N, the same in every window; else, in each window,
-    0 to N - 1.
+    weigh alike. If `by_moment`, frames are told their moment modulo N, the same in each window; else 0 to N - 1.
     """
     _, channels, frames, height, width = model.latent_shape(sample)
     count = frames + stride * (clips - 1)
@@ -147,7 +146,14 @@ def _long_noise(shape: tuple[int, ...], window: int, stride: int, freenoise: boo
     return noise
 
 
-def resampled(times: int, reuse: ReuseSettings, model: VidRD, text: str, clips: int, sample: SampleSettings) -> Made:
+def resampled(
+    times: int,
+    reuse: ReuseSettings,
+    model: VidRD,
+    text: str,
+    clips: int,
+    sample: SampleSettings,
+) -> Made:
     """Forward order with RePaint's resampling (Lugmayr et al., 2022, Algorithm 1) in the first half of the steps.
 
     Each of these steps is taken `times` times: what it reached is noised again to where it began.

@@ -32,22 +32,34 @@ def reuse_map(settings: ReuseSettings, frames: int = 8, steps: int = 50) -> Imag
     draw.text((MARGIN, MARGIN), title, INK, font)
     counts = settings.replay_counts(steps) + [0] * (frames - settings.prompt_frames)
     kept = settings.alpha**2 / (1 + settings.alpha**2)  # rho^2: the share of the variance that is old
+    if settings.noise != "pns":
+        draw.text((MARGIN, MARGIN + line - 2), f"noise: {settings.noise}", INK, font)
+    if settings.noise == "fresh":
+        kept = 0.0
+    first = settings.first_prompt
+    counts = [0] * first + counts[: frames - first]
     for j, (source, count) in enumerate(zip(settings.source(frames), counts, strict=True)):
         left, right = MARGIN + j * (CELL + GAP), MARGIN + j * (CELL + GAP) + CELL
-        share = 1.0 if j < settings.prompt_frames else kept
-        draw.text((left, top - line), f"{source}" if share else "-", INK, font)
+        prompt = first <= j < first + settings.prompt_frames
+        share = 1.0 if prompt else kept
+        named = share and (prompt or settings.noise != "shuffle")
+        draw.text((left, top - line), f"{source}" if named else "-", INK, font)
         split = top + round(NOISE_HEIGHT * (1 - share))
         draw.rectangle((left, top, right, top + NOISE_HEIGHT), OLD)
         if split > top:
             draw.rectangle((left, top, right, split), NEW)
-        first = top + NOISE_HEIGHT + GAP
-        draw.rectangle((left, first, right, first + STEPS_HEIGHT), FAINT)
+        below = top + NOISE_HEIGHT + GAP
+        draw.rectangle((left, below, right, below + STEPS_HEIGHT), FAINT)
         if count:
-            draw.rectangle((left, first, right, first + round(STEPS_HEIGHT * count / steps)), LED)
-            draw.text((left + 3, first + 1), f"{count}", INK, font)
+            led = min(steps, 2 * count) if settings.release == "soft" else count
+            draw.rectangle((left, below, right, below + round(STEPS_HEIGHT * count / steps)), LED)
+            for step in range(count, led):  # ever less
+                line_at = below + round(STEPS_HEIGHT * (step + 0.5) / steps)
+                draw.line((left, line_at, left + round(CELL * (led - step) / (led - count + 1)), line_at), LED)
+            draw.text((left + 3, below + 1), f"{count}", INK, font)
         if j < settings.repeated_frames:
-            draw.rectangle((left, top, right, first + STEPS_HEIGHT), outline=INK)
-        draw.text((left, first + STEPS_HEIGHT + 1), f"{j}", INK, font)
+            draw.rectangle((left, top, right, below + STEPS_HEIGHT), outline=INK)
+        draw.text((left, below + STEPS_HEIGHT + 1), f"{j}", INK, font)
     texts = [
         (OLD, "noise of the old frame above"),
         (NEW, "new noise"),

@@ -1,21 +1,31 @@
 // What a clip takes over from the one before, as vidrd_core/reuse.py has it; without a page, so that it can be tested.
 
-// Settings are promptFrames (M), alpha, beta and order; `frames` is N, `steps` T. Gives { problem } in words, or
-// { frames: [{ source, share, led, shown }] }: the old frame whose noise a frame takes over, the share of its noise's
-// variance that is old, for how many of the first steps it follows the old frame, and whether it was shown already.
-export function reuse({ promptFrames, alpha, beta, order, frames, steps }) {
+// Settings are promptFrames (M), alpha, beta, order and noise (the policy); `frames` is N, `steps` T. Gives { problem }
+// in words, or { frames: [{ source, share, led, shown }] }: the old frame whose noise a frame takes over (null: any), the
+// share of its noise's variance that is old, for how many of the first steps it follows the old frame, and whether it was
+// shown already.
+export function reuse({ promptFrames, alpha, beta, order, noise = "pns", frames, steps }) {
+    if (order === "auto") order = "mirror"; // as of models with a latent a frame
     const problem = problemOf({ promptFrames, alpha, beta, order, frames, steps });
     if (problem) return { problem };
     const led = replayCounts(promptFrames, beta, order, steps);
-    const old = alpha ** 2 / (1 + alpha ** 2); // rho^2
+    const old = noise === "fresh" ? 0 : alpha ** 2 / (1 + alpha ** 2); // rho^2
     return {
         frames: sources(promptFrames, order, frames).map((source, j) => ({
-            source,
+            source: noise === "shuffle" && j >= promptFrames ? null : source,
             share: j < promptFrames ? 1 : old,
             led: led[j] ?? 0,
             shown: order === "forward" && j < promptFrames,
         })),
     };
+}
+
+// Settings by name, as vidrd_core/presets.py has them; null for those of the node's own.
+export function preset(name, frames) {
+    const own = { alpha: 4, beta: 0.4, noise: "pns" };
+    if (name === "paper") return { ...own, promptFrames: Math.min(4, frames - 1), order: "mirror" };
+    if (!["keep moving", "loop on purpose", "anchored"].includes(name)) return null;
+    return { ...own, promptFrames: Math.max(1, Math.floor(frames / 4)), order: "forward" };
 }
 
 const isFrom0To = (most, value) => typeof value === "number" && value >= 0 && value <= most;

@@ -2,7 +2,7 @@
 // how many steps it follows the old frame. docs/reuse.png has the same, by vidrd_core/video/reuse_map.py.
 
 import { app } from "../../../scripts/app.js";
-import { reuse } from "./reuse.js";
+import { preset, reuse } from "./reuse.js";
 
 const NODES = ["VidRD_Extend", "VidRD_LongVideo", "VidRD_Noise", "VidRD_Guidance"];
 const FRAMES = 8; // of a clip, where the node cannot tell
@@ -70,11 +70,15 @@ function framesOf(node) {
 function settingsOf(node) {
     const value = (name) => widgetOf(node, name)?.value;
     const known = framesOf(node);
-    const names = ["prompt_frames", "alpha", "beta", "order", "steps"];
-    const beta = value("beta"), steps = value("steps");
-    return {
+    const beta = value("beta"), steps = value("steps"), frames = known ?? FRAMES;
+    const named = preset(value("preset"), frames);
+    const own = {
         promptFrames: value("prompt_frames"), alpha: value("alpha"), beta: beta ?? 0, order: value("order"),
-        frames: known ?? FRAMES, steps: steps ?? 100,
+        noise: value("noise_policy"),
+    };
+    const names = named ? ["steps"] : ["prompt_frames", "alpha", "beta", "order", "noise_policy", "steps"];
+    return {
+        ...(named ?? own), frames, steps: steps ?? 100,
         isKnown: known !== null, hasSteps: beta !== undefined, percent: steps === undefined,
         wired: names.filter((name) => linkInto(node, name)),
         isFirst: node.type !== "VidRD_LongVideo" && !linkInto(node, "state"),
@@ -86,7 +90,7 @@ function settingsOf(node) {
 function sentence({ promptFrames: m, alpha, order, wired, isFirst }) {
     if (wired.length) return `${wired.join(", ")} by wire: drawn as last set`;
     if (isFirst) return "No state: a first clip. With one:";
-    const reused = order === "mirror"
+    const reused = order !== "forward"
         ? m ? "Begins as the old clip run backwards" : "Old noise backwards, no frame led"
         : m ? `Goes on from the old clip's last ${m === 1 ? "frame" : m}` : "Old noise in order, no frame led";
     return m || alpha ? reused : "Takes nothing over";
@@ -101,7 +105,7 @@ function problemIn(problem, { promptFrames, isKnown }) {
 const tooMany = (frames) => `${frames.length} frames are too many to draw`;
 
 function title({ source, share, led, shown }, j, { steps, percent, hasSteps }) {
-    const noise = share ? `noise of old frame ${source}` : "new noise";
+    const noise = share ? `noise of ${source === null ? "any old frame" : `old frame ${source}`}` : "new noise";
     const mixed = share && share < 1 ? `, ${Math.round(100 * (1 - share)) || "under 1"} % of it new` : "";
     const some = percent ? `the first ${led} % of the steps` : `the first ${led} of ${steps} steps`;
     const length = led === steps ? "all steps" : some;
@@ -123,7 +127,7 @@ function column(frame, j, settings, every) {
     });
     const cell = make("div", shown ? "cell shown" : "cell", noise);
     if (settings.hasSteps) cell.append(stepsOf(led, settings.steps, j % every === 0));
-    const labels = j % every ? ["", ""] : [share ? source : "-", j];
+    const labels = j % every ? ["", ""] : [share ? source ?? "?" : "-", j];
     const whole = make("div", "column", [number(labels[0]), cell, number(labels[1])]);
     whole.title = title(frame, j, settings);
     return whole;

@@ -2,12 +2,14 @@
 
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from vidrd_core.presets import preset
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.state import ClipState
 from vidrd_core.video import read_video
@@ -94,3 +96,40 @@ def test_a_damaged_or_missing_state_ends_the_chain_there(vidrd, whole, tmp_path,
     assert "clip_0001.safetensors is" in err.splitlines()[0]
     assert same_video(tmp_path / "frames", whole / "frames")
     assert all(same_state(states / path.name, path) for path in (whole / "states").iterdir())
+
+
+def test_a_preset_is_what_the_library_calls_so_and_options_override_it(vidrd, model):
+    torch.set_num_threads(1)
+    for options, reuse in (
+        (["--preset", "keep moving"], preset("keep moving", 8)),
+        (
+            ["--preset", "anchored", "--alpha", 1, "--noise", "fresh"],
+            replace(preset("anchored", 8), alpha=1.0, noise="fresh"),
+        ),
+        (["--release", "soft", "--drift", 0.5], ReuseSettings(release="soft", drift=0.5)),
+    ):
+        name = f"{len(os.listdir())}/"
+        assert vidrd("generate", PROMPTS[0], "--clips", 2, "--steps", 2, *options, "-o", name)[0] == 0
+        assert np.array_equal(read_video(name)[0], model.frames(model.stream(PROMPTS[0], 2, reuse, steps=2)))
+
+
+def test_a_loop_is_closed_stopped_and_resumed(vidrd):
+    run = ["generate", PROMPTS[0], "--steps", 2, "--preset", "loop on purpose", "--state-dir", "states"]
+    assert vidrd(*run, "--clips", 3, "-o", "whole/")[0] == 0
+    states = [ClipState.load(path) for path in sorted(Path("states").iterdir())]
+    assert [state.made_with["reuse"]["loop"] for state in states] == ["keep", "keep", "close"]
+    assert len(read_video("whole")[0]) == 8 + 6 + 4
+    os.remove(sorted(Path("states").iterdir())[-1])
+    code, _, err = vidrd(*run, "--clips", 3, "--resume", "-o", "again/")
+    assert code == 0
+    assert "found 2 of 3 clips" in err
+    assert same_video(Path("again"), Path("whole"))
+    code, _, err = vidrd("extend", sorted(Path("states").iterdir())[-1], PROMPTS[0], "-o", "more/")
+    assert code == 2
+    assert "nothing follows it" in err
+
+
+def test_an_unknown_preset_is_refused(vidrd):
+    code, _, err = vidrd("generate", PROMPTS[0], "--preset", "papre", "-o", "a.mp4")
+    assert code == 2
+    assert "preset is 'papre', expected one of paper, keep moving" in err

@@ -27,7 +27,7 @@ GENERATE = {
     "beta > 1": (["--beta", "1.5"], "beta is 1.5, expected a number from 0 to 1"),
     "beta is nan": (["--beta", "nan"], "beta is nan, expected a number from 0 to 1"),
     "cfg is infinite": (["--cfg", "inf"], "cfg is inf, expected a number from -1000 to 1000"),
-    "order": (["--order", "back"], "order is 'back', expected 'mirror' or 'forward'"),
+    "order": (["--order", "back"], "order is 'back', expected one of mirror, forward"),
     "solver": (["--solver", "euler"], "solver is 'euler', expected one of ddim, heun, dpmpp_2m"),
     "no steps": (["--steps", "0"], "steps is 0, expected a whole number, 1 or more"),
     "too many steps": (["--steps", "1001"], "steps is 1001, expected 1 to 1000"),

@@ -1,0 +1,63 @@
+"""Reuse settings by names that say what they are for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from vidrd_core.reuse import ReuseSettings
+
+PRESETS = ("paper", "keep moving", "loop on purpose", "anchored")
+AS_SET = "as set here"
+
+
+def preset(name: str, frames: int) -> ReuseSettings:
+    """Settings by a name that says what they are for, for clips of N = `frames` frames.
+
+    "paper" is the paper's rule. The others go on in time order with a quarter of a clip's frames as prompt frames, a
+    third more model calls for a shown frame; "loop on purpose" ends where it began, "anchored" keeps the colours and
+    contrast of the first clip. Raises ValueError for an unknown name.
+    """
+    quarter = max(1, frames // 4)
+    if name == "paper":
+        return ReuseSettings(prompt_frames=min(4, frames - 1))
+    if name == "keep moving":
+        return ReuseSettings(quarter, order="forward")
+    if name == "loop on purpose":
+        return ReuseSettings(quarter, order="forward", loop="keep")
+    if name == "anchored":
+        return ReuseSettings(quarter, order="forward", drift=0.5)
+    raise ValueError(f"preset is {name!r}, expected one of {', '.join(PRESETS)}")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Reuse settings that wait for a clip: for its length, if a preset is named, and for its model.
+
+    `settings` are those of "as set here"; of a preset they say only whether this clip closes a loop. `auto` lets the
+    model decide on the order: the paper's, or forward where the VAE compresses time.
+    """
+
+    settings: ReuseSettings = field(default_factory=ReuseSettings)
+    preset: str = AS_SET
+    auto: bool = False
+
+    def at(self, frames: int, compresses: bool = False) -> ReuseSettings:
+        """The settings of a clip of N latents. If the VAE `compresses` time, its first latent is a single picture.
+
+        Raises ValueError for mirror order there, or an unknown preset.
+        """
+        settings = self.settings
+        if self.preset != AS_SET:
+            settings = preset(self.preset, frames)
+            if self.settings.loop == "close":
+                settings = replace(settings, loop="close")
+        elif self.auto:
+            settings = replace(settings, order="forward" if compresses else "mirror")
+        if not compresses:
+            return settings
+        if settings.order == "mirror" and settings.takes_over:
+            raise ValueError(
+                "order is mirror, but this model's VAE compresses time: its latents in reverse are not the video in "
+                "reverse, as the first stands for one frame and each other one for several; choose forward"
+            )
+        return replace(settings, head=1)
