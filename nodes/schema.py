@@ -156,7 +156,7 @@ def more_reuse_inputs() -> list[Any]:
             options=list(CHOICES["loop"]),
             default="none",
             tooltip="keep: keeps how the first clip began. close: this clip ends where the first one began, so that "
-            "the video loops; all clips before need keep. Long Video closes with its last clip for either.",
+            "the video loops; all clips before need keep. Where one node makes all clips, either does both.",
         ),
     ]
 
