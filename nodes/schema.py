@@ -116,10 +116,11 @@ def reuse_inputs() -> list[Any]:
 
 
 def more_reuse_inputs() -> list[Any]:
-    """What goes beyond the paper; to be appended after all other inputs."""
+    """What goes beyond the paper; to be appended after all other inputs. Optional, as older prompts lack them."""
     return [
         io.Combo.Input(
             "preset",
+            optional=True,
             options=[AS_SET, *PRESETS],
             default=AS_SET,
             tooltip="Settings by what they are for, in place of M, alpha, beta, order, noise, release and drift. "
@@ -128,6 +129,7 @@ def more_reuse_inputs() -> list[Any]:
         ),
         io.Combo.Input(
             "noise_policy",
+            optional=True,
             options=list(CHOICES["noise"]),
             default="pns",
             tooltip="Where the noise of frames that are not led comes from. pns: old and new by alpha, as in the "
@@ -136,6 +138,7 @@ def more_reuse_inputs() -> list[Any]:
         ),
         io.Combo.Input(
             "release",
+            optional=True,
             options=list(CHOICES["release"]),
             default="hard",
             tooltip="hard: a frame is led, then it is not, as in the paper. soft: its coarse features are led on for "
@@ -143,6 +146,7 @@ def more_reuse_inputs() -> list[Any]:
         ),
         io.Float.Input(
             "drift",
+            optional=True,
             default=0.0,
             min=0.0,
             max=1.0,
@@ -153,6 +157,7 @@ def more_reuse_inputs() -> list[Any]:
         ),
         io.Combo.Input(
             "loop",
+            optional=True,
             options=list(CHOICES["loop"]),
             default="none",
             tooltip="keep: keeps how the first clip began. close: this clip ends where the first one began, so that "
