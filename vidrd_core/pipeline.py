@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from vidrd_core.models.signature import non_defaults, signature
 from vidrd_core.models.text import TextEncoder
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
-from vidrd_core.pixels import to_frames
+from vidrd_core.pixels import to_frames, to_video
 from vidrd_core.placement import Placement, store
 from vidrd_core.reuse import ReuseSettings, StagedGuidance, is_whole
 from vidrd_core.sampling import SOLVERS, Denoise, OnStep, Schedule, guided
@@ -227,6 +227,58 @@ class VidRD:
                 yield clip
 
         return make(state)
+
+    @torch.no_grad()
+    def state_from_video(
+        self,
+        video: NDArray[np.uint8],
+        prompt: str,
+        reuse: ReuseSettings | None = None,
+        *,
+        method: Literal["inversion", "noise"] = "inversion",
+        on_step: OnStep | None = None,
+        **settings: Any,
+    ) -> ClipState:
+        """The state of real footage, uint8 [F, H, W, 3]: its last frames, or a still, as a clip to be extended.
+
+        `prompt` is what it shows. Its trajectory is found by DDIM inversion, without guidance, as this is unstable
+        in reverse, or cheaper by noising its latents. `settings` are those of `SampleSettings`, for this and the clips
+        that follow; its size is the footage's.
+
+        Raises ValueError for frames that the model cannot encode, and what `generate` does.
+        """
+        if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8 or 0 in video.shape:
+            raise ValueError(f"the video is {video.dtype} {list(video.shape)}, expected uint8 [F, H, W, 3]")
+        if method not in ("inversion", "noise"):
+            raise ValueError(f"method is {method!r}, expected 'inversion' or 'noise'")
+        reuse = reuse or ReuseSettings()
+        height, width = video.shape[1:3]
+        sample = self.complete(SampleSettings(**{**settings, "width": width, "height": height}))
+        frames = self.latent_shape(sample)[2]
+        reuse.check_frames(frames)
+        self._check_prompts([prompt])
+        self._bring("vae")
+        latents = self.vae.encode(to_video(video[None, -frames:], self.device).to(next(self.vae.parameters()).dtype))
+        sigmas, denoise = self.schedule.sigmas(sample.steps), None
+        if method == "inversion":
+            denoise = self.denoiser(prompt, replace(sample, cfg=1.0), list(range(frames)))
+        twice = sigmas[1:-1].repeat_interleave(
+            2
+        )  # heun asks at each level but the first as it arrives and as it leaves
+        return ClipState.from_latents(
+            latents,
+            sigmas.to(latents.device),
+            self.signature,
+            frames=frames,
+            denoise=denoise,
+            flow=self.diffusion.prediction == "flow",
+            generator=clip_generator(sample.seed, 0),
+            solver=sample.solver,
+            levels=torch.cat([sigmas[:1], twice]) if sample.solver == "heun" else None,
+            keep=reuse.recorded_frames(frames),
+            made_with={"prompt": prompt, **asdict(sample), "reuse": asdict(reuse), **self._parts()},
+            on_step=on_step,
+        )
 
     @torch.no_grad()
     def decode(self, clips: Clip | ClipState | Iterable[Clip | ClipState]) -> Iterator[NDArray[np.uint8]]:

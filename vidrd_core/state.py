@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from vidrd_core.beyond import draw_towards, statistics
+from vidrd_core.inversion import invert, noised, predictions
 from vidrd_core.models import checkpoint
 from vidrd_core.models.checkpoint import FormatError
-from vidrd_core.reuse import ReuseSettings, StagedGuidance
+from vidrd_core.reuse import ReuseSettings, StagedGuidance, is_whole
+from vidrd_core.sampling import Denoise
 
 KIND = "clip state"
 # name -> dimensions
@@ -143,6 +145,70 @@ class ClipState:
 
     def _details(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in DETAILS}
+
+    @classmethod
+    def from_latents(
+        cls,
+        latents: Tensor,
+        sigmas: Tensor,
+        model_signature: str,
+        *,
+        frames: int | None = None,
+        denoise: Denoise | None = None,
+        flow: bool = False,
+        generator: torch.Generator | None = None,
+        solver: str = "ddim",
+        levels: Tensor | None = None,
+        keep: int | None = None,
+        made_with: dict[str, Any] | None = None,
+        on_step: Callable[[int, Tensor], None] | None = None,
+    ) -> ClipState:
+        """A state to go on from real footage: normalised latents [B, C, F, h, w] of its last F frames, or of a still.
+
+        The clip that is made of them has `frames` (N, F unless told): where F is less, its first frame stands still
+        before, unshown. Their trajectory is found by DDIM inversion if `denoise(x, sigma) -> x0` is given, in T times
+        `inversion.ITERATIONS` calls; else they are noised with what `generator` draws. `flow` tells a flow model.
+        Clips can follow under the schedule `sigmas` [T + 1] and `solver`, which calls the model at `levels` (once a
+        step unless told). `keep` is how many of the last frames are recorded: half of N unless told.
+
+        Raises ValueError for latents or numbers of frames that cannot be.
+        """
+        if latents.ndim != 5 or 0 in latents.shape or not latents.isfinite().all():
+            raise ValueError(f"the latents are {list(latents.shape)}, expected finite numbers [B, C, F, h, w]")
+        count = latents.shape[2] if frames is None else frames
+        if not is_whole(count) or count < 2:
+            raise ValueError(f"frames is {count!r}, expected a whole number, 2 or more")
+        latents = latents[:, :, -count:].float()
+        still = count - latents.shape[2]
+        latents = torch.cat([latents[:, :, :1].expand(-1, -1, still, -1, -1), latents], dim=2)
+        scale = float(sigmas[0]) if flow else float((1 + sigmas[0] ** 2).sqrt())
+        if denoise is None:
+            start = torch.randn(latents.shape, generator=generator).to(latents) * scale
+            path = noised(latents, start, sigmas)
+        else:
+            path = invert(denoise, latents, sigmas, on_step=on_step)
+        kept = max(1, count // 2) if keep is None else min(keep, count)
+        if not is_whole(kept) or kept < 1:
+            raise ValueError(f"keep is {keep!r}, expected a whole number, 1 or more")
+        record = predictions(path[:, :, :, count - kept :], sigmas)
+        called = sigmas[:-1] if levels is None else levels
+        nearest = [int((sigmas[:-1] - level).abs().argmin()) for level in called]
+        record = record[nearest].cpu()
+        return cls(
+            noise=path[0].cpu() / scale,
+            record=record,
+            latents=latents.cpu(),
+            past=latents[:, :, :0].cpu(),
+            sigmas=sigmas.cpu(),
+            levels=called.cpu().clone(),
+            injected=record[:0],
+            index=0,
+            repeated=still,
+            solver=solver,
+            model_signature=model_signature,
+            numbers=list(range(count)),
+            made_with=made_with or {},
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> ClipState:
