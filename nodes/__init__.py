@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .footage import StateFromVideo
 from .inflate import InflateCheckpoint
 from .loaders import LoadTemporalVAE, LoadTextEncoder, LoadUNet3D
 from .long_video import LongVideo
@@ -33,6 +34,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadState,
     ReuseMap,
     PseudoVideo,
+    StateFromVideo,
 ]
 
 

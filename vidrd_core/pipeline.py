@@ -241,9 +241,9 @@ class VidRD:
     ) -> ClipState:
         """The state of real footage, uint8 [F, H, W, 3]: its last frames, or a still, as a clip to be extended.
 
-        `prompt` is what it shows. Its trajectory is found by DDIM inversion, without guidance, as this is unstable
-        in reverse, or cheaper by noising its latents. `settings` are those of `SampleSettings`, for this and the clips
-        that follow; its size is the footage's.
+        `prompt` is what it shows. Its trajectory is found by DDIM inversion, without guidance, which is unstable
+        in reverse, or cheaper by noising its latents. `settings` are those of `SampleSettings`, for this and what
+        follows; its size is the footage's.
 
         Raises ValueError for frames that the model cannot encode, and what `generate` does.
         """
@@ -258,7 +258,8 @@ class VidRD:
         reuse.check_frames(frames)
         self._check_prompts([prompt])
         self._bring("vae")
-        latents = self.vae.encode(to_video(video[None, -frames:], self.device).to(next(self.vae.parameters()).dtype))
+        pixels = to_video(video[None, -frames:], self.device)
+        latents = self.vae.encode(pixels.to(next(self.vae.parameters()).dtype))
         sigmas, denoise = self.schedule.sigmas(sample.steps), None
         if method == "inversion":
             denoise = self.denoiser(prompt, replace(sample, cfg=1.0), list(range(frames)))

@@ -187,6 +187,10 @@ class ClipState:
             path = noised(latents, start, sigmas)
         else:
             path = invert(denoise, latents, sigmas, on_step=on_step)
+            # Few steps find noise that is too weak, of which no clip would come: it is brought to unit variance.
+            dims = (1, 2, 3, 4)
+            noise = (path[0] - path[0].mean(dims, keepdim=True)) / path[0].std(dims, keepdim=True)
+            start = noise * scale
         kept = max(1, count // 2) if keep is None else min(keep, count)
         if not is_whole(kept) or kept < 1:
             raise ValueError(f"keep is {keep!r}, expected a whole number, 1 or more")
@@ -195,7 +199,7 @@ class ClipState:
         nearest = [int((sigmas[:-1] - level).abs().argmin()) for level in called]
         record = record[nearest].cpu()
         return cls(
-            noise=path[0].cpu() / scale,
+            noise=start.cpu() / scale,
             record=record,
             latents=latents.cpu(),
             past=latents[:, :, :0].cpu(),

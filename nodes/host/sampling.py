@@ -44,9 +44,9 @@ class Guided:
 class ReuseSampler(comfy.samplers.Sampler):
     """A SAMPLER under which prompt frames follow an old clip; the `state` it leaves is what a next clip needs."""
 
-    def __init__(self, inner: Any, before: ClipState | None, rule: Rule) -> None:
-        self.inner, self.before, self.rule = inner, before, rule
-        self.settings = rule.settings  # until `check` knows the clip
+    def __init__(self, inner: Any, before: ClipState | None, rule: Rule | None = None) -> None:
+        self.inner, self.before, self.rule = inner, before, rule or Rule()
+        self.settings = self.rule.settings  # until `check` knows the clip
         self.state: ClipState | None = None
         self.clip: Tensor | None = None  # the same clip as LATENT has it
         self.past: Tensor | None = None  # so the latents shown before it

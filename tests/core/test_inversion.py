@@ -82,6 +82,12 @@ def test_a_still_or_short_footage_stands_still_before(model, count):
     assert [clip.latents.shape[2] for clip in chain] == [6, 6]
 
 
+def test_inverted_noise_is_unit(model):
+    state = model.state_from_video(footage(8), "a red circle", steps=4)
+    assert abs(float(state.noise.std()) - 1) < 1e-3
+    assert abs(float(state.noise.mean())) < 1e-3
+
+
 def test_noise_of_noising_is_unit_and_the_seeds(model):
     make = lambda seed: model.state_from_video(footage(8), "a red circle", method="noise", steps=4, seed=seed)  # noqa: E731
     one, same, other = make(1), make(1), make(2)

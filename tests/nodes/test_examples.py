@@ -24,6 +24,7 @@ FRAMES = {  # of the videos that each makes
     "7_prompt_list": [24],
     "8_pseudo_video": [32],
     "9_inflate_checkpoint": [8],
+    "10_extend_footage": [14],
 }
 
 

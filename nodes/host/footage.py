@@ -1,0 +1,135 @@
+"""The state of real footage, for any MODEL and any SAMPLER of the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import comfy.model_management as management
+import comfy.model_sampling
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from vidrd_core.clip import clip_generator
+from vidrd_core.state import ClipState
+
+from .clips import Latent
+from .model import signature_of
+from .progress import step_callback
+from .sampling import ReuseSampler
+from .vae import decodes_pictures
+
+METHODS = ("inversion", "noise")
+
+
+class _Calls:
+    """A guider that computes nothing, and knows at which noise levels it was asked."""
+
+    def __init__(self, guider: Any) -> None:
+        self._guider = guider
+        self.levels: list[float] = []
+
+    def __call__(self, x: Tensor, sigma: Tensor, **_: Any) -> Tensor:
+        self.levels.append(float(sigma.flatten()[0]))
+        return torch.zeros_like(x)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._guider, name)
+
+
+class FootageSampler(comfy.samplers.Sampler):
+    """A SAMPLER that goes the other way: from latents to the `state` of a clip that would have become them."""
+
+    def __init__(self, inner: Any, method: str, generator: torch.Generator, solver: str) -> None:
+        self.inner, self.method, self.generator, self.solver = inner, method, generator, solver
+        self.state: ClipState | None = None
+
+    def sample(
+        self,
+        model_wrap: Any,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        callback: Callable[..., None] | None,
+        noise: Tensor,
+        latent_image: Tensor | None = None,
+        denoise_mask: Tensor | None = None,
+        disable_pbar: bool = False,
+    ) -> Tensor:
+        """What the host calls; latent_image [1, C, N, h, w] in model space comes back as it is."""
+        assert latent_image is not None
+        calls = _Calls(model_wrap)
+        options = {**extra_args, "model_options": dict(extra_args.get("model_options", {}))}
+        self.inner.sample(calls, sigmas.clone(), options, None, torch.zeros_like(noise), latent_image, None, True)
+        steps = len(sigmas) - 1
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            management.throw_exception_if_processing_interrupted()
+            return model_wrap(x, sigma * x.new_ones([x.shape[0]]), **extra_args)
+
+        def on_step(done: int, x: Tensor) -> None:
+            if callback:
+                callback(done, latent_image, x, steps)
+
+        sampling = model_wrap.inner_model.model_sampling
+        self.state = ClipState.from_latents(
+            latent_image,
+            sigmas,
+            signature_of(model_wrap.model_patcher),
+            denoise=denoise if self.method == "inversion" else None,
+            flow=isinstance(sampling, comfy.model_sampling.CONST),
+            generator=self.generator,
+            solver=self.solver,
+            levels=torch.tensor(calls.levels),
+            made_with={"seed": extra_args.get("seed"), "steps": steps, "frames": latent_image.shape[2]},
+            on_step=on_step if callback else None,
+        )
+        return latent_image
+
+
+def encoded(vae: Any, images: Tensor) -> Tensor:
+    """Pictures [F, H, W, 3] as latents [1, C, F', h, w]. Raises ValueError for none."""
+    if not len(images):
+        raise ValueError("there are no images: wire a video's frames, or one picture")
+    samples = vae.encode(images[..., :3])
+    return samples.movedim(0, 1)[None] if samples.ndim == 4 or decodes_pictures(vae) else samples
+
+
+def state_of_footage(
+    model: Any,
+    vae: Any,
+    positive: Any,
+    images: Tensor,
+    *,
+    frames: int,
+    seed: int,
+    steps: int,
+    sampler_name: str,
+    scheduler: str,
+    method: str,
+) -> tuple[ClipState, Latent]:
+    """The state of the last `frames` (N) of footage [F, H, W, 3], or of a still, and their latents.
+
+    Raises ValueError for what the VAE or the model cannot take.
+    """
+    latents = encoded(vae, images[-frames:])
+    channels = model.get_model_object("latent_format").latent_channels
+    if latents.shape[1] != channels:
+        raise ValueError(
+            f"the VAE makes latents of {latents.shape[1]} channels, this model takes {channels}: wire its"
+        )
+    ratio = 1 if decodes_pictures(vae) else vae.temporal_compression_decode() or 1
+    still = 1 + (frames - 1) // ratio - latents.shape[2]
+    whole = torch.cat([latents[:, :, :1].expand(-1, -1, max(0, still), -1, -1), latents], dim=2)
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
+    inner = comfy.samplers.sampler_object(sampler_name)
+    solver = ReuseSampler(inner, None).solver
+    sampler = FootageSampler(inner, method, clip_generator(seed, 0), solver)
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, positive)
+    guider.set_cfg(1.0)  # guidance is unstable in reverse
+    shown = step_callback(model, steps)
+    guider.sample(torch.zeros_like(whole), whole, sampler, sigmas, callback=shown, disable_pbar=True, seed=seed)
+    assert sampler.state is not None
+    return replace(sampler.state, repeated=max(0, still)), {"samples": latents}
