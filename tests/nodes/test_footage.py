@@ -1,24 +1,29 @@
 """State From Video in a real ComfyUI: what follows begins with the very footage, under any sampler."""
 
+import numpy as np
 import pytest
 import torch
 
-from vidrd_core.data.shapes import evaluation_scenes, render
+from vidrd_core.data.shapes import describe, evaluation_scenes, render
 
 FRAMES = 8
 
 
+SCENE = next(iter(evaluation_scenes(1, 3, 1)))
+
+
 @pytest.fixture(scope="module")
 def images():
-    scene = next(iter(evaluation_scenes(1, 3, 1)))
-    return torch.from_numpy(render(scene, FRAMES + 3, 64)).float() / 255
+    video = render(SCENE, FRAMES, 64)
+    return torch.from_numpy(np.concatenate([video[:3], video])).float() / 255
 
 
 @pytest.fixture(scope="module")
 def begin(run, tiny):
     def begin(images, method="inversion", sampler="euler", **changes):
         given = {"frames": FRAMES, "seed": 3, "steps": 4, "scheduler": "ddim_uniform", **changes}
-        parts = {"model": tiny.model, "vae": tiny.vae, "positive": tiny.positive[0], "images": images}
+        positive = run("EncodePrompts", clip=tiny.clip, prompts=describe(SCENE), negative_prompt="")[0][0]
+        parts = {"model": tiny.model, "vae": tiny.vae, "positive": positive, "images": images}
         return run("StateFromVideo", **parts, **given, sampler_name=sampler, method=method)
 
     return begin
@@ -72,7 +77,8 @@ def test_inversion_comes_nearer_to_the_footage_than_noise_when_sampled_again(beg
     for method in ("inversion", "noise"):
         state, footage = begin(images, method, steps=20)
         guider = host.samplers.CFGGuider(tiny.model)
-        guider.set_conds(tiny.positive[0], tiny.negative)
+        positive = run("EncodePrompts", clip=tiny.clip, prompts=describe(SCENE), negative_prompt="")[0][0]
+        guider.set_conds(positive, tiny.negative)
         guider.set_cfg(1.0)
         (guided,) = run(
             "Guidance",
