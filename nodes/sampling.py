@@ -10,6 +10,7 @@ from vidrd_core.presets import Rule
 from vidrd_core.reuse import ReuseSettings
 
 from .host.clips import frames_of, sample_clip
+from .host.family import family_of
 from .schema import (
     CATEGORY,
     State,
@@ -47,8 +48,9 @@ class SampleClip(io.ComfyNode):
 
     @classmethod
     def execute(cls, latent: Any, **given: Any) -> io.NodeOutput:
-        shortest = min(ReuseSettings.prompt_frames, frames_of(latent) - 1)  # a short clip records what it can
-        _, whole, state = sample_clip(latent=latent, **given, rule=Rule(ReuseSettings(max(0, shortest)), auto=True))
+        most = frames_of(latent) - 1 - family_of(given["model"]).compresses
+        rule = Rule(ReuseSettings(max(0, min(ReuseSettings.prompt_frames, most))), auto=True)  # what a short one can
+        _, whole, state = sample_clip(latent=latent, **given, rule=rule)
         return io.NodeOutput(whole, state)
 
 

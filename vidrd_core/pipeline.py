@@ -452,7 +452,7 @@ class VidRD:
             model_signature=self.signature,
             numbers=numbers,
             follows=before.fingerprint if before else "",
-            **handed_on(before, noise, guidance),
+            **handed_on(before, noise, guidance.new_opening()),
             made_with={"prompt": prompt, **asdict(sample), "reuse": asdict(reuse), **self._parts()},
         )
         return Clip(prompt, state)

@@ -16,7 +16,7 @@ from vidrd_core.beyond import draw_towards, statistics
 from vidrd_core.inversion import invert, noised, predictions
 from vidrd_core.models import checkpoint
 from vidrd_core.models.checkpoint import FormatError
-from vidrd_core.reuse import ReuseSettings, StagedGuidance, is_whole
+from vidrd_core.reuse import ReuseSettings, is_whole
 from vidrd_core.sampling import Denoise
 
 KIND = "clip state"
@@ -262,10 +262,9 @@ def correction(before: ClipState | None, settings: ReuseSettings) -> Callable[[T
     return draw_towards(before.statistics, settings.drift)
 
 
-def handed_on(before: ClipState | None, noise: Tensor, guidance: StagedGuidance) -> dict[str, Tensor]:
+def handed_on(before: ClipState | None, noise: Tensor, opening: Tensor) -> dict[str, Tensor]:
     """What states hand on of the first clip: its statistics, and how it began if a loop is to be closed."""
     if before is None:
-        opening = guidance.new_opening()
         return {"opening": opening, "opening_noise": noise[:, :, : opening.shape[3]].cpu().clone()}
     anchor = before.statistics
     known = {} if anchor is None else {"anchor": anchor}

@@ -16,6 +16,7 @@ from vidrd_core.presets import Rule
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.state import ClipState, check_following
 
+from .family import as_batch, clip_shape, family_of
 from .progress import place, step_callback, tell
 from .sampling import ReuseSampler
 
@@ -42,7 +43,7 @@ def noise_for(shape: tuple[int, ...], seed: int, settings: ReuseSettings, before
 
 def frames_of(latent: Latent) -> int:
     """N."""
-    return samples_of(latent).shape[2]
+    return clip_shape(tuple(samples_of(latent).shape))[2]
 
 
 def sample_clip(
@@ -73,12 +74,13 @@ def sample_clip(
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
     sampler = ReuseSampler(comfy.samplers.sampler_object(sampler_name), before, rule)
     sampler.check(model, tuple(image.shape), sigmas)
+    dim = family_of(model).frame_dim
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
     try:
         whole = guider.sample(
-            noise_for(tuple(image.shape), seed, sampler.settings, before),
+            as_batch(noise_for(clip_shape(tuple(image.shape)), seed, sampler.settings, before), dim),
             image,
             sampler,
             sigmas,
@@ -99,4 +101,6 @@ def new_frames(whole: Tensor, sampler: ReuseSampler) -> Latent:
     """What the sampler's last clip adds to the video, of all its latents."""
     assert sampler.state is not None
     state = sampler.state
-    return {"samples": whole[:, :, state.repeated : state.frames - state.closed], SHOWN_BEFORE: sampler.past}
+    dim = 2 if whole.ndim == 5 else 0
+    new = whole.narrow(dim, state.repeated, state.frames - state.closed - state.repeated)
+    return {"samples": new, SHOWN_BEFORE: sampler.past}

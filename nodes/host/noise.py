@@ -41,12 +41,14 @@ class ReplayedNoise:
 
     def __call__(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
         noise, draw, guidance = self.stock(sigma, sigma_next), len(self.kept), self.guidance
+        dim = guidance.frame_dim
         if self.old is not None and draw < len(self.old):
             noise = noise.clone()
             for lead, source in zip(guidance.leads, guidance.sources, strict=False):  # those that close a loop: none
                 if guidance.step < lead.steps:
-                    noise[:, :, lead.frame] = self.old[draw][:, :, source].to(noise)
-        self.kept.append(noise[:, :, noise.shape[2] - guidance.keep :].detach().cpu().clone())
+                    noise.select(dim, lead.frame).copy_(self.old[draw].select(dim, source))
+        last = noise.narrow(dim, noise.shape[dim] - guidance.keep, guidance.keep)
+        self.kept.append(last.detach().cpu().clone())
         return noise
 
     def new_injected(self, record: Tensor) -> Tensor:

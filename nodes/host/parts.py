@@ -11,6 +11,7 @@ from vidrd_core.presets import Rule
 from vidrd_core.state import ClipState
 
 from .clips import Latent, new_frames, noise_for, samples_of
+from .family import as_batch, clip_shape
 from .sampling import ReuseSampler
 
 
@@ -22,10 +23,13 @@ class ReuseNoise:
 
     def generate_noise(self, input_latent: Latent) -> Tensor:
         """Noise like the latent's samples [B, C, F, h, w]. Raises ValueError, StateMismatchError."""
-        shape = tuple(samples_of(input_latent).shape)
+        samples = samples_of(input_latent)
+        shape = clip_shape(tuple(samples.shape))
         if self.before is not None:
             self.before.check(self.before.model_signature, shape)
-        return noise_for(shape, self.seed, self.rule.at(shape[2]), self.before)
+        compresses = self.before is not None and bool(self.before.made_with.get("compresses"))
+        settings = self.rule.at(shape[2], compresses) if self.before is not None else self.rule.settings
+        return as_batch(noise_for(shape, self.seed, settings, self.before), 2 if samples.ndim == 5 else 0)
 
 
 def collect(sampler: Any, latent: Latent) -> tuple[Latent, ClipState]:

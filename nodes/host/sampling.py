@@ -1,4 +1,4 @@
-"""Reuse and Diffuse around any SAMPLER of the host, for any MODEL with latents [B, C, F, h, w]."""
+"""Reuse and Diffuse around any SAMPLER of the host, for any video MODEL."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from torch import Tensor
 from vidrd_core.clip import DivergenceError, clip_generator
 from vidrd_core.presets import Rule
 from vidrd_core.reuse import StagedGuidance, steps_of_calls
-from vidrd_core.state import ClipState, check_following, correction, handed_on
+from vidrd_core.state import ClipState, StateMismatchError, check_following, correction, handed_on
 
-from .model import NUMBERS, signature_of
+from .family import as_batch, as_clip, as_clips, clip_shape, family_of
+from .model import NUMBERS, HostModel, signature_of
 from .noise import ReplayedNoise, stock_noise, takes_noise
 
 SAMPLERS = comfy.samplers.KSampler.SAMPLERS
@@ -60,14 +61,17 @@ class ReuseSampler(comfy.samplers.Sampler):
 
     def check(self, model: Any, shape: tuple[int, ...], sigmas: Tensor) -> None:
         """Raise ValueError or StateMismatchError unless a clip of this shape and schedule can follow the state."""
-        if len(shape) != 5 or shape[2] < 2:
-            raise ValueError(
-                f"the latent has shape {list(shape)}, expected [B, C, F, h, w] with two frames or more: make it with "
-                f"VidRD Empty Clip, or encode several frames with VAE Encode"
-            )
-        self.settings = self.rule.at(shape[2])
+        family = family_of(model)
+        family.check(shape)
+        shape = clip_shape(shape)
+        self.settings = self.rule.at(shape[2], family.compresses)
         self.settings.check_frames(shape[2])
         if self.before is not None:
+            if (theirs := self.before.made_with.get("family", family.name)) != family.name:
+                raise StateMismatchError(
+                    f"the state was made with {theirs}, this model is {family.name}: what one leaves means "
+                    f"nothing to the other; load the one that made the state"
+                )
             self.before.check(signature_of(model), shape)
             self.before.check_schedule(sigmas.cpu(), self.solver)
             self.settings.check_recorded(self.before.record.shape[3])
@@ -84,7 +88,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         denoise_mask: Tensor | None = None,
         disable_pbar: bool = False,
     ) -> Tensor:
-        """What the host calls; noise [B, C, N, h, w] of unit variance -> latents in model space.
+        """What the host calls; noise [B, C, N, h, w] or [N, C, h, w] of unit variance -> latents in model space.
 
         Raises what `check` does, ValueError if the noise does not go with the state, DivergenceError if nothing
         came out.
@@ -93,30 +97,34 @@ class ReuseSampler(comfy.samplers.Sampler):
         self.check(model_wrap.model_patcher, tuple(noise.shape), sigmas)
         settings, before = self.settings, self.before
         _check_whole(sigmas, noise)
-        frames, seed = noise.shape[2], extra_args.get("seed")
+        family = family_of(model_wrap.model_patcher)
+        dim = family.frame_dim
+        frames, seed = noise.shape[dim], extra_args.get("seed")
         if before is not None and seed is not None:  # what samplers add themselves is to be of the clip's own, too
             extra_args = {**extra_args, "seed": clip_generator(seed, before.index + 1).initial_seed()}
         numbers = settings.numbers(frames, None if before is None else before.numbers)
         steps: list[int] = []
         if before is not None:
-            self._check_noise(noise)
+            self._check_noise(as_clip(noise))
             steps = steps_of_calls(before.levels, before.sigmas)
         guidance = StagedGuidance(
             model_wrap,
             settings,
             len(sigmas) - 1,
-            None if before is None else before.record,
+            None if before is None else as_batch(before.record, dim),
             keep=settings.recorded_frames(frames),
+            frame_dim=dim,
             frames=frames,
-            opening=before.opening if before is not None and settings.loop == "close" else None,
-            correct=correction(before, settings),
+            opening=as_batch(before.opening, dim) if before is not None and settings.loop == "close" else None,
+            correct=_on_clips(correction(before, settings)),
         )
-        extra_args["model_options"].setdefault("transformer_options", {})[NUMBERS] = torch.tensor(numbers)
+        if isinstance(model_wrap.inner_model, HostModel):
+            extra_args["model_options"].setdefault("transformer_options", {})[NUMBERS] = torch.tensor(numbers)
         inner = self.inner
         injected: ReplayedNoise | None = None
         if takes_noise(inner):
             stock = stock_noise(inner, noise, sigmas, extra_args.get("seed"))
-            injected = ReplayedNoise(stock, guidance, None if before is None else before.injected)
+            injected = ReplayedNoise(stock, guidance, None if before is None else as_batch(before.injected, dim))
             options = {"noise_sampler": injected, **inner.extra_options}
             inner = comfy.samplers.KSAMPLER(inner.sampler_function, options, inner.inpaint_options)
         latents = inner.sample(
@@ -136,26 +144,33 @@ class ReuseSampler(comfy.samplers.Sampler):
             "steps": len(sigmas) - 1,
             "cfg": getattr(model_wrap, "cfg", None),
         }
-        record = guidance.new_record()
+        record, clip = as_clips(guidance.new_record()), as_clip(latents).cpu()
         self.state = ClipState(
-            noise=noise.cpu(),
+            noise=as_clip(noise).cpu(),
             record=record,
-            latents=latents.cpu(),
-            past=latents[:, :, :0].cpu() if before is None else before.tail(PAST),
+            latents=clip,
+            past=clip[:, :, :0] if before is None else before.tail(PAST),
             sigmas=sigmas.cpu(),
             levels=guidance.new_levels(),
-            injected=record[:0] if injected is None else injected.new_injected(record),
+            injected=record[:0] if injected is None else as_clips(injected.new_injected(guidance.new_record())),
             index=0 if before is None else before.index + 1,
             repeated=0 if before is None else settings.repeated_frames,
             solver=self.solver,
             model_signature=signature_of(model_wrap.model_patcher),
             numbers=numbers,
             follows="" if before is None else before.fingerprint,
-            **handed_on(before, noise.cpu(), guidance),
-            made_with={**made_with, "frames": frames, "reuse": asdict(settings)},
+            **handed_on(before, as_clip(noise).cpu(), as_clips(guidance.new_opening())),
+            made_with={
+                **made_with,
+                "family": family.name,
+                "compresses": family.compresses,
+                "frames": frames,
+                "reuse": asdict(settings),
+            },
         )
         as_latent = model_wrap.inner_model.process_latent_out
-        self.clip, self.past = as_latent(latents.float()).cpu(), as_latent(self.state.past.float())
+        past = as_batch(self.state.past.float(), dim)
+        self.clip, self.past = as_latent(latents.float()).cpu(), as_clip(as_latent(past))
         return latents
 
     def _check_noise(self, noise: Tensor) -> None:
@@ -178,6 +193,11 @@ class ReuseSampler(comfy.samplers.Sampler):
         if not (empty and exploding) or self.inner.max_denoise(model_wrap, sigmas):
             return 1.0
         return (1 + sigmas[0] ** 2).sqrt() / sigmas[0]
+
+
+def _on_clips(correct: Callable[[Tensor, float], None] | None) -> Callable[[Tensor, float], None] | None:
+    """The same for predictions of any layout, of which clips are but a view."""
+    return None if correct is None else lambda x0, share: correct(as_clip(x0), share)
 
 
 def _check_whole(sigmas: Tensor, noise: Tensor) -> None:

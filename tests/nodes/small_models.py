@@ -1,0 +1,72 @@
+"""Small models of the host's own classes, with random weights: the families that people use, on any CPU."""
+
+import importlib
+
+import torch
+
+CONFIGS = {
+    "wan": ("WAN21_T2V", {
+        "image_model": "wan2.1", "model_type": "t2v", "in_dim": 16, "out_dim": 16, "dim": 24, "num_heads": 2,
+        "num_layers": 2, "ffn_dim": 32, "freq_dim": 32, "text_dim": 16, "text_len": 8,
+    }),
+    "ltxv": ("LTXV", {
+        "image_model": "ltxv", "in_channels": 128, "num_attention_heads": 2, "attention_head_dim": 12,
+        "cross_attention_dim": 24, "caption_channels": 16, "num_layers": 2,
+    }),
+    "hunyuan": ("HunyuanVideo", {
+        "image_model": "hunyuan_video", "in_channels": 16, "out_channels": 16, "patch_size": [1, 2, 2],
+        "vec_in_dim": 8, "context_in_dim": 16, "hidden_size": 24, "mlp_ratio": 2.0, "num_heads": 2, "depth": 1,
+        "depth_single_blocks": 1, "axes_dim": [4, 4, 4], "theta": 256, "qkv_bias": True, "guidance_embed": True,
+        "byt5": False, "meanflow": False, "use_cond_type_embedding": False, "vision_in_dim": None,
+        "meanflow_sum": False,
+    }),
+    "sd15": ("SD15", {
+        "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_res_blocks": [1, 1],
+        "channel_mult": [1, 2], "transformer_depth": [1, 1], "transformer_depth_output": [1, 1, 1, 1],
+        "transformer_depth_middle": 1, "context_dim": 16, "num_heads": 2, "use_spatial_transformer": True,
+        "use_temporal_attention": False, "adm_in_channels": None, "legacy": False, "use_linear_in_transformer": False,
+    }),
+}  # fmt: skip
+SHAPES = {
+    "wan": (1, 16, 8, 4, 4), "ltxv": (1, 128, 8, 3, 3), "hunyuan": (1, 16, 8, 4, 4), "sd15": (8, 4, 8, 8),
+    "sd15 v": (8, 4, 8, 8),
+}  # fmt: skip
+
+
+def across_frames(apply, given):
+    """What a motion module does to a frame in a batch, for a start: it sees the others."""
+    out = apply(given["input"], given["timestep"], **given["c"])
+    parts = out.chunk(len(given["cond_or_uncond"]))
+    return torch.cat([part + 0.3 * part.roll(1, 0) for part in parts])
+
+
+def small_model(name):
+    """A MODEL, its conditioning, positive and negative, and an empty latent."""
+    base = name.split()[0]
+    kind, unet = CONFIGS[base]
+    supported = importlib.import_module("comfy.supported_models")
+    patcher, management = (importlib.import_module(f"comfy.{each}") for each in ("model_patcher", "model_management"))
+    if base == "hunyuan":  # whose parameters differ from version to version
+        known = importlib.import_module("comfy.ldm.hunyuan_video.model").HunyuanVideoParams.__dataclass_fields__
+        unet = {key: value for key, value in unet.items() if key == "image_model" or key in known}
+    config = getattr(supported, kind)(dict(unet))
+    config.set_inference_dtype(torch.float32, None)
+    model_type = importlib.import_module("comfy.model_base").ModelType
+    if name.endswith(" v"):
+        config.model_type = lambda state_dict, prefix="": model_type.V_PREDICTION
+    model = config.get_model({}, "", device=torch.device("cpu"))
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for key, tensor in model.diffusion_model.state_dict().items():
+            if tensor.is_floating_point():
+                level = 1.0 if key.endswith(("norm.weight", "norm_q.weight", "norm_k.weight")) else 0.15
+                tensor.copy_(torch.randn(tensor.shape, generator=generator) * level)
+    patched = patcher.ModelPatcher(model, management.get_torch_device(), management.unet_offload_device())
+    if base == "sd15":
+        patched.set_model_unet_function_wrapper(across_frames)
+    conds = []
+    for _ in range(2):
+        text = torch.randn(1, 8, 16, generator=generator)
+        more = {"attention_mask": torch.ones(1, 8)} if base == "ltxv" else {}
+        conds.append([[text, {"pooled_output": torch.randn(1, 8, generator=generator), **more}]])
+    return patched, *conds, {"samples": torch.zeros(SHAPES[name])}

@@ -1,0 +1,168 @@
+"""Any video MODEL: the host's own classes, small and random, under Reuse and Diffuse."""
+
+import importlib
+
+import pytest
+import torch
+
+from vidrd_core.state import ClipState, StateMismatchError
+
+from .small_models import SHAPES, small_model
+
+STEPS = 5
+COMPRESSING = ("wan", "ltxv", "hunyuan")
+CFG = {"ltxv": 1.0}  # else 3: its masks fit no batch under the attention that the host takes on a CPU
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def small(request, host):
+    return request.param, *small_model(request.param)
+
+
+def frames_of(tensor, first, count):
+    """Some frames of latents of any layout."""
+    return tensor.narrow(2 if tensor.ndim == 5 else 0, first, count)
+
+
+@pytest.fixture(scope="module")
+def extend(run, small):
+    name, model, positive, negative, latent = small
+
+    def extend(state=None, **changes):
+        given = {"seed": 3, "steps": STEPS, "cfg": CFG.get(name, 3.0), "sampler_name": "euler", "scheduler": "simple"}
+        reuse = {"prompt_frames": 3, "alpha": 2.0, "beta": 0.6, "order": "auto"}
+        clip = {"model": model, "positive": positive, "negative": negative, "latent": latent}
+        return run("Extend", **{**clip, **given, **reuse, **changes}, state=state)
+
+    return extend
+
+
+def stock(small, host, noise, seed, sampler="euler"):
+    """The same clip by the host alone."""
+    name, model, positive, negative, latent = small
+    samplers = importlib.import_module("comfy.samplers")
+    guider = samplers.CFGGuider(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(CFG.get(name, 3.0))
+    sigmas = samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", STEPS)
+    return guider.sample(noise, latent["samples"], samplers.sampler_object(sampler), sigmas, seed=seed)
+
+
+def noise_like(state, latent):
+    return state.noise if latent.ndim == 5 else state.noise[0].movedim(1, 0)
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m"])
+def test_a_first_clip_is_the_stock_samplers(small, extend, host, sampler):
+    _, whole, state = extend(sampler_name=sampler)
+    latent = small[-1]["samples"]
+    expected = stock(small, host, noise_like(state, latent), 3, sampler)
+    assert expected.std() > 0.01
+    assert torch.equal(whole["samples"], expected)
+    assert tuple(state.noise.shape)[2] == 8
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m"])
+def test_without_reuse_a_second_clip_is_too(small, extend, host, sampler):
+    _, _, state = extend(sampler_name=sampler)
+    new, whole, following = extend(state, sampler_name=sampler, prompt_frames=0, alpha=0.0, beta=0.0)
+    expected = stock(small, host, noise_like(following, small[-1]["samples"]), 3, sampler)
+    assert torch.equal(whole["samples"], expected)
+    hidden = 1 if small[0] in COMPRESSING else 0
+    assert torch.equal(new["samples"], frames_of(whole["samples"], hidden, 8 - hidden))
+
+
+@pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "euler_ancestral"])
+def test_prompt_frames_follow_the_old_way_for_as_long_as_they_should(small, extend, monkeypatch, sampler):
+    """What the model is shown of a frame at each step is what it was shown of the old one."""
+    sampling = importlib.import_module("comfy.samplers")
+    shown = []
+    real = sampling.CFGGuider.predict_noise
+
+    def spy(self, x, timestep, model_options={}, seed=None):  # noqa: B006
+        shown.append(x.detach().clone())
+        return real(self, x, timestep, model_options, seed)
+
+    monkeypatch.setattr(sampling.CFGGuider, "predict_noise", spy)
+    _, whole, state = extend(sampler_name=sampler)
+    old, calls = list(shown), len(shown)
+    shown.clear()
+    _, again, following = extend(state, sampler_name=sampler)
+    assert len(shown) == calls
+    if small[0] in COMPRESSING:  # forward, behind a head, to the end
+        first, sources, counts = 1, [5, 6, 7], [STEPS] * 3
+        assert following.repeated == 4
+    else:  # mirror
+        first, sources, counts = 0, [7, 6, 5], [3, 2, 1]
+    steps = [0, *range(1, calls)] if calls == STEPS else [(call + 1) // 2 for call in range(calls)]
+    for j, (source, count) in enumerate(zip(sources, counts, strict=True)):
+        for call in range(calls):
+            then, now = frames_of(old[call], source, 1), frames_of(shown[call], first + j, 1)
+            if steps[call] < count or (sampler != "heun" and steps[call] == count):
+                torch.testing.assert_close(now, then, rtol=1e-4, atol=1e-3 * float(then.abs().max()))
+        if count == STEPS:
+            torch.testing.assert_close(
+                frames_of(again["samples"], first + j, 1),
+                frames_of(whole["samples"], source, 1),
+                rtol=1e-3,
+                atol=1e-3,
+            )
+    free = frames_of(shown[-1], 7, 1)
+    assert not torch.allclose(free, frames_of(old[-1], 7, 1), atol=1e-2)
+
+
+def test_resume_is_exact_and_memory_is_flat(small, extend, tmp_path):
+    state, sizes = None, []
+    for clip in range(5):
+        new, _, state = extend(state)
+        sizes.append(state.get_ram_usage())
+        if clip == 2:
+            state.save(tmp_path / "state.safetensors")
+            state = ClipState.load(tmp_path / "state.safetensors")
+            kept = state
+    resumed = extend(extend(kept)[2])
+    assert torch.equal(resumed[2].latents, state.latents)
+    assert torch.equal(resumed[0]["samples"], new["samples"])
+    latents = state.latents[:, :, :1].nbytes
+    assert sizes[-1] - sizes[1] <= 8 * 4 * latents  # latents for the decoder alone, and these are bounded
+
+
+def test_auto_and_mirror(small, extend):
+    state = extend()[2]
+    if small[0] in COMPRESSING:
+        with pytest.raises(ValueError, match="VAE compresses time"):
+            extend(state, order="mirror")
+        assert extend(state)[0]["samples"].shape[2] == 4
+    else:
+        assert torch.equal(extend(state)[2].latents, extend(state, order="mirror")[2].latents)
+        assert frames_of(extend(state, order="forward")[0]["samples"], 0, 5).shape
+
+
+def test_presets(extend):
+    for preset in ("keep moving", "anchored", "loop on purpose"):
+        state = extend(preset=preset)[2]
+        assert extend(state, preset=preset)[2].latents.isfinite().all()
+
+
+def test_a_state_of_another_family_is_refused_by_name(small, extend, run):
+    others = [name for name in ("wan", "hunyuan") if name != small[0]]
+    model, positive, negative, latent = small_model(others[0])
+    given = {"seed": 3, "steps": STEPS, "cfg": 3.0, "sampler_name": "euler", "scheduler": "simple"}
+    state = run(
+        "SampleClip", model=model, positive=positive, negative=negative, latent=latent, **given
+    )[1]  # fmt: skip
+    with pytest.raises(
+        StateMismatchError, match=r"made with (WAN21|HunyuanVideo) \(flow, 16 channels\), this model is"
+    ):
+        extend(state)
+
+
+def test_latents_of_the_wrong_layout_are_refused(small, extend):
+    wrong = torch.zeros(8, 4, 8, 8) if small[-1]["samples"].ndim == 5 else torch.zeros(1, 4, 8, 8, 8)
+    if wrong.shape[1] != small[-1]["samples"].shape[1]:
+        wrong = wrong[:, :1].repeat_interleave(small[-1]["samples"].shape[1], 1)
+    hint = "VidRD Empty Clip" if small[-1]["samples"].ndim == 5 else "Empty Latent Image"
+    with pytest.raises(ValueError, match=hint):
+        extend(latent={"samples": wrong})
+    with pytest.raises(ValueError, match=hint):
+        extend(latent={"samples": frames_of(small[-1]["samples"], 0, 1)})
