@@ -128,9 +128,19 @@ def _load_patcher(path: Path) -> comfy.model_patcher.ModelPatcher:
 
 
 def empty_clip(width: int, height: int, frames: int, vae: Any = None) -> dict[str, Tensor]:
-    """A LATENT of zeros, [1, C, frames, h, w]. Raises ValueError for a size that the VAE cannot decode."""
+    """A LATENT of zeros, [1, C, F, h, w], of a clip of so many video frames.
+
+    Raises ValueError for a size or a number of frames that the VAE cannot decode.
+    """
     side, channels = (8, 4) if vae is None else (vae.spacial_compression_decode(), vae.latent_channels)
     for name, value in (("width", width), ("height", height)):
         if value % side:
             raise ValueError(f"{name} is {value}, expected a multiple of {side} pixels")
-    return {"samples": torch.zeros(1, channels, frames, height // side, width // side)}
+    ratio = 1 if vae is None else look_of(vae).ratio
+    if (frames - 1) % ratio:
+        fewer = 1 + (frames - 1) // ratio * ratio
+        raise ValueError(
+            f"frames is {frames}, but this VAE makes 1 frame of the first latent and {ratio} of each other one: give "
+            f"{fewer} or {fewer + ratio}"
+        )
+    return {"samples": torch.zeros(1, channels, 1 + (frames - 1) // ratio, height // side, width // side)}

@@ -166,3 +166,94 @@ def test_latents_of_the_wrong_layout_are_refused(small, extend):
         extend(latent={"samples": wrong})
     with pytest.raises(ValueError, match=hint):
         extend(latent={"samples": frames_of(small[-1]["samples"], 0, 1)})
+
+
+@pytest.fixture(scope="module")
+def by_parts(run, small):
+    """A clip through Noise, Guidance and a guider of one's own."""
+    name, model, positive, negative, latent = small
+
+    def by_parts(state=None, guider=None, patched=model):
+        samplers, stock = (
+            importlib.import_module(f"{each}") for each in ("comfy.samplers", "comfy_extras.nodes_custom_sampler")
+        )
+        sigmas = samplers.calculate_sigmas(patched.get_model_object("model_sampling"), "simple", STEPS)
+        reuse = {"prompt_frames": 3, "alpha": 2.0, "order": "auto", "state": state}
+        (noise,) = run("Noise", seed=3, **reuse)
+        (guided,) = run("Guidance", sampler=samplers.sampler_object("euler"), beta=0.6, **reuse)
+        guider = (guider or samplers.CFGGuider)(patched)
+        if hasattr(guider, "set_conds"):
+            guider.set_conds(
+                *(
+                    (positive, positive, negative)
+                    if isinstance(guider, stock.Guider_DualCFG)
+                    else (positive, negative)
+                )
+            )
+        guider.set_cfg(*((CFG.get(name, 3.0),) * (2 if isinstance(guider, stock.Guider_DualCFG) else 1)))
+        custom = stock.SamplerCustomAdvanced
+        make = custom.execute if hasattr(custom, "execute") else custom().sample
+        out = make(noise, guider, guided, sigmas, latent)[0]
+        return run("CollectState", sampler=guided, latent=out)
+
+    return by_parts
+
+
+def test_parts_make_what_extend_makes(extend, by_parts):
+    state, whole = None, None
+    for _ in range(3):
+        new, next_state = by_parts(state)
+        expected = extend(state)
+        assert torch.equal(new["samples"], expected[0]["samples"])
+        state = next_state
+
+
+def test_custom_guiders_go_on_working(small, by_parts):
+    if small[0] in CFG:
+        pytest.skip("its guidance is off here")
+    stock = importlib.import_module("comfy_extras.nodes_custom_sampler")
+    plain, (dual, state) = by_parts(), by_parts(guider=stock.Guider_DualCFG)
+    assert not torch.allclose(dual["samples"], plain[0]["samples"], atol=1e-3)  # it is another guider
+    following = by_parts(state, guider=stock.Guider_DualCFG)[1]
+    check_led(small, state, following)
+
+
+def test_loras_and_other_patches_go_on_working(small, by_parts):
+    name, model = small[:2]
+    patched = model.clone()
+    key = next(
+        key for key in model.model.state_dict() if key.endswith(".weight") and model.model.state_dict()[key].ndim == 2
+    )
+    weight = model.model.state_dict()[key]
+    patched.add_patches({key: (torch.full(weight.shape, 0.2),)}, 1.0)
+    (plain, _), (other, state) = by_parts(), by_parts(patched=patched)
+    assert not torch.allclose(plain["samples"], other["samples"], atol=1e-4)
+    check_led(small, state, by_parts(state, patched=patched)[1])
+    assert torch.equal(by_parts()[0]["samples"], plain["samples"])  # and leave no trace
+
+
+def check_led(small, state, following):
+    """That prompt frames took the old predictions over."""
+    first, sources = (1, [1, 2, 3]) if small[0] in COMPRESSING else (0, [3, 2, 1])  # of the 4 that are recorded
+    for j, source in enumerate(sources):
+        assert torch.equal(following.noise[:, :, first + j], state.noise[:, :, 4 + source])
+    if small[0] in COMPRESSING:
+        assert torch.allclose(following.latents[:, :, 1:4], state.latents[:, :, 5:8], atol=1e-3)
+
+
+def test_context_windows_go_on_working(small, by_parts):
+    """A clip that is longer than the model's window, with the host's own windows over it."""
+    windows = importlib.import_module("comfy.context_windows")
+    name, model = small[:2]
+    if name.startswith("sd15"):
+        pytest.skip("the wrapper that stands for a motion module mixes all frames of a window")
+    patched = model.clone()
+    patched.model_options["context_handler"] = windows.IndexListContextHandler(
+        context_schedule=windows.get_matching_context_schedule(windows.ContextSchedules.STATIC_STANDARD),
+        fuse_method=windows.get_matching_fuse_method(windows.ContextFuseMethods.PYRAMID),
+        context_length=5, context_overlap=2, dim=2,
+    )  # fmt: skip
+    windows.create_prepare_sampling_wrapper(patched)
+    (plain, _), (other, state) = by_parts(), by_parts(patched=patched)
+    assert not torch.allclose(plain["samples"], other["samples"], atol=1e-4)
+    check_led(small, state, by_parts(state, patched=patched)[1])

@@ -1,0 +1,73 @@
+"""Models whose VAE compresses time: right frame counts, and clips decoded beside those before them."""
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vidrd_core.video import read_video
+
+from .small_models import small_model
+
+
+@pytest.fixture(scope="module")
+def vae(host):
+    """Wan 2.1's VAE, narrow and random, as the host's VAE."""
+    wan = importlib.import_module("comfy.ldm.wan.vae").WanVAE(
+        dim=8, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, attn_scales=[],
+        temperal_downsample=[False, True, True], dropout=0.0,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, tensor in wan.state_dict().items():
+            level = 1.0 if name.endswith("gamma") else 2.0 / max(1, tensor[0].numel()) ** 0.5
+            noise = torch.randn(tensor.shape, generator=generator)
+            tensor.copy_(torch.ones_like(tensor) if name.endswith("gamma") else noise * level)
+    vae = host.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)})
+    vae.first_stage_model = wan.eval().to(vae.vae_dtype)
+    vae.latent_channels, vae.latent_dim, vae.output_channels = 16, 3, 3
+    vae.upscale_ratio, vae.upscale_index_formula = (lambda a: max(0, a * 4 - 3), 8, 8), (4, 8, 8)
+    vae.downscale_ratio, vae.downscale_index_formula = (lambda a: max(0, (a + 3) // 4), 8, 8), (4, 8, 8)
+    management = importlib.import_module("comfy.model_management")
+    vae.patcher = importlib.import_module("comfy.model_patcher").ModelPatcher(
+        vae.first_stage_model, load_device=vae.device, offload_device=management.vae_offload_device()
+    )
+    return vae
+
+
+def test_a_clip_has_the_frames_that_were_asked_for(run, vae):
+    (latent,) = run("EmptyClip", width=32, height=32, frames=29, vae=vae)
+    assert tuple(latent["samples"].shape) == (1, 16, 8, 4, 4)
+    with pytest.raises(ValueError, match=r"frames is 30.*give 29 or 33"):
+        run("EmptyClip", width=32, height=32, frames=30, vae=vae)
+
+
+def test_a_long_video_has_them_too(run, host, vae, tmp_path, monkeypatch):
+    """29 frames of the first clip, then 4 for each latent of the 4 that a clip adds after head and prompt frames."""
+    model, positive, negative, _ = small_model("wan")
+    (latent,) = run("EmptyClip", width=32, height=32, frames=29, vae=vae)
+    clip = {"model": model, "positive": positive, "negative": negative, "latent": latent}
+    given = {"seed": 3, "steps": 4, "cfg": 3.0, "sampler_name": "euler", "scheduler": "simple"}
+    reuse = {"prompt_frames": 3, "alpha": 2.0, "beta": 0.4, "order": "auto"}
+    video_module = importlib.import_module("custom_nodes_vidrd.nodes.host.video")
+    settings = video_module.VideoSettings("compressed/v", "png", 8.0, 1)
+    state, video, parts, counts = None, None, [], []
+    for _ in range(4):
+        new, _, state = run("Extend", **clip, **given, **reuse, state=state)
+        video = video_module.write_clip(new, vae, settings, video, {})
+        parts.append(new["samples"])
+        counts.append(video.frames)
+    assert counts == [29, 45, 61, 77]
+    written = read_video(Path(video.path))[0].astype(np.float32)
+    assert len(written) == 77
+    whole = vae.decode(torch.cat(parts, dim=2)).reshape(-1, 32, 32, 3)
+    together = (whole.clamp(0, 1) * 255).round().numpy()
+    assert together.std() > 5
+    difference = np.abs(written - together).mean((1, 2, 3))
+    alone = np.abs(np.concatenate([
+        (vae.decode(part).reshape(-1, 32, 32, 3).clamp(0, 1) * 255).numpy()[-16:] for part in parts[1:]
+    ])[:13] - together[29:42]).mean()  # fmt: skip
+    assert difference.max() < 0.5
+    assert difference.max() < 0.1 * alone
