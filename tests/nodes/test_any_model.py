@@ -182,15 +182,9 @@ def by_parts(run, small):
         (noise,) = run("Noise", seed=3, **reuse)
         (guided,) = run("Guidance", sampler=samplers.sampler_object("euler"), beta=0.6, **reuse)
         guider = (guider or samplers.CFGGuider)(patched)
-        if hasattr(guider, "set_conds"):
-            guider.set_conds(
-                *(
-                    (positive, positive, negative)
-                    if isinstance(guider, stock.Guider_DualCFG)
-                    else (positive, negative)
-                )
-            )
-        guider.set_cfg(*((CFG.get(name, 3.0),) * (2 if isinstance(guider, stock.Guider_DualCFG) else 1)))
+        is_dual = isinstance(guider, stock.Guider_DualCFG)
+        guider.set_conds(positive, *[positive] * is_dual, negative)
+        guider.set_cfg(CFG.get(name, 3.0), *[1.5] * is_dual)
         custom = stock.SamplerCustomAdvanced
         make = custom.execute if hasattr(custom, "execute") else custom().sample
         out = make(noise, guider, guided, sigmas, latent)[0]
@@ -200,7 +194,7 @@ def by_parts(run, small):
 
 
 def test_parts_make_what_extend_makes(extend, by_parts):
-    state, whole = None, None
+    state = None
     for _ in range(3):
         new, next_state = by_parts(state)
         expected = extend(state)
@@ -219,7 +213,7 @@ def test_custom_guiders_go_on_working(small, by_parts):
 
 
 def test_loras_and_other_patches_go_on_working(small, by_parts):
-    name, model = small[:2]
+    model = small[1]
     patched = model.clone()
     key = next(
         key for key in model.model.state_dict() if key.endswith(".weight") and model.model.state_dict()[key].ndim == 2
