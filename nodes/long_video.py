@@ -8,6 +8,8 @@ from typing import Any
 from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder
 
+from vidrd_core.travel import fade_of
+
 from .host.progress import tell_clips
 from .prompts import lines_of
 from .schema import (
@@ -93,6 +95,14 @@ class LongVideo(io.ComfyNode):
                     **_LINK,
                 ),
                 *more_reuse_inputs(),
+                io.Int.Input(
+                    "travel",
+                    default=0,
+                    min=0,
+                    max=MOST,
+                    optional=True,
+                    tooltip="Over how many clips a new prompt fades in, mixed with the one before. 0: at once.",
+                ),
             ],
             outputs=[
                 io.Video.Output(display_name="video", tooltip="All clips."),
@@ -143,6 +153,7 @@ class LongVideo(io.ComfyNode):
         cfg_per_clip: str,
         alpha_per_clip: str,
         loop: str = "none",
+        travel: int = 0,
         **given: Any,
     ) -> io.NodeOutput:
         links = {name: given.pop(name, None) for name in _LINKED}
@@ -160,6 +171,15 @@ class LongVideo(io.ComfyNode):
         loops = len(lines) > 1 and (loop != "none" or given.get("preset") == "loop on purpose")
         for k, prompt in enumerate(lines):
             positive = graph.node("CLIPTextEncode", f"prompt_{k + 1}", clip=links["clip"], text=prompt)
+            if (fade := fade_of(lines, k, travel)) is not None:
+                old = graph.node("CLIPTextEncode", f"before_{k + 1}", clip=links["clip"], text=fade[0])
+                positive = graph.node(
+                    "ConditioningAverage",
+                    f"travel_{k + 1}",
+                    conditioning_to=positive.out(0),
+                    conditioning_from=old.out(0),
+                    conditioning_to_strength=fade[1],
+                )
             extend = graph.node(
                 "VidRD_Extend",
                 f"clip_{k + 1}",

@@ -32,6 +32,7 @@ from vidrd_core.reuse import ReuseSettings, StagedGuidance, is_whole
 from vidrd_core.sampling import SOLVERS, Denoise, OnStep, Schedule, guided
 from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState, StateMismatchError, check_following, correction, handed_on
+from vidrd_core.travel import Fade, fade_of
 
 PARTS = ("unet", "vae", "text_encoder")
 
@@ -157,10 +158,13 @@ class VidRD:
         reuse: ReuseSettings | None = None,
         *,
         approximate: bool = False,
+        fade: Fade | None = None,
         on_step: OnStep | None = None,
         **settings: Any,
     ) -> Clip:
         """Make the clip that follows a state; what is left out is as it was for the clip before.
+
+        `fade` is another prompt and the share, 0 to 1, of this one over it: their encoded texts are mixed so.
 
         If `approximate`, other steps and another solver will do: prompt frames are led by the old predictions at the
         nearest noise level.
@@ -172,7 +176,7 @@ class VidRD:
         opening = state.opening_noise if reuse.loop == "close" else None
         generator = clip_generator(sample.seed, state.index + 1)
         noise = following_noise(state.noise, reuse, generator, opening=opening)
-        return self._sample(prompt, sample, noise, state, reuse, on_step, nearest)
+        return self._sample(prompt, sample, noise, state, reuse, on_step, nearest, fade)
 
     def stream(
         self,
@@ -182,6 +186,7 @@ class VidRD:
         *,
         state: ClipState | None = None,
         approximate: bool = False,
+        travel: int = 0,
         on_step: OnStep | None = None,
         **settings: Any,
     ) -> Iterator[Clip]:
@@ -189,13 +194,15 @@ class VidRD:
 
         `clips` is how many the whole video has, those before `state` too (None: as many as there are prompts);
         `state` is that of an earlier clip to go on from, whose number decides which prompt comes next; `approximate`
-        is as in `extend`. Nothing comes after the last clip's.
+        is as in `extend`. Nothing comes after the last clip's. A new prompt fades in over `travel` clips.
 
         Raises what `generate` and `extend` do, at once.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         if not prompts:
             raise ValueError("there is no prompt: give at least one")
+        if not is_whole(travel) or travel < 0:
+            raise ValueError(f"travel is {travel!r}, expected a whole number of clips, 0 or more")
         last = len(prompts) if clips is None else clips
         if not is_whole(last) or last < 1:
             raise ValueError(f"clips is {clips!r}, expected a whole number, 1 or more")
@@ -222,7 +229,10 @@ class VidRD:
                     clip = self.generate(prompt, reuse, on_step=on_step, **settings)
                 else:
                     rule = replace(reuse, loop="close") if loops and index == last - 1 else reuse
-                    clip = self.extend(state, prompt, rule, approximate=approximate, on_step=on_step, **settings)
+                    fade = fade_of(prompts, index, travel)
+                    clip = self.extend(
+                        state, prompt, rule, approximate=approximate, fade=fade, on_step=on_step, **settings
+                    )
                 state = clip.state
                 yield clip
 
@@ -377,16 +387,22 @@ class VidRD:
         )
 
     @torch.no_grad()
-    def denoiser(self, prompt: str, sample: SampleSettings, numbers: Sequence[int]) -> Denoise:
+    def denoiser(
+        self, prompt: str, sample: SampleSettings, numbers: Sequence[int], fade: Fade | None = None
+    ) -> Denoise:
         """`denoise(x, sigma) -> x0` for a prompt, guidance inside, of clips [1, C, N, h, w] on the model's device.
 
-        `sample` is a complete one; `numbers` [N] is what each frame is told of its moment in the clip. Raises
-        ValueError for a prompt without words, UnknownWordError.
+        `sample` is a complete one; `numbers` [N] is what each frame is told of its moment in the clip; `fade` is as
+        in `extend`. Raises ValueError for a prompt without words, UnknownWordError.
         """
-        self._check_prompts([prompt])
+        self._check_prompts([prompt, *([fade[0]] if fade else [])])
+        if fade and not 0 <= fade[1] <= 1:
+            raise ValueError(f"the share of the new prompt is {fade[1]!r}, expected a number from 0 to 1")
         assert sample.cfg is not None
         self._bring("text_encoder")
         cond = self.text_encoder.encode([prompt]).to(self.device)
+        if fade:
+            cond = self.text_encoder.encode([fade[0]]).to(self.device).lerp(cond, fade[1])
         uncond = self.text_encoder.encode([sample.negative]).to(self.device) if sample.cfg != 1.0 else None
         self._bring("unet")
         told = torch.tensor(numbers, device=self.device)
@@ -408,12 +424,13 @@ class VidRD:
         reuse: ReuseSettings,
         on_step: OnStep | None,
         nearest: bool = False,
+        fade: Fade | None = None,
     ) -> Clip:
         frames = noise.shape[2]
         numbers = reuse.numbers(frames, before.numbers if before else None)
         sigmas = self.schedule.sigmas(sample.steps)
         guidance = StagedGuidance(
-            self.denoiser(prompt, sample, numbers),
+            self.denoiser(prompt, sample, numbers, fade),
             reuse,
             sample.steps,
             before.record.to(self.device) if before else None,
@@ -453,6 +470,12 @@ class VidRD:
             numbers=numbers,
             follows=before.fingerprint if before else "",
             **handed_on(before, noise, guidance.new_opening()),
-            made_with={"prompt": prompt, **asdict(sample), "reuse": asdict(reuse), **self._parts()},
+            made_with={
+                "prompt": prompt,
+                **asdict(sample),
+                "reuse": asdict(reuse),
+                **self._parts(),
+                **({"fade": list(fade)} if fade else {}),
+            },
         )
         return Clip(prompt, state)
