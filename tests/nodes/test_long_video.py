@@ -99,7 +99,7 @@ def test_it_goes_on_from_a_state_and_a_video(execute, output):
     more["inputs"] |= {"state": ["long", 1], "before": ["long", 0]}
     _, errors, refused = execute({**graph, "more": more})
     assert (errors, refused) == ([], {})
-    execute(long_video([*PROMPTS[:2], PROMPTS[2], PROMPTS[2]], prefix="at_once"))
+    execute(long_video([*PROMPTS[:2], PROMPTS[2], PROMPTS[2]], prefix="not_travelled"))
     frames = frames_of(output / "on" / "v_00001_.mp4")
     assert np.array_equal(frames, frames_of(output / "at_once" / "v_00001_.mp4"))
 
@@ -170,3 +170,25 @@ def moving(data):
 
     picture = Image.open(BytesIO(data))
     return picture.n_frames, picture.size
+
+
+def test_a_new_prompt_travels_in(execute, output):
+    """Half of each prompt in its first clip, as ConditioningAverage mixes them."""
+    ran, errors, refused = execute(long_video(PROMPTS[:2], clips=3, prefix="travel", travel=1))
+    assert (errors, refused) == ([], {})
+    assert [name.rpartition(".")[2].split("_")[-2:] for name in ran if "travel_" in name] == [["travel", "2"]]
+    execute(long_video(PROMPTS[:2], clips=3, prefix="not_travelled"))
+    (travelled,), (at_once,) = ((output / name).iterdir() for name in ("travel", "not_travelled"))
+    one, two = frames_of(travelled), frames_of(at_once)
+    assert np.abs(one[:8].astype(int) - two[:8]).mean() < 1
+    assert np.abs(one[8:12].astype(int) - two[8:12]).mean() > 1
+
+
+def test_a_loop_ends_where_it_began(execute, output):
+    _, errors, refused = execute(long_video(PROMPTS[:1], clips=3, prefix="loop", preset="loop on purpose"))
+    assert (errors, refused) == ([], {})
+    (path,) = (output / "loop").iterdir()
+    frames = frames_of(path).astype(int)
+    assert len(frames) == 8 + 6 + 4
+    changes = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))
+    assert np.abs(frames[0] - frames[-1]).mean() < 2 * changes.max()
