@@ -99,7 +99,7 @@ def test_it_goes_on_from_a_state_and_a_video(execute, output):
     more["inputs"] |= {"state": ["long", 1], "before": ["long", 0]}
     _, errors, refused = execute({**graph, "more": more})
     assert (errors, refused) == ([], {})
-    execute(long_video([*PROMPTS[:2], PROMPTS[2], PROMPTS[2]], prefix="not_travelled"))
+    execute(long_video([*PROMPTS[:2], PROMPTS[2], PROMPTS[2]], prefix="at_once"))
     frames = frames_of(output / "on" / "v_00001_.mp4")
     assert np.array_equal(frames, frames_of(output / "at_once" / "v_00001_.mp4"))
 
