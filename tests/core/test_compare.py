@@ -1,0 +1,92 @@
+"""The comparison of ways to a long video: each is what it says, and a stopped run goes on."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from vidrd_core.data.shapes import evaluation_scenes
+from vidrd_core.evaluation import compare
+from vidrd_core.evaluation.methods import candidates, chained, frames_denoised, independent, resampled, windowed
+from vidrd_core.evaluation.motion_along import points_as_told
+from vidrd_core.reuse import ReuseSettings
+from vidrd_core.settings import SampleSettings
+
+TEXT = "a red circle"
+FORWARD = ReuseSettings(2, order="forward")
+
+
+@pytest.fixture(scope="module")
+def sample(model):
+    return model.complete(SampleSettings(seed=3, steps=4))
+
+
+@pytest.mark.parametrize("freenoise", [False, True])
+def test_one_window_is_a_plain_clip(model, sample, freenoise):
+    made = windowed(6, freenoise, True, model, TEXT, 1, sample).video
+    plain = model.frames(model.generate(TEXT, **vars(sample)))
+    assert np.abs(made.astype(int) - plain).max() <= 1
+
+
+def test_windows_overlap_and_cost_what_they_say(model, sample):
+    with frames_denoised(model) as count:
+        made = windowed(6, False, False, model, TEXT, 4, sample)
+    assert len(made.video) == 8 + 3 * 6
+    assert count[0] == 4 * 8 * sample.steps * 2  # windows, frames, steps, cond and uncond
+    assert made.reuse.repeated_frames == 2
+
+
+def test_resampling_once_is_forward_order(model, sample):
+    """Which checks its DDIM and its replay against the real ones."""
+    once = resampled(1, FORWARD, model, TEXT, 3, sample).video
+    assert np.abs(once.astype(int) - chained(FORWARD, model, TEXT, 3, sample).video).max() <= 1
+    assert np.abs(resampled(2, FORWARD, model, TEXT, 3, sample).video.astype(int) - once).max() > 1
+
+
+def test_independent_clips_differ_and_the_first_frames_cost_nothing_more(model, sample):
+    with frames_denoised(model) as count:
+        video = independent(model, TEXT, 3, sample).video
+    assert len(video) == 24
+    assert count[0] == 24 * sample.steps * 2
+    assert not np.array_equal(video[:8], video[8:16])
+
+
+def test_every_way_makes_a_video_of_the_length_it_says(model, sample):
+    for candidate in candidates(8):
+        made = candidate.make(model, TEXT, 2, sample)
+        assert len(made.video) == 16 - made.reuse.repeated_frames, candidate
+        assert made.video.dtype == np.uint8
+
+
+def test_straight_motion_is_told_right_from_wrong_whatever_jumps(monkeypatch):
+    scene = next(each for each in evaluation_scenes(40, 1, 1) if each.sprites[0].motion == "right")
+    video = np.full((8, 64, 64, 3), 10, np.uint8)
+    for index, x in enumerate((30, 34, 38, 42, 10, 14, 18, 22)):  # starts anew in the middle
+        video[index, 26:38, x : x + 12] = (228, 30, 40)
+    whole = [slice(0, 8)]
+    assert points_as_told(video, whole, scene) == [True]
+    assert points_as_told(video[::-1], whole, scene) == [False]
+    still = next(each for each in evaluation_scenes(40, 1, 1) if each.sprites[0].motion == "stay")
+    assert points_as_told(video, whole, still) is None
+
+
+def test_a_run_goes_on_where_it_stopped(tmp_path):
+    torch.set_num_threads(1)
+    given = {"prompts": 1, "tuning": 1, "clips": 2, "steps": 2, "solver": "ddim", "workers": 1, "sheets": 1}
+    first = compare.run("tiny", tmp_path, **given)
+    path = tmp_path / "records.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:-2]) + '\n{"stage": "comp')
+    again = compare.run("tiny", tmp_path, **given)
+    seconds = "seconds a shown frame"
+    assert [{**row, seconds: 0} for row in first["methods"]] == [{**row, seconds: 0} for row in again["methods"]]
+    assert [json.loads(line).get("setting") for line in path.read_text().splitlines()] == [
+        json.loads(line).get("setting") for line in lines
+    ]
+    methods = {candidate.method for candidate in candidates(8)}
+    assert {row["method"] for row in again["methods"]} == methods
+    assert compare.table(again).count("\n") == 2 + len(methods)
+    assert len(list((tmp_path / "sheets").iterdir())) == len(methods)
+    with pytest.raises(ValueError, match="choose another folder"):
+        compare.run("tiny", tmp_path, **{**given, "steps": 3})
