@@ -17,11 +17,12 @@ from typing import Any
 from unittest import mock
 
 import torch
-from memory import MIB, allocated
+from memory import MIB
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from vidrd_core.evaluation.memory import allocated
 from vidrd_core.models.config import UNet3DConfig, VAEConfig
 from vidrd_core.models.offload import blocks_of
 from vidrd_core.models.stream import DecoderStream

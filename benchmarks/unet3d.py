@@ -24,8 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from memory import allocated, grown_by
+from memory import grown_by
 from torch import Tensor, nn
+
+from vidrd_core.evaluation.memory import allocated
 
 WIDTHS = {"tenth": 32, "half": 160, "full": 320}  # of the first level
 TEXT_WIDTH, TOKENS, GUIDED = 1024, 77, 2

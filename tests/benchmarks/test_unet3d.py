@@ -3,8 +3,10 @@
 import argparse
 
 import torch
-from memory import allocated, grown_by
+from memory import grown_by
 from unet3d import measure, report
+
+from vidrd_core.evaluation.memory import allocated
 
 
 def settings():

@@ -1,15 +1,29 @@
 """The comparison of ways to a long video: each is what it says, and a stopped run goes on."""
 
 import json
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from vidrd_core.data.shapes import evaluation_scenes
 from vidrd_core.evaluation import compare
-from vidrd_core.evaluation.methods import candidates, chained, frames_denoised, independent, resampled, windowed
+from vidrd_core.evaluation.memory import allocated
+from vidrd_core.evaluation.methods import (
+    candidates,
+    chained,
+    frames_denoised,
+    independent,
+    reconstructed,
+    resampled,
+    shown_clean,
+    windowed,
+)
 from vidrd_core.evaluation.motion_along import points_as_told
+from vidrd_core.evaluation.pages import MARKS, write_docs
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.settings import SampleSettings
 
@@ -90,3 +104,46 @@ def test_a_run_goes_on_where_it_stopped(tmp_path):
     assert len(list((tmp_path / "sheets").iterdir())) == len(methods)
     with pytest.raises(ValueError, match="choose another folder"):
         compare.run("tiny", tmp_path, **{**given, "steps": 3})
+
+
+def test_without_weight_reconstruction_guidance_is_forward_order(model, sample):
+    made = reconstructed(0.0, FORWARD, model, TEXT, 2, sample).video
+    plain = chained(FORWARD, model, TEXT, 2, sample).video
+    assert np.abs(made.astype(int) - plain).max() <= 1
+    with frames_denoised(model) as count:
+        guided = reconstructed(5.0, FORWARD, model, TEXT, 2, sample).video
+    assert count[0] == (8 + 2 * 8) * sample.steps * 2  # the gradient goes back through the second clip
+    assert np.abs(guided[:6].astype(int) - plain[:6]).max() <= 1  # the decoder sees later frames
+    assert not np.array_equal(guided[8:], plain[8:])
+
+
+def test_prompt_frames_shown_clean_stay_and_change_what_follows(model, sample):
+    made = shown_clean(FORWARD, model, TEXT, 2, sample).video
+    plain = chained(FORWARD, model, TEXT, 2, sample).video
+    assert np.abs(made[:6].astype(int) - plain[:6]).max() <= 1  # the decoder sees later frames
+    assert not np.array_equal(made[8:], plain[8:])
+
+
+def test_chains_hold_finished_frames_alone_and_windows_everything(model, sample):
+    chain, windows = (
+        [allocated(lambda n=n, way=way: way(model, TEXT, n, replace(sample, steps=1))) for n in (3, 9)]
+        for way in (partial(chained, FORWARD), partial(windowed, 6, False, True))
+    )
+    frames = 6 * 6 * 32 * 32 * 3 / 2**20  # six clips more, of bytes
+    assert chain[1] - chain[0] == pytest.approx(frames, rel=0.1)
+    assert windows[1] > 1.3 * windows[0]
+
+
+def test_the_page_takes_table_and_pictures(tmp_path):
+    given = {"prompts": 1, "tuning": 1, "clips": 2, "steps": 1, "solver": "ddim", "workers": 1, "sheets": 1}
+    comparison = compare.run("tiny", tmp_path / "run", **given)
+    page = tmp_path / "long_videos.md"
+    page.write_text("before\n")
+    with pytest.raises(ValueError, match="has no place for the table"):
+        write_docs(comparison, tmp_path / "run/sheets", tmp_path, {"first": 0})
+    page.write_text(f"before\n\n{MARKS[0]}\nold\n{MARKS[1]}\n\nafter\n")
+    for _ in range(2):
+        write_docs(comparison, tmp_path / "run/sheets", tmp_path, {"first": 0, "none": 5})
+        assert page.read_text() == f"before\n\n{MARKS[0]}\n{compare.table(comparison)}{MARKS[1]}\n\nafter\n"
+    assert Image.open(tmp_path / "methods_first.png").size[0] > 500
+    assert not (tmp_path / "methods_none.png").exists()

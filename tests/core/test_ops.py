@@ -141,3 +141,12 @@ def test_channels_last_or_not_is_the_same(monkeypatch):
     result = unet(x, torch.tensor([500]), text)
     monkeypatch.setattr("vidrd_core.models.unet3d.channels_last", lambda x: x.contiguous())
     torch.testing.assert_close(unet(x, torch.tensor([500]), text), result, rtol=1e-5, atol=1e-5)
+
+
+def test_norms_train_where_their_input_does_not():
+    """Torch's own backward ends the process there."""
+    x = torch.randn(4, 32, 8, 8).to(memory_format=torch.channels_last)
+    norm, plain = ops.GroupNorm(8, 32), torch.nn.GroupNorm(8, 32)
+    for each, given in ((norm, x), (plain, x.contiguous())):
+        each(given).square().sum().backward()
+    assert torch.allclose(norm.weight.grad, plain.weight.grad, rtol=1e-5)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,28 +23,44 @@ import torch
 
 from vidrd_core.data.shapes import Scene, describe, evaluation_scenes
 from vidrd_core.evaluation import seams
-from vidrd_core.evaluation.methods import Candidate, candidates, frames_denoised
+from vidrd_core.evaluation.memory import allocated
+from vidrd_core.evaluation.methods import candidates, frames_denoised
 from vidrd_core.evaluation.motion import Record, measure, words_of
 from vidrd_core.evaluation.motion_along import points_as_told
+from vidrd_core.evaluation.pages import draw, file_name, table, write_docs
+from vidrd_core.evaluation.ranking import best_settings, goodness, of, summary
 from vidrd_core.loading import load
 from vidrd_core.settings import SampleSettings
 
 TUNING_SEED, SCENE_SEED = 77, 2309
 TUNING_CLIPS = 4
+MEMORY_STEPS = 2  # on which peaks hardly depend
+PICTURED = {"straight": 0, "orbit": 9}  # prompts of which the page shows all methods
 Job = tuple[str, int, Scene, int]  # stage, number of the prompt, its scene, number of the candidate
 
 
 def run(
-    model: str, out: Path, prompts: int, tuning: int, clips: int, steps: int, solver: str, workers: int, sheets: int
+    model: str,
+    out: Path,
+    prompts: int,
+    tuning: int,
+    clips: int,
+    steps: int,
+    solver: str,
+    workers: int,
+    sheets: int,
+    prompted: str = "",
 ) -> dict[str, Any]:
     """Make and measure all videos that are not in `out` yet; returns the comparison."""
     out.mkdir(parents=True, exist_ok=True)
     loaded = load(model)
-    tried = candidates(loaded.diffusion.frames)
+    tried = candidates(loaded.diffusion.frames, prompted)
     settings = {"model": loaded.signature, "clips": clips, "steps": steps, "solver": solver}
+    if prompted:
+        settings["prompted"] = load(prompted).signature
     path = out / "records.jsonl"
     records = _opened(path, settings)
-    made = partial(make, model, clips, steps, solver, out, sheets)
+    made = partial(make, model, prompted, clips, steps, solver, out, sheets)
 
     def fill(stage: str, count: int, seed: int, numbers: Sequence[int]) -> None:
         done = {(r["stage"], r["prompt"], r["method"], r["setting"]) for r in records}
@@ -67,25 +84,37 @@ def run(
     fill("tuning", tuning, TUNING_SEED, range(len(tried)))
     best = best_settings(tried, [r for r in records if r["stage"] == "tuning"])
     fill("compared", prompts, SCENE_SEED, best)
+    fill("memory", 1, SCENE_SEED, best)
     rows = [r for r in records if r["stage"] == "compared"]
     return {
         "settings": {**settings, "prompts": prompts, "tuning prompts": tuning},
         "tuning": {
-            f"{c.method}: {c.setting}": round(goodness(_of(records, "tuning", c)), 3) for c in tried
+            f"{c.method}: {c.setting}": round(goodness(of(records, "tuning", c)), 3) for c in tried
         },
-        "methods": [summary(tried[number], _of(rows, "compared", tried[number])) for number in best],
+        "methods": [
+            {
+                **summary(tried[number], of(rows, "compared", tried[number])),
+                "memory": of(records, "memory", tried[number])[0]["memory"],
+            }
+            for number in best
+        ],
     }  # fmt: skip
 
 
-def make(model: str, clips: int, steps: int, solver: str, out: Path, sheets: int, job: Job) -> Record:
+def make(model: str, prompted: str, clips: int, steps: int, solver: str, out: Path, sheets: int, job: Job) -> Record:
     """One video, measured."""
     stage, index, scene, number = job
     clips = min(clips, TUNING_CLIPS) if stage == "tuning" else clips
-    loaded = _load_once(model)
-    frames = loaded.diffusion.frames
-    candidate = candidates(frames)[number]
+    frames = _load_once(model).diffusion.frames
+    candidate = candidates(frames, prompted)[number]
+    loaded = _load_once(candidate.model or model)
     text = describe(scene)
     sample = loaded.complete(SampleSettings(seed=index, steps=steps, solver=solver))
+    about = {"stage": stage, "prompt": index, "method": candidate.method, "setting": candidate.setting, "text": text}
+    if stage == "memory":
+        few, lengths = replace(sample, steps=MEMORY_STEPS), (clips, 4 * clips)
+        peaks = [allocated(partial(candidate.make, loaded, text, length, few)) for length in lengths]
+        return {**about, "memory": [round(peak, 1) for peak in peaks]}
     began = time.perf_counter()
     with frames_denoised(loaded) as count:
         made = candidate.make(loaded, text, clips, sample)
@@ -98,114 +127,14 @@ def make(model: str, clips: int, steps: int, solver: str, out: Path, sheets: int
     period = 2 * frames
     loop = seams.loopiness(video, period, reach=seams.LOOP_REACH) if len(video) > period + seams.LOOP_REACH else 0.0
     if stage == "compared" and index < sheets:
-        _draw(video, frames, record, text, out / "sheets" / f"{index:03d}_{_file_name(candidate)}.png")
+        draw(video, frames, record, text, out / "sheets" / f"{index:03d}_{file_name(candidate.method)}.png")
     return {
-        "stage": stage, "prompt": index, "method": candidate.method, "setting": candidate.setting, "text": text,
-        **words_of(scene.sprites), **record, "as_told": points_as_told(video, spans, scene),
+        **about, **words_of(scene.sprites), **record, "as_told": points_as_told(video, spans, scene),
         "loop_2N": round(float(loop), 4), "drift": round(float(np.abs(means[-1] - means[0]).max()), 5),
         "dynamic": round(float(seams.steps(video).mean()), 5),
         "calls": round(evaluations / len(video) / steps, 4), "frames": len(video),
         "seconds": round(time.perf_counter() - began, 3),
     }  # fmt: skip
-
-
-def goodness(records: Sequence[Record]) -> float:
-    """By what a method's best setting is chosen, 0 to 1: the mean of six shares.
-
-    Clips 2 to the last right in colour and shape; in motion; straight ones as told; seams of straight motions that
-    keep the direction; and how near to 1 the median seam ratio and the median worst step are.
-    """
-    later = [clip for r in records for clip in r["clips"][1:]]
-    right = [clip["right"] for clip in later]
-    turns = [turn for r in records if r["as_told"] is not None for turn in r["turns"]]
-    told = [share for r in records if r["as_told"] is not None for share in r["as_told"][1:]]
-    near = [
-        np.exp(-abs(np.log(max(np.median([x for r in records for x in r[name]]), 1e-3))))
-        for name in ("seam_ratio", "worst_step")
-    ]
-    shares = [
-        np.mean([each["color"] and each["shape"] for each in right]),
-        np.mean([each["motion"] for each in right]),
-        np.mean(told) if told else 1.0,
-        turns.count("kept") / len(turns) if turns else 1.0,
-        *near,
-    ]
-    return float(np.mean(shares))
-
-
-def best_settings(tried: Sequence[Candidate], records: Sequence[Record]) -> list[int]:
-    """The number of each method's best candidate, in the order in which methods are listed."""
-    best: dict[str, tuple[float, int]] = {}
-    for number, candidate in enumerate(tried):
-        score = goodness(_of(records, "tuning", candidate))
-        if candidate.method not in best or score > best[candidate.method][0]:
-            best[candidate.method] = (score, number)
-    return [number for _, number in best.values()]
-
-
-def summary(candidate: Candidate, records: Sequence[Record]) -> dict[str, Any]:
-    """A method's row: shares in %, medians with quartiles, means."""
-    straight = [r for r in records if r["as_told"] is not None]
-    others = [r for r in records if r["as_told"] is None]
-
-    def right(clip: int, *keys: str) -> float:
-        return 100 * float(np.mean([all(r["clips"][clip]["right"][key] for key in keys) for r in records]))
-
-    def spread(name: str, rows: Sequence[Record]) -> list[float]:
-        values = [x for r in rows for x in r[name]] or [0.0]  # of no such motions
-        return [round(float(x), 3) for x in np.percentile(values, [50, 25, 75])]
-
-    turns = [turn for r in straight for turn in r["turns"]]
-    share = {turn: round(100 * turns.count(turn) / len(turns), 1) for turn in sorted(set(turns))}
-    mean = {name: round(float(np.mean([r[name] for r in records])), 4) for name in ("loop_2N", "drift", "dynamic")}
-    return {
-        "method": candidate.method,
-        "setting": candidate.setting,
-        "color+shape by clip": [round(right(k, "color", "shape"), 1) for k in range(len(records[0]["clips"]))],
-        "motion by clip": [round(right(k, "motion"), 1) for k in range(len(records[0]["clips"]))],
-        "as told by clip": [
-            round(100 * float(np.mean([r["as_told"][k] for r in straight] or [0])), 1)
-            for k in range(len(records[0]["clips"]))
-        ],
-        "turns": share,
-        **{name: spread(name, records) for name in ("seam_ratio", "worst_step")},
-        "seam_ratio, straight": spread("seam_ratio", straight),
-        "seam_ratio, others": spread("seam_ratio", others),
-        **mean,
-        "calls": records[0]["calls"],
-        "seconds a shown frame": round(float(np.median([r["seconds"] / r["frames"] for r in records])), 4),
-    }
-
-
-def table(comparison: dict[str, Any]) -> str:
-    """Markdown."""
-    columns = (
-        "method, at its best setting", "colour + shape, clip 1, last", "motion word", "straight motions as told",
-        "direction kept", "seam ratio", "straight / others", "worst step", "loop at 2N", "colour drift", "dynamic",
-        "calls",
-    )  # fmt: skip
-    head = "| " + " | ".join(columns) + " |"
-    lines = [head, "|" + " --- |" * (head.count("|") - 1)]
-    for row in comparison["methods"]:
-        first_last = [
-            f"{row[name][0]:.0f}, {row[name][-1]:.0f}"
-            for name in ("color+shape by clip", "motion by clip", "as told by clip")
-        ]
-        m, q, p = row["seam_ratio"]
-        lines.append(
-            f"| {row['method']}: {row['setting']} | " + " | ".join(first_last)
-            + f" | {row['turns'].get('kept', 0):.0f} | {m:.2f} ({q:.2f} to {p:.2f})"
-            f" | {row['seam_ratio, straight'][0]:.2f} / {row['seam_ratio, others'][0]:.2f}"
-            f" | {row['worst_step'][0]:.2f} | {row['loop_2N']:.2f} | {row['drift']:.4f} | {row['dynamic']:.4f}"
-            f" | {row['calls']:.2f} |"
-        )  # fmt: skip
-    return "\n".join(lines) + "\n"
-
-
-def _of(records: Sequence[Record], stage: str, candidate: Candidate) -> list[Record]:
-    return [
-        r for r in records if (r["stage"], r["method"], r["setting"]) == (stage, candidate.method, candidate.setting)
-    ]
 
 
 def _opened(path: Path, settings: dict[str, Any]) -> list[Record]:
@@ -233,22 +162,7 @@ def _results(work: Any, jobs: Sequence[Job], workers: int) -> Iterator[Record]:
         pool.shutdown(cancel_futures=True)
 
 
-_load_once = lru_cache(maxsize=1)(load)
-
-
-def _file_name(candidate: Candidate) -> str:
-    return "".join(c if c.isalnum() else "_" for c in candidate.method)
-
-
-def _draw(video: Any, frames: int, record: Record, text: str, path: Path) -> None:
-    from vidrd_core.video import contact_sheet  # needs PyAV
-
-    added = (len(video) - frames) // max(1, len(record["clips"]) - 1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = np.split(video, range(frames, len(video), added))
-    labels = [" ".join(clip[word] for word in ("color", "shape", "motion")) for clip in record["clips"]]
-    labels[0] = f"{text} - {labels[0]}"
-    contact_sheet(rows, path, labels)
+_load_once = lru_cache(maxsize=2)(load)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -261,12 +175,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ("clips", 8),
         ("steps", 12),
         ("workers", 2),
-        ("sheets", 3),
+        ("sheets", 10),
     ):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--solver", default="dpmpp_2m")
     parser.add_argument("-o", "--out", type=Path, default=Path("runs/compare"), help="folder; a rerun goes on in it")
+    parser.add_argument("--prompted", default="", help="a model trained with clean prompt frames, tried too")
+    parser.add_argument("--docs", type=Path, help="folder whose long_videos.md gets the table and pictures")
     given = vars(parser.parse_args(arguments))
+    docs = given.pop("docs")
     try:
         comparison = run(**given)
     except ValueError as error:
@@ -276,6 +193,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     (given["out"] / "comparison.json").write_text(json.dumps(comparison, indent=1) + "\n", encoding="utf-8")
     (given["out"] / "comparison.md").write_text(table(comparison), encoding="utf-8")
     print(f"\n{table(comparison)}")
+    if docs:
+        try:
+            write_docs(comparison, given["out"] / "sheets", docs, PICTURED)
+        except (OSError, ValueError) as error:
+            sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from vidrd_core.beyond import following_noise
-from vidrd_core.clip import clip_generator
+from vidrd_core.clip import Clip, clip_generator
 from vidrd_core.evaluation.seams import Video
 from vidrd_core.pipeline import VidRD
 from vidrd_core.pixels import to_frames, to_video
 from vidrd_core.reuse import ReuseSettings, StagedGuidance
-from vidrd_core.sampling import SOLVERS
+from vidrd_core.sampling import SOLVERS, Denoise
 from vidrd_core.settings import SampleSettings
+from vidrd_core.state import ClipState
 
 Method = Callable[[VidRD, str, int, SampleSettings], "Made"]
 """`method(model, text, clips, sample) -> Made`; `sample` is a complete one."""
@@ -39,17 +40,28 @@ class Candidate:
     method: str
     setting: str
     make: Method
+    model: str = ""  # one of its own, if not that of all
 
 
 @contextmanager
 def frames_denoised(model: VidRD) -> Iterator[list[int]]:
-    """Counts, in a list of one number, the frames that pass through the UNet, cond and uncond both."""
+    """Counts, in a list of one number, the frames that pass through the UNet, cond and uncond both.
+
+    Gradients that go back through it count as another pass.
+    """
     count = [0]
 
-    def counted(_: object, given: tuple[Tensor, ...]) -> None:
-        count[0] += given[0].shape[0] * given[0].shape[2]
+    def counted(_: object, given: tuple[Tensor, ...], output: Tensor) -> None:
+        passed = output.shape[0] * output.shape[2]
+        count[0] += passed
 
-    hook = model.unet.register_forward_pre_hook(counted)
+        def again(_: Tensor) -> None:
+            count[0] += passed
+
+        if output.requires_grad:
+            output.register_hook(again)
+
+    hook = model.unet.register_forward_hook(counted)
     try:
         yield count
     finally:
@@ -58,8 +70,7 @@ def frames_denoised(model: VidRD) -> Iterator[list[int]]:
 
 def chained(reuse: ReuseSettings, model: VidRD, text: str, clips: int, sample: SampleSettings) -> Made:
     """Reuse and Diffuse, by these settings."""
-    chain = list(model.stream(text, clips, reuse, **vars(sample)))
-    return Made(model.frames(chain), reuse)
+    return Made(model.frames(model.stream(text, clips, reuse, **vars(sample))), reuse)
 
 
 def independent(model: VidRD, text: str, clips: int, sample: SampleSettings) -> Made:
@@ -202,8 +213,83 @@ def _old_way(
     return way
 
 
-def candidates(frames: int) -> list[Candidate]:
-    """Every method at the settings among which its best is looked for, for clips of N = `frames` frames."""
+def reconstructed(
+    weight: float, reuse: ReuseSettings, model: VidRD, text: str, clips: int, sample: SampleSettings
+) -> Made:
+    """Forward order with reconstruction guidance (Ho et al., Video Diffusion Models, 2022, 3.1, eq. 7).
+
+    Predictions of new frames descend the gradient of how far those of prompt frames, which walk their old way as
+    ever, are from the frames that these became.
+    """
+
+    def wrapped(denoise: Denoise, state: ClipState) -> Denoise:
+        known, count = state.latents[:, :, -reuse.prompt_frames :].to(model.device), reuse.prompt_frames
+
+        def guided(x: Tensor, sigma: Tensor) -> Tensor:
+            with torch.enable_grad():
+                x = x.detach().requires_grad_()
+                x0 = denoise(x, sigma)
+                error = (x0[:, :, :count] - known).square().sum()
+                (slope,) = torch.autograd.grad(error, x)
+            x0 = x0.detach()
+            # Their w alpha / 2, by z = alpha x: weight / 2 in the x of these solvers.
+            x0[:, :, count:] -= weight / 2 * slope[:, :, count:]
+            return x0
+
+        return guided
+
+    return _wrapped(wrapped, reuse, model, text, clips, sample)
+
+
+def shown_clean(reuse: ReuseSettings, model: VidRD, text: str, clips: int, sample: SampleSettings) -> Made:
+    """Forward order where the network sees prompt frames without noise, as some models are trained to."""
+
+    def wrapped(denoise: Denoise, state: ClipState) -> Denoise:
+        known = state.latents[:, :, -reuse.prompt_frames :].to(model.device)
+
+        def clean(x: Tensor, sigma: Tensor) -> Tensor:
+            x = x.clone()  # which the denoiser scales to variance 1
+            x[:, :, : reuse.prompt_frames] = known * (1 + sigma**2).sqrt()
+            x0 = denoise(x, sigma)
+            x0[:, :, : reuse.prompt_frames] = known
+            return x0
+
+        return clean
+
+    return _wrapped(wrapped, reuse, model, text, clips, sample)
+
+
+def _wrapped(
+    wrap: Callable[[Denoise, ClipState], Denoise],
+    reuse: ReuseSettings,
+    model: VidRD,
+    text: str,
+    clips: int,
+    sample: SampleSettings,
+) -> Made:
+    """Forward order where the denoiser of each following clip is `wrap`ped."""
+
+    def chain() -> Iterator[Clip]:
+        clip = model.generate(text, reuse, **vars(sample))
+        yield clip
+        plain = model.denoiser
+        for _ in range(1, clips):
+            state = clip.state
+            model.denoiser = lambda *given, state=state: wrap(plain(*given), state)  # type: ignore[method-assign]
+            try:
+                clip = model.extend(state, text, reuse, **vars(sample))
+            finally:
+                model.denoiser = plain  # type: ignore[method-assign]
+            yield clip
+
+    return Made(model.frames(chain()), reuse)
+
+
+def candidates(frames: int, prompted: str = "") -> list[Candidate]:
+    """Every method at the settings among which its best is looked for, for clips of N = `frames` frames.
+
+    `prompted` is a model that was trained with prompt frames kept clean, if there is one.
+    """
     quarter, half = max(1, frames // 4), max(1, frames // 2)
 
     def rule(method: str, setting: str, **values: object) -> Candidate:
@@ -233,6 +319,16 @@ def candidates(frames: int) -> list[Candidate]:
         ),
         Candidate("forward, resampled (RePaint)", f"M={quarter} pns alpha=4, early steps twice",
                   partial(resampled, 2, ReuseSettings(quarter, order="forward"))),
+        *(
+            Candidate("forward, reconstruction guidance", f"M={quarter} pns alpha=4, weight {weight:g}",
+                      partial(reconstructed, weight, ReuseSettings(quarter, order="forward")))
+            for weight in (1.0, 2.0, 5.0)
+        ),
+        *(
+            Candidate("forward, prompt frames shown clean", f"M={quarter} pns alpha=4, {which}",
+                      partial(shown_clean, ReuseSettings(quarter, order="forward")), path)
+            for which, path in (("model as it is", ""), ("model trained so", prompted))[: 2 if prompted else 1]
+        ),
         Candidate("last frame, through pixels", "told to go on", partial(through_pixels, True)),
         Candidate("last frame, through pixels", "told to begin", partial(through_pixels, False)),
         Candidate("independent clips", "", independent),

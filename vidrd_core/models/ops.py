@@ -60,6 +60,10 @@ class GroupNorm(nn.GroupNorm):
     """A norm over groups of channels."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and not x.requires_grad:
+            # Torch 2.13's backward writes to nowhere where weights are to be trained, but x is not, and lies
+            # channels last.
+            x = x.contiguous()
         return F.group_norm(x, self.num_groups, *at_input(self, x), self.eps)
 
 

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from vidrd_core.data.bank import ShapesData
+from vidrd_core.loading import built_in_models
 from vidrd_core.models.config import DiffusionConfig, TextConfig, UNet3DConfig, VAEConfig, from_dict
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
@@ -53,6 +54,9 @@ class StageConfig:
     timestep_power: float = 1.0  # t = T * u**power: below 1, noisy steps are drawn more often
     image_share: float = 0.0  # of the steps of a clip stage that train on single frames
     number_share: float = 0.85  # of the steps on single frames that tell the frame's number in its clip
+    prompt_share: float = 0.0  # of the clips that go on from first frames which are kept clean, or less noisy
+    prompt_frames: int = 2  # how many these are (M)
+    prompt_noise: float = 0.0  # their timestep, as a share of the clip's
     kl_weight: float = 1e-4
     words_weight: float = 0.0  # of the text encoder's own loss: what the caption says
     places_weight: float = 0.0  # of the frame embedding's own loss: where the caption's sprites are
@@ -63,13 +67,15 @@ class StageConfig:
             raise ValueError(f"stage {self.name}: task is {self.task!r}, expected one of {', '.join(TASKS)}")
         if self.train not in PRESETS:
             raise ValueError(f"stage {self.name}: train is {self.train!r}, expected one of {', '.join(PRESETS)}")
-        for name in ("steps", "batch_size", "accumulation", "log_every", "sample_every", "checkpoint_every"):
+        every = ("log_every", "sample_every", "checkpoint_every")
+        for name in ("steps", "batch_size", "accumulation", "prompt_frames", *every):
             if getattr(self, name) < 1:
                 raise ValueError(f"stage {self.name}: {name} is {getattr(self, name)}, expected at least 1")
         for name in ("learning_rate", "clip_norm", "timestep_power"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"stage {self.name}: {name} is {getattr(self, name)}, expected more than 0")
-        for name in ("final_rate", "caption_dropout", "plain_share", "image_share", "number_share"):
+        shares = ("plain_share", "image_share", "number_share", "prompt_share", "prompt_noise")
+        for name in ("final_rate", "caption_dropout", *shares):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"stage {self.name}: {name} is {getattr(self, name)}, expected 0 to 1")
         weights = ("kl_weight", "words_weight", "places_weight", "pictures_weight")
@@ -99,7 +105,7 @@ class TrainConfig:
     vae: VAEConfig
     text: TextConfig
     diffusion: DiffusionConfig
-    init: Path | None = None  # a model folder to start from
+    init: Path | None = None  # a model folder to start from, or a built-in model's name in a recipe
     mixed_precision: str = "no"
 
     def __post_init__(self) -> None:
@@ -186,7 +192,7 @@ def _config(raw: Any) -> TrainConfig:
     return TrainConfig(
         out=_folder(raw, "out"),
         stages=stages,
-        init=_folder(raw, "init") if raw.get("init") else None,
+        init=_model(raw) if raw.get("init") else None,
         mixed_precision=precision,
         **{name: from_dict(kind, raw.get(name) or {}) for name, kind in parts.items()},
     )
@@ -196,3 +202,8 @@ def _folder(raw: dict[str, Any], name: str) -> Path:
     if not isinstance(raw[name], str):
         raise ValueError(f"{name} is {raw[name]!r}, expected the name of a folder")
     return Path(raw[name])
+
+
+def _model(raw: dict[str, Any]) -> Path:
+    folder = _folder(raw, "init")
+    return built_in_models().get(str(folder), folder)

@@ -42,7 +42,7 @@ class Recipe:
     """Runs stages one after the other.
 
     What a stage has made is in a folder of its own, `out/NAME`, from which the stages after it start; `out/model` has
-    the newest of each part.
+    the newest of each part, or that of the model to start from.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -75,6 +75,9 @@ class Recipe:
                     shutil.copyfile(path, partial)
                     partial.replace(self.model / path.name)
             done.write_text(json.dumps(shaping))
+        for name in PARTS:
+            if self.config.init and not (self.model / name).exists() and (self.config.init / name).exists():
+                shutil.copyfile(self.config.init / name, self.model / name)
         return self.model
 
     def part(self, name: str, stage: StageConfig) -> Path | None:

@@ -116,8 +116,23 @@ class ImageTask:
         share = torch.rand(len(latents), generator=generator, device=device) ** self.stage.timestep_power
         timestep = (share * self.schedule.config.train_steps).long()
         noise = torch.randn(latents.shape, generator=generator, device=device)
+        led = 0 if frames == 1 else int((rng.random(len(latents)) < self.stage.prompt_share).sum())
+        if led:  # the first `led` clips go on from first frames, and begin anywhere, as extending clips do
+            shifts = torch.from_numpy(rng.integers(frames, size=led)).to(device)
+            order = (shifts[:, None] + torch.arange(frames, device=device)) % frames
+            numbers[:led] = numbers[:led].gather(1, order)
+            latents[:led] = torch.stack([clip[:, each] for clip, each in zip(latents[:led], order, strict=True)])
         noisy, target = self.schedule.noised(latents, noise, timestep)
-        mse = F.mse_loss(model.unet(noisy, timestep, encoded, told), target)
+        counted = torch.ones_like(noisy[:, :1])
+        if led:
+            prompt = slice(self.stage.prompt_frames)
+            level = (timestep[:led] * self.stage.prompt_noise).long()
+            known = latents[:led, :, prompt]
+            if self.stage.prompt_noise:
+                known, _ = self.schedule.noised(known, noise[:led, :, prompt], level)
+            noisy[:led, :, prompt], counted[:led, :, prompt] = known, 0.0
+        error = (model.unet(noisy, timestep, encoded, told) - target).square()
+        mse = (error * counted).mean() / counted.mean()
         return {"mse": mse, **self.heads_losses(model, batch, tokens, encoded)}
 
     def heads_losses(self, model: Conditioned, batch: Batch, tokens: Tensor, encoded: Tensor) -> dict[str, Tensor]:
@@ -197,6 +212,11 @@ class ClipTask(ImageTask):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.frames = self.latents.shape[2]
+        if self.stage.prompt_share and self.stage.prompt_frames >= self.frames:
+            raise RecipeError(
+                f"stage {self.stage.name}: prompt_frames is {self.stage.prompt_frames}, expected less than the "
+                f"{self.frames} frames of a clip"
+            )
 
     def loss(self, model: Conditioned, rng: np.random.Generator, generator: torch.Generator) -> dict[str, Tensor]:
         """As for single frames, which a share of the steps are of, or on whole clips."""

@@ -2,16 +2,19 @@
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from vidrd_core import training
 from vidrd_core.data.bank import ShapesData, StaleBankError, pixel_bank
 from vidrd_core.data.shapes import describe
 from vidrd_core.loading import load
 from vidrd_core.models.parts import load_text_encoder, load_unet, load_vae
+from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.training.config import RecipeError, load_config
 from vidrd_core.training.presets import select
 from vidrd_core.training.stages import Recipe
@@ -193,3 +196,37 @@ def test_latents_of_another_encoder_are_not_used(recipe, tmp_path):
     vae.quant_conv.weight.data += 1e-3
     with pytest.raises(StaleBankError, match=r"latents.npy was made as .*'encoder': '\w{12}'}, expected "):
         Recipe(config).latents(vae)
+
+
+def test_prompt_frames_are_kept_clean_and_count_for_nothing(recipe, tmp_path, monkeypatch):
+    run, _ = recipe
+    stage = {**RECIPE["stages"][3], "prompt_share": 1.0, "prompt_frames": 2, "image_share": 0.0}
+    path = write_recipe(tmp_path / "r.yaml", init=str(run / "model"), stages=[stage])
+    seen = []
+
+    forward = UNet3D.forward
+
+    def watched(self, x, timestep, text, numbers=None):
+        seen.append((x, numbers))
+        return forward(self, x, timestep, text, numbers)
+
+    monkeypatch.setattr(UNet3D, "forward", watched)
+    config = load_config(path)
+    folder = Recipe(config).run()
+    latents = np.load(config.out / "bank" / "latents.npy", mmap_mode="r")
+    x, numbers = seen[0]
+    clean = {clip[:, frame].tobytes() for clip in latents for frame in range(4)}
+    kept = [x[0, :, j].half().numpy().tobytes() in clean for j in range(4)]
+    assert kept == [True, True, False, False]
+    assert all((numbers[0, 1:] - numbers[0, :-1]) % 4 == 1)
+    assert load(folder).generate("a red circle", steps=1).latents.isfinite().all()
+    other = {"out": str(tmp_path / "other"), "init": str(run / "model")}
+    bad = write_recipe(tmp_path / "bad.yaml", **other, stages=[{**stage, "prompt_frames": 4}])
+    with pytest.raises(RecipeError, match="prompt_frames is 4, expected less than the 4 frames"):
+        Recipe(load_config(bad)).run()
+
+
+def test_a_recipe_starts_from_a_built_in_model_by_name():
+    configs = Path(training.__file__).parent / "configs"
+    init = load_config(configs / "tiny_prompted.yaml").init
+    assert (init / "unet.safetensors").exists()
