@@ -11,6 +11,7 @@ import typer
 
 from vidrd_core.cli import options as o
 from vidrd_core.cli.errors import CommandError, input_checked, is_fault, note, reason
+from vidrd_core.cli.weights import convert, pack
 
 _GENERATE = """vidrd generate "a red circle moving right" --clips 4 -o long.mp4
 
@@ -18,6 +19,9 @@ vidrd generate "a red circle" "a blue circle" --state-dir kept -o two.mp4
 
 vidrd generate "a red circle" "a blue circle" --state-dir kept -o two.mp4 --resume"""
 _EXTEND = 'vidrd extend kept/clip_0001.safetensors "a blue square" -o more.mp4'
+_STATE = """vidrd state footage.mp4 "a red circle moving right" --width 64 --height 64 -o footage.safetensors
+
+vidrd extend footage.safetensors "a red circle moving right" --preset "keep moving" --clips 3 -o more.mp4"""
 _TITLE = "[bold]Examples[/bold]\n\n"
 
 app = typer.Typer(
@@ -61,6 +65,7 @@ def generate(
     clips: Annotated[int | None, o.CLIPS] = None,
     fps: Annotated[float, o.FPS] = 8.0,
     scale: Annotated[int | None, o.SCALE] = None,
+    travel: Annotated[int, o.TRAVEL] = 0,
     preset: Annotated[str | None, o.PRESET] = None,
     prompt_frames: Annotated[int | None, o.PROMPT_FRAMES] = None,
     alpha: Annotated[float | None, o.ALPHA] = None,
@@ -116,6 +121,7 @@ def extend(
     clips: Annotated[int | None, o.CLIPS] = None,
     fps: Annotated[float, o.FPS] = 8.0,
     scale: Annotated[int | None, o.SCALE] = None,
+    travel: Annotated[int, o.TRAVEL] = 0,
     preset: Annotated[str | None, o.as_state(o.PRESET)] = None,
     prompt_frames: Annotated[int | None, o.as_state(o.PROMPT_FRAMES)] = None,
     alpha: Annotated[float | None, o.as_state(o.ALPHA)] = None,
@@ -216,74 +222,65 @@ def train(
     run(config, stage)
 
 
-@app.command()
-def pack(
-    model: Annotated[str, typer.Argument(metavar="NAME|FOLDER|FILE", help="The model.")],
+@app.command(epilog=_TITLE + _STATE)
+def state(
+    video: Annotated[
+        Path, typer.Argument(metavar="VIDEO", parser=o.named, help="A video, a folder of PNG frames, or a picture.")
+    ],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", show_default=False, help="What it shows.")],
     output: Annotated[
         Path,
-        typer.Option(
+        o.option(
+            o.VIDEO,
             "--output",
             "-o",
-            metavar="FOLDER|FILE",
+            metavar="FILE",
             parser=o.named,
-            help="Where the copy goes; NAME.safetensors: all in one.",
+            help="Where the state goes, a .safetensors file.",
         ),
     ],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False,
+    method: Annotated[
+        str,
+        o.option(
+            o.SAMPLING,
+            metavar="inversion|noise",
+            help="How its denoising is found: DDIM backwards, with three model calls a step, or by adding noise, "
+            "with none.",
+        ),
+    ] = "inversion",
+    seed: Annotated[int, o.SEED] = 0,
+    steps: Annotated[int, o.STEPS] = 50,
+    cfg: Annotated[float | None, o.CFG] = None,
+    solver: Annotated[str, o.SOLVER] = "ddim",
+    negative: Annotated[str, o.NEGATIVE] = "",
+    frames: Annotated[int | None, o.FRAMES] = None,
+    width: Annotated[int | None, o.FOOTAGE_WIDTH] = None,
+    height: Annotated[int | None, o.FOOTAGE_HEIGHT] = None,
+    model: Annotated[str, o.MODEL] = "tiny",
     vae: Annotated[str | None, o.VAE] = None,
     text_encoder: Annotated[str | None, o.TEXT_ENCODER] = None,
     temporal: Annotated[str | None, o.TEMPORAL] = None,
+    lora: Annotated[list[str] | None, o.LORA] = None,
     prediction: Annotated[str | None, o.PREDICTION] = None,
     schedule: Annotated[str | None, o.SCHEDULE] = None,
+    dtype: Annotated[str, o.DTYPE] = "float32",
+    storage: Annotated[str | None, o.STORAGE] = None,
+    offload: Annotated[str, o.OFFLOAD] = "none",
+    tile: Annotated[int | None, o.TILE] = None,
+    device: Annotated[str, o.DEVICE] = "cpu",
+    threads: Annotated[int | None, o.THREADS] = None,
 ) -> None:
-    """Copy a model with its weights in half precision, for shipping; one of others, with all that it needs inside."""
+    """Make a state of real footage, from its last frames, so that 'vidrd extend' goes on with it."""
+    given = locals()
     from vidrd_core.cli.progress import busy
 
-    with input_checked(), busy("packing"):
-        from vidrd_core.loading import pack
-
-        pack(
-            model,
-            output,
-            overwrite=overwrite,
-            vae=vae,
-            text_encoder=text_encoder,
-            temporal=temporal,
-            prediction=prediction,
-            schedule=schedule,
-        )
-    typer.echo(f"{output}: {model} in half precision")
+    with busy("starting"):
+        from vidrd_core.cli.footage import run
+    run(given)
 
 
-@app.command()
-def convert(
-    model: Annotated[str, typer.Argument(metavar="NAME|FOLDER|FILE", help="The model.")],
-    to: Annotated[
-        str,
-        typer.Option(
-            "--to",
-            metavar="diffusers|ldm|vidrd|temporal",
-            help="diffusers: a folder for diffusers. ldm: a file by Stable Diffusion's own names. vidrd: a file of "
-            "this package. temporal: a file with a UNet's layers over time alone.",
-        ),
-    ],
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="FOLDER|FILE", parser=o.named, help="Where it goes."),
-    ],
-    part: Annotated[str, typer.Option("--part", metavar="unet|vae", help="Which part of the model.")] = "unet",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
-) -> None:
-    """Write a model's UNet or VAE for other programs, or as a file of this package. No number is changed."""
-    from vidrd_core.cli.progress import busy
-
-    with input_checked(), busy("converting"):
-        from vidrd_core.convert import convert
-
-        to_tell = convert(model, output, to, part, overwrite)  # type: ignore[arg-type]
-    typer.echo(f"{output}: {part} of {model}, for {to}")
-    if to_tell:
-        note(f"the file has no place for {', '.join(to_tell)}: say so where you load it")
+app.command()(pack)
+app.command()(convert)
 
 
 def _commands() -> Any:

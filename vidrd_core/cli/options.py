@@ -44,6 +44,11 @@ SCALE = option(
     help="Enlarge each pixel to a square of this many, so that small frames stay sharp.",
     like="what makes it at least 256 high",
 )
+TRAVEL = option(
+    VIDEO,
+    metavar="CLIPS",
+    help="How many clips a new prompt takes to come in: their encoded texts are mixed, ever more of the new one.",
+)
 SEED = option(SAMPLING, help="The number that all chance is drawn from; the same seed gives the same video.")
 STEPS = option(SAMPLING, help="Denoising steps of a clip (T): more takes longer and looks cleaner.")
 CFG = option(SAMPLING, help="How closely to follow the prompt (guidance scale); 1 is off.", like="the model's")
@@ -52,6 +57,8 @@ NEGATIVE = option(SAMPLING, help="What the video should not show.")
 FRAMES = option(SAMPLING, help="Frames of a clip (N).", like="the model's")
 WIDTH = option(SAMPLING, help="Width in pixels before --scale.", like="the model's")
 HEIGHT = option(SAMPLING, help="Height in pixels before --scale.", like="the model's")
+FOOTAGE_WIDTH = option(SAMPLING, help="Width to which the footage is brought, cropped in the middle.", like="its own")
+FOOTAGE_HEIGHT = option(SAMPLING, help="Height to which it is brought.", like="its own")
 PRESET = option(
     REUSE,
     metavar="NAME",

@@ -20,6 +20,7 @@ from vidrd_core.presets import preset
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.settings import LARGEST, SampleSettings
 from vidrd_core.state import ClipState
+from vidrd_core.travel import fade_of
 
 MOST_THREADS = 1024
 MOST_CLIPS = 1_000_000
@@ -56,23 +57,26 @@ class Request:
     reuse: dict[str, Any]  # of ReuseSettings; None: the preset's or the state's
     preset: str | None
     target: Target
+    travel: int
+
+
+def group(kind: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """Those of a command's arguments that a dataclass has."""
+    return {field.name: given[field.name] for field in fields(kind) if field.name in given}
 
 
 def request(given: dict[str, Any]) -> Request:
     """A request from a command's arguments by name."""
-
-    def group(kind: Any) -> dict[str, Any]:
-        return {field.name: given[field.name] for field in fields(kind) if field.name in given}
-
-    machine, target = Machine(**group(Machine)), Target(**group(Target))
+    machine, target = Machine(**group(Machine, given)), Target(**group(Target, given))
     return Request(
         given["prompts"],
         given["clips"],
         machine,
-        group(SampleSettings),
-        group(ReuseSettings),
+        group(SampleSettings, given),
+        group(ReuseSettings, given),
         given["preset"],
         target,
+        given["travel"],
     )
 
 
@@ -87,26 +91,30 @@ def generate(wanted: Request, state_dir: Path | None, resume: bool) -> None:
     with input_checked():
         settings = SampleSettings(**wanted.sample)
         _rules(wanted, settings.frames or LARGEST["frames"], {})
-    model = _load(wanted.machine)
+    model = loaded(wanted.machine)
     with input_checked():
         frames = model.complete(settings).frames
         assert frames is not None
         rules = _rules(wanted, frames, {})
-        settings = _checked(model, settings, rules, prompts, count)
+        settings = _checked(model, settings, rules, prompts, count, wanted.travel)
 
     def check(state: ClipState) -> None:
         prompt = prompts[min(state.index, len(prompts) - 1)]
         lora = {"lora": model.loras or None}
         closes = rules.loop != "none" and count > 1 and state.index == count - 1
         reuse = asdict(replace(rules, loop="close") if closes else rules)
-        compare(state, {"prompt": prompt, **asdict(settings), "reuse": reuse, **lora})
+        fade = fade_of(prompts, state.index, wanted.travel)
+        faded = {"fade": list(fade) if fade else None}
+        compare(state, {"prompt": prompt, **faded, **asdict(settings), "reuse": reuse, **lora})
         model.stream(prompts, count, rules, state=state, **asdict(settings))  # checks that the state fits
 
     finished: list[Path] = []
     if keep and resume:
         finished, why = keep.finished(count, check)
         note(f"resuming: found {len(finished)} of {count} clips in {keep.folder}" + (f"; {why}" if why else ""))
-    render(Plan(model, settings, rules, prompts, range(count), finished, None, keep, wanted.target))
+    render(
+        Plan(model, settings, rules, prompts, range(count), finished, None, keep, wanted.target, travel=wanted.travel)
+    )
 
 
 def extend(wanted: Request, path: Path, state_dir: Path | None, save_state: Path | None, approximate: bool) -> None:
@@ -123,15 +131,15 @@ def extend(wanted: Request, path: Path, state_dir: Path | None, save_state: Path
     if state_dir:
         keep = StateFolder(state_dir)
         keep.refuse_from(numbers.start, "name another --state-dir")
-    model = _load(wanted.machine)
+    model = loaded(wanted.machine)
     with input_checked(f"{path}: "):
         state.check(model.signature, model.latent_shape(model.complete(settings)))
     with input_checked():
-        settings = _checked(model, settings, rules, prompts, count)
+        settings = _checked(model, settings, rules, prompts, count, wanted.travel)
     with input_checked(f"{path}: "):
         fit: dict[str, Any] = {"state": state, "approximate": approximate}
         model.stream(prompts, numbers.stop, rules, **fit, **asdict(settings))  # checks that the state fits
-    render(Plan(model, settings, rules, prompts, numbers, [], state, keep, wanted.target, approximate))
+    render(Plan(model, settings, rules, prompts, numbers, [], state, keep, wanted.target, approximate, wanted.travel))
 
 
 def _count(prompts: list[str], clips: int | None) -> int:
@@ -163,7 +171,8 @@ def _overridden(kind: Any, made: dict[str, Any], given: dict[str, Any]) -> dict[
     }
 
 
-def _load(machine: Machine) -> VidRD:
+def loaded(machine: Machine) -> VidRD:
+    """The model that is asked for, where it shall compute. Raises InputError."""
     if machine.threads is not None and not 1 <= machine.threads <= MOST_THREADS:
         raise InputError(f"threads is {machine.threads}, expected 1 to {MOST_THREADS}")
     with input_checked():
@@ -210,9 +219,11 @@ def _with_strength(given: str) -> tuple[str, float]:
 
 
 def _checked(
-    model: VidRD, sample: SampleSettings, reuse: ReuseSettings, prompts: list[str], count: int
+    model: VidRD, sample: SampleSettings, reuse: ReuseSettings, prompts: list[str], count: int, travel: int
 ) -> SampleSettings:
     """The settings with the model's defaults. Raises ValueError for what this model cannot do."""
     sample = model.complete(sample)
-    model.stream(prompts, count, reuse, **asdict(sample))  # checks all, and makes nothing until it is asked
+    model.stream(
+        prompts, count, reuse, travel=travel, **asdict(sample)
+    )  # checks all, and makes nothing until it is asked
     return sample

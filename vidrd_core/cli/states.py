@@ -90,30 +90,30 @@ class StateFolder:
 class StateFile:
     """One file, which always holds the newest clip's state."""
 
-    def __init__(self, path: Path) -> None:
-        self.file = path
+    def __init__(self, path: Path, option: str = "--save-state") -> None:
+        self.file, self.option = path, option
         if path.suffix != ".safetensors":
-            raise InputError(f"--save-state is {str(path)!r}, expected a name that ends in .safetensors")
+            raise InputError(f"{option} is {str(path)!r}, expected a name that ends in .safetensors")
         if path.exists():
             if _NAME.fullmatch(path.name):
                 raise InputError(
-                    f"--save-state: {path} is one of a folder of states, which resuming needs; choose another"
+                    f"{option}: {path} is one of a folder of states, which resuming needs; choose another"
                 )
-            with input_checked("--save-state: "):
+            with input_checked(f"{option}: "):
                 details = checkpoint.describe(path)
             if details.get("kind") != KIND:
                 raise InputError(
-                    f"--save-state: {path} holds {checkpoint.called(details)}, which is not overwritten; choose "
+                    f"{option}: {path} holds {checkpoint.called(details)}, which is not overwritten; choose "
                     f"another name"
                 )
 
     def stay_out_of(self, output: str) -> None:
         """Raise InputError if a folder of PNG frames is to be where the state is."""
-        _refuse_inside(output, self.file.parent, "--save-state")
+        _refuse_inside(output, self.file.parent, self.option)
 
     def prepare(self) -> None:
         """See that the file can be made."""
-        with input_checked("--save-state: "):
+        with input_checked(f"{self.option}: "):
             _try_to_write(self.file.parent)
 
     def save(self, state: ClipState) -> Path:

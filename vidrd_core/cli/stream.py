@@ -49,6 +49,7 @@ class Plan:
     keep: StateFolder | StateFile | None
     target: Target
     approximate: bool = False  # `before` may be of other steps or another solver
+    travel: int = 0  # clips over which a new prompt fades in
 
     def open(self) -> VideoWriter:
         """The video file, if it can be written."""
@@ -154,8 +155,10 @@ class Rendering:
         """The clips that follow a state."""
         plan = self.plan
         # `stream` takes the prompt of a clip by the clip's number in the whole video.
-        prompts = plan.prompts[:1] * plan.clips.start + plan.prompts
-        settings = {**asdict(plan.sample), "approximate": plan.approximate, "on_step": self.on_step}
+        before = plan.before.made_with.get("prompt", plan.prompts[0]) if plan.before else ""
+        prompts = [before] * plan.clips.start + plan.prompts
+        settings = {**asdict(plan.sample), "approximate": plan.approximate, "travel": plan.travel}
+        settings["on_step"] = self.on_step
         return plan.model.stream(prompts, plan.clips.stop, plan.reuse, state=state, **settings)
 
     def on_step(self, step: int, latents: Tensor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +17,17 @@ DEFAULT_FPS = 8.0
 PLAYABLE = "mov,mp4,matroska,webm,gif,avi"  # no playlists, which could have us open other files
 
 
-def read_video(path: str | os.PathLike[str]) -> tuple[np.ndarray, float]:
+def read_video(path: str | os.PathLike[str], last: int | None = None) -> tuple[np.ndarray, float]:
     """Read a video file, or a folder of PNG files by number: (uint8 [F, H, W, 3], frames a second).
 
-    A PNG folder that does not say its rate, as `open_video`'s do, has DEFAULT_FPS.
+    `last` is how many of its last frames are kept; all unless told. A PNG folder that does not say its rate,
+    as `open_video`'s do, has DEFAULT_FPS.
     Raises FileNotFoundError, and ValueError for a file that is damaged or no video.
     """
     if not os.path.exists(path):
         raise FileNotFoundError(errno.ENOENT, "no such video", os.fspath(path))
-    frames, fps = _read_folder(Path(path)) if os.path.isdir(path) else _read_file(path)
+    found, fps = _read_folder(Path(path)) if os.path.isdir(path) else _read_file(path, last)
+    frames = list(found)[-last:] if last else list(found)
     if not frames:
         raise ValueError(f"{path} is damaged or still empty: it has no frames")
     if others := {frame.shape for frame in frames} - {frames[0].shape}:
@@ -32,8 +35,9 @@ def read_video(path: str | os.PathLike[str]) -> tuple[np.ndarray, float]:
     return np.stack(frames), fps
 
 
-def _read_file(path: str | os.PathLike[str]) -> tuple[list[np.ndarray], float]:
-    frames: list[np.ndarray] = []
+def _read_file(path: str | os.PathLike[str], last: int | None) -> tuple[deque[np.ndarray], float]:
+    frames: deque[np.ndarray] = deque(maxlen=last)
+    count = 0
     try:
         with av.open(os.path.abspath(path), options={"format_whitelist": PLAYABLE}) as container:
             if not container.streams.video:
@@ -41,20 +45,21 @@ def _read_file(path: str | os.PathLike[str]) -> tuple[list[np.ndarray], float]:
             stream = container.streams.video[0]
             for frame in container.decode(stream):
                 if frame.is_corrupt:
-                    raise ValueError(f"{path} is damaged after {len(frames)} frames")
+                    raise ValueError(f"{path} is damaged after {count} frames")
                 frames.append(frame.to_ndarray(format="rgb24"))
+                count += 1
                 begun = frame.time or 0.0  # when the last frame so far begins, in seconds
             length = (container.duration or 0) / av.time_base
-            if frames and len(container.streams) == 1 and length - begun > 1 + 2 * begun / len(frames):
+            if frames and len(container.streams) == 1 and length - begun > 1 + 2 * begun / count:
                 raise ValueError(f"{path} is cut off at {begun:.2f} s of its {length:.2f} s")
             rate = float(stream.average_rate or DEFAULT_FPS)
             if frames and container.format.name == "gif":
-                rate = _gif_rate(len(frames), begun, rate)
+                rate = _gif_rate(count, begun, rate)
             return frames, rate
     except av.error.FFmpegError as error:
         if isinstance(error, OSError):
             raise
-        state = f"damaged after {len(frames)} frames" if frames else "damaged, or no mp4, webm or gif video"
+        state = f"damaged after {count} frames" if frames else "damaged, or no mp4, webm or gif video"
         raise ValueError(f"{path} is {state} ({error.strerror})") from error
 
 

@@ -28,11 +28,11 @@ def vidrd(folder, tmp_path, monkeypatch, capsys):
     threads = torch.get_num_threads()
 
     def run(*arguments, model=folder) -> tuple[int, str, str]:
-        own = (
-            ["--model", str(model), "--threads", "1", "--scale", "1"]
-            if arguments[0] in ("generate", "extend")
-            else []
-        )
+        own: list[str] = []
+        if arguments[0] in ("generate", "extend", "state"):
+            own += ["--model", str(model), "--threads", "1"]
+        if arguments[0] in ("generate", "extend"):
+            own += ["--scale", "1"]
         capsys.readouterr()
         code = cli.main([arguments[0], *own, *map(str, arguments[1:])])
         out, err = capsys.readouterr()

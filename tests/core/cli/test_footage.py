@@ -1,0 +1,115 @@
+"""`vidrd state`: a video that was not made here goes on. And prompts that fade in."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vidrd_core.cli.footage import footage
+from vidrd_core.reuse import ReuseSettings
+from vidrd_core.state import ClipState
+from vidrd_core.video import open_video, read_video
+
+from .helpers import PROMPTS
+
+STEPS = ("--steps", 2)
+
+
+@pytest.fixture
+def video(tmp_path):
+    rng = np.random.default_rng(0)
+    frames = np.repeat(rng.integers(0, 255, (12, 8, 10, 3), np.uint8), 8, 1).repeat(8, 2)  # 64 high, 80 wide
+    with open_video(f"{tmp_path / 'footage'}/", fps=8) as file:
+        file.write(frames)
+    return tmp_path / "footage", frames
+
+
+def test_footage_goes_on(vidrd, video, model):
+    torch.set_num_threads(1)
+    path, _ = video
+    size = ("--width", 32, "--height", 32)
+    code, out, err = vidrd("state", path, PROMPTS[0], *size, *STEPS, "-o", "s.safetensors")
+    assert (code, err) == (0, "")
+    assert out == f"s.safetensors: 8 frames of {path}; to go on: vidrd extend s.safetensors PROMPT ...\n"
+    made = ClipState.load("s.safetensors")
+    expected = model.state_from_video(footage(path, 8, 32, 32), PROMPTS[0], steps=2)
+    assert torch.equal(made.noise, expected.noise)
+    assert made.made_with == expected.made_with
+    code, out, _ = vidrd(
+        "extend", "s.safetensors", PROMPTS[0], "--preset", "keep moving", "--scale", 1, "-o", "more/"
+    )
+    assert (code, out.split(";")[0]) == (0, "more/: 1 clip, 6 frames, 0.8 s at 8 fps")
+    clip = model.extend(expected, PROMPTS[0], ReuseSettings(2, order="forward"))
+    assert np.array_equal(read_video("more")[0], model.frames(clip))
+
+
+def test_the_last_frames_are_taken_and_cropped_in_the_middle(video):
+    path, frames = video
+    assert np.array_equal(footage(path, 5, None, None), frames[-5:])
+    assert np.array_equal(footage(path, 5, 64, 64), frames[-5:, :, 8:72])
+    assert footage(path, 5, 32, None).shape == (5, 64, 32, 3)
+
+
+def test_a_picture_stands_still(vidrd, tmp_path):
+    Image.new("RGBA", (32, 32), (200, 40, 10, 255)).save(tmp_path / "still.png")
+    code, _, err = vidrd(
+        "state", tmp_path / "still.png", PROMPTS[0], *STEPS, "--method", "noise", "-o", "s.safetensors"
+    )
+    assert code == 0
+    assert "still.png has 1 of 8 frames: the first stands still before them, unshown" in err
+    state = ClipState.load("s.safetensors")
+    assert (state.frames, state.repeated) == (8, 7)
+    assert torch.equal(state.latents, state.latents[:, :, :1].expand_as(state.latents))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("none.mp4",), "no such video"),
+        (("text.png",), "text.png is damaged, or no picture"),
+        (("text.mp4",), "text.mp4 is damaged, or no mp4"),
+        (("still.png", "--width", 30), "width is 30, expected a multiple of"),
+        (("still.png", "--method", "magic"), "method is 'magic', expected 'inversion' or 'noise'"),
+        (("still.png", "-o", "state.mp4"), "--output is 'state.mp4', expected a name that ends in .safetensors"),
+        (("still.png", "-o", "other.safetensors"), "--output: other.safetensors"),
+    ],
+)
+def test_what_cannot_be_is_told_and_nothing_is_written(vidrd, tmp_path, arguments, told):
+    for name in ("text.png", "text.mp4", "other.safetensors"):
+        (tmp_path / name).write_text("no such thing")
+    Image.new("RGB", (32, 32)).save(tmp_path / "still.png")
+    path, *others = arguments
+    where = () if "-o" in others else ("-o", "s.safetensors")
+    before = sorted(each.name for each in tmp_path.iterdir())
+    code, out, err = vidrd("state", tmp_path / path, PROMPTS[0], *STEPS, *others, *where)
+    assert (code, out) == (2, "")
+    assert told in err
+    assert sorted(each.name for each in tmp_path.iterdir()) == before
+
+
+def test_prompts_fade_in_and_a_run_goes_on_as_it_began(vidrd, model):
+    torch.set_num_threads(1)
+    run = (
+        "generate", PROMPTS[0], PROMPTS[1], "--clips", 3, "--travel", 2, *STEPS, "--scale", 1, "--state-dir", "kept"
+    )  # fmt: skip
+    assert vidrd(*run, "-o", "whole/")[0] == 0
+    clips = list(model.stream(PROMPTS[:2], 3, travel=2, steps=2))
+    assert np.array_equal(read_video("whole")[0], model.frames(clips))
+    (last := Path("kept/clip_0002.safetensors")).unlink()
+    assert vidrd(*run, "-o", "again/", "--resume")[0] == 0
+    assert last.exists()
+    assert np.array_equal(read_video("again")[0], read_video("whole")[0])
+    code, _, err = vidrd(*run, "--travel", 1, "-o", "other/", "--resume")
+    assert code == 2
+    assert "made with fade" in err
+
+
+def test_extend_fades_from_the_prompt_of_the_state(vidrd, model):
+    torch.set_num_threads(1)
+    first = model.generate(PROMPTS[0], steps=2).state
+    first.save("first.safetensors")
+    assert vidrd("extend", "first.safetensors", PROMPTS[1], "--travel", 1, "--scale", 1, "-o", "more/")[0] == 0
+    expected = model.extend(first, PROMPTS[1], fade=(PROMPTS[0], 0.5))
+    assert np.array_equal(read_video("more")[0], model.frames(expected))
