@@ -141,6 +141,23 @@ def test_the_picture_follows_the_settings(page):
     assert wrong["problem"] == "prompt_frames is 6: it must be less than a clip's 6 frames"
 
 
+def test_the_number_of_frames_is_known_where_a_latent_is_a_frame(page):
+    told = page.run(
+        in_page("""
+        const pictures = make("EmptyLatentImage", { batch_size: 16 }), node = make("VidRD_LongVideo"), seen = [];
+        pictures.connect(0, node, "latent");
+        seen.push(await look(node));
+        const clip = make("VidRD_EmptyClip", { frames: 33 }), own = make("VidRD_LoadTemporalVAE");
+        clip.connect(0, node, "latent");
+        make("VAELoader").connect(0, clip, "vae");
+        seen.push(await look(node));
+        own.connect(0, clip, "vae");
+        return [...seen, await look(node)];
+    """)
+    )
+    assert [each["words"].rpartition("; ")[2] for each in told] == ["16 frames", "8 frames?", "33 frames"]
+
+
 def test_what_comes_by_wire_is_said(page):
     told = page.run(
         in_page("""

@@ -70,3 +70,36 @@ def small_model(name):
         more = {"attention_mask": torch.ones(1, 8)} if base == "ltxv" else {}
         conds.append([[text, {"pooled_output": torch.randn(1, 8, generator=generator), **more}]])
     return patched, *conds, {"samples": torch.zeros(SHAPES[name])}
+
+
+def small_vae(host, channels=16):
+    """Wan 2.1's VAE, narrow and random, as the host's VAE."""
+    wan = importlib.import_module("comfy.ldm.wan.vae").WanVAE(
+        dim=8, z_dim=channels, dim_mult=[1, 1, 1, 1], num_res_blocks=1, attn_scales=[],
+        temperal_downsample=[False, True, True], dropout=0.0,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, tensor in wan.state_dict().items():
+            level = 1.0 if name.endswith("gamma") else 2.0 / max(1, tensor[0].numel()) ** 0.5
+            noise = torch.randn(tensor.shape, generator=generator)
+            tensor.copy_(torch.ones_like(tensor) if name.endswith("gamma") else noise * level)
+    vae = host.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)})
+    vae.first_stage_model = wan.eval().to(vae.vae_dtype)
+    vae.latent_channels, vae.latent_dim, vae.output_channels = channels, 3, 3
+    vae.upscale_ratio, vae.upscale_index_formula = (lambda a: max(0, a * 4 - 3), 8, 8), (4, 8, 8)
+    vae.downscale_ratio, vae.downscale_index_formula = (lambda a: max(0, (a + 3) // 4), 8, 8), (4, 8, 8)
+    management = importlib.import_module("comfy.model_management")
+    vae.patcher = importlib.import_module("comfy.model_patcher").ModelPatcher(
+        vae.first_stage_model, load_device=vae.device, offload_device=management.vae_offload_device()
+    )
+    return vae
+
+
+def image_vae(host):
+    """Stable Diffusion's small VAE with random weights, as the host's VAE."""
+    taesd = importlib.import_module("comfy.taesd.taesd").TAESD()
+    generator = torch.Generator().manual_seed(0)
+    return host.sd.VAE(
+        sd={name: torch.randn(each.shape, generator=generator) * 0.1 for name, each in taesd.state_dict().items()}
+    )

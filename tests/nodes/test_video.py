@@ -15,6 +15,7 @@ from vidrd_core.video import read_video
 
 from ..conftest import randomise
 from .graphs import chain
+from .small_models import image_vae
 
 LENGTHS = [8, 12, 16]  # forward order with M 4
 
@@ -195,10 +196,7 @@ def write(pack):
 def test_an_image_vae_decodes_frame_by_frame(host, write, batched):
     """A stock one, with frames in a batch as AnimateDiff has them, [F, C, h, w], or with a dimension of their own."""
     torch = importlib.import_module("torch")
-    taesd = importlib.import_module("comfy.taesd.taesd").TAESD()
-    torch.manual_seed(0)
-    tensors = {name: torch.randn_like(each) * 0.1 for name, each in taesd.state_dict().items()}
-    vae = host.sd.VAE(sd=tensors)
+    vae = image_vae(host)
     clips = torch.randn(2, 5, 4, 8, 8, generator=torch.manual_seed(0))
     shown = write("taesd/v", vae, clips if batched else clips.movedim(2, 1)[:, None])
     expected = host.nodes.VAEDecode().decode(vae, {"samples": clips.flatten(0, 1)})[0]

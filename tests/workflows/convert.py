@@ -87,7 +87,7 @@ def bypass(node: dict[str, Any], slot: int, type_: str) -> int | None:
 def values(node: dict[str, Any], definition: dict[str, Any]) -> dict[str, Any]:
     """What a node's widgets say; those that it was saved without have their defaults."""
     said = {each.name: each.said for each in slots(definition) if each.is_widget}
-    defaults = {name: each.get("default", each.get("options", [""])[0]) for name, each in said.items()}
+    defaults = {name: each.get("default", (each.get("options") or [""])[0]) for name, each in said.items()}
     given = zip(widgets(definition), node.get("widgets_values") or [], strict=False)
     return {**defaults, **{name: value for name, value in given if name not in ADDED}}
 

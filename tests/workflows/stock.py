@@ -16,6 +16,7 @@ from .files import PATHS, nodes, read
 
 FILE = Path(__file__).with_suffix(".json")
 LOOPS = Path(__file__).with_name("loops.json")  # of newer versions, as our workflow has them
+PACKS = Path(__file__).with_name("packs.json")  # of other packs: {the pack's name: {node: definition}}
 ODD = Path(__file__).parent / "odd"
 PAGES = {  # the nodes of the page's first graph, and the loaders that it takes to be there
     "CLIPTextEncode", "CheckpointLoaderSimple", "ControlNetLoader", "EmptyLatentImage", "GLIGENLoader",
@@ -28,7 +29,12 @@ def definitions(loops: bool = True) -> dict[str, Any]:
     """Of our nodes and these, as /object_info has them; with those of loops, which the page here does not know."""
     files = (FILE, LOOPS) if loops else (FILE,)
     stock = {name: each for file in files for name, each in json.loads(file.read_text(encoding="utf-8")).items()}
-    return {**stock, **ours()}
+    return {**stock, **{name: each for pack in packs().values() for name, each in pack.items()}, **ours()}
+
+
+def packs() -> dict[str, dict[str, Any]]:
+    """Definitions of nodes of other packs, by the packs' names."""
+    return json.loads(PACKS.read_text(encoding="utf-8"))
 
 
 def has_loops(workflow: dict[str, Any]) -> bool:
@@ -52,7 +58,9 @@ def without_prose(definition: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     used = set(sys.argv[2:]) | {node["type"] for path in [*PATHS, *ODD.glob("*.json")] for node in nodes(read(path))}
-    names = sorted((used | PAGES) - ours().keys() - json.loads(LOOPS.read_text(encoding="utf-8")).keys())
+    others = {name for pack in packs().values() for name in pack}
+    known = {*ours(), *others, *json.loads(LOOPS.read_text(encoding="utf-8"))}
+    names = sorted((used | PAGES) - known)
     found = told("--host", sys.argv[1], "--stock", *names)["stock"]
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(without_prose(found[name]))}" for name in names)
     FILE.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")

@@ -9,10 +9,13 @@ from PIL import Image
 from ..stand_in import definitions as ours
 from .files import EXAMPLES, PATHS, ROOT, SUBGRAPHS_ENDS, graphs, nodes, read, subgraphs, wires
 from .slots import CONTROLS, slots, widgets
-from .stock import definitions
+from .stock import definitions, packs
 
 EXACT = 2**53  # beyond it a page cannot tell numbers apart
-FROM_DISK = {"VidRD_LoadState.file", "LoadImage.image", "LoadVideo.file"}  # whose choices no one can know
+FROM_DISK = {  # whose choices no one can know
+    "ADE_AnimateDiffLoaderGen1.model_name", "CLIPLoader.clip_name", "CheckpointLoaderSimple.ckpt_name",
+    "LoadImage.image", "LoadVideo.file", "UNETLoader.unet_name", "VAELoader.vae_name", "VidRD_LoadState.file",
+}  # fmt: skip
 
 
 @pytest.fixture(params=PATHS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -44,7 +47,8 @@ def test_every_node_is_known_and_says_whose_it_is(workflow):
         assert node["type"] in definitions(), "for a stock node run `python -m tests.workflows.stock`"
         properties = node["properties"]
         assert properties["Node name for S&R"] == node["type"]
-        assert properties["cnr_id"] == ("vidrd" if node["type"] in ours() else "comfy-core")
+        others = {name: pack for pack, held in packs().items() for name in held}
+        assert properties["cnr_id"] == ("vidrd" if node["type"] in ours() else others.get(node["type"], "comfy-core"))
         assert properties["ver"]
 
 

@@ -55,16 +55,23 @@ function linkInto(node, name) {
     return id == null ? null : (node.graph?.links?.get?.(id) ?? node.graph?.links?.[id] ?? null);
 }
 
-// N, where an Empty Clip says it; null where it is not known.
-function framesOf(node) {
-    let from = node;
-    for (let hops = 0, link = linkInto(node, "latent"); link && hops < 100; hops++) {
+function nodeInto(node, name) {
+    let from = null;
+    for (let hops = 0, link = linkInto(node, name); link && hops < 100; hops++) {
         from = node.graph.getNodeById(link.origin_id);
         if (from?.type !== "Reroute") break;
         link = linkInto(from, from.inputs[0].name);
     }
-    const known = from?.type === "VidRD_EmptyClip" && !linkInto(from, "frames");
-    return known ? widgetOf(from, "frames").value : null;
+    return from;
+}
+
+// N, where the node that makes the empty latent says it; null where it is not known, as where a VAE may compress time.
+function framesOf(node) {
+    const from = nodeInto(node, "latent");
+    const name = { VidRD_EmptyClip: "frames", EmptyLatentImage: "batch_size" }[from?.type];
+    if (!name || linkInto(from, name)) return null;
+    const vae = nodeInto(from, "vae");
+    return !vae || vae.type === "VidRD_LoadTemporalVAE" ? widgetOf(from, name).value : null;
 }
 
 function settingsOf(node) {
@@ -174,7 +181,7 @@ function draw(box, settings) {
     const words = problem ? problemIn(problem, settings) : frames.length > MOST_FRAMES && tooMany(frames);
     if (words) return box.replaceChildren(make("div", "problem", words));
     const count = make("span", "quiet", `${frames.length} frames${settings.isKnown ? "" : "?"}`);
-    if (!settings.isKnown) count.title = "No VidRD Empty Clip tells how many frames a clip has: drawn for 8.";
+    if (!settings.isKnown) count.title = "Nothing wired tells how many latents a clip has: drawn for 8.";
     const said = make("span", "", sentence(settings));
     said.title = said.textContent; // whole, where it is cut
     const head = make("div", "head", [said, count]);
