@@ -1,11 +1,13 @@
 """Makes the contact sheets of the README: `python docs/pictures.py`, minutes on two cores."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from vidrd_core import ReuseSettings, VidRD, contact_sheet, load
+from vidrd_core.presets import preset
 from vidrd_core.video.reuse_map import reuse_map
 
 HERE = Path(__file__).parent
@@ -60,11 +62,33 @@ def draw_chains(model: VidRD) -> None:
         contact_sheet(videos, HERE / f"chains_{order}.png", PROMPTS, seam_every=8 if order == "mirror" else 4)
 
 
+def draw_choices(model: VidRD) -> None:
+    """What is beyond the paper, a sheet for each order and motion."""
+    quarter, orders = preset("keep moving", 8), {}
+    orders["mirror"] = {"paper": preset("paper", 8), "release: soft": ReuseSettings(release="soft")}
+    orders["forward"] = {
+        "keep moving: noise pns": quarter,
+        **{f"noise: {name}": replace(quarter, noise=name) for name in ("fresh", "shuffle", "lowpass")},
+        "drift: 1": replace(quarter, drift=1.0),
+        "loop on purpose: after the last frame comes the first": preset("loop on purpose", 8),
+    }
+    for order, choices in orders.items():
+        added = 8 if order == "mirror" else 6
+        for name, prompt in (("orbit", "a large green circle orbiting"), ("straight", "a red circle moving right")):
+            videos = [
+                model.frames(model.stream(prompt, CLIPS, each, seed=2, steps=STEPS)) for each in choices.values()
+            ]
+            labels = [f"{label} - {prompt}" for label in choices]
+            seams = range(8, 8 + CLIPS * added, added)
+            contact_sheet(videos, HERE / f"choices_{order}_{name}.png", labels, seams=seams)
+
+
 def main() -> None:
     model = load("tiny")
     draw_maps()
     draw_settings(model)
     draw_chains(model)
+    draw_choices(model)
 
 
 if __name__ == "__main__":

@@ -296,6 +296,7 @@ def candidates(frames: int, prompted: str = "") -> list[Candidate]:
         return Candidate(method, setting, partial(chained, ReuseSettings(**values)))  # type: ignore[arg-type]
 
     m = min(4, half)
+    clean = partial(shown_clean, ReuseSettings(quarter, order="forward"))
     return [
         rule("paper (mirror)", f"M={m} alpha=4 beta=0.4", prompt_frames=m),
         rule("paper (mirror)", f"M={m} alpha=1 beta=0.4", prompt_frames=m, alpha=1.0),
@@ -324,11 +325,9 @@ def candidates(frames: int, prompted: str = "") -> list[Candidate]:
                       partial(reconstructed, weight, ReuseSettings(quarter, order="forward")))
             for weight in (1.0, 2.0, 5.0)
         ),
-        *(
-            Candidate("forward, prompt frames shown clean", f"M={quarter} pns alpha=4, {which}",
-                      partial(shown_clean, ReuseSettings(quarter, order="forward")), path)
-            for which, path in (("model as it is", ""), ("model trained so", prompted))[: 2 if prompted else 1]
-        ),
+        Candidate("forward, prompt frames shown clean", f"M={quarter} pns alpha=4, model as it is", clean),
+        *([Candidate("forward, trained with clean prompt frames", f"M={quarter} pns alpha=4", clean, prompted)]
+          if prompted else []),
         Candidate("last frame, through pixels", "told to go on", partial(through_pixels, True)),
         Candidate("last frame, through pixels", "told to begin", partial(through_pixels, False)),
         Candidate("independent clips", "", independent),

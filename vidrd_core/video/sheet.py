@@ -23,18 +23,20 @@ def contact_sheet(
     scale: int = 1,
     gap: int = 2,
     seam_every: int | None = None,
+    seams: Sequence[int] = (),
 ) -> Image.Image:
     """Draw videos, each uint8 [F, H, W, 3], as rows of frames from left to right; `path` saves the picture.
 
     labels: one a video, written above its row. every: show only frames 0, every, 2 * every and so on. scale:
     enlarge by a whole number. gap: pixels between frames. seam_every: a bar between clips of so many frames.
+    seams: bars before these frames, where clips differ in length.
     Raises ValueError for frames that do not fit this, or another number of labels than of videos.
     """
     if not len(videos) or (labels is not None and len(labels) != len(videos)):
         raise ValueError(f"need a label a video: got {len(videos)} videos and {len(labels or ())} labels")
     if every < 1 or scale < 1 or gap < 0 or (seam_every is not None and seam_every < 1):
         raise ValueError(f"need {every=}, {scale=} and {seam_every=} from 1 on, {gap=} from 0 on")
-    rows = [_strip(checked(video), every, scale, gap, seam_every) for video in videos]
+    rows = [_strip(checked(video), every, scale, gap, seam_every, seams) for video in videos]
     width = max(row.width for row in rows)
     parts: list[Image.Image] = []
     for row, label in zip(rows, labels or [""] * len(rows), strict=True):
@@ -50,7 +52,9 @@ def contact_sheet(
     return sheet
 
 
-def _strip(video: np.ndarray, every: int, scale: int, gap: int, seam_every: int | None) -> Image.Image:
+def _strip(
+    video: np.ndarray, every: int, scale: int, gap: int, seam_every: int | None, seams: Sequence[int]
+) -> Image.Image:
     """One row of a contact sheet; between clips there is a bar, with a gap on either side."""
     height = video.shape[1] * scale
     space = np.full((height, gap, 3), _BACKGROUND, np.uint8)
@@ -58,7 +62,7 @@ def _strip(video: np.ndarray, every: int, scale: int, gap: int, seam_every: int 
     pieces: list[np.ndarray] = []
     clip = 0
     for index in range(0, len(video), every):
-        now = index // (seam_every or len(video))
+        now = index // (seam_every or len(video)) + sum(seam <= index for seam in seams)
         pieces += [bar, space] if now != clip else []
         pieces += [enlarged(video[index], scale), space]
         clip = now

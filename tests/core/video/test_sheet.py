@@ -29,6 +29,7 @@ def test_contact_sheet_lays_frames_in_rows(tmp_path: Path) -> None:
 def test_contact_sheet_marks_seams_and_writes_labels() -> None:
     plain = contact_sheet([clip(6, 16, 16)])
     seams = contact_sheet([clip(6, 16, 16)], seam_every=2)
+    assert np.array_equal(seams, contact_sheet([clip(6, 16, 16)], seams=[2, 4]))
     labelled = contact_sheet([clip(6, 16, 16)], labels=["a long label " * 6])
     assert seams.width == plain.width + 2 * (2 + 2)
     assert (np.asarray(seams) == _SEAM).all(-1).any(0).sum() == 2 * 2
