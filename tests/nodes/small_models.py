@@ -44,6 +44,8 @@ def small_model(name):
     """A MODEL, its conditioning, positive and negative, and an empty latent."""
     base = name.split()[0]
     kind, unet = CONFIGS[base]
+    if name == "wan i2v":
+        kind, unet = "WAN21_I2V", {**unet, "model_type": "i2v", "in_dim": 36}
     supported = importlib.import_module("comfy.supported_models")
     patcher, management = (importlib.import_module(f"comfy.{each}") for each in ("model_patcher", "model_management"))
     if base == "hunyuan":  # whose parameters differ from version to version
@@ -69,7 +71,7 @@ def small_model(name):
         text = torch.randn(1, 8, 16, generator=generator)
         more = {"attention_mask": torch.ones(1, 8)} if base == "ltxv" else {}
         conds.append([[text, {"pooled_output": torch.randn(1, 8, generator=generator), **more}]])
-    return patched, *conds, {"samples": torch.zeros(SHAPES[name])}
+    return patched, *conds, {"samples": torch.zeros(SHAPES.get(name, SHAPES[base]))}
 
 
 def small_vae(host, channels=16):
