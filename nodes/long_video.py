@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder
 
-from vidrd_core.travel import fade_of
+from vidrd_core.travel import OVER_FRAMES, fade_of
 
 from .host.progress import tell_clips
 from .prompts import lines_of
@@ -98,10 +98,11 @@ class LongVideo(io.ComfyNode):
                 io.Int.Input(
                     "travel",
                     default=0,
-                    min=0,
+                    min=OVER_FRAMES,
                     max=MOST,
                     optional=True,
-                    tooltip="Over how many clips a new prompt fades in, mixed with the one before. 0: at once.",
+                    tooltip="Over how many clips a new prompt fades in, mixed with the one before. 0: at once. -1: "
+                    "over the first frames of its first clip, at twice the model calls for that clip.",
                 ),
             ],
             outputs=[
@@ -171,15 +172,19 @@ class LongVideo(io.ComfyNode):
         loops = len(lines) > 1 and (loop != "none" or given.get("preset") == "loop on purpose")
         for k, prompt in enumerate(lines):
             positive = graph.node("CLIPTextEncode", f"prompt_{k + 1}", clip=links["clip"], text=prompt)
+            over_frames = {}
             if (fade := fade_of(lines, k, travel)) is not None:
                 old = graph.node("CLIPTextEncode", f"before_{k + 1}", clip=links["clip"], text=fade[0])
-                positive = graph.node(
-                    "ConditioningAverage",
-                    f"travel_{k + 1}",
-                    conditioning_to=positive.out(0),
-                    conditioning_from=old.out(0),
-                    conditioning_to_strength=fade[1],
-                )
+                if fade[1] == OVER_FRAMES:
+                    over_frames = {"positive_before": old.out(0)}
+                else:
+                    positive = graph.node(
+                        "ConditioningAverage",
+                        f"travel_{k + 1}",
+                        conditioning_to=positive.out(0),
+                        conditioning_from=old.out(0),
+                        conditioning_to_strength=fade[1],
+                    )
             extend = graph.node(
                 "VidRD_Extend",
                 f"clip_{k + 1}",
@@ -189,6 +194,7 @@ class LongVideo(io.ComfyNode):
                 latent=links["latent"],
                 **{name: values[k] for name, values in own.items()},
                 **given,
+                **over_frames,
                 loop="none" if not loops else "close" if k == len(lines) - 1 else "keep",
             )
             write = graph.node("VidRD_WriteClip", f"write_{k + 1}", latent=extend.out(0), vae=links["vae"], **how)

@@ -72,6 +72,12 @@ class Extend(io.ComfyNode):
                 *reuse_inputs(),
                 state_input("What the clip before left. Nothing wired: this is the first clip."),
                 *more_reuse_inputs(),
+                io.Conditioning.Input(
+                    "positive_before",
+                    optional=True,
+                    tooltip="What the clip before showed, if that shall fade into what this one shows: over as many "
+                    "first frames as are prompt frames, at twice the model calls. Nothing wired: at once.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(

@@ -17,10 +17,10 @@ from vidrd_core.clip import Clip, DivergenceError, clip_generator, states_of
 from vidrd_core.model import Model
 from vidrd_core.pixels import to_frames, to_video
 from vidrd_core.reuse import ReuseSettings, StagedGuidance, is_whole
-from vidrd_core.sampling import SOLVERS, OnStep
+from vidrd_core.sampling import SOLVERS, Denoise, OnStep
 from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState, StateMismatchError, check_following, correction, handed_on
-from vidrd_core.travel import Fade, fade_of
+from vidrd_core.travel import OVER_FRAMES, Fade, fade_of, shares_of_frames
 
 
 class VidRD(Model):
@@ -55,7 +55,8 @@ class VidRD(Model):
     ) -> Clip:
         """Make the clip that follows a state; what is left out is as it was for the clip before.
 
-        `fade` is another prompt and the share, 0 to 1, of this one over it: their encoded texts are mixed so.
+        `fade` is another prompt and the share, 0 to 1, of this one over it: their encoded texts are mixed so. With
+        OVER_FRAMES for a share, predictions for both are mixed, ever more of this one over the first frames.
 
         If `approximate`, other steps and another solver will do: prompt frames are led by the old predictions at the
         nearest noise level.
@@ -85,15 +86,18 @@ class VidRD(Model):
 
         `clips` is how many the whole video has, those before `state` too (None: as many as there are prompts);
         `state` is that of an earlier clip to go on from, whose number decides which prompt comes next; `approximate`
-        is as in `extend`. Nothing comes after the last clip's. A new prompt fades in over `travel` clips.
+        is as in `extend`. Nothing comes after the last clip's. A new prompt fades in over `travel` clips, or
+        with OVER_FRAMES over its first clip's first frames, at twice the model calls for that clip.
 
         Raises what `generate` and `extend` do, at once.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         if not prompts:
             raise ValueError("there is no prompt: give at least one")
-        if not is_whole(travel) or travel < 0:
-            raise ValueError(f"travel is {travel!r}, expected a whole number of clips, 0 or more")
+        if not is_whole(travel) or travel < OVER_FRAMES:
+            raise ValueError(
+                f"travel is {travel!r}, expected a whole number of clips, 0 or more, or {OVER_FRAMES} for over frames"
+            )
         last = len(prompts) if clips is None else clips
         if not is_whole(last) or last < 1:
             raise ValueError(f"clips is {clips!r}, expected a whole number, 1 or more")
@@ -241,6 +245,16 @@ class VidRD(Model):
         check_following(state, reuse)
         return sample, reuse, nearest
 
+    def _denoiser(
+        self, prompt: str, sample: SampleSettings, numbers: list[int], fade: Fade | None, reuse: ReuseSettings
+    ) -> Denoise:
+        """That of a clip, in which the prompt before may fade out."""
+        if not (fade and fade[1] == OVER_FRAMES):
+            return self.denoiser(prompt, sample, numbers, fade)
+        old, new = (self.denoiser(each, sample, numbers) for each in (fade[0], prompt))
+        share = torch.tensor(shares_of_frames(reuse, len(numbers)), device=self.device)[:, None, None]
+        return lambda x, sigma: old(x, sigma).lerp(new(x, sigma), share)
+
     @torch.no_grad()
     def _sample(
         self,
@@ -257,7 +271,7 @@ class VidRD(Model):
         numbers = reuse.numbers(frames, before.numbers if before else None)
         sigmas = self.schedule.sigmas(sample.steps)
         guidance = StagedGuidance(
-            self.denoiser(prompt, sample, numbers, fade),
+            self._denoiser(prompt, sample, numbers, fade, reuse),
             reuse,
             sample.steps,
             before.record.to(self.device) if before else None,

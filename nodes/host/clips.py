@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import comfy.model_management as management
@@ -15,6 +16,7 @@ from vidrd_core.clip import clip_generator
 from vidrd_core.presets import Rule
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.state import ClipState, check_following
+from vidrd_core.travel import shares_of_frames
 
 from .family import as_batch, clip_shape, family_of
 from .progress import place, step_callback, tell
@@ -59,8 +61,11 @@ def sample_clip(
     scheduler: str,
     rule: Rule,
     before: ClipState | None = None,
+    positive_before: Any = None,
 ) -> tuple[Latent, Latent, ClipState]:
     """The new frames of a clip, all of its frames, and the state to go on from.
+
+    `positive_before` is the conditioning that fades out over the first frames of a clip that follows another.
 
     Raises ValueError, StateMismatchError before anything is sampled, DivergenceError if nothing came out.
     """
@@ -76,6 +81,9 @@ def sample_clip(
     sampler.check(model, tuple(image.shape), sigmas)
     dim = family_of(model).frame_dim
     guider = comfy.samplers.CFGGuider(model)
+    if positive_before is not None and before is not None:
+        shares = shares_of_frames(sampler.settings, clip_shape(tuple(image.shape))[2])
+        positive = cross_faded(positive_before, positive, shares, tuple(image.shape))
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
     try:
@@ -95,6 +103,21 @@ def sample_clip(
     state = sampler.state
     assert state is not None
     return new_frames(whole, sampler), {"samples": whole}, state
+
+
+def cross_faded(old: Any, new: Any, shares: Sequence[float], shape: tuple[int, ...]) -> Any:
+    """One conditioning of two, by masks over frames: of frame j, `shares[j]` of the new. `shape` is the latents'."""
+    height, width = shape[-2:]
+    share = torch.tensor(shares)[:, None, None].expand(-1, height, width)
+    faded = []
+    for conditioning, mask in ((old, 1 - share), (new, share)):
+        for text, options in conditioning:
+            if "mask" in options:
+                raise ValueError(
+                    "a masked conditioning cannot fade in or out: take the mask off, or leave positive_before unwired"
+                )
+            faded.append([text, {**options, "mask": mask, "mask_strength": 1.0, "set_area_to_bounds": False}])
+    return faded
 
 
 def new_frames(whole: Tensor, sampler: ReuseSampler) -> Latent:

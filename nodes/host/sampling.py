@@ -180,7 +180,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         if not torch.allclose(noise[:, :, first : first + count].cpu(), self.before.noise[:, :, source], atol=1e-5):
             raise ValueError(
                 "the noise is not the state's: wire Reuse & Diffuse Noise with the same state, prompt_frames and "
-                "order"
+                "order, and let no sample settings of AnimateDiff-Evolved or the like change it"
             )
 
     def _start_scale(self, model_wrap: Any, sigmas: Tensor, latent_image: Tensor | None) -> Tensor | float:

@@ -138,6 +138,30 @@ def test_auto_and_mirror(small, extend):
         assert frames_of(extend(state, order="forward")[0]["samples"], 0, 5).shape
 
 
+def test_a_prompt_that_fades_into_itself_changes_nothing(small, extend):
+    if small[0] in CFG:
+        pytest.skip("its masks fit no batch here")
+    state = extend()[2]
+    plain, faded, other = (
+        extend(state, **given)[2].latents
+        for given in ({}, {"positive_before": small[2]}, {"positive_before": small[3]})
+    )
+    torch.testing.assert_close(faded, plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max()))
+    assert not torch.allclose(other, plain, atol=1e-3)
+    at_once = {"prompt_frames": 0, "positive_before": small[3]}  # over no frames
+    expected = extend(state, prompt_frames=0)[2].latents
+    torch.testing.assert_close(extend(state, **at_once)[2].latents, expected, rtol=1e-3, atol=1e-3)
+    first = extend(positive_before=small[3])[2]  # which follows nothing
+    assert torch.equal(first.latents, state.latents)
+
+
+def test_a_masked_prompt_is_not_faded(small, extend):
+    text, options = small[2][0]
+    masked = [[text, {**options, "mask": torch.ones(1, 4, 4)}]]
+    with pytest.raises(ValueError, match="masked conditioning"):
+        extend(extend()[2], positive_before=masked)
+
+
 def test_presets(extend):
     for preset in ("keep moving", "anchored", "loop on purpose"):
         state = extend(preset=preset)[2]

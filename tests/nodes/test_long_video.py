@@ -177,11 +177,15 @@ def test_a_new_prompt_travels_in(execute, output):
     ran, errors, refused = execute(long_video(PROMPTS[:2], clips=3, prefix="travel", travel=1))
     assert (errors, refused) == ([], {})
     assert [name.rpartition(".")[2].split("_")[-2:] for name in ran if "travel_" in name] == [["travel", "2"]]
+    ran, errors, refused = execute(long_video(PROMPTS[:2], clips=3, prefix="over_frames", travel=-1))
+    assert (errors, refused) == ([], {})
+    assert [name.rpartition(".")[2] for name in ran if "clip_" in name] == ["clip_2", "clip_3"]
     execute(long_video(PROMPTS[:2], clips=3, prefix="not_travelled"))
-    (travelled,), (at_once,) = ((output / name).iterdir() for name in ("travel", "not_travelled"))
-    one, two = frames_of(travelled), frames_of(at_once)
-    assert np.abs(one[:8].astype(int) - two[:8]).mean() < 1
-    assert np.abs(one[8:12].astype(int) - two[8:12]).mean() > 1
+    paths = [next((output / name).iterdir()) for name in ("travel", "over_frames", "not_travelled")]
+    travelled, over_frames, at_once = (frames_of(path).astype(int) for path in paths)
+    for faded in (travelled, over_frames):
+        assert np.abs(faded[:8] - at_once[:8]).mean() < 1
+        assert np.abs(faded[8:12] - at_once[8:12]).mean() > 1
 
 
 def test_a_loop_ends_where_it_began(execute, output):

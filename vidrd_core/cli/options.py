@@ -47,7 +47,8 @@ SCALE = option(
 TRAVEL = option(
     VIDEO,
     metavar="CLIPS",
-    help="How many clips a new prompt takes to come in: their encoded texts are mixed, ever more of the new one.",
+    help="How many clips a new prompt takes to come in: their encoded texts are mixed, ever more of the new one. "
+    "-1: over the first frames of its first clip.",
 )
 SEED = option(SAMPLING, help="The number that all chance is drawn from; the same seed gives the same video.")
 STEPS = option(SAMPLING, help="Denoising steps of a clip (T): more takes longer and looks cleaner.")
