@@ -299,7 +299,10 @@ class StagedGuidance:
 
     def __call__(self, x: Tensor, sigma: Tensor, **options: Any) -> Tensor:
         """x [B, C, N, h, w] at noise level sigma, a scalar or [B] of the same; options are the denoiser's."""
-        x0 = self.denoise(x, sigma, **options)
+        return self.follow(self.denoise(x, sigma, **options), sigma)
+
+    def follow(self, x0: Tensor, sigma: Tensor) -> Tensor:
+        """The predictions of one call, which are recorded, with those for frames that are led in their place."""
         sigma = sigma.flatten()[0]
         led = [lead for lead in self.leads if lead.weight(self.step) > 0]
         if led or self.correct:

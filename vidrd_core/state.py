@@ -22,7 +22,10 @@ from vidrd_core.sampling import Denoise
 KIND = "clip state"
 # name -> dimensions
 TENSORS = {"noise": 5, "record": 6, "latents": 5, "past": 5, "sigmas": 1, "levels": 1, "injected": 6}
-ADDED = {"anchor": 3, "opening_noise": 5, "opening": 6}  # by later versions: empty in files that lack them
+ADDED = {  # by later versions: empty in files that lack them
+    "anchor": 3, "opening_noise": 5, "opening": 6,
+    "sound_noise": 5, "sound_record": 6, "sound_latents": 5, "sound_injected": 6,
+}  # fmt: skip
 TENSORS |= ADDED
 DETAILS: dict[str, type] = {
     "index": int,
@@ -58,6 +61,8 @@ class ClipState:
     opening_noise, opening
              z_T [B, C, P, h, w] of the first clip's first P frames and their x0 [calls, B, C, P, h, w], where a loop
              is to be closed; else of no frames
+    sound_noise, sound_record, sound_latents, sound_injected
+             the same of sound that a model made together with the video, [B, C, T, f, 1] of T moments; else empty
     """
 
     noise: Tensor
@@ -77,6 +82,10 @@ class ClipState:
     anchor: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0))
     opening_noise: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0))
     opening: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0, 0))
+    sound_noise: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0))
+    sound_record: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0, 0))
+    sound_latents: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0))
+    sound_injected: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0, 0))
 
     @property
     def fingerprint(self) -> str:
@@ -305,6 +314,13 @@ def _fault(state: ClipState) -> str:
     ):
         if kept and tuple(tensor.shape) != expected:
             return f"its {name} has shape {tuple(tensor.shape)}, expected {expected}"
+    if state.sound_noise.numel() and (
+        state.sound_latents.shape != state.sound_noise.shape
+        or state.sound_record.shape[:1] != state.record.shape[:1]
+        or not 1 <= state.sound_record.shape[3] <= state.sound_noise.shape[2]
+        or state.sound_injected.shape[1:] != state.sound_record.shape[1:]
+    ):
+        return "what it holds of its sound does not belong together"
     if not 1 <= state.record.shape[3] <= frames:
         return f"its record has {state.record.shape[3]} frames, expected 1 to {frames}"
     if state.injected.shape[1:] != state.record.shape[1:]:

@@ -15,12 +15,13 @@ from vidrd_core.beyond import following_noise
 from vidrd_core.clip import clip_generator
 from vidrd_core.presets import Rule
 from vidrd_core.reuse import ReuseSettings
-from vidrd_core.state import ClipState, check_following
+from vidrd_core.state import ClipState, StateMismatchError, check_following
 from vidrd_core.travel import shares_of_frames
 
 from .family import as_batch, clip_shape, family_of
 from .progress import place, step_callback, tell
 from .sampling import ReuseSampler
+from .streams import TOGETHER, Clock, parts_of, together
 
 Latent = dict[str, Any]
 SHOWN_BEFORE = "vidrd_past"  # in a LATENT: those shown before it, for a decoder that looks back
@@ -28,10 +29,10 @@ SHOWN_BEFORE = "vidrd_past"  # in a LATENT: those shown before it, for a decoder
 
 def samples_of(latent: Latent) -> Tensor:
     """The samples of a LATENT. Raises ValueError for video and audio in one."""
-    samples = latent["samples"]
-    if getattr(samples, "is_nested", False):
-        raise ValueError("the latent holds video and audio together: separate them and wire the video's alone")
-    return samples
+    parts = parts_of(latent)
+    if len(parts) > 1:
+        raise ValueError(TOGETHER)
+    return parts[0]
 
 
 def noise_for(shape: tuple[int, ...], seed: int, settings: ReuseSettings, before: ClipState | None) -> Tensor:
@@ -43,9 +44,30 @@ def noise_for(shape: tuple[int, ...], seed: int, settings: ReuseSettings, before
     return following_noise(before.noise, settings, clip_generator(seed, before.index + 1), opening=opening)
 
 
+def all_noise(
+    parts: Sequence[Tensor], seed: int, settings: ReuseSettings, before: ClipState | None, time_factor: int
+) -> Any:
+    """z_T for a LATENT's video, or its video and sound, as the host has them; see `noise_for`."""
+    shape = clip_shape(tuple(parts[0].shape))
+    noise = as_batch(noise_for(shape, seed, settings, before), 2 if parts[0].ndim == 5 else 0)
+    if len(parts) == 1:
+        return noise
+    clock = Clock(shape[2], parts[1].shape[2], time_factor)
+    # A seed of its own, or sound would begin with the video's noise.
+    generator = clip_generator(clip_generator(seed, before.index + 1 if before else 0).initial_seed(), 1)
+    if before is None:
+        return together([noise, torch.randn(parts[1].shape, generator=generator)])
+    if before.sound_noise.shape[:4] != parts[1].shape:
+        raise StateMismatchError(
+            "the latent's sound is not like that of the state: wire the latent that the clip before was made of"
+        )
+    sound = following_noise(before.sound_noise, clock.settings(settings), generator)
+    return together([noise, sound[..., 0]])
+
+
 def frames_of(latent: Latent) -> int:
     """N."""
-    return clip_shape(tuple(samples_of(latent).shape))[2]
+    return clip_shape(tuple(parts_of(latent)[0].shape))[2]
 
 
 def sample_clip(
@@ -69,7 +91,8 @@ def sample_clip(
 
     Raises ValueError, StateMismatchError before anything is sampled, DivergenceError if nothing came out.
     """
-    image = samples_of(latent)
+    parts = parts_of(latent)
+    image = parts[0]
     channels = model.get_model_object("latent_format").latent_channels
     if image.shape[1] != channels:
         raise ValueError(
@@ -79,7 +102,6 @@ def sample_clip(
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
     sampler = ReuseSampler(comfy.samplers.sampler_object(sampler_name), before, rule)
     sampler.check(model, tuple(image.shape), sigmas)
-    dim = family_of(model).frame_dim
     guider = comfy.samplers.CFGGuider(model)
     if positive_before is not None and before is not None:
         shares = shares_of_frames(sampler.settings, clip_shape(tuple(image.shape))[2])
@@ -88,8 +110,8 @@ def sample_clip(
     guider.set_cfg(cfg)
     try:
         whole = guider.sample(
-            as_batch(noise_for(clip_shape(tuple(image.shape)), seed, sampler.settings, before), dim),
-            image,
+            all_noise(parts, seed, sampler.settings, before, family_of(model).time_factor),
+            latent["samples"],
             sampler,
             sigmas,
             denoise_mask=latent.get("noise_mask"),
@@ -120,10 +142,15 @@ def cross_faded(old: Any, new: Any, shares: Sequence[float], shape: tuple[int, .
     return faded
 
 
-def new_frames(whole: Tensor, sampler: ReuseSampler) -> Latent:
+def new_frames(whole: Any, sampler: ReuseSampler) -> Latent:
     """What the sampler's last clip adds to the video, of all its latents."""
     assert sampler.state is not None
     state = sampler.state
-    dim = 2 if whole.ndim == 5 else 0
-    new = whole.narrow(dim, state.repeated, state.frames - state.closed - state.repeated)
-    return {"samples": new, SHOWN_BEFORE: sampler.past}
+    video, *sound = parts_of({"samples": whole})
+    dim = 2 if video.ndim == 5 else 0
+    new = [video.narrow(dim, state.repeated, state.frames - state.closed - state.repeated)]
+    if sound:
+        assert sampler.sound_settings is not None
+        shown = sampler.sound_settings.repeated_frames if state.repeated else 0
+        new.append(sound[0][:, :, shown:])
+    return {"samples": together(new), SHOWN_BEFORE: sampler.past}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .model import HostModel
+from .streams import TIME_FACTOR
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,13 @@ class Family:
 
     frame_dim   2 for latents [B, C, F, h, w], 0 for frames in a batch [F, C, h, w], as AnimateDiff has them
     compresses  the first latent stands for one frame, each other one for several (Wan, Hunyuan Video, LTXV, ...)
+    time_factor for how many, as far as the model tells
     """
 
     name: str
     frame_dim: int
     compresses: bool
+    time_factor: int
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raise ValueError unless latents of this shape are a clip of such a model."""
@@ -45,7 +48,8 @@ def family_of(model: Any) -> Family:
     channels = form.latent_channels
     name = f"{type(inner).__name__} ({inner.model_type.name.lower()}, {channels} channels)"
     # Every format of the host that has time compresses it.
-    return Family(name, 2 if has_time else 0, has_time and not isinstance(inner, HostModel))
+    factors = getattr(inner.diffusion_model, "vae_scale_factors", (TIME_FACTOR,))
+    return Family(name, 2 if has_time else 0, has_time and not isinstance(inner, HostModel), int(factors[0]))
 
 
 def as_clip(latents: Tensor) -> Tensor:

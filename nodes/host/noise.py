@@ -12,6 +12,8 @@ from torch import Tensor
 
 from vidrd_core.reuse import StagedGuidance
 
+from .streams import Streams
+
 NoiseSampler = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -35,12 +37,23 @@ def stock_noise(sampler: Any, like: Tensor, sigmas: Tensor, seed: int | None) ->
 class ReplayedNoise:
     """A noise sampler under which prompt frames get the old clip's noise for as long as they are led."""
 
-    def __init__(self, stock: NoiseSampler, guidance: StagedGuidance, old: Tensor | None) -> None:
-        self.stock, self.guidance, self.old = stock, guidance, old
-        self.kept: list[Tensor] = []
+    def __init__(self, stock: NoiseSampler, streams: Streams, parts: list[ReplayedPart]) -> None:
+        self.stock, self.streams, self.parts = stock, streams, parts
 
     def __call__(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
-        noise, draw, guidance = self.stock(sigma, sigma_next), len(self.kept), self.guidance
+        noise = self.streams.split(self.stock(sigma, sigma_next))
+        return self.streams.join([part.follow(each) for part, each in zip(self.parts, noise, strict=True)])
+
+
+class ReplayedPart:
+    """That of one stream: the clip, or its sound."""
+
+    def __init__(self, guidance: StagedGuidance, old: Tensor | None) -> None:
+        self.guidance, self.old = guidance, old
+        self.kept: list[Tensor] = []
+
+    def follow(self, noise: Tensor) -> Tensor:
+        draw, guidance = len(self.kept), self.guidance
         dim = guidance.frame_dim
         if self.old is not None and draw < len(self.old):
             noise = noise.clone()
@@ -51,6 +64,6 @@ class ReplayedNoise:
         self.kept.append(last.detach().cpu().clone())
         return noise
 
-    def new_injected(self, record: Tensor) -> Tensor:
+    def new(self, record: Tensor) -> Tensor:
         """The noise that was added to the last frames, [draws, B, C, R, h, w]."""
         return torch.stack(self.kept) if self.kept else record[:0]

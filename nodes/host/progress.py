@@ -130,7 +130,9 @@ def _previewer(model: Any) -> Callable[[Tensor], Picture | None]:
         colours = look(latents[0].movedim(1, 0).float().cpu(), layers)
         return Image.fromarray(to_frames(colours.movedim(1, 0))[0])
 
-    def picture(x0: Tensor) -> Picture:
+    def picture(x0: Tensor) -> Picture | None:
+        if x0.ndim != 5:  # packed with sound
+            return None
         count = x0.shape[2]
         shown = range(0, count, -(-count // FRAMES))
         frames = [frame(x0[:1, :, j : j + 1]) for j in shown]

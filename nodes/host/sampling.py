@@ -14,12 +14,13 @@ from torch import Tensor
 
 from vidrd_core.clip import DivergenceError, clip_generator
 from vidrd_core.presets import Rule
-from vidrd_core.reuse import StagedGuidance, steps_of_calls
+from vidrd_core.reuse import ReuseSettings, StagedGuidance, steps_of_calls
 from vidrd_core.state import ClipState, StateMismatchError, check_following, correction, handed_on
 
 from .family import as_batch, as_clip, as_clips, clip_shape, family_of
 from .model import NUMBERS, HostModel, signature_of
-from .noise import ReplayedNoise, stock_noise, takes_noise
+from .noise import ReplayedNoise, ReplayedPart, stock_noise, takes_noise
+from .streams import Clock, Streams, streams_of
 
 SAMPLERS = comfy.samplers.KSampler.SAMPLERS
 SCHEDULERS = comfy.samplers.KSampler.SCHEDULERS
@@ -27,16 +28,20 @@ PAST = 40  # latents that a state keeps of the clips before, for decoders that l
 
 
 class Guided:
-    """A guider whose predictions pass through StagedGuidance. All else is the guider's own."""
+    """A guider whose predictions pass through StagedGuidance, one for each stream. All else is the guider's own."""
 
-    def __init__(self, guider: Any, guidance: StagedGuidance, steps: list[int]) -> None:
-        self._guider, self._guidance, self._steps = guider, guidance, steps
+    def __init__(self, guider: Any, streams: Streams, guidances: list[StagedGuidance], steps: list[int]) -> None:
+        self._guider, self._streams, self._guidances, self._steps = guider, streams, guidances, steps
 
     def __call__(self, x: Tensor, sigma: Tensor, **options: Any) -> Tensor:
         management.throw_exception_if_processing_interrupted()
-        calls = self._guidance.calls
-        self._guidance.step = self._steps[calls] if calls < len(self._steps) else len(self._steps)
-        return self._guidance(x, sigma, **options)
+        parts = self._streams.split(self._guider(x, sigma, **options))
+        return self._streams.join([self._follow(*each, sigma) for each in zip(self._guidances, parts, strict=True)])
+
+    def _follow(self, guidance: StagedGuidance, x0: Tensor, sigma: Tensor) -> Tensor:
+        calls = guidance.calls
+        guidance.step = self._steps[calls] if calls < len(self._steps) else len(self._steps)
+        return guidance.follow(x0, sigma)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._guider, name)
@@ -51,6 +56,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         self.state: ClipState | None = None
         self.clip: Tensor | None = None  # the same clip as LATENT has it
         self.past: Tensor | None = None  # so the latents shown before it
+        self.sound_settings: ReuseSettings | None = None  # of sound that goes with it
 
     @property
     def solver(self) -> str:
@@ -93,42 +99,51 @@ class ReuseSampler(comfy.samplers.Sampler):
         Raises what `check` does, ValueError if the noise does not go with the state, DivergenceError if nothing
         came out.
         """
-        self.state = self.clip = self.past = None
-        self.check(model_wrap.model_patcher, tuple(noise.shape), sigmas)
+        self.state = self.clip = self.past = self.sound_settings = None
+        streams = streams_of(model_wrap, noise)
+        self.check(model_wrap.model_patcher, streams.video, sigmas)
         settings, before = self.settings, self.before
         _check_whole(sigmas, noise)
         family = family_of(model_wrap.model_patcher)
         dim = family.frame_dim
-        frames, seed = noise.shape[dim], extra_args.get("seed")
+        starts = streams.split(noise)
+        frames, seed = starts[0].shape[dim], extra_args.get("seed")
+        keep = settings.recorded_frames(frames)
         if before is not None and seed is not None:  # what samplers add themselves is to be of the clip's own, too
             extra_args = {**extra_args, "seed": clip_generator(seed, before.index + 1).initial_seed()}
         numbers = settings.numbers(frames, None if before is None else before.numbers)
         steps: list[int] = []
         if before is not None:
-            self._check_noise(as_clip(noise))
+            _check_noise(as_clip(starts[0]), before.noise, settings)
             steps = steps_of_calls(before.levels, before.sigmas)
         guidance = StagedGuidance(
             model_wrap,
             settings,
             len(sigmas) - 1,
             None if before is None else as_batch(before.record, dim),
-            keep=settings.recorded_frames(frames),
+            keep=keep,
             frame_dim=dim,
             frames=frames,
             opening=as_batch(before.opening, dim) if before is not None and settings.loop == "close" else None,
             correct=_on_clips(correction(before, settings)),
         )
+        guidances = [guidance]
+        if len(starts) > 1:
+            guidances.append(self._sound(starts[1], frames, keep, len(sigmas) - 1, family.time_factor))
+        elif before is not None and before.sound_noise.numel():
+            raise StateMismatchError("the state is of a clip with sound, this latent has none: wire one with sound")
         if isinstance(model_wrap.inner_model, HostModel):
             extra_args["model_options"].setdefault("transformer_options", {})[NUMBERS] = torch.tensor(numbers)
         inner = self.inner
         injected: ReplayedNoise | None = None
         if takes_noise(inner):
             stock = stock_noise(inner, noise, sigmas, extra_args.get("seed"))
-            injected = ReplayedNoise(stock, guidance, None if before is None else as_batch(before.injected, dim))
+            olds = [None, None] if before is None else [as_batch(before.injected, dim), before.sound_injected]
+            injected = ReplayedNoise(stock, streams, [*map(ReplayedPart, guidances, olds)])
             options = {"noise_sampler": injected, **inner.extra_options}
             inner = comfy.samplers.KSAMPLER(inner.sampler_function, options, inner.inpaint_options)
         latents = inner.sample(
-            Guided(model_wrap, guidance, steps),
+            Guided(model_wrap, streams, guidances, steps),
             sigmas.clone(),  # uni_pc writes to it
             extra_args,
             callback,
@@ -144,44 +159,56 @@ class ReuseSampler(comfy.samplers.Sampler):
             "steps": len(sigmas) - 1,
             "cfg": getattr(model_wrap, "cfg", None),
         }
-        record, clip = as_clips(guidance.new_record()), as_clip(latents).cpu()
+        made = streams.split(latents)
+        record, clip = as_clips(guidance.new_record()), as_clip(made[0]).cpu()
         self.state = ClipState(
-            noise=as_clip(noise).cpu(),
+            noise=as_clip(starts[0]).cpu(),
             record=record,
             latents=clip,
             past=clip[:, :, :0] if before is None else before.tail(PAST),
             sigmas=sigmas.cpu(),
             levels=guidance.new_levels(),
-            injected=record[:0] if injected is None else as_clips(injected.new_injected(guidance.new_record())),
+            injected=record[:0] if injected is None else as_clips(injected.parts[0].new(guidance.new_record())),
             index=0 if before is None else before.index + 1,
             repeated=0 if before is None else settings.repeated_frames,
             solver=self.solver,
             model_signature=signature_of(model_wrap.model_patcher),
             numbers=numbers,
             follows="" if before is None else before.fingerprint,
-            **handed_on(before, as_clip(noise).cpu(), as_clips(guidance.new_opening())),
+            **handed_on(before, as_clip(starts[0]).cpu(), as_clips(guidance.new_opening())),
+            **_sound_made(starts, made, guidances, injected),
             made_with={
                 **made_with,
                 "family": family.name,
                 "compresses": family.compresses,
+                "time_factor": family.time_factor,
                 "frames": frames,
                 "reuse": asdict(settings),
             },
         )
         as_latent = model_wrap.inner_model.process_latent_out
         past = as_batch(self.state.past.float(), dim)
-        self.clip, self.past = as_latent(latents.float()).cpu(), as_clip(as_latent(past))
+        self.clip, self.past = as_latent(made[0].float()).cpu(), as_clip(as_latent(past))
         return latents
 
-    def _check_noise(self, noise: Tensor) -> None:
-        assert self.before is not None
-        count, first = self.settings.prompt_frames, self.settings.first_prompt
-        source = self.settings.source(noise.shape[2])[first : first + count]
-        if not torch.allclose(noise[:, :, first : first + count].cpu(), self.before.noise[:, :, source], atol=1e-5):
-            raise ValueError(
-                "the noise is not the state's: wire Reuse & Diffuse Noise with the same state, prompt_frames and "
-                "order, and let no sample settings of AnimateDiff-Evolved or the like change it"
-            )
+    def _sound(self, noise: Tensor, frames: int, keep: int, steps: int, time_factor: int) -> StagedGuidance:
+        """What leads the sound, of noise [B, C, T, f, 1], that goes with a clip of N frames."""
+        before, moments = self.before, noise.shape[2]
+        clock = Clock(frames, moments, time_factor)
+        self.sound_settings = settings = clock.settings(self.settings)
+        settings.check_frames(moments)
+        record = None
+        if before is not None:
+            if before.sound_noise.shape != noise.shape:
+                mine, theirs = (list(each.shape[:4]) for each in (noise, before.sound_noise))
+                raise StateMismatchError(
+                    f"the latent has sound of shape {mine}, the state has {theirs if any(theirs) else 'none'}: wire "
+                    f"the latent that the clip before was made of"
+                )
+            _check_noise(noise, before.sound_noise, settings)
+            record = before.sound_record
+            settings.check_recorded(record.shape[3])
+        return StagedGuidance(lambda x, _: x, settings, steps, record, keep=clock.recorded(keep), frames=moments)
 
     def _start_scale(self, model_wrap: Any, sigmas: Tensor, latent_image: Tensor | None) -> Tensor | float:
         """What makes the host start from unit variance below its largest sigma, too, as DDIM does.
@@ -193,6 +220,32 @@ class ReuseSampler(comfy.samplers.Sampler):
         if not (empty and exploding) or self.inner.max_denoise(model_wrap, sigmas):
             return 1.0
         return (1 + sigmas[0] ** 2).sqrt() / sigmas[0]
+
+
+def _sound_made(
+    starts: list[Tensor], made: list[Tensor], guidances: list[StagedGuidance], injected: ReplayedNoise | None
+) -> dict[str, Tensor]:
+    """What a state keeps of sound, if there is any."""
+    if len(starts) == 1:
+        return {}
+    record = guidances[1].new_record()
+    return {
+        "sound_noise": starts[1].cpu(),
+        "sound_record": record,
+        "sound_latents": made[1].cpu(),
+        "sound_injected": record[:0] if injected is None else injected.parts[1].new(record),
+    }
+
+
+def _check_noise(noise: Tensor, old: Tensor, settings: ReuseSettings) -> None:
+    """Raise ValueError unless the prompt frames of noise [B, C, N, h, w] have that of the last clip."""
+    count, first = settings.prompt_frames, settings.first_prompt
+    source = settings.source(noise.shape[2])[first : first + count]
+    if not torch.allclose(noise[:, :, first : first + count].cpu(), old[:, :, source], atol=1e-5):
+        raise ValueError(
+            "the noise is not the state's: wire Reuse & Diffuse Noise with the same state, prompt_frames and order, "
+            "and let no sample settings of AnimateDiff-Evolved or the like change it"
+        )
 
 
 def _on_clips(correct: Callable[[Tensor, float], None] | None) -> Callable[[Tensor, float], None] | None:

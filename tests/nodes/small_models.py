@@ -13,6 +13,11 @@ CONFIGS = {
         "image_model": "ltxv", "in_channels": 128, "num_attention_heads": 2, "attention_head_dim": 12,
         "cross_attention_dim": 24, "caption_channels": 16, "num_layers": 2,
     }),
+    "ltxav": ("LTXAV", {
+        "image_model": "ltxav", "in_channels": 128, "num_attention_heads": 2, "attention_head_dim": 16,
+        "cross_attention_dim": 32, "audio_num_attention_heads": 2, "audio_attention_head_dim": 8,
+        "audio_cross_attention_dim": 16, "audio_in_channels": 128, "caption_channels": 16, "num_layers": 2,
+    }),
     "hunyuan": ("HunyuanVideo", {
         "image_model": "hunyuan_video", "in_channels": 16, "out_channels": 16, "patch_size": [1, 2, 2],
         "vec_in_dim": 8, "context_in_dim": 16, "hidden_size": 24, "mlp_ratio": 2.0, "num_heads": 2, "depth": 1,
@@ -27,6 +32,7 @@ CONFIGS = {
         "use_temporal_attention": False, "adm_in_channels": None, "legacy": False, "use_linear_in_transformer": False,
     }),
 }  # fmt: skip
+LENGTHS = {"ltxav": 32}  # of texts' numbers, if not 16: half are for video, half for sound
 SHAPES = {
     "wan": (1, 16, 8, 4, 4), "ltxv": (1, 128, 8, 3, 3), "hunyuan": (1, 16, 8, 4, 4), "sd15": (8, 4, 8, 8),
     "sd15 v": (8, 4, 8, 8),
@@ -68,10 +74,10 @@ def small_model(name):
         patched.set_model_unet_function_wrapper(across_frames)
     conds = []
     for _ in range(2):
-        text = torch.randn(1, 8, 16, generator=generator)
+        text = torch.randn(1, 8, LENGTHS.get(base, 16), generator=generator)
         more = {"attention_mask": torch.ones(1, 8)} if base == "ltxv" else {}
         conds.append([[text, {"pooled_output": torch.randn(1, 8, generator=generator), **more}]])
-    return patched, *conds, {"samples": torch.zeros(SHAPES.get(name, SHAPES[base]))}
+    return patched, *conds, {"samples": torch.zeros(SHAPES.get(base, SHAPES["ltxv"]))}
 
 
 def small_vae(host, channels=16):

@@ -165,17 +165,15 @@ def test_what_cannot_follow_is_refused_before_sampling(extend, parts, run, tiny)
             run("Extend", **clip, **settings, **REUSE, latent={"samples": torch.zeros(shape)})
 
 
-def test_video_and_audio_in_one_latent_is_refused(run, tiny, host, pack):
+def test_video_and_audio_in_one_latent_is_refused_by_models_of_video_alone(run, tiny, host, pack):
     nested = pytest.importorskip("comfy.nested_tensor", reason="this host has no latents of video and audio")
     latent = {"samples": nested.NestedTensor([torch.zeros(1, 4, 8, 16, 16), torch.zeros(1, 8, 40, 16)])}
     video = importlib.import_module("custom_nodes_vidrd.nodes.host.video")
-    (noise,) = run("Noise", seed=0, prompt_frames=4, alpha=4.0, order="mirror")
     clip = {"model": tiny.model, "positive": tiny.positive[0], "negative": tiny.negative, "seed": 3, "steps": STEPS}
     clip |= {"cfg": 2.5, "scheduler": "ddim_uniform", "sampler_name": "euler", "latent": latent}
     for refused in (
         lambda: run("SampleClip", **clip),
         lambda: run("Extend", **clip, **REUSE, order="mirror"),
-        lambda: noise.generate_noise(latent),
         lambda: video.write_clip(latent, tiny.vae, video.VideoSettings("v", "mp4", 8.0, 1), None, {}),
     ):
         with pytest.raises(ValueError, match="video and audio together: separate them"):
