@@ -16,7 +16,13 @@ from vidrd_core.state import ADDED, DETAILS, KIND, TENSORS, ClipState
 @pytest.fixture(scope="module")
 def state(model):
     made = list(model.stream("a red circle", 4, ReuseSettings(3, loop="keep"), steps=2))[2].state
-    return replace(made, injected=torch.randn(3, *made.record.shape[1:]))
+    calls, sound = len(made.record), torch.randn(3, 1, 2, 9, 4, 1)
+    return replace(
+        made,
+        injected=torch.randn(3, *made.record.shape[1:]),
+        sound_noise=sound[0], sound_latents=sound[1], sound_injected=sound[:, :, :, :5] * 2,
+        sound_record=torch.randn(calls, 1, 2, 5, 4, 1),
+    )  # fmt: skip
 
 
 def test_a_state_from_before_noise_was_recorded_is_read(model, tmp_path):
@@ -131,6 +137,15 @@ def test_damaged_numbers_are_refused(state, tmp_path):
     path = tmp_path / "clip.safetensors"
     ClipState(**{**vars(state), "noise": state.noise * float("nan")}).save(path)
     with pytest.raises(FormatError, match="its noise holds numbers that are not finite"):
+        ClipState.load(path)
+
+
+@pytest.mark.parametrize("name", ["sound_latents", "sound_record", "sound_injected"])
+def test_sound_that_does_not_belong_together_is_refused(state, tmp_path, name):
+    path = tmp_path / "clip.safetensors"
+    other = getattr(state, name)
+    replace(state, **{name: other.narrow(other.ndim - 3, 0, 3)}).save(path)
+    with pytest.raises(FormatError, match="what it holds of its sound does not belong together"):
         ClipState.load(path)
 
 

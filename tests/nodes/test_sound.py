@@ -55,7 +55,7 @@ def test_without_reuse_clips_are_the_stock_samplers(host, clip, extend, sampler)
 
 @pytest.mark.parametrize("sampler", ["euler", "heun", "euler_ancestral", "dpmpp_2m_sde"])
 def test_video_and_sound_go_on_together(extend, sampler):
-    """Two latents and a head of one are 17 frames of 49, and as many moments, of which the first goes with the head."""
+    """Two latents and a head of one are 17 frames of 49, and as many moments: the first goes with the head."""
     new, whole, state = extend(sampler_name=sampler)
     assert [part.shape[2] for part in new["samples"].unbind()] == [FRAMES, MOMENTS]
     for _ in range(3):
