@@ -104,6 +104,8 @@ def test_a_run_goes_on_where_it_stopped(tmp_path):
     assert len(list((tmp_path / "sheets").iterdir())) == len(methods)
     with pytest.raises(ValueError, match="choose another folder"):
         compare.run("tiny", tmp_path, **{**given, "steps": 3})
+    with pytest.raises(ValueError, match="choose another folder"):  # of which the first is another one
+        compare.run("tiny", tmp_path, **{**given, "prompts": 2})
 
 
 def test_without_weight_reconstruction_guidance_is_forward_order(model, sample):

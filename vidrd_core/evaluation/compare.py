@@ -56,6 +56,7 @@ def run(
     loaded = load(model)
     tried = candidates(loaded.diffusion.frames, prompted)
     settings = {"model": loaded.signature, "clips": clips, "steps": steps, "solver": solver}
+    settings |= {"prompts": prompts, "tuning prompts": tuning}  # which decide which prompts these are
     if prompted:
         settings["prompted"] = load(prompted).signature
     path = out / "records.jsonl"
@@ -87,7 +88,7 @@ def run(
     fill("memory", 1, SCENE_SEED, best)
     rows = [r for r in records if r["stage"] == "compared"]
     return {
-        "settings": {**settings, "prompts": prompts, "tuning prompts": tuning},
+        "settings": settings,
         "tuning": {
             f"{c.method}: {c.setting}": round(goodness(of(records, "tuning", c)), 3) for c in tried
         },
