@@ -11,19 +11,13 @@ from PIL import Image
 
 from vidrd_core.data.shapes import evaluation_scenes
 from vidrd_core.evaluation import compare
+from vidrd_core.evaluation.led import reconstructed, resampled, shown_clean
+from vidrd_core.evaluation.made import frames_denoised
 from vidrd_core.evaluation.memory import allocated
-from vidrd_core.evaluation.methods import (
-    candidates,
-    chained,
-    frames_denoised,
-    independent,
-    reconstructed,
-    resampled,
-    shown_clean,
-    windowed,
-)
+from vidrd_core.evaluation.methods import candidates, chained, independent
 from vidrd_core.evaluation.motion_along import points_as_told
 from vidrd_core.evaluation.pages import MARKS, write_docs
+from vidrd_core.evaluation.windowed import windowed
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.settings import SampleSettings
 

@@ -23,8 +23,9 @@ import torch
 
 from vidrd_core.data.shapes import Scene, describe, evaluation_scenes
 from vidrd_core.evaluation import seams
+from vidrd_core.evaluation.made import frames_denoised
 from vidrd_core.evaluation.memory import allocated
-from vidrd_core.evaluation.methods import candidates, frames_denoised
+from vidrd_core.evaluation.methods import candidates
 from vidrd_core.evaluation.motion import Record, measure, words_of
 from vidrd_core.evaluation.motion_along import points_as_told
 from vidrd_core.evaluation.pages import draw, file_name, table, write_docs

@@ -2,70 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from vidrd_core.beyond import following_noise
-from vidrd_core.clip import Clip, clip_generator
-from vidrd_core.evaluation.seams import Video
+from vidrd_core.clip import clip_generator
+from vidrd_core.evaluation.led import reconstructed, resampled, shown_clean
+from vidrd_core.evaluation.made import Candidate, Made
+from vidrd_core.evaluation.windowed import windowed
 from vidrd_core.pipeline import VidRD
 from vidrd_core.pixels import to_frames, to_video
 from vidrd_core.reuse import ReuseSettings, StagedGuidance
-from vidrd_core.sampling import SOLVERS, Denoise
+from vidrd_core.sampling import SOLVERS
 from vidrd_core.settings import SampleSettings
-from vidrd_core.state import ClipState
-
-Method = Callable[[VidRD, str, int, SampleSettings], "Made"]
-"""`method(model, text, clips, sample) -> Made`; `sample` is a complete one."""
-
-
-@dataclass(frozen=True, eq=False)
-class Made:
-    """A long video uint8 [F, H, W, 3]; `reuse` says how its clips lie: how many frames of each repeat older ones."""
-
-    video: Video
-    reuse: ReuseSettings
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A method at one setting."""
-
-    method: str
-    setting: str
-    make: Method
-    model: str = ""  # one of its own, if not that of all
-
-
-@contextmanager
-def frames_denoised(model: VidRD) -> Iterator[list[int]]:
-    """Counts, in a list of one number, the frames that pass through the UNet, cond and uncond both.
-
-    Gradients that go back through it count as another pass.
-    """
-    count = [0]
-
-    def counted(_: object, given: tuple[Tensor, ...], output: Tensor) -> None:
-        passed = output.shape[0] * output.shape[2]
-        count[0] += passed
-
-        def again(_: Tensor) -> None:
-            count[0] += passed
-
-        if output.requires_grad:
-            output.register_hook(again)
-
-    hook = model.unet.register_forward_hook(counted)
-    try:
-        yield count
-    finally:
-        hook.remove()
 
 
 def chained(reuse: ReuseSettings, model: VidRD, text: str, clips: int, sample: SampleSettings) -> Made:
@@ -109,180 +60,6 @@ def through_pixels(goes_on: bool, model: VidRD, text: str, clips: int, sample: S
         latents = SOLVERS[sample.solver](guidance, start, sigmas.to(model.device), guidance.on_step)
         videos.append(to_frames(model.vae.decode(latents)[0])[1:])
     return Made(np.concatenate(videos), reuse)
-
-
-def windowed(
-    stride: int, freenoise: bool, by_moment: bool, model: VidRD, text: str, clips: int, sample: SampleSettings
-) -> Made:
-    """All frames denoised at once, window by window; where windows overlap their predictions are averaged.
-
-    Windows of N frames lie `stride` apart. `freenoise` (Qiu et al., ICLR 2024, 3.2, 3.3): later noise is the first
-    window's, shuffled, and predictions weigh less towards a window's ends; else the noise is new throughout and all
-    weigh alike. If `by_moment`, frames are told their moment modulo N, the same in each window; else 0 to N - 1.
-    """
-    _, channels, frames, height, width = model.latent_shape(sample)
-    count = frames + stride * (clips - 1)
-    noise = _long_noise((1, channels, count, height, width), frames, stride, freenoise, sample.seed)
-    starts = [stride * index for index in range(clips)]
-    each = torch.arange(frames)
-    weight = torch.minimum(each + 1, frames - each).float() if freenoise else torch.ones(frames)
-    weight = weight.view(1, 1, frames, 1, 1).to(model.device)
-    denoisers = [
-        model.denoiser(text, sample, [(start * by_moment + j) % frames for j in range(frames)]) for start in starts
-    ]
-
-    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        total, weights = torch.zeros_like(x), torch.zeros_like(x[:, :1])
-        for start, part in zip(starts, denoisers, strict=True):
-            total[:, :, start : start + frames] += weight * part(x[:, :, start : start + frames], sigma)
-            weights[:, :, start : start + frames] += weight
-        return total / weights
-
-    sigmas = model.schedule.sigmas(sample.steps)
-    start = model.schedule.start(noise.to(model.device), sigmas[0])
-    latents = SOLVERS[sample.solver](denoise, start, sigmas.to(model.device))
-    with torch.no_grad():
-        video = to_frames(model.vae.decode(latents)[0])
-    return Made(video, ReuseSettings(frames - stride, 0.0, order="forward"))
-
-
-def _long_noise(shape: tuple[int, ...], window: int, stride: int, freenoise: bool, seed: int) -> Tensor:
-    generator = clip_generator(seed, 0)
-    noise = torch.randn(shape, generator=generator)
-    if freenoise:
-        for start in range(window, shape[2], stride):
-            source = start - window + torch.randperm(stride, generator=generator)
-            source = source[: shape[2] - start]
-            noise[:, :, start : start + len(source)] = noise[:, :, source]
-    return noise
-
-
-def resampled(
-    times: int,
-    reuse: ReuseSettings,
-    model: VidRD,
-    text: str,
-    clips: int,
-    sample: SampleSettings,
-) -> Made:
-    """Forward order with RePaint's resampling (Lugmayr et al., 2022, Algorithm 1) in the first half of the steps.
-
-    Each of these steps is taken `times` times: what it reached is noised again to where it began.
-    """
-    first = model.generate(text, reuse, **vars(sample)).state
-    latents, videos = first.latents, [first.latents]
-    noise, record, numbers = first.noise, first.record, first.numbers
-    sigmas = model.schedule.sigmas(sample.steps)
-    count, repeated = reuse.prompt_frames, reuse.repeated_frames
-    for index in range(1, clips):
-        generator = clip_generator(sample.seed, index)
-        noise = following_noise(noise, reuse, generator)
-        numbers = reuse.numbers(len(numbers), numbers)
-        denoise = model.denoiser(text, sample, numbers)
-        x = model.schedule.start(noise, sigmas[0])
-        trajectory, kept = _old_way(model, first.noise.shape, record, noise, sigmas, count), []
-        for step in range(sample.steps):
-            rounds = times if step < sample.steps // 2 else 1
-            for again in range(rounds):
-                x[:, :, :count] = trajectory[step]
-                x0 = denoise(x, sigmas[step])
-                x0[:, :, :count] = record[step][:, :, -count:]
-                reached = x0 + (x - x0) * sigmas[step + 1] / sigmas[step]
-                if again < rounds - 1:
-                    spread = (sigmas[step] ** 2 - sigmas[step + 1] ** 2).sqrt()
-                    x = reached + spread * torch.randn(x.shape, generator=generator)
-            x = reached
-            kept.append(x0[:, :, -record.shape[3] :].clone())
-        record, latents = torch.stack(kept), x
-        videos.append(latents[:, :, repeated:])
-    with torch.no_grad():
-        video = to_frames(model.vae.decode(torch.cat(videos, dim=2))[0])
-    return Made(video, reuse)
-
-
-def _old_way(
-    model: VidRD, shape: tuple[int, ...], record: Tensor, noise: Tensor, sigmas: Tensor, count: int
-) -> list[Tensor]:
-    """What prompt frames were at each step of DDIM, [1, C, M, h, w] each, from their noise and predictions."""
-    x = model.schedule.start(noise[:, :, :count], sigmas[0])
-    way = []
-    for step in range(len(sigmas) - 1):
-        way.append(x)
-        x0 = record[step][:, :, -count:]
-        x = x0 + (x - x0) * sigmas[step + 1] / sigmas[step]
-    return way
-
-
-def reconstructed(
-    weight: float, reuse: ReuseSettings, model: VidRD, text: str, clips: int, sample: SampleSettings
-) -> Made:
-    """Forward order with reconstruction guidance (Ho et al., Video Diffusion Models, 2022, 3.1, eq. 7).
-
-    Predictions of new frames descend the gradient of how far those of prompt frames, which walk their old way as
-    ever, are from the frames that these became.
-    """
-
-    def wrapped(denoise: Denoise, state: ClipState) -> Denoise:
-        known, count = state.latents[:, :, -reuse.prompt_frames :].to(model.device), reuse.prompt_frames
-
-        def guided(x: Tensor, sigma: Tensor) -> Tensor:
-            with torch.enable_grad():
-                x = x.detach().requires_grad_()
-                x0 = denoise(x, sigma)
-                error = (x0[:, :, :count] - known).square().sum()
-                (slope,) = torch.autograd.grad(error, x)
-            x0 = x0.detach()
-            # Their w alpha / 2, by z = alpha x: weight / 2 in the x of these solvers.
-            x0[:, :, count:] -= weight / 2 * slope[:, :, count:]
-            return x0
-
-        return guided
-
-    return _wrapped(wrapped, reuse, model, text, clips, sample)
-
-
-def shown_clean(reuse: ReuseSettings, model: VidRD, text: str, clips: int, sample: SampleSettings) -> Made:
-    """Forward order where the network sees prompt frames without noise, as some models are trained to."""
-
-    def wrapped(denoise: Denoise, state: ClipState) -> Denoise:
-        known = state.latents[:, :, -reuse.prompt_frames :].to(model.device)
-
-        def clean(x: Tensor, sigma: Tensor) -> Tensor:
-            x = x.clone()  # which the denoiser scales to variance 1
-            x[:, :, : reuse.prompt_frames] = known * (1 + sigma**2).sqrt()
-            x0 = denoise(x, sigma)
-            x0[:, :, : reuse.prompt_frames] = known
-            return x0
-
-        return clean
-
-    return _wrapped(wrapped, reuse, model, text, clips, sample)
-
-
-def _wrapped(
-    wrap: Callable[[Denoise, ClipState], Denoise],
-    reuse: ReuseSettings,
-    model: VidRD,
-    text: str,
-    clips: int,
-    sample: SampleSettings,
-) -> Made:
-    """Forward order where the denoiser of each following clip is `wrap`ped."""
-
-    def chain() -> Iterator[Clip]:
-        clip = model.generate(text, reuse, **vars(sample))
-        yield clip
-        plain = model.denoiser
-        for _ in range(1, clips):
-            state = clip.state
-            model.denoiser = lambda *given, state=state: wrap(plain(*given), state)  # type: ignore[method-assign]
-            try:
-                clip = model.extend(state, text, reuse, **vars(sample))
-            finally:
-                model.denoiser = plain  # type: ignore[method-assign]
-            yield clip
-
-    return Made(model.frames(chain()), reuse)
 
 
 def candidates(frames: int, prompted: str = "") -> list[Candidate]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vidrd_core.evaluation.methods import Candidate
+from vidrd_core.evaluation.made import Candidate
 from vidrd_core.evaluation.motion import Record
 
 
