@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
 from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -35,7 +34,6 @@ from vidrd_core.settings import SampleSettings
 
 TUNING_SEED, SCENE_SEED = 77, 2309
 TUNING_CLIPS = 4
-MEMORY_STEPS = 2  # on which peaks hardly depend
 PICTURED = {"straight": 0, "orbit": 9}  # prompts of which the page shows all methods
 Job = tuple[str, int, Scene, int]  # stage, number of the prompt, its scene, number of the candidate
 
@@ -114,8 +112,7 @@ def make(model: str, prompted: str, clips: int, steps: int, solver: str, out: Pa
     sample = loaded.complete(SampleSettings(seed=index, steps=steps, solver=solver))
     about = {"stage": stage, "prompt": index, "method": candidate.method, "setting": candidate.setting, "text": text}
     if stage == "memory":
-        few, lengths = replace(sample, steps=MEMORY_STEPS), (clips, 4 * clips)
-        peaks = [allocated(partial(candidate.make, loaded, text, length, few)) for length in lengths]
+        peaks = [allocated(partial(candidate.make, loaded, text, length, sample)) for length in (clips, 4 * clips)]
         return {**about, "memory": [round(peak, 1) for peak in peaks]}
     began = time.perf_counter()
     with frames_denoised(loaded) as count:
