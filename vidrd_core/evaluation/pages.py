@@ -11,6 +11,7 @@ import numpy as np
 from vidrd_core.evaluation.motion import Record
 
 LINE = 14  # px, for a method's name
+WIDEST = 1080  # px
 ACROSS = 3  # sheets of methods beside each other
 MARKS = "<!-- table: made by vidrd_core.evaluation.compare -->", "<!-- end of table -->"
 
@@ -71,6 +72,8 @@ def beside(sheets: Sequence[Path], names: Sequence[str], path: Path) -> None:
         left, top = index % ACROSS * width, index // ACROSS * height
         pen.text((left + 4, top + 2), name, "#ffb0a0")
         whole.paste(picture, (left, top + LINE))
+    if whole.width > WIDEST:
+        whole = whole.resize((WIDEST, round(whole.height * WIDEST / whole.width)), Image.Resampling.LANCZOS)
     whole.quantize(128).save(path, optimize=True)
 
 
