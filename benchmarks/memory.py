@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-MIB = 2**20
+from vidrd_core.evaluation.memory import MIB
+
 STATUS, FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 

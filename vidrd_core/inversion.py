@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from vidrd_core.reuse import is_whole
 from vidrd_core.sampling import Denoise
 
 ITERATIONS = 3  # fixed-point iterations a step: each takes a call of the model
@@ -49,3 +51,54 @@ def predictions(path: Tensor, sigmas: Tensor) -> Tensor:
     shape = (-1, *[1] * (path.ndim - 1))
     now, later = sigmas[:-1].view(shape).to(path), sigmas[1:].view(shape).to(path)
     return path[:-1] - now * (path[:-1] - path[1:]) / (now - later)
+
+
+def replayed(
+    latents: Tensor,
+    sigmas: Tensor,
+    frames: int | None,
+    denoise: Denoise | None,
+    flow: bool,
+    generator: torch.Generator | None,
+    levels: Tensor | None,
+    keep: int | None,
+    on_step: Callable[[int, Tensor], None] | None,
+) -> dict[str, Any]:
+    """The parts of a `ClipState` that tell of footage as if a clip had been sampled; see `ClipState.from_latents`."""
+    if latents.ndim != 5 or 0 in latents.shape or not latents.isfinite().all():
+        raise ValueError(f"the latents are {list(latents.shape)}, expected finite numbers [B, C, F, h, w]")
+    count = latents.shape[2] if frames is None else frames
+    if not is_whole(count) or count < 2:
+        raise ValueError(f"frames is {count!r}, expected a whole number, 2 or more")
+    latents = latents[:, :, -count:].float()
+    still = count - latents.shape[2]
+    latents = torch.cat([latents[:, :, :1].expand(-1, -1, still, -1, -1), latents], dim=2)
+    scale = float(sigmas[0]) if flow else float((1 + sigmas[0] ** 2).sqrt())
+    if denoise is None:
+        start = torch.randn(latents.shape, generator=generator).to(latents) * scale
+        path = noised(latents, start, sigmas)
+    else:
+        path = invert(denoise, latents, sigmas, on_step=on_step)
+        # Few steps find noise that is too weak, of which no clip would come: it is brought to unit variance.
+        dims = (1, 2, 3, 4)
+        noise = (path[0] - path[0].mean(dims, keepdim=True)) / path[0].std(dims, keepdim=True)
+        start = noise * scale
+    kept = max(1, count // 2) if keep is None else min(keep, count)
+    if not is_whole(kept) or kept < 1:
+        raise ValueError(f"keep is {keep!r}, expected a whole number, 1 or more")
+    record = predictions(path[:, :, :, count - kept :], sigmas)
+    called = sigmas[:-1] if levels is None else levels
+    nearest = [int((sigmas[:-1] - level).abs().argmin()) for level in called]
+    record = record[nearest].cpu()
+    return {
+        "noise": start.cpu() / scale,
+        "record": record,
+        "latents": latents.cpu(),
+        "past": latents[:, :, :0].cpu(),
+        "sigmas": sigmas.cpu(),
+        "levels": called.cpu().clone(),
+        "injected": record[:0],
+        "index": 0,
+        "repeated": still,
+        "numbers": list(range(count)),
+    }

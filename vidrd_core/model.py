@@ -70,7 +70,7 @@ class Model:
             for name in PARTS:
                 getattr(self, name).to(placement.device)
 
-    def _bring(self, wanted: str) -> None:
+    def bring(self, wanted: str) -> None:
         """See that a part is where it computes; where parts are offloaded, the others make room."""
         if self.placement is None or self.placement.offload == "none":
             return
@@ -176,12 +176,12 @@ class Model:
         if fade and not 0 <= fade[1] <= 1:
             raise ValueError(f"the share of the new prompt is {fade[1]!r}, expected a number from 0 to 1")
         assert sample.cfg is not None
-        self._bring("text_encoder")
+        self.bring("text_encoder")
         cond = self.text_encoder.encode([prompt]).to(self.device)
         if fade:
             cond = self.text_encoder.encode([fade[0]]).to(self.device).lerp(cond, fade[1])
         uncond = self.text_encoder.encode([sample.negative]).to(self.device) if sample.cfg != 1.0 else None
-        self._bring("unet")
+        self.bring("unet")
         told = torch.tensor(numbers, device=self.device)
 
         def network(x: Tensor, timestep: Tensor, text: Tensor) -> Tensor:

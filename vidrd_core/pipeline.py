@@ -14,12 +14,14 @@ from torch import Tensor
 
 from vidrd_core.beyond import following_noise
 from vidrd_core.clip import Clip, DivergenceError, clip_generator, states_of
+from vidrd_core.following import check_following, correction, handed_on
+from vidrd_core.footage import state_of_video
 from vidrd_core.model import Model
-from vidrd_core.pixels import to_frames, to_video
+from vidrd_core.pixels import to_frames
 from vidrd_core.reuse import ReuseSettings, StagedGuidance, is_whole
 from vidrd_core.sampling import SOLVERS, Denoise, OnStep
 from vidrd_core.settings import SampleSettings
-from vidrd_core.state import ClipState, StateMismatchError, check_following, correction, handed_on
+from vidrd_core.state import ClipState, StateMismatchError
 from vidrd_core.travel import OVER_FRAMES, Fade, fade_of, shares_of_frames
 
 
@@ -133,7 +135,6 @@ class VidRD(Model):
 
         return make(state)
 
-    @torch.no_grad()
     def state_from_video(
         self,
         video: NDArray[np.uint8],
@@ -152,39 +153,7 @@ class VidRD(Model):
 
         Raises ValueError for frames that the model cannot encode, and what `generate` does.
         """
-        if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8 or 0 in video.shape:
-            raise ValueError(f"the video is {video.dtype} {list(video.shape)}, expected uint8 [F, H, W, 3]")
-        if method not in ("inversion", "noise"):
-            raise ValueError(f"method is {method!r}, expected 'inversion' or 'noise'")
-        reuse = reuse or ReuseSettings()
-        height, width = video.shape[1:3]
-        sample = self.complete(SampleSettings(**{**settings, "width": width, "height": height}))
-        frames = self.latent_shape(sample)[2]
-        reuse.check_frames(frames)
-        self.check_prompts([prompt])
-        self._bring("vae")
-        pixels = to_video(video[None, -frames:], self.device)
-        latents = self.vae.encode(pixels.to(next(self.vae.parameters()).dtype))
-        sigmas, denoise = self.schedule.sigmas(sample.steps), None
-        if method == "inversion":
-            denoise = self.denoiser(prompt, replace(sample, cfg=1.0), list(range(frames)))
-        twice = sigmas[1:-1].repeat_interleave(
-            2
-        )  # heun asks at each level but the first as it arrives and as it leaves
-        return ClipState.from_latents(
-            latents,
-            sigmas.to(latents.device),
-            self.signature,
-            frames=frames,
-            denoise=denoise,
-            flow=self.diffusion.prediction == "flow",
-            generator=clip_generator(sample.seed, 0),
-            solver=sample.solver,
-            levels=torch.cat([sigmas[:1], twice]) if sample.solver == "heun" else None,
-            keep=reuse.recorded_frames(frames),
-            made_with={"prompt": prompt, **asdict(sample), "reuse": asdict(reuse), **self.made_of()},
-            on_step=on_step,
-        )
+        return state_of_video(self, video, prompt, reuse or ReuseSettings(), method, on_step, settings)
 
     @torch.no_grad()
     def decode(self, clips: Clip | ClipState | Iterable[Clip | ClipState]) -> Iterator[NDArray[np.uint8]]:
@@ -200,10 +169,10 @@ class VidRD(Model):
 
         def latents() -> Iterator[Tensor]:
             for state in chain([first], states):
-                self._bring("vae")  # another clip may have been made meanwhile
+                self.bring("vae")  # another clip may have been made meanwhile
                 yield state.shown.to(self.device)
 
-        self._bring("vae")
+        self.bring("vae")
         height, width = first.shown.shape[-2:]
         together = self.vae.together(height, width, self.tile)
         for video in self.vae.decode_stream(latents(), first.past.to(self.device), self.tile, together):

@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidrd_core.beyond import draw_towards, statistics
-from vidrd_core.inversion import invert, noised, predictions
+from vidrd_core.beyond import statistics
+from vidrd_core.inversion import replayed
 from vidrd_core.models import checkpoint
 from vidrd_core.models.checkpoint import FormatError
-from vidrd_core.reuse import ReuseSettings, is_whole
 from vidrd_core.sampling import Denoise
 
 KIND = "clip state"
@@ -182,46 +181,8 @@ class ClipState:
 
         Raises ValueError for latents or numbers of frames that cannot be.
         """
-        if latents.ndim != 5 or 0 in latents.shape or not latents.isfinite().all():
-            raise ValueError(f"the latents are {list(latents.shape)}, expected finite numbers [B, C, F, h, w]")
-        count = latents.shape[2] if frames is None else frames
-        if not is_whole(count) or count < 2:
-            raise ValueError(f"frames is {count!r}, expected a whole number, 2 or more")
-        latents = latents[:, :, -count:].float()
-        still = count - latents.shape[2]
-        latents = torch.cat([latents[:, :, :1].expand(-1, -1, still, -1, -1), latents], dim=2)
-        scale = float(sigmas[0]) if flow else float((1 + sigmas[0] ** 2).sqrt())
-        if denoise is None:
-            start = torch.randn(latents.shape, generator=generator).to(latents) * scale
-            path = noised(latents, start, sigmas)
-        else:
-            path = invert(denoise, latents, sigmas, on_step=on_step)
-            # Few steps find noise that is too weak, of which no clip would come: it is brought to unit variance.
-            dims = (1, 2, 3, 4)
-            noise = (path[0] - path[0].mean(dims, keepdim=True)) / path[0].std(dims, keepdim=True)
-            start = noise * scale
-        kept = max(1, count // 2) if keep is None else min(keep, count)
-        if not is_whole(kept) or kept < 1:
-            raise ValueError(f"keep is {keep!r}, expected a whole number, 1 or more")
-        record = predictions(path[:, :, :, count - kept :], sigmas)
-        called = sigmas[:-1] if levels is None else levels
-        nearest = [int((sigmas[:-1] - level).abs().argmin()) for level in called]
-        record = record[nearest].cpu()
-        return cls(
-            noise=start.cpu() / scale,
-            record=record,
-            latents=latents.cpu(),
-            past=latents[:, :, :0].cpu(),
-            sigmas=sigmas.cpu(),
-            levels=called.cpu().clone(),
-            injected=record[:0],
-            index=0,
-            repeated=still,
-            solver=solver,
-            model_signature=model_signature,
-            numbers=list(range(count)),
-            made_with=made_with or {},
-        )
+        clip = replayed(latents, sigmas, frames, denoise, flow, generator, levels, keep, on_step)
+        return cls(**clip, solver=solver, model_signature=model_signature, made_with=made_with or {})
 
     @classmethod
     def load(cls, path: str | Path) -> ClipState:
@@ -244,40 +205,6 @@ class ClipState:
         if state.fingerprint != fingerprint:
             raise FormatError(f"{path} is damaged: it does not hold what was saved")
         return state
-
-
-def check_following(state: ClipState, settings: ReuseSettings) -> None:
-    """Raise ValueError unless a state holds what these settings ask of the first clip."""
-    if state.made_with.get("reuse", {}).get("loop") == "close":
-        raise ValueError("the state is that of a clip that closed a loop: nothing follows it; take an earlier state")
-    if settings.drift and state.statistics is None:
-        raise ValueError(
-            "drift needs the statistics of the first clip, which this state, of an older version, does not tell: "
-            "set drift to 0, or make the clips anew"
-        )
-    kept = state.opening_noise.shape[2]
-    if settings.loop == "close" and settings.prompt_frames > kept:
-        told = f"keeps only {kept} frames" if kept else "keeps nothing"
-        raise ValueError(
-            f"the state {told} of how the first clip began, and closing the loop needs prompt_frames (M) = "
-            f"{settings.prompt_frames}: make the first clip with loop 'keep' and as many prompt frames"
-        )
-
-
-def correction(before: ClipState | None, settings: ReuseSettings) -> Callable[[Tensor, float], None] | None:
-    """What keeps a following clip's statistics near the first clip's, if `drift` asks for it."""
-    if before is None or not settings.drift or before.statistics is None:
-        return None
-    return draw_towards(before.statistics, settings.drift)
-
-
-def handed_on(before: ClipState | None, noise: Tensor, opening: Tensor) -> dict[str, Tensor]:
-    """What states hand on of the first clip: its statistics, and how it began if a loop is to be closed."""
-    if before is None:
-        return {"opening": opening, "opening_noise": noise[:, :, : opening.shape[3]].cpu().clone()}
-    anchor = before.statistics
-    known = {} if anchor is None else {"anchor": anchor}
-    return {**known, "opening": before.opening, "opening_noise": before.opening_noise}
 
 
 def _same(name: str, mine: object, theirs: object, hint: str = "") -> None:

@@ -13,15 +13,16 @@ from torch import Tensor
 
 from vidrd_core.beyond import following_noise
 from vidrd_core.clip import clip_generator
+from vidrd_core.following import check_following
 from vidrd_core.presets import Rule
 from vidrd_core.reuse import ReuseSettings
-from vidrd_core.state import ClipState, StateMismatchError, check_following
+from vidrd_core.state import ClipState
 from vidrd_core.travel import shares_of_frames
 
 from .family import as_batch, clip_shape, family_of
 from .progress import place, step_callback, tell
 from .sampling import ReuseSampler
-from .streams import TOGETHER, Clock, parts_of, together
+from .streams import TOGETHER, Clock, check_sound, parts_of, together
 
 Latent = dict[str, Any]
 SHOWN_BEFORE = "vidrd_past"  # in a LATENT: those shown before it, for a decoder that looks back
@@ -57,10 +58,7 @@ def all_noise(
     generator = clip_generator(clip_generator(seed, before.index + 1 if before else 0).initial_seed(), 1)
     if before is None:
         return together([noise, torch.randn(parts[1].shape, generator=generator)])
-    if before.sound_noise.shape[:4] != parts[1].shape:
-        raise StateMismatchError(
-            "the latent's sound is not like that of the state: wire the latent that the clip before was made of"
-        )
+    check_sound(tuple(parts[1].shape), before)
     sound = following_noise(before.sound_noise, clock.settings(settings), generator)
     return together([noise, sound[..., 0]])
 

@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 
 from vidrd_core.clip import DivergenceError, clip_generator
+from vidrd_core.following import check_following, correction, handed_on
 from vidrd_core.presets import Rule
 from vidrd_core.reuse import ReuseSettings, StagedGuidance, steps_of_calls
-from vidrd_core.state import ClipState, StateMismatchError, check_following, correction, handed_on
+from vidrd_core.state import ClipState, StateMismatchError
 
 from .family import as_batch, as_clip, as_clips, clip_shape, family_of
 from .model import NUMBERS, HostModel, signature_of
 from .noise import ReplayedNoise, ReplayedPart, stock_noise, takes_noise
-from .streams import Clock, Streams, streams_of
+from .streams import Clock, Streams, check_sound, streams_of
 
 SAMPLERS = comfy.samplers.KSampler.SAMPLERS
 SCHEDULERS = comfy.samplers.KSampler.SCHEDULERS
@@ -199,12 +200,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         settings.check_frames(moments)
         record = None
         if before is not None:
-            if before.sound_noise.shape != noise.shape:
-                mine, theirs = (list(each.shape[:4]) for each in (noise, before.sound_noise))
-                raise StateMismatchError(
-                    f"the latent has sound of shape {mine}, the state has {theirs if any(theirs) else 'none'}: wire "
-                    f"the latent that the clip before was made of"
-                )
+            check_sound(tuple(noise.shape[:4]), before)
             _check_noise(noise, before.sound_noise, settings)
             record = before.sound_record
             settings.check_recorded(record.shape[3])

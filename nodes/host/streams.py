@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vidrd_core.reuse import ReuseSettings
+from vidrd_core.state import ClipState, StateMismatchError
 
 Shape = tuple[int, ...]
 TIME_FACTOR = 8  # frames for which a latent stands: LTX-2's
@@ -72,6 +73,16 @@ def streams_of(guider: Any, noise: Tensor) -> Streams:
     if not shapes or [len(shape) for shape in shapes] != [5, 4]:
         raise ValueError(TOGETHER)
     return Streams(*(tuple(shape) for shape in shapes))
+
+
+def check_sound(sound: Shape, before: ClipState) -> None:
+    """Raise StateMismatchError unless sound of shape [B, C, T, f] can follow that of a state."""
+    old = tuple(before.sound_noise.shape[:4])
+    if old != sound:
+        raise StateMismatchError(
+            f"the latent has sound of shape {list(sound)}, the state has {list(old) if any(old) else 'none'}: wire "
+            f"the latent that the clip before was made of"
+        )
 
 
 @dataclass(frozen=True)

@@ -93,3 +93,20 @@ def page(host, monkeypatch):
     )
     monkeypatch.setattr(server.PromptServer, "instance", instance, raising=False)
     return SimpleNamespace(told=told, sent=sent)
+
+
+@pytest.fixture(scope="module")
+def sample(host, tiny):
+    """KSampler on the tiny model."""
+
+    def sample(model=tiny.model, latent=tiny.latent, positive=None, steps=4, sampler="euler", scheduler="normal"):
+        given = (model, 7, steps, 2.5, sampler, scheduler, positive or tiny.positive[0], tiny.negative, latent, 1.0)
+        return host.nodes.KSampler().sample(*given)[0]["samples"]
+
+    return sample
+
+
+@pytest.fixture
+def output(host):
+    """The host's folder for what nodes save."""
+    return Path(host.folder_paths.get_output_directory())

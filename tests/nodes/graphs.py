@@ -4,6 +4,8 @@ import asyncio
 import importlib
 import inspect
 
+from vidrd_core.video import read_video
+
 from .conftest import BUILT_IN, PROMPTS
 
 CLIP = {
@@ -90,3 +92,8 @@ def chain(clips=3, **changes):
             },
         }
     return graph
+
+
+def frames_of(path):
+    """The frames of a video file, uint8 [F, H, W, 3]."""
+    return read_video(path)[0]

@@ -1,14 +1,11 @@
 """Long Video: many clips from one node, each of which runs again on its own."""
 
 import importlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vidrd_core.video import read_video
-
-from .graphs import CLIP, chain
+from .graphs import CLIP, chain, frames_of
 
 PROMPTS = ["a red circle moving right", "a blue star spinning", "a green square growing"]
 
@@ -32,15 +29,6 @@ def clips_in(ran):
 
 def written_in(ran):
     return [int(name.rpartition("_")[2]) for name in ran if "write_" in name]
-
-
-@pytest.fixture
-def output(host):
-    return Path(host.folder_paths.get_output_directory())
-
-
-def frames_of(path):
-    return read_video(path)[0]
 
 
 def test_it_is_the_chain_of_extend_and_write(execute, output):

@@ -2,38 +2,15 @@
 
 import importlib
 import inspect
-import os
-import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel
 
 import vidrd_core
-from vidrd_core.loading import built_in_models, pack
-from vidrd_core.models.config import UNet3DConfig, VAEConfig
-from vidrd_core.models.formats.unet import write_unet
-from vidrd_core.models.formats.vae import write_vae
-from vidrd_core.models.parts import load_clip_text
-from vidrd_core.models.unet3d import UNet3D
-from vidrd_core.models.vae import TemporalVAE
 
 from .conftest import BUILT_IN, PROMPTS
-
-
-@pytest.fixture(scope="module")
-def sample(host, tiny):
-    """KSampler on the tiny model."""
-
-    def sample(model=tiny.model, latent=tiny.latent, positive=None, steps=4, sampler="euler", scheduler="normal"):
-        given = (model, 7, steps, 2.5, sampler, scheduler, positive or tiny.positive[0], tiny.negative, latent, 1.0)
-        return host.nodes.KSampler().sample(*given)[0]["samples"]
-
-    return sample
 
 
 def execute(node, **inputs):
@@ -151,7 +128,6 @@ NAMINGS = {
 
 @pytest.mark.parametrize("naming", NAMINGS)
 def test_a_lora_of_any_naming_is_the_cores(host, tiny, sample, tmp_path, naming):
-    from safetensors.torch import save_file
 
     generator = torch.manual_seed(0)
     block, lora = "down_blocks.1.attentions.0.transformer_blocks.0", {}
@@ -210,90 +186,6 @@ def test_a_video_is_created_and_saved(host, tiny, sample, tmp_path):
     created.save_to(str(tmp_path / "clip.mp4"))
     frames, _ = importlib.import_module("vidrd_core.video").read_video(tmp_path / "clip.mp4")
     assert frames.shape == (8, 64, 64, 3)
-
-
-def test_files_come_from_the_stock_folders_and_from_checkpoints(host, run, tiny, sample):
-    """Those of extra_model_paths.yaml are in the same lists."""
-    models = Path(host.folder_paths.models_dir)
-    whole = models / "checkpoints" / "mine" / "all.safetensors"
-    whole.parent.mkdir(parents=True, exist_ok=True)
-    pack("tiny", whole)
-    apart = {"diffusion_models": "unet", "vae": "vae", "text_encoders": "text_encoder"}
-    for folder, part in apart.items():
-        (models / folder).mkdir(exist_ok=True)
-        shutil.copy(built_in_models()["tiny"] / f"{part}.safetensors", models / folder / f"my_{part}.safetensors")
-    host.folder_paths.filename_list_cache.clear()
-    for node, part in (("LoadUNet3D", "unet"), ("LoadTemporalVAE", "vae"), ("LoadTextEncoder", "text_encoder")):
-        offered = importlib.import_module("custom_nodes_vidrd.nodes.host.folders").choices(
-            next(folder for folder, name in apart.items() if name == part)
-        )
-        assert offered[0] == BUILT_IN
-        for file in (f"my_{part}.safetensors", f"checkpoints/mine{os.sep}all.safetensors"):
-            assert file in offered
-            (loaded,) = run(node, file=file, **({"weight_dtype": "default"} if part == "unet" else {}))
-            if part == "unet":
-                assert torch.equal(sample(loaded), sample())
-
-
-def test_a_checkpoint_of_something_else_is_told(host, run):
-    path = Path(host.folder_paths.models_dir) / "checkpoints" / "other.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({"a": torch.zeros(2)}, path)
-    host.folder_paths.filename_list_cache.clear()
-    with pytest.raises(
-        ValueError, match=r"other\.safetensors holds no part of a model that is known .* expected a VAE"
-    ):
-        run("LoadTemporalVAE", file="checkpoints/other.safetensors")
-
-
-@torch.no_grad()
-def test_a_stable_diffusion_checkpoint_is_taken_as_it_is(host, run):
-    """In LDM's names, with random weights: it computes what the core does, and the stock nodes take it."""
-    config = UNet3DConfig(
-        block_out_channels=(64, 128), attention_levels=(True, False), heads=(1, 2), cross_attention_dim=64,
-        layers_per_block=1, temp_conv_depth=0, temp_attention="none",
-    )  # fmt: skip
-    torch.manual_seed(0)
-    unet = UNet3D(config).eval()
-    decoder = TemporalVAE(VAEConfig(block_out_channels=(32, 64), layers_per_block=1, temp_conv_depth=0)).eval()
-    tensors = {f"model.diffusion_model.{key}": t for key, t in write_unet(config, unet.state_dict(), "LDM").items()}
-    vae_tensors = write_vae(decoder.config, decoder.state_dict(), "ldm")
-    tensors |= {f"first_stage_model.{key}": t for key, t in vae_tensors.items()}
-    path = Path(host.folder_paths.models_dir) / "checkpoints" / "sd.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path)
-    host.folder_paths.filename_list_cache.clear()
-    (model,) = run("LoadUNet3D", file="checkpoints/sd.safetensors", weight_dtype="default")
-    (vae,) = run("LoadTemporalVAE", file="checkpoints/sd.safetensors")
-    x, t, text = torch.randn(1, 4, 3, 8, 8), torch.tensor([501]), torch.randn(1, 7, 64)
-    ours = model.model.diffusion_model(x, t, text)
-    torch.testing.assert_close(ours, unet(x, t, text), rtol=1e-4, atol=1e-4)
-    latent = {"samples": torch.zeros(1, 4, 3, 8, 8)}
-    prompt = [[text, {}]]
-    clip = host.nodes.KSampler().sample(model, 7, 2, 2.5, "euler", "normal", prompt, prompt, latent, 1.0)[0]
-    frames = host.nodes.VAEDecode().decode(vae, clip)[0]
-    video = decoder.decode(clip["samples"] * 0.18215)[0].movedim(0, -1) / 2 + 0.5
-    torch.testing.assert_close(frames, video.clamp(0, 1), rtol=1e-3, atol=1e-3)
-
-
-def test_the_clip_of_a_checkpoint_is_read_as_the_core_reads_it(host, run):
-    """ViT-L/14 at its full size, for the host knows no other, with random weights."""
-    torch.manual_seed(0)
-    sd1 = CLIPTextConfig(
-        hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, hidden_act="quick_gelu"
-    )
-    theirs = {key.removeprefix("text_model."): t for key, t in CLIPTextModel(sd1).state_dict().items()}
-    tensors = {f"cond_stage_model.transformer.text_model.{key}": t.contiguous() for key, t in theirs.items()}
-    path = Path(host.folder_paths.models_dir) / "checkpoints" / "sd_text.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path)
-    host.folder_paths.filename_list_cache.clear()
-    (clip,) = run("LoadTextEncoder", file="checkpoints/sd_text.safetensors")
-    core = load_clip_text(path, Path(sys.modules["comfy.sd1_clip"].__file__).parent / "sd1_tokenizer")
-    for prompt in ("a fox in the snow, at dawn", ""):
-        read = host.nodes.CLIPTextEncode().encode(clip, prompt)[0][0][0]
-        torch.testing.assert_close(read, core.encode([prompt]), rtol=0, atol=0.02)  # the host's is float16
-    path.unlink()
 
 
 def test_weights_that_are_only_in_part_on_the_device(tiny, sample):

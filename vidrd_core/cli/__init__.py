@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from vidrd_core.cli import options as o
-from vidrd_core.cli.errors import CommandError, input_checked, is_fault, note, reason
+from vidrd_core.cli.errors import CommandError, is_fault, note, reason
+from vidrd_core.cli.info import info, models
 from vidrd_core.cli.weights import convert, pack
 
 _GENERATE = """vidrd generate "a red circle moving right" --clips 4 -o long.mp4
@@ -171,42 +172,6 @@ def extend(
 
 
 @app.command()
-def models() -> None:
-    """List the built-in models and the words they know."""
-    from rich.console import Console
-
-    from vidrd_core.cli.progress import busy
-
-    with busy("reading"):
-        from vidrd_core.cli.inspect import models_table
-
-        table = models_table()
-    Console(width=None if sys.stdout.isatty() else 120).print(table, highlight=False)
-
-
-@app.command()
-def info(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE", parser=o.named, help="A model part or folder, a clip state, a video: any file."
-        ),
-    ],
-) -> None:
-    """Say what a file is: its kind, its size, and how it was made."""
-    from vidrd_core.cli.progress import busy
-
-    with input_checked(), busy("reading"):
-        from vidrd_core.cli.inspect import inspect
-
-        facts = list(inspect(file))
-    width = max(len(name) for name, _ in facts)
-    typer.echo(file)
-    for name, value in facts:
-        typer.echo(f"  {name:{width}}  {value}")
-
-
-@app.command()
 def train(
     config: Annotated[
         str, typer.Argument(metavar="CONFIG", help="A YAML recipe, or the name of a packaged one, like 'tiny'.")
@@ -279,6 +244,8 @@ def state(
     run(given)
 
 
+app.command()(models)
+app.command()(info)
 app.command()(pack)
 app.command()(convert)
 

@@ -113,7 +113,18 @@ def generate(wanted: Request, state_dir: Path | None, resume: bool) -> None:
         finished, why = keep.finished(count, check)
         note(f"resuming: found {len(finished)} of {count} clips in {keep.folder}" + (f"; {why}" if why else ""))
     render(
-        Plan(model, settings, rules, prompts, range(count), finished, None, keep, wanted.target, travel=wanted.travel)
+        Plan(
+            model=model,
+            sample=settings,
+            reuse=rules,
+            prompts=prompts,
+            clips=range(count),
+            finished=finished,
+            before=None,
+            keep=keep,
+            target=wanted.target,
+            travel=wanted.travel,
+        )
     )
 
 
@@ -139,7 +150,21 @@ def extend(wanted: Request, path: Path, state_dir: Path | None, save_state: Path
     with input_checked(f"{path}: "):
         fit: dict[str, Any] = {"state": state, "approximate": approximate}
         model.stream(prompts, numbers.stop, rules, **fit, **asdict(settings))  # checks that the state fits
-    render(Plan(model, settings, rules, prompts, numbers, [], state, keep, wanted.target, approximate, wanted.travel))
+    render(
+        Plan(
+            model=model,
+            sample=settings,
+            reuse=rules,
+            prompts=prompts,
+            clips=numbers,
+            finished=[],
+            before=state,
+            keep=keep,
+            target=wanted.target,
+            approximate=approximate,
+            travel=wanted.travel,
+        )
+    )
 
 
 def _count(prompts: list[str], clips: int | None) -> int:
@@ -223,7 +248,6 @@ def _checked(
 ) -> SampleSettings:
     """The settings with the model's defaults. Raises ValueError for what this model cannot do."""
     sample = model.complete(sample)
-    model.stream(
-        prompts, count, reuse, travel=travel, **asdict(sample)
-    )  # checks all, and makes nothing until it is asked
+    # It checks all, and makes nothing until it is asked.
+    model.stream(prompts, count, reuse, travel=travel, **asdict(sample))
     return sample

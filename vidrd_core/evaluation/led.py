@@ -47,7 +47,7 @@ def _resampled(
         numbers = reuse.numbers(len(numbers), numbers)
         denoise = model.denoiser(text, sample, numbers)
         x = model.schedule.start(noise, sigmas[0])
-        trajectory, kept = _old_way(model, first.noise.shape, record, noise, sigmas, count), []
+        trajectory, kept = _old_way(model, record, noise, sigmas, count), []
         for step in range(sample.steps):
             rounds = times if step < sample.steps // 2 else 1
             for again in range(rounds):
@@ -64,9 +64,7 @@ def _resampled(
         yield x[:, :, repeated:]
 
 
-def _old_way(
-    model: VidRD, shape: tuple[int, ...], record: Tensor, noise: Tensor, sigmas: Tensor, count: int
-) -> list[Tensor]:
+def _old_way(model: VidRD, record: Tensor, noise: Tensor, sigmas: Tensor, count: int) -> list[Tensor]:
     """What prompt frames were at each step of DDIM, [1, C, M, h, w] each, from their noise and predictions."""
     x = model.schedule.start(noise[:, :, :count], sigmas[0])
     way = []
