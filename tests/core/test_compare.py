@@ -9,13 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from vidrd_core.data.shapes import evaluation_scenes
+from vidrd_core.data.readout import read_clip
+from vidrd_core.data.shapes import evaluation_scenes, render
 from vidrd_core.evaluation import compare
 from vidrd_core.evaluation.led import reconstructed, resampled, shown_clean
 from vidrd_core.evaluation.made import frames_denoised
 from vidrd_core.evaluation.memory import allocated
 from vidrd_core.evaluation.methods import candidates, chained, independent
-from vidrd_core.evaluation.motion_along import points_as_told
+from vidrd_core.evaluation.motion_along import from_any_moment, points_as_told
 from vidrd_core.evaluation.pages import MARKS, write_docs
 from vidrd_core.evaluation.windowed import windowed
 from vidrd_core.reuse import ReuseSettings
@@ -67,16 +68,27 @@ def test_every_way_makes_a_video_of_the_length_it_says(model, sample):
         assert made.video.dtype == np.uint8
 
 
-def test_straight_motion_is_told_right_from_wrong_whatever_jumps(monkeypatch):
-    scene = next(each for each in evaluation_scenes(40, 1, 1) if each.sprites[0].motion == "right")
+def test_straight_motion_is_told_right_from_wrong_whatever_jumps():
     video = np.full((8, 64, 64, 3), 10, np.uint8)
     for index, x in enumerate((30, 34, 38, 42, 10, 14, 18, 22)):  # starts anew in the middle
         video[index, 26:38, x : x + 12] = (228, 30, 40)
-    whole = [slice(0, 8)]
-    assert points_as_told(video, whole, scene) == [True]
-    assert points_as_told(video[::-1], whole, scene) == [False]
-    still = next(each for each in evaluation_scenes(40, 1, 1) if each.sprites[0].motion == "stay")
-    assert points_as_told(video, whole, still) is None
+    there, back = ([read_clip(each).sprites[0]] for each in (video, video[::-1]))
+    assert points_as_told(there, "right", 64) == from_any_moment(there, "right", 64) == [True]
+    assert points_as_told(back, "right", 64) == from_any_moment(back, "right", 64) == [False]
+    assert points_as_told(there, "stay", 64) is None
+
+
+def test_a_motion_is_read_from_any_moment_and_never_another():
+    """Of drawn clips, begun at every moment; those that run backwards are what backwards is."""
+    backwards = {"grow": "shrink", "left": "right", "up": "down", "up-left": "down-right", "up-right": "down-left"}
+    backwards |= {back: word for word, back in backwards.items()} | {word: word for word in ("stay", "bounce")}
+    words = [*backwards, "circle", "spin"]
+    for scene in evaluation_scenes(56, 5, 1):
+        word, video = scene.sprites[0].motion, render(scene)
+        for moment in range(8):
+            for clip, told in ((video, word), (video[::-1], backwards.get(word, ""))):
+                read = [read_clip(np.roll(clip, moment, axis=0)).sprites[0]]
+                assert [each for each in words if from_any_moment(read, each, 64)[0]] == [told] * bool(told), word
 
 
 def test_a_run_goes_on_where_it_stopped(tmp_path):

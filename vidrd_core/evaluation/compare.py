@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from vidrd_core.data.readout import read_clip
 from vidrd_core.data.shapes import Scene, describe, evaluation_scenes
 from vidrd_core.evaluation import seams
 from vidrd_core.evaluation.made import frames_denoised
 from vidrd_core.evaluation.memory import allocated
 from vidrd_core.evaluation.methods import candidates
 from vidrd_core.evaluation.motion import Record, measure, words_of
-from vidrd_core.evaluation.motion_along import points_as_told
+from vidrd_core.evaluation.motion_along import from_any_moment, points_as_told
 from vidrd_core.evaluation.pages import draw, file_name, table, write_docs
 from vidrd_core.evaluation.ranking import best_settings, goodness, of, summary
 from vidrd_core.loading import load
@@ -122,13 +123,16 @@ def make(model: str, prompted: str, clips: int, steps: int, solver: str, out: Pa
     record = measure(video, scene, frames, clips, reuse)
     repeated = reuse.repeated_frames
     spans = [slice(k * (frames - repeated), k * (frames - repeated) + frames) for k in range(clips)]
+    shown = [read_clip(video[span], len(scene.sprites)).sprites[0] for span in spans]
+    told = shown, scene.sprites[0].motion, video.shape[1]
     means = [video[span].mean((0, 1, 2)) / 255 for span in spans]
     period = 2 * frames
     loop = seams.loopiness(video, period, reach=seams.LOOP_REACH) if len(video) > period + seams.LOOP_REACH else 0.0
     if stage == "compared" and index < sheets:
         draw(video, frames, record, text, out / "sheets" / f"{index:03d}_{file_name(candidate.method)}.png")
     return {
-        **about, **words_of(scene.sprites), **record, "as_told": points_as_told(video, spans, scene),
+        **about, **words_of(scene.sprites), **record,
+        "as_told": points_as_told(*told), "from_any_moment": from_any_moment(*told),
         "loop_2N": round(float(loop), 4), "drift": round(float(np.abs(means[-1] - means[0]).max()), 5),
         "dynamic": round(float(seams.steps(video).mean()), 5),
         "calls": round(evaluations / len(video) / steps, 4), "frames": len(video),

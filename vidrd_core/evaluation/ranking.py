@@ -12,23 +12,20 @@ from vidrd_core.evaluation.motion import Record
 
 
 def goodness(records: Sequence[Record]) -> float:
-    """By what a method's best setting is chosen, 0 to 1: the mean of six shares.
+    """By what a method's best setting is chosen, 0 to 1: the mean of five shares.
 
-    Clips 2 to the last right in colour and shape; in motion; straight ones as told; seams of straight motions that
-    keep the direction; and how near to 1 the median seam ratio and the median worst step are.
+    Clips 2 to the last right in colour and shape; in motion, from any moment on; seams of straight motions that keep
+    the direction; and how near to 1 the median seam ratio and the median worst step are.
     """
-    later = [clip for r in records for clip in r["clips"][1:]]
-    right = [clip["right"] for clip in later]
+    right = [clip["right"] for r in records for clip in r["clips"][1:]]
     turns = [turn for r in records if r["as_told"] is not None for turn in r["turns"]]
-    told = [share for r in records if r["as_told"] is not None for share in r["as_told"][1:]]
     near = [
         np.exp(-abs(np.log(max(np.median([x for r in records for x in r[name]]), 1e-3))))
         for name in ("seam_ratio", "worst_step")
     ]
     shares = [
         np.mean([each["color"] and each["shape"] for each in right]),
-        np.mean([each["motion"] for each in right]),
-        np.mean(told) if told else 1.0,
+        np.mean([told for r in records for told in r["from_any_moment"][1:]]),
         turns.count("kept") / len(turns) if turns else 1.0,
         *near,
     ]
@@ -57,18 +54,20 @@ def summary(candidate: Candidate, records: Sequence[Record]) -> dict[str, Any]:
         values = [x for r in rows for x in r[name]] or [0.0]  # of no such motions
         return [round(float(x), 3) for x in np.percentile(values, [50, 25, 75])]
 
+    def by_clip(name: str, rows: Sequence[Record]) -> list[float]:
+        return [round(100 * float(np.mean([r[name][k] for r in rows] or [0])), 1) for k in clips]
+
+    clips = range(len(records[0]["clips"]))
     turns = [turn for r in straight for turn in r["turns"]]
     share = {turn: round(100 * turns.count(turn) / len(turns), 1) for turn in sorted(set(turns))}
     mean = {name: round(float(np.mean([r[name] for r in records])), 4) for name in ("loop_2N", "drift", "dynamic")}
     return {
         "method": candidate.method,
         "setting": candidate.setting,
-        "color+shape by clip": [round(right(k, "color", "shape"), 1) for k in range(len(records[0]["clips"]))],
-        "motion by clip": [round(right(k, "motion"), 1) for k in range(len(records[0]["clips"]))],
-        "as told by clip": [
-            round(100 * float(np.mean([r["as_told"][k] for r in straight] or [0])), 1)
-            for k in range(len(records[0]["clips"]))
-        ],
+        "color+shape by clip": [round(right(k, "color", "shape"), 1) for k in clips],
+        "motion by clip": [round(right(k, "motion"), 1) for k in clips],
+        "motion from any moment by clip": by_clip("from_any_moment", records),
+        "as told by clip": by_clip("as_told", straight),
         "turns": share,
         **{name: spread(name, records) for name in ("seam_ratio", "worst_step")},
         "seam_ratio, straight": spread("seam_ratio", straight),
