@@ -142,6 +142,14 @@ def test_chains_hold_finished_frames_alone_and_windows_everything(model, sample)
     assert windows[1] > 1.3 * windows[0]
 
 
+def test_memory_added_up_at_every_call_is_the_same(model, sample):
+    def work():
+        return chained(FORWARD, model, TEXT, 2, sample)
+
+    assert allocated(work, model.unet) == pytest.approx(allocated(work), rel=0.02)
+    assert not model.unet._forward_pre_hooks
+
+
 def test_the_page_takes_table_and_pictures(tmp_path):
     given = {"prompts": 1, "tuning": 1, "clips": 2, "steps": 1, "solver": "ddim", "workers": 1, "sheets": 1}
     comparison = compare.run("tiny", tmp_path / "run", **given)

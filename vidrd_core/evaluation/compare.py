@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -113,7 +114,8 @@ def make(model: str, prompted: str, clips: int, steps: int, solver: str, out: Pa
     sample = loaded.complete(SampleSettings(seed=index, steps=steps, solver=solver))
     about = {"stage": stage, "prompt": index, "method": candidate.method, "setting": candidate.setting, "text": text}
     if stage == "memory":
-        peaks = [allocated(partial(candidate.make, loaded, text, length, sample)) for length in (clips, 4 * clips)]
+        work = [partial(candidate.make, loaded, text, length, sample) for length in (clips, 4 * clips)]
+        peaks = [allocated(each, loaded.unet) for each in work]
         return {**about, "memory": [round(peak, 1) for peak in peaks]}
     began = time.perf_counter()
     with frames_denoised(loaded) as count:
@@ -187,6 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--docs", type=Path, help="folder whose long_videos.md gets the table and pictures")
     given = vars(parser.parse_args(arguments))
     docs = given.pop("docs")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the workers' profilers tell of each start
     try:
         comparison = run(**given)
     except ValueError as error:
