@@ -58,6 +58,7 @@ class Rule:
         if settings.order == "mirror" and settings.takes_over:
             raise ValueError(
                 "order is mirror, but this model's VAE compresses time: its latents in reverse are not the video in "
-                "reverse, as the first stands for one frame and each other one for several; choose forward"
+                "reverse, as the first stands for one frame and each other one for several; choose order forward or "
+                "auto, or the preset keep moving"
             )
         return replace(settings, head=1)

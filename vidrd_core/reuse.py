@@ -146,11 +146,19 @@ class ReuseSettings:
         return [before[j] for j in self.source(frames)]
 
     def closing(self, frames: int, steps: int) -> list[tuple[int, int, int]]:
-        """What a closing clip's last frames take over: (frame, the first clip's frame, for how many steps)."""
+        """What a closing clip's last frames take over: (frame, the first clip's frame, for how many steps).
+
+        Not from its head, which stands for less time than the frames here do.
+        """
         counts = enumerate(self.replay_counts(steps))
         if self.order == "mirror":  # as it began, run backwards
             return [(frames - 1 - j, j, count) for j, count in counts]
-        return [(frames - self.prompt_frames + j, j, count) for j, count in counts]
+        return [(frames - self.prompt_frames + j, self.head + j, count) for j, count in counts]
+
+    @property
+    def opening_frames(self) -> int:
+        """How many of the first clip's first frames are kept, if a loop is to be closed."""
+        return self.first_prompt + self.prompt_frames
 
     def recorded_frames(self, frames: int) -> int:
         """How many of a clip's last frames are recorded: half of them, for clips that may ask for more, or M."""
@@ -267,7 +275,7 @@ class StagedGuidance:
     ) -> None:
         self.denoise, self.steps, self.keep, self.frame_dim = denoise, steps, keep, frame_dim
         self.levels, self.correct = levels, correct
-        self.keep_opening = settings.prompt_frames if record is None and settings.loop == "keep" else 0
+        self.keep_opening = settings.opening_frames if record is None and settings.loop == "keep" else 0
         self.leads: list[Lead] = []
         soft = settings.release == "soft"
 

@@ -168,6 +168,16 @@ def test_presets(extend):
         assert extend(state, preset=preset)[2].latents.isfinite().all()
 
 
+def test_a_loop_ends_as_the_first_clip_went_on(small, extend):
+    """Not with a latent that stands for a single frame there, and for several here."""
+    head = int(small[-1]["samples"].ndim == 5)
+    first = extend(preset="loop on purpose")[2]
+    closed = extend(first, preset="loop on purpose", loop="close")[2]
+    count = closed.closed
+    expected = first.latents[:, :, head : head + count]
+    torch.testing.assert_close(closed.latents[:, :, -count:], expected, rtol=1e-4, atol=1e-4)
+
+
 def test_a_state_of_another_family_is_refused_by_name(small, extend, run):
     others = [name for name in ("wan", "hunyuan") if name != small[0]]
     model, positive, negative, latent = small_model(others[0])
