@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder
 
+from vidrd_core.per_clip import numbers_of
 from vidrd_core.travel import OVER_FRAMES, fade_of
 
 from .host.progress import tell_clips
@@ -221,22 +221,6 @@ def prompts_of(text: str, clips: int) -> list[str]:
 
 
 def per_clip(name: str, text: str, otherwise: float, count: int) -> list[float]:
-    """The numbers of each clip in a text like "1, , 3". Raises ValueError for what is no number, or one too many."""
-    entries = [entry.strip() for entry in text.replace("\n", ",").split(",")] if text.strip() else []
-    if len(entries) > count:
-        raise ValueError(
-            f"{name}_per_clip has {len(entries)} entries, but clips are {count}: take some out, or make more clips"
-        )
-    values: list[float] = []
-    for number, entry in enumerate(entries, 1):
-        try:
-            value = (int if name == "seed" else float)(entry) if entry else otherwise
-        except ValueError:
-            value = math.nan
-        if not 0 <= value <= LARGEST[name]:
-            whole = "a whole number" if name == "seed" else "a number"
-            raise ValueError(
-                f"{name}_per_clip has {entry!r} for clip {number}, expected {whole} from 0 to {LARGEST[name]}"
-            )
-        values.append(value)
-    return values + [otherwise] * (count - len(values))
+    """The numbers of each clip, by a text like "1, , 3". Raises ValueError for what is no number, or one too many."""
+    own = numbers_of(name, text, count, 0, LARGEST[name])
+    return [otherwise if value is None else value for value in own] + [otherwise] * (count - len(own))

@@ -17,6 +17,8 @@ from vidrd_core.clip import Clip, DivergenceError, clip_generator, states_of
 from vidrd_core.following import check_following, correction, handed_on
 from vidrd_core.footage import state_of_video
 from vidrd_core.model import Model
+from vidrd_core.per_clip import PerClip, of_clip
+from vidrd_core.per_clip import check as check_per_clip
 from vidrd_core.pixels import to_frames
 from vidrd_core.reuse import ReuseSettings, StagedGuidance, is_whole
 from vidrd_core.sampling import SOLVERS, Denoise, OnStep
@@ -81,6 +83,7 @@ class VidRD(Model):
         state: ClipState | None = None,
         approximate: bool = False,
         travel: int = 0,
+        per_clip: PerClip | None = None,
         on_step: OnStep | None = None,
         **settings: Any,
     ) -> Iterator[Clip]:
@@ -89,7 +92,8 @@ class VidRD(Model):
         `clips` is how many the whole video has, those before `state` too (None: as many as there are prompts);
         `state` is that of an earlier clip to go on from, whose number decides which prompt comes next; `approximate`
         is as in `extend`. Nothing comes after the last clip's. A new prompt fades in over `travel` clips, or
-        with OVER_FRAMES over its first clip's first frames, at twice the model calls for that clip.
+        with OVER_FRAMES over its first clip's first frames, at twice the model calls for that clip. `per_clip` has
+        "seed", "cfg" and "alpha" of single clips, as in {"cfg": [None, 4.0]} for the second one.
 
         Raises what `generate` and `extend` do, at once.
         """
@@ -115,6 +119,7 @@ class VidRD(Model):
             sample, reuse, _ = self._follow(state, reuse, settings, approximate)
         loops = reuse.loop != "none" and last > 1
         (replace(reuse, loop="close") if loops else reuse).check_frames(self.latent_shape(sample)[2])
+        check_per_clip(last, sample, reuse, own := per_clip or {})
         self.schedule.sigmas(sample.steps)
         self.check_prompts(prompts)
         self.text_encoder.tokenize([*prompts, sample.negative])
@@ -122,13 +127,14 @@ class VidRD(Model):
         def make(state: ClipState | None) -> Iterator[Clip]:
             for index in range(0 if state is None else state.index + 1, last):
                 prompt = prompts[min(index, len(prompts) - 1)]
+                mine, rule = of_clip(index, sample, reuse, own)
                 if state is None:
-                    clip = self.generate(prompt, reuse, on_step=on_step, **settings)
+                    clip = self.generate(prompt, rule, on_step=on_step, **vars(mine))
                 else:
-                    rule = replace(reuse, loop="close") if loops and index == last - 1 else reuse
+                    rule = replace(rule, loop="close") if loops and index == last - 1 else rule
                     fade = fade_of(prompts, index, travel)
                     clip = self.extend(
-                        state, prompt, rule, approximate=approximate, fade=fade, on_step=on_step, **settings
+                        state, prompt, rule, approximate=approximate, fade=fade, on_step=on_step, **vars(mine)
                     )
                 state = clip.state
                 yield clip

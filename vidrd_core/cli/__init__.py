@@ -84,6 +84,9 @@ def generate(
     frames: Annotated[int | None, o.FRAMES] = None,
     width: Annotated[int | None, o.WIDTH] = None,
     height: Annotated[int | None, o.HEIGHT] = None,
+    seed_per_clip: Annotated[str, o.SEED_PER_CLIP] = "",
+    cfg_per_clip: Annotated[str, o.CFG_PER_CLIP] = "",
+    alpha_per_clip: Annotated[str, o.ALPHA_PER_CLIP] = "",
     state_dir: Annotated[Path | None, o.STATE_DIR] = None,
     resume: Annotated[
         bool,
@@ -141,6 +144,9 @@ def extend(
     frames: Annotated[int | None, o.as_state(o.FRAMES)] = None,
     width: Annotated[int | None, o.as_state(o.WIDTH)] = None,
     height: Annotated[int | None, o.as_state(o.HEIGHT)] = None,
+    seed_per_clip: Annotated[str, o.SEED_PER_CLIP] = "",
+    cfg_per_clip: Annotated[str, o.CFG_PER_CLIP] = "",
+    alpha_per_clip: Annotated[str, o.ALPHA_PER_CLIP] = "",
     state_dir: Annotated[Path | None, o.STATE_DIR] = None,
     save_state: Annotated[
         Path | None,

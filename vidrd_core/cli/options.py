@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 VIDEO, SAMPLING, REUSE, MACHINE = "The video", "Sampling a clip", "From clip to clip", "The machine"
-STATES, MODELS = "Stopping and going on", "The model"
+STATES, MODELS, PER_CLIP = "Stopping and going on", "The model", "Clip by clip"
 
 
 def option(panel: str, *names: str, like: str | bool = True, **details: Any) -> Any:
@@ -49,6 +49,15 @@ TRAVEL = option(
     metavar="CLIPS",
     help="How many clips a new prompt takes to come in: their encoded texts are mixed, ever more of the new one. "
     "-1: over the first frames of its first clip.",
+)
+SEED_PER_CLIP, CFG_PER_CLIP, ALPHA_PER_CLIP = (
+    option(
+        PER_CLIP,
+        metavar="NUMBERS",
+        help=f"The {name} of each clip, with commas between: ',,{value}' changes that of the third one alone.",
+        like=False,
+    )
+    for name, value in (("seed", "7"), ("cfg", "4.5"), ("alpha", "1"))
 )
 SEED = option(SAMPLING, help="The number that all chance is drawn from; the same seed gives the same video.")
 STEPS = option(SAMPLING, help="Denoising steps of a clip (T): more takes longer and looks cleaner.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -14,11 +15,12 @@ from vidrd_core.cli.progress import busy
 from vidrd_core.cli.states import StateFile, StateFolder, compare
 from vidrd_core.cli.stream import Plan, Target, render
 from vidrd_core.loading import load
+from vidrd_core.per_clip import NAMES, PerClip, numbers_of, of_clip
 from vidrd_core.pipeline import VidRD
 from vidrd_core.placement import STORAGE, Offload
 from vidrd_core.presets import preset
-from vidrd_core.reuse import ReuseSettings
-from vidrd_core.settings import LARGEST, SampleSettings
+from vidrd_core.reuse import LARGEST_ALPHA, ReuseSettings
+from vidrd_core.settings import LARGEST, LARGEST_CFG, SampleSettings
 from vidrd_core.state import ClipState
 from vidrd_core.travel import fade_of
 
@@ -58,6 +60,7 @@ class Request:
     preset: str | None
     target: Target
     travel: int
+    per_clip: dict[str, str]
 
 
 def group(kind: Any, given: dict[str, Any]) -> dict[str, Any]:
@@ -77,6 +80,7 @@ def request(given: dict[str, Any]) -> Request:
         given["preset"],
         target,
         given["travel"],
+        {name: given[f"{name}_per_clip"] for name in NAMES},
     )
 
 
@@ -96,16 +100,17 @@ def generate(wanted: Request, state_dir: Path | None, resume: bool) -> None:
         frames = model.complete(settings).frames
         assert frames is not None
         rules = _rules(wanted, frames, {})
+        own = _per_clip(wanted, count, 0)
         settings = _checked(model, settings, rules, prompts, count, wanted.travel)
 
     def check(state: ClipState) -> None:
         prompt = prompts[min(state.index, len(prompts) - 1)]
         lora = {"lora": model.loras or None}
         closes = rules.loop != "none" and count > 1 and state.index == count - 1
-        reuse = asdict(replace(rules, loop="close") if closes else rules)
+        sample, reuse = of_clip(state.index, settings, replace(rules, loop="close") if closes else rules, own)
         fade = fade_of(prompts, state.index, wanted.travel)
         faded = {"fade": list(fade) if fade else None}
-        compare(state, {"prompt": prompt, **faded, **asdict(settings), "reuse": reuse, **lora})
+        compare(state, {"prompt": prompt, **faded, **asdict(sample), "reuse": asdict(reuse), **lora})
         model.stream(prompts, count, rules, state=state, **asdict(settings))  # checks that the state fits
 
     finished: list[Path] = []
@@ -124,6 +129,7 @@ def generate(wanted: Request, state_dir: Path | None, resume: bool) -> None:
             keep=keep,
             target=wanted.target,
             travel=wanted.travel,
+            per_clip=own,
         )
     )
 
@@ -146,6 +152,7 @@ def extend(wanted: Request, path: Path, state_dir: Path | None, save_state: Path
     with input_checked(f"{path}: "):
         state.check(model.signature, model.latent_shape(model.complete(settings)))
     with input_checked():
+        own = _per_clip(wanted, count, numbers.start)
         settings = _checked(model, settings, rules, prompts, count, wanted.travel)
     with input_checked(f"{path}: "):
         fit: dict[str, Any] = {"state": state, "approximate": approximate}
@@ -163,6 +170,7 @@ def extend(wanted: Request, path: Path, state_dir: Path | None, save_state: Path
             target=wanted.target,
             approximate=approximate,
             travel=wanted.travel,
+            per_clip=own,
         )
     )
 
@@ -241,6 +249,17 @@ def _with_strength(given: str) -> tuple[str, float]:
         return (name, float(last)) if name else (given, 1.0)
     except ValueError:
         return given, 1.0
+
+
+def _per_clip(wanted: Request, count: int, start: int) -> PerClip:
+    """The numbers of single clips, of so many from clip `start` on. Raises ValueError."""
+    largest = {"seed": math.inf, "cfg": LARGEST_CFG, "alpha": int(LARGEST_ALPHA)}
+    smallest = {"seed": 0, "cfg": -LARGEST_CFG, "alpha": 0}
+    return {
+        name: [None] * start + numbers_of(name, text, count, smallest[name], largest[name])
+        for name, text in wanted.per_clip.items()
+        if text.strip()
+    }
 
 
 def _checked(

@@ -6,7 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import typer
@@ -17,6 +17,7 @@ from vidrd_core.cli.progress import Display
 from vidrd_core.cli.states import StateFile, StateFolder
 from vidrd_core.clip import Clip, DivergenceError
 from vidrd_core.interrupt import Interrupt
+from vidrd_core.per_clip import PerClip
 from vidrd_core.pipeline import VidRD
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.settings import SampleSettings
@@ -50,12 +51,14 @@ class Plan:
     target: Target
     approximate: bool = False  # `before` may be of other steps or another solver
     travel: int = 0  # clips over which a new prompt fades in
+    per_clip: PerClip = field(default_factory=dict)
 
     def open(self) -> VideoWriter:
         """The video file, if it can be written."""
         width, height = self.sample.width or SMALLEST_HEIGHT, self.sample.height or SMALLEST_HEIGHT
         scale = -(-SMALLEST_HEIGHT // height) if self.target.scale is None else self.target.scale
         made_with = {"prompts": self.prompts, "model": self.model.name, **asdict(self.sample), **asdict(self.reuse)}
+        made_with |= {"per_clip": self.per_clip} if self.per_clip else {}
         return open_video(
             self.target.output,
             self.target.fps,
@@ -158,7 +161,7 @@ class Rendering:
         before = plan.before.made_with.get("prompt", plan.prompts[0]) if plan.before else ""
         prompts = [before] * plan.clips.start + plan.prompts
         settings = {**asdict(plan.sample), "approximate": plan.approximate, "travel": plan.travel}
-        settings["on_step"] = self.on_step
+        settings |= {"per_clip": plan.per_clip, "on_step": self.on_step}
         return plan.model.stream(prompts, plan.clips.stop, plan.reuse, state=state, **settings)
 
     def on_step(self, step: int, latents: Tensor) -> None:

@@ -106,6 +106,33 @@ def test_prompts_fade_in_and_a_run_goes_on_as_it_began(vidrd, model):
     assert "made with fade" in err
 
 
+def test_clips_have_settings_of_their_own_and_a_run_goes_on_with_them(vidrd, model):
+    torch.set_num_threads(1)
+    own = ("--seed-per-clip", ",,7", "--cfg-per-clip", ",4", "--alpha-per-clip", ",,1")
+    run = ("generate", PROMPTS[0], "--clips", 3, *own, *STEPS, "--scale", 1, "--state-dir", "kept")
+    assert vidrd(*run, "-o", "whole/")[0] == 0
+    per_clip = {"seed": [None, None, 7], "cfg": [None, 4.0], "alpha": [None, None, 1.0]}
+    clips = list(model.stream(PROMPTS[0], 3, per_clip=per_clip, steps=2))
+    assert np.array_equal(read_video("whole")[0], model.frames(clips))
+    Path("kept/clip_0002.safetensors").unlink()
+    assert vidrd(*run, "-o", "again/", "--resume")[0] == 0
+    assert np.array_equal(read_video("again")[0], read_video("whole")[0])
+    code, _, err = vidrd(*run, "--cfg-per-clip", ",5", "-o", "other/", "--resume")
+    assert (code, "made with cfg 4.0, this run has 5.0" in err) == (2, True)
+    branch = ("extend", "kept/clip_0001.safetensors", PROMPTS[0], "--seed-per-clip", "7", "--alpha-per-clip", "1")
+    assert vidrd(*branch, "--cfg", model.diffusion.cfg, "--scale", 1, "-o", "branch/")[0] == 0
+    assert np.array_equal(read_video("branch")[0], model.frames(clips[2]))
+    for name, text, told in (
+        ("seed", "1,2,3,4", "seed_per_clip has 4 entries, but clips are 3"),
+        ("cfg", "a", "cfg_per_clip has 'a' for clip 1"),
+        ("alpha", "-1", "alpha_per_clip has '-1' for clip 1, expected a number from 0 to 1000000"),
+        ("seed", "-1", "expected a whole number of 0 or more"),
+    ):
+        code, _, err = vidrd("generate", PROMPTS[0], "--clips", 3, f"--{name}-per-clip", text, "-o", "none/")
+        assert (code, told in err) == (2, True), err
+    assert not Path("none").exists()
+
+
 def test_extend_fades_from_the_prompt_of_the_state(vidrd, model):
     torch.set_num_threads(1)
     first = model.generate(PROMPTS[0], steps=2).state
