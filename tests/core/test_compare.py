@@ -157,9 +157,11 @@ def test_the_page_takes_table_and_pictures(tmp_path):
     page.write_text("before\n")
     with pytest.raises(ValueError, match="has no place for the table"):
         write_docs(comparison, tmp_path / "run/sheets", tmp_path, {"first": 0})
+    tables = f"{compare.table(comparison)}\n{compare.by_clip(comparison)}"
+    assert compare.by_clip(comparison).count(" / ") == 1 + 2 * len(comparison["methods"])
     page.write_text(f"before\n\n{MARKS[0]}\nold\n{MARKS[1]}\n\nafter\n")
     for _ in range(2):
         write_docs(comparison, tmp_path / "run/sheets", tmp_path, {"first": 0, "none": 5})
-        assert page.read_text() == f"before\n\n{MARKS[0]}\n{compare.table(comparison)}{MARKS[1]}\n\nafter\n"
+        assert page.read_text() == f"before\n\n{MARKS[0]}\n{tables}{MARKS[1]}\n\nafter\n"
     assert Image.open(tmp_path / "methods_first.png").size[0] > 500
     assert not (tmp_path / "methods_none.png").exists()

@@ -29,7 +29,7 @@ from vidrd_core.evaluation.memory import allocated
 from vidrd_core.evaluation.methods import candidates
 from vidrd_core.evaluation.motion import Record, measure, words_of
 from vidrd_core.evaluation.motion_along import from_any_moment, points_as_told
-from vidrd_core.evaluation.pages import draw, file_name, table, write_docs
+from vidrd_core.evaluation.pages import by_clip, draw, file_name, table, write_docs
 from vidrd_core.evaluation.ranking import best_settings, goodness, of, summary
 from vidrd_core.loading import load
 from vidrd_core.settings import SampleSettings
@@ -197,8 +197,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(f"\nstopped; run it again to go on with {given['out']}")
     (given["out"] / "comparison.json").write_text(json.dumps(comparison, indent=1) + "\n", encoding="utf-8")
-    (given["out"] / "comparison.md").write_text(table(comparison), encoding="utf-8")
-    print(f"\n{table(comparison)}")
+    (given["out"] / "comparison.md").write_text(f"{table(comparison)}\n{by_clip(comparison)}", encoding="utf-8")
+    print(f"\n{table(comparison)}\n{by_clip(comparison)}")
     if docs:
         try:
             write_docs(comparison, given["out"] / "sheets", docs, PICTURED)

@@ -1,4 +1,4 @@
-"""What a comparison shows: its table, and sheets of all methods beside each other."""
+"""What a comparison shows: its tables, and sheets of all methods beside each other."""
 
 from __future__ import annotations
 
@@ -41,6 +41,20 @@ def table(comparison: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def by_clip(comparison: dict[str, Any]) -> str:
+    """Markdown: how faithful each clip is to its caption."""
+    rows = comparison["methods"]
+    clips = range(1, len(rows[0]["motion by clip"]) + 1)
+    lines = [
+        f"| colour + shape / motion in clip | {' | '.join(map(str, clips))} |",
+        "|" + " --- |" * (len(clips) + 1),
+    ]
+    for row in rows:
+        pairs = zip(row["color+shape by clip"], row["motion from any moment by clip"], strict=True)
+        lines.append(f"| {row['method']} | {' | '.join(f'{each:.0f} / {motion:.0f}' for each, motion in pairs)} |")
+    return "\n".join(lines) + "\n"
+
+
 def file_name(method: str) -> str:
     """A method's part of the names of its sheets."""
     return "".join(c if c.isalnum() else "_" for c in method)
@@ -78,7 +92,7 @@ def beside(sheets: Sequence[Path], names: Sequence[str], path: Path) -> None:
 
 
 def write_docs(comparison: dict[str, Any], sheets: Path, docs: Path, pictured: dict[str, int]) -> None:
-    """Put the table into `docs`/long_videos.md and draw `docs`/methods_NAME.png of the prompts numbered there.
+    """Put the tables into `docs`/long_videos.md and draw `docs`/methods_NAME.png of the prompts numbered there.
 
     Raises ValueError if the page has no place for the table.
     """
@@ -88,7 +102,8 @@ def write_docs(comparison: dict[str, Any], sheets: Path, docs: Path, pictured: d
         raise ValueError(f"{page} has no place for the table: put lines {MARKS[0]} and {MARKS[1]} where it belongs")
     before, rest = text.split(MARKS[0], 1)
     after = rest.split(MARKS[1], 1)[1]
-    page.write_text(f"{before}{MARKS[0]}\n{table(comparison)}{MARKS[1]}{after}", encoding="utf-8", newline="\n")
+    tables = f"{table(comparison)}\n{by_clip(comparison)}"
+    page.write_text(f"{before}{MARKS[0]}\n{tables}{MARKS[1]}{after}", encoding="utf-8", newline="\n")
     methods = [row["method"] for row in comparison["methods"]]
     for name, index in pictured.items():
         found = [sheets / f"{index:03d}_{file_name(method)}.png" for method in methods]
