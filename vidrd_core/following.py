@@ -21,7 +21,7 @@ def check_following(state: ClipState, settings: ReuseSettings) -> None:
             "set drift to 0, or make the clips anew"
         )
     kept = state.opening_noise.shape[2]
-    if settings.loop == "close" and settings.opening_frames > kept:
+    if settings.loop != "none" and settings.opening_frames > kept:
         told = f"keeps only {kept} frames" if kept else "keeps nothing"
         raise ValueError(
             f"the state {told} of how the first clip began, and closing the loop needs prompt_frames (M) = "

@@ -81,17 +81,16 @@ def replayed(
         path = invert(denoise, latents, sigmas, on_step=on_step)
         # Few steps find noise that is too weak, of which no clip would come: it is brought to unit variance.
         dims = (1, 2, 3, 4)
-        noise = (path[0] - path[0].mean(dims, keepdim=True)) / path[0].std(dims, keepdim=True)
-        start = noise * scale
+        start = (path[0] - path[0].mean(dims, keepdim=True)) / path[0].std(dims, keepdim=True) * scale
     kept = max(1, count // 2) if keep is None else min(keep, count)
     if not is_whole(kept) or kept < 1:
         raise ValueError(f"keep is {keep!r}, expected a whole number, 1 or more")
-    record = predictions(path[:, :, :, count - kept :], sigmas)
     called = sigmas[:-1] if levels is None else levels
     nearest = [int((sigmas[:-1] - level).abs().argmin()) for level in called]
-    record = record[nearest].cpu()
+    found = predictions(path, sigmas)[nearest].cpu()
+    record, noise = found[:, :, :, count - kept :].clone(), start.cpu() / scale
     return {
-        "noise": start.cpu() / scale,
+        "noise": noise,
         "record": record,
         "latents": latents.cpu(),
         "past": latents[:, :, :0].cpu(),
@@ -101,4 +100,6 @@ def replayed(
         "index": 0,
         "repeated": still,
         "numbers": list(range(count)),
+        "opening_noise": noise[:, :, :kept].clone(),
+        "opening": found[:, :, :, :kept].clone(),
     }

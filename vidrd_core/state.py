@@ -59,7 +59,7 @@ class ClipState:
     anchor   mean and deviation of the first clip's channels [2, B, C]; empty in the first clip's own state
     opening_noise, opening
              z_T [B, C, P, h, w] of the first clip's first P frames and their x0 [calls, B, C, P, h, w], where a loop
-             is to be closed; else of no frames
+             is to be closed, or it is of footage; else of no frames
     sound_noise, sound_record, sound_latents, sound_injected
              the same of sound that a model made together with the video, [B, C, T, f, 1] of T moments; else empty
     """

@@ -26,6 +26,10 @@ class Family:
     compresses: bool
     time_factor: int
 
+    def told(self) -> dict[str, Any]:
+        """What states say of it."""
+        return {"family": self.name, "compresses": self.compresses, "time_factor": self.time_factor}
+
     def check(self, shape: tuple[int, ...]) -> None:
         """Raise ValueError unless latents of this shape are a clip of such a model."""
         if self.frame_dim == 2 and (len(shape) != 5 or shape[2] < 2):

@@ -16,10 +16,11 @@ from vidrd_core.clip import clip_generator
 from vidrd_core.state import ClipState
 
 from .clips import Latent
+from .family import as_batch, as_clip, family_of
 from .model import signature_of
 from .progress import step_callback
 from .sampling import ReuseSampler
-from .vae import decodes_pictures
+from .vae import decodes_pictures, ratio_for
 
 METHODS = ("inversion", "noise")
 
@@ -57,24 +58,27 @@ class FootageSampler(comfy.samplers.Sampler):
         denoise_mask: Tensor | None = None,
         disable_pbar: bool = False,
     ) -> Tensor:
-        """What the host calls; latent_image [1, C, N, h, w] in model space comes back as it is."""
+        """What the host calls; latent_image of N frames in model space comes back as it is."""
         assert latent_image is not None
         calls = _Calls(model_wrap)
         options = {**extra_args, "model_options": dict(extra_args.get("model_options", {}))}
         self.inner.sample(calls, sigmas.clone(), options, None, torch.zeros_like(noise), latent_image, None, True)
-        steps = len(sigmas) - 1
+        family, steps = family_of(model_wrap.model_patcher), len(sigmas) - 1
+        dim = family.frame_dim
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
             management.throw_exception_if_processing_interrupted()
-            return model_wrap(x, sigma * x.new_ones([x.shape[0]]), **extra_args)
+            x = as_batch(x, dim)
+            return as_clip(model_wrap(x, sigma * x.new_ones([x.shape[0]]), **extra_args))
 
         def on_step(done: int, x: Tensor) -> None:
             if callback:
-                callback(done, latent_image, x, steps)
+                callback(done, latent_image, as_batch(x, dim), steps)
 
         sampling = model_wrap.inner_model.model_sampling
+        clip = as_clip(latent_image)
         self.state = ClipState.from_latents(
-            latent_image,
+            clip,
             sigmas,
             signature_of(model_wrap.model_patcher),
             denoise=denoise if self.method == "inversion" else None,
@@ -82,16 +86,19 @@ class FootageSampler(comfy.samplers.Sampler):
             generator=self.generator,
             solver=self.solver,
             levels=torch.tensor(calls.levels),
-            made_with={"seed": extra_args.get("seed"), "steps": steps, "frames": latent_image.shape[2]},
+            made_with={
+                "seed": extra_args.get("seed"),
+                "steps": steps,
+                "frames": clip.shape[2],
+                **family.told(),
+            },
             on_step=on_step if callback else None,
         )
         return latent_image
 
 
 def encoded(vae: Any, images: Tensor) -> Tensor:
-    """Pictures [F, H, W, 3] as latents [1, C, F', h, w]. Raises ValueError for none."""
-    if not len(images):
-        raise ValueError("there are no images: wire a video's frames, or one picture")
+    """Pictures [F, H, W, 3] as latents [1, C, F', h, w]."""
     samples = vae.encode(images[..., :3])
     return samples.movedim(0, 1)[None] if samples.ndim == 4 or decodes_pictures(vae) else samples
 
@@ -113,15 +120,22 @@ def state_of_footage(
 
     Raises ValueError for what the VAE or the model cannot take.
     """
-    latents = encoded(vae, images[-frames:])
+    if not len(images):
+        raise ValueError("there are no images: wire a video's frames, or one picture")
+    ratio, taken = ratio_for(vae, frames), images[-frames:]
+    missing = frames - len(taken)
+    whole = encoded(vae, torch.cat([taken[:1].expand(missing, -1, -1, -1), taken]))
     channels = model.get_model_object("latent_format").latent_channels
-    if latents.shape[1] != channels:
-        raise ValueError(
-            f"the VAE makes latents of {latents.shape[1]} channels, this model takes {channels}: wire its"
-        )
-    ratio = 1 if decodes_pictures(vae) else vae.temporal_compression_decode() or 1
-    still = 1 + (frames - 1) // ratio - latents.shape[2]
-    whole = torch.cat([latents[:, :, :1].expand(-1, -1, max(0, still), -1, -1), latents], dim=2)
+    if whole.shape[1] != channels:
+        raise ValueError(f"the VAE makes latents of {whole.shape[1]} channels, this model takes {channels}: wire its")
+    # The first latent stands for a frame, each other one for `ratio`: of so many all frames stand still before.
+    still = 1 + (missing - 1) // ratio if missing else 0
+    dim = family_of(model).frame_dim
+    family_of(model).check(tuple(as_batch(whole, dim).shape))
+    footage = whole[:, :, missing:]
+    if missing and ratio > 1:
+        footage = encoded(vae, taken[(len(taken) - 1) % ratio :])
+    whole, footage = as_batch(whole, dim), as_batch(footage, dim)
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
     inner = comfy.samplers.sampler_object(sampler_name)
     solver = ReuseSampler(inner, None).solver
@@ -132,4 +146,4 @@ def state_of_footage(
     shown = step_callback(model, steps)
     guider.sample(torch.zeros_like(whole), whole, sampler, sigmas, callback=shown, disable_pbar=True, seed=seed)
     assert sampler.state is not None
-    return replace(sampler.state, repeated=max(0, still)), {"samples": latents}
+    return replace(sampler.state, repeated=still), {"samples": footage}

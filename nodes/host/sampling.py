@@ -180,9 +180,7 @@ class ReuseSampler(comfy.samplers.Sampler):
             **_sound_made(starts, made, guidances, injected),
             made_with={
                 **made_with,
-                "family": family.name,
-                "compresses": family.compresses,
-                "time_factor": family.time_factor,
+                **family.told(),
                 "frames": frames,
                 "reuse": asdict(settings),
             },

@@ -136,11 +136,17 @@ def empty_clip(width: int, height: int, frames: int, vae: Any = None) -> dict[st
     for name, value in (("width", width), ("height", height)):
         if value % side:
             raise ValueError(f"{name} is {value}, expected a multiple of {side} pixels")
-    ratio = 1 if vae is None else look_of(vae).ratio
+    ratio = 1 if vae is None else ratio_for(vae, frames)
+    return {"samples": torch.zeros(1, channels, 1 + (frames - 1) // ratio, height // side, width // side)}
+
+
+def ratio_for(vae: Any, frames: int) -> int:
+    """How many frames a latent after the first stands for. Raises ValueError if a clip cannot have so many frames."""
+    ratio = look_of(vae).ratio
     if (frames - 1) % ratio:
         fewer = 1 + (frames - 1) // ratio * ratio
         raise ValueError(
             f"frames is {frames}, but this VAE makes 1 frame of the first latent and {ratio} of each other one: give "
             f"{fewer} or {fewer + ratio}"
         )
-    return {"samples": torch.zeros(1, channels, 1 + (frames - 1) // ratio, height // side, width // side)}
+    return ratio

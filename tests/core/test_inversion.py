@@ -82,6 +82,23 @@ def test_a_still_or_short_footage_stands_still_before(model, count):
     assert [clip.latents.shape[2] for clip in chain] == [6, 6]
 
 
+@pytest.mark.parametrize("order", ["forward", "mirror"])
+def test_footage_becomes_a_loop(model, order):
+    """After the last frame comes the first of those that were taken."""
+    reuse = ReuseSettings(2, beta=1.0, order=order, loop="keep")
+    state = model.state_from_video(footage(8), "a red circle", steps=3)
+    last = list(model.stream("a red circle", 3, reuse, state=state))[-1].state
+    ends = last.latents[:, :, -2] if order == "forward" else last.latents[:, :, -1]
+    assert torch.allclose(ends, state.latents[:, :, 0], atol=1e-3)
+    assert last.closed == (2 if order == "forward" else 0)
+
+
+def test_a_loop_onto_a_clip_that_keeps_nothing_is_refused_at_once(model):
+    state = model.generate("a red circle", steps=2).state
+    with pytest.raises(ValueError, match="make the first clip with loop 'keep'"):
+        model.stream("a red circle", 3, ReuseSettings(2, loop="keep"), state=state, steps=2)
+
+
 def test_inverted_noise_is_unit(model):
     state = model.state_from_video(footage(8), "a red circle", steps=4)
     assert abs(float(state.noise.std()) - 1) < 1e-3

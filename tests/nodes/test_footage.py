@@ -1,10 +1,14 @@
 """State From Video in a real ComfyUI: what follows begins with the very footage, under any sampler."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from vidrd_core.data.shapes import describe, evaluation_scenes, render
+
+from .small_models import image_vae, small_model, small_vae
 
 FRAMES = 8
 
@@ -93,6 +97,91 @@ def test_inversion_comes_nearer_to_the_footage_than_noise_when_sampled_again(beg
     assert errors["inversion"] < 0.5 * errors["noise"]
 
 
+def test_footage_becomes_a_loop(begin, extend, images):
+    """After the last frame comes the first of those that were taken."""
+    state, _ = begin(images)
+    looped = extend(state, prompt_frames=2, order="forward", loop="close")[2]
+    torch.testing.assert_close(looped.latents[:, :, -2:], state.latents[:, :, :2], rtol=1e-3, atol=2e-3)
+
+
 def test_what_cannot_be_encoded_is_refused(begin, run, tiny, images):
     with pytest.raises(ValueError, match="there are no images"):
         begin(images[:0])
+
+
+@pytest.fixture(scope="module", params=["wan", "hunyuan", "sd15"])
+def of_others(request, run, host):
+    """State From Video and Extend for a model of others: N latents stand for 29 frames, or for 8."""
+    model, positive, negative, latent = small_model(request.param)
+    vae = image_vae(host) if request.param == "sd15" else small_vae(host)
+    count = 8 if request.param == "sd15" else 29
+    given = {"seed": 3, "steps": 4, "sampler_name": "euler", "scheduler": "simple"}
+    # These VAEs' own sizes: 8 pixels a latent.
+    side = 8 * latent["samples"].shape[-1]
+
+    def begin(images, method="inversion", frames=count):
+        parts = {"model": model, "vae": vae, "positive": positive, "images": images, "frames": frames}
+        return run("StateFromVideo", **parts, **given, method=method)
+
+    def extend(state, **reuse):
+        clip = {"model": model, "positive": positive, "negative": negative, "latent": latent, "cfg": 3.0}
+        how = {"prompt_frames": 2, "alpha": 2.0, "beta": 0.4, "order": "forward", **reuse}
+        return run("Extend", **clip, **given, **how, state=state)
+
+    pictures = torch.rand(count + 3, side, side, 3, generator=torch.Generator().manual_seed(2))
+    return SimpleNamespace(
+        name=request.param, begin=begin, extend=extend, images=pictures, frames=count, model=model, vae=vae,
+        positive=positive, negative=negative, latent=latent,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["inversion", "noise"])
+def test_any_model_goes_on_from_footage(of_others, method):
+    head = int(of_others.name != "sd15")
+    state, footage = of_others.begin(of_others.images, method)
+    assert footage["samples"].shape == of_others.latent["samples"].shape
+    assert (state.frames, state.repeated) == (8, 0)
+    _, _, following = of_others.extend(state)
+    led = following.latents[:, :, head : head + 2]
+    torch.testing.assert_close(led, state.latents[:, :, -2:], rtol=1e-3, atol=2e-3)
+    if not head:
+        mirrored = of_others.extend(state, order="mirror", beta=1.0)[2]
+        torch.testing.assert_close(mirrored.latents[:, :, 0], state.latents[:, :, -1], rtol=1e-3, atol=2e-3)
+
+
+def test_a_still_of_any_model_has_the_latents_of_a_video_that_stands_still(of_others):
+    """Not the latent of one frame, where one of several belongs."""
+    state, footage = of_others.begin(of_others.images[:1], "noise")
+    standing, _ = of_others.begin(of_others.images[:1].expand(of_others.frames, -1, -1, -1), "noise")
+    assert torch.equal(state.latents, standing.latents)
+    one = footage["samples"]
+    assert (one.shape[0] if of_others.name == "sd15" else one.shape[2]) == 1
+    assert state.repeated == 7
+    short, footage = of_others.begin(of_others.images[-7:], "noise")
+    count = footage["samples"].shape[0] if of_others.name == "sd15" else footage["samples"].shape[2]
+    assert count == (7 if of_others.name == "sd15" else 2)  # of 5 frames, the last ones
+    assert short.shown.shape[2] == (7 if of_others.name == "sd15" else 2)
+
+
+def test_parts_take_a_state_of_footage(of_others, host, run):
+    state, _ = of_others.begin(of_others.images)
+    how = {"prompt_frames": 2, "alpha": 2.0, "order": "forward", "state": state}
+    (noise,) = run("Noise", seed=3, **how)
+    (sampler,) = run("Guidance", sampler=host.samplers.sampler_object("euler"), beta=0.4, **how)
+    guider = host.samplers.CFGGuider(of_others.model)
+    guider.set_conds(of_others.positive, of_others.negative)
+    guider.set_cfg(3.0)
+    empty = of_others.latent["samples"]
+    guider.sample(noise.generate_noise(of_others.latent), empty, sampler, state.sigmas, seed=3)
+    assert torch.equal(sampler.state.latents, of_others.extend(state)[2].latents)
+
+
+def test_frames_that_no_clip_can_have_are_refused(of_others):
+    if of_others.name != "sd15":
+        with pytest.raises(ValueError, match=r"frames is 30.*give 29 or 33"):
+            of_others.begin(of_others.images, frames=30)
+
+
+def test_a_state_of_footage_tells_its_family(of_others, run):
+    state, _ = of_others.begin(of_others.images, "noise")
+    assert state.made_with["family"] == of_others.extend(None)[2].made_with["family"]

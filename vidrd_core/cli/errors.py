@@ -6,6 +6,7 @@ import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 _MACHINE = {getattr(errno, name, 0) for name in ("ENOSPC", "EDQUOT", "EIO", "ENOMEM", "EMFILE", "EFBIG")}
 _HINTS = {
@@ -53,6 +54,8 @@ def reason(error: BaseException) -> str:
         text = error.strerror
         if error.filename is not None:  # Python's own, which says little
             hint = _HINTS.get(error.errno or 0)
+            if error.errno == errno.ENOENT and Path(error.filename).parent.is_dir():
+                hint = "see whether the name is right"
             text = f"cannot use {error.filename}: {text}" + (f" ({hint})" if hint else "")
     return " ".join(text.split())
 

@@ -31,19 +31,18 @@ def run(given: dict[str, Any]) -> None:
         with busy(f"reading {path}"):
             video = footage(path, frames, sample.width, sample.height)
     if len(video) < frames:
-        note(f"{path} has {len(video)} of {frames} frames: the first stands still before them, unshown")
+        note(f"{path} has {len(video)} of {frames} frames: the first stands still before, unshown")
     output.prepare()
     settings = {name: value for name, value in vars(sample).items() if name not in ("width", "height")}
     method = given["method"]
     with (
         input_checked(),
-        busy(f"finding the {'trajectory' if method == 'inversion' else 'noise'} of {len(video)} frames"),
+        busy(f"finding the {'trajectory' if method == 'inversion' else 'noise'} of {path}"),
     ):
         state = model.state_from_video(video, given["prompt"], method=method, **settings)
     output.save(state)
-    typer.echo(
-        f"{given['output']}: {len(video)} frames of {path}; to go on: vidrd extend {given['output']} PROMPT ..."
-    )
+    taken = f"{len(video)} frame{'s' * (len(video) > 1)} of {path}"
+    typer.echo(f"{given['output']}: {taken}; to go on: vidrd extend {given['output']} PROMPT ...")
 
 
 def footage(path: Path, last: int, width: int | None, height: int | None) -> NDArray[np.uint8]:

@@ -194,6 +194,8 @@ def _state(file: Tensors) -> Facts:
     if len(record) == 6:
         yield "next clip", f"can take up to {record[3]} prompt frames (M)"
     for name, shape in file.shapes.items():
+        if 0 in shape:  # nothing of the kind is in it
+            continue
         yield f"shape of {name}", " x ".join(map(str, shape))
     yield "model signature", str(details.get("model_signature"))
 
