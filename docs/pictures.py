@@ -67,8 +67,8 @@ def draw_choices(model: VidRD) -> None:
     quarter, orders = preset("keep moving", 8), {}
     orders["mirror"] = {"paper": preset("paper", 8), "release: soft": ReuseSettings(release="soft")}
     orders["forward"] = {
-        "keep moving: noise pns": quarter,
-        **{f"noise: {name}": replace(quarter, noise=name) for name in ("fresh", "shuffle", "lowpass")},
+        "keep moving: noise shuffle": quarter,
+        **{f"noise: {name}": replace(quarter, noise=name) for name in ("pns", "fresh", "lowpass")},
         "drift: 1": replace(quarter, drift=1.0),
         "loop on purpose: after the last frame comes the first": preset("loop on purpose", 8),
     }

@@ -14,18 +14,19 @@ def preset(name: str, frames: int) -> ReuseSettings:
     """Settings by a name that says what they are for, for clips of N = `frames` frames.
 
     "paper" is the paper's rule. The others go on in time order with a quarter of a clip's frames as prompt frames, a
-    third more model calls for a shown frame; "loop on purpose" ends where it began, "anchored" keeps the colours and
-    contrast of the first clip. Raises ValueError for an unknown name.
+    third more model calls for a shown frame, and shuffle the old noise, so that less comes round again; "loop on
+    purpose" ends where it began, "anchored" keeps the colours and contrast of the first clip. Raises ValueError for
+    an unknown name.
     """
-    quarter = max(1, frames // 4)
+    moving = ReuseSettings(max(1, frames // 4), order="forward", noise="shuffle")
     if name == "paper":
         return ReuseSettings(prompt_frames=min(4, frames - 1))
     if name == "keep moving":
-        return ReuseSettings(quarter, order="forward")
+        return moving
     if name == "loop on purpose":
-        return ReuseSettings(quarter, order="forward", loop="keep")
+        return replace(moving, loop="keep")
     if name == "anchored":
-        return ReuseSettings(quarter, order="forward", drift=0.5)
+        return replace(moving, drift=0.5)
     raise ValueError(f"preset is {name!r}, expected one of {', '.join(PRESETS)}")
 
 

@@ -225,7 +225,9 @@ def test_a_loop_can_be_closed_only_if_its_beginning_was_kept(model):
 def test_a_rule_waits_for_the_clip():
     assert Rule(preset="keep moving").at(16).prompt_frames == 4
     assert Rule(preset="keep moving").at(16).head == 0
-    assert Rule(preset="keep moving").at(21, compresses=True) == ReuseSettings(5, order="forward", head=1)
+    assert Rule(preset="keep moving").at(21, compresses=True) == ReuseSettings(
+        5, order="forward", noise="shuffle", head=1
+    )
     assert Rule(ReuseSettings(loop="close"), "loop on purpose").at(8).loop == "close"
     assert Rule(ReuseSettings(3), auto=True).at(8) == ReuseSettings(3)
     assert Rule(ReuseSettings(3), auto=True).at(8, compresses=True) == ReuseSettings(3, order="forward", head=1)

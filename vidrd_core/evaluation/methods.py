@@ -86,8 +86,8 @@ def candidates(frames: int, prompted: str = "") -> list[Candidate]:
             for noise, alpha in (("pns", 4.0), ("pns", 1.0), ("fresh", 4.0), ("shuffle", 4.0), ("lowpass", 4.0))
         ),
         *(
-            rule("forward, anchored", f"M={quarter} pns alpha=4 drift={drift:g}", prompt_frames=quarter,
-                 order="forward", drift=drift)
+            rule("forward, anchored", f"M={quarter} shuffle alpha=4 drift={drift:g}", prompt_frames=quarter,
+                 order="forward", noise="shuffle", drift=drift)
             for drift in (0.25, 0.5, 1.0)
         ),
         *(

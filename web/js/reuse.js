@@ -22,10 +22,10 @@ export function reuse({ promptFrames, alpha, beta, order, noise = "pns", frames,
 
 // Settings by name, as vidrd_core/presets.py has them; null for those of the node's own.
 export function preset(name, frames) {
-    const own = { alpha: 4, beta: 0.4, noise: "pns" };
-    if (name === "paper") return { ...own, promptFrames: Math.min(4, frames - 1), order: "mirror" };
+    const own = { alpha: 4, beta: 0.4 };
+    if (name === "paper") return { ...own, promptFrames: Math.min(4, frames - 1), order: "mirror", noise: "pns" };
     if (!["keep moving", "loop on purpose", "anchored"].includes(name)) return null;
-    return { ...own, promptFrames: Math.max(1, Math.floor(frames / 4)), order: "forward" };
+    return { ...own, promptFrames: Math.max(1, Math.floor(frames / 4)), order: "forward", noise: "shuffle" };
 }
 
 const isFrom0To = (most, value) => typeof value === "number" && value >= 0 && value <= most;
