@@ -93,7 +93,7 @@ def replayed(
         "noise": noise,
         "record": record,
         "latents": latents.cpu(),
-        "past": latents[:, :, :0].cpu(),
+        "past": latents[:, :, :still].cpu(),  # not shown, but as if: a decoder that looks back sees the still stand
         "sigmas": sigmas.cpu(),
         "levels": called.cpu().clone(),
         "injected": record[:0],

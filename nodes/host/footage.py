@@ -145,5 +145,6 @@ def state_of_footage(
     guider.set_cfg(1.0)  # guidance is unstable in reverse
     shown = step_callback(model, steps)
     guider.sample(torch.zeros_like(whole), whole, sampler, sigmas, callback=shown, disable_pbar=True, seed=seed)
-    assert sampler.state is not None
-    return replace(sampler.state, repeated=still), {"samples": footage}
+    state = sampler.state
+    assert state is not None
+    return replace(state, repeated=still, past=state.latents[:, :, :still]), {"samples": footage}

@@ -76,6 +76,7 @@ def test_a_still_or_short_footage_stands_still_before(model, count):
     state = model.state_from_video(footage(count), "a red circle", ReuseSettings(2, order="forward"), steps=3)
     assert state.repeated == 8 - count
     assert state.shown.shape[2] == count
+    assert torch.equal(state.tail(8), state.latents)  # what a decoder sees before the next clip
     for frame in range(8 - count):
         assert torch.equal(state.latents[:, :, frame], state.latents[:, :, 8 - count])
     chain = list(model.stream("a red circle", 3, ReuseSettings(2, order="forward"), state=state))

@@ -157,6 +157,7 @@ def test_a_still_of_any_model_has_the_latents_of_a_video_that_stands_still(of_ot
     one = footage["samples"]
     assert (one.shape[0] if of_others.name == "sd15" else one.shape[2]) == 1
     assert state.repeated == 7
+    assert torch.equal(state.tail(8), state.latents)
     short, footage = of_others.begin(of_others.images[-7:], "noise")
     count = footage["samples"].shape[0] if of_others.name == "sd15" else footage["samples"].shape[2]
     assert count == (7 if of_others.name == "sd15" else 2)  # of 5 frames, the last ones
