@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from vidrd_core.cli.footage import footage
-from vidrd_core.reuse import ReuseSettings
+from vidrd_core.presets import preset
 from vidrd_core.state import ClipState
 from vidrd_core.video import open_video, read_video
 
@@ -41,7 +41,7 @@ def test_footage_goes_on(vidrd, video, model):
         "extend", "s.safetensors", PROMPTS[0], "--preset", "keep moving", "--scale", 1, "-o", "more/"
     )
     assert (code, out.split(";")[0]) == (0, "more/: 1 clip, 6 frames, 0.8 s at 8 fps")
-    clip = model.extend(expected, PROMPTS[0], ReuseSettings(2, order="forward"))
+    clip = model.extend(expected, PROMPTS[0], preset("keep moving", 8))
     assert np.array_equal(read_video("more")[0], model.frames(clip))
 
 
