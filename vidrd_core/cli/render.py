@@ -111,7 +111,10 @@ def generate(wanted: Request, state_dir: Path | None, resume: bool) -> None:
         fade = fade_of(prompts, state.index, wanted.travel)
         faded = {"fade": list(fade) if fade else None}
         compare(state, {"prompt": prompt, **faded, **asdict(sample), "reuse": asdict(reuse), **lora})
-        model.stream(prompts, count, rules, state=state, **asdict(settings))  # checks that the state fits
+        if closes:  # nothing follows it
+            state.check(model.signature, model.latent_shape(settings))
+        else:
+            model.stream(prompts, count, rules, state=state, **asdict(settings))  # checks that the state fits
 
     finished: list[Path] = []
     if keep and resume:

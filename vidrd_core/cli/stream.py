@@ -138,6 +138,8 @@ class Rendering:
             self.done += 1
             yield state
         self.started = time.perf_counter()
+        if self.done == len(self.plan.clips):
+            return
         sampled = self.sampled(state)
         while self.done < len(self.plan.clips) and not self.stop.asked and not self.fault:
             self.display.begin(self.done)

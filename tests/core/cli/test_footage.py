@@ -133,6 +133,15 @@ def test_clips_have_settings_of_their_own_and_a_run_goes_on_with_them(vidrd, mod
     assert not Path("none").exists()
 
 
+def test_a_finished_loop_is_written_again(vidrd):
+    torch.set_num_threads(1)
+    run = ("generate", PROMPTS[0], "--clips", 3, "--preset", "loop on purpose", *STEPS, "--state-dir", "kept")
+    assert vidrd(*run, "-o", "whole/")[0] == 0
+    code, _, err = vidrd(*run, "-o", "again/", "--resume")
+    assert (code, "found 3 of 3 clips" in err) == (0, True)
+    assert np.array_equal(read_video("again")[0], read_video("whole")[0])
+
+
 def test_extend_fades_from_the_prompt_of_the_state(vidrd, model):
     torch.set_num_threads(1)
     first = model.generate(PROMPTS[0], steps=2).state
