@@ -27,6 +27,7 @@ from vidrd_core.data.shapes import (
     describe,
     evaluation_scenes,
     random_scene,
+    random_still,
     render,
     sample_clip,
     trajectory,
@@ -174,6 +175,7 @@ def test_captions_stay_inside_the_vocabulary_and_use_all_of_it() -> None:
         scene = random_scene(rng, two_objects=0.2)
         said.update(caption(scene, rng).split())
         assert set(describe(scene).split()) <= set(VOCABULARY)
+    said.update(caption(random_still(rng), rng, still=True).split())
     assert set(said) == set(VOCABULARY)
     assert list(VOCABULARY) == sorted(set(VOCABULARY))
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from vidrd_core.cli import options as o
+from vidrd_core.cli.data import app as data
 from vidrd_core.cli.errors import CommandError, is_fault, note, reason
 from vidrd_core.cli.info import info, models
 from vidrd_core.cli.weights import convert, pack
@@ -250,6 +251,7 @@ def state(
     run(given)
 
 
+app.add_typer(data)
 app.command()(models)
 app.command()(info)
 app.command()(pack)

@@ -29,10 +29,10 @@ _WHOLE_RUN = 30 * 24 * 3600.0  # seconds: clips may take hours, and the time lef
 def busy(text: str) -> AbstractContextManager[object]:
     """A turning wheel on a terminal, nothing elsewhere."""
     console = Console(stderr=True)
-    return console.status(escape(text)) if _alive(console) else nullcontext()
+    return console.status(escape(text)) if alive(console) else nullcontext()
 
 
-def _alive(console: Console) -> bool:
+def alive(console: Console) -> bool:
     return console.is_terminal and not console.is_dumb_terminal
 
 
@@ -44,7 +44,7 @@ class Display:
         self.started = time.perf_counter()
         self.bars: Progress | None = None
         console = Console(stderr=True)
-        if _alive(console):
+        if alive(console):
             self.bars = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),

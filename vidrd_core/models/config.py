@@ -202,7 +202,7 @@ def _of_type(hint: Any, name: str, value: Any) -> Any:
     if hint is float and isinstance(value, str):  # what YAML makes of 1e-4
         with suppress(ValueError):
             return float(value)
-    kinds = get_args(hint) if isinstance(hint, UnionType) else (get_origin(hint) or hint,)
+    kinds = tuple(get_origin(each) or each for each in (get_args(hint) if isinstance(hint, UnionType) else (hint,)))
     kinds = (*kinds, int) if float in kinds else kinds
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         expected = getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint)

@@ -11,87 +11,20 @@ from typing import Any
 import torch
 import yaml
 
-from vidrd_core.data.bank import ShapesData
 from vidrd_core.loading import built_in_models
 from vidrd_core.models.config import DiffusionConfig, TextConfig, UNet3DConfig, VAEConfig, from_dict
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
-from vidrd_core.training.presets import PRESETS
+from vidrd_core.training.data import DataConfig, RecipeError, clips_of
+from vidrd_core.training.init import InitConfigs, configs_of
+from vidrd_core.training.samples import SampleConfig
+from vidrd_core.training.sources import SourceConfig
+from vidrd_core.training.stage import VAE_TASKS, StageConfig
 
 PRECISIONS = ("no", "fp16", "bf16")
-TASKS = ("vae", "captions", "image", "clip", "vae_temporal")
-VAE_TASKS = {"vae", "vae_temporal"}
+TRACKERS = ("tensorboard", "wandb")
 
-
-class RecipeError(ValueError):
-    """A recipe asks for what cannot be done."""
-
-
-@dataclass(frozen=True)
-class StageConfig:
-    """One stage of training; settings that a stage does not use are ignored by it."""
-
-    name: str
-    task: str  # one of TASKS
-    steps: int
-    batch_size: int  # clips; in steps on single frames of UNet stages, as many frames as those clips have
-    learning_rate: float
-    rates: dict[str, float] = field(default_factory=dict)  # part of a name -> factor on the rate; the last one fits
-    train: str = "all"  # which parameters: a preset of training.presets
-    warmup: int = 100
-    final_rate: float = 0.0  # of the cosine's end, as a factor
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    ema: float = 0.999
-    accumulation: int = 1
-    seed: int = 0
-    log_every: int = 50
-    sample_every: int = 500
-    checkpoint_every: int = 500
-    caption_dropout: float = 0.1
-    plain_share: float = 0.0  # of the captions that say all there is to say, plainly
-    emphasis: dict[str, float] = field(default_factory=dict)  # word -> how many times as often its clips are drawn
-    timestep_power: float = 1.0  # t = T * u**power: below 1, noisy steps are drawn more often
-    image_share: float = 0.0  # of the steps of a clip stage that train on single frames
-    number_share: float = 0.85  # of the steps on single frames that tell the frame's number in its clip
-    prompt_share: float = 0.0  # of the clips that go on from first frames which are kept clean, or less noisy
-    prompt_frames: int = 2  # how many these are (M)
-    prompt_noise: float = 0.0  # their timestep, as a share of the clip's
-    kl_weight: float = 1e-4
-    words_weight: float = 0.0  # of the text encoder's own loss: what the caption says
-    places_weight: float = 0.0  # of the frame embedding's own loss: where the caption's sprites are
-    pictures_weight: float = 0.0  # of the frame pictures' own loss: the latents, as far as the caption tells them
-
-    def __post_init__(self) -> None:
-        if self.task not in TASKS:
-            raise ValueError(f"stage {self.name}: task is {self.task!r}, expected one of {', '.join(TASKS)}")
-        if self.train not in PRESETS:
-            raise ValueError(f"stage {self.name}: train is {self.train!r}, expected one of {', '.join(PRESETS)}")
-        every = ("log_every", "sample_every", "checkpoint_every")
-        for name in ("steps", "batch_size", "accumulation", "prompt_frames", *every):
-            if getattr(self, name) < 1:
-                raise ValueError(f"stage {self.name}: {name} is {getattr(self, name)}, expected at least 1")
-        for name in ("learning_rate", "clip_norm", "timestep_power"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"stage {self.name}: {name} is {getattr(self, name)}, expected more than 0")
-        shares = ("plain_share", "image_share", "number_share", "prompt_share", "prompt_noise")
-        for name in ("final_rate", "caption_dropout", *shares):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"stage {self.name}: {name} is {getattr(self, name)}, expected 0 to 1")
-        weights = ("kl_weight", "words_weight", "places_weight", "pictures_weight")
-        for name in ("warmup", "weight_decay", "seed", *weights):
-            if getattr(self, name) < 0:
-                raise ValueError(f"stage {self.name}: {name} is {getattr(self, name)}, expected 0 or more")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"stage {self.name}: ema is {self.ema}, expected 0 or more and less than 1")
-        for name, keys in (("rates", "parts of names"), ("emphasis", "words")):
-            given = getattr(self, name).items()
-            if wrong := {key: factor for key, factor in given if not isinstance(factor, int | float) or factor <= 0}:
-                raise ValueError(f"stage {self.name}: {name} are {wrong}, expected {keys} with numbers above 0")
-
-    def shaping(self) -> dict[str, Any]:
-        """The settings that shape the result, by name."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if not name.endswith("_every")}
+__all__ = ["RecipeError", "StageConfig", "TrainConfig", "changes", "load_config"]
 
 
 @dataclass(frozen=True)
@@ -100,34 +33,42 @@ class TrainConfig:
 
     out: Path
     stages: tuple[StageConfig, ...]
-    data: ShapesData
+    data: DataConfig
     unet: UNet3DConfig
     vae: VAEConfig
     text: TextConfig
     diffusion: DiffusionConfig
-    init: Path | None = None  # a model folder to start from, or a built-in model's name in a recipe
+    samples: SampleConfig = field(default_factory=SampleConfig)
+    init: Path | None = None  # a model to start from: a file or folder of any kind, or a built-in one's name
     mixed_precision: str = "no"
+    trackers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises ValueError for parts that cannot be or do not fit each other, as far as the stages need them."""
         tasks = {stage.task for stage in self.stages}
         facts: list[tuple[str, int, str, int]] = []
+        side = self.vae.downsampling
+        for width, height in self.data.all_sizes():
+            facts += [
+                ("data.size", s, f"a multiple of {side}, for the VAE", s // side * side) for s in (width, height)
+            ]
         if tasks & VAE_TASKS:
             _try(TemporalVAE, self.vae)
-            size, side = self.data.size, self.vae.downsampling
-            facts.append(("data.size", size, f"a multiple of {side}, for the VAE", size // side * side))
         if tasks - VAE_TASKS:
             _try(UNet3D, self.unet)
-            for name in ("frames", "size"):
-                expected = getattr(self.diffusion, name)
-                facts.append((f"data.{name}", getattr(self.data, name), f"diffusion.{name}, {expected}", expected))
+            expected = self.diffusion.frames
+            facts.append(("data.frames", self.data.frames, f"diffusion.frames, {expected}", expected))
         if tasks - VAE_TASKS and not self.init:
+            if not self.data.sizes:
+                facts.append(
+                    ("data.size", self.data.size, f"diffusion.size, {self.diffusion.size}", self.diffusion.size)
+                )
             width, channels = self.unet.cross_attention_dim, self.vae.latent_channels
             facts.append(("text.hidden_size", self.text.hidden_size, f"unet.cross_attention_dim, {width}", width))
             facts.append(("unet.in_channels", self.unet.in_channels, f"vae.latent_channels, {channels}", channels))
-        for name, value, expected, fitting in facts:
+        for name, value, wanted, fitting in facts:
             if value != fitting:
-                raise ValueError(f"{name} is {value}, expected {expected}")
+                raise ValueError(f"{name} is {value}, expected {wanted}")
 
     def shaping(self, stage: StageConfig) -> dict[str, Any]:
         """The settings that shape the result of a stage, by name, as JSON has them."""
@@ -135,7 +76,7 @@ class TrainConfig:
         values = stage.shaping()
         for section in sections:
             entries = dataclasses.asdict(getattr(self, section)).items()
-            values |= {f"{section}.{name}": value for name, value in entries}
+            values |= {f"{section}.{name}": value for name, value in entries if name != "cache"}
         return dict(json.loads(json.dumps(values)))
 
 
@@ -176,10 +117,6 @@ def _config(raw: Any) -> TrainConfig:
     for needed in ("out", "stages"):
         if not raw.get(needed):
             raise ValueError(f"{needed} is missing")
-    parts: dict[str, Any] = {
-        "data": ShapesData, "unet": UNet3DConfig, "vae": VAEConfig, "text": TextConfig,
-        "diffusion": DiffusionConfig,
-    }  # fmt: skip
     if not isinstance(raw["stages"], list):
         raise ValueError(f"stages are {raw['stages']!r}, expected a list")
     stages = tuple(from_dict(StageConfig, stage) for stage in raw["stages"])
@@ -189,13 +126,45 @@ def _config(raw: Any) -> TrainConfig:
     precision = raw.get("mixed_precision") or "no"  # YAML takes a bare no for false
     if precision not in PRECISIONS:
         raise ValueError(f"mixed_precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
+    trackers = tuple(raw.get("trackers") or ())
+    if unknown := [name for name in trackers if name not in TRACKERS]:
+        raise ValueError(f"trackers has {unknown[0]!r}, expected {' or '.join(TRACKERS)}")
+    init = _model(raw) if raw.get("init") else None
+    like = configs_of(init) if init else InitConfigs()
     return TrainConfig(
         out=_folder(raw, "out"),
         stages=stages,
-        init=_model(raw) if raw.get("init") else None,
+        data=_data(raw.get("data") or {}),
+        unet=_like(UNet3DConfig, like.unet, raw.get("unet")),
+        vae=_like(VAEConfig, like.vae, raw.get("vae")),
+        text=_like(TextConfig, like.text, raw.get("text")),
+        diffusion=_like(DiffusionConfig, like.diffusion, raw.get("diffusion")),
+        samples=from_dict(SampleConfig, raw.get("samples") or {}),
+        init=init,
         mixed_precision=precision,
-        **{name: from_dict(kind, raw.get(name) or {}) for name, kind in parts.items()},
+        trackers=trackers,
     )
+
+
+def _data(raw: Any) -> DataConfig:
+    """The data's settings, its sources as settings of their own."""
+    config = from_dict(DataConfig, {name: value for name, value in dict(raw).items() if name != "sources"})
+    sources = raw.get("sources") or []
+    if not isinstance(sources, list):
+        raise ValueError(f"data.sources are {sources!r}, expected a list")
+    config = dataclasses.replace(config, sources=tuple(from_dict(SourceConfig, source) for source in sources))
+    if not config.sources and not config.mix:
+        raise ValueError("data has no sources: give some, or a mix")
+    for source in config.all_sources():
+        if source.shards is None:
+            clips_of(source, config)  # a mistake in it is told now
+    return config
+
+
+def _like(kind: Any, like: Any, raw: Any) -> Any:
+    """Settings from a recipe, in place of a model's own where there is one."""
+    given = from_dict(kind, raw or {}) if like is None or not raw else from_dict(kind, {**vars(like), **raw})
+    return like if like is not None and not raw else given
 
 
 def _folder(raw: dict[str, Any], name: str) -> Path:

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from vidrd_core.models.clip_text import CLIPText
 from vidrd_core.models.text import TextEncoder
 from vidrd_core.models.unet3d import UNet3D
-from vidrd_core.training.config import StageConfig
+from vidrd_core.training.stage import StageConfig
 
 HEADS = ("words", "places", "pictures")
 
@@ -61,10 +62,12 @@ class PicturesHead(nn.Module):
 class Conditioned(nn.Module):
     """What is trained together: UNet, text encoder, and the heads that help them, if those have a weight."""
 
-    def __init__(self, unet: UNet3D, text_encoder: TextEncoder, stage: StageConfig) -> None:
+    def __init__(self, unet: UNet3D, text_encoder: TextEncoder | CLIPText, stage: StageConfig) -> None:
         super().__init__()
         self.unet, self.text_encoder = unet, text_encoder
-        self.words = WordsHead(text_encoder) if stage.words_weight else None
+        self.words = None
+        if stage.words_weight and isinstance(text_encoder, TextEncoder):
+            self.words = WordsHead(text_encoder)
         self.places = PlacesHead(unet) if stage.places_weight and unet.config.frame_embedding else None
         self.pictures = PicturesHead(unet) if stage.pictures_weight and unet.config.frame_pictures else None
 

@@ -1,14 +1,16 @@
-"""The training loop: Accelerate, EMA, checkpoints, exact resume, logs, sample sheets.
+"""The training loop: Accelerate, EMA, checkpoints, exact resume, logs, samples.
 
-A task says what is trained and what the loss is; everything it draws comes from generators of (seed, step), so a run
-that was stopped goes on as if it had not been.
+A task says what is trained and what the loss is. Everything that chance decides comes from generators of (seed, step,
+number of the batch in the step), so that a run that was stopped goes on as if it had not been, and n processes train
+on what one does with n times the gradient accumulation.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -17,13 +19,20 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from vidrd_core.interrupt import Interrupt
-from vidrd_core.training.config import RecipeError, StageConfig, changes
+from vidrd_core.training.average import Average
+from vidrd_core.training.checkpoints import Checkpoints
+from vidrd_core.training.config import changes
+from vidrd_core.training.data import RecipeError
+from vidrd_core.training.log import Log
+from vidrd_core.training.optimizer import make_optimizer, rate
+from vidrd_core.training.stage import StageConfig
 
 Model = TypeVar("Model", bound=nn.Module)
+EVALUATED = 8  # batches of the loss on what is held out
 
 
 class Task(Protocol[Model]):
@@ -36,11 +45,16 @@ class Task(Protocol[Model]):
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters to train, by name; all others stay as they are."""
 
-    def loss(self, model: Model, rng: np.random.Generator, generator: torch.Generator) -> dict[str, Tensor]:
+    def batch(self, rng: np.random.Generator, held_out: bool = False) -> Any:
+        """What one batch is, in main memory; made in a thread of its own."""
+
+    def loss(
+        self, model: Model, batch: Any, rng: np.random.Generator, generator: torch.Generator
+    ) -> dict[str, Tensor]:
         """The losses of one batch; their sum is minimised."""
 
-    def sample(self, model: Model, path: Path) -> dict[str, float]:
-        """Write a picture of what the model makes; return figures for the log."""
+    def sample(self, model: Model, folder: Path, step: int) -> dict[str, float]:
+        """Write what the model makes as `sample_STEP.png` and more; return figures for the log."""
 
 
 class Loss(nn.Module):
@@ -50,160 +64,246 @@ class Loss(nn.Module):
         super().__init__()
         self.model, self.task = task.model, task
 
-    def forward(self, rng: np.random.Generator, generator: torch.Generator) -> dict[str, Tensor]:
-        return self.task.loss(self.model, rng, generator)
+    def forward(self, batch: Any, rng: np.random.Generator, generator: torch.Generator) -> dict[str, Tensor]:
+        return self.task.loss(self.model, batch, rng, generator)
 
 
 class Trainer:
     """Runs one stage in a folder of its own; `run` goes on from the last checkpoint there."""
 
-    def __init__(self, task: Task[Any], stage: StageConfig, folder: Path, mixed_precision: str = "no") -> None:
+    def __init__(
+        self,
+        task: Task[Any],
+        stage: StageConfig,
+        folder: Path,
+        mixed_precision: str = "no",
+        trackers: tuple[str, ...] = (),
+    ) -> None:
         self.stage, self.folder, self.task = stage, Path(folder), task
         self.folder.mkdir(parents=True, exist_ok=True)
         self.accelerator = Accelerator(
-            mixed_precision=mixed_precision, gradient_accumulation_steps=stage.accumulation
+            mixed_precision=mixed_precision,
+            gradient_accumulation_steps=stage.accumulation,
+            log_with=list(trackers) or None,
+            project_dir=str(self.folder),
+            # Batches of single frames leave the layers over time without gradients.
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
-        if self.accelerator.num_processes > 1:
-            raise RecipeError("training runs in one process, and this is one of several: start it without a launcher")
-        trainable = task.trainable()
-        if not trainable:
+        self.trainable = task.trainable()
+        if not self.trainable:
             raise RecipeError(f"stage {stage.name} would train nothing: preset {stage.train!r} fits no parameter")
         for parameter in task.model.parameters():
             parameter.requires_grad_(False)
-        for parameter in trainable.values():
+        for parameter in self.trainable.values():
             parameter.requires_grad_(True)
-        self.parameters = list(trainable.values())
-        self.ema = AveragedModel(task.model, multi_avg_fn=_ema(stage.ema))
-        optimizer = torch.optim.AdamW(
-            parameter_groups(trainable, stage), lr=stage.learning_rate, weight_decay=stage.weight_decay
-        )
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, stage))
-        self.loss, self.optimizer, self.scheduler = self.accelerator.prepare(Loss(task), optimizer, scheduler)
-        self.ema.to(self.accelerator.device)
-        self.accelerator.register_for_checkpointing(self.ema)
+        self.parameters = list(self.trainable.values())
+        optimizer = make_optimizer(self.trainable, stage, self.accelerator.device)
+        self.loss, self.optimizer = self.accelerator.prepare(Loss(task), optimizer)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.average = Average(self.parameters, stage.ema)
+        self.checkpoints = Checkpoints(self.folder)
+        self.log = Log(self.accelerator, self.folder, stage.name)
+        self.accelerator.register_save_state_pre_hook(_no_weights)
+        self.accelerator.register_load_state_pre_hook(_no_models)
+        self.recent = _Recent()
+        self.accelerator.register_for_checkpointing(_Named(self.trainable), self.average, self.recent)
         self.step = 0
+        self.ahead: dict[tuple[int, int], Future[Any]] = {}
+        if trackers:
+            self.accelerator.init_trackers("vidrd")
 
     def run(self) -> nn.Module:
-        """Train to the last step; the averaged model.
+        """Train to the last step; the model with its averaged parameters, on the CPU.
 
-        Ctrl-C (or SIGTERM) ends the step, saves a checkpoint and raises KeyboardInterrupt.
+        Ctrl-C (or SIGTERM) ends the step, saves a checkpoint and raises KeyboardInterrupt. Raises FloatingPointError,
+        CheckpointError, DataError; the last checkpoint is intact then.
         """
         self.resume()
         self.loss.train()
-        with Interrupt() as stop:
+        with Interrupt() as stop, self.reading():
             self.train(stop)
-        return self.ema.module.cpu().eval()
+        self.average.take()
+        self.accelerator.end_training()
+        return self.task.model.cpu().eval()
 
     def train(self, stop: Interrupt) -> None:
         started, first = time.perf_counter(), self.step
-        recent: list[dict[str, float]] = []  # losses since the last line of the log, or since a resume
         while self.step < self.stage.steps:
-            recent.append(self.train_step())
+            self.recent.losses.append(self.train_step())
             self.step += 1
             if self.step % self.stage.log_every == 0:
                 pace = (self.step - first) / (time.perf_counter() - started)
-                means = {name: round(fmean(losses[name] for losses in recent), 5) for name in recent[0]}
-                self.log({**means, "steps_per_s": round(pace, 3)})
-                recent.clear()
+                self.log.write(self.step, {**self.recent.means(), "steps_per_s": round(pace, 3)})
+                self.recent.losses.clear()
             last = self.step == self.stage.steps
-            if self.step % self.stage.checkpoint_every == 0 or last or stop.asked:
+            asked = self.anyone(stop.asked)
+            if self.step % self.stage.checkpoint_every == 0 or last or asked:
                 self.checkpoint()
-            stop.check()
+            if asked:
+                raise KeyboardInterrupt
+            if self.step % self.stage.evaluate_every == 0 or last:
+                self.evaluate()
             if self.step % self.stage.sample_every == 0 or last:
                 self.sample()
 
     def train_step(self) -> dict[str, float]:
-        """One optimiser step over `accumulation` batches."""
+        """One optimiser step over `accumulation` batches of each process; the mean losses of all."""
         sums: dict[str, float] = {}
+        for group, base in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = base * rate(self.step, self.stage)
         for part in range(self.stage.accumulation):
-            rng = np.random.default_rng((self.stage.seed, self.step, part))
-            generator = torch.Generator(self.accelerator.device).manual_seed(int(rng.integers(2**62)))
-            torch.manual_seed(int(rng.integers(2**62)))  # for dropout
+            batch = self.next_batch(part)
+            rng, generator = self.chance(self.step, part)
             with self.accelerator.accumulate(self.loss):
-                losses = self.loss(rng, generator)
+                losses = self.loss(batch, rng, generator)
                 total = torch.stack(list(losses.values())).sum()
-                if not torch.isfinite(total):
-                    raise FloatingPointError(
-                        f"the loss became {total.item()} at step {self.step}; the last checkpoint is intact: "
-                        f"lower the learning rate and go on from it"
-                    )
+                self.check(total, "loss")
                 self.accelerator.backward(total)
                 if self.accelerator.sync_gradients:
-                    self.accelerator.clip_grad_norm_(self.parameters, self.stage.clip_norm)
+                    norm = self.accelerator.clip_grad_norm_(self.parameters, self.stage.clip_norm)
+                    if self.accelerator.scaler is None and norm is not None:  # a scaler leaves out such steps itself
+                        self.check(norm, "gradient")
                 self.optimizer.step()
-                self.scheduler.step()
                 self.optimizer.zero_grad()
-            for name, loss in losses.items():
-                sums[name] = sums.get(name, 0.0) + loss.item() / self.stage.accumulation
-        self.ema.update_parameters(self.task.model)
+            for name, value in self.mean(losses).items():
+                sums[name] = sums.get(name, 0.0) + value / self.stage.accumulation
+        self.average.update()
         return sums
 
-    def log(self, values: dict[str, Any]) -> None:
-        record = {"step": self.step, **values}
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-        self.accelerator.print(f"{self.stage.name}: {json.dumps(record)}", flush=True)
+    def chance(self, step: int, part: int, kind: int = 1) -> tuple[np.random.Generator, torch.Generator]:
+        """Generators for a batch, NumPy's and one for tensors; PyTorch's own, for dropout, is set as well."""
+        number = part * self.accelerator.num_processes + self.accelerator.process_index
+        rng = np.random.default_rng((self.stage.seed, step, number, kind))
+        generator = torch.Generator(self.accelerator.device).manual_seed(int(rng.integers(2**62)))
+        torch.manual_seed(int(rng.integers(2**62)))
+        return rng, generator
+
+    def next_batch(self, part: int) -> Any:
+        """This batch, while the one after it is made."""
+        now = (self.step, part)
+        after = (self.step, part + 1) if part + 1 < self.stage.accumulation else (self.step + 1, 0)
+        for wanted in (now, after):
+            if wanted not in self.ahead and wanted[0] < self.stage.steps:
+                self.ahead[wanted] = self.reader.submit(self.make_batch, *wanted)
+        return self.ahead.pop(now).result()
+
+    def make_batch(self, step: int, part: int) -> Any:
+        number = part * self.accelerator.num_processes + self.accelerator.process_index
+        return self.task.batch(np.random.default_rng((self.stage.seed, step, number, 0)))
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        self.reader = ThreadPoolExecutor(1)
+        try:
+            yield
+        finally:
+            self.reader.shutdown(wait=True, cancel_futures=True)
+            self.ahead.clear()
+
+    def check(self, value: Tensor, what: str) -> None:
+        """Raise FloatingPointError, in all processes, if a value is not finite in any."""
+        if self.anyone(not bool(torch.isfinite(value))):
+            before = self.checkpoints.latest()
+            left = f"the checkpoint of step {before['step']} is intact" if before else "there is no checkpoint yet"
+            raise FloatingPointError(
+                f"the {what} became {value.item()} at step {self.step}; {left}: lower the learning rate and go on "
+                f"from it"
+            )
+
+    def anyone(self, asked: bool) -> bool:
+        """Whether it is so in any process."""
+        if self.accelerator.num_processes == 1:
+            return asked
+        flag = torch.tensor(float(asked), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, "sum") > 0)
+
+    def mean(self, losses: dict[str, Tensor]) -> dict[str, float]:
+        """Each loss, averaged over the processes."""
+        values = torch.stack([loss.detach().float() for loss in losses.values()])
+        if self.accelerator.num_processes > 1:
+            values = self.accelerator.reduce(values, "mean")
+        return dict(zip(losses, values.tolist(), strict=True))
+
+    @torch.no_grad()
+    def evaluate(self) -> None:
+        """The averaged model's loss on the same batches of what is held out, every time."""
+        if getattr(self.task, "held_out", None) is None:
+            return
+        sums: dict[str, list[float]] = {}
+        with self.average.in_place(self.task.model):
+            for number in range(EVALUATED):
+                rng, generator = self.chance(0, number, kind=2)
+                batch = self.task.batch(np.random.default_rng(rng.integers(2**62)), held_out=True)
+                for name, value in self.mean(self.task.loss(self.task.model, batch, rng, generator)).items():
+                    sums.setdefault(f"held_out_{name}", []).append(value)
+        self.log.write(self.step, {name: fmean(values) for name, values in sums.items()})
 
     def sample(self) -> None:
-        self.ema.eval()
-        with torch.no_grad():
-            self.log(self.task.sample(self.ema.module, self.folder / f"sample_{self.step:06d}.png"))
+        with self.average.in_place(self.task.model), torch.no_grad():
+            if self.accelerator.is_main_process:
+                figures = self.task.sample(self.task.model, self.folder, self.step)
+                self.log.write(self.step, figures)
+                self.log.show(self.step, "sample", self.folder / f"sample_{self.step:06d}.png")
+        self.accelerator.wait_for_everyone()
 
     def checkpoint(self) -> None:
-        """Save all that a resume needs; the newest whole checkpoint is named in `latest.json`."""
-        target = self.folder / f"checkpoint_{self.step:06d}"
-        self.accelerator.save_state(str(target))
-        pointer = self.folder / "latest.json"
-        old = json.loads(pointer.read_text())["folder"] if pointer.exists() else None
-        partial = pointer.with_suffix(".partial")
-        partial.write_text(json.dumps({"folder": target.name, "step": self.step, "stage": asdict(self.stage)}))
-        partial.replace(pointer)
-        if old and old != target.name:
-            _remove(self.folder / old)
+        """Save all that a resume needs."""
+
+        def save(target: Path) -> None:
+            self.accelerator.save_state(str(target))
+            self.accelerator.wait_for_everyone()
+
+        self.checkpoints.write(self.step, asdict(self.stage), save, self.accelerator.is_main_process)
 
     def resume(self) -> None:
         """Take up the newest checkpoint, if there is one."""
-        pointer = self.folder / "latest.json"
-        if pointer.exists():
-            latest = json.loads(pointer.read_text())
-            self.accelerator.load_state(str(self.folder / latest["folder"]))
-            self.step = latest["step"]
-            changed = changes(self.stage.shaping(), latest.get("stage", {}))
-            now = f", now with {changed}" if changed else ""
-            self.accelerator.print(f"{self.stage.name}: resumed at step {self.step}{now}", flush=True)
+        latest = self.checkpoints.latest()
+        if latest is None:
+            self.log.cut(0)
+            return
+        self.accelerator.load_state(str(self.folder / latest["folder"]))
+        self.step = latest["step"]
+        self.log.cut(self.step)
+        changed = changes(self.stage.shaping(), latest.get("stage", {}))
+        now = f", now with {changed}" if changed else ""
+        self.accelerator.print(f"{self.stage.name}: resumed at step {self.step}{now}", flush=True)
 
 
-def parameter_groups(trainable: dict[str, nn.Parameter], stage: StageConfig) -> list[dict[str, Any]]:
-    """One optimiser group for each rate; of the marks in `stage.rates` that a name contains, the last decides."""
-    groups: dict[float, list[nn.Parameter]] = {}
-    for name, parameter in trainable.items():
-        fitting = [factor for mark, factor in stage.rates.items() if mark in name]
-        factor = fitting[-1] if fitting else 1.0
-        groups.setdefault(factor, []).append(parameter)
-    return [{"params": params, "lr": stage.learning_rate * factor} for factor, params in groups.items()]
+class _Named:
+    """The trained parameters, for checkpoints; what stays as it was is not in them."""
 
+    def __init__(self, parameters: dict[str, nn.Parameter]) -> None:
+        self.parameters = parameters
 
-def rate(step: int, stage: StageConfig) -> float:
-    """Linear warm-up, then a cosine from 1 to `final_rate`."""
-    if step < stage.warmup:
-        return (step + 1) / stage.warmup
-    share = min(1.0, (step - stage.warmup) / max(1, stage.steps - stage.warmup))
-    return stage.final_rate + (1 - stage.final_rate) * 0.5 * (1 + math.cos(math.pi * share))
-
-
-def _ema(decay: float) -> Any:
-    """An exponential moving average that follows fast at first: decay (1 + n) / (10 + n), at most `decay`."""
+    def state_dict(self) -> dict[str, Tensor]:
+        return {name: parameter.detach() for name, parameter in self.parameters.items()}
 
     @torch.no_grad()
-    def update(averaged: Any, current: Any, count: Tensor | int) -> None:
-        n = float(count)
-        weight = 1 - min(decay, (1 + n) / (10 + n))
-        torch._foreach_lerp_(averaged, current, weight)
-
-    return update
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        for name, parameter in self.parameters.items():
+            parameter.copy_(state[name])
 
 
-def _remove(folder: Path) -> None:
-    for file in sorted(folder.rglob("*"), reverse=True):
-        file.unlink() if file.is_file() else file.rmdir()
-    folder.rmdir()
+class _Recent:
+    """The losses since the last line of the log."""
+
+    def __init__(self) -> None:
+        self.losses: list[dict[str, float]] = []
+
+    def means(self) -> dict[str, float]:
+        names = dict.fromkeys(name for losses in self.losses for name in losses)
+        return {name: fmean(losses[name] for losses in self.losses if name in losses) for name in names}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"losses": self.losses}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.losses[:] = state["losses"]
+
+
+def _no_weights(models: list[Any], weights: list[Any], folder: str) -> None:
+    weights.clear()
+
+
+def _no_models(models: list[Any], folder: str) -> None:
+    models.clear()

@@ -4,7 +4,12 @@ import yaml
 
 STAGE = {"batch_size": 1, "learning_rate": 1e-3, "warmup": 1, "log_every": 1, "sample_every": 100}
 RECIPE = {
-    "data": {"clips": 20, "frames": 4, "size": 32, "seed": 3},
+    "data": {
+        "frames": 4, "size": 32, "sources": [
+            {"shapes": {"clips": 20, "seed": 3}}, {"stills": {"clips": 6}, "weight": 0.5},
+            {"name": "pictures", "stills": {"clips": 6, "frames": 1}, "weight": 0.5},
+        ],
+    },
     "vae": {
         "block_out_channels": [4, 8], "layers_per_block": 1, "norm_groups": 2, "patch_size": 2, "temp_conv_depth": 1,
     },

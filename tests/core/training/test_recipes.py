@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from vidrd_core.training.config import StageConfig, load_config
+from vidrd_core.training.optimizer import parameter_groups, rate
 from vidrd_core.training.stages import Recipe
-from vidrd_core.training.trainer import Trainer, parameter_groups, rate
+from vidrd_core.training.trainer import Trainer
 from vidrd_core.training.vae import ImageVAETask
 
 from .helpers import write_recipe
@@ -35,16 +36,17 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     recipe = Recipe(config)
 
     class Broken(ImageVAETask):
-        def loss(self, model, rng, generator):
+        def loss(self, model, batch, rng, generator):
             return {"mse": torch.tensor(float("nan"), requires_grad=True)}
 
     from vidrd_core.models.vae import TemporalVAE
 
-    task = Broken(TemporalVAE(config.vae), recipe.pixels(), config.stages[0])
-    with pytest.raises(FloatingPointError, match="the loss became nan at step 0; the last checkpoint is intact"):
+    task = Broken(TemporalVAE(config.vae), recipe.data, config.stages[0])
+    with pytest.raises(FloatingPointError, match="the loss became nan at step 0; there is no checkpoint yet: lower"):
         Trainer(task, config.stages[0], tmp_path / "broken").run()
 
 
+GOOD_DATA = "sources: [{shapes: {}}]"
 GOOD_STAGE = "name: a, task: vae, steps: 1, batch_size: 1, learning_rate: 1"
 
 
@@ -68,7 +70,10 @@ GOOD_STAGE = "name: a, task: vae, steps: 1, batch_size: 1, learning_rate: 1"
         ),
         ("{out: x, stages: [{%s}, {%s}]}", "a stage is called 'a': each needs a name of its own"),
         ("{out: x, stages: [{%s, name: bank}]}", "a stage is called 'bank': each needs a name of its own, not model"),
-        ("{out: x, stages: [{%s, train: most}]}", "train is 'most', expected one of all, paper, decoder, temporal"),
+        (
+            "{out: x, stages: [{%s, train: most}]}",
+            "train is 'most', expected one of all, paper, temporal, lora",
+        ),
         ("{out: x, stages: [{%s, log_every: 0}]}", "log_every is 0, expected at least 1"),
         ("{out: x, stages: [{%s, ema: 7}]}", "ema is 7, expected 0 or more and less than 1"),
         (
@@ -85,9 +90,12 @@ GOOD_STAGE = "name: a, task: vae, steps: 1, batch_size: 1, learning_rate: 1"
         ("{out: x, stages: [{%s, learning_rate: -1}]}", "learning_rate is -1, expected more than 0"),
         ("{out: x, stages: [{%s, caption_dropout: 7}]}", "caption_dropout is 7, expected 0 to 1"),
         ("{out: x, stages: [{%s, warmup: -1}]}", "warmup is -1, expected 0 or more"),
-        ("{out: x, stages: [{%s}], data: {clips: 0}}", "data: clips is 0, expected 1 or more"),
-        ("{out: x, stages: [{%s}], data: {two_objects: 2}}", "two_objects is 2, expected a share"),
-        ("{out: x, stages: [{%s}], data: {size: 33}}", "data.size is 33, expected a multiple of 8, for the VAE"),
+        ("{out: x, stages: [{%s}], data: {sources: [{shapes: {clips: 0}}]}}", "data: clips is 0, expected 1 or more"),
+        (
+            "{out: x, stages: [{%s}], data: {sources: [{shapes: {two_objects: 2}}]}}",
+            "two_objects is 2",
+        ),
+        ("{out: x, stages: [{%s}], data: {%d, size: 33}}", "data.size is 33, expected a multiple of 8, for the VAE"),
         (
             "{out: x, stages: [{%s}], vae: {norm_groups: 3}}",
             "block_out_channels has 128, expected a multiple of norm_groups, 3",
@@ -105,18 +113,36 @@ GOOD_STAGE = "name: a, task: vae, steps: 1, batch_size: 1, learning_rate: 1"
             "text.hidden_size is 128, expected unet.cross_attention_dim, 1024",
         ),
         ("{out: x, stages: [{%s}], diffusion: {beta_end: 1.5}}", "beta goes from 0.00085 to 1.5, expected 0 < start"),
+        ("{out: x, data: {size: 64}, stages: [{%s}]}", "data has no sources: give some, or a mix"),
+        ("{out: x, data: {sources: 3}, stages: [{%s}]}", "data.sources are 3, expected a list"),
+        ("{out: x, data: {sources: [{weight: 3}]}, stages: [{%s}]}", "has none of shapes, stills and shards"),
+        ("{out: x, data: {sources: [{shapes: {}, shards: x}]}, stages: [{%s}]}", "has shapes and shards of"),
+        ("{out: x, data: {sources: [{shapes: {}, weight: -1}]}, stages: [{%s}]}", "weight of shapes is -1"),
+        ("{out: x, data: {sources: [{shapes: {}}, {shapes: {}}]}, stages: [{%s}]}", "two sources are called shapes"),
+        ("{out: x, data: {sources: [{shapes: {clip: 3}}]}, stages: [{%s}]}", "ShapesData has no setting clip"),
+        ("{out: x, data: {%d, held_out: 1}, stages: [{%s}]}", "held_out is 1, expected a share from 0 to less"),
+        ("{out: x, data: {%d, sizes: [[64]]}, stages: [{%s}]}", "sizes has .64., expected a width and a height"),
+        ("{out: x, data: {%d, mix: no.yaml}, stages: [{%s}]}", "no.yaml"),
+        ("{out: x, stages: [{%s}], trackers: [paper]}", "trackers has 'paper', expected tensorboard or wandb"),
+        ("{out: x, stages: [{%s}], samples: {clips: 0}}", "samples: clips is 0, expected 1 or more"),
+        ("{out: x, stages: [{%s, optimizer: sgd}]}", "optimizer is 'sgd', expected one of adamw, adamw8bit"),
+        ("{out: x, stages: [{%s, perceptual_weight: 1}]}", "expected both or neither: the network's file, and how"),
+        ("{out: x, init: nowhere, stages: [{%s}]}", "init: there is no model 'nowhere'"),
         ("{out: x, stages: [{%s}], diffusion: {prediction: w}}", "prediction is 'w', expected one of eps, v, flow"),
     ],
 )
 def test_a_recipe_with_mistakes_is_refused(tmp_path, text, message):
     path = tmp_path / "recipe.yaml"
-    path.write_text(text.replace("%s", GOOD_STAGE))  # of a name said twice the second value counts
+    if "data:" not in text:
+        text = text.replace("{out:", f"{{data: {{{GOOD_DATA}}}, out:", 1)
+    path.write_text(text.replace("%s", GOOD_STAGE).replace("%d", GOOD_DATA))  # of a name said twice the second counts
     with pytest.raises(ValueError, match=message):
         load_config(path)
 
 
 def test_yaml_may_write_small_numbers_without_a_point(tmp_path):
     path = tmp_path / "recipe.yaml"
-    path.write_text(f"{{out: x, stages: [{{{GOOD_STAGE}, learning_rate: 1e-4}}], mixed_precision: no}}")
+    data = f"data: {{{GOOD_DATA}}}"
+    path.write_text(f"{{out: x, {data}, stages: [{{{GOOD_STAGE}, learning_rate: 1e-4}}], mixed_precision: no}}")
     assert load_config(path).stages[0].learning_rate == 1e-4
     assert load_config(path).mixed_precision == "no"  # which YAML reads as false

@@ -10,13 +10,16 @@ import torch
 from safetensors.torch import load_file
 
 from vidrd_core import training
-from vidrd_core.data.bank import ShapesData, StaleBankError, pixel_bank
-from vidrd_core.data.shapes import describe
+from vidrd_core.data.bank import StaleBankError
+from vidrd_core.data.procedural import ShapesData, StillsData
 from vidrd_core.loading import load
 from vidrd_core.models.parts import load_text_encoder, load_unet, load_vae
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.training.config import RecipeError, load_config
+from vidrd_core.training.data import Data, DataConfig
+from vidrd_core.training.heads import Conditioned
 from vidrd_core.training.presets import select
+from vidrd_core.training.sources import SourceConfig
 from vidrd_core.training.stages import Recipe
 from vidrd_core.training.trainer import Trainer
 from vidrd_core.training.unet import ImageTask
@@ -125,7 +128,7 @@ def test_the_papers_preset_trains_what_the_papers_figure_says(recipe):
     after = load_unet(folder / "unet.safetensors")[0].state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
-    assert all("attentions." in name or "frame_" in name for name in changed), "ResNets stay"
+    assert all(".attn" in name or "frame_" in name for name in changed), "ResNets stay, and all else of transformers"
     fresh = set(after) - set(before)
     assert all("temp" in name for name in fresh)
     assert any(after[name].abs().max() > 0 for name in fresh if "conv2.3.weight" in name), "Temp-Conv was trained"
@@ -152,50 +155,101 @@ def test_the_temporal_vae_stage_leaves_the_latents_as_they_are(recipe):
 
 
 def test_the_bank_is_the_same_however_it_is_made(tmp_path):
-    data = ShapesData(clips=5, frames=3, size=32)
-    bank = pixel_bank(data, tmp_path / "pixels.npy")
+    def frames(**changes):
+        config = DataConfig(
+            (SourceConfig(shapes={"clips": 5, "frames": 3, "size": 32, **changes}),), frames=3, size=32
+        )
+        data = Data(config, tmp_path)
+        return data.frames(data.pool({}).groups[0])
+
+    bank = frames()
     for i in (4, 0, 2):
-        assert np.array_equal(bank[i], data.frames_of(i))
+        assert np.array_equal(bank[i], ShapesData(clips=5, frames=3, size=32).frames_of(i))
     with pytest.raises(StaleBankError, match=r"was made as \(5, 3, 32, 32, 3\), expected \(6, 3, 32, 32, 3\)"):
-        pixel_bank(dataclasses.replace(data, clips=6), tmp_path / "pixels.npy")
+        frames(clips=6)
     with pytest.raises(
         StaleBankError, match=r"was made as .*'seed': 1, 'rules'.*, expected .*'seed': 2, .*: delete it"
     ):
-        pixel_bank(dataclasses.replace(data, seed=2), tmp_path / "pixels.npy")
+        frames(seed=2)
 
 
 def test_which_clips_are_drawn_and_what_is_said_of_them(recipe, tmp_path):
     run, folder = recipe
-    config = load_config(write_recipe(tmp_path / "again.yaml", out=str(run)))
+    sources = RECIPE["data"]["sources"][:1]
+    path = write_recipe(tmp_path / "again.yaml", out=str(run), data={**RECIPE["data"], "sources": sources})
+    config = load_config(path)
     unet, diffusion = load_unet(folder / "unet.safetensors")
     text, vae = load_text_encoder(folder / "text_encoder.safetensors"), load_vae(folder / "vae.safetensors")
+    shapes = ShapesData(frames=4, size=32, **sources[0]["shapes"])
 
     def task(emphasis, **changes):
         stage = dataclasses.replace(config.stages[2], batch_size=500, emphasis=emphasis, **changes)
-        return ImageTask(unet, text, diffusion, config.data, Recipe(config).latents(vae), vae, stage)
+        samples = Recipe(config).samples()
+        return ImageTask(Conditioned(unet, text, stage), diffusion, Recipe(config).data, vae, stage, samples)
 
     emphasised = task({"red": 4.0, "spinning": 2.0})
-    said = [describe(config.data.scene(i)).split() for i in range(config.data.clips)]
+    said = [shapes.plain(i).split() for i in range(shapes.clips)]
     factors = np.array([4 ** ("red" in words) * 2 ** ("spinning" in words) for words in said])
     assert set(factors) == {1, 4, 8}
-    np.testing.assert_allclose(emphasised.shares, factors / factors.sum())
-    captions = emphasised.batch(np.random.default_rng(0), frames=1).captions
+    chances = emphasised.batches.pool.groups[0].chances
+    np.testing.assert_allclose(chances, factors / factors.sum())
+    captions = emphasised.batch(np.random.default_rng(0)).captions
     share = sum("red" in text.split() for text in captions) / sum(text != "" for text in captions)
-    assert share == pytest.approx(emphasised.shares[factors > 1].sum(), abs=0.05)
-    plain = task({}, plain_share=1.0, caption_dropout=0.0).batch(np.random.default_rng(0), frames=1).captions
-    assert set(plain) == {describe(config.data.scene(i)) for i in range(config.data.clips)}
+    assert share == pytest.approx(chances[factors > 1].sum(), abs=0.05)
+    plain = task({}, plain_share=1.0, caption_dropout=0.0).batch(np.random.default_rng(0)).captions
+    assert set(plain) == {shapes.plain(i) for i in range(shapes.clips)}
     with pytest.raises(RecipeError, match="stage image: no clip's plain caption says dragon"):
         task({"dragon": 2.0})
 
 
+def test_sources_are_drawn_by_their_weights(recipe):
+    run, _ = recipe
+    config = load_config(write_recipe(run.parent / "weights.yaml", out=str(run)))
+    data = Recipe(config).data
+
+    def drawn(weights, frames, still):
+        picks = data.pool(weights).draw(np.random.default_rng(0), 4000, frames, still)
+        return {name: sum(p.group.source == name for p in picks) / 4000 for name in data.clips}
+
+    assert drawn({}, 1, True) == pytest.approx({"shapes": 0.5, "stills": 0.25, "pictures": 0.25}, abs=0.03)
+    assert drawn({}, 4, False) == pytest.approx({"shapes": 2 / 3, "stills": 1 / 3, "pictures": 0}, abs=0.03)
+    assert drawn({"stills": 0, "pictures": 2}, 1, True)["pictures"] == pytest.approx(2 / 3, abs=0.03)
+    with pytest.raises(RecipeError, match="there is no source film"):
+        data.pool({"film": 1})
+    without = Data(dataclasses.replace(config.data, pseudo_videos=False), data.folder)
+    assert list(without.clips) == ["shapes", "pictures"], "pseudo-videos go, images stay"
+
+
+def test_what_is_held_out_is_never_trained_on(recipe):
+    run, _ = recipe
+    config = load_config(write_recipe(run.parent / "held.yaml", out=str(run)))
+    data = Data(dataclasses.replace(config.data, held_out=0.25), Recipe(config).data.folder)
+    trained, held = (data.pool({}, held_out).groups for held_out in (False, True))
+    for one, other in zip(trained, held, strict=True):
+        assert one.name == other.name
+        assert sorted([*one.numbers, *other.numbers]) == list(range(len(one.clips)))
+    assert [len(group.numbers) for group in held] == [5, 1, 1]
+
+
+def test_stills_keep_their_caption_and_the_camera_its_way():
+    data = StillsData(clips=3, frames=4, size=32)
+    assert data.caption(1, np.random.default_rng(0)).startswith("a picture of a")
+    clip = data.frames_of(1)
+    assert clip.shape == (4, 32, 32, 3)
+    assert np.array_equal(clip, data.frames_of(1))
+    assert (np.diff(clip.astype(int), axis=0) != 0).any(axis=(1, 2, 3)).all(), "the camera moves"
+    assert dataclasses.replace(data, frames=1).frames_of(1).shape == (1, 32, 32, 3)
+
+
 def test_latents_of_another_encoder_are_not_used(recipe, tmp_path):
     run, folder = recipe
-    config = load_config(write_recipe(tmp_path / "again.yaml", out=str(run)))
+    data = Recipe(load_config(write_recipe(tmp_path / "again.yaml", out=str(run)))).data
     vae = load_vae(folder / "vae.safetensors")
-    assert len(Recipe(config).latents(vae)) == RECIPE["data"]["clips"]
+    group = next(group for group in data.pool({}).groups if group.source == "shapes")
+    assert len(data.latents(group, vae)) == 20
     vae.quant_conv.weight.data += 1e-3
-    with pytest.raises(StaleBankError, match=r"latents.npy was made as .*'encoder': '\w{12}'}, expected "):
-        Recipe(config).latents(vae)
+    with pytest.raises(StaleBankError, match=r"npy was made as .*'encoder': '\w{12}'}, expected "):
+        data.latents(group, vae)
 
 
 def test_prompt_frames_are_kept_clean_and_count_for_nothing(recipe, tmp_path, monkeypatch):
@@ -213,7 +267,8 @@ def test_prompt_frames_are_kept_clean_and_count_for_nothing(recipe, tmp_path, mo
     monkeypatch.setattr(UNet3D, "forward", watched)
     config = load_config(path)
     folder = Recipe(config).run()
-    latents = np.load(config.out / "bank" / "latents.npy", mmap_mode="r")
+    banks = [np.load(path, mmap_mode="r") for path in (config.out / "bank").glob("latents_*_4x32x32.npy")]
+    latents = [clip for bank in banks for clip in bank]
     x, numbers = seen[0]
     clean = {clip[:, frame].tobytes() for clip in latents for frame in range(4)}
     kept = [x[0, :, j].half().numpy().tobytes() in clean for j in range(4)]

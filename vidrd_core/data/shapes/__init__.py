@@ -24,6 +24,7 @@ from vidrd_core.data.shapes.scenes import (
     Sprite,
     evaluation_scenes,
     random_scene,
+    random_still,
 )
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "describe",
     "evaluation_scenes",
     "random_scene",
+    "random_still",
     "render",
     "sample_clip",
     "signed_distance",

@@ -13,6 +13,7 @@ from vidrd_core.data.shapes.scenes import BACKGROUNDS, COLORS, Scene, Sprite, pi
 ARTICLES = ("a", "an")
 SIZE_WORDS: dict[str, tuple[str, ...]] = {"small": ("small", "tiny"), "medium": (), "large": ("large", "big")}
 UNSAID_BACKGROUND, UNSAID_MOTION = "black", "stay"
+PICTURE = "a picture of {}"
 ON_BACKGROUND = ("on a {background} background", "over a {background} background")
 JOINS: dict[str, tuple[str, ...]] = {
     "single": (),
@@ -53,8 +54,8 @@ def _noun(sprite: Sprite, size: str) -> str:
     return " ".join([ARTICLES[words[0][0] in "aeiou"], *words])
 
 
-def caption(scene: Scene, rng: np.random.Generator) -> str:
-    """One of the many ways to say what a scene shows.
+def caption(scene: Scene, rng: np.random.Generator, still: bool = False) -> str:
+    """One of the many ways to say what a scene shows; of a still, without a word of motion, that it is a picture.
 
     What is not said is medium, stands still, or is black: a frame by itself has to know, or a clip's would differ.
     Only what grows or shrinks may be medium or large, unsaid.
@@ -63,14 +64,14 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     for sprite in scene.sprites:
         sizes = () if sprite.motion in ("grow", "shrink") else SIZE_WORDS[sprite.size]
         said = _noun(sprite, pick(rng, sizes) if sizes else "")
-        silent = sprite.motion == UNSAID_MOTION and rng.random() < 0.5
+        silent = still or (sprite.motion == UNSAID_MOTION and rng.random() < 0.5)
         parts.append(said if silent else f"{said} {pick(rng, MOTION_PHRASES[sprite.motion])}")
     text = parts[0]
     if len(parts) == 2:
         text = pick(rng, JOINS[scene.layout]).format(first=parts[0], second=parts[1])
     if scene.background != UNSAID_BACKGROUND or rng.random() < 0.25:
         text = f"{text} {pick(rng, ON_BACKGROUND).format(background=scene.background)}"
-    return text
+    return PICTURE.format(text) if still else text
 
 
 def describe(scene: Scene) -> str:
@@ -94,6 +95,7 @@ VOCABULARY: tuple[str, ...] = _words(
         COLORS,
         BACKGROUNDS,
         ON_BACKGROUND,
+        (PICTURE,),
         ARTICLES,
         *SIZE_WORDS.values(),
         *JOINS.values(),

@@ -146,6 +146,13 @@ def _sizes(motion: str) -> tuple[str, ...]:
     return ("medium", "large") if motion in ("grow", "shrink") else tuple(SIZES)
 
 
+def random_still(rng: np.random.Generator) -> Scene:
+    """Draws a scene of one sprite that stands still."""
+    background = pick(rng, tuple(BACKGROUNDS))
+    sprite = _place(rng, pick(rng, SHAPES), pick(rng, tuple(COLORS)), pick(rng, tuple(SIZES)), "stay")
+    return Scene(background, (sprite,))
+
+
 def random_scene(rng: np.random.Generator, two_objects: float = 0.15) -> Scene:
     """Draws a scene; with probability `two_objects` two of different colours, each in its own lane."""
     background = pick(rng, tuple(BACKGROUNDS))

@@ -1,0 +1,44 @@
+"""`vidrd data mix`: folders of shards put together, by weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from vidrd_core.cli.errors import InputError, input_checked, note
+
+
+def mix(sources: list[str], output: Path, pseudo_videos: bool, draws: int) -> None:
+    """Write the mixture and say what it comes to."""
+    try:
+        import yaml
+    except ModuleNotFoundError as error:
+        raise InputError("a mixture needs yaml, which is missing: pip install pyyaml") from error
+    from vidrd_core.data.mixing import shares
+    from vidrd_core.data.records import PSEUDO
+    from vidrd_core.data.shards import Shards
+
+    weights: dict[str, float] = {}
+    with input_checked():
+        for text in sources:
+            folder, _, weight = text.rpartition("=") if "=" in text else (text, "", "1")
+            try:
+                weights[folder] = float(weight)
+            except ValueError as error:
+                raise ValueError(f"{text} has the weight {weight!r}, expected a number as in {folder}=2") from error
+        clips = {}
+        for folder in weights:
+            kinds = [sample.facts["kind"] for sample in Shards(Path(folder)).samples]
+            clips[folder] = len(kinds) if pseudo_videos else sum(kind != PSEUDO for kind in kinds)
+        used = {folder: weight for folder, weight in weights.items() if clips[folder] or pseudo_videos}
+        mixture = shares({folder: clips[folder] for folder in used}, used)
+        entries = [{"shards": str(Path(s.name).resolve()), "weight": s.weight} for s in mixture]
+        text = yaml.safe_dump({"pseudo_videos": pseudo_videos, "sources": entries}, sort_keys=False)
+        output.write_text(text, encoding="utf-8")
+    table = Table("source", "clips", "weight", "share", f"seen in {draws} draws")
+    for s in mixture:
+        table.add_row(s.name, str(s.clips), f"{s.weight:g}", f"{s.share:.1%}", f"{s.visits(draws):.1f} times each")
+    Console(width=None if Console().is_terminal else 120).print(table, highlight=False)
+    note(f"the mixture is in {output}: name it in a recipe's data, mix: {output}")

@@ -1,0 +1,60 @@
+"""`vidrd data show`: what shards hold, why the rest was skipped, and a picture of some clips."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import typer
+
+from vidrd_core.cli.errors import InputError, input_checked, note
+from vidrd_core.data.shards import Shards, manifests
+from vidrd_core.video import contact_sheet
+
+EXAMPLES = 3  # of each reason
+
+
+def show(folder: Path, output: Path | None, rows: int) -> None:
+    """Print counts and reasons; draw some clips."""
+    with input_checked():
+        if not folder.is_dir():
+            raise FileNotFoundError(f"there is no folder {folder}")
+        lines = [line for _, _, found in manifests(folder) for line in found]
+    if not lines:
+        raise InputError(f"{folder} holds no shards: make some by 'vidrd data stills', 'actions' or 'videos'")
+    made = [line for line in lines if "key" in line]
+    useful = {line["origin"] for line in made}
+    kinds = Counter(line["kind"] for line in made)
+    sizes = Counter(f"{line['width']} x {line['height']}, {line['frames']} frames" for line in made)
+    typer.echo(f"{folder}: {len(made)} clips of {len(useful)} files")
+    for title, counts in (("kind", kinds), ("size", sizes)):
+        for name, count in counts.most_common(8):
+            typer.echo(f"  {title}  {count:7}  {name}")
+    skipped: dict[str, list[str]] = {}
+    for line in lines:
+        if "reason" in line:
+            at = f" ({line['start']:.1f} to {line['stop']:.1f} s)" if line.get("stop") else ""
+            skipped.setdefault(re.sub(r"[\d.]+(?= (s|pixels|x|of|frames)\b)", "..", line["reason"]), []).append(
+                f"{line['source']}{at}: {line['reason']}"
+            )
+    for reasons in sorted(skipped.values(), key=len, reverse=True):
+        typer.echo(f"  skipped  {len(reasons)}")
+        for text in reasons[:EXAMPLES]:
+            typer.echo(f"    {text}")
+    if output:
+        draw(folder, output, rows)
+
+
+def draw(folder: Path, output: Path, rows: int) -> None:
+    """A contact sheet of clips from all over the shards, of the size that most have."""
+    with input_checked():
+        samples = Shards(folder).samples
+        shape = Counter((s.facts["frames"], s.facts["height"], s.facts["width"]) for s in samples).most_common(1)[0][
+            0
+        ]
+        fitting = [s for s in samples if (s.facts["frames"], s.facts["height"], s.facts["width"]) == shape]
+        chosen = [fitting[i] for i in np.unique(np.linspace(0, len(fitting) - 1, max(1, rows)).astype(int))]
+        contact_sheet([s.frames() for s in chosen], output, [s.caption for s in chosen])
+    note(f"{len(chosen)} clips are in {output}")

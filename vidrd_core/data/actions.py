@@ -1,0 +1,104 @@
+"""Clips of action recognition data: Kinetics-700's layout and CSV, UCF-101's layout; labels become captions."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from vidrd_core.data.captions import Captioned, Captioner, Templates, words_of
+from vidrd_core.data.files import Found, read_rows, walk
+from vidrd_core.data.framing import ClipSettings, Cut
+from vidrd_core.data.long_videos import SUFFIXES
+from vidrd_core.data.records import Record, Skipped, Step
+
+LAYOUTS = ("kinetics", "ucf101")
+_TRIMMED = re.compile(r"(?P<id>.+)_(?P<start>\d{6})_(?P<stop>\d{6})")
+_UCF = re.compile(r"v_(?P<label>[A-Za-z0-9]+)_g\d+_c\d+")
+
+
+@dataclass(frozen=True)
+class Actions:
+    """A stage: a folder of labelled videos -> captioned clips.
+
+    Kinetics: `table` is its CSV (label, youtube_id, time_start, time_end, split); videos may be trimmed
+    (`ID_000012_000022.mp4`) or whole (`ID.mp4`, of which the stretch is taken), in any folders. Without a CSV the
+    folder of a video is its label. UCF-101: `v_ApplyEyeMakeup_g01_c01.avi`; `table` may be its list of videos.
+    """
+
+    name: ClassVar[str] = "actions"
+    per_shard: ClassVar[int] = 128
+
+    folder: Path
+    layout: Literal["kinetics", "ucf101"]
+    captioner: Captioner = field(default_factory=Templates)
+    clips: ClipSettings = field(default_factory=ClipSettings)
+    table: Path | None = None
+    split: str | None = None  # of Kinetics' CSV: train, validate or test
+    steps: tuple[Step, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"layout is {self.layout!r}, expected one of {', '.join(LAYOUTS)}")
+        if self.split and (self.layout == "ucf101" or not self.table):
+            raise ValueError(f"split is {self.split!r}, and only Kinetics' CSV tells splits: name it as the table")
+        object.__setattr__(self, "steps", (Captioned(self.captioner), Cut(self.clips)))
+
+    def find(self) -> Iterator[Found]:
+        """The videos, with their labels."""
+        if self.layout == "ucf101":
+            return self._ucf101()
+        return self._kinetics_table(self.table) if self.table else self._kinetics_folders()
+
+    def _videos(self) -> Iterator[Path]:
+        return (path for path in walk(self.folder) if path.suffix.lower() in SUFFIXES)
+
+    def _ucf101(self) -> Iterator[Found]:
+        listed = None
+        if self.table:
+            lines = Path(self.table).read_text(encoding="utf-8").splitlines()
+            listed = {Path(line.split()[0]).name for line in lines if line.strip()}
+        for path in self._videos():
+            if listed is not None and path.name not in listed:
+                continue
+            named, record = _UCF.fullmatch(path.stem), Record(str(path))
+            if named is None:
+                yield Skipped(record, "has no label in its name, expected as in v_ApplyEyeMakeup_g01_c01.avi")
+            else:
+                yield replace(record, label=words_of(named["label"]))
+
+    def _kinetics_folders(self) -> Iterator[Found]:
+        for path in self._videos():
+            record = Record(str(path))
+            if path.parent == Path(self.folder):
+                yield Skipped(record, "is in no folder that bears its label; or name Kinetics' CSV as the table")
+            else:
+                yield replace(record, label=words_of(path.parent.name))
+
+    def _kinetics_table(self, table: Path) -> Iterator[Found]:
+        files: dict[str, list[tuple[Path, re.Match[str] | None]]] = defaultdict(list)
+        for path in self._videos():
+            trimmed = _TRIMMED.fullmatch(path.stem)
+            files[trimmed["id"] if trimmed else path.stem].append((path, trimmed))
+        for number, row in read_rows(table):
+            if missing := [name for name in ("label", "youtube_id", "time_start", "time_end") if name not in row]:
+                raise ValueError(f"{table}, line {number} lacks {', '.join(missing)}, expected Kinetics' columns")
+            if self.split and row.get("split") != self.split:
+                continue
+            try:
+                start, stop = (float(row[name]) for name in ("time_start", "time_end"))
+            except ValueError as error:
+                raise ValueError(f"{table}, line {number}: times are no numbers of seconds: {error}") from error
+            label, known = words_of(row["label"]), files.get(row["youtube_id"], [])
+            own = [path for path, name in known if name and (int(name["start"]), int(name["stop"])) == (start, stop)]
+            whole = [path for path, name in known if not name]
+            if own:
+                yield Record(str(own[0]), label=label)
+            elif whole:
+                yield Record(str(whole[0]), label=label, start=start, stop=stop)
+            else:
+                absent = Record(f"{row['youtube_id']} ({start:g} to {stop:g} s)", label=label)
+                yield Skipped(absent, f"is in the table, and no video of it is in {self.folder}")

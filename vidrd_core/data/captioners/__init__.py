@@ -1,0 +1,1 @@
+"""Vision-language models that caption: in this process, or on a server."""

@@ -1,0 +1,65 @@
+"""An image-text model of transformers from a local folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from vidrd_core.data.captions import CaptionerError, Picture
+from vidrd_core.data.records import Record
+
+PROMPT = "Describe in one sentence what happens in this video."
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """Captions by a transformers image-text model: any that AutoModelForImageTextToText loads, from a folder.
+
+    A model that chats is asked `prompt` about all key frames; one that only captions sees the middle one, and its
+    caption goes on from `prompt` if that is given.
+    """
+
+    folder: Path
+    prompt: str | None = None
+    device: str = "cpu"
+    max_tokens: int = 60
+    key_frames: int = 1
+
+    def __call__(self, record: Record, pictures: list[Picture]) -> str:
+        model, processor = _loaded(self.folder, self.device)
+        images = [Image.fromarray(picture) for picture in pictures]
+        inputs = self._inputs(processor, images).to(self.device)
+        with torch.inference_mode():
+            tokens = model.generate(**inputs, max_new_tokens=self.max_tokens, do_sample=False)
+        asked = inputs.get("input_ids")
+        if asked is not None and tokens[:, : asked.shape[1]].equal(asked):  # decoder-only models repeat the question
+            tokens = tokens[:, asked.shape[1] :]
+        return str(processor.batch_decode(tokens, skip_special_tokens=True)[0])
+
+    def _inputs(self, processor: Any, images: list[Image.Image]) -> Any:
+        if getattr(processor, "chat_template", None):
+            content = [*({"type": "image"} for _ in images), {"type": "text", "text": self.prompt or PROMPT}]
+            asked = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+            return processor(images=images, text=asked, return_tensors="pt")
+        image = images[len(images) // 2]
+        return processor(images=image, return_tensors="pt", **({"text": self.prompt} if self.prompt else {}))
+
+
+@lru_cache(maxsize=1)
+def _loaded(folder: Path, device: str) -> tuple[Any, Any]:
+    """The model and its processor, once in each process."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    if not Path(folder).is_dir():
+        raise CaptionerError(f"there is no folder {folder}: name one with an image-text model of transformers")
+    try:
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        model: Any = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise CaptionerError(f"{folder} holds no image-text model that transformers can load: {error}") from error
+    return model.eval().to(device), processor

@@ -1,0 +1,88 @@
+"""A vision-language model behind an OpenAI-compatible server, such as vLLM."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from vidrd_core.data.captioners.local import PROMPT
+from vidrd_core.data.captions import CaptionerError, Picture
+from vidrd_core.data.records import Record, UnfitError
+
+
+@dataclass(frozen=True)
+class Server:
+    """Captions by `POST {url}/chat/completions`, with the key frames as JPEG pictures in the message.
+
+    A key, where the server wants one, is read from the environment variable `key_variable`, and is in no file. What
+    the server finds wrong with one request skips the record; a server that is away, overloaded or refuses all is
+    tried again, then stops the run.
+    """
+
+    url: str  # as in http://localhost:8000/v1
+    model: str
+    prompt: str = PROMPT
+    max_tokens: int = 60
+    key_frames: int = 3
+    key_variable: str = "OPENAI_API_KEY"
+    tries: int = 4
+    wait: float = 2.0  # seconds before the second try; doubled before each other one
+    timeout: float = 120.0
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"the server is {self.url!r}, expected an address like http://localhost:8000/v1")
+        if self.tries < 1 or self.key_frames < 1:
+            raise ValueError(f"tries is {self.tries} and key_frames {self.key_frames}, expected 1 or more")
+
+    def __call__(self, record: Record, pictures: list[Picture]) -> str:
+        content: list[dict[str, Any]] = [{"type": "text", "text": self.prompt}]
+        content += [{"type": "image_url", "image_url": {"url": _data_url(picture)}} for picture in pictures]
+        message = {"role": "user", "content": content}
+        body = {"model": self.model, "messages": [message], "max_tokens": self.max_tokens, "temperature": 0.0}
+        answer = self._post(json.dumps(body).encode())
+        try:
+            said = answer["choices"][0]["message"]["content"]
+        except (KeyError, IndexError, TypeError) as error:
+            raise CaptionerError(f"{self.url} answers with no caption: {json.dumps(answer)[:200]}") from error
+        if not isinstance(said, str):
+            raise UnfitError("got no words from the server")
+        return said
+
+    def _post(self, body: bytes) -> Any:
+        headers = {"Content-Type": "application/json"}
+        if key := os.environ.get(self.key_variable):
+            headers["Authorization"] = f"Bearer {key}"
+        request = urllib.request.Request(f"{self.url.rstrip('/')}/chat/completions", body, headers)
+        for turn in range(self.tries):
+            if turn:
+                time.sleep(self.wait * 2 ** (turn - 1))
+            try:
+                with urllib.request.urlopen(request, timeout=self.timeout) as answer:
+                    return json.loads(answer.read())
+            except urllib.error.HTTPError as error:
+                told = f"{error.code}: {error.read(400).decode(errors='replace')}"
+                if error.code in (400, 413, 415, 422):
+                    raise UnfitError(f"is refused by the server, {told}") from error
+                if error.code in (401, 403, 404):
+                    raise CaptionerError(f"{self.url} refuses the model {self.model!r}, {told}") from error
+            except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+                told = str(getattr(error, "reason", error))
+            except ValueError as error:
+                raise CaptionerError(f"{self.url} does not answer with JSON: {error}") from error
+        raise CaptionerError(f"{self.url} did not answer in {self.tries} tries: {told}")
+
+
+def _data_url(picture: Picture) -> str:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=90)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

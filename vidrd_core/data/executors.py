@@ -1,0 +1,112 @@
+"""Where parts of a stage are worked on: in this process, in several, or on a Ray cluster. The parts do not know."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any, Protocol, TypeVar
+
+from vidrd_core.data.cuts import MissingError
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+
+
+class Executor(Protocol):
+    """Runs a function over parts; results come as they are ready, in any order."""
+
+    def map(self, work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]: ...
+
+
+class Here:
+    """In this process, one after the other."""
+
+    def map(self, work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
+        return map(work, parts)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """In several processes of this machine."""
+
+    workers: int
+
+    def map(self, work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
+        context = get_context("spawn")  # forks of a process with PyTorch's threads hang
+        pool = ProcessPoolExecutor(min(self.workers, max(1, len(parts))), context, _quiet)
+        try:
+            waiting, running = iter(parts), set[Future[Result]]()
+            for part in waiting:
+                running.add(pool.submit(work, part))
+                if len(running) > 2 * self.workers:
+                    running, results = _some(running)
+                    yield from results
+            while running:
+                running, results = _some(running)
+                yield from results
+        except BrokenProcessPool as error:
+            raise ChildProcessError(
+                "a worker died, of too little memory or of a file that crashes its decoder: the same command goes on "
+                "from the shards that are whole; with one worker it says at which file it is"
+            ) from error
+        finally:
+            for process in list((pool._processes or {}).values()):  # what is under way is not waited for
+                process.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _some(running: set[Future[Result]]) -> tuple[set[Future[Result]], list[Result]]:
+    done, left = wait(running, return_when=FIRST_COMPLETED)
+    return left, [future.result() for future in done]
+
+
+def _quiet() -> None:
+    """Workers leave Ctrl-C to the process that started them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@dataclass(frozen=True)
+class Ray:
+    """On Ray Data: a cluster at an address, or one on this machine with so many workers.
+
+    All machines must see the folders by the same names.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+
+    def map(self, work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
+        try:
+            import ray
+        except ImportError as error:
+            raise MissingError(
+                "Ray is missing: pip install 'ray[data]', or use --workers for this machine"
+            ) from error
+        if not parts:
+            return
+        started = not ray.is_initialized()
+        if started:
+            ray.init(address=self.address, num_cpus=None if self.address else self.workers, **_SILENT)
+        try:
+            ray.data.DataContext.get_current().enable_progress_bars = False
+            rows = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts))
+            for row in rows.map(_Worked(work)).iter_rows():
+                yield row["result"]
+        finally:
+            if started:
+                ray.shutdown()
+
+
+_SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
+
+
+@dataclass(frozen=True)
+class _Worked:
+    work: Callable[[Any], Any]
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {"result": self.work(row["part"])}

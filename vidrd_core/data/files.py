@@ -1,0 +1,99 @@
+"""Files of a folder, with the captions that lie beside them or in a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vidrd_core.data.records import Record, Skipped
+
+Found = Record | Skipped
+COMPANIONS = {".txt", ".caption", ".json", ".jsonl", ".csv", ".md", ".srt", ".vtt"}  # what lies beside data
+FILE_COLUMNS, CAPTION_COLUMNS = ("file_name", "file", "path", "video", "image"), ("caption", "text", "prompt")
+
+
+def find_files(folder: Path, suffixes: Sequence[str], expected: str, table: Path | None = None) -> Iterator[Found]:
+    """Every file under a folder, in order, with its caption if there is one; files of other kinds as skipped.
+
+    A caption is what `NAME.txt` beside the file says, or a table: CSV or JSON lines with columns for the file, as
+    named from the folder, and for the caption. Raises FileNotFoundError, NotADirectoryError, ValueError for a table
+    that cannot be read.
+    """
+    said = read_table(table) if table else {}
+    for path in walk(folder):
+        if path.suffix.lower() in COMPANIONS and path.suffix.lower() not in suffixes:
+            continue
+        name = path.relative_to(folder).as_posix()
+        record = Record(str(path), caption=said.get(name, said.get(path.name, "")) or beside(path))
+        if path.suffix.lower() in suffixes:
+            yield record
+        else:
+            yield Skipped(
+                record, f"is a {path.suffix or 'file without suffix'}, expected {expected}: {', '.join(suffixes)}"
+            )
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Files under a folder in order of their names, hidden ones and those of hidden folders left out."""
+    if not Path(folder).exists():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    if not Path(folder).is_dir():
+        raise NotADirectoryError(f"{folder} is a file, expected a folder")
+    for at, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(at) / name for name in sorted(files) if not name.startswith("."))
+
+
+def beside(path: Path) -> str:
+    """What a text file of the same name says, "" without one."""
+    for suffix in (".txt", ".caption"):
+        text = path.with_suffix(suffix)
+        if text.is_file():
+            return tidy(text.read_text(encoding="utf-8", errors="replace"))
+    return ""
+
+
+def tidy(text: str) -> str:
+    """Text on one line, without spaces that nobody needs and without a byte order mark."""
+    return " ".join(text.replace("\ufeff", "").replace("\x00", "").split())
+
+
+def read_table(path: Path) -> dict[str, str]:
+    """File names and captions of a CSV file with a header, or of JSON lines. Raises OSError, ValueError."""
+    said: dict[str, str] = {}
+    for number, row in read_rows(path):
+        file = next((row[name] for name in FILE_COLUMNS if row.get(name)), None)
+        text = next((row[name] for name in CAPTION_COLUMNS if row.get(name)), None)
+        if file is None or text is None:
+            raise ValueError(
+                f"{path}, line {number}: expected columns for a file ({', '.join(FILE_COLUMNS)}) and for its caption "
+                f"({', '.join(CAPTION_COLUMNS)}), got {', '.join(map(str, row)) or 'nothing'}"
+            )
+        said[str(file).replace("\\", "/")] = tidy(str(text))
+    return said
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Numbers of lines, and what they hold by column."""
+    text = Path(path).read_text(encoding="utf-8-sig")
+    if Path(path).suffix.lower() in (".jsonl", ".json", ".ndjson"):
+        for number, line in enumerate(text.splitlines(), 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}, line {number} is not JSON: {error}") from error
+            if not isinstance(row, dict):
+                raise ValueError(f"{path}, line {number} is {line[:40]!r}, expected names with values")
+            yield number, row
+        return
+    reader = csv.DictReader(
+        io.StringIO(text, newline=""), delimiter="\t" if Path(path).suffix.lower() == ".tsv" else ","
+    )
+    for row in reader:
+        yield reader.line_num, {str(key).strip(): value for key, value in row.items() if key is not None and value}

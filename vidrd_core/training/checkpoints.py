@@ -1,0 +1,60 @@
+"""Checkpoints of a stage: each whole or not there, the newest one named in `latest.json`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vidrd_core.reasons import why
+
+POINTER = "latest.json"
+
+
+class CheckpointError(OSError):
+    """A checkpoint could not be written; the one before is intact."""
+
+
+class Checkpoints:
+    """Those in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.pointer = folder, folder / POINTER
+
+    def latest(self) -> dict[str, Any] | None:
+        """What is said of the newest one: its folder, step and stage."""
+        return json.loads(self.pointer.read_text(encoding="utf-8")) if self.pointer.exists() else None
+
+    def write(self, step: int, stage: dict[str, Any], save: Callable[[Path], None], main: bool = True) -> None:
+        """Have one written by `save`, and take the older ones away. Raises CheckpointError, telling what is left.
+
+        Of several processes all save, and the main one does the rest.
+        """
+        target = self.folder / f"checkpoint_{step:06d}"
+        before = self.latest()
+        try:
+            if main and target.exists() and (before or {}).get("folder") != target.name:
+                shutil.rmtree(target)  # of a run that was killed while it wrote
+            save(target)
+            if main:
+                self._point(target, step, stage)
+        except (OSError, RuntimeError) as error:  # PyTorch says RuntimeError where a disk is full
+            if main and (before or {}).get("folder") != target.name:
+                shutil.rmtree(target, ignore_errors=True)
+            left = f"that of step {before['step']} is intact" if before else "there is none before it"
+            number = error.errno if isinstance(error, OSError) else None
+            reason = why(number, f"{type(error).__name__}: {error}")
+            raise CheckpointError(
+                number, f"the checkpoint of step {step} could not be written to {self.folder}: {reason}; {left}"
+            ) from error
+        if main:
+            for other in self.folder.glob("checkpoint_*"):
+                if other != target:
+                    shutil.rmtree(other, ignore_errors=True)
+
+    def _point(self, target: Path, step: int, stage: dict[str, Any]) -> None:
+        partial = self.pointer.with_suffix(".partial")
+        partial.write_text(json.dumps({"folder": target.name, "step": step, "stage": stage}), encoding="utf-8")
+        partial.replace(self.pointer)

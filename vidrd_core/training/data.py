@@ -1,0 +1,209 @@
+"""A recipe's data: its sources, what is held out of training, and their frames and latents kept on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vidrd_core.data.bank import bank
+from vidrd_core.data.mixing import shares
+from vidrd_core.data.procedural import ShapesData, StillsData
+from vidrd_core.models.config import from_dict
+from vidrd_core.models.vae import TemporalVAE
+from vidrd_core.pixels import to_video
+from vidrd_core.training.pool import Group, Pick, Pool, Size, grouped
+from vidrd_core.training.sources import Clips, Drawn, FromShards, SourceConfig
+
+ENCODED_AT_ONCE = 16  # clips
+HELD_OUT = "held out"
+
+
+class RecipeError(ValueError):
+    """A recipe asks for what cannot be done."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What a recipe trains on. Raises ValueError for what cannot be.
+
+    `mix` names a file of `vidrd data mix`, whose sources come after those that are named here.
+    """
+
+    sources: tuple[SourceConfig, ...] = ()
+    mix: str | None = None
+    frames: int = 8  # N
+    size: int = 64  # pixels of square clips
+    sizes: tuple[tuple[int, ...], ...] = ()  # widths and heights, in place of `size`: aspect ratios to train on
+    pseudo_videos: bool = True
+    held_out: float = 0.0  # share of each source that is not trained on, for the evaluation loss
+    cache: bool = True  # keep latents and encoded captions on disk; False makes them anew for every batch
+
+    def __post_init__(self) -> None:
+        for name, least in {"frames": 1, "size": 8}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"data: {name} is {getattr(self, name)}, expected {least} or more")
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"data: held_out is {self.held_out}, expected a share from 0 to less than 1")
+        if wrong := [size for size in self.sizes if len(size) != 2 or min(size) < 8]:
+            raise ValueError(f"data: sizes has {list(wrong[0])}, expected a width and a height of 8 or more pixels")
+        names = [source.name for source in self.sources]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"data: two sources are called {twice[0]}: give one another name")
+
+    def all_sizes(self) -> list[Size]:
+        return [(width, height) for width, height in self.sizes] or [(self.size, self.size)]
+
+    def all_sources(self) -> tuple[SourceConfig, ...]:
+        """With those of the mixture. Raises ValueError."""
+        return (*self.sources, *(_mixed(Path(self.mix)) if self.mix else ()))
+
+
+def _mixed(path: Path) -> tuple[SourceConfig, ...]:
+    try:
+        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"the mix {path} cannot be read: {error}") from error
+    if not isinstance(said, dict) or not isinstance(said.get("sources"), list):
+        raise ValueError(f"{path} holds no sources: make it by 'vidrd data mix'")
+    return tuple(from_dict(SourceConfig, entry) for entry in said["sources"])
+
+
+def clips_of(source: SourceConfig, config: DataConfig) -> Clips:
+    """A source's clips. Raises ValueError, FileNotFoundError."""
+    if source.shards is not None:
+        return FromShards(Path(source.shards), config.pseudo_videos)
+    like = {"frames": config.frames, "size": config.size}
+    if source.shapes is not None:
+        return Drawn(from_dict(ShapesData, {**like, **source.shapes}))
+    return Drawn(from_dict(StillsData, {**like, **(source.stills or {})}))
+
+
+class Data:
+    """The clips of a recipe, and what is kept of them in a folder."""
+
+    def __init__(self, config: DataConfig, folder: Path) -> None:
+        self.config, self.folder = config, Path(folder)
+        self.sources = config.all_sources()
+
+    @cached_property
+    def clips(self) -> dict[str, Clips]:
+        """The clips of each source; without pseudo-videos, a source of nothing else has none."""
+        found = {source.name: clips_of(source, self.config) for source in self.sources}
+        if not self.config.pseudo_videos:
+            found = {name: clips for name, clips in found.items() if not _only_pseudo(clips)}
+        return {name: clips for name, clips in found.items() if len(clips)}
+
+    def pool(self, weights: dict[str, float], held_out: bool = False) -> Pool:
+        """What a stage draws from, with weights in place of the recipe's; or what is held out of it.
+
+        Raises RecipeError if that is nothing, DataError for clips that do not fit.
+        """
+        given = {source.name: source.weight for source in self.sources if source.name in self.clips}
+        if unknown := sorted(set(weights) - {source.name for source in self.sources}):
+            raise RecipeError(f"there is no source {', '.join(unknown)}; the sources are {', '.join(given)}")
+        given |= {name: weight for name, weight in weights.items() if name in given}
+        try:
+            mixture = shares({name: len(clips) for name, clips in self.clips.items()}, given)
+        except ValueError as error:
+            raise RecipeError(f"data: {error}") from error
+        chosen = {name: self._kept(clips, held_out) for name, clips in self.clips.items()}
+        used = {s.name: s.share for s in mixture if s.share and len(chosen[s.name])}
+        clips = {name: self.clips[name] for name in used}
+        return Pool(grouped(clips, used, self.config.frames, self.config.all_sizes(), chosen), self.config.frames)
+
+    def _kept(self, clips: Clips, held_out: bool) -> NDArray[np.int64]:
+        """Every n-th clip is held out, the same ones always."""
+        numbers = np.arange(len(clips))
+        if not self.config.held_out:
+            return numbers[:0] if held_out else numbers
+        step = max(2, round(1 / self.config.held_out))
+        return numbers[(numbers % step == step - 1) == held_out]
+
+    def frames(self, group: Group) -> NDArray[np.uint8] | None:
+        """Frames of all clips of a group that is drawn by program, uint8 [clips, F, H, W, 3]; None for others."""
+        if not isinstance(group.clips, Drawn):
+            return None
+        shape = (len(group.numbers), group.frames, group.size[1], group.size[0], 3)
+        made = (group.pixels(i)[None] for i in range(len(group.numbers)))
+        return bank(self.folder / f"pixels_{_tag(group)}.npy", shape, np.uint8, made, _made_of(group))
+
+    def video(self, picks: list[Pick], frames: int) -> Tensor:
+        """Stretches of clips as video in -1 .. 1, [B, 3, frames, H, W]."""
+        found = []
+        for pick in picks:
+            drawn = self._banks.setdefault(id(pick.group), self.frames(pick.group))
+            whole = pick.group.pixels(pick.number) if drawn is None else drawn[pick.number]
+            found.append(whole[pick.start : pick.start + frames])
+        return to_video(np.stack(found))
+
+    @cached_property
+    def _banks(self) -> dict[int, Any]:
+        return {}
+
+    def latents(self, group: Group, vae: TemporalVAE) -> NDArray[np.float16]:
+        """A group's clips as this VAE's normalised latents, float16 [clips, C, F, h, w]."""
+        side = vae.config.downsampling
+        size = group.size[1] // side, group.size[0] // side
+        shape = (len(group.numbers), vae.config.latent_channels, group.frames, *size)
+        made_of = {**_made_of(group), "encoder": encoder_digest(vae)}
+        return bank(self.folder / f"latents_{_tag(group)}.npy", shape, np.float16, self._encoded(group, vae), made_of)
+
+    @torch.no_grad()
+    def _encoded(self, group: Group, vae: TemporalVAE) -> Iterator[NDArray[np.float16]]:
+        device = next(vae.parameters()).device
+        for start in range(0, len(group.numbers), ENCODED_AT_ONCE):
+            picks = [Pick(group, i, 0) for i in range(start, min(start + ENCODED_AT_ONCE, len(group.numbers)))]
+            yield vae.encode(self.video(picks, group.frames).to(device)).half().cpu().numpy()
+
+
+def _only_pseudo(clips: Clips) -> bool:
+    return isinstance(clips, Drawn) and isinstance(clips.data, StillsData) and clips.data.frames > 1
+
+
+def _made_of(group: Group) -> dict[str, Any]:
+    numbers = hashlib.sha256(group.numbers.astype("<i8").tobytes()).hexdigest()[:12]
+    return {"clips": group.clips.made_of(), "numbers": numbers, "size": list(group.size)}
+
+
+def _tag(group: Group) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in group.name)
+
+
+def encoder_digest(vae: TemporalVAE) -> str:
+    """Twelve hex digits that tell the latents of this VAE from those of another."""
+    digest = hashlib.sha256(repr((vae.config.latents_mean, vae.config.latents_std)).encode())
+    for part in (vae.encoder, vae.quant_conv):
+        for name, tensor in part.state_dict().items():
+            digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def emphasised(pool: Pool, emphasis: dict[str, float], stage: str) -> Pool:
+    """A pool whose clips are drawn more often the more words of their plain captions are emphasised.
+
+    Raises RecipeError for a word that no plain caption has.
+    """
+    if not emphasis:
+        return pool
+    rng, heard = np.random.default_rng(0), set[str]()
+    groups = []
+    for group in pool.groups:
+        said = [set(group.clips.caption(int(i), rng, plain=True).split()) for i in group.numbers]
+        heard |= set().union(*said)
+        factors = np.array([math.prod(factor for word, factor in emphasis.items() if word in each) for each in said])
+        groups.append(dataclasses.replace(group, chances=factors / factors.sum()))
+    if unknown := sorted(set(emphasis) - heard):
+        raise RecipeError(f"stage {stage}: no clip's plain caption says {', '.join(unknown)}")
+    return Pool(tuple(groups), pool.whole)

@@ -1,0 +1,28 @@
+"""The statistics of a VAE's latents, by which they are normalised."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from vidrd_core.models.vae import TemporalVAE
+from vidrd_core.training.vae import ImageVAETask
+
+MEASURED, AT_ONCE = 4096, 128  # frames
+
+
+@torch.no_grad()
+def measure_latents(vae: TemporalVAE, task: ImageVAETask) -> None:
+    """Set the VAE's latent statistics, per channel, from frames of the data."""
+    rng, means = np.random.default_rng(0), []
+    for _ in range(MEASURED // AT_ONCE):
+        frames = task.data.video(task.pool.draw(rng, AT_ONCE, 1, still=True), 1)
+        means.append(vae.moments(frames)[0].transpose(0, 1).flatten(1))
+    channels = torch.cat(means, dim=1)
+    vae.config = dataclasses.replace(
+        vae.config,
+        latents_mean=tuple(round(v, 5) for v in channels.mean(dim=1).tolist()),
+        latents_std=tuple(round(v, 5) for v in channels.std(dim=1).tolist()),
+    )

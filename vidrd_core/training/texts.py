@@ -1,0 +1,73 @@
+"""Captions encoded for the UNet: anew where the encoder is trained, once for each where it is not."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vidrd_core.data.bank import bank
+from vidrd_core.data.records import hashed
+from vidrd_core.models.clip_text import CLIPText
+from vidrd_core.models.signature import signature
+from vidrd_core.models.text import TextEncoder
+from vidrd_core.training.data import Data
+from vidrd_core.training.presets import trains_text
+from vidrd_core.training.sources import FromShards
+from vidrd_core.training.stage import StageConfig
+
+Encoder = TextEncoder | CLIPText
+KEPT = 4096  # captions in memory, beside those on disk
+ENCODED_AT_ONCE = 32
+
+
+class Texts:
+    """Encodes captions; those of shards are read from disk, others kept in memory as long as there is room."""
+
+    def __init__(self, encoder: Encoder, data: Data, stage: StageConfig) -> None:
+        self.trained = trains_text(stage.train) or bool(stage.words_weight)
+        self.on_disk: dict[str, int] = {}
+        self.bank: NDArray[np.float16] | None = None
+        self.kept: OrderedDict[str, Tensor] = OrderedDict()
+        if self.trained or not data.config.cache:
+            return
+        shards = [clips for clips in data.clips.values() if isinstance(clips, FromShards)]
+        if shards:
+            captions = sorted({"", *(sample.caption for clips in shards for sample in clips.samples)})
+            self.on_disk = {caption: i for i, caption in enumerate(captions)}
+            made_of = {"captions": hashed(*captions)[:16], "encoder": signature(encoder, "")}
+            shape = (len(captions), encoder.config.max_length, encoder.config.hidden_size)
+            name = f"texts_{made_of['captions'][:8]}.npy"
+            self.bank = bank(data.folder / name, shape, np.float16, encoded(encoder, captions), made_of)
+
+    def __call__(
+        self, encoder: Encoder, captions: Sequence[str], device: torch.device
+    ) -> tuple[Tensor | None, Tensor]:
+        """Token numbers [B, L], where the encoder is trained, and the encoded captions [B, L, D]."""
+        if self.trained:
+            tokens = encoder.tokenize(list(captions)).to(device)
+            return tokens, encoder(tokens)
+        new = [c for c in dict.fromkeys(captions) if c not in self.on_disk and c not in self.kept]
+        if new:
+            with torch.no_grad():
+                for caption, found in zip(new, encoder.encode(new).cpu(), strict=True):
+                    self.kept[caption] = found
+        found = torch.stack([self.kept[c] if c in self.kept else self._read(c) for c in captions])
+        while len(self.kept) > KEPT:
+            self.kept.popitem(last=False)
+        return None, found.to(device)
+
+    def _read(self, caption: str) -> Tensor:
+        assert self.bank is not None
+        return torch.from_numpy(self.bank[self.on_disk[caption]].astype(np.float32))
+
+
+@torch.no_grad()
+def encoded(encoder: Encoder, captions: Sequence[str]) -> Iterator[NDArray[np.float16]]:
+    """Captions as [n, L, D], some at a time."""
+    for start in range(0, len(captions), ENCODED_AT_ONCE):
+        yield encoder.encode(list(captions[start : start + ENCODED_AT_ONCE])).half().cpu().numpy()
