@@ -78,7 +78,16 @@ def read_table(path: Path) -> dict[str, str]:
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Numbers of lines, and what they hold by column."""
+    """Numbers of lines, and what they hold by column. Raises OSError, ValueError if there are none."""
+    found = False
+    for number, row in _rows(path):
+        found = True
+        yield number, row
+    if not found:
+        raise ValueError(f"{path} has no lines: expected CSV whose first line names columns, or JSON lines")
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     text = Path(path).read_text(encoding="utf-8-sig")
     if Path(path).suffix.lower() in (".jsonl", ".json", ".ndjson"):
         for number, line in enumerate(text.splitlines(), 1):

@@ -48,8 +48,6 @@ class ClipSettings:
             raise ValueError(f"fps is {self.fps}, expected 0 (the video's own) to 1000")
         if self.choice not in CHOICES:
             raise ValueError(f"choice is {self.choice!r}, expected one of {', '.join(CHOICES)}")
-        if self.choice == "middle" and self.clips > 1:
-            raise ValueError(f"clips is {self.clips} and choice middle, which is one clip: use spread, random or all")
 
     def sides(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """The size to which a picture is scaled, and the clip's, which is cut from its middle; width and height.
@@ -96,6 +94,12 @@ class Cut:
     """A step: a stretch of video -> its clips, with frames."""
 
     settings: ClipSettings
+
+    def __post_init__(self) -> None:
+        if self.settings.choice == "middle" and self.settings.clips > 1:
+            raise ValueError(
+                f"clips is {self.settings.clips} and choice middle, which is one clip: use spread, random or all"
+            )
 
     def __call__(self, record: Record) -> Iterator[Record]:
         record = measured(record)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-import numpy as np
 
 
 @dataclass(frozen=True)
@@ -40,9 +38,3 @@ def shares(clips: Mapping[str, int], weights: Mapping[str, float]) -> list[Share
     if not total:
         raise ValueError(f"all weights are 0, of {', '.join(clips) or 'no sources'}: give one at least more")
     return [Share(name, clips[name], drawn[name], drawn[name] / total) for name in clips]
-
-
-def draw(rng: np.random.Generator, mixture: Sequence[Share], count: int) -> list[tuple[int, int]]:
-    """`count` clips at random as (number of the source, number of the clip), each source by its share."""
-    which = rng.choice(len(mixture), size=count, p=[share.share for share in mixture])
-    return [(int(source), int(rng.integers(mixture[source].clips))) for source in which]

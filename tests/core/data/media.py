@@ -1,6 +1,7 @@
 """Pictures and videos made for the tests, sound and damaged."""
 
 import struct
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -40,8 +41,10 @@ def write_video(path: Path, frames, fps=24.0, codec="libx264", aspect=None):
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
         if codec == "libx264":
             stream.options = {"crf": "10", "g": "12"}
+        else:
+            stream.bit_rate = 4_000_000
         if aspect:
-            stream.codec_context.sample_aspect_ratio = aspect
+            stream.codec_context.sample_aspect_ratio = Fraction(aspect)
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))

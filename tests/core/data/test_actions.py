@@ -1,0 +1,120 @@
+"""Kinetics' and UCF-101's layouts, and captions of their labels."""
+
+import pytest
+
+from vidrd_core.data.actions import Actions
+from vidrd_core.data.captions import Templates, words_of
+from vidrd_core.data.framing import ClipSettings
+from vidrd_core.data.records import Record, Skipped
+from vidrd_core.data.shards import Shards, manifests
+from vidrd_core.data.stages import run
+
+from .media import moving, numbered, write_video
+
+CLIPS = ClipSettings(frames=4, size=32)
+
+
+def listed(stage):
+    return {
+        (each.record.source if isinstance(each, Skipped) else each.source).split("/")[-1]: each
+        for each in stage.find()
+    }
+
+
+def test_ucf101_names_tell_labels(tmp_path):
+    for name in ("ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01", "YoYo/v_YoYo_g02_c03", "YoYo/v_YoYo_g02_c04"):
+        write_video(tmp_path / f"{name}.avi", moving(1, seed=len(name) + int(name[-1])), codec="mpeg4")
+    write_video(tmp_path / "other.avi", moving(1), codec="mpeg4")
+    found = listed(Actions(tmp_path, "ucf101", clips=CLIPS))
+    assert found["v_ApplyEyeMakeup_g01_c01.avi"].label == "apply eye makeup"
+    assert found["v_YoYo_g02_c03.avi"].label == "yo yo"
+    assert "has no label in its name" in found["other.avi"].reason
+    (tmp_path / "trainlist01.txt").write_text("YoYo/v_YoYo_g02_c03.avi 101\n\n")
+    chosen = Actions(tmp_path, "ucf101", clips=CLIPS, table=tmp_path / "trainlist01.txt")
+    assert list(listed(chosen)) == ["v_YoYo_g02_c03.avi"]
+    report = run(chosen, tmp_path / "out")
+    assert (report.made, report.skipped) == (1, 0)
+    assert "yo yo" in Shards(tmp_path / "out").samples[0].caption
+
+
+def test_kinetics_folders_tell_labels(tmp_path):
+    write_video(tmp_path / "playing guitar" / "abc_000002_000012.mp4", moving(1))
+    write_video(tmp_path / "loose.mp4", moving(1, seed=1))
+    found = listed(Actions(tmp_path, "kinetics"))
+    assert found["abc_000002_000012.mp4"].label == "playing guitar"
+    assert "is in no folder that bears its label" in found["loose.mp4"].reason
+
+
+def test_kinetics_csv_tells_stretches_and_what_is_not_there(tmp_path):
+    videos = tmp_path / "videos"
+    write_video(videos / "a" / "abc_000002_000003.mp4", moving(1))
+    write_video(videos / "whole-1_x.mp4", numbered(48))
+    table = tmp_path / "train.csv"
+    table.write_text(
+        "label,youtube_id,time_start,time_end,split\n"
+        'playing guitar,abc,2,3,train\n"jumping, high",whole-1_x,1,2,train\n'
+        "running,zzz,1,3,train\nrunning,whole-1_x,0,1,test\n"
+    )
+    stage = Actions(videos, "kinetics", Templates(("{label}",)), CLIPS, table)
+    report = run(stage, tmp_path / "out")
+    assert (report.found, report.made, report.skipped) == (4, 3, 1)
+    samples = {s.caption: s for s in Shards(tmp_path / "out").samples}
+    assert samples.keys() == {"playing guitar", "jumping, high", "running"}
+    level = {caption: (sample.frames().mean() - 20) / 4 for caption, sample in samples.items()}
+    assert level["running"] == pytest.approx(12, abs=2)
+    assert level["jumping, high"] == pytest.approx(36, abs=2)
+    (skipped,) = [line for _, _, found in manifests(tmp_path / "out") for line in found if "reason" in line]
+    assert skipped["source"] == "zzz (1 to 3 s)"
+    assert skipped["reason"].startswith("is in the table, and no video of it is in")
+    train = Actions(videos, "kinetics", table=table, split="train")
+    assert len(list(train.find())) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("label,youtube_id\nrunning,abc\n", "line 2 lacks time_start, time_end, expected Kinetics' columns"),
+        ("label,youtube_id,time_start,time_end\nrunning,abc,soon,3\n", "line 2: times are no numbers of seconds"),
+    ],
+)
+def test_a_table_that_is_no_kinetics_csv_is_refused(tmp_path, text, message):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        list(Actions(tmp_path, "kinetics", table=tmp_path / "t.csv").find())
+
+
+def test_layouts_and_splits_that_cannot_be_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="layout is 'sports1m', expected one of kinetics, ucf101"):
+        Actions(tmp_path, "sports1m")
+    with pytest.raises(ValueError, match="split is 'train', and only Kinetics' CSV tells splits"):
+        Actions(tmp_path, "kinetics", split="train")
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("ApplyEyeMakeup", "apply eye makeup"),
+        ("playing_guitar", "playing guitar"),
+        ("YoYo", "yo yo"),
+        ("TaiChi", "tai chi"),
+        ("RockClimbingIndoor", "rock climbing indoor"),
+        ("using a TVRemote", "using a tv remote"),
+    ],
+)
+def test_labels_become_words(label, words):
+    assert words_of(label) == words
+
+
+def test_a_video_has_always_the_same_of_several_templates():
+    templates = Templates(("one {label}", "two {label}"), (("yo yo", ("a child plays",)),))
+    said = {templates(Record("a", label="run", digest=str(i)), []) for i in range(20)}
+    assert said == {"one run", "two run"}
+    record = Record("a", label="run", digest="x")
+    assert templates(record, []) == templates(record, [])
+    assert templates(Record("a", label="yo yo", digest="x"), []) == "a child plays"
+
+
+@pytest.mark.parametrize("template", ["no braces", "{label} {other}", "{label", "{0}"])
+def test_templates_without_a_label_are_refused(template):
+    with pytest.raises(ValueError, match="the template"):
+        Templates((template,))

@@ -1,0 +1,193 @@
+"""Captions from beside files and from tables, from a server, and from a local model."""
+
+import base64
+import io
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+
+import pytest
+from PIL import Image
+
+from vidrd_core.data.captioners.local import LocalModel
+from vidrd_core.data.captioners.server import Server
+from vidrd_core.data.captions import Captioned, CaptionerError, Sidecar, key_frames
+from vidrd_core.data.files import find_files
+from vidrd_core.data.records import IMAGE, Record, UnfitError
+
+from .media import numbered, write_still, write_video
+
+
+def test_captions_lie_beside_files_or_in_a_table(tmp_path):
+    folder = tmp_path / "files"
+    for name in ("a.png", "sub/b.png", "c.png", "d.png"):
+        write_still(folder / name)
+    (folder / "a.txt").write_text("\ufeff  one\n two ", encoding="utf-8")
+    (tmp_path / "t.csv").write_text('file_name,caption\nsub/b.png,"three,\nfour"\nc.png,five\n')
+    found = find_files(folder, (".png",), "a picture", tmp_path / "t.csv")
+    assert [r.caption for r in found] == ["one two", "five", "", "three, four"]
+    (tmp_path / "t.jsonl").write_text('{"file_name": "d.png", "text": "six"}\n\n')
+    found = find_files(folder, (".png",), "a picture", tmp_path / "t.jsonl")
+    assert [r.caption for r in found] == ["one two", "", "six", ""]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("t.csv", "name,words\na.png,hello\n", "line 2: expected columns for a file .* got name, words"),
+        ("t.jsonl", "{\n", "line 1 is not JSON"),
+        ("t.jsonl", "[1]\n", r"line 1 is '\[1\]', expected names with values"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_refused(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        list(find_files(tmp_path, (".png",), "a picture", tmp_path / name))
+
+
+def test_key_frames_are_spread_over_the_stretch(tmp_path):
+    path = str(write_video(tmp_path / "a.mp4", numbered(48, width=1024, height=512)))
+    frames = key_frames(Record(path, start=0, stop=2), 4)
+    assert [round((frame.mean() - 20) / 4) for frame in frames] == [6, 18, 30, 42]
+    assert frames[0].shape == (384, 768, 3), "no larger than a model looks at"
+    still = write_still(tmp_path / "b.png")
+    assert len(key_frames(Record(str(still), kind=IMAGE), 4)) == 1
+
+
+class Scripted(BaseHTTPRequestHandler):
+    """Answers with what the test wrote into `answers`, and notes what it was asked."""
+
+    answers: ClassVar[list] = []
+    asked: ClassVar[list] = []
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append((self.path, self.headers.get("Authorization"), body))
+        code, answer = self.answers.pop(0)
+        data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        self.send_response(code)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    Scripted.answers, Scripted.asked = [], []
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Scripted)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{http.server_port}/v1"
+    http.shutdown()
+    http.server_close()
+
+
+def said(text):
+    return {"choices": [{"message": {"role": "assistant", "content": text}}]}
+
+
+def captions(captioner, path):
+    return [record.caption for record in Captioned(captioner)(Record(str(path)))]
+
+
+def test_a_server_is_shown_key_frames(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "secret")
+    path = write_video(tmp_path / "a.mp4", numbered(24))
+    Scripted.answers.append((200, said(" A gray\n picture. ")))
+    captioner = Server(server, "some-model", prompt="What is it?", key_frames=2, key_variable="MY_KEY")
+    assert captions(captioner, path) == ["A gray picture."]
+    ((where, key, body),) = Scripted.asked
+    assert (where, key) == ("/v1/chat/completions", "Bearer secret")
+    assert (body["model"], body["messages"][0]["content"][0]["text"]) == ("some-model", "What is it?")
+    urls = [part["image_url"]["url"] for part in body["messages"][0]["content"][1:]]
+    levels = [_picture(url).getpixel((32, 32))[0] for url in urls]
+    assert levels == [pytest.approx(20 + 4 * 6, abs=4), pytest.approx(20 + 4 * 18, abs=4)]
+    assert "secret" not in repr(captioner)
+
+
+def _picture(url):
+    head, data = url.split(",")
+    assert head == "data:image/jpeg;base64"
+    return Image.open(io.BytesIO(base64.b64decode(data)))
+
+
+def test_a_server_that_is_busy_is_asked_again(server, tmp_path):
+    path = write_video(tmp_path / "a.mp4", numbered(24))
+    Scripted.answers += [(503, b"busy"), (429, b"slowly"), (200, said("at last"))]
+    assert captions(Server(server, "m", wait=0.01), path) == ["at last"]
+    assert len(Scripted.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind", "message"),
+    [
+        ([(400, b"too large")], UnfitError, "is refused by the server, 400: too large"),
+        ([(200, said("  "))], UnfitError, "has a caption without words, ''"),
+        ([(200, said(None))], UnfitError, "got no words from the server"),
+        ([(404, b"no such model")], CaptionerError, "refuses the model 'm', 404: no such model"),
+        ([(200, b"<html>")], CaptionerError, "does not answer with JSON"),
+        ([(200, {"error": 1})], CaptionerError, "answers with no caption"),
+        ([(503, b"busy")] * 2, CaptionerError, "did not answer in 2 tries: 503: busy"),
+    ],
+)
+def test_one_record_is_given_up_or_the_run_stops(server, tmp_path, answers, kind, message):
+    path = write_video(tmp_path / "a.mp4", numbered(24))
+    Scripted.answers += answers
+    with pytest.raises(kind, match=message):
+        captions(Server(server, "m", wait=0.01, tries=2), path)
+
+
+def test_a_server_that_is_not_there_stops_the_run(tmp_path):
+    path = write_video(tmp_path / "a.mp4", numbered(24))
+    with pytest.raises(CaptionerError, match=r"did not answer in 2 tries: .*refused"):
+        captions(Server("http://127.0.0.1:9/v1", "m", wait=0.01, tries=2), path)
+    with pytest.raises(ValueError, match="the server is 'localhost', expected an address like http"):
+        Server("localhost", "m")
+
+
+@pytest.fixture(scope="module")
+def blip(tmp_path_factory):
+    """A BLIP of a few thousand random parameters, as a folder of transformers."""
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("blip")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "a", "red", "square", "moves", "picture", "of"]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.BlipConfig(
+        text_config={
+            **size, "vocab_size": len(words), "encoder_hidden_size": 16, "bos_token_id": 5, "eos_token_id": 3,
+            "pad_token_id": 0, "sep_token_id": 3, "projection_dim": 16,
+        },
+        vision_config={**size, "image_size": 32, "patch_size": 16, "projection_dim": 16},
+        projection_dim=16, image_text_hidden_size=16,
+    )  # fmt: skip
+    transformers.BlipForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer = transformers.BertTokenizer(str(folder / "vocab.txt"))
+    image_processor = transformers.BlipImageProcessor(size={"height": 32, "width": 32})
+    transformers.BlipProcessor(image_processor, tokenizer).save_pretrained(folder)
+    return folder
+
+
+def test_a_local_model_captions(blip, tmp_path):
+    path = write_video(tmp_path / "a.mp4", numbered(24))
+    captioner = LocalModel(blip, max_tokens=6)
+    record, pictures = Record(str(path)), key_frames(Record(str(path)), 1)
+    caption = captioner(record, pictures)
+    assert isinstance(caption, str)
+    assert caption == captioner(record, pictures), "the same each time"
+    asked = LocalModel(blip, prompt="a picture of", max_tokens=6)(record, pictures)
+    assert isinstance(asked, str)
+
+
+def test_a_folder_without_a_model_stops_the_run(tmp_path):
+    with pytest.raises(CaptionerError, match="there is no folder"):
+        LocalModel(tmp_path / "none")(Record("a"), [])
+    with pytest.raises(CaptionerError, match="holds no image-text model that transformers can load"):
+        LocalModel(tmp_path)(Record("a"), [])
+
+
+def test_without_a_captioner_a_caption_must_be_there():
+    with pytest.raises(UnfitError, match=r"has no caption: put it beside the file as NAME\.txt"):
+        Sidecar()(Record("a"), [])

@@ -1,0 +1,60 @@
+"""Frames at chosen times, upright and square, and videos that cannot be decoded."""
+
+import numpy as np
+import pytest
+
+from vidrd_core.data.decoding import all_frames, facts_of, frames_at
+from vidrd_core.data.records import UnfitError
+
+from .media import moving, numbered, turned, write_still, write_video
+
+
+def number_of(frames):
+    """What `numbered` drew, read back."""
+    return ((frames.mean(axis=(1, 2, 3)) - 20) / 4).round().astype(int).tolist()
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.webm", "libvpx-vp9"), ("a.avi", "mpeg4")])
+def test_the_frame_nearest_to_each_time_is_read(tmp_path, name, codec):
+    path = write_video(tmp_path / name, numbered(48), codec=codec)
+    facts = facts_of(path)
+    assert (facts.width, facts.height) == (64, 64)
+    assert facts.fps == pytest.approx(24, rel=1e-2)
+    assert facts.seconds == pytest.approx(2, abs=0.06)
+    for wanted in ([0, 3, 6], [30, 33, 47], [13, 13, 14]):
+        assert number_of(frames_at(path, [i / 24 for i in wanted])) == wanted, "whole frames, before and after a seek"
+    assert number_of(frames_at(path, [0.3 / 24, 0.7 / 24])) == [0, 1], "times between frames"
+    assert number_of(np.stack([frame for _, frame in all_frames(path, (64, 64))])) == list(range(48))
+
+
+def test_a_video_is_seen_as_it_is_to_be_shown(tmp_path):
+    frames = moving(0.5, width=96, height=64)
+    frames[:, :8, :8] = (255, 0, 0)  # a corner
+    for quarters in range(4):
+        path = turned(write_video(tmp_path / f"{quarters}.mp4", frames), quarters)
+        facts = facts_of(path)
+        assert (facts.width, facts.height) == ((96, 64), (64, 96))[quarters % 2]
+        seen = frames_at(path, [0.0])[0]
+        upright = np.rot90(frames[0], -quarters)
+        assert np.abs(seen.astype(int) - upright).mean() < 8
+        small = frames_at(path, [0.0], (facts.width // 2, facts.height // 2))[0]
+        assert small.shape == (facts.height // 2, facts.width // 2, 3)
+    wide = write_video(tmp_path / "wide.mp4", frames, aspect="2/1")
+    assert (facts_of(wide).width, facts_of(wide).height) == (192, 64)
+    assert frames_at(wide, [0.0]).shape == (1, 64, 192, 3)
+
+
+def test_what_cannot_be_decoded_says_so(tmp_path):
+    sound = write_video(tmp_path / "sound.mp4", moving(2))
+    cut = tmp_path / "cut.avi"
+    whole = write_video(tmp_path / "whole.avi", moving(2), codec="mpeg4").read_bytes()
+    cut.write_bytes(whole[: len(whole) // 2])
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    picture = write_still(tmp_path / "picture.mp4", format="PNG")
+    for path in (text, picture):
+        with pytest.raises(UnfitError, match="is damaged or no video"):
+            facts_of(path)
+    for path, times in ((sound, [0, 2.5]), (cut, [0, 1.9])):
+        with pytest.raises(UnfitError, match=r"(ends or is damaged before|is damaged)"):
+            frames_at(path, times)

