@@ -23,8 +23,12 @@ def run(config: str, stage: str | None) -> None:
         raise InputError(f"training needs {error.name}, which is missing: pip install accelerate pyyaml") from error
     with input_checked():
         recipe = load_config(path)
+    from accelerate import PartialState
+
     try:
         folder = Recipe(recipe).run(stage)
+        main = PartialState().is_main_process
+        PartialState().destroy_process_group()
     except (RecipeError, StaleBankError, FormatError) as error:
         raise InputError(reason(error)) from error
     except FloatingPointError as error:
@@ -32,7 +36,8 @@ def run(config: str, stage: str | None) -> None:
     except KeyboardInterrupt:
         note("stopped; the same command goes on from the last checkpoint")
         raise
-    note(f"finished: the model is in {folder}")
+    if main:
+        note(f"finished: the model is in {folder}")
 
 
 def _recipe(name: str) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 
@@ -23,7 +24,10 @@ def bank(
     Raises StaleBankError if that was made of something else, OSError if there is no room for it.
     """
     if not path.exists():
-        save_bank(path, shape, np.dtype(dtype), parts, made_of)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):  # of several processes one makes it, the others wait
+            if not path.exists():
+                save_bank(path, shape, np.dtype(dtype), parts, made_of)
     return open_bank(path, shape, made_of)
 
 

@@ -86,7 +86,10 @@ def _perceptual(stage: StageConfig) -> Any:
     """A network from a file. Raises RecipeError."""
     assert stage.perceptual is not None
     try:
-        return torch.jit.load(Path(stage.perceptual), map_location="cpu").eval().requires_grad_(False)
+        network = torch.jit.load(Path(stage.perceptual), map_location="cpu").eval()
+        for parameter in network.parameters():
+            parameter.requires_grad_(False)
+        return network
     except (OSError, RuntimeError, ValueError) as error:
         raise RecipeError(
             f"stage {stage.name}: perceptual is {stage.perceptual}, expected a TorchScript file of a network that "

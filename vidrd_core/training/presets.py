@@ -20,7 +20,6 @@ PRESETS: dict[str, tuple[str, ...]] = {
     # The VAE's decoder, so that latents stay what they are.
     "decoder": ("decoder.", "post_quant_conv."),
 }
-LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 
 
 def select(model: nn.Module, preset: str) -> dict[str, nn.Parameter]:

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 
 from vidrd_core.data.procedural import ShapesData
 from vidrd_core.data.shapes import VOCABULARY
@@ -20,12 +19,14 @@ from vidrd_core.models.parts import load_unet, load_vae, save_text_encoder, save
 from vidrd_core.models.text import TextEncoder
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
+from vidrd_core.training import lora
 from vidrd_core.training.config import TrainConfig, changes
 from vidrd_core.training.critic import Judged
 from vidrd_core.training.data import Data, RecipeError
 from vidrd_core.training.heads import Conditioned
 from vidrd_core.training.init import load_init_text
 from vidrd_core.training.latents import measure_latents
+from vidrd_core.training.processes import processes
 from vidrd_core.training.samples import Samples
 from vidrd_core.training.sources import Drawn
 from vidrd_core.training.stage import VAE_TASKS, StageConfig
@@ -49,7 +50,7 @@ class Recipe:
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         self.model = config.out / "model"
-        self.processes = PartialState()
+        self.processes = processes()
 
     @cached_property
     def data(self) -> Data:
@@ -165,6 +166,9 @@ class Recipe:
         folder = self.config.out / stage.name
         if not self.processes.is_main_process:
             return
+        if lora.is_in(pair.unet):
+            lora.write(pair.unet, folder / lora.FILE)
+            lora.merge(pair.unet)
         save_unet(pair.unet, self.config.diffusion, folder / "unet.safetensors")
         if pair.unet.config.temp_conv_depth or pair.unet.config.temp_attention != "none":
             save_temporal(pair.unet, folder / TEMPORAL_ALONE)
@@ -194,6 +198,8 @@ class Recipe:
             missing, _ = unet.load_state_dict(state, strict=False)
             if self.processes.is_main_process:
                 print(f"{stage.name}: {len(state)} tensors taken over, {len(missing)} new", flush=True)
+        if stage.train == "lora":
+            lora.put_in(unet, stage.lora_rank)
         return Conditioned(unet, text, stage)
 
     def trained(self, task: ImageTask | ImageVAETask, stage: StageConfig) -> torch.nn.Module:

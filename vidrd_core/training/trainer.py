@@ -29,6 +29,8 @@ from vidrd_core.training.config import changes
 from vidrd_core.training.data import RecipeError
 from vidrd_core.training.log import Log
 from vidrd_core.training.optimizer import make_optimizer, rate
+from vidrd_core.training.processes import settings
+from vidrd_core.training.recompute import keep, recompute
 from vidrd_core.training.stage import StageConfig
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -82,6 +84,7 @@ class Trainer:
         self.stage, self.folder, self.task = stage, Path(folder), task
         self.folder.mkdir(parents=True, exist_ok=True)
         self.accelerator = Accelerator(
+            **settings(),
             mixed_precision=mixed_precision,
             gradient_accumulation_steps=stage.accumulation,
             log_with=list(trackers) or None,
@@ -98,6 +101,8 @@ class Trainer:
             parameter.requires_grad_(True)
         self.parameters = list(self.trainable.values())
         optimizer = make_optimizer(self.trainable, stage, self.accelerator.device)
+        if stage.gradient_checkpointing:
+            recompute(task.model)
         self.loss, self.optimizer = self.accelerator.prepare(Loss(task), optimizer)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.average = Average(self.parameters, stage.ema)
@@ -123,7 +128,9 @@ class Trainer:
         with Interrupt() as stop, self.reading():
             self.train(stop)
         self.average.take()
-        self.accelerator.end_training()
+        for tracker in self.accelerator.trackers:  # `end_training` would end the processes' connection, too
+            tracker.finish()
+        keep(self.task.model)
         return self.task.model.cpu().eval()
 
     def train(self, stop: Interrupt) -> None:
