@@ -16,7 +16,7 @@ from vidrd_core.models.config import DiffusionConfig, TextConfig, UNet3DConfig, 
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.training.data import DataConfig, RecipeError, clips_of
-from vidrd_core.training.init import InitConfigs, configs_of
+from vidrd_core.training.init import InitConfigs, as_video, configs_of
 from vidrd_core.training.samples import SampleConfig
 from vidrd_core.training.sources import SourceConfig
 from vidrd_core.training.stage import VAE_TASKS, StageConfig
@@ -129,12 +129,12 @@ def _config(raw: Any) -> TrainConfig:
     trackers = tuple(raw.get("trackers") or ())
     if unknown := [name for name in trackers if name not in TRACKERS]:
         raise ValueError(f"trackers has {unknown[0]!r}, expected {' or '.join(TRACKERS)}")
-    init = _model(raw) if raw.get("init") else None
-    like = configs_of(init) if init else InitConfigs()
+    init, data = _model(raw) if raw.get("init") else None, _data(raw.get("data") or {})
+    like = as_video(configs_of(init), {stage.task for stage in stages}, data) if init else InitConfigs()
     return TrainConfig(
         out=_folder(raw, "out"),
         stages=stages,
-        data=_data(raw.get("data") or {}),
+        data=data,
         unet=_like(UNet3DConfig, like.unet, raw.get("unet")),
         vae=_like(VAEConfig, like.vae, raw.get("vae")),
         text=_like(TextConfig, like.text, raw.get("text")),

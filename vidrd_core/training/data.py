@@ -27,7 +27,6 @@ from vidrd_core.training.pool import Group, Pick, Pool, Size, grouped
 from vidrd_core.training.sources import Clips, Drawn, FromShards, SourceConfig
 
 ENCODED_AT_ONCE = 16  # clips
-HELD_OUT = "held out"
 
 
 class RecipeError(ValueError):
@@ -120,8 +119,20 @@ class Data:
             raise RecipeError(f"data: {error}") from error
         chosen = {name: self._kept(clips, held_out) for name, clips in self.clips.items()}
         used = {s.name: s.share for s in mixture if s.share and len(chosen[s.name])}
-        clips = {name: self.clips[name] for name in used}
-        return Pool(grouped(clips, used, self.config.frames, self.config.all_sizes(), chosen), self.config.frames)
+        groups: list[Group] = []
+        for name, share in used.items():
+            clips, sizes = self.clips[name], self.config.all_sizes()
+            found, unfit = grouped(name, clips, share, self.config.frames, sizes, chosen[name])
+            groups += [dataclasses.replace(group, held_out=held_out) for group in found]
+            for reason, count in unfit.items():
+                self.say(f"source {name}: {count} clips are left out, of {reason}")
+        return Pool(tuple(groups), self.config.frames)
+
+    def say(self, text: str) -> None:
+        """Tell something once."""
+        if text not in self._said:
+            self._said.add(text)
+            print(text, flush=True)
 
     def _kept(self, clips: Clips, held_out: bool) -> NDArray[np.int64]:
         """Every n-th clip is held out, the same ones always."""
@@ -147,6 +158,10 @@ class Data:
             whole = pick.group.pixels(pick.number) if drawn is None else drawn[pick.number]
             found.append(whole[pick.start : pick.start + frames])
         return to_video(np.stack(found))
+
+    @cached_property
+    def _said(self) -> set[str]:
+        return set()
 
     @cached_property
     def _banks(self) -> dict[int, Any]:

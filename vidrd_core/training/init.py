@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vidrd_core.loading import files_of, find
@@ -17,6 +17,7 @@ from vidrd_core.models.parts import (
     read_unet,
 )
 from vidrd_core.models.text import TextEncoder
+from vidrd_core.training.data import DataConfig
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,20 @@ def configs_of(init: Path) -> InitConfigs:
     except (FileNotFoundError, checkpoint.FormatError) as error:
         raise ValueError(f"init: {error}") from error
     return InitConfigs(unet, vae, text if isinstance(text, TextConfig) else None, diffusion)
+
+
+def as_video(configs: InitConfigs, tasks: set[str], data: DataConfig) -> InitConfigs:
+    """An image model's settings with the layers over time that its stages train, VidRD's unless the recipe says; and
+    the clips that it is trained on as those that it makes."""
+    unet, vae, diffusion = configs.unet, configs.vae, configs.diffusion
+    if "clip" in tasks and unet is not None and not unet.temp_conv_depth and unet.temp_attention == "none":
+        usual = UNet3DConfig()
+        unet = replace(unet, temp_conv_depth=usual.temp_conv_depth, temp_attention=usual.temp_attention)
+    if "vae_temporal" in tasks and vae is not None and not vae.temp_conv_depth and vae.decoder == "temp_conv":
+        vae = replace(vae, temp_conv_depth=VAEConfig().temp_conv_depth)
+    if diffusion is not None:
+        diffusion = replace(diffusion, frames=data.frames, size=min(data.all_sizes()[0]))
+    return InitConfigs(unet, vae, configs.text, diffusion)
 
 
 def load_init_text(path: Path) -> TextEncoder | CLIPText:

@@ -36,7 +36,8 @@ class Log:
             pixels = np.asarray(image.convert("RGB"))
         for tracker in self.accelerator.trackers:
             if hasattr(tracker, "log_images"):
-                tracker.log_images({f"{self.name}/{name}": pixels[None]}, step=step)
+                like = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+                tracker.log_images({f"{self.name}/{name}": pixels[None]}, step=step, **like)
 
     def cut(self, step: int) -> None:
         """Forget what came after a step: it will be done again. A line that was cut short goes, too."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,12 +27,14 @@ class Group:
     frames: int
     size: Size  # to which they are cut
     share: float  # of all that is drawn
+    held_out: bool = False
     chances: NDArray[np.float64] | None = None  # of each clip, adding up to 1; alike unless told
 
     @property
     def name(self) -> str:
         """A name for files."""
-        return f"{self.source}_{self.frames}x{self.size[0]}x{self.size[1]}"
+        kept = "_held_out" if self.held_out else ""
+        return f"{self.source}_{self.frames}x{self.size[0]}x{self.size[1]}{kept}"
 
     def pixels(self, number: int) -> NDArray[np.uint8]:
         """The frames of the group's clip, uint8 [F, H, W, 3], cut to its size."""
@@ -86,39 +88,41 @@ class Pool:
 
 
 def grouped(
-    sources: Mapping[str, Clips],
-    shares: Mapping[str, float],
-    whole: int,
-    sizes: Sequence[Size],
-    chosen: Mapping[str, NDArray[np.int64]],
-) -> tuple[Group, ...]:
-    """The clips of sources by shape, each put into the size of nearest aspect ratio.
+    name: str, clips: Clips, share: float, whole: int, sizes: Sequence[Size], chosen: NDArray[np.int64]
+) -> tuple[list[Group], dict[str, int]]:
+    """The chosen clips of a source by shape, each put into the size of nearest aspect ratio that it covers.
 
-    `chosen` are the clips of each source that are used. Raises DataError for clips with fewer pixels than that, and
-    for those of more than one frame and fewer than `whole`.
+    Clips that cover none, or have more than one frame and fewer than `whole`, are left out: reasons with their
+    counts. Raises DataError if none is left.
     """
-    groups: list[Group] = []
-    for name, clips in sources.items():
-        found: dict[tuple[int, Size], list[int]] = defaultdict(list)
-        for number in chosen[name].tolist():
-            frames, height, width = clips.shape(number)
-            size = min(sizes, key=lambda size: abs(np.log(size[0] / size[1]) - np.log(width / height)))
-            if width < size[0] or height < size[1]:
-                raise DataError(
-                    f"source {name} has a clip of {width} x {height} pixels, too small for {size[0]} x {size[1]}: "
-                    f"make its shards larger, or train at a smaller size"
-                )
-            if 1 < frames < whole:
-                raise DataError(
-                    f"source {name} has a clip of {frames} frames, and {whole} are trained: make its shards with "
-                    f"--frames {whole}, or train fewer"
-                )
-            found[frames, size].append(number)
-        total = sum(map(len, found.values()))
-        for (frames, size), numbers in sorted(found.items()):
-            share = shares[name] * len(numbers) / total
-            groups.append(Group(name, clips, np.array(numbers), frames, size, share))
-    return tuple(groups)
+    found: dict[tuple[int, Size], list[int]] = defaultdict(list)
+    unfit: Counter[str] = Counter()
+    for number in chosen.tolist():
+        frames, height, width = clips.shape(number)
+        covered = [size for size in sizes if width >= size[0] and height >= size[1]]
+        if not covered:
+            told = " or ".join(f"{across} x {down}" for across, down in sizes)
+            unfit[f"{width} x {height} pixels, too small for {told}: make its shards larger, or train smaller"] += 1
+        elif 1 < frames < whole:
+            unfit[
+                f"{frames} frames, and {whole} are trained: use --frames {whole} for its shards, or train fewer"
+            ] += 1
+        else:
+            found[frames, min(covered, key=lambda size: _unlike(size, (width, height)))].append(number)
+    if not found:
+        reason, count = unfit.most_common(1)[0]
+        raise DataError(f"source {name} has {count} clips of {reason}")
+    total = sum(map(len, found.values()))
+    groups = [
+        Group(name, clips, np.array(numbers), frames, size, share * len(numbers) / total)
+        for (frames, size), numbers in sorted(found.items())
+    ]
+    return groups, dict(unfit)
+
+
+def _unlike(one: Size, other: Size) -> float:
+    """How far apart two aspect ratios are; of those alike the larger size is nearer."""
+    return abs(float(np.log(one[0] * other[1] / one[1] / other[0]))) - 1e-9 * one[0]
 
 
 def fitted(frames: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:

@@ -3,7 +3,14 @@
 import json
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, TextToVideoSDPipeline, UNet2DConditionModel, UNet3DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    TextToVideoSDPipeline,
+    UNet2DConditionModel,
+    UNet3DConditionModel,
+)
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ...conftest import randomise
@@ -72,6 +79,18 @@ def modelscope(folder, **scheduler):
     )  # fmt: skip
     pipeline.save_pretrained(folder / "model", safe_serialization=True)
     return pipeline
+
+
+def stable_diffusion(folder):
+    """A whole text-to-image pipeline, saved as diffusers saves it."""
+    words = tokenizer(folder / "words")
+    pipeline = StableDiffusionPipeline(
+        vae=vae(), text_encoder=text_encoder(len(words)), tokenizer=words, unet=unet_2d(),
+        scheduler=DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipeline.save_pretrained(folder / "model", safe_serialization=True)
+    return folder / "model"
 
 
 @torch.no_grad()

@@ -226,7 +226,7 @@ def test_what_is_held_out_is_never_trained_on(recipe):
     data = Data(dataclasses.replace(config.data, held_out=0.25), Recipe(config).data.folder)
     trained, held = (data.pool({}, held_out).groups for held_out in (False, True))
     for one, other in zip(trained, held, strict=True):
-        assert one.name == other.name
+        assert other.name == f"{one.name}_held_out"
         assert sorted([*one.numbers, *other.numbers]) == list(range(len(one.clips)))
     assert [len(group.numbers) for group in held] == [5, 1, 1]
 

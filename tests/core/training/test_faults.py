@@ -1,0 +1,132 @@
+"""What goes wrong from outside: a killed process, a full disk, a loss that runs away."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from vidrd_core import cli
+from vidrd_core.training.checkpoints import CheckpointError, Checkpoints
+from vidrd_core.training.config import load_config
+from vidrd_core.training.stages import Recipe
+from vidrd_core.training.unet import ImageTask
+
+from .helpers import RECIPE, write_recipe
+from .test_processes import ROOT
+from .test_stops import curve
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+
+
+def slow_recipe(folder, name):
+    """The stages up to single frames, the last one long, with a checkpoint every third step."""
+    image = {**RECIPE["stages"][2], "steps": 30, "checkpoint_every": 3, "log_every": 4, "accumulation": 2}
+    stages = [*RECIPE["stages"][:2], image]
+    return write_recipe(folder / f"{name}.yaml", out=str(folder / name), stages=stages)
+
+
+@posix
+def test_a_process_that_is_killed_goes_on_to_the_same_bits(tmp_path):
+    straight = Recipe(load_config(slow_recipe(tmp_path, "straight"))).run()
+    recipe = slow_recipe(tmp_path, "killed")
+    log = tmp_path / "killed" / "image" / "log.jsonl"
+    env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "PYTHONPATH": ROOT}
+    kills = 0
+    for wanted in (1, 3, 99):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vidrd_core.cli", "train", str(recipe)], env=env,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        while process.poll() is None:
+            if log.exists() and len(log.read_text().splitlines()) >= wanted:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.002)
+        assert process.wait() in (0, -signal.SIGKILL), process.stderr.read().decode()[-2000:]
+    assert kills == 2
+    for part in ("vae", "unet", "text_encoder"):
+        file = f"{part}.safetensors"
+        assert (straight / file).read_bytes() == (tmp_path / "killed" / "model" / file).read_bytes(), part
+    assert curve(tmp_path / "straight" / "image" / "log.jsonl") == curve(log)
+
+
+def test_a_full_disk_stops_it_and_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    recipe = write_recipe(
+        tmp_path / "recipe.yaml", stages=[{**RECIPE["stages"][0], "steps": 6, "checkpoint_every": 2}]
+    )
+    save = torch.save
+    written = []
+
+    def filling(value, file, *given, **named):
+        written.append(file)
+        if len(written) > 7:
+            with open(file, "wb") as half:
+                half.write(b"half of it")
+            raise RuntimeError("[enforce fail at inline_container.cc:659] . unexpected pos 64 vs 0")
+        return save(value, file, *given, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "save", filling)
+        with pytest.raises(CheckpointError, match=r"of step 4 could not be written .* step 2 is intact"):
+            Recipe(load_config(recipe)).run()
+    folder = tmp_path / "run" / "vae"
+    assert json.loads((folder / "latest.json").read_text())["folder"] == "checkpoint_000002"
+    assert [path.name for path in folder.glob("checkpoint_*")] == ["checkpoint_000002"]
+    Recipe(load_config(recipe)).run()
+    straight = write_recipe(tmp_path / "straight.yaml", out=str(tmp_path / "straight"), stages=stages)
+    Recipe(load_config(straight)).run()
+    files = [tmp_path / name / "model" / "vae.safetensors" for name in ("run", "straight")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_checkpoint_is_whole_or_not_there(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+
+    def save(target):
+        target.mkdir()
+        (target / "weights").write_text("weights")
+
+    def full(target):
+        save(target)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(CheckpointError, match=r"the disk is full; free some space .*; there is none before it"):
+        checkpoints.write(1, {}, full)
+    assert not list(tmp_path.iterdir())
+    checkpoints.write(1, {}, save)
+    (tmp_path / "checkpoint_000002").mkdir()  # of a run that was killed while it wrote
+    checkpoints.write(2, {}, save)
+    assert [path.name for path in tmp_path.glob("checkpoint_*")] == ["checkpoint_000002"]
+    assert checkpoints.latest()["step"] == 2
+
+
+def test_the_command_says_why_it_stops(tmp_path, monkeypatch, capsys):
+    stages = [{**RECIPE["stages"][0], "checkpoint_every": 1}, RECIPE["stages"][1], RECIPE["stages"][2]]
+    recipe = str(write_recipe(tmp_path / "recipe.yaml", stages=stages))
+    loss = ImageTask.loss
+
+    def diverging(self, model, batch, rng, generator):
+        return {"mse": loss(self, model, batch, rng, generator)["mse"] * float("inf")}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ImageTask, "loss", diverging)
+        assert cli.main(["train", recipe, "--stage", "vae"]) == 0
+        assert cli.main(["train", recipe, "--stage", "captions"]) == 0
+        assert cli.main(["train", recipe, "--stage", "image"]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("vidrd: error: the loss became inf at step 0; there is no checkpoint yet: lower the")
+    with monkeypatch.context() as patched:
+        full = OSError(errno.ENOSPC, "No space left on device")
+        patched.setattr("accelerate.Accelerator.save_state", lambda *_: (_ for _ in ()).throw(full))
+        assert cli.main(["train", recipe, "--stage", "image"]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "the disk is full; free some space" in said
+    assert cli.main(["train", recipe]) == 0
+    assert capsys.readouterr().err.splitlines()[-1].startswith("vidrd: finished: the model is in")

@@ -1,0 +1,201 @@
+"""From folders of media and an image model to a video model: what `vidrd data` made is what is trained on."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from vidrd_core.data.captions import Sidecar
+from vidrd_core.data.framing import ClipSettings
+from vidrd_core.data.long_videos import LongVideos
+from vidrd_core.data.shards import DataError, Shards
+from vidrd_core.data.stages import run
+from vidrd_core.data.stills import Stills
+from vidrd_core.loading import load
+from vidrd_core.models.formats.unet import is_temporal
+from vidrd_core.models.parts import load_unet, load_vae
+from vidrd_core.training.batches import Batches
+from vidrd_core.training.config import load_config
+from vidrd_core.training.data import RecipeError
+from vidrd_core.training.stages import Recipe
+
+from ..data.media import moving, write_still, write_video
+from ..formats import originals
+from .helpers import STAGE, write_recipe
+
+CLIP = {"name": "clip", "task": "clip", "steps": 3, "train": "paper", **STAGE}
+DECODER = {"name": "decoder", "task": "vae_temporal", "steps": 3, "train": "temporal", **STAGE}
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory):
+    """Shards of wide and high videos, of pseudo-videos and of images."""
+    folder = tmp_path_factory.mktemp("media")
+    for i, (width, height) in enumerate([(96, 64), (96, 64), (64, 96), (64, 96), (96, 64)]):
+        path = write_video(folder / "films" / f"{i}.mp4", moving(1, width=width, height=height, seed=i))
+        path.with_suffix(".txt").write_text(f"film number {i}")
+    for i in range(3):
+        write_still(folder / "pictures" / f"{i}.png", 128, 96, seed=i, caption=f"picture {i}")
+    clips = ClipSettings(frames=6, fps=8, size=32)
+    run(LongVideos(folder / "films", Sidecar(), ClipSettings(frames=6, fps=8, size=32)), folder / "s" / "films")
+    run(Stills(folder / "pictures", Sidecar(), clips), folder / "s" / "pseudo")
+    run(Stills(folder / "pictures", Sidecar(), clips, motion=False), folder / "s" / "images")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def image_model(tmp_path_factory):
+    return originals.stable_diffusion(tmp_path_factory.mktemp("sd"))
+
+
+def sources(media, *names):
+    return [{"shards": str(media / "s" / name)} for name in names or ("films", "pseudo", "images")]
+
+
+def recipe(media, image_model, tmp_path, **changes):
+    data = {"frames": 4, "sizes": [[32, 32], [48, 32], [32, 48]], "sources": sources(media)}
+    settings = {
+        "init": str(image_model), "data": {**data, **changes.pop("data", {})}, "stages": [CLIP, DECODER],
+        "samples": {"prompts": ["a film"], "steps": 2, "clips": 2},
+        "unet": {}, "vae": {}, "text": {}, "diffusion": {},
+    }  # fmt: skip
+    return write_recipe(tmp_path / "recipe.yaml", **{**settings, **changes})
+
+
+def test_an_image_model_and_folders_become_a_video_model(media, image_model, tmp_path):
+    config = load_config(recipe(media, image_model, tmp_path))
+    folder = Recipe(config).run()
+    before, after = (load_unet(path)[0].state_dict() for path in (image_model, folder / "unet.safetensors"))
+    assert {name for name in after if name not in before} == {name for name in after if is_temporal(name)}
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(".attn1." in name or ".attn2." in name for name in changed), "ResNets are frozen"
+    assert any(after[name].abs().max() > 0 for name in after if "conv4" in name), "Temp-Conv was trained"
+    old, new = (load_vae(path).state_dict() for path in (image_model, folder / "vae.safetensors"))
+    assert all(torch.equal(value, new[name]) for name, value in old.items()), "but for Temp-Conv the VAE stays"
+    assert any(value.abs().max() > 0 for name, value in new.items() if "temp_convs" in name)
+    model = load(folder)
+    assert (model.diffusion.frames, model.unet.config.temp_attention) == (4, "inside")
+    clip = model.generate("a film", steps=2)
+    assert model.frames(clip).shape == (4, 32, 32, 3)
+    assert load(folder, temporal=folder / "temporal.safetensors").generate("a film", steps=1) is not None
+    run_folder = tmp_path / "run" / "clip"
+    assert {path.name for path in run_folder.glob("*_000003.*")} == {"sample_000003.png", "long_000003.mp4"}
+    texts = [np.load(path) for path in (tmp_path / "run" / "bank").glob("texts_*.npy")]
+    assert [text.shape for text in texts] == [(9, 77, originals.TEXT_WIDTH)], "each caption once, and the empty one"
+
+
+def test_clips_go_to_the_size_of_their_aspect_ratio(media, image_model, tmp_path):
+    config = load_config(recipe(media, image_model, tmp_path))
+    data = Recipe(config).data
+    pool = data.pool({})
+    sizes = {(group.source, group.size): len(group.numbers) for group in pool.groups}
+    assert sizes == {
+        ("films", (48, 32)): 3, ("films", (32, 48)): 2, ("pseudo", (32, 32)): 3, ("images", (32, 32)): 3,
+    }  # fmt: skip
+    shares = {(group.source, group.size): group.share for group in pool.groups}
+    assert shares["films", (48, 32)] == pytest.approx(3 / 5 / 3)
+    batches = Batches(data, load_vae(image_model), config.stages[0])
+    shapes = {batches.draw(np.random.default_rng(i), 4, told=True).latents.shape[2:] for i in range(20)}
+    assert shapes == {(4, 16, 24), (4, 24, 16), (4, 16, 16)}
+    starts = {int(batches.draw(np.random.default_rng(i), 4, told=True).numbers[0, 0]) for i in range(40)}
+    assert starts == {0, 1, 2}, "any 4 of the 6 frames"
+
+
+def test_without_a_cache_it_is_the_same_but_for_half_precision(media, image_model, tmp_path):
+    weights = []
+    for name, cache in (("kept", True), ("anew", False)):
+        (tmp_path / name).mkdir()
+        path = recipe(media, image_model, tmp_path / name, data={"cache": cache}, stages=[CLIP])
+        weights.append(load_unet(Recipe(load_config(path)).run() / "unet.safetensors")[0].state_dict())
+        assert (tmp_path / name / "run" / "bank").exists() == cache
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], rtol=0, atol=5e-3)
+
+
+def test_without_pseudo_videos(media, image_model, tmp_path):
+    config = load_config(recipe(media, image_model, tmp_path, data={"pseudo_videos": False}))
+    assert sorted(Recipe(config).data.clips) == ["films", "images"]
+
+
+def test_a_mixture_is_named_by_its_file(media, image_model, tmp_path):
+    text = json.dumps({"sources": [{"shards": str(media / "s" / "films"), "weight": 3}, *sources(media, "images")]})
+    (tmp_path / "mix.yaml").write_text(text)
+    config = load_config(
+        recipe(media, image_model, tmp_path, data={"sources": [], "mix": str(tmp_path / "mix.yaml")})
+    )
+    groups = Recipe(config).data.pool({}).groups
+    assert sum(group.share for group in groups if group.source == "films") == pytest.approx(0.75)
+
+
+def test_the_loss_on_what_is_held_out_is_logged_and_shown(media, image_model, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    held = {"held_out": 0.3, "sources": sources(media, "films")}
+    stage = {**CLIP, "evaluate_every": 1}
+    path = recipe(media, image_model, tmp_path, data=held, stages=[stage], trackers=["tensorboard"])
+    Recipe(load_config(path)).run()
+    lines = [json.loads(line) for line in (tmp_path / "run" / "clip" / "log.jsonl").read_text().splitlines()]
+    losses = [line["held_out_mse"] for line in lines if "held_out_mse" in line]
+    assert len(losses) == 3
+    assert all(0 < loss < 10 for loss in losses)
+    assert len(set(losses)) == 3, "the model changes, the batches do not"
+    (events,) = (tmp_path / "run" / "clip").rglob("events.out.tfevents.*")
+    board = EventAccumulator(str(events.parent)).Reload()
+    assert [e.value for e in board.Scalars("clip/held_out_mse")] == pytest.approx(losses, rel=1e-5)
+    assert board.Tags()["images"] == ["clip/sample"]
+
+
+def test_clips_that_fit_no_size_are_left_out(media, image_model, tmp_path, capsys):
+    path = recipe(media, image_model, tmp_path, data={"sizes": [[48, 32]], "sources": sources(media, "films")})
+    (group,) = Recipe(load_config(path)).data.pool({}).groups
+    assert len(group.numbers) == 3
+    assert capsys.readouterr().out.count("source films: 2 clips are left out, of 32 x 48 pixels, too small for") == 1
+
+
+def test_what_is_wrong_with_the_data_is_told_before_anything_is_trained(media, image_model, tmp_path):
+    def refused(message, **data):
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        with pytest.raises(RecipeError, match=message):
+            Recipe(load_config(recipe(media, image_model, tmp_path, data=data))).run()
+        assert not list((tmp_path / "run").glob("*/log.jsonl"))
+
+    refused("there is no folder .*nowhere with shards", sources=[{"shards": str(tmp_path / "nowhere")}])
+    refused("source films has 5 clips of 6 frames, and 8 are trained: use --frames 8 for its shards", frames=8)
+    refused("source films has 3 clips of 48 x 32 pixels, too small for 64 x 64", sizes=[[64, 64]])
+    broken = tmp_path / "broken"
+    shutil.copytree(media / "s" / "films", broken)
+    next(broken.glob("*.tar")).unlink()
+    refused("shard_000000.tar is missing, and its manifest names 5 clips", sources=[{"shards": str(broken)}])
+
+
+def test_a_shard_that_goes_away_stops_the_training_and_leaves_the_checkpoint(
+    media, image_model, tmp_path, monkeypatch
+):
+    films = tmp_path / "films"
+    shutil.copytree(media / "s" / "films", films)
+    stage = {**CLIP, "steps": 6, "checkpoint_every": 1}
+    data = {"cache": False, "sources": [{"shards": str(films)}]}
+    path = recipe(media, image_model, tmp_path, data=data, stages=[stage])
+    from vidrd_core.training.trainer import Trainer
+
+    step = Trainer.train_step
+
+    def losing(self):
+        if self.step == 2:
+            next(films.glob("*.tar")).unlink()
+        return step(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "train_step", losing)
+        with pytest.raises(DataError, match=r"shard_000000.tar cannot be read: No such file"):
+            Recipe(load_config(path)).run()
+    step_kept = json.loads((tmp_path / "run" / "clip" / "latest.json").read_text())["step"]
+    assert step_kept in (2, 3)
+    shutil.copytree(media / "s" / "films", films, dirs_exist_ok=True)
+    assert len(Shards(films)) == 5
+    Recipe(load_config(path)).run()
+    assert (tmp_path / "run" / "clip" / "done").exists()
