@@ -58,9 +58,8 @@ def test_a_process_that_is_killed_goes_on_to_the_same_bits(tmp_path):
 
 
 def test_a_full_disk_stops_it_and_leaves_the_last_checkpoint(tmp_path, monkeypatch):
-    recipe = write_recipe(
-        tmp_path / "recipe.yaml", stages=[{**RECIPE["stages"][0], "steps": 6, "checkpoint_every": 2}]
-    )
+    stages = [{**RECIPE["stages"][0], "steps": 6, "checkpoint_every": 2}]
+    recipe = write_recipe(tmp_path / "recipe.yaml", stages=stages)
     save = torch.save
     written = []
 
