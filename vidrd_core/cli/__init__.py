@@ -181,17 +181,29 @@ def extend(
 @app.command()
 def train(
     config: Annotated[
-        str, typer.Argument(metavar="CONFIG", help="A YAML recipe, or the name of a packaged one, like 'tiny'.")
+        str, typer.Argument(metavar="CONFIG", help="A YAML recipe, or a packaged one's name: tiny, video, ...")
     ],
     stage: Annotated[str | None, typer.Option(help="Run this stage only.", show_default="all, in order")] = None,
+    save_as: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            parser=o.named,
+            help="Write the recipe there, to be changed, and stop.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Train a model by a recipe, in stages. The same command goes on where it was stopped.
 
-    It takes hours, and needs: pip install accelerate pyyaml
+    On several GPUs or machines: accelerate launch -m vidrd_core.cli train CONFIG. It needs: pip install "vidrd[train]"
     """
-    from vidrd_core.cli.train import run
+    from vidrd_core.cli.train import run, save
 
-    run(config, stage)
+    if save_as:
+        save(config, save_as)
+    else:
+        run(config, stage)
 
 
 @app.command(epilog=_TITLE + _STATE)

@@ -14,13 +14,15 @@ def run(config: str, stage: str | None) -> None:
     path = _recipe(config)
     try:
         from vidrd_core.data.bank import StaleBankError
+        from vidrd_core.data.shards import DataError
         from vidrd_core.models.checkpoint import FormatError
+        from vidrd_core.models.text import UnknownWordError
         from vidrd_core.training.config import RecipeError, load_config
         from vidrd_core.training.stages import Recipe
     except ModuleNotFoundError as error:
-        if error.name not in ("accelerate", "yaml"):
+        if error.name not in ("accelerate", "filelock", "yaml"):
             raise
-        raise InputError(f"training needs {error.name}, which is missing: pip install accelerate pyyaml") from error
+        raise InputError(f"training needs {error.name}, which is missing: pip install 'vidrd[train]'") from error
     with input_checked():
         recipe = load_config(path)
     from accelerate import PartialState
@@ -29,7 +31,7 @@ def run(config: str, stage: str | None) -> None:
         folder = Recipe(recipe).run(stage)
         main = PartialState().is_main_process
         PartialState().destroy_process_group()
-    except (RecipeError, StaleBankError, FormatError) as error:
+    except (RecipeError, StaleBankError, FormatError, DataError, UnknownWordError) as error:
         raise InputError(reason(error)) from error
     except FloatingPointError as error:
         raise CommandError(reason(error)) from error
@@ -38,6 +40,15 @@ def run(config: str, stage: str | None) -> None:
         raise
     if main:
         note(f"finished: the model is in {folder}")
+
+
+def save(config: str, target: Path) -> None:
+    """Copy a recipe to where it can be changed."""
+    with input_checked():
+        if target.exists():
+            raise FileExistsError(f"{target} is there already: choose another name")
+        target.write_bytes(_recipe(config).read_bytes())
+    note(f"the recipe is in {target}: name your own model, data and folders there, then 'vidrd train {target}'")
 
 
 def _recipe(name: str) -> Path:

@@ -14,7 +14,7 @@ from vidrd_core.data.bank import bank
 from vidrd_core.data.records import hashed
 from vidrd_core.models.clip_text import CLIPText
 from vidrd_core.models.signature import signature
-from vidrd_core.models.text import TextEncoder
+from vidrd_core.models.text import TextEncoder, UnknownWordError
 from vidrd_core.training.data import Data
 from vidrd_core.training.presets import trains_text
 from vidrd_core.training.sources import FromShards
@@ -49,12 +49,12 @@ class Texts:
     ) -> tuple[Tensor | None, Tensor]:
         """Token numbers [B, L], where the encoder is trained, and the encoded captions [B, L, D]."""
         if self.trained:
-            tokens = encoder.tokenize(list(captions)).to(device)
+            tokens = encoder.tokenize([shortened(encoder, caption) for caption in captions]).to(device)
             return tokens, encoder(tokens)
         new = [c for c in dict.fromkeys(captions) if c not in self.on_disk and c not in self.kept]
         if new:
             with torch.no_grad():
-                for caption, found in zip(new, encoder.encode(new).cpu(), strict=True):
+                for caption, found in zip(new, _encode(encoder, new).cpu(), strict=True):
                     self.kept[caption] = found
         found = torch.stack([self.kept[c] if c in self.kept else self._read(c) for c in captions])
         while len(self.kept) > KEPT:
@@ -70,4 +70,27 @@ class Texts:
 def encoded(encoder: Encoder, captions: Sequence[str]) -> Iterator[NDArray[np.float16]]:
     """Captions as [n, L, D], some at a time."""
     for start in range(0, len(captions), ENCODED_AT_ONCE):
-        yield encoder.encode(list(captions[start : start + ENCODED_AT_ONCE])).half().cpu().numpy()
+        yield _encode(encoder, captions[start : start + ENCODED_AT_ONCE]).half().cpu().numpy()
+
+
+def _encode(encoder: Encoder, captions: Sequence[str]) -> Tensor:
+    return encoder.encode([shortened(encoder, caption) for caption in captions])
+
+
+def shortened(encoder: Encoder, caption: str) -> str:
+    """As many of a caption's words, from the first on, as the encoder reads: models that caption say more.
+
+    Raises UnknownWordError.
+    """
+    words = caption.split()
+    least, most = 0, len(words)  # how many surely fit, and how many may
+    while least < most:
+        middle = most if least == 0 and most == len(words) else (least + most + 1) // 2
+        try:
+            encoder.tokenize([" ".join(words[:middle])])
+            least = middle
+        except UnknownWordError:
+            raise
+        except ValueError:
+            most = middle - 1
+    return " ".join(words[:least]) if least < len(words) else caption

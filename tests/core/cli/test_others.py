@@ -177,9 +177,7 @@ def test_bad_recipes_are_refused(vidrd, monkeypatch):
     for name in ("vidrd_core.training.config", "vidrd_core.training.stages"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "yaml", None)
-    assert "training needs yaml, which is missing: pip install accelerate pyyaml" in error_line(
-        *vidrd("train", "good")
-    )
+    assert "training needs yaml, which is missing: pip install 'vidrd[train]'" in error_line(*vidrd("train", "good"))
 
 
 def test_help_and_version():
