@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from vidrd_core.training.pieces import put, whole
+
 
 class Average:
     """Follows fast at first: decay (1 + n) / (10 + n) after n steps, at most `decay`."""
@@ -44,17 +46,19 @@ class Average:
         for parameter, value in zip(self.parameters, values, strict=True):
             parameter.copy_(value)
 
-    def state_dict(self) -> dict[str, Any]:
-        return self.averaged.state_dict()
+    def state_dict(self) -> dict[str, Tensor]:
+        return {name: whole(value) for name, value in self.averaged.state_dict().items()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.averaged.load_state_dict(state)
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        for name, value in self.averaged.state_dict().items():
+            put(value, state[name])
 
 
 def _towards(decay: float) -> Any:
     @torch.no_grad()
     def update(averaged: Any, current: Any, count: Tensor | int) -> None:
         n = float(count)
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
+        for mean, value in zip(averaged, current, strict=True):
+            mean.lerp_(value, 1 - min(decay, (1 + n) / (10 + n)))
 
     return update

@@ -80,9 +80,10 @@ class Samples:
             if self.config.clips > 1:
                 reuse = ReuseSettings(prompt_frames=min(4, self.frames - 1))
                 chain = made.stream(self.prompts[0], self.config.clips, reuse, **given)
-                with open_video(folder / f"long_{step:06d}.mp4", FPS, scale=1) as video:
-                    for part in made.decode(chain):
-                        video.write(part)
+                frames = np.concatenate(list(made.decode(chain)))
+                with open_video(folder / f"long_{step:06d}.mp4", FPS) as video:
+                    video.write(frames)
+                contact_sheet([frames], folder / f"long_{step:06d}.png", self.prompts[:1], seam_every=self.frames)
         return self.probe(model, vae, diffusion, self.frames)
 
     def frames_alone(self, model: Conditioned, vae: TemporalVAE, diffusion: DiffusionConfig) -> NDArray[np.uint8]:

@@ -29,8 +29,9 @@ from vidrd_core.training.config import changes
 from vidrd_core.training.data import RecipeError
 from vidrd_core.training.log import Log
 from vidrd_core.training.optimizer import make_optimizer, rate
+from vidrd_core.training.pieces import Pieces, put, whole
 from vidrd_core.training.processes import settings
-from vidrd_core.training.recompute import keep, recompute
+from vidrd_core.training.recompute import BLOCKS, keep, recompute
 from vidrd_core.training.stage import StageConfig
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -47,8 +48,11 @@ class Task(Protocol[Model]):
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters to train, by name; all others stay as they are."""
 
-    def batch(self, rng: np.random.Generator, held_out: bool = False) -> Any:
-        """What one batch is, in main memory; made in a thread of its own."""
+    def batch(self, rng: np.random.Generator, alike: np.random.Generator, held_out: bool = False) -> Any:
+        """What one batch is, in main memory; made in a thread of its own.
+
+        `alike` decides of what kind it is: which parts of the model it needs.
+        """
 
     def loss(
         self, model: Model, batch: Any, rng: np.random.Generator, generator: torch.Generator
@@ -103,7 +107,11 @@ class Trainer:
         optimizer = make_optimizer(self.trainable, stage, self.accelerator.device)
         if stage.gradient_checkpointing:
             recompute(task.model)
-        self.loss, self.optimizer = self.accelerator.prepare(Loss(task), optimizer)
+        loss = Loss(task)
+        self.pieces = Pieces(loss, self.trainable, self.accelerator, BLOCKS)
+        self.loss, self.optimizer = self.accelerator.prepare(loss, optimizer)
+        self.trainable = self.pieces.trainable(self.loss)
+        self.parameters = list(self.trainable.values())
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.average = Average(self.parameters, stage.ema)
         self.checkpoints = Checkpoints(self.folder)
@@ -114,6 +122,8 @@ class Trainer:
         self.accelerator.register_for_checkpointing(_Named(self.trainable), self.average, self.recent)
         self.step = 0
         self.ahead: dict[tuple[int, int], Future[Any]] = {}
+        if self.pieces.model is not None and stage.task in ("captions", "image"):
+            raise RecipeError(f"stage {stage.name} cannot be spread over processes by FSDP: run it without")
         if trackers:
             self.accelerator.init_trackers("vidrd")
 
@@ -128,10 +138,11 @@ class Trainer:
         with Interrupt() as stop, self.reading():
             self.train(stop)
         self.average.take()
+        model = self.pieces.whole(self.loss).model
         for tracker in self.accelerator.trackers:  # `end_training` would end the processes' connection, too
             tracker.finish()
-        keep(self.task.model)
-        return self.task.model.cpu().eval()
+        keep(model)
+        return model.cpu().eval()
 
     def train(self, stop: Interrupt) -> None:
         started, first = time.perf_counter(), self.step
@@ -169,7 +180,7 @@ class Trainer:
                 if self.accelerator.sync_gradients:
                     norm = self.accelerator.clip_grad_norm_(self.parameters, self.stage.clip_norm)
                     if self.accelerator.scaler is None and norm is not None:  # a scaler leaves out such steps itself
-                        self.check(norm, "gradient")
+                        self.check(whole(norm), "gradient")
                 self.optimizer.step()
                 self.optimizer.zero_grad()
             for name, value in self.mean(losses).items():
@@ -196,7 +207,10 @@ class Trainer:
 
     def make_batch(self, step: int, part: int) -> Any:
         number = part * self.accelerator.num_processes + self.accelerator.process_index
-        return self.task.batch(np.random.default_rng((self.stage.seed, step, number, 0)))
+        # Processes that share the pieces of a model all need the same ones.
+        kind = number if self.pieces.model is None else part
+        rng, alike = (np.random.default_rng((self.stage.seed, step, *more)) for more in ((number, 0), (kind, 3)))
+        return self.task.batch(rng, alike)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -237,20 +251,23 @@ class Trainer:
         if getattr(self.task, "held_out", None) is None:
             return
         sums: dict[str, list[float]] = {}
-        with self.average.in_place(self.task.model):
+        with self.average.in_place(self.loss):
             for number in range(EVALUATED):
                 rng, generator = self.chance(0, number, kind=2)
-                batch = self.task.batch(np.random.default_rng(rng.integers(2**62)), held_out=True)
-                for name, value in self.mean(self.task.loss(self.task.model, batch, rng, generator)).items():
+                own = np.random.default_rng(rng.integers(2**62))
+                batch = self.task.batch(own, own, held_out=True)
+                for name, value in self.mean(self.loss(batch, rng, generator)).items():
                     sums.setdefault(f"held_out_{name}", []).append(value)
         self.log.write(self.step, {name: fmean(values) for name, values in sums.items()})
 
     def sample(self) -> None:
-        with self.average.in_place(self.task.model), torch.no_grad():
+        with self.average.in_place(self.loss), torch.no_grad():
+            model = self.pieces.whole(self.loss).model
             if self.accelerator.is_main_process:
-                figures = self.task.sample(self.task.model, self.folder, self.step)
+                figures = self.task.sample(model.eval(), self.folder, self.step)
                 self.log.write(self.step, figures)
-                self.log.show(self.step, "sample", self.folder / f"sample_{self.step:06d}.png")
+                for name in ("sample", "long"):
+                    self.log.show(self.step, name, self.folder / f"{name}_{self.step:06d}.png")
         self.accelerator.wait_for_everyone()
 
     def checkpoint(self) -> None:
@@ -283,12 +300,11 @@ class _Named:
         self.parameters = parameters
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {name: parameter.detach() for name, parameter in self.parameters.items()}
+        return {name: whole(parameter.detach()) for name, parameter in self.parameters.items()}
 
-    @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         for name, parameter in self.parameters.items():
-            parameter.copy_(state[name])
+            put(parameter, state[name])
 
 
 class _Recent:

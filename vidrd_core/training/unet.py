@@ -50,11 +50,11 @@ class ImageTask:
         """What the stage's preset names."""
         return select(self.model, self.stage.train)
 
-    def batch(self, rng: np.random.Generator, held_out: bool = False) -> Batch:
+    def batch(self, rng: np.random.Generator, alike: np.random.Generator, held_out: bool = False) -> Batch:
         """Single frames."""
         batches = self.held_out if held_out and self.held_out else self.batches
         # An image has no number; a frame of a clip has one, and with it its caption's motion has a meaning.
-        told = batches.pool.has(still=False) and rng.random() < self.stage.number_share
+        told = batches.pool.has(still=False) and alike.random() < self.stage.number_share
         return batches.draw(rng, 1, told)
 
     def loss(
@@ -131,10 +131,10 @@ class ClipTask(ImageTask):
         if self.stage.image_share < 1 and not self.batches.pool.has(still=False):
             raise RecipeError(f"stage {self.stage.name} has no clips of {self.frames} frames, only images")
 
-    def batch(self, rng: np.random.Generator, held_out: bool = False) -> Batch:
+    def batch(self, rng: np.random.Generator, alike: np.random.Generator, held_out: bool = False) -> Batch:
         """Whole clips; a share of the batches single frames."""
-        if not held_out and rng.random() < self.stage.image_share:
-            return super().batch(rng)
+        if not held_out and alike.random() < self.stage.image_share:
+            return super().batch(rng, alike)
         batches = self.held_out if held_out and self.held_out else self.batches
         return batches.draw(rng, self.frames, told=True)
 

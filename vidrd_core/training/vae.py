@@ -50,7 +50,7 @@ class ImageVAETask:
         """What the stage's preset names, and the critic."""
         return select(self.model.vae, self.stage.train) | self.model.of_critic()
 
-    def batch(self, rng: np.random.Generator, held_out: bool = False) -> Tensor:
+    def batch(self, rng: np.random.Generator, alike: np.random.Generator, held_out: bool = False) -> Tensor:
         """Video in -1 .. 1, [batch_size, 3, frames, H, W]."""
         pool = self.held_out if held_out and self.held_out else self.pool
         return self.data.video(

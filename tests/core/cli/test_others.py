@@ -146,6 +146,7 @@ def test_train_runs_a_recipe(vidrd, monkeypatch, tmp_path):
     monkeypatch.setattr(stages.Recipe, "run", run)
     recipe = {
         "out": "out",
+        "data": {"sources": [{"shapes": {}}]},
         "stages": [{"name": "vae", "task": "vae", "steps": 1, "batch_size": 1, "learning_rate": 1}],
     }
     Path("own.yaml").write_text(json.dumps(recipe))
@@ -159,7 +160,8 @@ def test_bad_recipes_are_refused(vidrd, monkeypatch):
     texts = {"word": "word", "unknown": "{out: a, stages: [1], size: 3}", "short": "{out: a, stages: [{name: x}]}"}
     texts |= {
         "broken": "{",
-        "good": "{out: a, stages: [{name: x, task: vae, steps: 1, batch_size: 1, learning_rate: 1}]}",
+        "good": "{out: a, data: {sources: [{shapes: {}}]}, "
+        "stages: [{name: x, task: vae, steps: 1, batch_size: 1, learning_rate: 1}]}",
     }
     for name, text in texts.items():
         Path(name).write_text(text)
@@ -178,6 +180,15 @@ def test_bad_recipes_are_refused(vidrd, monkeypatch):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "yaml", None)
     assert "training needs yaml, which is missing: pip install 'vidrd[train]'" in error_line(*vidrd("train", "good"))
+
+
+def test_a_packaged_recipe_is_written_to_be_changed(vidrd):
+    code, out, err = vidrd("train", "video", "--save-as", "mine.yaml")
+    assert (code, out) == (0, "")
+    assert err.startswith("vidrd: the recipe is in mine.yaml: name your own model, data and folders there")
+    assert "train: paper" in Path("mine.yaml").read_text()
+    assert "mine.yaml is there already" in error_line(*vidrd("train", "video", "--save-as", "mine.yaml"))
+    assert "the mix mix.yaml cannot be read" in error_line(*vidrd("train", "mine.yaml"))
 
 
 def test_help_and_version():

@@ -20,6 +20,7 @@ from vidrd_core.training.batches import Batches
 from vidrd_core.training.config import load_config
 from vidrd_core.training.data import RecipeError
 from vidrd_core.training.stages import Recipe
+from vidrd_core.training.texts import shortened
 
 from ..data.media import moving, write_still, write_video
 from ..formats import originals
@@ -82,7 +83,9 @@ def test_an_image_model_and_folders_become_a_video_model(media, image_model, tmp
     assert model.frames(clip).shape == (4, 32, 32, 3)
     assert load(folder, temporal=folder / "temporal.safetensors").generate("a film", steps=1) is not None
     run_folder = tmp_path / "run" / "clip"
-    assert {path.name for path in run_folder.glob("*_000003.*")} == {"sample_000003.png", "long_000003.mp4"}
+    assert {path.name for path in run_folder.glob("*_000003.*")} == {
+        "sample_000003.png", "long_000003.png", "long_000003.mp4",
+    }  # fmt: skip
     texts = [np.load(path) for path in (tmp_path / "run" / "bank").glob("texts_*.npy")]
     assert [text.shape for text in texts] == [(9, 77, originals.TEXT_WIDTH)], "each caption once, and the empty one"
 
@@ -146,7 +149,7 @@ def test_the_loss_on_what_is_held_out_is_logged_and_shown(media, image_model, tm
     (events,) = (tmp_path / "run" / "clip").rglob("events.out.tfevents.*")
     board = EventAccumulator(str(events.parent)).Reload()
     assert [e.value for e in board.Scalars("clip/held_out_mse")] == pytest.approx(losses, rel=1e-5)
-    assert board.Tags()["images"] == ["clip/sample"]
+    assert sorted(board.Tags()["images"]) == ["clip/long", "clip/sample"]
 
 
 def test_clips_that_fit_no_size_are_left_out(media, image_model, tmp_path, capsys):
@@ -199,3 +202,12 @@ def test_a_shard_that_goes_away_stops_the_training_and_leaves_the_checkpoint(
     assert len(Shards(films)) == 5
     Recipe(load_config(path)).run()
     assert (tmp_path / "run" / "clip" / "done").exists()
+
+
+def test_a_caption_that_is_too_long_is_read_as_far_as_it_can_be(image_model):
+    encoder = load(image_model).text_encoder
+    words = ["bird"] * 12  # of a tokenizer of letters
+    assert shortened(encoder, "bird bird") == "bird bird"
+    assert shortened(encoder, " ".join(words * 9)) == " ".join(["bird"] * 18), "72 of 75 tokens"
+    assert shortened(encoder, "") == ""
+    assert encoder.encode([shortened(encoder, "x" * 300)]).shape == (1, 77, originals.TEXT_WIDTH)

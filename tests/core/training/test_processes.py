@@ -20,11 +20,23 @@ from .helpers import RECIPE, write_recipe
 ROOT = str(Path(vidrd_core.__file__).parents[1])
 
 
-def launched(recipe, processes=2):
+# Accelerate knows FSDP on GPUs alone; PyTorch's own runs on CPUs, too.
+SPREAD = """
+import sys
+from accelerate import PartialState
+from accelerate.utils import DistributedType
+PartialState(cpu=True)
+PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+from vidrd_core import cli
+sys.exit(cli.main(["train", *sys.argv[1:]]))
+"""
+
+
+def launched(recipe, processes=2, program=("-m", "vidrd_core.cli", "train"), **told):
     """`vidrd train` in several processes of this machine."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    told = {"OMP_NUM_THREADS": "1", "PYTHONPATH": ROOT, "CUDA_VISIBLE_DEVICES": ""}
-    run = [*command, "-m", "vidrd_core.cli", "train", str(recipe)]
+    told = {"OMP_NUM_THREADS": "1", "PYTHONPATH": ROOT, "CUDA_VISIBLE_DEVICES": "", **told}
+    run = [*command, *program, str(recipe)]
     return subprocess.run(run, env={**os.environ, **told}, capture_output=True, text=True, timeout=300)
 
 
@@ -46,6 +58,31 @@ def test_two_processes_are_one_with_twice_the_accumulation(tmp_path):
         weights = [load_file(tmp_path / name / "model" / f"{part}.safetensors") for name in ("one", "two")]
         for name, value in weights[0].items():
             torch.testing.assert_close(value, weights[1][name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_model_that_is_spread_over_processes_trains_alike(tmp_path):
+    start = Recipe(load_config(write_recipe(tmp_path / "start.yaml", out=str(tmp_path / "start")))).run()
+    constant = {"final_rate": 1.0, "image_share": 0.0, "checkpoint_every": 2}
+    clip, decoder = ({**stage, **constant} for stage in RECIPE["stages"][3:])
+
+    def recipe(name, steps):
+        stages = [{**clip, "steps": steps}, decoder]
+        path = tmp_path / f"{name}_{steps}.yaml"
+        return write_recipe(path, out=str(tmp_path / name), init=str(start), stages=stages)
+
+    (tmp_path / "spread.py").write_text(SPREAD)
+    told = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+    for steps in (2, 4):  # the second run goes on from the first one's checkpoint
+        (tmp_path / "spread" / "clip" / "done").unlink(missing_ok=True)
+        result = launched(recipe("spread", steps), program=[str(tmp_path / "spread.py")], **told)
+        assert result.returncode == 0, result.stderr[-3000:]
+    assert "clip: resumed at step 2" in result.stdout
+    assert launched(recipe("whole", 4)).returncode == 0
+    for part in ("vae", "unet"):
+        weights = [load_file(tmp_path / name / "model" / f"{part}.safetensors") for name in ("spread", "whole")]
+        assert weights[0].keys() == weights[1].keys()
+        for name, value in weights[0].items():
+            torch.testing.assert_close(value, weights[1][name], rtol=1e-3, atol=2e-5)
 
 
 def test_processes_that_do_not_know_each_other_do_not_train(tmp_path, monkeypatch):

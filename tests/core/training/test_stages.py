@@ -193,10 +193,10 @@ def test_which_clips_are_drawn_and_what_is_said_of_them(recipe, tmp_path):
     assert set(factors) == {1, 4, 8}
     chances = emphasised.batches.pool.groups[0].chances
     np.testing.assert_allclose(chances, factors / factors.sum())
-    captions = emphasised.batch(np.random.default_rng(0)).captions
+    captions = emphasised.batch(rng := np.random.default_rng(0), rng).captions
     share = sum("red" in text.split() for text in captions) / sum(text != "" for text in captions)
     assert share == pytest.approx(chances[factors > 1].sum(), abs=0.05)
-    plain = task({}, plain_share=1.0, caption_dropout=0.0).batch(np.random.default_rng(0)).captions
+    plain = task({}, plain_share=1.0, caption_dropout=0.0).batch(rng := np.random.default_rng(0), rng).captions
     assert set(plain) == {shapes.plain(i) for i in range(shapes.clips)}
     with pytest.raises(RecipeError, match="stage image: no clip's plain caption says dragon"):
         task({"dragon": 2.0})

@@ -30,7 +30,7 @@ class OneNumber:
     def trainable(self):
         return dict(self.model.named_parameters())
 
-    def batch(self, rng, held_out=False):
+    def batch(self, rng, alike, held_out=False):
         return rng.uniform(1, 2)
 
     def loss(self, model, batch, rng, generator):
