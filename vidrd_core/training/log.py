@@ -20,7 +20,7 @@ class Log:
         self.accelerator, self.path, self.name = accelerator, folder / LOG, name
 
     def write(self, step: int, values: dict[str, Any]) -> None:
-        if not self.accelerator.is_main_process:
+        if not (self.accelerator.is_main_process and values):
             return
         record = {"step": step, **values}
         with self.path.open("a", encoding="utf-8") as file:

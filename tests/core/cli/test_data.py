@@ -3,9 +3,9 @@
 import pytest
 import yaml
 
-from tests.core.data.media import moving, write_still, write_video
 from vidrd_core.data.shards import Shards
 
+from ..data.media import moving, write_still, write_video
 from .helpers import error_line
 
 
