@@ -105,10 +105,10 @@ class Trainer:
             parameter.requires_grad_(True)
         self.parameters = list(self.trainable.values())
         optimizer = make_optimizer(self.trainable, stage, self.accelerator.device)
-        if stage.gradient_checkpointing:
-            recompute(task.model)
         loss = Loss(task)
         self.pieces = Pieces(loss, self.trainable, self.accelerator, BLOCKS)
+        if stage.gradient_checkpointing:
+            recompute(task.model)
         self.loss, self.optimizer = self.accelerator.prepare(loss, optimizer)
         self.trainable = self.pieces.trainable(self.loss)
         self.parameters = list(self.trainable.values())

@@ -62,7 +62,7 @@ def test_two_processes_are_one_with_twice_the_accumulation(tmp_path):
 
 def test_a_model_that_is_spread_over_processes_trains_alike(tmp_path):
     start = Recipe(load_config(write_recipe(tmp_path / "start.yaml", out=str(tmp_path / "start")))).run()
-    constant = {"final_rate": 1.0, "image_share": 0.0, "checkpoint_every": 2}
+    constant = {"final_rate": 1.0, "image_share": 0.0, "checkpoint_every": 2, "gradient_checkpointing": True}
     clip, decoder = ({**stage, **constant} for stage in RECIPE["stages"][3:])
 
     def recipe(name, steps):
