@@ -2,6 +2,7 @@
 
     python benchmarks/training.py                      # ModelScope's networks at half width, 128 px
     python benchmarks/training.py --width full --size 256
+    python benchmarks/training.py --precision bf16     # mixed precision, all ways
     python benchmarks/training.py --processes          # one process against two, too
 
 The plain loop is as in diffusers' training examples: a data set that reads each clip's frames from its file, then
@@ -125,8 +126,11 @@ def plain_loop(model: Path, videos: Path, given: argparse.Namespace) -> Iterator
     from diffusers.training_utils import EMAModel
 
     pipeline = TextToVideoSDPipeline.from_pretrained(model)
-    for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
-        part.to(given.device).requires_grad_(False)
+    mixed = given.precision == "bf16"
+    frozen = torch.bfloat16 if mixed else torch.float32  # as the examples have what is not trained
+    for part in (pipeline.vae, pipeline.text_encoder):
+        part.to(given.device, frozen).requires_grad_(False)
+    pipeline.unet.to(given.device).requires_grad_(False)
     unet, scheduler = pipeline.unet.train(), DDPMScheduler.from_config(pipeline.scheduler.config)
     trained = list(select(unet, given.train).values())
     for parameter in trained:
@@ -151,16 +155,17 @@ def plain_loop(model: Path, videos: Path, given: argparse.Namespace) -> Iterator
     for video, captions in torch.utils.data.DataLoader(Clips(), batch_size=given.batch):
         video = video.to(given.device)
         with torch.no_grad():
-            latents = (
-                pipeline.vae.encode(video.flatten(0, 1)).latent_dist.sample() * pipeline.vae.config.scaling_factor
-            )
+            latents = pipeline.vae.encode(video.flatten(0, 1).to(frozen)).latent_dist.sample()
+            latents = latents * pipeline.vae.config.scaling_factor
             latents = latents.unflatten(0, video.shape[:2]).transpose(1, 2).contiguous()
             tokens = pipeline.tokenizer(list(captions), **TOKENS)
             text = pipeline.text_encoder(tokens.input_ids.to(given.device))[0]
         noise = torch.randn_like(latents)
         timesteps = torch.randint(0, 1000, (len(latents),), device=given.device)
         noisy = scheduler.add_noise(latents, noise, timesteps)
-        loss = F.mse_loss(unet(noisy, timesteps, text).sample, noise)
+        with torch.autocast(torch.device(given.device).type, torch.bfloat16, enabled=mixed):
+            predicted = unet(noisy, timesteps, text).sample
+        loss = F.mse_loss(predicted.float(), noise.float())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
@@ -177,7 +182,7 @@ def trainer(folder: Path, model: Path, shards: Path, cache: bool, given: argpars
     stage = recipe.config.stages[0]
     parts = recipe.conditioned(stage), recipe.config.diffusion, recipe.data, recipe.load_vae(stage)
     task = UNET_TASKS[stage.task](*parts, stage, recipe.samples())
-    made = Trainer(task, stage, folder / "stage")
+    made = Trainer(task, stage, folder / "stage", given.precision)
     made.loss.train()
     with made.reading():
         yield made
@@ -189,6 +194,7 @@ def write_recipe(
     stage = {**STAGE, "train": given.train, "batch_size": given.batch, **more}
     data = {"frames": given.frames, "size": given.size, "cache": cache, "sources": [{"shards": str(shards)}]}
     recipe = {"out": str(folder), "init": str(model), "data": data, "stages": [stage]}
+    recipe["mixed_precision"] = given.precision
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))
@@ -277,6 +283,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128, help="pixels along a side")
     parser.add_argument("--batch", type=int, default=2, help="clips")
     parser.add_argument("--train", choices=("paper", "temporal", "all"), default="paper", help="which parameters")
+    parser.add_argument("--precision", choices=("no", "bf16"), default="no", help="of mixed precision, for all ways")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="of the CPU")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from vidrd_core.beyond import draw_towards
@@ -29,11 +30,12 @@ def check_following(state: ClipState, settings: ReuseSettings) -> None:
         )
 
 
-def correction(before: ClipState | None, settings: ReuseSettings) -> Callable[[Tensor, float], None] | None:
-    """What keeps a following clip's statistics near the first clip's, if `drift` asks for it."""
-    if before is None or not settings.drift or before.statistics is None:
+def correction(before: Sequence[ClipState], settings: ReuseSettings) -> Callable[[Tensor, float], None] | None:
+    """What keeps following clips' statistics near those of their first clips, if `drift` asks for it."""
+    wanted = [state.statistics for state in before if state.statistics is not None]
+    if not settings.drift or not wanted:
         return None
-    return draw_towards(before.statistics, settings.drift)
+    return draw_towards(torch.cat(wanted, dim=1), settings.drift)
 
 
 def handed_on(before: ClipState | None, noise: Tensor, opening: Tensor) -> dict[str, Tensor]:

@@ -165,22 +165,29 @@ class Model:
 
     @torch.no_grad()
     def denoiser(
-        self, prompt: str, sample: SampleSettings, numbers: Sequence[int], fade: Fade | None = None
+        self,
+        prompt: str | Sequence[str],
+        sample: SampleSettings,
+        numbers: Sequence[int],
+        fade: Fade | None = None,
     ) -> Denoise:
-        """`denoise(x, sigma) -> x0` for a prompt, guidance inside, of clips [1, C, N, h, w] on the model's device.
+        """`denoise(x, sigma) -> x0` for a prompt, or B, guidance inside, of clips [B, C, N, h, w] on its device.
 
         `sample` is a complete one; `numbers` [N] is what each frame is told of its moment in the clip; `fade` is as
         in `extend`. Raises ValueError for a prompt without words, UnknownWordError.
         """
-        self.check_prompts([prompt, *([fade[0]] if fade else [])])
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        self.check_prompts([*prompts, *([fade[0]] if fade else [])])
         if fade and not 0 <= fade[1] <= 1:
             raise ValueError(f"the share of the new prompt is {fade[1]!r}, expected a number from 0 to 1")
         assert sample.cfg is not None
         self.bring("text_encoder")
-        cond = self.text_encoder.encode([prompt]).to(self.device)
+        cond = self.text_encoder.encode(prompts).to(self.device)
         if fade:
             cond = self.text_encoder.encode([fade[0]]).to(self.device).lerp(cond, fade[1])
-        uncond = self.text_encoder.encode([sample.negative]).to(self.device) if sample.cfg != 1.0 else None
+        uncond = None
+        if sample.cfg != 1.0:
+            uncond = self.text_encoder.encode([sample.negative]).to(self.device).expand_as(cond)
         self.bring("unet")
         told = torch.tensor(numbers, device=self.device)
 

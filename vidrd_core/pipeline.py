@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Any, Literal
 
@@ -13,18 +13,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidrd_core.beyond import following_noise
-from vidrd_core.clip import Clip, DivergenceError, clip_generator, states_of
-from vidrd_core.following import check_following, correction, handed_on
+from vidrd_core.clip import Clip, clip_generator, states_of
+from vidrd_core.following import check_following
 from vidrd_core.footage import state_of_video
 from vidrd_core.model import Model
 from vidrd_core.per_clip import PerClip, of_clip
 from vidrd_core.per_clip import check as check_per_clip
 from vidrd_core.pixels import to_frames
-from vidrd_core.reuse import ReuseSettings, StagedGuidance, is_whole
-from vidrd_core.sampling import SOLVERS, Denoise, OnStep
+from vidrd_core.reuse import ReuseSettings, is_whole
+from vidrd_core.sample import sample_clips
+from vidrd_core.sampling import OnStep
 from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState, StateMismatchError
-from vidrd_core.travel import OVER_FRAMES, Fade, fade_of, shares_of_frames
+from vidrd_core.travel import OVER_FRAMES, Fade, fade_of
 
 
 class VidRD(Model):
@@ -44,7 +45,38 @@ class VidRD(Model):
         reuse = reuse or ReuseSettings()
         sample = self.complete(SampleSettings(**settings))
         noise = torch.randn(self.latent_shape(sample), generator=clip_generator(sample.seed, 0))
-        return self._sample(prompt, sample, noise, None, reuse, on_step)
+        return sample_clips(self, [prompt], [sample], noise, [], reuse, on_step)[0]
+
+    def generate_many(
+        self, prompts: Sequence[str], seeds: Sequence[int], reuse: ReuseSettings | None = None, **settings: Any
+    ) -> list[Clip]:
+        """First clips of several videos at once: those of `generate` with a prompt and a seed each, to rounding.
+
+        On a GPU they take little longer than one. Raises what `generate` does.
+        """
+        reuse = reuse or ReuseSettings()
+        sample = self.complete(SampleSettings(**settings))
+        samples = [replace(sample, seed=seed) for seed in seeds]
+        shape = self.latent_shape(sample)
+        noise = torch.cat([torch.randn(shape, generator=clip_generator(seed, 0)) for seed in seeds])
+        return sample_clips(self, prompts, samples, noise, [], reuse)
+
+    def extend_many(
+        self, states: Sequence[ClipState], prompts: Sequence[str], reuse: ReuseSettings | None = None, **settings: Any
+    ) -> list[Clip]:
+        """The clips that follow several states of alike settings at once: those of `extend`, to rounding.
+
+        Raises what `extend` does.
+        """
+        followed = [self._follow(state, reuse, settings, approximate=False) for state in states]
+        rule = followed[0][1]
+        noises = []
+        for state, (sample, _, _) in zip(states, followed, strict=True):
+            opening = state.opening_noise if rule.loop == "close" else None
+            generator = clip_generator(sample.seed, state.index + 1)
+            noises.append(following_noise(state.noise, rule, generator, opening=opening))
+        samples = [sample for sample, _, _ in followed]
+        return sample_clips(self, prompts, samples, torch.cat(noises), states, rule)
 
     def extend(
         self,
@@ -72,7 +104,7 @@ class VidRD(Model):
         opening = state.opening_noise if reuse.loop == "close" else None
         generator = clip_generator(sample.seed, state.index + 1)
         noise = following_noise(state.noise, reuse, generator, opening=opening)
-        return self._sample(prompt, sample, noise, state, reuse, on_step, nearest, fade)
+        return sample_clips(self, [prompt], [sample], noise, [state], reuse, on_step, nearest, fade)[0]
 
     def stream(
         self,
@@ -219,79 +251,3 @@ class VidRD(Model):
         reuse.check_recorded(state.record.shape[3])
         check_following(state, reuse)
         return sample, reuse, nearest
-
-    def _denoiser(
-        self, prompt: str, sample: SampleSettings, numbers: list[int], fade: Fade | None, reuse: ReuseSettings
-    ) -> Denoise:
-        """That of a clip, in which the prompt before may fade out."""
-        if not (fade and fade[1] == OVER_FRAMES):
-            return self.denoiser(prompt, sample, numbers, fade)
-        old, new = (self.denoiser(each, sample, numbers) for each in (fade[0], prompt))
-        share = torch.tensor(shares_of_frames(reuse, len(numbers)), device=self.device)[:, None, None]
-        return lambda x, sigma: old(x, sigma).lerp(new(x, sigma), share)
-
-    @torch.no_grad()
-    def _sample(
-        self,
-        prompt: str,
-        sample: SampleSettings,
-        noise: Tensor,
-        before: ClipState | None,
-        reuse: ReuseSettings,
-        on_step: OnStep | None,
-        nearest: bool = False,
-        fade: Fade | None = None,
-    ) -> Clip:
-        frames = noise.shape[2]
-        numbers = reuse.numbers(frames, before.numbers if before else None)
-        sigmas = self.schedule.sigmas(sample.steps)
-        guidance = StagedGuidance(
-            self._denoiser(prompt, sample, numbers, fade, reuse),
-            reuse,
-            sample.steps,
-            before.record.to(self.device) if before else None,
-            reuse.recorded_frames(frames),
-            levels=before.levels if before and nearest else None,
-            frames=frames,
-            opening=before.opening.to(self.device) if before and reuse.loop == "close" else None,
-            correct=correction(before, reuse),
-        )
-
-        def step(i: int, x: Tensor) -> None:
-            guidance.on_step(i, x)
-            if on_step:
-                on_step(i, x)
-
-        start = self.schedule.start(noise.to(self.device), sigmas[0])
-        latents = SOLVERS[sample.solver](guidance, start, sigmas.to(self.device), step)
-        if not latents.isfinite().all():
-            raise DivergenceError(
-                f"the clip came out as no finite numbers, with cfg {sample.cfg:g}, {sample.solver} and "
-                f"{sample.steps} steps: give a smaller cfg, or another solver or number of steps"
-            )
-        repeated = reuse.repeated_frames if before else 0
-        record = guidance.new_record()
-        state = ClipState(
-            noise=noise,
-            record=record,
-            latents=latents.cpu(),
-            past=before.tail(self.vae.config.halo) if before else latents[:, :, :0].cpu(),
-            sigmas=sigmas,
-            levels=guidance.new_levels(),
-            injected=record[:0],  # these solvers add none
-            index=before.index + 1 if before else 0,
-            repeated=repeated,
-            solver=sample.solver,
-            model_signature=self.signature,
-            numbers=numbers,
-            follows=before.fingerprint if before else "",
-            **handed_on(before, noise, guidance.new_opening()),
-            made_with={
-                "prompt": prompt,
-                **asdict(sample),
-                "reuse": asdict(reuse),
-                **self.made_of(),
-                **({"fade": list(fade)} if fade else {}),
-            },
-        )
-        return Clip(prompt, state)

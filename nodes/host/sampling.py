@@ -126,7 +126,7 @@ class ReuseSampler(comfy.samplers.Sampler):
             frame_dim=dim,
             frames=frames,
             opening=as_batch(before.opening, dim) if before is not None and settings.loop == "close" else None,
-            correct=_on_clips(correction(before, settings)),
+            correct=_on_clips(correction([before] if before else [], settings)),
         )
         guidances = [guidance]
         if len(starts) > 1:

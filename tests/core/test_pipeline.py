@@ -1,6 +1,6 @@
 """Clips, chains of clips, and resuming them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -261,3 +261,35 @@ def test_a_state_of_another_schedule_is_refused(model):
 def test_bad_input_is_told_before_anything_is_sampled(model: VidRD, prompts, settings, message):
     with pytest.raises(ValueError, match=message):
         model.stream(prompts, **settings)
+
+
+@pytest.mark.parametrize(
+    "reuse",
+    [
+        ReuseSettings(prompt_frames=3),
+        ReuseSettings(prompt_frames=2, order="forward", noise="shuffle", drift=0.5, loop="keep"),
+    ],
+)
+def test_clips_made_together_are_those_made_alone(model, tmp_path, reuse):
+    prompts, seeds, steps = ["a red circle", "a blue circle moving right"], [5, 8], 3
+    close = replace(reuse, loop="close") if reuse.loop == "keep" else reuse
+    first = model.generate_many(prompts, seeds, reuse, steps=steps)
+    second = model.extend_many([clip.state for clip in first], prompts, close)
+    for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
+        alone = model.generate(prompt, reuse, seed=seed, steps=steps)
+        chain = [alone, model.extend(alone.state, prompt, close)]
+        for one, other in zip((first[i], second[i]), chain, strict=True):
+            assert one.prompt == prompt
+            for name in ("noise", "record", "latents", "past", "opening", "statistics"):
+                torch.testing.assert_close(getattr(one.state, name), getattr(other.state, name), atol=1e-4, rtol=1e-4)
+            assert one.state.made_with == other.state.made_with
+            one.state.save(tmp_path / "state.safetensors")
+            assert same(ClipState.load(tmp_path / "state.safetensors"), one.state)
+        # What is kept of one clip does not keep the others' in memory.
+        assert first[i].state.record.untyped_storage().nbytes() == first[i].state.record.nbytes
+
+
+def test_clips_of_other_settings_are_not_made_together(model):
+    few, more = (model.generate("a red circle", steps=steps).state for steps in (2, 3))
+    with pytest.raises(ValueError, match="clips that are made together have settings that are alike"):
+        model.extend_many([few, more], ["a red circle"] * 2)

@@ -41,11 +41,14 @@ class Painter(VidRD):
             self.scenes |= {free.text_of(index, each): each for index, each in enumerate(drawn)}
         self.signature = "painter"
 
-    def generate(self, prompt, reuse, **settings):
-        return SimpleNamespace(index=0, prompt=prompt, state=prompt)
+    def generate_many(self, prompts, seeds, reuse, **settings):
+        return [SimpleNamespace(index=0, prompt=prompt, state=0) for prompt in prompts]
 
-    def stream(self, prompt, clips, reuse, *, state, **settings):
-        return (SimpleNamespace(index=index, prompt=prompt) for index in range(1, clips))
+    def extend_many(self, states, prompts, reuse, **settings):
+        return [
+            SimpleNamespace(index=index + 1, prompt=prompt, state=index + 1)
+            for index, prompt in zip(states, prompts, strict=True)
+        ]
 
     def frames(self, chain):
         way = -1 if self.backwards else 1

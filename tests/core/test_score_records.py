@@ -141,3 +141,15 @@ def test_the_command_with_processes(scribbler, tmp_path, capsys):
         np.testing.assert_allclose(one["seam_ratio"], other["seam_ratio"], rtol=0.02)
     with pytest.raises(SystemExit, match=r"error: .*holds records of steps 2"):
         score.main([*command.split(), "--steps", "3"])
+
+
+def test_prompts_made_together_are_read_as_those_made_alone(scribbler, tmp_path):
+    alone = score_model(scribbler, tmp_path / "alone.jsonl", **FAST)
+    together = score_model(scribbler, tmp_path / "together.jsonl", batch=2, **FAST)
+    for one, other in zip(alone, together, strict=True):
+        assert [one[key] for key in ("prompt", "order", "text")] == [
+            other[key] for key in ("prompt", "order", "text")
+        ]
+        np.testing.assert_allclose(one["seam_ratio"], other["seam_ratio"], rtol=0.02)
+    with pytest.raises(ValueError, match="batch is 0, expected 1 or more"):
+        score_model(scribbler, tmp_path / "none.jsonl", batch=0, **FAST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from vidrd_core.cli.errors import CommandError, InputError, input_checked, note, reason
@@ -28,7 +29,7 @@ def run(config: str, stage: str | None) -> None:
     from accelerate import PartialState
 
     try:
-        folder = Recipe(recipe).run(stage)
+        folder = Recipe(recipe, workers=os.cpu_count() or 1).run(stage)
         main = PartialState().is_main_process
         PartialState().destroy_process_group()
     except (RecipeError, StaleBankError, FormatError, DataError, UnknownWordError) as error:

@@ -69,6 +69,25 @@ def _quiet() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def in_order(executor: Executor, work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
+    """Results in the order of the parts; those that are ready early wait."""
+    early: dict[int, Result] = {}
+    turn = 0
+    for number, result in executor.map(_Numbered(work), list(enumerate(parts))):
+        early[number] = result
+        while turn in early:
+            yield early.pop(turn)
+            turn += 1
+
+
+@dataclass(frozen=True)
+class _Numbered:
+    work: Callable[[Any], Any]
+
+    def __call__(self, part: tuple[int, Any]) -> tuple[int, Any]:
+        return part[0], self.work(part[1])
+
+
 @dataclass(frozen=True)
 class Ray:
     """On Ray Data: a cluster at an address, or one on this machine with so many workers.

@@ -85,6 +85,8 @@ def score_model(
     out: Path,
     *,
     workers: int = 1,
+    batch: int = 1,
+    device: str = "cpu",
     sheets: int = 0,
     on_record: Callable[[int, int], None] | None = None,
     **settings: Any,
@@ -92,27 +94,31 @@ def score_model(
     """Make and measure the chains that `settings` (those of ScoreSettings) ask for; returns their records.
 
     Each record is appended to the file `out` as soon as it is there; what the file holds already is not made again.
-    Several workers are processes of one torch thread each, which load the model by name themselves. Of the first
+    Several workers are processes of one torch thread each, which load the model by name themselves. Each makes the
+    chains of `batch` prompts at a time, on a device; another number makes them another way to rounding. Of the first
     `sheets` prompts a picture of every chain is kept beside `out`. `on_record` is told (done, total).
     Raises ValueError if `out` holds records of another model or of other settings.
     """
     chosen = ScoreSettings(**settings)
+    if batch < 1:
+        raise ValueError(f"batch is {batch}, expected 1 or more")
     if workers < 1 or (workers > 1 and isinstance(model, VidRD)):
         raise ValueError(f"workers is {workers}: expected 1 or more, and 1 for a model that is not given by its name")
-    loaded = model if isinstance(model, VidRD) else load(model)
+    loaded = model if isinstance(model, VidRD) else load(model, device)
     chosen.reuse.check_frames(loaded.diffusion.frames)
     header = _header(loaded, chosen)
     done = {(record["prompt"], record["order"]) for record in _opened(Path(out), header)}
     kinds = (*chosen.orders, REAL)
-    jobs: list[Job] = []
+    alike: dict[tuple[str, ...], list[Job]] = {}
     for index, scene in enumerate(evaluation_scenes(chosen.prompts, chosen.scene_seed, chosen.objects)):
         if missing := tuple(kind for kind in kinds if (index, kind) not in done):
-            jobs.append((index, scene, missing))
+            alike.setdefault(missing, []).append((index, scene, missing))
+    jobs = [group[i : i + batch] for group in alike.values() for i in range(0, len(group), batch)]
     folder = Path(out).parent / "sheets"
-    score_job = partial(_score_by, loaded if workers == 1 else model, chosen, folder, sheets)
+    score_jobs = partial(_score_by, loaded if workers == 1 else model, device, chosen, folder, sheets)
     count = len(done)
     with Path(out).open("a", encoding="utf-8", newline="\n") as file:
-        for record in _results(score_job, jobs, workers):
+        for record in _results(score_jobs, jobs, workers):
             file.write(json.dumps(record, allow_nan=False) + "\n")
             file.flush()
             count += 1
@@ -162,14 +168,16 @@ def _opened(path: Path, header: dict[str, Any]) -> list[Record]:
     return records
 
 
-def _results(score_job: Callable[[Job], list[Record]], jobs: list[Job], workers: int) -> Iterator[Record]:
+def _results(
+    score_jobs: Callable[[list[Job]], list[Record]], jobs: list[list[Job]], workers: int
+) -> Iterator[Record]:
     if workers == 1:
-        for job in jobs:
-            yield from score_job(job)
+        for some in jobs:
+            yield from score_jobs(some)
         return
     pool = ProcessPoolExecutor(min(workers, max(1, len(jobs))), get_context("spawn"), _one_thread)
     try:
-        for future in as_completed([pool.submit(score_job, job) for job in jobs]):
+        for future in as_completed([pool.submit(score_jobs, some) for some in jobs]):
             yield from future.result()
     finally:
         pool.shutdown(cancel_futures=True)
@@ -183,44 +191,55 @@ _load_once = lru_cache(maxsize=1)(load)  # a worker does many jobs
 
 
 def _score_by(
-    model: str | Path | VidRD, settings: ScoreSettings, folder: Path, sheets: int, job: Job
+    model: str | Path | VidRD, device: str, settings: ScoreSettings, folder: Path, sheets: int, jobs: list[Job]
 ) -> list[Record]:
-    loaded = model if isinstance(model, VidRD) else _load_once(model)
-    return score_prompt(loaded, settings, job, folder if job[0] < sheets else None)
+    loaded = model if isinstance(model, VidRD) else _load_once(model, device)
+    return score_prompts(loaded, settings, jobs, folder, sheets)
 
 
-def score_prompt(model: VidRD, settings: ScoreSettings, job: Job, sheets: Path | None = None) -> list[Record]:
-    """The records of one prompt: of its chains, and of the drawn scene passed through the VAE."""
-    index, scene, kinds = job
+def score_prompts(
+    model: VidRD, settings: ScoreSettings, jobs: Sequence[Job], sheets: Path | None = None, sheeted: int = 0
+) -> list[Record]:
+    """The records of prompts for which the same is missing, made in one batch: of their chains, and of the drawn
+    scenes passed through the VAE. Pictures of those numbered below `sheeted` go to a folder."""
     size, frames = model.diffusion.size, model.diffusion.frames
-    text = settings.text_of(index, scene)
-    common: Record = {"prompt": index, "text": text, "background": scene.background}
-    common |= words_of(scene.sprites)
-    read = partial(measure, scene=scene, frames=frames)
-    sample: dict[str, Any] = {"seed": settings.seed + index, "steps": settings.steps, "solver": settings.solver}
-    sample |= {} if settings.cfg is None else {"cfg": settings.cfg}
+    kinds, texts = jobs[0][2], [settings.text_of(index, scene) for index, scene, _ in jobs]
+
+    def record(number: int, order: str, video: Video, **more: Any) -> Record:
+        index, scene, _ = jobs[number]
+        about: Record = {"prompt": index, "text": texts[number], "background": scene.background}
+        reuse = settings.reuse_in("mirror" if order == REAL else order)
+        clips = 1 if order == REAL else settings.clips
+        read = measure(video, scene=scene, frames=frames, clips=clips, reuse=reuse)
+        return {**about, **words_of(scene.sprites), "order": order, **read, **more}
+
     records = []
     if REAL in kinds:
-        video = _through_vae(model, render(scene, frames, size))
-        records.append({**common, "order": REAL, **read(video, clips=1, reuse=settings.reuse_in("mirror"))})
+        drawn = (_through_vae(model, render(scene, frames, size)) for _, scene, _ in jobs)
+        records += [record(number, REAL, video) for number, video in enumerate(drawn)]
     orders = [kind for kind in kinds if kind != REAL]
+    sample: dict[str, Any] = {"steps": settings.steps, "solver": settings.solver, "cfg": settings.cfg}
     began = time.perf_counter()
-    first = model.generate(text, settings.reuse, **sample) if orders else None
-    first_seconds = time.perf_counter() - began
+    seeds = [settings.seed + index for index, _, _ in jobs]
+    firsts = model.generate_many(texts, seeds, settings.reuse, **sample) if orders else []
+    first_seconds = (time.perf_counter() - began) / len(jobs)
     for order in orders:
-        assert first is not None
-        reuse = settings.reuse_in(order)
-        chain, seconds, began = [first], [first_seconds], time.perf_counter()
-        for clip in model.stream(text, settings.clips, reuse, state=first.state, **sample):
-            chain.append(clip)
-            seconds.append(time.perf_counter() - began)
+        chains, seconds = [[clip] for clip in firsts], [first_seconds]
+        for _ in range(1, settings.clips):
             began = time.perf_counter()
-        video = model.frames(chain)
-        times = {"seconds": rounded(seconds), "decode_seconds": round(time.perf_counter() - began, 4)}
-        measured = read(video, clips=settings.clips, reuse=reuse)
-        records.append({**common, "order": order, **measured, **times, "threads": torch.get_num_threads()})
-        if sheets:
-            _draw_sheet(video, frames, records[-1], sheets)
+            states = [chain[-1].state for chain in chains]
+            followers = model.extend_many(states, texts, settings.reuse_in(order), **sample)
+            for chain, clip in zip(chains, followers, strict=True):
+                chain.append(clip)
+            seconds.append((time.perf_counter() - began) / len(jobs))
+        for number, chain in enumerate(chains):
+            began = time.perf_counter()
+            video = model.frames(chain)
+            times = {"seconds": rounded(seconds), "decode_seconds": round(time.perf_counter() - began, 4)}
+            made = record(number, order, video, **times, threads=torch.get_num_threads())
+            records.append(made)
+            if sheets and jobs[number][0] < sheeted:
+                _draw_sheet(video, frames, made, sheets)
     return records
 
 
@@ -255,6 +274,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--alpha", type=float, default=reuse.alpha)
     parser.add_argument("--beta", type=float, default=reuse.beta)
     parser.add_argument("--workers", type=int, default=1, help="processes; more than one have one thread each")
+    parser.add_argument("--batch", type=int, default=1, help="prompts at a time, for a GPU")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--sheets", type=int, default=0, help="of how many prompts to keep pictures")
     parser.add_argument("-o", "--out", type=Path, default=Path("runs/score"), help="folder; a rerun goes on in it")
     return parser
@@ -263,7 +284,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Score a model: records.jsonl, summary.json and table.md in a folder."""
     given = vars(_parser().parse_args(arguments))
-    out, model, workers, sheets = (given.pop(name) for name in ("out", "model", "workers", "sheets"))
+    out, model = given.pop("out"), given.pop("model")
+    how = {name: given.pop(name) for name in ("workers", "batch", "device", "sheets")}
     reuse = {name: given.pop(name) for name in ("prompt_frames", "alpha", "beta")}
     began, first = time.perf_counter(), 0
 
@@ -276,8 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given["orders"] = tuple(given["orders"])
     try:
         records = score_model(
-            model, out / "records.jsonl", workers=workers, sheets=sheets, on_record=progress, **given,
-            reuse=ReuseSettings(**reuse),
+            model, out / "records.jsonl", on_record=progress, reuse=ReuseSettings(**reuse), **how, **given
         )  # fmt: skip
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

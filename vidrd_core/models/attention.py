@@ -23,6 +23,8 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     if q.device.type not in FUSED:
         return sliced(q, k, v, heads, SCORES)
     if q.device.type == "cpu" and max(q.shape[1], k.shape[1]) <= SHORT:
+        if torch.is_grad_enabled():  # pieces would be put together again, and their gradients, too
+            return _by_products(q, k, v, heads)
         return sliced(q, k, v, heads, max(1, PIECE // q[0].numel()) * heads * q.shape[1] * k.shape[1])
     q, k, v = (rearrange(t, "b l (h d) -> b h l d", h=heads) for t in (q, k, v))
     return rearrange(F.scaled_dot_product_attention(q, k, v), "b h l d -> b l (h d)")

@@ -33,7 +33,7 @@ POSITION_WAVES = 8
 def cosine_waves(numbers: range, length: int, device: torch.device | None = None) -> Tensor:
     """The DCT's waves of these numbers (half periods in the whole length), [len(numbers), length]."""
     share = (torch.arange(length, device=device) + 0.5) / length
-    return torch.cos(math.pi * torch.tensor(list(numbers), device=device)[:, None] * share)
+    return torch.cos(math.pi * torch.arange(numbers.start, numbers.stop, device=device)[:, None] * share)
 
 
 def position_features(height: int, width: int, device: torch.device | None = None) -> Tensor:

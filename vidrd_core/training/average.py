@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vidrd_core.training.pieces import put, whole
 
@@ -58,7 +58,6 @@ def _towards(decay: float) -> Any:
     @torch.no_grad()
     def update(averaged: Any, current: Any, count: Tensor | int) -> None:
         n = float(count)
-        for mean, value in zip(averaged, current, strict=True):
-            mean.lerp_(value, 1 - min(decay, (1 + n) / (10 + n)))
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, count)
 
     return update

@@ -1,4 +1,4 @@
-"""Checkpoints of a stage: each whole or not there, the newest one named in `latest.json`."""
+"""Checkpoints of a stage: each whole or not there, the newest one named in `latest.json`; and what is in them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from torch import Tensor, nn
+
 from vidrd_core.reasons import why
+from vidrd_core.training.pieces import put, whole
 
 POINTER = "latest.json"
 
@@ -58,3 +62,44 @@ class Checkpoints:
         partial = self.pointer.with_suffix(".partial")
         partial.write_text(json.dumps({"folder": target.name, "step": step, "stage": stage}), encoding="utf-8")
         partial.replace(self.pointer)
+
+
+class Named:
+    """The trained parameters, for checkpoints; what stays as it was is not in them."""
+
+    def __init__(self, parameters: dict[str, nn.Parameter]) -> None:
+        self.parameters = parameters
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {name: whole(parameter.detach()) for name, parameter in self.parameters.items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        for name, parameter in self.parameters.items():
+            put(parameter, state[name])
+
+
+class Recent:
+    """The losses since the last line of the log."""
+
+    def __init__(self) -> None:
+        self.losses: list[dict[str, float]] = []
+
+    def means(self) -> dict[str, float]:
+        names = dict.fromkeys(name for losses in self.losses for name in losses)
+        return {name: fmean(losses[name] for losses in self.losses if name in losses) for name in names}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"losses": self.losses}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.losses[:] = state["losses"]
+
+
+def no_weights(models: list[Any], weights: list[Any], folder: str) -> None:
+    """A hook of Accelerate's: it saves no models, for `Named` does."""
+    weights.clear()
+
+
+def no_models(models: list[Any], folder: str) -> None:
+    """Nor does it load any."""
+    models.clear()

@@ -18,15 +18,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidrd_core.data.bank import bank
+from vidrd_core.data.executors import Here, Processes, in_order
 from vidrd_core.data.mixing import shares
 from vidrd_core.data.procedural import ShapesData, StillsData
 from vidrd_core.models.config import from_dict
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.pixels import to_video
-from vidrd_core.training.pool import Group, Pick, Pool, Size, grouped
+from vidrd_core.training.pool import Group, Pick, Pool, Size, grouped, pixels_of
 from vidrd_core.training.sources import Clips, Drawn, FromShards, SourceConfig
 
-ENCODED_AT_ONCE = 16  # clips
+AT_ONCE = 16  # clips that are drawn, decoded or encoded together
+WORTH_PROCESSES = 32  # as many times so many take longer than to start processes
 
 
 class RecipeError(ValueError):
@@ -92,8 +94,8 @@ def clips_of(source: SourceConfig, config: DataConfig) -> Clips:
 class Data:
     """The clips of a recipe, and what is kept of them in a folder."""
 
-    def __init__(self, config: DataConfig, folder: Path) -> None:
-        self.config, self.folder = config, Path(folder)
+    def __init__(self, config: DataConfig, folder: Path, workers: int = 1) -> None:
+        self.config, self.folder, self.workers = config, Path(folder), workers
         self.sources = config.all_sources()
 
     @cached_property
@@ -147,8 +149,15 @@ class Data:
         if not isinstance(group.clips, Drawn):
             return None
         shape = (len(group.numbers), group.frames, group.size[1], group.size[0], 3)
-        made = (group.pixels(i)[None] for i in range(len(group.numbers)))
-        return bank(self.folder / f"pixels_{_tag(group)}.npy", shape, np.uint8, made, _made_of(group))
+        path = self.folder / f"pixels_{_tag(group)}.npy"
+        return bank(path, shape, np.uint8, self._pixels(group), _made_of(group))
+
+    def _pixels(self, group: Group) -> Iterator[NDArray[np.uint8]]:
+        """Frames of all of a group's clips in order, uint8 [some, F, H, W, 3], drawn or decoded by `workers`."""
+        starts = range(0, len(group.numbers), AT_ONCE)
+        parts = [dataclasses.replace(group, numbers=group.numbers[i : i + AT_ONCE], chances=None) for i in starts]
+        several = self.workers > 1 and len(parts) >= WORTH_PROCESSES
+        return in_order(Processes(self.workers) if several else Here(), pixels_of, parts)
 
     def video(self, picks: list[Pick], frames: int) -> Tensor:
         """Stretches of clips as video in -1 .. 1, [B, 3, frames, H, W]."""
@@ -177,10 +186,11 @@ class Data:
 
     @torch.no_grad()
     def _encoded(self, group: Group, vae: TemporalVAE) -> Iterator[NDArray[np.float16]]:
-        device = next(vae.parameters()).device
-        for start in range(0, len(group.numbers), ENCODED_AT_ONCE):
-            picks = [Pick(group, i, 0) for i in range(start, min(start + ENCODED_AT_ONCE, len(group.numbers)))]
-            yield vae.encode(self.video(picks, group.frames).to(device)).half().cpu().numpy()
+        device, drawn = next(vae.parameters()).device, self.frames(group)
+        starts = range(0, len(group.numbers), AT_ONCE)
+        parts = self._pixels(group) if drawn is None else (drawn[i : i + AT_ONCE] for i in starts)
+        for part in parts:
+            yield vae.encode(to_video(part, device)).half().cpu().numpy()
 
 
 def _only_pseudo(clips: Clips) -> bool:

@@ -19,7 +19,7 @@ def make_optimizer(
     groups = parameter_groups(trainable, stage)
     settings: dict[str, Any] = {"lr": stage.learning_rate, "weight_decay": stage.weight_decay}
     if stage.optimizer == "adamw":
-        return torch.optim.AdamW(groups, **settings)
+        return torch.optim.AdamW(groups, fused=True, **settings)
     if device.type == "cpu":
         raise RecipeError(f"stage {stage.name}: optimizer adamw8bit needs a GPU, and there is none: use adamw")
     try:

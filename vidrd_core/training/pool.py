@@ -41,6 +41,11 @@ class Group:
         return fitted(self.clips.frames(int(self.numbers[number])), self.size)
 
 
+def pixels_of(group: Group) -> NDArray[np.uint8]:
+    """The frames of all of a group's clips, uint8 [clips, F, H, W, 3]."""
+    return np.stack([group.pixels(number) for number in range(len(group.numbers))])
+
+
 @dataclass(frozen=True)
 class Pick:
     """A stretch of a clip."""

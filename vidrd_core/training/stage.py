@@ -37,6 +37,7 @@ class StageConfig:
     seed: int = 0
     weights: dict[str, float] = field(default_factory=dict)  # of sources of data, in place of the recipe's
     gradient_checkpointing: bool = False  # computes anew what memory need not hold
+    cuda_graphs: bool = False  # starts a small network's kernels all at once; without effect but on one GPU
 
     log_every: int = 50
     sample_every: int = 500
@@ -92,6 +93,11 @@ class StageConfig:
                 raise ValueError(f"stage {self.name}: {name} is {getattr(self, name)}, expected 0 or more")
         if not 0 <= self.ema < 1:
             raise ValueError(f"stage {self.name}: ema is {self.ema}, expected 0 or more and less than 1")
+        if self.cuda_graphs and (self.gradient_checkpointing or self.accumulation > 1 or self.adversarial_weight):
+            raise ValueError(
+                f"stage {self.name}: cuda_graphs is on, with gradient_checkpointing, accumulation or "
+                f"adversarial_weight: expected none of these beside it"
+            )
         if bool(self.perceptual) != bool(self.perceptual_weight):
             raise ValueError(
                 f"stage {self.name}: perceptual is {self.perceptual!r} and perceptual_weight "

@@ -47,8 +47,9 @@ class Recipe:
     the newest of each part, or that of the model to start from, and the layers over time alone.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
-        self.config = config
+    def __init__(self, config: TrainConfig, workers: int = 1) -> None:
+        """`workers` processes draw, or decode, what is kept on disk of many clips."""
+        self.config, self.workers = config, workers
         self.model = config.out / "model"
         self.processes = processes()
 
@@ -56,7 +57,7 @@ class Recipe:
     def data(self) -> Data:
         """Raises RecipeError for sources that cannot be read."""
         try:
-            data = Data(self.config.data, self.config.out / "bank")
+            data = Data(self.config.data, self.config.out / "bank", self.workers)
             data.pool({})
             return data
         except RecipeError:
@@ -132,7 +133,7 @@ class Recipe:
         path = self.part("vae.safetensors", stage)
         if path is None:
             raise RecipeError("there is no VAE yet: run a stage of the task vae first, or name a model in init")
-        return load_vae(path).requires_grad_(False)
+        return load_vae(path).requires_grad_(False).to(self.processes.device)
 
     def vae(self, stage: StageConfig) -> None:
         """Run a stage that trains the VAE."""
@@ -149,7 +150,8 @@ class Recipe:
         trained = self.trained(task, stage)
         assert isinstance(trained, Judged)
         if stage.task == "vae":
-            measure_latents(trained.vae, task)
+            measure_latents(trained.vae.to(self.processes.device), task)
+            trained.vae.cpu()
         if self.processes.is_main_process:
             save_vae(trained.vae, self.config.out / stage.name / "vae.safetensors")
 
@@ -200,7 +202,7 @@ class Recipe:
                 print(f"{stage.name}: {len(state)} tensors taken over, {len(missing)} new", flush=True)
         if stage.train == "lora":
             lora.put_in(unet, stage.lora_rank)
-        return Conditioned(unet, text, stage)
+        return Conditioned(unet, text.to(self.processes.device), stage)
 
     def trained(self, task: ImageTask | ImageVAETask, stage: StageConfig) -> torch.nn.Module:
         """What a task's training ends in."""

@@ -7,6 +7,7 @@ on what one does with n times the gradient accumulation.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,12 +25,13 @@ from torch import Tensor, nn
 
 from vidrd_core.interrupt import Interrupt
 from vidrd_core.training.average import Average
-from vidrd_core.training.checkpoints import Checkpoints
+from vidrd_core.training.checkpoints import Checkpoints, Named, Recent, no_models, no_weights
 from vidrd_core.training.config import changes
 from vidrd_core.training.data import RecipeError
+from vidrd_core.training.graphs import record
 from vidrd_core.training.log import Log
 from vidrd_core.training.optimizer import make_optimizer, rate
-from vidrd_core.training.pieces import Pieces, put, whole
+from vidrd_core.training.pieces import Pieces, whole
 from vidrd_core.training.processes import settings
 from vidrd_core.training.recompute import BLOCKS, keep, recompute
 from vidrd_core.training.stage import StageConfig
@@ -112,14 +114,16 @@ class Trainer:
         self.loss, self.optimizer = self.accelerator.prepare(loss, optimizer)
         self.trainable = self.pieces.trainable(self.loss)
         self.parameters = list(self.trainable.values())
+        if stage.cuda_graphs and self.accelerator.device.type == "cuda" and self.accelerator.num_processes == 1:
+            record(task.model)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.average = Average(self.parameters, stage.ema)
         self.checkpoints = Checkpoints(self.folder)
         self.log = Log(self.accelerator, self.folder, stage.name)
-        self.accelerator.register_save_state_pre_hook(_no_weights)
-        self.accelerator.register_load_state_pre_hook(_no_models)
-        self.recent = _Recent()
-        self.accelerator.register_for_checkpointing(_Named(self.trainable), self.average, self.recent)
+        self.accelerator.register_save_state_pre_hook(no_weights)
+        self.accelerator.register_load_state_pre_hook(no_models)
+        self.recent = Recent()
+        self.accelerator.register_for_checkpointing(Named(self.trainable), self.average, self.recent)
         self.step = 0
         self.ahead: dict[tuple[int, int], Future[Any]] = {}
         if self.pieces.model is not None and stage.task in ("captions", "image"):
@@ -175,12 +179,13 @@ class Trainer:
             with self.accelerator.accumulate(self.loss):
                 losses = self.loss(batch, rng, generator)
                 total = torch.stack(list(losses.values())).sum()
-                self.check(total, "loss")
                 self.accelerator.backward(total)
+                made = {"loss": total.detach()}
                 if self.accelerator.sync_gradients:
                     norm = self.accelerator.clip_grad_norm_(self.parameters, self.stage.clip_norm)
                     if self.accelerator.scaler is None and norm is not None:  # a scaler leaves out such steps itself
-                        self.check(whole(norm), "gradient")
+                        made["gradient"] = whole(norm)
+                self.check(made)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
             for name, value in self.mean(losses).items():
@@ -221,14 +226,20 @@ class Trainer:
             self.reader.shutdown(wait=True, cancel_futures=True)
             self.ahead.clear()
 
-    def check(self, value: Tensor, what: str) -> None:
-        """Raise FloatingPointError, in all processes, if a value is not finite in any."""
-        if self.anyone(not bool(torch.isfinite(value))):
+    def check(self, made: dict[str, Tensor]) -> None:
+        """Raise FloatingPointError, in all processes, if a number is not finite in any.
+
+        All are looked at together: a GPU is waited for once.
+        """
+        values = dict(zip(made, torch.stack(list(made.values())).tolist(), strict=True))
+        wrong = [name for name, value in values.items() if not math.isfinite(value)]
+        if self.anyone(bool(wrong)):
+            what = wrong[0] if wrong else "loss of another process"
             before = self.checkpoints.latest()
             left = f"the checkpoint of step {before['step']} is intact" if before else "there is no checkpoint yet"
             raise FloatingPointError(
-                f"the {what} became {value.item()} at step {self.step}; {left}: lower the learning rate and go on "
-                f"from it"
+                f"the {what} became {values.get(what, math.nan)} at step {self.step}; {left}: lower the learning "
+                f"rate and go on from it"
             )
 
     def anyone(self, asked: bool) -> bool:
@@ -291,42 +302,3 @@ class Trainer:
         changed = changes(self.stage.shaping(), latest.get("stage", {}))
         now = f", now with {changed}" if changed else ""
         self.accelerator.print(f"{self.stage.name}: resumed at step {self.step}{now}", flush=True)
-
-
-class _Named:
-    """The trained parameters, for checkpoints; what stays as it was is not in them."""
-
-    def __init__(self, parameters: dict[str, nn.Parameter]) -> None:
-        self.parameters = parameters
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {name: whole(parameter.detach()) for name, parameter in self.parameters.items()}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        for name, parameter in self.parameters.items():
-            put(parameter, state[name])
-
-
-class _Recent:
-    """The losses since the last line of the log."""
-
-    def __init__(self) -> None:
-        self.losses: list[dict[str, float]] = []
-
-    def means(self) -> dict[str, float]:
-        names = dict.fromkeys(name for losses in self.losses for name in losses)
-        return {name: fmean(losses[name] for losses in self.losses if name in losses) for name in names}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"losses": self.losses}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.losses[:] = state["losses"]
-
-
-def _no_weights(models: list[Any], weights: list[Any], folder: str) -> None:
-    weights.clear()
-
-
-def _no_models(models: list[Any], folder: str) -> None:
-    models.clear()

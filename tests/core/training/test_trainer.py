@@ -86,3 +86,14 @@ def test_latents_are_measured_to_mean_0_and_deviation_1(tmp_path):
         channels = vae.encode(video).transpose(0, 1).flatten(1)
     assert channels.mean(dim=1).abs().max() < 0.1  # of a sample of its frames
     assert (channels.std(dim=1) - 1).abs().max() < 0.1
+
+
+def test_clips_drawn_by_several_processes_are_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr("vidrd_core.training.data.WORTH_PROCESSES", 2)
+    config = DataConfig((SourceConfig(shapes={"clips": 40}),), frames=2, size=16)
+    banks = []
+    for workers in (1, 2):
+        data = Data(config, tmp_path / str(workers), workers)
+        banks.append(np.array(data.frames(data.pool({}).groups[0])))
+    assert np.array_equal(*banks)
+    assert banks[0].std() > 0
