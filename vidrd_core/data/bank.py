@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +14,30 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+SAVED_EVERY = 30.0  # seconds: what a run that is stopped may lose
+
 
 class StaleBankError(ValueError):
     """A bank on disk was made from something else."""
 
 
 def bank(
-    path: Path, shape: tuple[int, ...], dtype: Any, parts: Iterable[NDArray], made_of: dict[str, Any]
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: Any,
+    parts: Callable[[int], Iterable[NDArray]],
+    made_of: dict[str, Any],
 ) -> NDArray:
-    """A memory-mapped array of a shape; made of `parts`, one after the other, if `path` does not hold it yet.
+    """A memory-mapped array of a shape; made if `path` does not hold it yet, of `parts(first)`: entries from one on.
 
-    Raises StaleBankError if that was made of something else, OSError if there is no room for it.
+    If making it is stopped, the next call goes on. Raises StaleBankError if it was made of something else, OSError if
+    there is no room for it.
     """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):  # of several processes one makes it, the others wait
             if not path.exists():
-                save_bank(path, shape, np.dtype(dtype), parts, made_of)
+                _make(path, shape, np.dtype(dtype), parts, made_of)
     return open_bank(path, shape, made_of)
 
 
@@ -41,25 +51,70 @@ def open_bank(path: Path, shape: tuple[int, ...], made_of: dict[str, Any]) -> ND
     return found
 
 
-def save_bank(
-    path: Path, shape: tuple[int, ...], dtype: np.dtype, parts: Iterable[NDArray], made_of: dict[str, Any]
+def _make(
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    parts: Callable[[int], Iterable[NDArray]],
+    made_of: dict[str, Any],
 ) -> None:
-    """Write arrays one after the other into one .npy file of the given shape, which appears when it is whole.
+    """Write parts one after the other into one .npy file, which appears when it is whole.
 
-    What it was made of is kept beside it as JSON, for `open_bank` to compare.
+    What it is made of is kept beside it as JSON, for `open_bank` to compare, and until it is whole how far it is.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
+    unfinished, begun = path.with_suffix(".partial"), path.with_suffix(".begun")
+    array, done = _begun(unfinished, begun, shape, dtype, made_of)
+    saved = time.monotonic()
     try:
-        array = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
-        done = 0
-        for part in parts:
+        for part in parts(done):
             array[done : done + len(part)] = part
             done += len(part)
-        if done != len(array):
-            raise ValueError(f"{path} was to hold {len(array)} clips, got {done}")
-        array.flush()
-        path.with_suffix(".json").write_text(json.dumps(made_of), encoding="utf-8")
-        partial.replace(path)
+            if time.monotonic() - saved > SAVED_EVERY:
+                _save(array, begun, done, made_of)
+                print(f"{path.stem}: {done} of {len(array)}", flush=True)
+                saved = time.monotonic()
     finally:
-        partial.unlink(missing_ok=True)
+        _save(array, begun, done, made_of)
+    if done != len(array):
+        raise ValueError(f"{path} was to hold {len(array)} clips, got {done}")
+    path.with_suffix(".json").write_text(json.dumps(made_of), encoding="utf-8")
+    unfinished.replace(path)
+    begun.unlink()
+
+
+def _begun(
+    unfinished: Path, begun: Path, shape: tuple[int, ...], dtype: np.dtype, made_of: dict[str, Any]
+) -> tuple[NDArray, int]:
+    """The array of a run that was stopped and how many entries it has, or a new one. Raises OSError without room."""
+    if unfinished.exists() and begun.exists():
+        note = json.loads(begun.read_text(encoding="utf-8"))
+        if note["made_of"] == json.loads(json.dumps(made_of)):
+            array = np.load(unfinished, mmap_mode="r+")
+            if array.shape == shape and array.dtype == dtype:
+                return array, note["done"]
+    try:
+        array = np.lib.format.open_memmap(unfinished, mode="w+", dtype=dtype, shape=shape)
+        _take_room(unfinished)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        size = int(np.prod(shape)) * dtype.itemsize
+        told = f"{begun.stem} takes {size / 2**30:.1f} GiB: {error.strerror}"
+        raise OSError(error.errno, told, str(unfinished)) from error
+    return array, 0
+
+
+def _take_room(path: Path) -> None:
+    """Have a sparse file's room taken now: a disk that fills up under a memory map ends the process."""
+    size = path.stat().st_size
+    if hasattr(os, "posix_fallocate"):
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    elif shutil.disk_usage(path.parent).free < size:
+        raise OSError(28, "No space left on device")
+
+
+def _save(array: Any, begun: Path, done: int, made_of: dict[str, Any]) -> None:
+    array.flush()
+    partial = begun.with_suffix(".begun.partial")
+    partial.write_text(json.dumps({"made_of": made_of, "done": done}), encoding="utf-8")
+    partial.replace(begun)

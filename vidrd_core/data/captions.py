@@ -23,6 +23,9 @@ Picture = NDArray[np.uint8]  # [H, W, 3]
 KEY_FRAME_SIDE = 768  # pixels of the longer side, at most: what models look at is smaller still
 
 
+DOES_NOT_SHAPE = {"shapes": False}  # metadata of settings that change no caption: where a model is, how it is asked
+
+
 class CaptionerError(RuntimeError):
     """The captioner itself fails, so that no record can be captioned: the run stops, and goes on when mended."""
 
@@ -83,11 +86,18 @@ class Templates:
 
 @dataclass(frozen=True)
 class Captioned:
-    """A step: the record with its caption. Raises UnfitError for what the captioner has no words for."""
+    """A step: the record with its caption. Raises UnfitError for what the captioner has no words for.
+
+    A captioner that looks at pictures is asked where nothing is said yet, or if `anew` always.
+    """
 
     captioner: Captioner
+    anew: bool = False
 
     def __call__(self, record: Record) -> Iterator[Record]:
+        if record.caption and self.captioner.key_frames and not self.anew:
+            yield record
+            return
         pictures = key_frames(record, self.captioner.key_frames) if self.captioner.key_frames else []
         caption = tidy(self.captioner(record, pictures))
         if not any(map(str.isalnum, caption)):

@@ -14,6 +14,7 @@ from vidrd_core.data.decoding import facts_of, frames_at
 from vidrd_core.data.records import Record, UnfitError
 
 SIDE = 8  # pixels that a latent of Stable Diffusion stands for; sides of clips are multiples of it
+LARGEST = 16384  # pixels along a side
 CHOICES = ("middle", "random", "spread", "all")
 
 
@@ -35,7 +36,12 @@ class ClipSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least, most in (("frames", 1, 4096), ("size", SIDE, 16384), ("clips", 1, 10000), ("seed", 0, None)):
+        for name, least, most in (
+            ("frames", 1, 4096),
+            ("size", SIDE, LARGEST),
+            ("clips", 1, 10000),
+            ("seed", 0, None),
+        ):
             value = getattr(self, name)
             if value < least or (most and value > most):
                 expected = f"{least} to {most}" if most else f"{least} or more"
@@ -59,6 +65,10 @@ class ClipSettings:
         else:
             factor = self.size / min(width, height)
             clip = tuple(max(self.size, int(side * factor + 1e-6) // SIDE * SIDE) for side in (width, height))  # type: ignore[assignment]
+        if max(clip) > LARGEST:
+            raise UnfitError(
+                f"is {width} x {height} pixels, and clips of it {clip[0]} x {clip[1]}, over {LARGEST} a side"
+            )
         factor = max(clip[0] / width, clip[1] / height)
         if factor > 1 and not self.enlarge:
             raise UnfitError(

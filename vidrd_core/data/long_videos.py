@@ -32,10 +32,16 @@ class LongVideos:
     segments: SegmentSettings = field(default_factory=SegmentSettings)
     lively: LivelySettings = field(default_factory=LivelySettings)
     table: Path | None = None  # of captions
+    recaption: bool = False  # ask a model, too, where there is a caption
     steps: tuple[Step, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        steps = Segmented(self.segments), Lively(self.lively), Captioned(self.captioner), Cut(self.clips)
+        steps = (
+            Segmented(self.segments),
+            Lively(self.lively),
+            Captioned(self.captioner, self.recaption),
+            Cut(self.clips),
+        )
         object.__setattr__(self, "steps", steps)
 
     def find(self) -> Iterator[Found]:

@@ -77,6 +77,8 @@ def made(record: Record, steps: tuple[Step, ...]) -> Iterator[Record | Skipped]:
             yield from made(each, steps[1:])
     except UnfitError as error:
         yield Skipped(record, str(error))
+    except (ValueError, ArithmeticError, LookupError, MemoryError) as error:  # no record ends the others' run
+        yield Skipped(record, f"cannot be worked on, {type(error).__name__}: {error}")
 
 
 def identified(record: Record) -> Record:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -21,6 +22,7 @@ from vidrd_core.data.shards import SETTINGS, DataError, manifests, shard_files, 
 
 FORMAT = 1
 IDENTIFIED_AT_ONCE = 64  # files
+DIGESTS = "digests.jsonl"
 
 
 class Stage(Protocol):
@@ -102,7 +104,8 @@ def _run(
 ) -> Report:
     known = Known(out, retry)
     report, todo = Report(), list[Found]()
-    for each in _with_digests(stage.find(), known, executor):
+    identified = _with_digests(stage.find(), known, executor, lambda count: progress(Report(found=count), 0))
+    for each in identified:
         report.found += 1
         if not known.add(each):
             report.known += 1
@@ -122,6 +125,7 @@ def _run(
         report.shards += 1
         report.worked += counts["found"]
         progress(report, len(todo))
+    known.noted.unlink(missing_ok=True)  # the manifests have all of it now
     return report
 
 
@@ -145,6 +149,7 @@ class Known:
     def __init__(self, out: Path, retry: bool) -> None:
         self.sources: set[str] = set()
         self.digests: dict[tuple[str, int, int], str] = {}  # by name, size and time
+        self.noted = out / DIGESTS  # of files whose shard is not there yet
         self.seen: dict[str, str] = {}  # sources of this run by identity
         self.next_number = 0
         for tar, head, lines in manifests(out):
@@ -158,6 +163,21 @@ class Known:
             for line in lines:
                 if line.get("digest"):
                     self.digests[(line["source"], *line["stamp"])] = line["digest"]
+        if self.noted.exists():
+            for text in self.noted.read_text(encoding="utf-8").splitlines():
+                with suppress(ValueError):  # of a line that was cut short
+                    source, size, changed, digest = json.loads(text)
+                    self.digests[source, size, changed] = digest
+
+    def note(self, block: Iterable[tuple[int, Found]]) -> None:
+        """Keep the digests of files, which take long to read, for a run that is stopped."""
+        lines = [
+            json.dumps([each.source, *each.stamp, each.digest]) + "\n"
+            for _, each in block
+            if isinstance(each, Record)
+        ]
+        with self.noted.open("a", encoding="utf-8") as file:
+            file.writelines(lines)
 
     def add(self, found: Found) -> bool:
         """Whether a record is new."""
@@ -173,8 +193,13 @@ class Known:
         return found
 
 
-def _with_digests(found: Iterable[Found], known: Known, executor: Executor) -> Iterator[Found]:
-    """The same with the digests of their files, in order; read only where name, size or time are new."""
+def _with_digests(
+    found: Iterable[Found], known: Known, executor: Executor, progress: Callable[[int], None]
+) -> Iterator[Found]:
+    """The same with the digests of their files, in order; read only where name, size or time are new.
+
+    `progress` is told how many there are so far.
+    """
     everything = list(found)
     unknown: list[tuple[int, Record]] = []
     for i, each in enumerate(everything):
@@ -190,7 +215,11 @@ def _with_digests(found: Iterable[Found], known: Known, executor: Executor) -> I
         else:
             unknown.append((i, each))
     blocks = [unknown[i : i + IDENTIFIED_AT_ONCE] for i in range(0, len(unknown), IDENTIFIED_AT_ONCE)]
+    count = len(everything) - len(unknown)
     for block in executor.map(_identify, blocks):
+        known.note(block)
+        count += len(block)
+        progress(count)
         for i, each in block:
             everything[i] = each
     return iter(everything)
@@ -222,7 +251,11 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
             "is": type(value).__name__,
-            **{f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)},
+            **{
+                f.name: _plain(getattr(value, f.name))
+                for f in dataclasses.fields(value)
+                if f.metadata.get("shapes", True)
+            },
         }
     if isinstance(value, tuple | list):
         return [_plain(each) for each in value]

@@ -33,10 +33,13 @@ class Stills:
     camera: CameraSettings = field(default_factory=CameraSettings)  # its frames and size are those of `clips`
     motion: bool = True  # False: images
     table: Path | None = None  # of captions
+    recaption: bool = False  # ask a model, too, where there is a caption
     steps: tuple[Step, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "steps", (Captioned(self.captioner), Shown(self.clips, self.camera, self.motion)))
+        object.__setattr__(
+            self, "steps", (Captioned(self.captioner, self.recaption), Shown(self.clips, self.camera, self.motion))
+        )
 
     def find(self) -> Iterator[Found]:
         """The pictures, with their captions."""

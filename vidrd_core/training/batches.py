@@ -40,9 +40,10 @@ class Batch:
 class Batches:
     """Draws batches from a recipe's data; each from a generator of its own."""
 
-    def __init__(self, data: Data, vae: TemporalVAE, stage: StageConfig, held_out: bool = False) -> None:
+    def __init__(self, data: Data, vae: TemporalVAE, stage: StageConfig, pool: Pool | None = None) -> None:
+        """Of what is trained on, or of another pool of the data, where none is drawn more often than others."""
         self.data, self.stage = data, stage
-        self.pool: Pool = emphasised(data.pool(stage.weights, held_out), stage.emphasis, stage.name)
+        self.pool: Pool = pool or emphasised(data.pool(stage.weights), stage.emphasis, stage.name)
         cached = data.config.cache
         self.latents = {group.name: data.latents(group, vae) for group in self.pool.groups} if cached else {}
         self.needs_drawings = bool(stage.places_weight or stage.pictures_weight)

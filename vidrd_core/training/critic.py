@@ -51,14 +51,17 @@ class Judged(nn.Module):
         """Its parameters, by name."""
         return {f"critic.{n}": p for n, p in self.critic.named_parameters()} if self.critic is not None else {}
 
-    def losses(self, decoded: Tensor, video: Tensor) -> dict[str, Tensor]:
-        """What is wrong with decoded video [B, 3, F, H, W] in -1 .. 1, by name, each with its weight."""
+    def losses(self, decoded: Tensor, video: Tensor, step: int = 0) -> dict[str, Tensor]:
+        """What is wrong with decoded video [B, 3, F, H, W] in -1 .. 1, by name, each with its weight.
+
+        The critic joins in at the stage's step `adversarial_from`.
+        """
         losses = {"mse": F.mse_loss(decoded, video), "l1": self.stage.l1_weight * F.l1_loss(decoded, video)}
         pictures = [rearrange(each, "b c f h w -> (b f) c h w") for each in (decoded, video)]
         if self.perceive:
             network = self.perceive[0].to(decoded.device)
             losses["perceptual"] = self.stage.perceptual_weight * network(*pictures).float().mean()
-        if self.critic is not None:
+        if self.critic is not None and step >= self.stage.adversarial_from:
             losses |= self.judged(pictures[0], pictures[1], torch.stack(list(losses.values())).sum())
         return losses
 

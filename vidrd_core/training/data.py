@@ -7,7 +7,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,15 @@ from vidrd_core.data.bank import bank
 from vidrd_core.data.executors import Here, Processes, in_order
 from vidrd_core.data.mixing import shares
 from vidrd_core.data.procedural import ShapesData, StillsData
+from vidrd_core.data.shards import DataError
 from vidrd_core.models.config import from_dict
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.pixels import to_video
 from vidrd_core.training.pool import Group, Pick, Pool, Size, grouped, pixels_of
 from vidrd_core.training.sources import Clips, Drawn, FromShards, SourceConfig
 
-AT_ONCE = 16  # clips that are drawn, decoded or encoded together
+AT_ONCE = 16  # clips that are drawn or decoded together
+PIXELS_AT_ONCE = 2**20  # that pass through the encoder: a few GiB of Stable Diffusion's
 WORTH_PROCESSES = 32  # as many times so many take longer than to start processes
 
 
@@ -59,16 +61,17 @@ class DataConfig:
             raise ValueError(f"data: held_out is {self.held_out}, expected a share from 0 to less than 1")
         if wrong := [size for size in self.sizes if len(size) != 2 or min(size) < 8]:
             raise ValueError(f"data: sizes has {list(wrong[0])}, expected a width and a height of 8 or more pixels")
-        names = [source.name for source in self.sources]
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"data: two sources are called {twice[0]}: give one another name")
 
     def all_sizes(self) -> list[Size]:
         return [(width, height) for width, height in self.sizes] or [(self.size, self.size)]
 
     def all_sources(self) -> tuple[SourceConfig, ...]:
-        """With those of the mixture. Raises ValueError."""
-        return (*self.sources, *(_mixed(Path(self.mix)) if self.mix else ()))
+        """With those of the mixture. Raises ValueError, also for two of one name."""
+        sources = (*self.sources, *(_mixed(Path(self.mix)) if self.mix else ()))
+        names = [source.name for source in sources]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"data: two sources are called {twice[0]}: give one another name")
+        return sources
 
 
 def _mixed(path: Path) -> tuple[SourceConfig, ...]:
@@ -119,12 +122,17 @@ class Data:
             mixture = shares({name: len(clips) for name, clips in self.clips.items()}, given)
         except ValueError as error:
             raise RecipeError(f"data: {error}") from error
-        chosen = {name: self._kept(clips, held_out) for name, clips in self.clips.items()}
+        chosen = {name: self._chosen(len(clips), held_out) for name, clips in self.clips.items()}
         used = {s.name: s.share for s in mixture if s.share and len(chosen[s.name])}
         groups: list[Group] = []
         for name, share in used.items():
             clips, sizes = self.clips[name], self.config.all_sizes()
-            found, unfit = grouped(name, clips, share, self.config.frames, sizes, chosen[name])
+            try:
+                found, unfit = grouped(name, clips, share, self.config.frames, sizes, chosen[name])
+            except DataError:
+                if held_out:  # those that are trained on may fit all the same
+                    continue
+                raise
             groups += [dataclasses.replace(group, held_out=held_out) for group in found]
             for reason, count in unfit.items():
                 self.say(f"source {name}: {count} clips are left out, of {reason}")
@@ -136,12 +144,22 @@ class Data:
             self._said.add(text)
             print(text, flush=True)
 
-    def _kept(self, clips: Clips, held_out: bool) -> NDArray[np.int64]:
-        """Every n-th clip is held out, the same ones always."""
-        numbers = np.arange(len(clips))
+    def held_out(self, weights: dict[str, float], still: bool) -> Pool | None:
+        """What is held out, if there are such single frames (`still`) or clips; None, and a word of it, if not."""
         if not self.config.held_out:
+            return None
+        pool = self.pool(weights, held_out=True)
+        if pool.has(still):
+            return pool
+        self.say("nothing that fits is held out, so there is no loss on it: there are too few clips")
+        return None
+
+    def _chosen(self, count: int, held_out: bool) -> NDArray[np.int64]:
+        """Of a source's clips every n-th is held out, the same ones always; of few the last one."""
+        numbers = np.arange(count)
+        if not self.config.held_out or count < 2:
             return numbers[:0] if held_out else numbers
-        step = max(2, round(1 / self.config.held_out))
+        step = min(count, max(2, round(1 / self.config.held_out)))
         return numbers[(numbers % step == step - 1) == held_out]
 
     def frames(self, group: Group) -> NDArray[np.uint8] | None:
@@ -150,12 +168,11 @@ class Data:
             return None
         shape = (len(group.numbers), group.frames, group.size[1], group.size[0], 3)
         path = self.folder / f"pixels_{_tag(group)}.npy"
-        return bank(path, shape, np.uint8, self._pixels(group), _made_of(group))
+        return bank(path, shape, np.uint8, partial(self._pixels, group), _made_of(group))
 
-    def _pixels(self, group: Group) -> Iterator[NDArray[np.uint8]]:
-        """Frames of all of a group's clips in order, uint8 [some, F, H, W, 3], drawn or decoded by `workers`."""
-        starts = range(0, len(group.numbers), AT_ONCE)
-        parts = [dataclasses.replace(group, numbers=group.numbers[i : i + AT_ONCE], chances=None) for i in starts]
+    def _pixels(self, group: Group, first: int = 0) -> Iterator[NDArray[np.uint8]]:
+        """Frames of a group's clips from one on, in order, uint8 [some, F, H, W, 3], by `workers` processes."""
+        parts = [group.part(slice(i, i + AT_ONCE)) for i in range(first, len(group.numbers), AT_ONCE)]
         several = self.workers > 1 and len(parts) >= WORTH_PROCESSES
         return in_order(Processes(self.workers) if several else Here(), pixels_of, parts)
 
@@ -163,7 +180,9 @@ class Data:
         """Stretches of clips as video in -1 .. 1, [B, 3, frames, H, W]."""
         found = []
         for pick in picks:
-            drawn = self._banks.setdefault(id(pick.group), self.frames(pick.group))
+            if pick.group.name not in self._banks:
+                self._banks[pick.group.name] = self.frames(pick.group)
+            drawn = self._banks[pick.group.name]
             whole = pick.group.pixels(pick.number) if drawn is None else drawn[pick.number]
             found.append(whole[pick.start : pick.start + frames])
         return to_video(np.stack(found))
@@ -173,7 +192,7 @@ class Data:
         return set()
 
     @cached_property
-    def _banks(self) -> dict[int, Any]:
+    def _banks(self) -> dict[str, NDArray[np.uint8] | None]:
         return {}
 
     def latents(self, group: Group, vae: TemporalVAE) -> NDArray[np.float16]:
@@ -182,15 +201,18 @@ class Data:
         size = group.size[1] // side, group.size[0] // side
         shape = (len(group.numbers), vae.config.latent_channels, group.frames, *size)
         made_of = {**_made_of(group), "encoder": encoder_digest(vae)}
-        return bank(self.folder / f"latents_{_tag(group)}.npy", shape, np.float16, self._encoded(group, vae), made_of)
+        path = self.folder / f"latents_{_tag(group)}.npy"
+        return bank(path, shape, np.float16, partial(self._encoded, group, vae), made_of)
 
     @torch.no_grad()
-    def _encoded(self, group: Group, vae: TemporalVAE) -> Iterator[NDArray[np.float16]]:
+    def _encoded(self, group: Group, vae: TemporalVAE, first: int = 0) -> Iterator[NDArray[np.float16]]:
         device, drawn = next(vae.parameters()).device, self.frames(group)
-        starts = range(0, len(group.numbers), AT_ONCE)
-        parts = self._pixels(group) if drawn is None else (drawn[i : i + AT_ONCE] for i in starts)
+        starts = range(first, len(group.numbers), AT_ONCE)
+        parts = self._pixels(group, first) if drawn is None else (drawn[i : i + AT_ONCE] for i in starts)
+        frames = max(1, PIXELS_AT_ONCE // (group.size[0] * group.size[1]))
         for part in parts:
-            yield vae.encode(to_video(part, device)).half().cpu().numpy()
+            videos = to_video(part).split(max(1, frames // group.frames))
+            yield np.concatenate([vae.encode(v.to(device), frames).half().cpu().numpy() for v in videos])
 
 
 def _only_pseudo(clips: Clips) -> bool:

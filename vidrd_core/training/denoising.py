@@ -21,7 +21,7 @@ def drawn_noise(like: Tensor, stage: StageConfig, generator: torch.Generator) ->
 def drawn_timesteps(count: int, schedule: Schedule, stage: StageConfig, generator: torch.Generator) -> Tensor:
     """Whole timesteps [B]; with `timestep_power` below 1 noisy ones come more often."""
     share = torch.rand(count, generator=generator, device=generator.device) ** stage.timestep_power
-    return (share * schedule.config.train_steps).long()
+    return (share * schedule.config.train_steps).long().clamp(max=schedule.config.train_steps - 1)
 
 
 def loss_weights(timestep: Tensor, schedule: Schedule, gamma: float) -> Tensor:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from vidrd_core.training.data import RecipeError
+
 
 class Pieces:
     """A model before it is spread: knows which parameters are trained, and takes them all in again.
@@ -30,7 +32,11 @@ class Pieces:
         self.names = {name: names[id(parameter)] for name, parameter in trainable.items()}
         self.accelerator = accelerator
         spread = accelerator.distributed_type == DistributedType.FSDP
-        self.model = copy.deepcopy(model) if spread else None
+        if spread and accelerator.state.fsdp_plugin.fsdp_version != 2:
+            raise RecipeError("FSDP is of version 1: start with 'accelerate launch --use_fsdp --fsdp_version 2'")
+        # A copy of the network alone: what else the task holds, latents among them, can be large.
+        task = getattr(model, "task", None)
+        self.model = copy.deepcopy(model, {id(task): task}) if spread else None
         if spread:  # whatever was configured: these are called, what is around them is not
             plugin = accelerator.state.fsdp_plugin
             found = {type(module).__name__ for module in model.modules() if isinstance(module, blocks)}
@@ -54,6 +60,11 @@ class Pieces:
         for name, value in self.model.state_dict().items():
             value.copy_(whole(values[name]))
         return self.model
+
+    def rest(self) -> None:
+        """Take the copy of a model that is spread off the device again."""
+        if self.model is not None:
+            self.model.cpu()
 
 
 def whole(value: Tensor) -> Tensor:

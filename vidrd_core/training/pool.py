@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,11 @@ class Group:
         """A name for files."""
         kept = "_held_out" if self.held_out else ""
         return f"{self.source}_{self.frames}x{self.size[0]}x{self.size[1]}{kept}"
+
+    def part(self, which: slice) -> Group:
+        """Some of its clips, and nothing of the others: for another process."""
+        clips, numbers = self.clips.part(self.numbers[which])
+        return replace(self, clips=clips, numbers=numbers, chances=None)
 
     def pixels(self, number: int) -> NDArray[np.uint8]:
         """The frames of the group's clip, uint8 [F, H, W, 3], cut to its size."""

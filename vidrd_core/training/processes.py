@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import Any
 
 import torch
 from accelerate import PartialState
 
 from vidrd_core.training.data import RecipeError
+
+PATIENCE = timedelta(hours=6)  # of processes that wait for the main one: it makes samples meanwhile
 
 
 def settings() -> dict[str, Any]:
@@ -19,7 +22,7 @@ def settings() -> dict[str, Any]:
 
 def processes() -> PartialState:
     """This process among them. Raises RecipeError if they do not know each other."""
-    state = PartialState(**settings())
+    state = PartialState(**settings(), timeout=PATIENCE)
     expected = int(os.environ.get("WORLD_SIZE", "1"))
     if state.num_processes != expected:
         raise RecipeError(

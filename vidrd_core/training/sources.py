@@ -32,6 +32,9 @@ class Clips(Protocol):
     def made_of(self) -> Any:
         """What tells these clips from others, as JSON has it."""
 
+    def part(self, numbers: NDArray[np.int64]) -> tuple[Clips, NDArray[np.int64]]:
+        """Clips that hold these alone, and their numbers there."""
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -55,6 +58,9 @@ class Drawn:
 
     def made_of(self) -> Any:
         return self.data.made_of()
+
+    def part(self, numbers: NDArray[np.int64]) -> tuple[Clips, NDArray[np.int64]]:
+        return self, numbers
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,11 @@ class FromShards:
 
     def made_of(self) -> Any:
         return {"shards": hashed(*(sample.facts["key"] for sample in self.samples))[:16]}
+
+    def part(self, numbers: NDArray[np.int64]) -> tuple[Clips, NDArray[np.int64]]:
+        some = FromShards(self.folder, self.pseudo_videos)
+        some.__dict__["samples"] = [self.samples[int(number)] for number in numbers]  # in place of all in the folder
+        return some, np.arange(len(numbers))
 
 
 @dataclass(frozen=True)

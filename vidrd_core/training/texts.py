@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ class Texts:
             made_of = {"captions": hashed(*captions)[:16], "encoder": signature(encoder, "")}
             shape = (len(captions), encoder.config.max_length, encoder.config.hidden_size)
             name = f"texts_{made_of['captions'][:8]}.npy"
-            self.bank = bank(data.folder / name, shape, np.float16, encoded(encoder, captions), made_of)
+            self.bank = bank(data.folder / name, shape, np.float16, partial(encoded, encoder, captions), made_of)
 
     def __call__(
         self, encoder: Encoder, captions: Sequence[str], device: torch.device
@@ -67,9 +68,9 @@ class Texts:
 
 
 @torch.no_grad()
-def encoded(encoder: Encoder, captions: Sequence[str]) -> Iterator[NDArray[np.float16]]:
-    """Captions as [n, L, D], some at a time."""
-    for start in range(0, len(captions), ENCODED_AT_ONCE):
+def encoded(encoder: Encoder, captions: Sequence[str], first: int = 0) -> Iterator[NDArray[np.float16]]:
+    """Captions from one on as [n, L, D], some at a time."""
+    for start in range(first, len(captions), ENCODED_AT_ONCE):
         yield _encode(encoder, captions[start : start + ENCODED_AT_ONCE]).half().cpu().numpy()
 
 

@@ -43,6 +43,8 @@ EVALUATED = 8  # batches of the loss on what is held out
 class Task(Protocol[Model]):
     """One thing to train."""
 
+    step: int  # set before each one
+
     @property
     def model(self) -> Model:
         """All that the stage holds; its average is what comes out."""
@@ -171,6 +173,7 @@ class Trainer:
     def train_step(self) -> dict[str, float]:
         """One optimiser step over `accumulation` batches of each process; the mean losses of all."""
         sums: dict[str, float] = {}
+        self.task.step = self.step
         for group, base in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = base * rate(self.step, self.stage)
         for part in range(self.stage.accumulation):
@@ -275,7 +278,8 @@ class Trainer:
         with self.average.in_place(self.loss), torch.no_grad():
             model = self.pieces.whole(self.loss).model
             if self.accelerator.is_main_process:
-                figures = self.task.sample(model.eval(), self.folder, self.step)
+                figures = self.task.sample(model.eval().to(self.accelerator.device), self.folder, self.step)
+                self.pieces.rest()
                 self.log.write(self.step, figures)
                 for name in ("sample", "long"):
                     self.log.show(self.step, name, self.folder / f"{name}_{self.step:06d}.png")

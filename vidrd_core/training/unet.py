@@ -26,6 +26,7 @@ class ImageTask:
     """The 2-D UNet and the text encoder, on single frames, most of them told which frame of their clip they are."""
 
     frames = 1
+    step = 0  # of training
 
     def __init__(
         self,
@@ -41,7 +42,9 @@ class ImageTask:
         if stage.min_snr and diffusion.prediction == "flow":
             raise RecipeError(f"stage {stage.name}: min_snr is for models that predict eps or v, this one has flow")
         self.batches = Batches(data, vae, stage)
-        self.held_out = Batches(data, vae, stage, held_out=True) if data.config.held_out else None
+        held_out = data.held_out(stage.weights, still=stage.task != "clip")
+        self.held_out = Batches(data, vae, stage, held_out) if held_out else None
+        self.tells = bool(model.unet.config.frame_embedding)  # single frames their numbers: others hear nothing
         if not self.batches.pool.has(still=True):
             raise RecipeError(f"stage {stage.name} has nothing to train on: no source has clips and a weight")
         self.texts = Texts(model.text_encoder, data, stage)
@@ -54,7 +57,7 @@ class ImageTask:
         """Single frames."""
         batches = self.held_out if held_out and self.held_out else self.batches
         # An image has no number; a frame of a clip has one, and with it its caption's motion has a meaning.
-        told = batches.pool.has(still=False) and alike.random() < self.stage.number_share
+        told = self.tells and batches.pool.has(still=False) and alike.random() < self.stage.number_share
         return batches.draw(rng, 1, told)
 
     def loss(

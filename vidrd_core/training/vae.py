@@ -39,12 +39,13 @@ class ImageVAETask:
     """Reconstruction and a little KL, on single frames."""
 
     frames = 1
+    step = 0  # of training, which the trainer tells
 
     def __init__(self, vae: TemporalVAE, data: Data, stage: StageConfig) -> None:
         self.model = Judged(vae, stage)
         self.data, self.stage = data, stage
         self.pool = data.pool(stage.weights)
-        self.held_out = data.pool(stage.weights, held_out=True) if data.config.held_out else None
+        self.held_out = data.held_out(stage.weights, still=stage.task == "vae")
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """What the stage's preset names, and the critic."""
@@ -66,7 +67,7 @@ class ImageVAETask:
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
         decoded = model.vae.decode_raw(mean + (0.5 * logvar).exp() * noise)
         kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
-        return {**model.losses(decoded, video), "kl": self.stage.kl_weight * kl}
+        return {**model.losses(decoded, video, self.step), "kl": self.stage.kl_weight * kl}
 
     def sample(self, model: Judged, folder: Path, step: int) -> dict[str, float]:
         """A sheet of clips, each above what comes back of it; PSNR in dB and flicker in levels, of fixed clips."""
@@ -113,7 +114,7 @@ class TemporalVAETask(ImageVAETask):
             latents = latents + level * torch.randn(latents.shape, generator=generator, device=latents.device)
         decoded = model.vae.decode(latents)
         change = F.l1_loss(decoded.diff(dim=2), video.diff(dim=2))
-        return {**model.losses(decoded, video), "change": self.stage.change_weight * change}
+        return {**model.losses(decoded, video, self.step), "change": self.stage.change_weight * change}
 
     def decoded(self, vae: TemporalVAE, video: Tensor) -> Tensor:
         """What comes back of video, decoded as clips."""

@@ -92,3 +92,13 @@ def test_what_cannot_be_is_refused_in_one_line(here, vidrd, arguments, message):
     (here / "empty").mkdir()
     line = error_line(*vidrd("data", *arguments))
     assert message in line
+
+
+def test_folders_of_one_name_are_told_apart_in_a_mixture():
+    from pathlib import Path
+
+    from vidrd_core.cli.data.mix import distinct
+
+    folders = [Path("/d") / name for name in ("films/shards", "kinetics/shards")]
+    assert distinct(folders) == ["films/shards", "kinetics/shards"]
+    assert distinct([Path("/d/a"), Path("/d/b")]) == ["a", "b"]

@@ -15,6 +15,8 @@ from vidrd_core.data.captioners.server import Server
 from vidrd_core.data.captions import Captioned, CaptionerError, Sidecar, key_frames
 from vidrd_core.data.files import find_files
 from vidrd_core.data.records import IMAGE, Record, UnfitError
+from vidrd_core.data.stages import settings_of
+from vidrd_core.data.stills import Stills
 
 from .media import numbered, write_still, write_video
 
@@ -191,3 +193,26 @@ def test_a_folder_without_a_model_stops_the_run(tmp_path):
 def test_without_a_captioner_a_caption_must_be_there():
     with pytest.raises(UnfitError, match=r"has no caption: put it beside the file as NAME\.txt"):
         Sidecar()(Record("a"), [])
+
+
+def test_a_model_is_asked_where_nothing_is_said(tmp_path):
+    path = write_video(tmp_path / "a.mp4", numbered(24))
+
+    class Model:
+        key_frames = 1
+
+        def __call__(self, record, pictures):
+            return f"{len(pictures)} picture"
+
+    said, silent = Record(str(path), caption="its own"), Record(str(path))
+    for step, expected in ((Captioned(Model()), "its own"), (Captioned(Model(), anew=True), "1 picture")):
+        assert [record.caption for record in step(said)] == [expected]
+        assert [record.caption for record in step(silent)] == ["1 picture"]
+
+
+def test_where_a_model_is_does_not_shape_its_captions(tmp_path):
+    one, other = (Server(url, "m", tries=tries) for url, tries in (("http://a:1/v1", 2), ("http://b:2/v1", 5)))
+    assert settings_of(Stills(tmp_path, one)) == settings_of(Stills(tmp_path, other))
+    assert settings_of(Stills(tmp_path, one)) != settings_of(Stills(tmp_path, Server("http://a:1/v1", "n")))
+    local, moved = (LocalModel(tmp_path / name, device=name) for name in ("cpu", "cuda"))
+    assert settings_of(Stills(tmp_path, local)) == settings_of(Stills(tmp_path, moved))

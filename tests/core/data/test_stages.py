@@ -292,3 +292,37 @@ def test_a_shard_that_is_damaged_says_so(pictures, tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         Shards(tmp_path / "nowhere")
     assert json.loads((out / "dataset.json").read_text())["stage"] == "stills"
+
+
+def test_digests_outlive_a_run_that_was_stopped(pictures, tmp_path, monkeypatch):
+    out, read = tmp_path / "out", []
+
+    def dying(part):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stages, "work", dying)
+        with pytest.raises(KeyboardInterrupt):
+            run(stills(pictures), out)
+    monkeypatch.setattr(stages, "identified", lambda record: read.append(record))
+    assert counts(run(stills(pictures), out)) == (5, 0, 5, 0)
+    assert not read
+    assert not (out / stages.DIGESTS).exists()
+
+
+def test_no_picture_ends_the_run_of_the_others(pictures, tmp_path, monkeypatch):
+    write_still(pictures / "strip.png", 40, 30000, caption="a long strip")
+    write_still(pictures / "odd.png", seed=9, caption="odd")
+    whole = stages.made
+
+    def failing(record, steps):
+        def fails(record):
+            raise IndexError("list index out of range")
+
+        return whole(record, (fails,) if record.caption == "odd" else steps)
+
+    monkeypatch.setattr(stages, "made", failing)
+    assert counts(run(stills(pictures), tmp_path / "out")) == (7, 0, 5, 2)
+    why = reasons(tmp_path / "out")
+    assert why["strip.png"] == "is 40 x 30000 pixels, and clips of it 32 x 24000, over 16384 a side"
+    assert why["odd.png"] == "cannot be worked on, IndexError: list index out of range"

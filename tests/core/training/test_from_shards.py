@@ -211,3 +211,33 @@ def test_a_caption_that_is_too_long_is_read_as_far_as_it_can_be(image_model):
     assert shortened(encoder, " ".join(words * 9)) == " ".join(["bird"] * 18), "72 of 75 tokens"
     assert shortened(encoder, "") == ""
     assert encoder.encode([shortened(encoder, "x" * 300)]).shape == (1, 77, originals.TEXT_WIDTH)
+
+
+def test_few_clips_hold_out_one(media, image_model, tmp_path, capsys):
+    held = {"held_out": 0.02, "sources": sources(media, "films")}
+    path = recipe(media, image_model, tmp_path, data=held, stages=[{**CLIP, "evaluate_every": 3}])
+    Recipe(load_config(path)).run()
+    assert "held_out_mse" in (tmp_path / "run" / "clip" / "log.jsonl").read_text()
+
+
+def test_without_anything_that_fits_to_hold_out_there_is_no_loss_on_it(media, image_model, tmp_path, capsys):
+    held = {"held_out": 0.02, "sizes": [[32, 48]], "sources": sources(media, "films")}  # the last film is wide
+    Recipe(load_config(recipe(media, image_model, tmp_path, data=held, stages=[{**CLIP, "evaluate_every": 3}]))).run()
+    assert capsys.readouterr().out.count("nothing that fits is held out") == 1
+    assert "held_out_mse" not in (tmp_path / "run" / "clip" / "log.jsonl").read_text()
+
+
+def test_a_part_of_a_group_holds_its_own_clips_alone(media, image_model, tmp_path):
+    data = Recipe(load_config(recipe(media, image_model, tmp_path, data={"sources": sources(media, "films")}))).data
+    group = max(data.pool({}).groups, key=lambda group: len(group.numbers))
+    part = group.part(slice(1, 2))
+    assert len(part.clips) == len(part.numbers) == 1
+    assert np.array_equal(part.pixels(0), group.pixels(1))
+
+
+def test_two_sources_of_one_name_are_refused(media, image_model, tmp_path):
+    shutil.copytree(media / "s" / "films", tmp_path / "films")
+    entries = [{"shards": str(media / "s" / "films")}, {"shards": str(tmp_path / "films")}]
+    (tmp_path / "mix.yaml").write_text(json.dumps({"sources": entries}))
+    with pytest.raises(ValueError, match="two sources are called films: give one another name"):
+        load_config(recipe(media, image_model, tmp_path, data={"sources": [], "mix": str(tmp_path / "mix.yaml")}))

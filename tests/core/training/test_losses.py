@@ -107,3 +107,10 @@ def test_a_perceptual_network_is_any_torchscript_file(tmp_path):
     assert all("perceive" not in name for name in model.state_dict())
     with pytest.raises(RecipeError, match="expected a TorchScript file of a network"):
         judged(perceptual=str(tmp_path / "none.pt"), perceptual_weight=0.5)
+
+
+def test_the_critic_joins_in_at_its_step():
+    model = judged(adversarial_weight=1.0, adversarial_from=5)
+    video = torch.rand(1, 3, 2, 32, 32) * 2 - 1
+    decoded = model.vae.decode(model.vae.encode(video))
+    assert [("fooled" in model.losses(decoded, video, step)) for step in (0, 4, 5)] == [False, False, True]

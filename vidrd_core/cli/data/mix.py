@@ -34,7 +34,11 @@ def mix(sources: list[str], output: Path, pseudo_videos: bool, draws: int) -> No
             clips[folder] = len(kinds) if pseudo_videos else sum(kind != PSEUDO for kind in kinds)
         used = {folder: weight for folder, weight in weights.items() if clips[folder] or pseudo_videos}
         mixture = shares({folder: clips[folder] for folder in used}, used)
-        entries = [{"shards": str(Path(s.name).resolve()), "weight": s.weight} for s in mixture]
+        names = distinct([Path(s.name).resolve() for s in mixture])
+        entries = [
+            {"name": name, "shards": str(Path(s.name).resolve()), "weight": s.weight}
+            for name, s in zip(names, mixture, strict=True)
+        ]
         text = yaml.safe_dump({"pseudo_videos": pseudo_videos, "sources": entries}, sort_keys=False)
         output.write_text(text, encoding="utf-8")
     table = Table("source", "clips", "weight", "share", f"seen in {draws} draws")
@@ -42,3 +46,13 @@ def mix(sources: list[str], output: Path, pseudo_videos: bool, draws: int) -> No
         table.add_row(s.name, str(s.clips), f"{s.weight:g}", f"{s.share:.1%}", f"{s.visits(draws):.1f} times each")
     Console(width=None if Console().is_terminal else 120).print(table, highlight=False)
     note(f"the mixture is in {output}: name it in a recipe's data, mix: {output}")
+
+
+def distinct(folders: list[Path]) -> list[str]:
+    """The folders' names, with as much of what is before them as tells them apart."""
+    depth = 1
+    names = [folder.name for folder in folders]
+    while len(set(names)) < len(names) and depth < max(len(folder.parts) for folder in folders):
+        depth += 1
+        names = ["/".join(folder.parts[-depth:]) for folder in folders]
+    return names

@@ -44,6 +44,7 @@ CAPTIONER = option(
     help="sidecar: text files and --captions. local:FOLDER: an image-text model of transformers. server:ADDRESS: any "
     "OpenAI-compatible one, such as vLLM, with --caption-model.",
 )
+RECAPTION = option(WORDS, "--recaption", help="Ask the model where there is a caption, too.", like=False)
 CAPTION_MODEL = option(WORDS, metavar="NAME", help="The server's model.", like=False)
 CAPTION_PROMPT = option(WORDS, metavar="TEXT", help="What the model is asked.", like="to describe it in a sentence")
 SEED = option(CLIPS, help="The number that all chance is drawn from.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 from vidrd_core.cli.data.progress import Bar
@@ -29,7 +30,9 @@ def stills(given: dict[str, Any]) -> None:
         clips = _settings(ClipSettings, given)
         camera = CameraSettings(**{name: given[name] for name in ("zoom", "pan", "direction", "easing")})
         motion = not given["images"]
-        stage = Stills(given["folder"], _captioner(given), clips, camera, motion, given["captions"])
+        stage = Stills(
+            given["folder"], _captioner(given), clips, camera, motion, given["captions"], given["recaption"]
+        )
     _run(stage, given)
 
 
@@ -51,6 +54,7 @@ def videos(given: dict[str, Any]) -> None:
             _settings(SegmentSettings, given),
             _settings(LivelySettings, given),
             given["captions"],
+            given["recaption"],
         )
     _run(stage, given)
 
@@ -70,7 +74,9 @@ def _captioner(given: dict[str, Any]) -> Captioner:
     if model:
         raise InputError("--caption-model is for a server: --captioner server:ADDRESS")
     if who == "local" and where:
-        return LocalModel(where, prompt)
+        if not Path(where).is_dir():
+            raise InputError(f"there is no folder {where}: name one with an image-text model of transformers")
+        return LocalModel(Path(where), prompt)
     if who == "sidecar" and not where and not prompt:
         return Sidecar()
     if prompt:

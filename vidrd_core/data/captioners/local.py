@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from vidrd_core.data.captions import CaptionerError, Picture
+from vidrd_core.data.captions import DOES_NOT_SHAPE, CaptionerError, Picture
 from vidrd_core.data.records import Record
 
 PROMPT = "Describe in one sentence what happens in this video."
@@ -24,16 +24,16 @@ class LocalModel:
     caption goes on from `prompt` if that is given.
     """
 
-    folder: Path
+    folder: Path = field(metadata=DOES_NOT_SHAPE)
     prompt: str | None = None
-    device: str = "cpu"
+    device: str = field(default="auto", metadata=DOES_NOT_SHAPE)  # auto: a GPU if there is one
     max_tokens: int = 60
-    key_frames: int = 1
+    key_frames: int = 3
 
     def __call__(self, record: Record, pictures: list[Picture]) -> str:
         model, processor = _loaded(self.folder, self.device)
         images = [Image.fromarray(picture) for picture in pictures]
-        inputs = self._inputs(processor, images).to(self.device)
+        inputs = self._inputs(processor, images).to(model.device)
         with torch.inference_mode():
             tokens = model.generate(**inputs, max_new_tokens=self.max_tokens, do_sample=False)
         asked = inputs.get("input_ids")
@@ -62,4 +62,5 @@ def _loaded(folder: Path, device: str) -> tuple[Any, Any]:
         model: Any = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise CaptionerError(f"{folder} holds no image-text model that transformers can load: {error}") from error
-    return model.eval().to(device), processor
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.eval().to(automatic if device == "auto" else device), processor

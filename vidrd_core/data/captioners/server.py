@@ -9,13 +9,13 @@ import os
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import Image
 
 from vidrd_core.data.captioners.local import PROMPT
-from vidrd_core.data.captions import CaptionerError, Picture
+from vidrd_core.data.captions import DOES_NOT_SHAPE, CaptionerError, Picture
 from vidrd_core.data.records import Record, UnfitError
 
 
@@ -28,15 +28,17 @@ class Server:
     tried again, then stops the run.
     """
 
-    url: str  # as in http://localhost:8000/v1
+    url: str = field(metadata=DOES_NOT_SHAPE)  # as in http://localhost:8000/v1
     model: str
     prompt: str = PROMPT
     max_tokens: int = 60
     key_frames: int = 3
-    key_variable: str = "OPENAI_API_KEY"
-    tries: int = 4
-    wait: float = 2.0  # seconds before the second try; doubled before each other one
-    timeout: float = 120.0
+    key_variable: str = field(default="OPENAI_API_KEY", metadata=DOES_NOT_SHAPE)
+    tries: int = field(default=4, metadata=DOES_NOT_SHAPE)
+    wait: float = field(
+        default=2.0, metadata=DOES_NOT_SHAPE
+    )  # seconds before the second try; doubled before each other one
+    timeout: float = field(default=120.0, metadata=DOES_NOT_SHAPE)
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
