@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import sys
 import time
@@ -28,6 +27,7 @@ import torch
 
 from vidrd_core.data.shapes import Scene, caption, describe, evaluation_scenes, render
 from vidrd_core.evaluation.motion import Record, Video, measure, rounded, words_of
+from vidrd_core.evaluation.records import header_of, opened, read_records
 from vidrd_core.evaluation.report import ORDERS, REAL, summarise, table
 from vidrd_core.loading import load
 from vidrd_core.pipeline import VidRD
@@ -37,7 +37,6 @@ from vidrd_core.settings import SampleSettings
 
 Job = tuple[int, Scene, tuple[str, ...]]  # number of the prompt, its scene, what to make: orders, or REAL
 
-FORMAT = 2
 CAPTIONS = ("plain", "free")
 SCENE_SEED = 2309  # training draws from the generators (1, i)
 
@@ -106,8 +105,8 @@ def score_model(
         raise ValueError(f"workers is {workers}: expected 1 or more, and 1 for a model that is not given by its name")
     loaded = model if isinstance(model, VidRD) else load(model, device)
     chosen.reuse.check_frames(loaded.diffusion.frames)
-    header = _header(loaded, chosen)
-    done = {(record["prompt"], record["order"]) for record in _opened(Path(out), header)}
+    header = header_of(loaded, chosen)
+    done = {(record["prompt"], record["order"]) for record in opened(Path(out), header)}
     kinds = (*chosen.orders, REAL)
     alike: dict[tuple[str, ...], list[Job]] = {}
     for index, scene in enumerate(evaluation_scenes(chosen.prompts, chosen.scene_seed, chosen.objects)):
@@ -125,47 +124,6 @@ def score_model(
             if on_record:
                 on_record(count, chosen.prompts * len(kinds))
     return read_records(out)[1]
-
-
-def read_records(path: Path) -> tuple[dict[str, Any], list[Record]]:
-    """The header (model and settings) and the records of a file, by prompt; an unfinished last line is left out."""
-    whole = Path(path).read_text(encoding="utf-8").rpartition("\n")[0]
-    lines = [json.loads(line) for line in whole.splitlines()]
-    if not lines or lines[0].get("format") != FORMAT:
-        raise ValueError(f"{path} does not begin as records of format {FORMAT} do")
-    order = [*lines[0]["orders"], REAL]
-    return lines[0], sorted(lines[1:], key=lambda record: (record["prompt"], order.index(record["order"])))
-
-
-def _header(model: VidRD, settings: ScoreSettings) -> dict[str, Any]:
-    digest = hashlib.sha256(model.signature.encode())
-    for part in (model.vae, model.text_encoder):
-        for name, tensor in part.state_dict().items():
-            digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
-    chosen = dataclasses.asdict(settings)
-    reuse = {key: value for key, value in chosen.pop("reuse").items() if key != "order"}
-    header = {"format": FORMAT, "model": model.name, "weights": digest.hexdigest()[:12], **chosen, **reuse}
-    return json.loads(json.dumps(header))  # as it will be read: tuples are lists
-
-
-def _opened(path: Path, header: dict[str, Any]) -> list[Record]:
-    """The records in a file that can be gone on with; without any, the header is written."""
-    begun = path.exists() and b"\n" in path.read_bytes()
-    found, records = read_records(path) if begun else ({}, [])
-    if not records:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(json.dumps(header).encode() + b"\n")
-        return []
-    other = [
-        f"{key} {found.get(key)!r} (now {header.get(key)!r})"
-        for key in sorted({*found, *header} - {"model"})
-        if found.get(key) != header.get(key)
-    ]
-    if other:
-        raise ValueError(f"{path} holds records of {', '.join(other)}: choose another file, or delete it")
-    with path.open("rb+") as file:  # a stopped run may have left half a line
-        file.truncate(file.read().rfind(b"\n") + 1)
-    return records
 
 
 def _results(
