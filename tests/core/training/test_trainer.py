@@ -1,16 +1,19 @@
 """The trainer's arithmetic, on one number."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import DistributedType
 
 from vidrd_core.models.config import VAEConfig
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.training.config import StageConfig
-from vidrd_core.training.data import Data, DataConfig
+from vidrd_core.training.data import Data, DataConfig, RecipeError
 from vidrd_core.training.latents import measure_latents
+from vidrd_core.training.pieces import Pieces
 from vidrd_core.training.pool import Pick
 from vidrd_core.training.sources import SourceConfig
 from vidrd_core.training.trainer import Trainer
@@ -97,3 +100,10 @@ def test_clips_drawn_by_several_processes_are_the_same(tmp_path, monkeypatch):
         banks.append(np.array(data.frames(data.pool({}).groups[0])))
     assert np.array_equal(*banks)
     assert banks[0].std() > 0
+
+
+def test_fsdp_of_version_1_is_refused():
+    plugin = SimpleNamespace(fsdp_version=1)
+    state = SimpleNamespace(distributed_type=DistributedType.FSDP, state=SimpleNamespace(fsdp_plugin=plugin))
+    with pytest.raises(RecipeError, match="start with 'accelerate launch --use_fsdp --fsdp_version 2'"):
+        Pieces(torch.nn.Linear(1, 1), {}, state, ())
