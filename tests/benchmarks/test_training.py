@@ -22,7 +22,7 @@ def benchmark(monkeypatch):
 
 def test_all_ways_train_the_same_network_on_the_same_clips(benchmark, tmp_path):
     given = argparse.Namespace(
-        width="tenth", frames=2, size=64, batch=1, train="paper", rounds=2, device="cpu", threads=None
+        width="tenth", frames=2, size=64, batch=1, train="paper", rounds=2, device="cpu", threads=None, precision="no"
     )
     found = benchmark.measure(given, tmp_path)
     assert [sorted(turn) for turn in found["rounds"]] == [["diffusers", "ours", "ours, nothing kept"]] * 2
