@@ -84,12 +84,12 @@ PROMPT = {
 @pytest.fixture
 def no_sampling(monkeypatch):
     """Fail the test if a clip gets sampled."""
-    from vidrd_core.pipeline import VidRD
+    from vidrd_core import pipeline
 
     def sample(*given, **settings):
         raise AssertionError("it went on to sample")
 
-    monkeypatch.setattr(VidRD, "_sample", sample)
+    monkeypatch.setattr(pipeline, "sample_clips", sample)
 
 
 @pytest.mark.usefixtures("no_sampling")
