@@ -54,6 +54,7 @@ class VidRD(Model):
 
         On a GPU they take little longer than one. Raises what `generate` does.
         """
+        _check_pairs(prompts, seeds, "seeds")
         reuse = reuse or ReuseSettings()
         sample = self.complete(SampleSettings(**settings))
         samples = [replace(sample, seed=seed) for seed in seeds]
@@ -68,8 +69,11 @@ class VidRD(Model):
 
         Raises what `extend` does.
         """
+        _check_pairs(prompts, states, "states")
         followed = [self._follow(state, reuse, settings, approximate=False) for state in states]
         rule = followed[0][1]
+        if any(other != rule for _, other, _ in followed):
+            raise ValueError("the states were made with other reuse settings each: give one for all")
         noises = []
         for state, (sample, _, _) in zip(states, followed, strict=True):
             opening = state.opening_noise if rule.loop == "close" else None
@@ -251,3 +255,9 @@ class VidRD(Model):
         reuse.check_recorded(state.record.shape[3])
         check_following(state, reuse)
         return sample, reuse, nearest
+
+
+def _check_pairs(prompts: Sequence[str], others: Sequence[Any], name: str) -> None:
+    """Raise ValueError unless there are as many of both, and one at least."""
+    if not prompts or len(prompts) != len(others):
+        raise ValueError(f"there are {len(prompts)} prompts and {len(others)} {name}: give as many, one at least")

@@ -293,3 +293,10 @@ def test_clips_of_other_settings_are_not_made_together(model):
     few, more = (model.generate("a red circle", steps=steps).state for steps in (2, 3))
     with pytest.raises(ValueError, match="clips that are made together have settings that are alike"):
         model.extend_many([few, more], ["a red circle"] * 2)
+    one, other = (model.generate("a red circle", ReuseSettings(alpha=alpha), steps=2).state for alpha in (1, 2))
+    with pytest.raises(ValueError, match="the states were made with other reuse settings each"):
+        model.extend_many([one, other], ["a red circle"] * 2)
+    with pytest.raises(ValueError, match="there are 1 prompts and 2 seeds: give as many, one at least"):
+        model.generate_many(["a red circle"], [1, 2])
+    with pytest.raises(ValueError, match="there are 0 prompts and 0 states"):
+        model.extend_many([], [])

@@ -92,6 +92,7 @@ def _begun(
             array = np.load(unfinished, mmap_mode="r+")
             if array.shape == shape and array.dtype == dtype:
                 return array, note["done"]
+    begun.unlink(missing_ok=True)  # before there is another array that it would be taken for
     try:
         array = np.lib.format.open_memmap(unfinished, mode="w+", dtype=dtype, shape=shape)
         _take_room(unfinished)

@@ -63,3 +63,16 @@ def test_a_disk_without_room_is_told_before_anything_is_made(tmp_path, monkeypat
 def test_too_few_entries_are_told(tmp_path):
     with pytest.raises(ValueError, match="was to hold 10 clips, got 4"):
         made(tmp_path, lambda first: parts(first, 4))
+
+
+def test_how_far_another_array_was_is_forgotten(tmp_path):
+    def stopped(first):
+        yield from parts(first, 6)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        made(tmp_path, stopped)
+    (tmp_path / "a.partial").unlink()
+    seen = []
+    made(tmp_path, lambda first: (seen.append((first, (tmp_path / "a.begun").exists())), parts(first))[1])
+    assert seen == [(0, False)]
