@@ -196,7 +196,7 @@ def train(
 ) -> None:
     """Train a model by a recipe, in stages. The same command goes on where it was stopped.
 
-    On several GPUs or machines: accelerate launch -m vidrd_core.cli train CONFIG. Needs: pip install "vidrd[train]"
+    On several GPUs or machines: accelerate launch -m vidrd_core.cli train CONFIG. Needs: pip install -e ".\\[train]"
     """
     from vidrd_core.cli.train import run, save
 
