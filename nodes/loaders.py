@@ -125,7 +125,7 @@ class LoadTextEncoder(io.ComfyNode):
             display_name="Load VidRD Text Encoder",
             category=f"{CATEGORY}/loaders",
             description="The part that reads prompts: that of this pack, or the CLIP of Stable Diffusion. A "
-            "CLIP for CLIP Text Encode and all other nodes that take one. The built-in one knows 72 words: a shape "
+            "CLIP for CLIP Text Encode and all other nodes that take one. The built-in one knows 73 words: a shape "
             "(circle, square, triangle, star, cross, ring), its colour, how it moves, and on what background.",
             search_aliases=["vidrd", "clip loader", "text encoder"],
             inputs=[

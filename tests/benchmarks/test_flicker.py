@@ -4,10 +4,11 @@ import flicker as script
 import pytest
 import torch
 
-from ..core.training.helpers import RECIPE, STAGE, write_recipe
 from vidrd_core.models.parts import load_vae
 from vidrd_core.training.config import load_config
 from vidrd_core.training.stages import Recipe
+
+from ..core.training.helpers import RECIPE, STAGE, write_recipe
 
 
 @pytest.fixture(scope="module")
