@@ -23,7 +23,9 @@ def run(config: str, stage: str | None) -> None:
     except ModuleNotFoundError as error:
         if error.name not in ("accelerate", "filelock", "yaml"):
             raise
-        raise InputError(f"training needs {error.name}, which is missing: pip install -e '.[train]'") from error
+        raise InputError(
+            f"training needs {error.name}, which is missing: pip install -e '.[train]' in this package's folder"
+        ) from error
     with input_checked():
         recipe = load_config(path)
     from accelerate import PartialState

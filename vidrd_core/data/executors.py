@@ -103,7 +103,7 @@ class Ray:
             import ray
         except ImportError as error:
             raise MissingError(
-                "Ray is missing: pip install -e '.[ray]', or use --workers for this machine"
+                "Ray is missing: pip install 'ray[data]', or use --workers for this machine"
             ) from error
         if not parts:
             return

@@ -179,11 +179,13 @@ def test_bad_recipes_are_refused(vidrd, monkeypatch):
     for name in ("vidrd_core.training.config", "vidrd_core.training.stages"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "yaml", None)
-    assert "training needs yaml, which is missing: pip install -e '.[train]'" in error_line(*vidrd("train", "good"))
+    assert "training needs yaml, which is missing: pip install -e '.[train]' in this package's folder" in error_line(
+        *vidrd("train", "good")
+    )
 
 
 def test_help_names_the_extras_in_brackets():
-    for command, extra in ((["train"], ".[train]"), (["data", "videos"], ".[ray]")):
+    for command, extra in ((["train"], ".[train]"), (["data", "videos"], "ray[data]")):
         told = CliRunner().invoke(cli.app, [*command, "--help"], terminal_width=200).output
         assert extra in told
 

@@ -50,6 +50,6 @@ CAPTION_PROMPT = option(WORDS, metavar="TEXT", help="What the model is asked.", 
 SEED = option(CLIPS, help="The number that all chance is drawn from.")
 RETRY = option(RUNNING, "--retry", help="Try again what was skipped before.", like=False)
 WORKERS = option(RUNNING, help="Processes on this machine, or of a local Ray.")
-RAY = option(RUNNING, "--ray", help="Run on Ray Data (pip install -e '.\\[ray]').", like=False)
+RAY = option(RUNNING, "--ray", help="Run on Ray Data (pip install 'ray\\[data]').", like=False)
 RAY_ADDRESS = option(RUNNING, metavar="ADDRESS", help="A cluster's, or auto; implies --ray.", like="one started here")
 PER_SHARD = option(RUNNING, help="Files for one shard.", like="256 stills, 128 actions, 16 videos")
