@@ -73,9 +73,8 @@ class HostUNet3D(UNet3D):
             raise ValueError("VidRD's UNet3D takes no ControlNet: leave Apply ControlNet out")
         numbers = (transformer_options or {}).get(NUMBERS)
         if numbers is not None:
-            frames = x.shape[2]
             # A context window has fewer frames than the clip: each window is a clip of its own.
-            numbers = numbers.to(x.device).expand(len(x), -1) if len(numbers) == frames else None
+            numbers = numbers.to(x.device) if len(numbers) == x.shape[2] else None
         return super().forward(x, timesteps, context, numbers)
 
 

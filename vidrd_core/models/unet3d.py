@@ -93,8 +93,8 @@ class UNet3D(nn.Module):
     def forward(self, x: Tensor, timestep: Tensor, text: Tensor, numbers: Tensor | None = None) -> Tensor:
         """x [B, C, F, H, W], timestep [B] (of the schedule, 0 .. 999), text [B, L, D] -> like x.
 
-        `numbers` [B, F] are the frames' numbers for `frame_embedding`, 0 .. F-1 unless told; a single frame without
-        one is an image, of no moment in particular.
+        `numbers` [B, F] or [F] are the frames' numbers for `frame_embedding`, 0 .. F-1 unless told; a single frame
+        without one is an image, of no moment in particular.
         """
         frames = x.shape[2]
         span = Span(frames, temporal=frames > 1 or self.config.temporal_for_images)
