@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,6 +81,9 @@ def run(
     many records there are to do. Raises OSError, DataError for a folder of another stage or other settings.
     """
     executor, out = executor or Here(), Path(out)
+    found = list(stage.find())  # before anything is written: what is wrong with the folder or a table is told here
+    if not found:
+        return Report()
     out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / ".lock")
     try:
@@ -91,11 +94,12 @@ def run(
         _check_settings(stage, out)
         for partial in out.glob("*.partial"):  # of a run that was killed
             partial.unlink()
-        return _run(stage, out, executor, retry, progress or (lambda report, todo: None), per_shard)
+        return _run(stage, found, out, executor, retry, progress or (lambda report, todo: None), per_shard)
 
 
 def _run(
     stage: Stage,
+    found: list[Found],
     out: Path,
     executor: Executor,
     retry: bool,
@@ -104,7 +108,7 @@ def _run(
 ) -> Report:
     known = Known(out, retry)
     report, todo = Report(), list[Found]()
-    identified = _with_digests(stage.find(), known, executor, lambda count: progress(Report(found=count), 0))
+    identified = _with_digests(found, known, executor, lambda count: progress(Report(found=count), 0))
     for each in identified:
         report.found += 1
         if not known.add(each):
@@ -194,7 +198,7 @@ class Known:
 
 
 def _with_digests(
-    found: Iterable[Found], known: Known, executor: Executor, progress: Callable[[int], None]
+    found: Sequence[Found], known: Known, executor: Executor, progress: Callable[[int], None]
 ) -> Iterator[Found]:
     """The same with the digests of their files, in order; read only where name, size or time are new.
 

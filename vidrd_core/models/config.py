@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -168,22 +170,28 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
-    """A configuration from JSON or YAML values; lists become tuples.
+def from_dict(kind: type[Config], values: dict[str, Any], what: str = "") -> Config:
+    """A configuration from JSON or YAML values; lists become tuples. Errors call it `what`, or by its class.
 
     Raises ValueError naming any setting that this version does not know, that is missing or of another type.
     """
+    what = what or kind.__name__
     if not isinstance(values, dict):
-        raise ValueError(f"{kind.__name__} is {values!r}, expected names with values")
+        raise ValueError(f"{what} is {values!r}, expected names with values")
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(map(str, set(values) - known))
-    if unknown:
-        raise ValueError(f"{kind.__name__} has no setting {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+    if unknown := sorted(map(str, set(values) - known)):
+        raise ValueError(f"{what} has no setting {meant(unknown, known)}; it has {', '.join(sorted(known))}")
     required = [f.name for f in dataclasses.fields(kind) if _has_no_default(f)]  # type: ignore[arg-type]
     if missing := [name for name in required if name not in values]:
-        raise ValueError(f"{kind.__name__} lacks {', '.join(missing)}")
+        raise ValueError(f"{what} lacks {', '.join(missing)}")
     hints = get_type_hints(kind)
     return kind(**{key: _of_type(hints[key], key, value) for key, value in values.items()})
+
+
+def meant(unknown: list[str], known: Collection[str]) -> str:
+    """Unknown names, with the known one that the first may stand for."""
+    near = get_close_matches(unknown[0], known, 1)
+    return ", ".join(unknown) + (f" (did you mean {near[0]}?)" if near else "")
 
 
 def _has_no_default(field: dataclasses.Field) -> bool:

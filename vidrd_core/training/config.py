@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from vidrd_core.loading import built_in_models
-from vidrd_core.models.config import DiffusionConfig, TextConfig, UNet3DConfig, VAEConfig, from_dict
+from vidrd_core.models.config import DiffusionConfig, TextConfig, UNet3DConfig, VAEConfig, from_dict, meant
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.training.data import DataConfig, RecipeError, clips_of
@@ -113,13 +113,13 @@ def _config(raw: Any) -> TrainConfig:
         raise ValueError("it holds no settings, expected out, data, stages, ...")
     known = {f.name for f in dataclasses.fields(TrainConfig)}
     if unknown := sorted(map(str, set(raw) - known)):
-        raise ValueError(f"unknown settings {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        raise ValueError(f"unknown settings {meant(unknown, known)}; known are {', '.join(sorted(known))}")
     for needed in ("out", "stages"):
         if not raw.get(needed):
             raise ValueError(f"{needed} is missing")
     if not isinstance(raw["stages"], list):
         raise ValueError(f"stages are {raw['stages']!r}, expected a list")
-    stages = tuple(from_dict(StageConfig, stage) for stage in raw["stages"])
+    stages = tuple(from_dict(StageConfig, stage, _stage(stage)) for stage in raw["stages"])
     names = [stage.name for stage in stages]
     if unfit := [name for name in names if names.count(name) > 1 or name in ("model", "bank")]:
         raise ValueError(f"a stage is called {unfit[0]!r}: each needs a name of its own, not model or bank")
@@ -135,24 +135,33 @@ def _config(raw: Any) -> TrainConfig:
         out=_folder(raw, "out"),
         stages=stages,
         data=data,
-        unet=_like(UNet3DConfig, like.unet, raw.get("unet")),
-        vae=_like(VAEConfig, like.vae, raw.get("vae")),
-        text=_like(TextConfig, like.text, raw.get("text")),
-        diffusion=_like(DiffusionConfig, like.diffusion, raw.get("diffusion")),
-        samples=from_dict(SampleConfig, raw.get("samples") or {}),
+        unet=_like(UNet3DConfig, like.unet, raw, "unet"),
+        vae=_like(VAEConfig, like.vae, raw, "vae"),
+        text=_like(TextConfig, like.text, raw, "text"),
+        diffusion=_like(DiffusionConfig, like.diffusion, raw, "diffusion"),
+        samples=from_dict(SampleConfig, raw.get("samples") or {}, "samples"),
         init=init,
         mixed_precision=precision,
         trackers=trackers,
     )
 
 
+def _stage(raw: Any) -> str:
+    """What errors call a stage that is not read yet."""
+    return f"stage {raw['name']}" if isinstance(raw, dict) and raw.get("name") else "a stage"
+
+
 def _data(raw: Any) -> DataConfig:
     """The data's settings, its sources as settings of their own."""
-    config = from_dict(DataConfig, {name: value for name, value in dict(raw).items() if name != "sources"})
+    if not isinstance(raw, dict):
+        raise ValueError(f"data is {raw!r}, expected names with values")
+    config = from_dict(DataConfig, {name: value for name, value in raw.items() if name != "sources"}, "data")
     sources = raw.get("sources") or []
     if not isinstance(sources, list):
         raise ValueError(f"data.sources are {sources!r}, expected a list")
-    config = dataclasses.replace(config, sources=tuple(from_dict(SourceConfig, source) for source in sources))
+    config = dataclasses.replace(
+        config, sources=tuple(from_dict(SourceConfig, source, "a source") for source in sources)
+    )
     if not config.sources and not config.mix:
         raise ValueError("data has no sources: give some, or a mix")
     for source in config.all_sources():
@@ -161,10 +170,12 @@ def _data(raw: Any) -> DataConfig:
     return config
 
 
-def _like(kind: Any, like: Any, raw: Any) -> Any:
-    """Settings from a recipe, in place of a model's own where there is one."""
-    given = from_dict(kind, raw or {}) if like is None or not raw else from_dict(kind, {**vars(like), **raw})
-    return like if like is not None and not raw else given
+def _like(kind: Any, like: Any, recipe: dict[str, Any], section: str) -> Any:
+    """A section of a recipe, in place of a model's own settings where there is one."""
+    raw = recipe.get(section) or {}
+    if like is not None and isinstance(raw, dict):
+        return from_dict(kind, {**vars(like), **raw}, section) if raw else like
+    return from_dict(kind, raw, section)
 
 
 def _folder(raw: dict[str, Any], name: str) -> Path:

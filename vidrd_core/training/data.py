@@ -81,7 +81,7 @@ def _mixed(path: Path) -> tuple[SourceConfig, ...]:
         raise ValueError(f"the mix {path} cannot be read: {error}") from error
     if not isinstance(said, dict) or not isinstance(said.get("sources"), list):
         raise ValueError(f"{path} holds no sources: make it by 'vidrd data mix'")
-    return tuple(from_dict(SourceConfig, entry) for entry in said["sources"])
+    return tuple(from_dict(SourceConfig, entry, f"a source of {path}") for entry in said["sources"])
 
 
 def clips_of(source: SourceConfig, config: DataConfig) -> Clips:
@@ -90,8 +90,8 @@ def clips_of(source: SourceConfig, config: DataConfig) -> Clips:
         return FromShards(Path(source.shards), config.pseudo_videos)
     like = {"frames": config.frames, "size": config.size}
     if source.shapes is not None:
-        return Drawn(from_dict(ShapesData, {**like, **source.shapes}))
-    return Drawn(from_dict(StillsData, {**like, **(source.stills or {})}))
+        return Drawn(from_dict(ShapesData, {**like, **source.shapes}, "shapes"))
+    return Drawn(from_dict(StillsData, {**like, **(source.stills or {})}, "stills"))
 
 
 class Data:

@@ -92,6 +92,7 @@ def test_what_cannot_be_is_refused_in_one_line(here, vidrd, arguments, message):
     (here / "empty").mkdir()
     line = error_line(*vidrd("data", *arguments))
     assert message in line
+    assert not (here / "s").exists()
 
 
 def test_folders_of_one_name_are_told_apart_in_a_mixture():

@@ -80,7 +80,8 @@ def test_kinetics_csv_tells_stretches_and_what_is_not_there(tmp_path):
 def test_a_table_that_is_no_kinetics_csv_is_refused(tmp_path, text, message):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
-        list(Actions(tmp_path, "kinetics", table=tmp_path / "t.csv").find())
+        run(Actions(tmp_path, "kinetics", table=tmp_path / "t.csv"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_layouts_and_splits_that_cannot_be_are_refused(tmp_path):
