@@ -56,7 +56,7 @@ def convert(
     if to != "diffusers" and target.suffix != SUFFIX:
         raise ValueError(f"{target} is to be a file: give a name that ends in {SUFFIX}")
     if target.exists() and to != "diffusers" and not overwrite:
-        raise FileExistsError(f"{target} is there already: overwrite it, or give another name")
+        raise FileExistsError(f"{target} is there already: add --overwrite, or give another name")
     source = files_of(find(name_or_path))[part]
     if part == "unet":
         return _convert_unet(source, target, to, overwrite)
@@ -147,7 +147,7 @@ def _write_folder(
     """Weights and JSON files in a folder, where they appear once all of them are written."""
     names = [*described, WEIGHTS]
     if (taken := [name for name in names if (target / name).exists()]) and not overwrite:
-        raise FileExistsError(f"{target} already holds {', '.join(taken)}: overwrite them, or give another name")
+        raise FileExistsError(f"{target} already holds {', '.join(taken)}: add --overwrite, or give another name")
     with _Stage(target) as stage:
         for name, said in described.items():
             (stage / name).parent.mkdir(exist_ok=True)

@@ -86,7 +86,7 @@ def pack(
     taken = [target.name] if is_file else [part for part in PARTS if (target / part).exists()]
     if target.exists() and taken and not overwrite:
         there = f"{target} already holds {', '.join(taken)}" if not is_file else f"{target} is there already"
-        raise FileExistsError(f"{there}: overwrite {'it' if is_file else 'them'}, or give another name")
+        raise FileExistsError(f"{there}: add --overwrite, or give another name")
     parts = _parts(load(source, vae=vae, text_encoder=text_encoder, temporal=temporal, **diffusion), dtype)
     try:
         if is_file:

@@ -28,7 +28,13 @@ def find_files(folder: Path, suffixes: Sequence[str], expected: str, table: Path
         if path.suffix.lower() in COMPANIONS and path.suffix.lower() not in suffixes:
             continue
         name = path.relative_to(folder).as_posix()
-        record = Record(str(path), caption=said.get(name, said.get(path.name, "")) or beside(path))
+        try:
+            record = Record(str(path), caption=said.get(name, said.get(path.name, "")) or beside(path))
+        except UnicodeDecodeError as error:
+            yield Skipped(
+                Record(str(path)), f"has a caption that is no UTF-8 text ({error.reason}): save it as UTF-8"
+            )
+            continue
         if path.suffix.lower() in suffixes:
             yield record
         else:
@@ -49,11 +55,11 @@ def walk(folder: Path) -> Iterator[Path]:
 
 
 def beside(path: Path) -> str:
-    """What a text file of the same name says, "" without one."""
+    """What a text file of the same name says, "" without one. Raises UnicodeDecodeError if it is not UTF-8."""
     for suffix in (".txt", ".caption"):
         text = path.with_suffix(suffix)
         if text.is_file():
-            return tidy(text.read_text(encoding="utf-8", errors="replace"))
+            return tidy(text.read_text(encoding="utf-8"))
     return ""
 
 

@@ -268,7 +268,7 @@ def _plain(value: Any) -> Any:
 
 def _check_settings(stage: Stage, out: Path) -> None:
     path, now = out / SETTINGS, settings_of(stage)
-    if not path.exists():
+    if not path.exists() or not any(manifests(out)):  # of a run that failed before its first shard
         write_json(path, now)
         return
     try:

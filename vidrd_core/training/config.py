@@ -77,7 +77,7 @@ class TrainConfig:
         for section in sections:
             entries = dataclasses.asdict(getattr(self, section)).items()
             values |= {f"{section}.{name}": value for name, value in entries if name != "cache"}
-        return dict(json.loads(json.dumps(values)))
+        return dict(json.loads(json.dumps({**values, "init": str(self.init) if self.init else None}, default=str)))
 
 
 def changes(now: dict[str, Any], before: dict[str, Any]) -> str:
@@ -126,7 +126,8 @@ def _config(raw: Any) -> TrainConfig:
     precision = raw.get("mixed_precision") or "no"  # YAML takes a bare no for false
     if precision not in PRECISIONS:
         raise ValueError(f"mixed_precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
-    trackers = tuple(raw.get("trackers") or ())
+    trackers = raw.get("trackers") or ()
+    trackers = (trackers,) if isinstance(trackers, str) else tuple(trackers)
     if unknown := [name for name in trackers if name not in TRACKERS]:
         raise ValueError(f"trackers has {unknown[0]!r}, expected {' or '.join(TRACKERS)}")
     init, data = _model(raw) if raw.get("init") else None, _data(raw.get("data") or {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from vidrd_core.data.bank import bank
 from vidrd_core.data.executors import Here, Processes, in_order
 from vidrd_core.data.mixing import shares
 from vidrd_core.data.procedural import ShapesData, StillsData
+from vidrd_core.data.records import hashed
 from vidrd_core.data.shards import DataError
 from vidrd_core.models.config import from_dict
 from vidrd_core.models.vae import TemporalVAE
@@ -57,8 +59,8 @@ class DataConfig:
         for name, least in {"frames": 1, "size": 8}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"data: {name} is {getattr(self, name)}, expected {least} or more")
-        if not 0 <= self.held_out < 1:
-            raise ValueError(f"data: held_out is {self.held_out}, expected a share from 0 to less than 1")
+        if not 0 <= self.held_out <= 0.5:
+            raise ValueError(f"data: held_out is {self.held_out}, expected a share from 0 to 0.5")
         if wrong := [size for size in self.sizes if len(size) != 2 or min(size) < 8]:
             raise ValueError(f"data: sizes has {list(wrong[0])}, expected a width and a height of 8 or more pixels")
 
@@ -167,8 +169,9 @@ class Data:
         if not isinstance(group.clips, Drawn):
             return None
         shape = (len(group.numbers), group.frames, group.size[1], group.size[0], 3)
-        path = self.folder / f"pixels_{_tag(group)}.npy"
-        return bank(path, shape, np.uint8, partial(self._pixels, group), _made_of(group))
+        made_of = _made_of(group)
+        path = self.folder / f"pixels_{_tag(group)}_{hashed(json.dumps(made_of))[:8]}.npy"
+        return bank(path, shape, np.uint8, partial(self._pixels, group), made_of)
 
     def _pixels(self, group: Group, first: int = 0) -> Iterator[NDArray[np.uint8]]:
         """Frames of a group's clips from one on, in order, uint8 [some, F, H, W, 3], by `workers` processes."""
@@ -201,7 +204,7 @@ class Data:
         size = group.size[1] // side, group.size[0] // side
         shape = (len(group.numbers), vae.config.latent_channels, group.frames, *size)
         made_of = {**_made_of(group), "encoder": encoder_digest(vae)}
-        path = self.folder / f"latents_{_tag(group)}.npy"
+        path = self.folder / f"latents_{_tag(group)}_{hashed(json.dumps(made_of))[:8]}.npy"
         return bank(path, shape, np.float16, partial(self._encoded, group, vae), made_of)
 
     @torch.no_grad()

@@ -39,6 +39,13 @@ class Log:
                 like = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
                 tracker.log_images({f"{self.name}/{name}": pixels[None]}, step=step, **like)
 
+    def holds(self, step: int, name: str) -> bool:
+        """Whether a value whose name begins so was written at a step."""
+        if not self.path.exists():
+            return False
+        lines = map(json.loads, self.path.read_text(encoding="utf-8").splitlines())
+        return any(line["step"] == step and any(key.startswith(name) for key in line) for line in lines)
+
     def cut(self, step: int) -> None:
         """Forget what came after a step: it will be done again. A line that was cut short goes, too."""
         if not (self.accelerator.is_main_process and self.path.exists()):

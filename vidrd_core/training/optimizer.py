@@ -32,7 +32,15 @@ def make_optimizer(
 
 
 def parameter_groups(trainable: dict[str, nn.Parameter], stage: StageConfig) -> list[dict[str, Any]]:
-    """One optimiser group for each rate; of the marks in `stage.rates` that a name contains, the last decides."""
+    """One optimiser group for each rate; of the marks in `stage.rates` that a name contains, the last decides.
+
+    Raises RecipeError for a mark that no name contains.
+    """
+    if unfit := [mark for mark in stage.rates if not any(mark in name for name in trainable)]:
+        raise RecipeError(
+            f"stage {stage.name}: no parameter that it trains has {unfit[0]!r} in its name, as rates say; there are "
+            f"{', '.join(sorted(trainable)[:3])}, ..."
+        )
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in trainable.items():
         fitting = [factor for mark, factor in stage.rates.items() if mark in name]

@@ -159,7 +159,10 @@ class Recipe:
         """Run a stage that trains the UNet or the text encoder."""
         model = self.conditioned(stage)
         vae = self.load_vae(stage)
-        task = UNET_TASKS[stage.task](model, self.config.diffusion, self.data, vae, stage, self.samples())
+        samples = self.samples()
+        if samples.prompts:
+            model.text_encoder.tokenize(samples.prompts)  # a word that it does not know is told now
+        task = UNET_TASKS[stage.task](model, self.config.diffusion, self.data, vae, stage, samples)
         path = self.part("heads.safetensors", stage)  # of the stages before; the model does not need them
         heads = checkpoint.read(path, HEADS)[0] if path else {}
         model.load_state_dict(heads, strict=False)
@@ -207,7 +210,8 @@ class Recipe:
     def trained(self, task: ImageTask | ImageVAETask, stage: StageConfig) -> torch.nn.Module:
         """What a task's training ends in."""
         folder = self.config.out / stage.name
-        return Trainer(task, stage, folder, self.config.mixed_precision, self.config.trackers).run()
+        made_with = self.config.shaping(stage)
+        return Trainer(task, stage, folder, self.config.mixed_precision, self.config.trackers, made_with).run()
 
     def samples(self) -> Samples:
         drawn = (clips.data for clips in self.data.clips.values() if isinstance(clips, Drawn))

@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
+from pickle import UnpicklingError
 from statistics import fmean
 from typing import Any
 
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from vidrd_core.interrupt import Interrupt
 from vidrd_core.training.average import Average
-from vidrd_core.training.checkpoints import Checkpoints, Named, Recent, no_models, no_weights
+from vidrd_core.training.checkpoints import CheckpointError, Checkpoints, Named, Recent, no_models, no_weights
 from vidrd_core.training.config import changes
 from vidrd_core.training.data import RecipeError
 from vidrd_core.training.graphs import record
@@ -50,8 +50,11 @@ class Trainer:
         folder: Path,
         mixed_precision: str = "no",
         trackers: tuple[str, ...] = (),
+        made_with: dict[str, Any] | None = None,
     ) -> None:
+        """`made_with` are the settings that a run which goes on is compared with: the stage's unless told."""
         self.stage, self.folder, self.task = stage, Path(folder), task
+        self.made_with = made_with or stage.shaping()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.accelerator = Accelerator(
             **settings(),
@@ -127,10 +130,18 @@ class Trainer:
                 self.checkpoint()
             if asked:
                 raise KeyboardInterrupt
-            if self.step % self.stage.evaluate_every == 0 or last:
-                self.evaluate()
-            if self.step % self.stage.sample_every == 0 or last:
-                self.sample()
+            self.look()
+
+    def look(self, again: bool = False) -> None:
+        """Evaluate and draw samples, if it is time; `again` only what is not there yet."""
+        last, main = self.step == self.stage.steps, self.accelerator.is_main_process  # which has the files
+        lacks_loss = not again or self.anyone(main and not self.log.holds(self.step, "held_out_"))
+        if lacks_loss and (self.step % self.stage.evaluate_every == 0 or last):
+            self.evaluate()
+        drawn = self.folder / f"sample_{self.step:06d}.png"
+        lacks_sample = not again or self.anyone(main and not drawn.exists())
+        if lacks_sample and (self.step % self.stage.sample_every == 0 or last):
+            self.sample()
 
     def train_step(self) -> dict[str, float]:
         """One optimiser step over `accumulation` batches of each process; the mean losses of all."""
@@ -254,17 +265,33 @@ class Trainer:
             self.accelerator.save_state(str(target))
             self.accelerator.wait_for_everyone()
 
-        self.checkpoints.write(self.step, asdict(self.stage), save, self.accelerator.is_main_process)
+        self.checkpoints.write(self.step, self.made_with, save, self.accelerator.is_main_process)
 
     def resume(self) -> None:
-        """Take up the newest checkpoint, if there is one."""
+        """Take up the newest checkpoint, if there is one.
+
+        Raises RecipeError if it is of other parameters, CheckpointError if it is damaged.
+        """
         latest = self.checkpoints.latest()
         if latest is None:
             self.log.cut(0)
             return
-        self.accelerator.load_state(str(self.folder / latest["folder"]))
+        anew = f"delete {self.folder} to train this stage anew"
+        if (before := latest.get("stage", {}).get("train", self.stage.train)) != self.stage.train:
+            raise RecipeError(
+                f"stage {self.stage.name} was stopped at step {latest['step']} of train: {before}, and now has "
+                f"{self.stage.train}: undo that, or {anew}"
+            )
+        place = self.folder / latest["folder"]
+        try:
+            self.accelerator.load_state(str(place))
+        except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
+            what = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise CheckpointError(None, f"the checkpoint {place} is damaged: {what}; {anew}") from error
         self.step = latest["step"]
         self.log.cut(self.step)
-        changed = changes(self.stage.shaping(), latest.get("stage", {}))
+        changed = changes(self.made_with, latest.get("stage", {}))
         now = f", now with {changed}" if changed else ""
         self.accelerator.print(f"{self.stage.name}: resumed at step {self.step}{now}", flush=True)
+        if self.step:  # it may have been killed between the checkpoint and these
+            self.look(again=True)

@@ -99,7 +99,7 @@ def test_pack_makes_one_file_of_all(vidrd, folder):
     told = [" ".join(line.split()) for line in vidrd("info", "one.safetensors")[1].splitlines()]
     assert told[1:5] == ["kind whole model", "unet UNet3D", "vae temporal VAE", "text_encoder text encoder"]
     assert vidrd("generate", PROMPTS[0], "--steps", 1, "--model", "one.safetensors", "-o", "one.gif")[0] == 0
-    assert "one.safetensors is there already: overwrite it" in error_line(
+    assert "one.safetensors is there already: add --overwrite" in error_line(
         *vidrd("pack", "tiny", "-o", "one.safetensors")
     )
     assert vidrd("pack", "one.safetensors", "-o", "apart")[0] == 0
@@ -125,7 +125,7 @@ def test_convert_writes_a_part_and_says_what_has_to_be_told(vidrd, tmp_path):
     assert (code, out) == (0, "sd.safetensors: unet of flat.safetensors, for ldm\n")
     assert "the file has no place for prediction=v: say so where you load it" in err
     again = ("convert", "flat.safetensors", "--to", "ldm", "-o", "sd.safetensors")
-    assert "sd.safetensors is there already: overwrite it" in error_line(*vidrd(*again))
+    assert "sd.safetensors is there already: add --overwrite" in error_line(*vidrd(*again))
     assert vidrd(*again, "--overwrite")[0] == 0
     code, out, err = vidrd("convert", "tiny", "--to", "vidrd", "--part", "vae", "-o", "vae.safetensors")
     assert (code, err) == (0, "")

@@ -101,10 +101,12 @@ def test_what_cannot_be_used_is_skipped_with_its_reason(pictures, tmp_path):
     write_still(pictures / "silent.png", seed=50)
     write_still(pictures / "dots.png", seed=51, caption="...")
     write_still(pictures / "tiny.png", 16, 16, seed=52, caption="a tiny one")
+    write_still(pictures / "latin.png", seed=53)
+    (pictures / "latin.txt").write_bytes("a café".encode("latin-1"))
     shutil.copy(pictures / "2.png", pictures / "twin.png")
     shutil.copy(pictures / "2.txt", pictures / "twin.txt")
     (pictures / ".hidden.png").write_bytes(b"x")
-    assert counts(run(stills(pictures), tmp_path / "out")) == (13, 0, 5, 8)
+    assert counts(run(stills(pictures), tmp_path / "out")) == (14, 0, 5, 9)
     said = reasons(tmp_path / "out")
     expected = {
         "zero.jpg": "is empty, 0 bytes",
@@ -113,12 +115,13 @@ def test_what_cannot_be_used_is_skipped_with_its_reason(pictures, tmp_path):
         "notes.docx": "is a .docx, expected a picture",
         "silent.png": "has no caption",
         "dots.png": "has a caption without words",
+        "latin.png": "has a caption that is no UTF-8 text",
         "tiny.png": "is 16 x 16 pixels, fewer than the clip's 32 x 32",
         "twin.png": "is the same as",
     }
     assert said.keys() == expected.keys()
     assert all(said[name].startswith(reason) for name, reason in expected.items()), said
-    assert counts(run(stills(pictures), tmp_path / "out")) == (13, 13, 0, 0), "nor are they tried again"
+    assert counts(run(stills(pictures), tmp_path / "out")) == (14, 14, 0, 0), "nor are they tried again"
 
 
 def test_what_was_mended_is_made_and_the_rest_tried_again_only_if_asked(pictures, tmp_path, monkeypatch):
@@ -181,6 +184,17 @@ def test_other_settings_need_another_folder(pictures, tmp_path):
     (out / "dataset.json").write_text("{")
     with pytest.raises(DataError, match=r"dataset.json is damaged"):
         run(stills(pictures), out)
+
+
+def test_a_folder_in_which_nothing_was_made_yet_takes_other_settings(pictures, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("vidrd_core.data.stages.work", lambda part: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(stills(pictures), out)
+    other = stills(pictures, clips=ClipSettings(frames=4, size=24))
+    assert counts(run(other, out)) == (5, 0, 5, 0)
+    assert counts(run(other, out)) == (5, 5, 0, 0)
 
 
 def test_two_runs_do_not_write_to_one_folder(pictures, tmp_path, monkeypatch):

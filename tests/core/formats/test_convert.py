@@ -211,7 +211,7 @@ def test_halves_stay_halves(tmp_path):
         (("tiny", "out", "onnx"), "expected unet or vae, to diffusers, ldm, vidrd, temporal"),
         (("flat.safetensors", "out.safetensors", "temporal"), "the UNet has no layers over time"),
         (("vidrd.safetensors", "out", "diffusers"), "Temp-Conv and Temp-Attn as VidRD has them"),
-        (("tiny", "flat.safetensors", "vidrd"), "is there already: overwrite it"),
+        (("tiny", "flat.safetensors", "vidrd"), "is there already: add --overwrite"),
         (("none", "out", "diffusers"), "there is no model 'none'"),
     ],
 )
@@ -233,7 +233,7 @@ def test_only_what_is_written_is_overwritten_and_only_if_asked(tmp_path):
     out = tmp_path / "out"
     convert(tmp_path / "sd.safetensors", out, "diffusers")
     (out / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"out already holds config\.json, scheduler/.*: overwrite them"):
+    with pytest.raises(FileExistsError, match=r"out already holds config\.json, scheduler/.*: add --overwrite"):
         convert(tmp_path / "sd.safetensors", out, "diffusers")
     (out / WEIGHTS).write_bytes(b"")
     convert(tmp_path / "sd.safetensors", out, "diffusers", overwrite=True)

@@ -57,7 +57,10 @@ def test_two_processes_are_one_with_twice_the_accumulation(tmp_path):
     for part in ("vae", "unet", "text_encoder"):
         weights = [load_file(tmp_path / name / "model" / f"{part}.safetensors") for name in ("one", "two")]
         for name, value in weights[0].items():
-            torch.testing.assert_close(value, weights[1][name], rtol=1e-3, atol=1e-5)
+            if not name.endswith(
+                "k_proj.bias"
+            ):  # softmax takes it away: its gradient is rounding, which Adam enlarges
+                torch.testing.assert_close(value, weights[1][name], rtol=1e-3, atol=1e-5)
 
 
 def test_a_model_that_is_spread_over_processes_trains_alike(tmp_path):

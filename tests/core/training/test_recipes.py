@@ -129,7 +129,7 @@ GOOD_STAGE = "name: a, task: vae, steps: 1, batch_size: 1, learning_rate: 1"
             "{out: x, data: {sources: [{shapes: {clip: 3}}]}, stages: [{%s}]}",
             r"shapes has no setting clip \(did you mean clips\?\)",
         ),
-        ("{out: x, data: {%d, held_out: 1}, stages: [{%s}]}", "held_out is 1, expected a share from 0 to less"),
+        ("{out: x, data: {%d, held_out: 1}, stages: [{%s}]}", "held_out is 1, expected a share from 0 to 0.5"),
         ("{out: x, data: {%d, sizes: [[64]]}, stages: [{%s}]}", "sizes has .64., expected a width and a height"),
         ("{out: x, data: {%d, mix: no.yaml}, stages: [{%s}]}", "no.yaml"),
         ("{out: x, stages: [{%s}], trackers: [paper]}", "trackers has 'paper', expected tensorboard or wandb"),
