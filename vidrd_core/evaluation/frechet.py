@@ -4,11 +4,22 @@ Unterthiner et al., 2018). Features are taken in some at a time and never kept."
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+
+
+class Gaussian(Protocol):
+    """What a Frechet distance is of: `Moments`, or statistics that were kept of them."""
+
+    @property
+    def mean(self) -> Array: ...
+
+    @property
+    def covariance(self) -> Array: ...
 
 
 @dataclass
@@ -55,7 +66,7 @@ class Moments:
         return np.asarray((self.products - np.outer(self.sums, self.sums) / self.count) / (self.count - 1))
 
 
-def frechet_distance(a: Moments, b: Moments) -> float:
+def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), the trace of the root by eigenvalues.
 
     C_a^(1/2) C_b C_a^(1/2) has those of C_a C_b and is symmetric, so that they come out real; what rounding made

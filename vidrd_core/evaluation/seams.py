@@ -25,7 +25,7 @@ VIEW = 32  # pixels a side, about, at which frames are compared
 
 def steps(video: Video) -> Array:
     """Mean absolute change between neighbouring frames, [F - 1], from 0 to 1."""
-    _check(video, ())
+    check(video, ())
     return np.array([np.abs(b.astype(np.int16) - a).mean() for a, b in pairwise(video)], np.float64) / 255
 
 
@@ -44,7 +44,7 @@ def worst_step(video: Video, seams: Sequence[int], window: int) -> Array:
     A seam alone can be passed by jumping one frame later; with M prompt frames, look at M + 1 steps. The window
     ends with the clip: no seam answers for the next one.
     """
-    _check(video, seams)
+    check(video, seams)
     if window < 1:
         raise ValueError(f"window is {window}, expected 1 step or more")
     changes = steps(video)
@@ -70,7 +70,7 @@ def similarity(video: Video, lag: int, features: Features = small_frames) -> flo
     The similarity of two frames is the cosine of how they differ from the video's mean frame, so a background that
     all share does not count. A frame that is the mean frame has similarity 0 to all: so has a still video.
     """
-    _check(video, ())
+    check(video, ())
     return _lagged(_differences(video, features), lag)
 
 
@@ -80,7 +80,7 @@ def loopiness(video: Video, period: int, features: Features = small_frames, reac
     The trend is the straight line between the similarities at period - reach and period + reach, at its middle.
     nan if the video has no frames period + reach apart. Motion that repeats by itself (an orbit) is a loop, too.
     """
-    _check(video, ())
+    check(video, ())
     if not 1 <= reach < period:
         raise ValueError(f"reach is {reach}, expected at least 1 and less than the period of {period} frames")
     differences = _differences(video, features)
@@ -95,7 +95,7 @@ def mirror_score(video: Video, seams: Sequence[int], features: Features = small_
     both; motion that goes on scores a little above 0, for frames close to the seam are alike. Where the clips
     differ in length, the frames next to the seam are compared.
     """
-    _check(video, seams)
+    check(video, seams)
     differences = _differences(video, features)
     scores = []
     for start, seam, end in zip([0, *seams], seams, [*seams[1:], len(video)], strict=False):
@@ -106,7 +106,8 @@ def mirror_score(video: Video, seams: Sequence[int], features: Features = small_
     return np.array(scores, np.float64)
 
 
-def _check(video: Video, seams: Sequence[int]) -> None:
+def check(video: Video, seams: Sequence[int]) -> None:
+    """Raise ValueError unless these are a video and seams in it."""
     if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8 or 0 in video.shape:
         raise ValueError(f"expected a video uint8 [F, H, W, 3], got {video.dtype} {list(video.shape)}")
     if any(after <= before for before, after in pairwise([0, *seams, len(video)])):
