@@ -23,7 +23,7 @@ class Clip:
             model: Any = CLIPModel.from_pretrained(folder)
             self.model = model.to(device).eval()
             self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.device = device
+        self.name, self.device = Path(folder).name, device
         self.mean, self.std = (value[..., 0] for value in normal(Path(folder), device))
 
     def frames(self, video: Video) -> Array:

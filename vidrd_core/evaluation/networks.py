@@ -115,14 +115,13 @@ def _videomae(where: str, device: str) -> Callable[[Clips], Array]:
     return features
 
 
-def classifier(path: Path, device: str = "cpu") -> Callable[[Clips], Array]:
+def classifier(path: Path, device: str = "cpu") -> Network:
     """C3D of UCF-101 in torchscript, as StyleGAN-V has it: videos to probabilities [B, 101], for the Inception Score.
 
     It takes 16 frames, levels 0 to 255. What comes out as logits goes through a softmax.
     """
     module = script(path, device)
 
-    @torch.inference_mode()
     def probabilities(videos: Clips) -> Array:
         if videos.shape[1] != C3D_FRAMES:
             raise ValueError(f"videos have {videos.shape[1]} frames, C3D takes {C3D_FRAMES}: cut them to as many")
@@ -130,7 +129,7 @@ def classifier(path: Path, device: str = "cpu") -> Callable[[Clips], Array]:
         are = (found >= 0).all() and torch.allclose(found.sum(1), torch.ones_like(found[:, 0]), atol=1e-3)
         return numbers(found if are else found.softmax(1))
 
-    return probabilities
+    return Network(f"c3d:{path.name}", probabilities)
 
 
 def script(path: Path, device: str) -> Any:
