@@ -10,6 +10,7 @@ import typer
 
 VIDEO, SAMPLING, REUSE, MACHINE = "The video", "Sampling a clip", "From clip to clip", "The machine"
 STATES, MODELS, PER_CLIP = "Stopping and going on", "The model", "Clip by clip"
+RESULT = "The result"
 
 
 def option(panel: str, *names: str, like: str | bool = True, **details: Any) -> Any:

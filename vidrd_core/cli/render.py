@@ -199,6 +199,12 @@ def _rules(wanted: Request, frames: int, made: dict[str, Any]) -> ReuseSettings:
     return ReuseSettings(**_overridden(ReuseSettings, made, wanted.reuse))
 
 
+def rules_of(named: str | None, frames: int, given: dict[str, Any]) -> ReuseSettings:
+    """A preset, for clips of N frames, or the paper's rules, under what else a command's arguments ask for."""
+    made = asdict(preset(named, frames)) if named is not None else {}
+    return ReuseSettings(**_overridden(ReuseSettings, made, group(ReuseSettings, given)))
+
+
 def _overridden(kind: Any, made: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     known = {field.name for field in fields(kind)}
     return {

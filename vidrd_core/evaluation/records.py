@@ -27,14 +27,19 @@ def read_records(path: Path) -> tuple[dict[str, Any], list[Record]]:
 
 def header_of(model: VidRD, settings: Any) -> dict[str, Any]:
     """What tells the records of a model and of settings (a dataclass with `reuse`) from others."""
+    chosen = dataclasses.asdict(settings)
+    reuse = {key: value for key, value in chosen.pop("reuse").items() if key != "order"}
+    header = {"format": FORMAT, "model": model.name, "weights": weights_of(model), **chosen, **reuse}
+    return json.loads(json.dumps(header))  # as it will be read: tuples are lists
+
+
+def weights_of(model: VidRD) -> str:
+    """Twelve hex digits that tell a model's weights, all parts of it, from others."""
     digest = hashlib.sha256(model.signature.encode())
     for part in (model.vae, model.text_encoder):
         for name, tensor in part.state_dict().items():
             digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
-    chosen = dataclasses.asdict(settings)
-    reuse = {key: value for key, value in chosen.pop("reuse").items() if key != "order"}
-    header = {"format": FORMAT, "model": model.name, "weights": digest.hexdigest()[:12], **chosen, **reuse}
-    return json.loads(json.dumps(header))  # as it will be read: tuples are lists
+    return digest.hexdigest()[:12]
 
 
 def opened(path: Path, header: dict[str, Any]) -> list[Record]:

@@ -20,7 +20,7 @@ from vidrd_core.video.reader import look_at
 
 @dataclass(frozen=True)
 class Clips:
-    """How a video is made of clips of N frames, M of them prompt frames; later ones show their first `repeated` no more."""
+    """Clips of N frames, M of them prompt frames; later ones show their first `repeated` no more."""
 
     frames: int
     repeated: int = 0
@@ -117,9 +117,15 @@ class Making:
 
 
 def from_model(model: VidRD, prompts: Sequence[str], making: Making) -> list[Subject]:
-    """What a model makes of prompts; video k has the seed of the first and k. Raises ValueError without prompts."""
+    """What a model makes of prompts; video k has the seed of the first and k.
+
+    Raises ValueError without prompts, or for what the model cannot do; UnknownWordError for a word it does not know.
+    """
     if not prompts:
         raise ValueError("there are no prompts: give one a line")
+    model.stream(
+        list(prompts), len(prompts), making.reuse, **(making.sample or {})
+    )  # which checks all, makes nothing
     texts = [text for text in prompts for _ in range(making.videos)]
     sample = dict(making.sample or {})
     seed = int(sample.pop("seed", 0))

@@ -1,0 +1,135 @@
+"""`vidrd evaluate` as a user types it."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from vidrd_core.video import open_video
+
+from ..test_networks import Classes, Mean, saved
+from ..test_seams import moving, ping_pong
+from .helpers import error_line
+
+
+@pytest.fixture
+def here(tmp_path, vidrd):
+    """Two folders of videos and two networks in the working directory."""
+    for name, videos in (("made", (ping_pong(2), moving(16))), ("real", (moving(16), moving(16, y=0.3)))):
+        for number, video in enumerate(videos):
+            (tmp_path / name).mkdir(exist_ok=True)
+            with open_video(tmp_path / name / f"{number}.mp4", 8.0) as file:
+                file.write(video)
+    (tmp_path / "made" / "0.txt").write_text("a <red> circle & back")
+    (tmp_path / "made" / "torn.mp4").write_text("no video")
+    saved(Mean(), tmp_path / "mean.pt")
+    saved(Classes(True), tmp_path / "c3d.pt")
+    return tmp_path
+
+
+def result(folder):
+    return json.loads((folder / "evaluation.json").read_text())
+
+
+def test_a_folder_becomes_a_json_file_and_a_page(here, vidrd):
+    code, out, err = vidrd("evaluate", "made", "-o", "out", "--clip-frames", "8", "--prompt-frames", "4")
+    assert code == 0
+    assert re.search(r"^flow_jump: \d", out, re.M)
+    assert err.splitlines()[-1].endswith("2 videos measured, 1 skipped: out/report.html")
+    found = result(here / "out")
+    assert found["videos"] == 2
+    assert "damaged" in found["skipped_videos"]["torn.mp4"]
+    assert found["measures"]["seam_ratio"]["of"] == 2
+    page = (here / "out" / "report.html").read_text()
+    assert "a &lt;red&gt; circle &amp; back" in page
+    assert page.count("data:image/png;base64,") == 2
+    assert "<svg" in page
+    assert "http" not in re.sub(r'(xmlns(:\w+)?|href|resource)="http[^"]*"', "", page)  # nothing is fetched
+    assert not list((here / "out").glob("*.partial"))
+
+
+def test_fvd_against_a_folder_and_against_what_was_kept_of_it(here, vidrd):
+    networks = ("--fvd", "script:mean.pt", "--network-frames", "4")
+    assert vidrd("evaluate", "real", "-o", "same", *networks, "--reference", "real")[0] == 0
+    assert result(here / "same")["fvd"]["value"] == pytest.approx(0, abs=1e-6)
+    kept = here / "same" / "reference.safetensors"
+    code, out, _ = vidrd("evaluate", "made", "-o", "other", *networks, "--reference", kept)
+    assert code == 0
+    assert out.startswith("FVD ")
+    found = result(here / "other")["fvd"]
+    assert found["value"] > 0
+    assert found["reference"] == {"network": "script:mean.pt", "clips": 2, "frames": 4, "fps": 8.0}
+
+
+def test_a_stopped_run_goes_on_and_other_settings_are_refused(here, vidrd):
+    assert vidrd("evaluate", "made", "-o", "out")[0] == 0
+    before = result(here / "out")
+    lines = (here / "out" / "records_0.jsonl").read_text().splitlines(keepends=True)
+    (here / "out" / "records_0.jsonl").write_text("".join(lines[:2]) + lines[2][:20])
+    assert vidrd("evaluate", "made", "-o", "out")[0] == 0
+    assert result(here / "out") == before
+    line = error_line(*vidrd("evaluate", "made", "-o", "out", "--network-frames", "4"))
+    assert "holds records of other settings, now network_frames 4 (then 16): choose another folder" in line
+
+
+def test_two_processes_share_the_videos_and_the_last_writes_the_result(here, vidrd, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    code, _, err = vidrd("evaluate", "made", "-o", "out")
+    assert code == 0
+    assert "2 videos are left to other processes" in err
+    assert not (here / "out" / "report.html").exists()
+    monkeypatch.setenv("RANK", "0")
+    assert vidrd("evaluate", "made", "-o", "out")[0] == 0
+    assert result(here / "out")["videos"] == 2
+
+
+def test_what_a_model_makes_of_prompts(here, vidrd, folder):
+    (here / "prompts.txt").write_text("a red circle\n\na blue circle\n")
+    given = ("--model", folder, "--prompts", "prompts.txt", "--clips", "2", "--steps", "2", "--order", "forward")
+    code, _, _ = vidrd("evaluate", *given, "--videos-per-prompt", "2", "-o", "out")
+    assert code == 0
+    found = result(here / "out")
+    assert (found["videos"], found["settings"]["order"], found["settings"]["steps"]) == (4, "forward", 2)
+
+
+def test_the_inception_score_of_enough_videos(here, vidrd):
+    for number in range(12):
+        (here / "many").mkdir(exist_ok=True)
+        with open_video(here / "many" / f"{number}.mp4", 8.0) as file:
+            file.write(np.full((16, 16, 16, 3), 20 * number, np.uint8))
+    code, out, _ = vidrd("evaluate", "many", "-o", "out", "--classifier", "c3d.pt", "--sheets", "0")
+    assert code == 0
+    assert re.search(r"^Inception Score 1(\.\d+)? \+- ", out, re.M)
+    assert result(here / "out")["inception_score"]["splits"] == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "expected either a folder of VIDEOS, or --prompts for a model: give one of them"),
+        (("made", "--prompts", "p.txt"), "expected either a folder of VIDEOS, or --prompts for a model"),
+        (("nowhere",), "there is no folder nowhere"),
+        (("empty",), "there are no videos in empty"),
+        (("made", "--repeated", "4"), "--repeated needs --clip-frames"),
+        (("made", "--clip-frames", "8", "--repeated", "8"), "repeated is 8, expected 0 or more and less than the 8"),
+        (("made", "--clip-frames", "0"), "repeated is 0, expected 0 or more and less than the 0 frames"),
+        (("made", "--fvd", "script:mean.pt"), "--fvd needs --reference"),
+        (("made", "--reference", "real"), "--reference is for --fvd: name its network"),
+        (("made", "--fvd", "i3d", "--reference", "real"), "the network is 'i3d', expected i3d:FILE"),
+        (("made", "--fvd", "i3d:no.pt", "--reference", "real"), "there is no file no.pt"),
+        (("made", "--clip", "no"), "there is no folder no"),
+        (("made", "--network-frames", "0"), "frames is 0, expected 1 or more"),
+        (("--prompts", "no.txt"), "no.txt"),
+        (("--prompts", "stars.txt"), "does not know 'star'"),
+        (("--prompts", "blank.txt"), "there are no prompts: give one a line"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_one_line(here, vidrd, folder, arguments, message):
+    (here / "empty").mkdir()
+    (here / "blank.txt").write_text("\n")
+    (here / "stars.txt").write_text("a red circle\na blue star\n")
+    line = error_line(*vidrd("evaluate", *arguments, "-o", "out", "--model", folder))
+    assert message in line
+    assert not (here / "out").exists()
