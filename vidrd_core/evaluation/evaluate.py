@@ -90,13 +90,13 @@ def evaluate(
 def _measured(subject: Subject, networks: Networks) -> tuple[Record, Video | None]:
     try:
         shown = subject.show()
-        features = networks.features(shown.video)
+        features = networks.features(shown.video if shown.looked_at is None else shown.looked_at)
     except (ValueError, OSError) as error:
         return {"name": subject.name, "reason": " ".join(str(error).split())}, None
     height, width = shown.video.shape[1:3]
     about = {"name": subject.name, "text": shown.text, "fps": round(shown.fps, 3), "width": width, "height": height}
     found = measures(shown.video, shown.joints, shown.text, networks.clip)
-    return {**about, **found, "features": features}, shown.video
+    return {**about, **found, **shown.more, "features": features}, shown.video
 
 
 def read(out: Path, header: dict[str, Any] | None = None) -> Iterator[Record]:

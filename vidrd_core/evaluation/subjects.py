@@ -32,12 +32,18 @@ class Clips:
 
 @dataclass(frozen=True)
 class Shown:
-    """A video uint8 [F, H, W, 3], its rate, what it should show, and where its clips meet."""
+    """A video uint8 [F, H, W, 3], its rate, what it should show, and where its clips meet.
+
+    `more` are figures that only who made it can tell; `looked_at` are the frames that networks are given, the first
+    ones unless told.
+    """
 
     video: Video
     fps: float
     text: str
     joints: Joints
+    more: Mapping[str, float] = field(default_factory=dict)
+    looked_at: Video | None = None
 
 
 @dataclass(frozen=True)
