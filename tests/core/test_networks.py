@@ -1,6 +1,7 @@
 """Networks from files and folders, small ones of random weights in the very formats that users bring."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -57,10 +58,19 @@ def test_i3d_gets_levels_and_is_told_to_size_and_scale_them(tmp_path):
         i3d(videos(frames=8))
 
 
-def test_any_module_as_script_or_in_python(tmp_path):
+IN_PYTHON = """
+def levels():
+    return lambda videos: videos.mean(dim=[2, 3, 4])
+"""
+
+
+def test_any_module_as_script_or_in_python(tmp_path, monkeypatch):
+    (tmp_path / "my_features.py").write_text(IN_PYTHON)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
     given = videos()
     expected = given.mean((1, 2, 3)) / 255
-    for named in (f"script:{saved(Mean(), tmp_path / 'mean.pt')}", "python:tests.core.test_networks:Mean"):
+    for named in (f"script:{saved(Mean(), tmp_path / 'mean.pt')}", "python:my_features:levels"):
         np.testing.assert_allclose(network(named)(given), expected, atol=1e-6)
 
 

@@ -16,6 +16,10 @@ from vidrd_core.data.long_videos import SUFFIXES
 from vidrd_core.data.records import Record, Skipped, Step
 
 LAYOUTS = ("kinetics", "ucf101")
+TEMPLATES = {
+    "kinetics": Templates.templates,
+    "ucf101": ("a video of {label}", "a clip that shows {label}", "{label}"),  # its labels are no participles
+}
 _TRIMMED = re.compile(r"(?P<id>.+)_(?P<start>\d{6})_(?P<stop>\d{6})")
 _UCF = re.compile(r"v_(?P<label>[A-Za-z0-9]+)_g\d+_c\d+")
 
@@ -34,7 +38,7 @@ class Actions:
 
     folder: Path
     layout: Literal["kinetics", "ucf101"]
-    captioner: Captioner = field(default_factory=Templates)
+    captioner: Captioner | None = None  # the layout's templates
     clips: ClipSettings = field(default_factory=ClipSettings)
     table: Path | None = None
     split: str | None = None  # of Kinetics' CSV: train, validate or test
@@ -45,6 +49,9 @@ class Actions:
             raise ValueError(f"layout is {self.layout!r}, expected one of {', '.join(LAYOUTS)}")
         if self.split and (self.layout == "ucf101" or not self.table):
             raise ValueError(f"split is {self.split!r}, and only Kinetics' CSV tells splits: name it as the table")
+        if self.captioner is None:
+            object.__setattr__(self, "captioner", Templates(TEMPLATES[self.layout]))
+        assert self.captioner is not None
         object.__setattr__(self, "steps", (Captioned(self.captioner), Cut(self.clips)))
 
     def find(self) -> Iterator[Found]:
@@ -83,9 +90,11 @@ class Actions:
         for path in self._videos():
             trimmed = _TRIMMED.fullmatch(path.stem)
             files[trimmed["id"] if trimmed else path.stem].append((path, trimmed))
+        splits = set[str]()
         for number, row in read_rows(table):
             if missing := [name for name in ("label", "youtube_id", "time_start", "time_end") if name not in row]:
                 raise ValueError(f"{table}, line {number} lacks {', '.join(missing)}, expected Kinetics' columns")
+            splits.add(row.get("split") or "")
             if self.split and row.get("split") != self.split:
                 continue
             try:
@@ -102,3 +111,6 @@ class Actions:
             else:
                 absent = Record(f"{row['youtube_id']} ({start:g} to {stop:g} s)", label=label)
                 yield Skipped(absent, f"is in the table, and no video of it is in {self.folder}")
+        if self.split and self.split not in splits:
+            told = ", ".join(sorted(filter(None, splits))) or "none"
+            raise ValueError(f"no line of {table} is of the split {self.split!r}; its splits are {told}")

@@ -6,6 +6,8 @@ Videos come as uint8 [B, F, H, W, 3], and each network sizes them itself.
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,7 +51,8 @@ def network(named: str, device: str = "cpu") -> Network:
     i3d:FILE         I3D in torchscript as StyleGAN-V and others have it; its 400 logits, of 10 frames or more
     videomae:FOLDER  a VideoMAE of transformers; the mean of its tokens, of as many frames as it was trained with
     script:FILE      any module in torchscript, given [B, 3, F, H, W] from 0 to 1
-    python:MODULE:NAME  what a function without arguments gives: a torch module like the last, in Python
+    python:MODULE:NAME  what a function without arguments gives: a torch module like the last, in Python; the module
+                        is installed, or in the folder that one is in
 
     Raises ValueError for another kind, FileNotFoundError, FormatError for what cannot be loaded.
     """
@@ -82,6 +85,8 @@ def _script(where: str, device: str) -> Callable[[Clips], Array]:
 
 def _python(where: str, device: str) -> Callable[[Clips], Array]:
     module, _, name = where.rpartition(":")
+    if (here := os.getcwd()) not in sys.path:  # as `python -m` has it, and an installed command has not
+        sys.path.insert(0, here)
     try:
         made = getattr(import_module(module), name)()
     except (ImportError, AttributeError, ValueError) as error:

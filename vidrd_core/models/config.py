@@ -202,6 +202,8 @@ def _of_type(hint: Any, name: str, value: Any) -> Any:
     """A value as its setting's type has it. Raises ValueError if it cannot be."""
     if isinstance(value, list) and get_origin(hint) is tuple:
         inner = get_args(hint)[0]
+        if get_origin(inner) is tuple and not all(isinstance(entry, list) for entry in value):
+            raise ValueError(f"{name} is {value!r}, expected {_called(hint)}")
         return tuple(_of_type(inner, name, entry) for entry in value)
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
@@ -213,6 +215,13 @@ def _of_type(hint: Any, name: str, value: Any) -> Any:
     kinds = tuple(get_origin(each) or each for each in (get_args(hint) if isinstance(hint, UnionType) else (hint,)))
     kinds = (*kinds, int) if float in kinds else kinds
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        expected = getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint)
-        raise ValueError(f"{name} is {value!r}, expected {expected}")
+        raise ValueError(f"{name} is {value!r}, expected {_called(hint)}")
     return value
+
+
+def _called(hint: Any) -> str:
+    """What errors call a type."""
+    if get_origin(hint) is tuple:
+        inner = get_args(hint)[0]
+        return f"a list of {_called(inner).replace('a list', 'lists')}"
+    return getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint)

@@ -59,13 +59,14 @@ class TrainConfig:
             expected = self.diffusion.frames
             facts.append(("data.frames", self.data.frames, f"diffusion.frames, {expected}", expected))
         if tasks - VAE_TASKS and not self.init:
+            size, width, channels = self.diffusion.size, self.unet.cross_attention_dim, self.vae.latent_channels
+            anew = "; or name a model to start from in init"
             if not self.data.sizes:
-                facts.append(
-                    ("data.size", self.data.size, f"diffusion.size, {self.diffusion.size}", self.diffusion.size)
-                )
-            width, channels = self.unet.cross_attention_dim, self.vae.latent_channels
-            facts.append(("text.hidden_size", self.text.hidden_size, f"unet.cross_attention_dim, {width}", width))
-            facts.append(("unet.in_channels", self.unet.in_channels, f"vae.latent_channels, {channels}", channels))
+                facts.append(("data.size", self.data.size, f"diffusion.size, {size}{anew}", size))
+            facts += [
+                ("text.hidden_size", self.text.hidden_size, f"unet.cross_attention_dim, {width}{anew}", width),
+                ("unet.in_channels", self.unet.in_channels, f"vae.latent_channels, {channels}{anew}", channels),
+            ]
         for name, value, wanted, fitting in facts:
             if value != fitting:
                 raise ValueError(f"{name} is {value}, expected {wanted}")

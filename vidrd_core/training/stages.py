@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from vidrd_core.data.procedural import ShapesData
 from vidrd_core.data.shapes import VOCABULARY
@@ -70,7 +73,10 @@ class Recipe:
         names = [stage.name for stage in self.config.stages]
         if only is not None and only not in names:
             raise RecipeError(f"there is no stage {only!r}; the recipe has {', '.join(names)}")
-        self.model.mkdir(parents=True, exist_ok=True)
+        with self.alone():
+            return self._run(only)
+
+    def _run(self, only: str | None) -> Path:
         if not all(map(self.is_done, self.config.stages)):
             _ = self.data  # what is wrong with it is told now
         for stage in self.config.stages:
@@ -82,6 +88,23 @@ class Recipe:
             self.complete()
         self.processes.wait_for_everyone()
         return self.model
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Raises RecipeError if another run writes to the folder."""
+        if not self.processes.is_main_process:
+            yield
+            return
+        self.config.out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.config.out / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise RecipeError(
+                f"another run trains in {self.config.out}: wait for it, or choose another out"
+            ) from error
+        with lock:
+            yield
 
     def is_done(self, stage: StageConfig) -> bool:
         """Whether a stage is finished. Raises RecipeError if it was by other settings."""
@@ -100,6 +123,7 @@ class Recipe:
         """Put what a stage has made into the model."""
         folder = self.config.out / stage.name
         if self.processes.is_main_process:
+            self.model.mkdir(exist_ok=True)
             for path in folder.glob("*.safetensors"):
                 if path.name in (*PARTS, TEMPORAL_ALONE):
                     _copy(path, self.model / path.name)

@@ -34,10 +34,10 @@ class Texts:
         self.on_disk: dict[str, int] = {}
         self.bank: NDArray[np.float16] | None = None
         self.kept: OrderedDict[str, Tensor] = OrderedDict()
-        if self.trained or not data.config.cache:
-            return
         shards = [clips for clips in data.clips.values() if isinstance(clips, FromShards)]
-        if shards:
+        if isinstance(encoder, TextEncoder):
+            check_words(encoder, shards)
+        if shards and not self.trained and data.config.cache:
             captions = sorted({"", *(sample.caption for clips in shards for sample in clips.samples)})
             self.on_disk = {caption: i for i, caption in enumerate(captions)}
             made_of = {"captions": hashed(*captions)[:16], "encoder": signature(encoder, "")}
@@ -65,6 +65,17 @@ class Texts:
     def _read(self, caption: str) -> Tensor:
         assert self.bank is not None
         return torch.from_numpy(self.bank[self.on_disk[caption]].astype(np.float32))
+
+
+def check_words(encoder: TextEncoder, shards: Sequence[FromShards]) -> None:
+    """Raise UnknownWordError, naming the clip, for the first caption that has a word this encoder does not know."""
+    for clips in shards:
+        for sample in clips.samples:
+            try:
+                encoder.numbers_of(sample.caption)
+            except UnknownWordError as error:
+                of = sample.facts.get("source", sample.shard)
+                raise UnknownWordError(f"the caption of {of}, {sample.caption!r}: {error}") from error
 
 
 @torch.no_grad()

@@ -212,11 +212,12 @@ class Trainer:
         if self.anyone(bool(wrong)):
             what = wrong[0] if wrong else "loss of another process"
             before = self.checkpoints.latest()
-            left = f"the checkpoint of step {before['step']} is intact" if before else "there is no checkpoint yet"
-            raise FloatingPointError(
-                f"the {what} became {values.get(what, math.nan)} at step {self.step}; {left}: lower the learning "
-                f"rate and go on from it"
+            left = (
+                f"the checkpoint of step {before['step']} is intact: lower the learning rate and go on from it"
+                if before
+                else "there is no checkpoint yet: lower the learning rate and start again"
             )
+            raise FloatingPointError(f"the {what} became {values.get(what, math.nan)} at step {self.step}; {left}")
 
     def anyone(self, asked: bool) -> bool:
         """Whether it is so in any process."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vidrd_core.video.frames import checked, enlarged, reasons_given
 
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _BACKGROUND, _INK, _SEAM = (24, 24, 28), (225, 225, 225), (240, 140, 40)
 
 
@@ -34,6 +36,8 @@ def contact_sheet(
     """
     if not len(videos) or (labels is not None and len(labels) != len(videos)):
         raise ValueError(f"need a label a video: got {len(videos)} videos and {len(labels or ())} labels")
+    if path is not None and Path(path).suffix.lower() not in PICTURES:
+        raise ValueError(f"{path} is no name of a picture: expected one that ends in {', '.join(PICTURES)}")
     if every < 1 or scale < 1 or gap < 0 or (seam_every is not None and seam_every < 1):
         raise ValueError(f"need {every=}, {scale=} and {seam_every=} from 1 on, {gap=} from 0 on")
     rows = [_strip(checked(video), every, scale, gap, seam_every, seams) for video in videos]

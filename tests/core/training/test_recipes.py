@@ -109,7 +109,7 @@ GOOD_STAGE = "name: a, task: vae, steps: 1, batch_size: 1, learning_rate: 1"
         ("{out: x, stages: [{%s}], unet: {heads: [5, 10, 20, 7]}}", "heads is 7, expected what divides .* 1280"),
         ("{out: x, stages: [{%s}], text: {heads: 5}}", "heads is 5, expected what divides the width, 128"),
         ("{out: x, stages: [{%s}], vae: {block_out_channels: []}}", "expected numbers of 1 or more"),
-        ("{out: x, stages: [{%s, task: clip}]}", "data.size is 64, expected diffusion.size, 256"),
+        ("{out: x, stages: [{%s, task: clip}]}", "data.size is 64, expected diffusion.size, 256; or name a mod"),
         (
             "{out: x, stages: [{%s, task: clip}], diffusion: {size: 64, frames: 4}}",
             "data.frames is 8, expected diffusion.frames, 4",
@@ -131,6 +131,11 @@ GOOD_STAGE = "name: a, task: vae, steps: 1, batch_size: 1, learning_rate: 1"
         ),
         ("{out: x, data: {%d, held_out: 1}, stages: [{%s}]}", "held_out is 1, expected a share from 0 to 0.5"),
         ("{out: x, data: {%d, sizes: [[64]]}, stages: [{%s}]}", "sizes has .64., expected a width and a height"),
+        (
+            "{out: x, data: {%d, sizes: [64, 64]}, stages: [{%s}]}",
+            r"sizes is \[64, 64\], expected a list of lists of int",
+        ),
+        ("{out: x, samples: {prompts: a dog}, stages: [{%s}]}", "prompts is 'a dog', expected a list of str"),
         ("{out: x, data: {%d, mix: no.yaml}, stages: [{%s}]}", "no.yaml"),
         ("{out: x, stages: [{%s}], trackers: [paper]}", "trackers has 'paper', expected tensorboard or wandb"),
         ("{out: x, stages: [{%s}], samples: {clips: 0}}", "samples: clips is 0, expected 1 or more"),

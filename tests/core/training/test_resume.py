@@ -6,11 +6,16 @@ import json
 import pytest
 from PIL import Image
 
+from vidrd_core.data.captions import Sidecar
+from vidrd_core.data.framing import ClipSettings
+from vidrd_core.data.stages import run
+from vidrd_core.data.stills import Stills
 from vidrd_core.training.checkpoints import CheckpointError
 from vidrd_core.training.config import RecipeError, load_config
 from vidrd_core.training.stages import Recipe
 from vidrd_core.training.trainer import Trainer
 
+from ..data.media import write_still
 from .helpers import RECIPE, write_recipe
 from .test_trainer import STAGE, OneNumber
 
@@ -103,6 +108,28 @@ def test_words_that_the_model_does_not_know_are_told_before_training(tmp_path):
     with pytest.raises(ValueError, match="does not know 'horse'"):
         Recipe(load_config(path)).run()
     assert not (tmp_path / "run" / "captions" / "latest.json").exists()
+
+
+def test_captions_with_words_that_the_model_does_not_know_are_told_before_training(tmp_path):
+    write_still(tmp_path / "pictures" / "a.png", 64, 64, caption="a red zebra")
+    run(Stills(tmp_path / "pictures", Sidecar(), ClipSettings(frames=4, size=32)), tmp_path / "shards")
+    data = {**RECIPE["data"], "sources": [{"shards": str(tmp_path / "shards")}]}
+    path = write_recipe(tmp_path / "r.yaml", data=data)
+    with pytest.raises(
+        ValueError, match=r"the caption of .*a\.png, 'a red zebra': .* does not know 'zebra'; it knows"
+    ):
+        Recipe(load_config(path)).run()
+
+
+def test_of_two_runs_in_one_folder_the_second_is_refused(tmp_path):
+    path = write_recipe(tmp_path / "r.yaml")
+    recipe = Recipe(load_config(path))
+    with (
+        recipe.alone(),
+        pytest.raises(RecipeError, match=r"another run trains in .*: wait for it, or choose another"),
+    ):
+        Recipe(load_config(path)).run()
+    assert not recipe.model.exists()
 
 
 def test_rates_that_fit_no_parameter_are_refused(tmp_path):

@@ -190,7 +190,7 @@ def show(
             "--output", "-o", metavar="FILE", parser=o.named, help="A picture of some clips.", show_default=False
         ),
     ] = None,
-    rows: Annotated[int, typer.Option(help="How many clips the picture shows.")] = 12,
+    rows: Annotated[int, typer.Option(min=1, help="How many clips the picture shows.")] = 12,
 ) -> None:
     """Say what a folder of shards holds, and why the rest was skipped."""
     from vidrd_core.cli.data.show import show as run

@@ -24,6 +24,8 @@ def show(folder: Path, output: Path | None, rows: int) -> None:
         lines = [line for _, _, found in manifests(folder) for line in found]
     if not lines:
         raise InputError(f"{folder} holds no shards: make some by 'vidrd data stills', 'actions' or 'videos'")
+    if output:
+        draw(folder, output, rows)
     made = [line for line in lines if "key" in line]
     useful = {line["origin"] for line in made}
     kinds = Counter(line["kind"] for line in made)
@@ -43,18 +45,12 @@ def show(folder: Path, output: Path | None, rows: int) -> None:
         typer.echo(f"  skipped  {len(reasons)}")
         for text in reasons[:EXAMPLES]:
             typer.echo(f"    {text}")
-    if output:
-        draw(folder, output, rows)
 
 
 def draw(folder: Path, output: Path, rows: int) -> None:
-    """A contact sheet of clips from all over the shards, of the size that most have."""
+    """A contact sheet of clips from all over the shards."""
     with input_checked():
         samples = Shards(folder).samples
-        shape = Counter((s.facts["frames"], s.facts["height"], s.facts["width"]) for s in samples).most_common(1)[0][
-            0
-        ]
-        fitting = [s for s in samples if (s.facts["frames"], s.facts["height"], s.facts["width"]) == shape]
-        chosen = [fitting[i] for i in np.unique(np.linspace(0, len(fitting) - 1, max(1, rows)).astype(int))]
+        chosen = [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, rows).astype(int))]
         contact_sheet([s.frames() for s in chosen], output, [s.caption for s in chosen])
     note(f"{len(chosen)} clips are in {output}")

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from vidrd_core.cli.data.progress import Bar
 from vidrd_core.cli.errors import CommandError, InputError, input_checked, note, reason
-from vidrd_core.data.actions import Actions
+from vidrd_core.data.actions import TEMPLATES, Actions
 from vidrd_core.data.captioners.local import LocalModel
 from vidrd_core.data.captioners.server import Server
 from vidrd_core.data.captions import Captioner, CaptionerError, Sidecar, Templates, words_of
@@ -38,7 +38,7 @@ def stills(given: dict[str, Any]) -> None:
 
 def actions(given: dict[str, Any]) -> None:
     with input_checked():
-        templates = tuple(given["template"] or Templates.templates)
+        templates = tuple(given["template"] or TEMPLATES.get(given["layout"], Templates.templates))
         captioner = Templates(templates, _descriptions(given["descriptions"]), given["seed"])
         clips = _settings(ClipSettings, given)
         stage = Actions(given["folder"], given["layout"], captioner, clips, given["table"], given["split"])
