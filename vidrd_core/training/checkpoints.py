@@ -31,17 +31,26 @@ class Checkpoints:
         """What is said of the newest one: its folder, step and stage."""
         return json.loads(self.pointer.read_text(encoding="utf-8")) if self.pointer.exists() else None
 
-    def write(self, step: int, stage: dict[str, Any], save: Callable[[Path], None], main: bool = True) -> None:
+    def write(
+        self,
+        step: int,
+        stage: dict[str, Any],
+        save: Callable[[Path], None],
+        main: bool = True,
+        wait: Callable[[], None] = lambda: None,
+    ) -> None:
         """Have one written by `save`, and take the older ones away. Raises CheckpointError, telling what is left.
 
-        Of several processes all save, and the main one does the rest.
+        Of several processes all save, and the main one does the rest; `wait` waits for all of them.
         """
         target = self.folder / f"checkpoint_{step:06d}"
         before = self.latest()
         try:
             if main and target.exists() and (before or {}).get("folder") != target.name:
                 shutil.rmtree(target)  # of a run that was killed while it wrote
+            wait()  # or the main one took away what another has begun
             save(target)
+            wait()
             if main:
                 self._point(target, step, stage)
         except (OSError, RuntimeError) as error:  # PyTorch says RuntimeError where a disk is full

@@ -261,12 +261,9 @@ class Trainer:
 
     def checkpoint(self) -> None:
         """Save all that a resume needs."""
-
-        def save(target: Path) -> None:
-            self.accelerator.save_state(str(target))
-            self.accelerator.wait_for_everyone()
-
-        self.checkpoints.write(self.step, self.made_with, save, self.accelerator.is_main_process)
+        save, wait = self.accelerator.save_state, self.accelerator.wait_for_everyone
+        main = self.accelerator.is_main_process
+        self.checkpoints.write(self.step, self.made_with, lambda target: save(str(target)), main, wait)
 
     def resume(self) -> None:
         """Take up the newest checkpoint, if there is one.

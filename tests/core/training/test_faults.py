@@ -101,7 +101,9 @@ def test_a_checkpoint_is_whole_or_not_there(tmp_path):
     assert not list(tmp_path.iterdir())
     checkpoints.write(1, {}, save)
     (tmp_path / "checkpoint_000002").mkdir()  # of a run that was killed while it wrote
-    checkpoints.write(2, {}, save)
+    seen = []
+    checkpoints.write(2, {}, save, wait=lambda: seen.append((tmp_path / "checkpoint_000002").exists()))
+    assert seen == [False, True], "all wait until what was left is gone, and until all is written"
     assert [path.name for path in tmp_path.glob("checkpoint_*")] == ["checkpoint_000002"]
     assert checkpoints.latest()["step"] == 2
 
