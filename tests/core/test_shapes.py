@@ -33,6 +33,7 @@ from vidrd_core.data.shapes import (
     trajectory,
 )
 from vidrd_core.data.shapes.captions import MOTION_PHRASES
+from vidrd_core.data.shapes.said import scene_of
 
 
 def still(x: float, y: float, radius: float, angle: float = 0.0) -> SpriteTruth:
@@ -235,3 +236,17 @@ def test_unknown_words_are_refused() -> None:
         Scene("pink", (sprite,))
     with pytest.raises(ValueError, match="stacked"):
         Scene("black", (sprite,), "stacked")
+
+
+def test_captions_are_read_back() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(400):
+        scene = random_scene(rng, two_objects=0.5)
+        for text in (caption(scene, rng), describe(scene), f"{caption(scene, rng)}.".capitalize()):
+            found = scene_of(text)
+            assert found is not None, text
+            assert (found.background, found.layout) == (scene.background, scene.layout)
+            for read, sprite in zip(found.sprites, scene.sprites, strict=True):
+                assert (read.shape, read.color, read.motion) == (sprite.shape, sprite.color, sprite.motion)
+    for text in ("a dog on a beach", "a red circle moving right and barking", "", "red circle"):
+        assert scene_of(text) is None

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vidrd_core.evaluation.clip import Clip
-from vidrd_core.evaluation.frechet import Moments
+from vidrd_core.evaluation.frechet import Array, Moments
 from vidrd_core.evaluation.fvd import About, Statistics, fvd
 from vidrd_core.evaluation.inception import SPLITS, inception_score
 from vidrd_core.evaluation.measures import measures
 from vidrd_core.evaluation.networks import Network
-from vidrd_core.evaluation.seams import Array, Video
+from vidrd_core.evaluation.seams import Video
 from vidrd_core.evaluation.subjects import Subject
 from vidrd_core.training.config import changes
 
@@ -187,7 +188,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {**{name: round(float(value), 6) for name, value in found.items()}, "of": len(values)}
 
 
-def packed(features: Array) -> str:
+def packed(features: NDArray[np.floating]) -> str:
     """Features [D] as text, in float32."""
     return base64.b64encode(np.asarray(features, "<f4").tobytes()).decode()
 

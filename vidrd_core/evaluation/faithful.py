@@ -1,0 +1,42 @@
+"""Prompt faithfulness of procedural clips, read off their frames by program. Of other videos `consistency.clipsim`
+tells, by a CLIP of the user's.
+"""
+
+from __future__ import annotations
+
+from itertools import count, takewhile
+
+import numpy as np
+
+from vidrd_core.data.readout import read_clip, score
+from vidrd_core.data.shapes import VOCABULARY, Scene
+from vidrd_core.data.shapes.said import scene_of
+from vidrd_core.evaluation.seams import Video
+from vidrd_core.models.text import TextEncoder
+from vidrd_core.pipeline import VidRD
+
+
+def scene_for(model: VidRD, text: str) -> Scene | None:
+    """The scene that a model of procedural clips should show; None for other models, and other sentences."""
+    encoder = model.text_encoder
+    return scene_of(text) if isinstance(encoder, TextEncoder) and encoder.config.words == VOCABULARY else None
+
+
+def faithfulness(
+    video: Video, scene: Scene | None, frames: int, repeated: int = 0, first: int = 0
+) -> dict[str, float]:
+    """Of the clips of a video, from one on: the share whose colour and shape are the scene's, and whose motion is.
+
+    A clip is of N = `frames`, of which the first `repeated` are the last of the clip before.
+    """
+    if scene is None:
+        return {}
+    pace = frames - repeated
+    starts = takewhile(lambda start: start + frames <= len(video), count(first * pace, pace))
+    found = [score(read_clip(video[start : start + frames], len(scene.sprites)), scene) for start in starts]
+    if not found:
+        return {}
+    return {
+        "faithful_look": float(np.mean([each.color and each.shape for each in found])),
+        "faithful_motion": float(np.mean([each.motion for each in found])),
+    }
