@@ -1,4 +1,8 @@
+import os
 import signal
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each process, and for those that it starts, before torch
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch

@@ -35,6 +35,7 @@ def test_a_count_is_near_what_the_allocator_says():
     assert count.highest / MIB == pytest.approx(allocated(lambda: unet(*inputs)), rel=0.2)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_longer_clips_take_hardly_more_to_decode_and_tiles_much_less():
     vae = network(VAEConfig(block_out_channels=(128, 256, 512)), "meta", torch.float32)

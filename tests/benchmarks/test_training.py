@@ -17,19 +17,22 @@ def benchmark(monkeypatch):
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "training_benchmark", module)
     spec.loader.exec_module(module)
+    for name, small in (("VIDEOS", 5), ("SECONDS", 1), ("SOURCE", 96)):
+        monkeypatch.setattr(module, name, small)
     return module
 
 
+@pytest.mark.slow
 def test_all_ways_train_the_same_network_on_the_same_clips(benchmark, tmp_path):
     given = argparse.Namespace(
-        width="tenth", frames=2, size=64, batch=1, train="paper", rounds=2, device="cpu", threads=None, precision="no"
+        width="tenth", frames=2, size=64, batch=1, train="paper", rounds=1, device="cpu", threads=None, precision="no"
     )
     found = benchmark.measure(given, tmp_path)
-    assert [sorted(turn) for turn in found["rounds"]] == [["diffusers", "ours", "ours, nothing kept"]] * 2
+    assert [sorted(turn) for turn in found["rounds"]] == [["diffusers", "ours", "ours, nothing kept"]]
     assert all(0 < loss < 10 for turn in found["losses"] for loss in turn.values())
     kept, anew = ([turn[name] for turn in found["losses"]] for name in ("ours", "ours, nothing kept"))
     assert kept == pytest.approx(anew, rel=0.02), "the same batches, but for the latents' half precision"
-    assert found["clips"] > 8
+    assert found["clips"] > 4
     model = benchmark.Recipe(benchmark.load_config(tmp_path / "kept" / "recipe.yaml"))
     theirs = benchmark.select(benchmark.their_unet(tmp_path / "model"), "paper")
     assert found["trained"] == sum(parameter.numel() for parameter in theirs.values())

@@ -6,11 +6,10 @@ from functools import partial
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from vidrd_core.data.readout import read_clip
-from vidrd_core.data.shapes import evaluation_scenes, render
+from vidrd_core.data.shapes import VOCABULARY, evaluation_scenes, render
 from vidrd_core.evaluation import compare
 from vidrd_core.evaluation.led import reconstructed, resampled, shown_clean
 from vidrd_core.evaluation.made import frames_denoised
@@ -19,8 +18,16 @@ from vidrd_core.evaluation.methods import candidates, chained, independent
 from vidrd_core.evaluation.motion_along import from_any_moment, points_as_told
 from vidrd_core.evaluation.pages import MARKS, write_docs
 from vidrd_core.evaluation.windowed import windowed
+from vidrd_core.models.config import DiffusionConfig
+from vidrd_core.models.text import TextEncoder
+from vidrd_core.models.unet3d import UNet3D
+from vidrd_core.models.vae import TemporalVAE
+from vidrd_core.pipeline import VidRD
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.settings import SampleSettings
+
+from ..conftest import TEXT as TEXT_CONFIG
+from ..conftest import UNET, VAE, randomise
 
 TEXT = "a red circle"
 FORWARD = ReuseSettings(2, order="forward")
@@ -63,7 +70,7 @@ def test_independent_clips_differ_and_the_first_frames_cost_nothing_more(model, 
 
 def test_every_way_makes_a_video_of_the_length_it_says(model, sample):
     for candidate in candidates(8):
-        made = candidate.make(model, TEXT, 2, sample)
+        made = candidate.make(model, TEXT, 2, replace(sample, steps=1))
         assert len(made.video) == 16 - made.reuse.repeated_frames, candidate
         assert made.video.dtype == np.uint8
 
@@ -83,7 +90,7 @@ def test_a_motion_is_read_from_any_moment_and_never_another():
     backwards = {"grow": "shrink", "left": "right", "up": "down", "up-left": "down-right", "up-right": "down-left"}
     backwards |= {back: word for word, back in backwards.items()} | {word: word for word in ("stay", "bounce")}
     words = [*backwards, "circle", "spin"]
-    for scene in evaluation_scenes(56, 5, 1):
+    for scene in evaluation_scenes(14, 5, 1):  # one of each motion
         word, video = scene.sprites[0].motion, render(scene)
         for moment in range(8):
             for clip, told in ((video, word), (video[::-1], backwards.get(word, ""))):
@@ -91,14 +98,30 @@ def test_a_motion_is_read_from_any_moment_and_never_another():
                 assert [each for each in words if from_any_moment(read, each, 64)[0]] == [told] * bool(told), word
 
 
-def test_a_run_goes_on_where_it_stopped(tmp_path):
-    torch.set_num_threads(1)
-    given = {"prompts": 1, "tuning": 1, "clips": 2, "steps": 2, "solver": "ddim", "workers": 1, "sheets": 1}
-    first = compare.run("tiny", tmp_path, **given)
-    path = tmp_path / "records.jsonl"
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """A folder, a run by a small model in it, how it was asked for, and what came of it."""
+    small = VidRD(
+        randomise(UNet3D(UNET)),
+        randomise(TemporalVAE(VAE)),
+        randomise(TextEncoder(replace(TEXT_CONFIG, words=VOCABULARY, max_length=16))),
+        DiffusionConfig(prediction="v", frames=8, size=32, cfg=3.0),
+    )
+    small.signature = "small"
+    folder = tmp_path_factory.mktemp("compared")
+    given = {"prompts": 1, "tuning": 1, "clips": 2, "steps": 1, "solver": "ddim", "workers": 1, "sheets": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("load", "_load_once"):
+            patch.setattr(compare, name, lambda name: small)
+        yield folder, given, compare.run("small", folder, **given)
+
+
+def test_a_run_goes_on_where_it_stopped(compared):
+    folder, given, first = compared
+    path = folder / "records.jsonl"
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:-2]) + '\n{"stage": "comp')
-    again = compare.run("tiny", tmp_path, **given)
+    again = compare.run("small", folder, **given)
     seconds = "seconds a shown frame"
     assert [{**row, seconds: 0} for row in first["methods"]] == [{**row, seconds: 0} for row in again["methods"]]
     assert [json.loads(line).get("setting") for line in path.read_text().splitlines()] == [
@@ -107,11 +130,11 @@ def test_a_run_goes_on_where_it_stopped(tmp_path):
     methods = {candidate.method for candidate in candidates(8)}
     assert {row["method"] for row in again["methods"]} == methods
     assert compare.table(again).count("\n") == 2 + len(methods)
-    assert len(list((tmp_path / "sheets").iterdir())) == len(methods)
+    assert len(list((folder / "sheets").iterdir())) == len(methods)
     with pytest.raises(ValueError, match="choose another folder"):
-        compare.run("tiny", tmp_path, **{**given, "steps": 3})
+        compare.run("small", folder, **{**given, "steps": 2})
     with pytest.raises(ValueError, match="choose another folder"):  # of which the first is another one
-        compare.run("tiny", tmp_path, **{**given, "prompts": 2})
+        compare.run("small", folder, **{**given, "prompts": 2})
 
 
 def test_without_weight_reconstruction_guidance_is_forward_order(model, sample):
@@ -150,18 +173,17 @@ def test_memory_added_up_at_every_call_is_the_same(model, sample):
     assert not model.unet._forward_pre_hooks
 
 
-def test_the_page_takes_table_and_pictures(tmp_path):
-    given = {"prompts": 1, "tuning": 1, "clips": 2, "steps": 1, "solver": "ddim", "workers": 1, "sheets": 1}
-    comparison = compare.run("tiny", tmp_path / "run", **given)
+def test_the_page_takes_table_and_pictures(compared, tmp_path):
+    folder, _, comparison = compared
     page = tmp_path / "long_videos.md"
     page.write_text("before\n")
     with pytest.raises(ValueError, match="has no place for the table"):
-        write_docs(comparison, tmp_path / "run/sheets", tmp_path, {"first": 0})
+        write_docs(comparison, folder / "sheets", tmp_path, {"first": 0})
     tables = f"{compare.table(comparison)}\n{compare.by_clip(comparison)}"
     assert compare.by_clip(comparison).count(" / ") == 1 + 2 * len(comparison["methods"])
     page.write_text(f"before\n\n{MARKS[0]}\nold\n{MARKS[1]}\n\nafter\n")
     for _ in range(2):
-        write_docs(comparison, tmp_path / "run/sheets", tmp_path, {"first": 0, "none": 5})
+        write_docs(comparison, folder / "sheets", tmp_path, {"first": 0, "none": 5})
         assert page.read_text() == f"before\n\n{MARKS[0]}\n{tables}{MARKS[1]}\n\nafter\n"
     assert Image.open(tmp_path / "methods_first.png").size[0] > 500
     assert not (tmp_path / "methods_none.png").exists()

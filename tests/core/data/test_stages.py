@@ -250,7 +250,10 @@ def test_one_bad_record_gives_up_no_other():
     assert results[1].reason == "is the second"
 
 
-EXECUTORS = [pytest.param(Processes(2), id="processes"), pytest.param(Ray(workers=2), id="Ray")]
+EXECUTORS = [
+    pytest.param(Processes(2), id="processes"),
+    pytest.param(Ray(workers=2), id="Ray", marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)

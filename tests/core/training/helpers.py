@@ -20,6 +20,7 @@ RECIPE = {
     },
     "text": {"hidden_size": 12, "heads": 2},
     "diffusion": {"prediction": "v", "frames": 4, "size": 32},
+    "samples": {"prompts": ["a red circle moving right", "a blue star growing"], "steps": 2, "clips": 2},
     "stages": [
         {"name": "vae", "task": "vae", "steps": 3, **STAGE},
         {"name": "captions", "task": "captions", "steps": 2, "places_weight": 1.0, "pictures_weight": 1.0, **STAGE},

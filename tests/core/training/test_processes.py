@@ -63,13 +63,16 @@ def test_two_processes_are_one_with_twice_the_accumulation(tmp_path):
                 torch.testing.assert_close(value, weights[1][name], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_spread_over_processes_trains_alike(tmp_path):
-    start = Recipe(load_config(write_recipe(tmp_path / "start.yaml", out=str(tmp_path / "start")))).run()
+    short = [{**stage, "steps": 1} for stage in RECIPE["stages"]]
+    start = write_recipe(tmp_path / "start.yaml", out=str(tmp_path / "start"), stages=short)
+    start = Recipe(load_config(start)).run()
     constant = {"final_rate": 1.0, "image_share": 0.0, "checkpoint_every": 2, "gradient_checkpointing": True}
     clip, decoder = ({**stage, **constant} for stage in RECIPE["stages"][3:])
 
-    def recipe(name, steps):
-        stages = [{**clip, "steps": steps}, decoder]
+    def recipe(name, steps, **changes):
+        stages = [{**stage, **changes} for stage in ({**clip, "steps": steps}, decoder)]
         path = tmp_path / f"{name}_{steps}.yaml"
         return write_recipe(path, out=str(tmp_path / name), init=str(start), stages=stages)
 
@@ -80,7 +83,7 @@ def test_a_model_that_is_spread_over_processes_trains_alike(tmp_path):
         result = launched(recipe("spread", steps), program=[str(tmp_path / "spread.py")], **told)
         assert result.returncode == 0, result.stderr[-3000:]
     assert "clip: resumed at step 2" in result.stdout
-    assert launched(recipe("whole", 4)).returncode == 0
+    Recipe(load_config(recipe("whole", 4, accumulation=2))).run()
     for part in ("vae", "unet"):
         weights = [load_file(tmp_path / name / "model" / f"{part}.safetensors") for name in ("spread", "whole")]
         assert weights[0].keys() == weights[1].keys()

@@ -110,7 +110,8 @@ def test_words_that_the_model_does_not_know_are_told_before_training(tmp_path):
     assert not (tmp_path / "run" / "captions" / "latest.json").exists()
 
 
-def test_captions_with_words_that_the_model_does_not_know_are_told_before_training(tmp_path):
+def test_captions_with_words_that_the_model_does_not_know_are_told_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr("vidrd_core.training.latents.MEASURED", 128)
     write_still(tmp_path / "pictures" / "a.png", 64, 64, caption="a red zebra")
     run(Stills(tmp_path / "pictures", Sidecar(), ClipSettings(frames=4, size=32)), tmp_path / "shards")
     data = {**RECIPE["data"], "sources": [{"shards": str(tmp_path / "shards")}]}
