@@ -135,6 +135,8 @@ def test_a_model_and_prompts(tmp_path):
     assert (shown.text, shown.joints.seams, shown.joints.window) == ("a blue star", (8,), 3)
     evaluate(subjects, tmp_path, Networks())
     assert {len(record["seam_ratio"]) for record in read(tmp_path)} == {1}
+    told = [{name for name in record if name.startswith("faithful")} for record in read(tmp_path)]
+    assert told == [{"faithful_look", "faithful_motion"}] * 4
 
 
 def test_mirrored_videos_are_told_from_such_that_go_on(tmp_path):

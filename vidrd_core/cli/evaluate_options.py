@@ -43,5 +43,7 @@ CLASSIFIER = option(
     NETWORKS, metavar="FILE", parser=named, help="C3D of UCF-101 in torchscript, for the Inception Score.", like=False
 )
 CLIP = option(NETWORKS, metavar="DIR", parser=named, help="CLIP, for CLIPSIM and consistency.", like=False)
-NETWORK_FRAMES = option(NETWORKS, help="How many of a video's first frames FVD and Inception Score are given.")
+NETWORK_FRAMES = option(
+    NETWORKS, help="How many of a video's first frames FVD and Inception Score are given.", like="16"
+)
 SHEETS = option(RESULT, help="Of how many videos the page has pictures.")

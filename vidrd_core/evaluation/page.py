@@ -21,6 +21,8 @@ MEANINGS = {
     "subject_consistency": "the same, to the first frame, too; 1 for stillness",
     "temporal_flickering": "1 less the mean change; of use for scenes that stand still alone",
     "scene_cuts": "cuts a video, by PySceneDetect",
+    "faithful_look": "share of clips that show the colour and the shape that their prompt says, read by program",
+    "faithful_motion": "share of clips that move as their prompt says",
     "clipsim": "cosine of CLIP's features of frames and prompt",
     "seam_ratio": "change across a seam over the median inside clips; 1 is perfect, 0 a doubled frame, more a jump",
     "worst_step": "largest change from a seam on, over the same",
@@ -30,7 +32,7 @@ MEANINGS = {
     "drift": "of brightness, contrast, saturation, sharpness: slope a clip, change from first clip to last",
 }
 FIRST = tuple(MEANINGS)
-TEMPLATE = """<!doctype html>
+HEAD = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{{ title }}</title>
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222 }
@@ -40,7 +42,14 @@ td.m { color: #666; font-size: 13px } img, svg { max-width: 100%; height: auto }
 figure { margin: 1em 0 } figcaption { color: #666; font-size: 13px } .big { font-size: 22px }
 </style>
 <h1>{{ title }}</h1>
-<p>{{ summary.videos }} videos{% if summary.skipped %}, {{ summary.skipped }} skipped{% endif %}.
+"""
+VIDEOS = """{% for label, data in sheets %}<figure><img src="data:image/png;base64,{{ data }}" alt="{{ label }}">
+<figcaption>{{ label }}</figcaption></figure>
+{% endfor %}
+"""
+TEMPLATE = (
+    HEAD
+    + """<p>{{ summary.videos }} videos{% if summary.skipped %}, {{ summary.skipped }} skipped{% endif %}.
 {%- for name, value in header.items() if value not in ("", None) %} {{ name }}: {{ value }}.{% endfor %}</p>
 {% if note %}<p><strong>{{ note }}</strong></p>{% endif %}
 {% if summary.fvd %}<p class="big">FVD {{ number(summary.fvd.value) }}</p>
@@ -58,13 +67,14 @@ figure { margin: 1em 0 } figcaption { color: #666; font-size: 13px } .big { font
 <h2>Spread</h2>
 {{ plots }}
 {% if sheets %}<h2>Videos</h2>{% endif %}
-{% for label, data in sheets %}<figure><img src="data:image/png;base64,{{ data }}" alt="{{ label }}">
-<figcaption>{{ label }}</figcaption></figure>
-{% endfor %}
-{% if skipped %}<h2>Skipped</h2><table>{% for name, reason in skipped %}<tr><td>{{ name }}<td>{{ reason }}</tr>
+"""
+    + VIDEOS
+    + """{% if skipped %}<h2>Skipped</h2><table>
+{% for name, reason in skipped %}<tr><td>{{ name }}<td>{{ reason }}</tr>
 {% endfor %}</table>{% endif %}
 </html>
 """
+)
 
 
 def page(
@@ -80,41 +90,48 @@ def page(
 
     Raises MissingError without matplotlib.
     """
-    pictures = [(label, base64.b64encode(path.read_bytes()).decode()) for label, path in sheets]
     rows = sorted(summary["measures"].items(), key=lambda row: _place(row[0]))
+    given = {"title": title, "header": header, "summary": summary, "rows": rows, "skipped": skipped, "note": note}
+    return filled(TEMPLATE, histograms(values), sheets, **given)
+
+
+def filled(template: str, plots: str, sheets: Sequence[tuple[str, Path]], **given: Any) -> str:
+    """A page's template with its SVG, its pictures, and what else it is given."""
     environment = Environment(autoescape=True, trim_blocks=True)
     environment.globals |= {"number": number, "told": told, "meaning": meaning}
-    text = environment.from_string(TEMPLATE).render(
-        title=title,
-        header=header,
-        summary=summary,
-        rows=rows,
-        plots="\0",
-        sheets=pictures,
-        skipped=skipped,
-        note=note,
-    )
-    return text.replace("\0", histograms(values))  # which is no text to be escaped
+    pictures = [(label, base64.b64encode(path.read_bytes()).decode()) for label, path in sheets]
+    text = environment.from_string(template).render(plots="\0", sheets=pictures, **given)
+    return text.replace("\0", plots)  # which is no text to be escaped
 
 
 def histograms(values: Mapping[str, Sequence[float]]) -> str:
     """A histogram of each measure, as one SVG. Raises MissingError without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingError("plots need matplotlib: pip install matplotlib") from error
     shown = [name for name in sorted(values, key=_place) if len(values[name]) > 1 and len(set(values[name])) > 1]
     if not shown:
         return "<p>Too few videos for plots.</p>"
     columns = 4
     lines = -(-len(shown) // columns)
-    figure = Figure(figsize=(3 * columns, 2.2 * lines), layout="constrained")
+    figure = drawing(3 * columns, 2.2 * lines)
     for place, name in enumerate(shown):
         axes = figure.add_subplot(lines, columns, place + 1)
         axes.hist(np.asarray(values[name]), bins=min(30, max(5, len(values[name]) // 5)), color="#4a7")
         axes.axvline(float(np.median(values[name])), color="#333", linewidth=1)
         axes.set_title(name, fontsize=9)
         axes.tick_params(labelsize=7)
+    return svg(figure)
+
+
+def drawing(width: float, height: float) -> Any:
+    """An empty figure of matplotlib's, inches. Raises MissingError without it."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingError("plots need matplotlib: pip install matplotlib") from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def svg(figure: Any) -> str:
+    """A figure as SVG for a page; the same figure always as the same text."""
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return file.getvalue()[file.getvalue().index("<svg") :]

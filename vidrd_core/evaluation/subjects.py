@@ -10,6 +10,7 @@ from typing import Any
 
 from vidrd_core.data.files import beside, read_table, walk
 from vidrd_core.data.long_videos import SUFFIXES
+from vidrd_core.evaluation.faithful import faithfulness, scene_for
 from vidrd_core.evaluation.measures import Joints
 from vidrd_core.evaluation.seams import Video
 from vidrd_core.pipeline import VidRD
@@ -148,6 +149,7 @@ def _made(model: VidRD, text: str, making: Making, sample: dict[str, Any]) -> Sh
     rule = Clips(frames, making.reuse.repeated_frames, making.reuse.prompt_frames)
     video = model.frames(clips)
     joints = rule.joints(len(video))
+    told = faithfulness(video, scene_for(model, text), rule.frames, rule.repeated)
     if making.reuse.loop == "close" and joints.seams:  # the last clip shows fewer frames, and no seam is beyond it
         joints = replace(joints, seams=joints.seams[: making.clips - 1])
-    return Shown(video, DEFAULT_FPS, text, joints)
+    return Shown(video, DEFAULT_FPS, text, joints, told)

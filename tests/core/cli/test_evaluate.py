@@ -123,7 +123,7 @@ def test_the_inception_score_of_enough_videos(here, vidrd):
         (("made", "--network-frames", "0"), "frames is 0, expected 1 or more"),
         (("--prompts", "no.txt"), "no.txt"),
         (("--prompts", "stars.txt"), "does not know 'star'"),
-        (("--prompts", "blank.txt"), "there are no prompts: give one a line"),
+        (("--prompts", "blank.txt"), "there are no prompts in blank.txt: give one a line"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_in_one_line(here, vidrd, folder, arguments, message):
