@@ -30,7 +30,10 @@ _EVALUATE = """vidrd evaluate videos/ -o measured
 
 vidrd evaluate --model tiny --prompts prompts.txt --clips 4 --preset "keep moving" -o measured
 
-vidrd evaluate videos/ --fvd i3d:i3d_torchscript.pt --reference real/ -o measured"""
+vidrd evaluate videos/ --fvd i3d:i3d_torchscript.pt --reference real/ -o measured
+
+accelerate launch --multi_gpu -m vidrd_core.cli evaluate --model mine/ --device cuda --protocol ucf101
+--class-list trainlist01.txt --clips 2 --fvd i3d:i3d.pt --reference UCF-101/ --classifier c3d.pt -o ucf101"""
 _ABLATE = """vidrd ablate -o ablation --steps 10 --solver dpmpp_2m
 
 vidrd ablate --model zeroscope/ --prompts prompts.txt --videos 50 --alphas 0,1,4 --counts none --betas none -o alphas
@@ -289,6 +292,8 @@ def evaluate(
     clip_frames: Annotated[int | None, e.CLIP_FRAMES] = None,
     repeated: Annotated[int, e.REPEATED] = 0,
     prompts: Annotated[Path | None, e.PROMPTS] = None,
+    protocol: Annotated[str | None, e.PROTOCOL] = None,
+    class_list: Annotated[Path | None, e.CLASS_LIST] = None,
     clips: Annotated[int, e.CLIPS] = 4,
     videos_per_prompt: Annotated[int, e.VIDEOS_PER_PROMPT] = 1,
     fvd: Annotated[str | None, e.FVD] = None,

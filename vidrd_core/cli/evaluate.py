@@ -14,6 +14,7 @@ from vidrd_core.cli.render import Machine, group, loaded, rules_of
 from vidrd_core.data.shards import write_json
 from vidrd_core.evaluation.evaluate import Networks, flat, read, summary
 from vidrd_core.evaluation.page import MEANINGS, page
+from vidrd_core.evaluation.protocols import Protocol, labels_of, protocol
 from vidrd_core.evaluation.records import weights_of
 from vidrd_core.evaluation.subjects import Clips, Making, Subject, from_folder, from_model
 from vidrd_core.settings import SampleSettings
@@ -36,20 +37,36 @@ class Wanted:
     clips: int
     videos_per_prompt: int
     sheets: int
+    protocol: str | None
+    class_list: Path | None
 
 
 def run(given: dict[str, Any]) -> None:
     """Measure, and write what comes of it: evaluation.json and report.html in the output folder."""
     given = {**given, "device": own_device(given["device"])}
     wanted, asked = Wanted(**group(Wanted, given)), Asked(**group(Asked, given))
-    if (wanted.videos is None) == (wanted.prompts is None):
-        raise InputError("expected either a folder of VIDEOS, or --prompts for a model: give one of them")
+    if sum(each is not None for each in (wanted.videos, wanted.prompts, wanted.protocol)) != 1:
+        raise InputError("expected a folder of VIDEOS, or --prompts or --protocol for a model: give one of them")
+    if wanted.class_list and not wanted.protocol:
+        raise InputError("--class-list is for --protocol")
     asked.check()
-    networks = asked.networks(NETWORK_FRAMES, given["device"])
-    subjects, about = _subjects(wanted, given)
+    with input_checked():
+        by = protocol(wanted.protocol) if wanted.protocol else None
+        networks = asked.networks(by.network_frames if by else NETWORK_FRAMES, given["device"])
+    subjects, about = _subjects(wanted, given, by)
+    if by:
+        note(f"{by.name}: {by.status}")
     pictured = {subject.name for subject in subjects[: wanted.sheets]}
     if measure(subjects, wanted.output, networks, about, pictured):
-        _conclude(wanted, asked, networks, {**networks.told(), **about}, {subject.name for subject in subjects})
+        names = {subject.name for subject in subjects}
+        _conclude(wanted, asked, networks, {**networks.told(), **about}, names, by.status if by else "")
+
+
+def texts_of(by: Protocol, class_list: Path | None) -> list[str]:
+    """A protocol's prompts, shared out as a list of real videos has their classes; evenly without one."""
+    if class_list is None:
+        note("without --class-list there are as many videos of each class")
+    return by.texts(labels_of(class_list) if class_list else dict.fromkeys(by.prompts, 1))
 
 
 def prompts_of(path: Path) -> list[str]:
@@ -60,7 +77,7 @@ def prompts_of(path: Path) -> list[str]:
     return prompts
 
 
-def _subjects(wanted: Wanted, given: dict[str, Any]) -> tuple[list[Subject], dict[str, Any]]:
+def _subjects(wanted: Wanted, given: dict[str, Any], by: Protocol | None) -> tuple[list[Subject], dict[str, Any]]:
     """What is to be measured, and what tells it from other things."""
     with input_checked():
         if wanted.videos is not None:
@@ -71,8 +88,11 @@ def _subjects(wanted: Wanted, given: dict[str, Any]) -> tuple[list[Subject], dic
             elif wanted.repeated:
                 raise InputError("--repeated needs --clip-frames: how many frames a clip has")
             return from_folder(wanted.videos, clips, wanted.captions), {"videos": str(wanted.videos)}
-        assert wanted.prompts is not None
-        prompts = prompts_of(wanted.prompts)
+        if by:
+            prompts = texts_of(by, wanted.class_list)
+        else:
+            assert wanted.prompts is not None
+            prompts = prompts_of(wanted.prompts)
         sample = SampleSettings(**group(SampleSettings, given))
     model = loaded(Machine(**group(Machine, given)))
     with input_checked():
@@ -82,10 +102,14 @@ def _subjects(wanted: Wanted, given: dict[str, Any]) -> tuple[list[Subject], dic
         reuse.check_frames(sample.frames)
         making = Making(wanted.clips, wanted.videos_per_prompt, reuse, asdict(sample))
         about = {"model": model.name, "weights": weights_of(model), "loras": model.loras, "clips": wanted.clips}
+        if by:
+            about |= {"protocol": by.name, "class_list": str(wanted.class_list or "")}
         return from_model(model, prompts, making), {**about, **asdict(sample), **asdict(reuse)}
 
 
-def _conclude(wanted: Wanted, asked: Asked, networks: Networks, header: dict[str, Any], names: set[str]) -> None:
+def _conclude(
+    wanted: Wanted, asked: Asked, networks: Networks, header: dict[str, Any], names: set[str], status: str
+) -> None:
     """Write the result."""
     with input_checked():
         reference = asked.statistics(networks, wanted.output)
@@ -107,7 +131,7 @@ def _conclude(wanted: Wanted, asked: Asked, networks: Networks, header: dict[str
     result = {"settings": header, **found, "skipped_videos": dict(skipped)}
     write_json(wanted.output / RESULT, result)
     title = f"{wanted.videos or header.get('model')}, measured"
-    write(wanted.output / PAGE, page(title, header, found, values, sheets, skipped))
+    write(wanted.output / PAGE, page(title, header, found, values, sheets, skipped, status))
     _tell(found)
     note(f"{found['videos']} videos measured, {found['skipped']} skipped: {wanted.output / PAGE}")
 

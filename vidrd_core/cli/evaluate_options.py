@@ -23,6 +23,19 @@ REPEATED = option(
     VIDEOS, help="How many frames of later clips were shown already, and so are not: M in forward order."
 )
 PROMPTS = option(MADE, metavar="FILE", parser=named, help="A text file with a prompt a line.", like=False)
+PROTOCOL = option(
+    MADE,
+    metavar="NAME|FILE",
+    help="ucf101: the paper's, 10,000 videos of 101 classes; or a YAML file like its own. It was not run here.",
+    like=False,
+)
+CLASS_LIST = option(
+    MADE,
+    metavar="FILE",
+    parser=named,
+    help="A list of real videos whose classes the protocol's follow, such as UCF-101's trainlist01.txt.",
+    like="as many of each",
+)
 CLIPS = option(MADE, help="Clips of a video.")
 VIDEOS_PER_PROMPT = option(MADE, help="Videos of each prompt, of seeds from --seed on.")
 FVD = option(

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from vidrd_core.evaluation.evaluate import read
 from vidrd_core.video import open_video
 
 from ..test_networks import Classes, Mean, saved
@@ -108,8 +109,8 @@ def test_the_inception_score_of_enough_videos(here, vidrd):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "expected either a folder of VIDEOS, or --prompts for a model: give one of them"),
-        (("made", "--prompts", "p.txt"), "expected either a folder of VIDEOS, or --prompts for a model"),
+        ((), "expected a folder of VIDEOS, or --prompts or --protocol for a model: give one"),
+        (("made", "--prompts", "p.txt"), "expected a folder of VIDEOS, or --prompts or --protocol"),
         (("nowhere",), "there is no folder nowhere"),
         (("empty",), "there are no videos in empty"),
         (("made", "--repeated", "4"), "--repeated needs --clip-frames"),
@@ -121,6 +122,10 @@ def test_the_inception_score_of_enough_videos(here, vidrd):
         (("made", "--fvd", "i3d:no.pt", "--reference", "real"), "there is no file no.pt"),
         (("made", "--clip", "no"), "there is no folder no"),
         (("made", "--network-frames", "0"), "frames is 0, expected 1 or more"),
+        (("--protocol", "ucf1"), "there is no protocol 'ucf1': give a YAML file, or one of ucf101"),
+        (("--protocol", "blank.txt"), "blank.txt is no protocol"),
+        (("made", "--class-list", "blank.txt"), "--class-list is for --protocol"),
+        (("--protocol", "ucf101", "--class-list", "blank.txt"), "blank.txt is no list of videos"),
         (("--prompts", "no.txt"), "no.txt"),
         (("--prompts", "stars.txt"), "does not know 'star'"),
         (("--prompts", "blank.txt"), "there are no prompts in blank.txt: give one a line"),
@@ -133,3 +138,30 @@ def test_what_cannot_be_measured_is_refused_in_one_line(here, vidrd, folder, arg
     line = error_line(*vidrd("evaluate", *arguments, "-o", "out", "--model", folder))
     assert message in line
     assert not (here / "out").exists()
+
+
+SHORT = """
+name: Two circles
+status: Not run here.
+videos: 3
+network_frames: 8
+prompts:
+  Left: a blue circle moving right
+  Right: a red circle moving right
+"""
+
+
+def test_a_protocol_follows_the_classes_of_a_list(here, vidrd, folder):
+    (here / "short.yaml").write_text(SHORT)
+    (here / "list.txt").write_text("Right/v_1.avi 2\nLeft/v_1.avi 1\nRight/v_2.avi 2\n")
+    given = ("--model", folder, "--clips", "2", "--steps", "1", "--protocol", "short.yaml")
+    code, _, err = vidrd("evaluate", *given, "--class-list", "list.txt", "-o", "out")
+    assert code == 0
+    assert "vidrd: Two circles: Not run here." in err
+    found = [record["text"] for record in read(here / "out")]
+    assert found == ["a blue circle moving right"] + ["a red circle moving right"] * 2
+    assert result(here / "out")["settings"]["protocol"] == "Two circles"
+    assert "<strong>Not run here.</strong>" in (here / "out" / "report.html").read_text()
+    (here / "list.txt").write_text("Up/v_1.avi 2\n")
+    line = error_line(*vidrd("evaluate", *given, "--class-list", "list.txt", "-o", "other"))
+    assert "Two circles has no prompt for Up; it has 2 classes" in line
