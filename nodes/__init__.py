@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .compare import CompareSettings, ContactSheet
 from .footage import StateFromVideo
 from .inflate import InflateCheckpoint
 from .loaders import LoadTemporalVAE, LoadTextEncoder, LoadUNet3D
@@ -13,6 +14,7 @@ from .parts import CollectState, Guidance, Noise
 from .prompts import EmptyClip, EncodePrompts
 from .pseudo_video import PseudoVideo
 from .sampling import Extend, SampleClip
+from .seam_report import SeamReport
 from .state import LoadState, SaveState
 from .video import WriteClip
 
@@ -33,6 +35,9 @@ NODES: list[type[io.ComfyNode]] = [
     SaveState,
     LoadState,
     ReuseMap,
+    SeamReport,
+    CompareSettings,
+    ContactSheet,
     PseudoVideo,
     StateFromVideo,
 ]

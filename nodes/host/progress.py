@@ -19,7 +19,7 @@ from torch import Tensor
 from vidrd_core.models.preview import look
 from vidrd_core.pixels import to_frames
 
-LONG_VIDEO = "VidRD_LongVideo"
+MANY = ("VidRD_LongVideo", "VidRD_CompareSettings")  # nodes that expand into one for each clip
 EVENT = "vidrd.clip"  # what the pack's own script on the page listens to
 FRAMES, SIDE = 16, 192  # at most so many frames, and at least so many pixels, in a picture
 FRAME_MS = 125
@@ -29,7 +29,7 @@ Picture = tuple[str, Image.Image, int | None]
 
 @dataclass(frozen=True)
 class Place:
-    """Which of Long Video's clips the running node makes or writes, from 0; `node` is Long Video's id."""
+    """Which clip of a node of many the running node makes or writes, from 0; `node` is that node's id."""
 
     node: str
     clip: int
@@ -40,13 +40,13 @@ class Place:
 
 
 def place() -> Place | None:
-    """Where the running node is, found among all nodes; None if it is no part of Long Video."""
+    """Where the running node is, found among all nodes; None if it is no part of one of many clips."""
     context = get_executing_context()
     if context is None:
         return None
     prompt = get_progress_state().dynprompt
     parent = prompt.get_parent_node_id(context.node_id)
-    if parent is None or prompt.get_node(parent)["class_type"] != LONG_VIDEO:
+    if parent is None or prompt.get_node(parent)["class_type"] not in MANY:
         return None
     kind = prompt.get_node(context.node_id)["class_type"]
     parts = [
@@ -59,7 +59,7 @@ def place() -> Place | None:
 
 
 def tell(text: str, here: Place | None, **more: Any) -> None:
-    """Show a line of text in the running node, or in Long Video if it is a part of that: `here`, from `place`."""
+    """Show a line of text in the running node, or in that of many clips which it is a part of: `here`, of `place`."""
     context, server = get_executing_context(), getattr(PromptServer, "instance", None)
     if context is None or server is None:
         return
@@ -72,7 +72,7 @@ def tell(text: str, here: Place | None, **more: Any) -> None:
 
 
 def tell_clips(clips: int) -> None:
-    """Show in Long Video, which is running, of how many clips its video is; what the host kept is told no more."""
+    """Show in a node of many clips, which is running, how many it makes; what the host kept is told no more."""
     context, server = get_executing_context(), getattr(PromptServer, "instance", None)
     if context is None or server is None:
         return
@@ -82,14 +82,14 @@ def tell_clips(clips: int) -> None:
 
 
 def step_callback(model: Any, steps: int) -> Callable[[int, Tensor, Tensor, int], None]:
-    """What the host's samplers call after each step. The bar goes over all clips of Long Video."""
+    """What the host's samplers call after each step. The bar goes over all clips of a node."""
     here = place()
     first, total = (here.clip * steps, here.clips * steps) if here else (0, steps)
     bar, preview = comfy.utils.ProgressBar(total), _previewer(model)
 
     def callback(step: int, x0: Tensor, x: Tensor, count: int) -> None:
         done, picture = min(step + 1, steps), preview(x0)
-        # Long Video shows its video where the page would put the picture, and the page cannot do both.
+        # Such a node shows its result where the page would put the picture, and the page cannot do both.
         tell(f"step {done} of {steps}", here, share=done / steps, picture=_as_url(picture) if here else None)
         bar.update_absolute(first + done, total, None if here else picture)
 

@@ -30,6 +30,8 @@ FRAMES = {  # of the videos that each makes
     "8_pseudo_video": [32],
     "9_inflate_checkpoint": [8],
     "10_extend_footage": [14],
+    "14_compare_settings": [],  # a picture
+    "15_seam_report": [32],
 }
 
 
@@ -57,7 +59,7 @@ def test_it_runs_to_finished_videos(example, path):
     assert wrong == []
     assert [len(read_video(video)[0]) for video in videos] == FRAMES[path.stem]
     used = {node["class_type"] for node in prompt.values()}
-    assert used & {"VidRD_WriteClip", "VidRD_LongVideo", "VidRD_PseudoVideo"}
+    assert used & {"VidRD_WriteClip", "VidRD_LongVideo", "VidRD_PseudoVideo", "VidRD_CompareSettings"}
 
 
 def test_what_is_switched_off_in_the_resume_example_goes_on_from_a_saved_state(example, host):

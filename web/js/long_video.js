@@ -1,10 +1,10 @@
-// Long Video while it is made: which clips are done, and the one in the making, moving.
-// The page itself shows the video; it cannot show a picture in the same node, so this has a place of its own.
+// Long Video and Compare Settings while they are made: which clips are done, and the one in the making, moving.
+// The page itself shows the result; it cannot show a picture in the same node, so this has a place of its own.
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 
-const LONG_VIDEO = "VidRD_LongVideo";
+const MANY = new Set(["VidRD_LongVideo", "VidRD_CompareSettings"]);
 const ROW = 12, HEIGHT = 150; // pixels, without and with the picture
 const DONE = "#5690dc", WAITING = "#46464e", STOPPED = "#c84848";
 
@@ -78,9 +78,9 @@ function stop() {
     running = null;
 }
 
-// A run in which nothing has changed tells nothing of the clips: a page that was opened since has no video yet.
+// A run in which nothing has changed tells nothing of the clips: a page that was opened since has no result yet.
 async function recall({ nodes }) {
-    const blank = nodes.map(String).filter((id) => nodeOf(id)?.comfyClass === LONG_VIDEO && !app.nodeOutputs[id]);
+    const blank = nodes.map(String).filter((id) => MANY.has(nodeOf(id)?.comfyClass) && !app.nodeOutputs[id]);
     if (!blank.length) return;
     const history = await (await api.fetchApi("/history?max_items=32")).json();
     for (const id of blank) {
@@ -102,14 +102,14 @@ const guarded = (act) => (event) => {
 };
 
 function missed(error) {
-    console.debug("VidRD: what Long Video does is not shown", error);
+    console.debug("VidRD: what is being made is not shown", error);
 }
 
 // At once: a page that is opened during a run is told of clips before it is all there.
 guarded(() => {
     api.addEventListener("vidrd.clip", guarded((told) => {
         const node = nodeOf(told.node);
-        if (node?.comfyClass !== LONG_VIDEO) return; // another workflow is open
+        if (!MANY.has(node?.comfyClass)) return; // another workflow is open
         if (!panels.has(node)) panels.set(node, makePanel(node));
         running = panels.get(node);
         show(running, told);
