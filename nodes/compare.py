@@ -5,14 +5,13 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
-import numpy as np
-import torch
 from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import GraphBuilder
 from torch import Tensor
 
 from vidrd_core.evaluation.rows import Row, added, sheet
 
+from .host.pictures import as_image, frames_in
 from .host.progress import tell_clips
 from .schema import CATEGORY, check_choices, clip_inputs, more_reuse_inputs, reuse_inputs, schema
 
@@ -55,9 +54,8 @@ class ContactSheet(io.ComfyNode):
     def execute(
         cls, images: Tensor, label: str, height: int, same_row: bool, rows: tuple[Row, ...] = ()
     ) -> io.NodeOutput:
-        clip = (images[..., :3].float().clamp(0, 1) * 255).round().byte().cpu().numpy()
-        rows = added(rows, label, clip, same_row)
-        picture = torch.from_numpy(np.asarray(sheet(rows, height)).copy()).float()[None] / 255
+        rows = added(rows, label, frames_in(images), same_row)
+        picture = as_image(sheet(rows, height))
         text = "\n".join(row.said() for row in rows)
         return io.NodeOutput(picture, rows, text, ui=ui.PreviewImage(picture, cls=cls))
 
@@ -160,10 +158,12 @@ class CompareSettings(io.ComfyNode):
 
 def combinations(counts: str, alphas: str, betas: str) -> list[dict[str, Any]]:
     """All of them. Raises ValueError for what are no numbers, or for too many."""
-    values = (_numbers("prompt_frames_values", counts, int), *(
-        _numbers(name, text, float) for name, text in (("alpha_values", alphas), ("beta_values", betas))
-    ))  # fmt: skip
-    found = [dict(zip(("prompt_frames", "alpha", "beta"), each, strict=True)) for each in product(*values)]
+    values = {
+        "prompt_frames": _numbers("prompt_frames_values", counts, int),
+        "alpha": _numbers("alpha_values", alphas, float),
+        "beta": _numbers("beta_values", betas, float),
+    }
+    found = [dict(zip(values, each, strict=True)) for each in product(*values.values())]
     if len(found) > MOST:
         raise ValueError(f"there are {len(found)} combinations, expected {MOST} at most: give fewer values")
     return found

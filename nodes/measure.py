@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import torch
 from comfy_api.latest import io, ui
 
 from vidrd_core.video.reuse_map import reuse_map
 
+from .host.pictures import as_image
 from .schema import CATEGORY, check_choices, more_reuse_inputs, reuse_inputs, schema, taken_rule
 
 
@@ -49,5 +48,5 @@ class ReuseMap(io.ComfyNode):
     @classmethod
     def execute(cls, frames: int, steps: int, **given: Any) -> io.NodeOutput:
         picture = reuse_map(taken_rule(given)[0].at(frames), frames, steps)
-        image = torch.from_numpy(np.asarray(picture).copy()).float()[None] / 255
+        image = as_image(picture)
         return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
@@ -15,6 +13,7 @@ from vidrd_core.evaluation.seam_picture import seam_picture
 from vidrd_core.evaluation.seam_report import seam_report
 from vidrd_core.state import ClipState
 
+from .host.pictures import as_image, frames_in
 from .schema import CATEGORY, schema, state_input
 
 
@@ -79,14 +78,14 @@ class SeamReport(io.ComfyNode):
         prompt_frames: int,
         state: ClipState | None = None,
     ) -> io.NodeOutput:
-        video = (images[..., :3].float().clamp(0, 1) * 255).round().byte().cpu().numpy()
+        video = frames_in(images)
         if state is not None:
             clip_frames, repeated_frames, prompt_frames = told_by(state, len(video))
         joints = Joints()
         if clip_frames:
             joints = Joints.regular(len(video), clip_frames, repeated_frames, min(prompt_frames, clip_frames - 1))
         report = seam_report(video, joints)
-        picture = torch.from_numpy(np.asarray(seam_picture(video, report)).copy()).float()[None] / 255
+        picture = as_image(seam_picture(video, report))
         numbers = (_or(report.seam_ratio, 1.0), _or(report.worst_step, 1.0), _or(report.loopiness, 0.0))
         return io.NodeOutput(picture, "\n".join(report.lines()), *numbers, ui=ui.PreviewImage(picture, cls=cls))
 

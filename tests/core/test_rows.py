@@ -23,7 +23,7 @@ def test_figures_stand_behind_the_label_of_several_clips():
     assert rows[0].said() == "mirror"
     for start in (8, 16):
         rows = added(rows, "", video[start : start + 8], True)
-    report = rows[0].report()
+    report = rows[0].report
     assert rows[0].said() == (
         f"mirror: seam ratio {report.seam_ratio:.2f}, worst step {report.worst_step:.2f}, "
         f"loopiness {report.loopiness:.2f}"

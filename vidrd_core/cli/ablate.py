@@ -169,7 +169,7 @@ def _write_page(
 ) -> None:
     sheets = []
     for number in range(wanted.sheets):
-        for point in dict.fromkeys(point for each in varied for point in each.points):
+        for point in distinct(varied):
             name = subject_name(number, point)
             if (picture := wanted.output / SHEETS / sheet_name(name)).exists():
                 sheets.append((name, picture))

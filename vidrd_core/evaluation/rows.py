@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from PIL import Image
@@ -44,6 +45,7 @@ class Row:
     def video(self) -> Video:
         return np.concatenate(self.clips)
 
+    @cached_property  # rows go from clip to clip: none is measured twice
     def report(self) -> SeamReport:
         return seam_report(self.video, self.joints)
 
@@ -51,7 +53,7 @@ class Row:
         """The label, and what is measured if there are seams."""
         if len(self.clips) < 2:
             return self.label
-        found = self.report()
+        found = self.report
         parts = [f"seam ratio {found.seam_ratio:.2f}", f"worst step {found.worst_step:.2f}"]
         if not math.isnan(found.loopiness):
             parts.append(f"loopiness {found.loopiness:.2f}")
