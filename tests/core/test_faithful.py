@@ -17,6 +17,12 @@ def test_what_clips_show_and_how_they_move():
     assert faithfulness(on, None, 8) == faithfulness(moving(4), shown, 8) == {}
 
 
+def test_a_motion_may_begin_within_a_clip():
+    shown = scene("right", reach=0.5)
+    assert faithfulness(np.roll(moving(8), 3, axis=0), shown, 8) == {"faithful_look": 1, "faithful_motion": 1}
+    assert faithfulness(np.roll(moving(8)[::-1], 3, axis=0), shown, 8) == {"faithful_look": 1, "faithful_motion": 0}
+
+
 def test_clips_of_a_forward_video_overlap():
     shown = scene("right", reach=0.5)
     video = np.concatenate([moving(8), moving(8)[2:]])  # the second clip begins with the first one's end

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidrd_core.data.motions import UNCLEAR, motion_word
-from vidrd_core.data.shapes import BACKGROUNDS, COLORS, SHAPES, Array, Scene, signed_distance
+from vidrd_core.data.shapes import BACKGROUNDS, COLORS, SHAPES, Array, Scene, Sprite, signed_distance
 
 PERIODS = {"square": math.pi / 2, "triangle": 2 * math.pi / 3, "star": 2 * math.pi / 5, "cross": math.pi / 2}
 
@@ -87,15 +87,20 @@ def read_clip(frames: NDArray[np.uint8], sprites: int = 1) -> Reading:
     return Reading(word, tuple(_read_sprite(*mask) for mask in masks))
 
 
-def score(reading: Reading, scene: Scene) -> Score:
-    """Compares a reading with a scene; two sprites are compared in the order of their lanes."""
+def matched(reading: Reading, scene: Scene) -> list[tuple[SpriteReading, Sprite]]:
+    """The sprites read, each with the one of the scene that it should be; two are in the order of their lanes."""
     if len(reading.sprites) != len(scene.sprites):
         raise ValueError(f"read {len(reading.sprites)} sprites of a scene of {len(scene.sprites)}")
     found = list(reading.sprites)
     if len(found) == 2 and all(sprite.visible.any() for sprite in found):
         axis = 1 if scene.layout == "stacked" else 0
         found.sort(key=lambda sprite: float(np.nanmean(sprite.positions[:, axis])))
-    pairs = list(zip(found, scene.sprites, strict=True))
+    return list(zip(found, scene.sprites, strict=True))
+
+
+def score(reading: Reading, scene: Scene) -> Score:
+    """Compares a reading with a scene."""
+    pairs = matched(reading, scene)
     return Score(
         color=all(read.color == sprite.color for read, sprite in pairs),
         shape=all(read.shape == sprite.shape for read, sprite in pairs),

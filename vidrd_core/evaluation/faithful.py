@@ -8,9 +8,10 @@ from itertools import count, takewhile
 
 import numpy as np
 
-from vidrd_core.data.readout import read_clip, score
+from vidrd_core.data.readout import matched, read_clip, score
 from vidrd_core.data.shapes import VOCABULARY, Scene
 from vidrd_core.data.shapes.said import scene_of
+from vidrd_core.evaluation.motion_along import from_any_moment
 from vidrd_core.evaluation.seams import Video
 from vidrd_core.models.text import TextEncoder
 from vidrd_core.pipeline import VidRD
@@ -27,16 +28,18 @@ def faithfulness(
 ) -> dict[str, float]:
     """Of the clips of a video, from one on: the share whose colour and shape are the scene's, and whose motion is.
 
-    A clip is of N = `frames`, of which the first `repeated` are the last of the clip before.
+    A clip is of N = `frames`, of which the first `repeated` are the last of the clip before. A motion may begin at any
+    moment of the clip and go round, for a clip that goes on from another does not begin where the caption does.
     """
     if scene is None:
         return {}
     pace = frames - repeated
     starts = takewhile(lambda start: start + frames <= len(video), count(first * pace, pace))
-    found = [score(read_clip(video[start : start + frames], len(scene.sprites)), scene) for start in starts]
-    if not found:
-        return {}
-    return {
-        "faithful_look": float(np.mean([each.color and each.shape for each in found])),
-        "faithful_motion": float(np.mean([each.motion for each in found])),
-    }
+    looks, motions = [], []
+    for start in starts:
+        reading = read_clip(video[start : start + frames], len(scene.sprites))
+        found = score(reading, scene)
+        looks.append(found.color and found.shape)
+        pairs = matched(reading, scene)
+        motions.append(all(from_any_moment([read], told.motion, video.shape[1])[0] for read, told in pairs))
+    return {"faithful_look": float(np.mean(looks)), "faithful_motion": float(np.mean(motions))} if looks else {}
