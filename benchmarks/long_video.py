@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memory import peak_memory
+from processes import in_a_process
 
 if TYPE_CHECKING:  # the parent process stays small: what it has in memory can count as its children's
     from vidrd_core.pipeline import Clip, VidRD
@@ -125,16 +124,6 @@ def take_turns(model: VidRD, repeats: int, steps: int) -> dict[str, Any]:
 # --- in the parent ---
 
 
-def in_a_process(*arguments: Any) -> dict[str, Any]:
-    """Run this script on one part of the work: what it prints, as JSON."""
-    command = [sys.executable, __file__, *map(str, arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"error: {' '.join(command[1:])} failed")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
 def report(chains: list[dict[str, Any]], rounds: list[dict[str, float]]) -> str:
     """A table of the chains, and the ratios."""
     head = ["clips", "frames", "s in all", "s clip 1", "s later clip", "s decode + write a clip", "calls a clip"]
@@ -180,8 +169,8 @@ def main() -> None:
     lengths = QUICK_LENGTHS if given.quick else LENGTHS
     steps, repeats = (min(given.steps, 5), min(given.repeats, 5)) if given.quick else (given.steps, given.repeats)
     shared = ("--model", given.model, "--steps", steps, "--repeats", repeats, "--order", given.order)
-    chains = [in_a_process(*shared, "--part", clips) for clips in lengths]
-    rounds = in_a_process(*shared, "--part", "turns")["rounds"]
+    chains = [in_a_process(__file__, *shared, "--part", clips) for clips in lengths]
+    rounds = in_a_process(__file__, *shared, "--part", "turns")["rounds"]
     print(f"{given.model}, {steps} steps, {given.order} order\n\n{report(chains, rounds)}")
     if given.out:
         numbers = {"model": given.model, "steps": steps, "chains": chains, "rounds": rounds}

@@ -16,7 +16,6 @@ import argparse
 import json
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from typing import Any
 
 import torch
 from memory import grown_by
+from processes import in_a_process
 from torch import Tensor, nn
 
 from vidrd_core.evaluation.memory import allocated
@@ -149,13 +149,6 @@ def resident(given: argparse.Namespace) -> dict[str, float | None]:
     return {given.part: grown_by(call)}
 
 
-def in_a_process(*more: str) -> dict[str, float | None]:
-    command = [sys.executable, __file__, *sys.argv[1:], *more]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, float | None] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def report(found: dict[str, Any]) -> str:
     """A table, and the ratios to diffusers'."""
     lines = ["| | s a call | MiB of tensors | MiB resident | TFLOP | share of the peak | off |"]
@@ -200,7 +193,7 @@ def main() -> None:
     found["resident"] = {}
     if given.device == "cpu":
         for name in ("diffusers", "ours"):
-            found["resident"] |= in_a_process("--part", name)
+            found["resident"] |= in_a_process(__file__, *sys.argv[1:], "--part", name)
     where = torch.cuda.get_device_name() if given.device.startswith("cuda") else f"{platform.processor()} CPU"
     what = f"{given.width} width, {given.frames} frames of {given.size} x {given.size}, {given.dtype}"
     print(f"{what}, {where}, {torch.get_num_threads()} threads\n\n{report(found)}")

@@ -47,7 +47,7 @@ class Family:
 def family_of(model: Any) -> Family:
     """The family of a MODEL."""
     inner = model.model
-    form = inner.latent_format
+    form = model.get_model_object("latent_format")  # the inner one may be another clone's patch
     has_time = getattr(form, "latent_dimensions", 2) == 3
     channels = form.latent_channels
     name = f"{type(inner).__name__} ({inner.model_type.name.lower()}, {channels} channels)"

@@ -182,7 +182,6 @@ def signature_of(model: Any) -> str:
     if isinstance(inner, HostModel):
         return inner.signature
     names = {name: tuple(tensor.shape) for name, tensor in inner.diffusion_model.state_dict().items()}
-    told = repr(
-        (type(inner).__name__, inner.model_type.name, type(inner.latent_format).__name__, sorted(names.items()))
-    )
+    form = model.get_model_object("latent_format")
+    told = repr((type(inner).__name__, inner.model_type.name, type(form).__name__, sorted(names.items())))
     return hashlib.sha256(told.encode()).hexdigest()[:12]

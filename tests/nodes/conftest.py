@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from comfyui_host import begin
 
 ROOT = Path(__file__).parents[2]
 BUILT_IN = "tiny (built in)"
@@ -21,14 +22,7 @@ def host(tmp_path_factory):
     checkout = os.environ.get("COMFYUI_PATH")
     if not checkout:
         pytest.skip("COMFYUI_PATH names no ComfyUI checkout")
-    sys.path.insert(0, checkout)
-    arguments, sys.argv = sys.argv, ["main.py", "--cpu", "--base-directory", str(tmp_path_factory.mktemp("comfy"))]
-    try:
-        importlib.import_module("comfy.options").enable_args_parsing()
-        importlib.import_module("comfy.cli_args")
-        importlib.import_module("utils.extra_config")  # as main.py does, before comfy/utils.py bears that name
-    finally:
-        sys.argv = arguments
+    begin(Path(checkout), tmp_path_factory.mktemp("comfy"))
     names = (
         "nodes",
         "comfy.samplers",

@@ -2,7 +2,8 @@
 
 import asyncio
 import importlib
-import inspect
+
+from comfyui_host import executor as prompt_executor
 
 from vidrd_core.video import read_video
 
@@ -49,9 +50,7 @@ def executor(host, pack):
     execution = importlib.import_module("execution")
     host.nodes.NODE_CLASS_MAPPINGS.update(pack)
     server = Server()
-    extra = {"cache_args": {"lru": 0, "ram": 0, "ram_inactive": 0}}
-    known = inspect.signature(execution.PromptExecutor.__init__).parameters
-    runner = execution.PromptExecutor(server, **{key: value for key, value in extra.items() if key in known})
+    runner = prompt_executor(server)
 
     def execute(graph):
         server.forget()

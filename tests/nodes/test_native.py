@@ -171,6 +171,17 @@ def test_context_windows(host, tiny, sample):
     assert clip.shape == (1, 4, 12, 16, 16)
 
 
+def test_a_patch_of_another_copy_is_not_ours(host, tiny, run):
+    """Copies of a MODEL share its weights, and what one of them has patched while it is loaded."""
+    other = tiny.model.clone()
+    other.add_object_patch("latent_format", importlib.import_module("comfy.latent_formats").SD15())
+    importlib.import_module("comfy.model_management").load_models_gpu([other])
+    assert tiny.model.model.latent_format is other.object_patches["latent_format"]
+    family_of = importlib.import_module("custom_nodes_vidrd.nodes.host.family").family_of
+    assert family_of(tiny.model).frame_dim == 2
+    assert family_of(other).frame_dim == 0
+
+
 @pytest.mark.parametrize("dtype", ["fp8_e4m3fn", "fp8_e5m2"])
 def test_fp8_weights_are_cast_as_they_are_used(run, sample, dtype):
     (model,) = run("LoadUNet3D", file=BUILT_IN, weight_dtype=dtype)

@@ -28,8 +28,8 @@ def faithfulness(
 ) -> dict[str, float]:
     """Of the clips of a video, from one on: the share whose colour and shape are the scene's, and whose motion is.
 
-    A clip is of N = `frames`, of which the first `repeated` are the last of the clip before. A motion may begin at any
-    moment of the clip and go round, for a clip that goes on from another does not begin where the caption does.
+    A clip is of N = `frames`, of which the first `repeated` are the last of the clip before. A motion may begin at
+    any moment of the clip and go round, for a clip that goes on from another does not begin where the caption does.
     """
     if scene is None:
         return {}

@@ -1,0 +1,233 @@
+"""Long videos in ComfyUI: what each way costs and what comes of it, with one and the same small MODEL.
+
+    COMFYUI_PATH=~/ComfyUI ~/ComfyUI/.venv/bin/python benchmarks/peers.py --pack ~/ComfyUI-AnimateDiff-Evolved
+    ... benchmarks/peers.py --quick
+
+Run by the Python of a ComfyUI, which needs this package and the extra "evaluate". All ways make videos of the same
+prompts in turn, through the host's own executor, up to the file that is saved; what is measured is read from it.
+Then each makes one video of each length in a process of its own, whose memory is looked at. A way whose nodes the
+host lacks is named and left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from memory import grown_by
+from processes import in_a_process
+
+ROOT = Path(__file__).parents[1]
+LENGTHS, QUICK_LENGTHS = (8, 16, 32, 64, 128, 256, 512), (8, 16)
+SCENE_SEED = 2309
+WARM_SEED = 2**20  # of no video that is measured: the host makes nothing twice
+FIGURES = {
+    "dynamic": "videos that move",
+    "change": "change from frame to frame",
+    "seam_ratio": "seam ratio",
+    "worst_step": "worst step",
+    "loopiness": "loopiness",
+    "faithful_look": "look as told",
+    "faithful_motion": "motion as told",
+}
+
+
+# --- in a process of its own ---
+
+
+class Made(NamedTuple):
+    """A video's file, the seconds it took, and how many frames the UNet was given, for both halves of guidance."""
+
+    file: Path
+    seconds: float
+    passed: int
+
+
+class Stage:
+    """A host, the ways it has and those it lacks."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        from comfyui_host import Host
+        from peer_graphs import NODES, PEERS
+
+        self._folder = tempfile.TemporaryDirectory()
+        self.steps = given.steps
+        self.host = Host(given.comfyui, Path(self._folder.name), [ROOT, *given.pack])
+        self.host.nodes.update(NODES)
+        missing = {peer.name: self.missing(peer.needs) for peer in PEERS}
+        self.absent = {name: told for name, told in missing.items() if told}
+        self.peers = {peer.name: peer for peer in PEERS if peer.name not in self.absent}
+
+    def missing(self, needs: dict[str, str]) -> str:
+        for node, name in needs.items():
+            if node not in self.host.nodes:
+                return f"no node {node}"
+            if name not in self.host.inputs(node):
+                return f"{node} takes no {name}"
+        return ""
+
+    def make(self, name: str, frames: int, prompt: str, seed: int, steps: int = 0) -> Made:
+        from peer_graphs import CountPasses, Task
+
+        folder = f"{list(self.peers).index(name)}/{time.monotonic_ns()}"
+        task = Task(frames, prompt, steps or self.steps, seed, f"{folder}/video")
+        graph = self.host.fitting(self.peers[name].graph(task))
+        CountPasses.frames, began = 0, time.perf_counter()
+        self.host.run(graph)
+        seconds = time.perf_counter() - began
+        (file,) = (self.host.output / folder).glob("video_*.mp4")
+        return Made(file, seconds, CountPasses.frames)
+
+
+def compare(given: argparse.Namespace) -> dict[str, Any]:
+    """All ways in turn, prompt by prompt: seconds, passes and figures of each video."""
+    from vidrd_core.data.shapes import describe, evaluation_scenes
+
+    stage, records = Stage(given), []
+    for number, scene in enumerate(evaluation_scenes(given.prompts, SCENE_SEED)):
+        names = list(stage.peers)
+        for name in names[number % len(names) :] + names[: number % len(names)]:  # none is always the first
+            if not number:
+                stage.make(name, given.frames, describe(scene), WARM_SEED, steps=1)  # weights are loaded by now
+            made = stage.make(name, given.frames, describe(scene), number)
+            about = {"name": name, "prompt": describe(scene), "seconds": made.seconds, "passed": made.passed}
+            records.append({**about, **figures(made.file, stage.peers[name].reuse, scene)})
+    return {"peers": list(stage.peers), "absent": stage.absent, "records": records}
+
+
+def figures(file: Path, reuse: Any, scene: Any) -> dict[str, float]:
+    """What a video's file shows."""
+    from peer_graphs import FRAMES
+
+    from vidrd_core.evaluation.faithful import faithfulness
+    from vidrd_core.evaluation.measures import Joints, measures
+    from vidrd_core.video import read_video
+
+    video, _ = read_video(file)
+    repeated = reuse.repeated_frames
+    joints = Joints.regular(len(video), FRAMES, repeated, reuse.prompt_frames)
+    found = measures(video, joints)
+    at_seams = {name: statistics.median(found[name]) for name in ("seam_ratio", "worst_step")}
+    loop = max(each for each in found["loopiness"].values() if each is not None)
+    told = faithfulness(video, scene, FRAMES, repeated)
+    shown = {"shown": len(video), "dynamic": float(found["dynamic"]), "change": found["change"], "loopiness": loop}
+    return {**shown, **at_seams, **told}
+
+
+def one_length(given: argparse.Namespace) -> dict[str, float | None]:
+    """One video of a length: seconds, passes, and by how many MiB this process grew for it."""
+    from vidrd_core.video import read_video
+
+    stage, prompt = Stage(given), "a large red circle moving right on a black background"
+    stage.make(given.part, 8, prompt, WARM_SEED, steps=1)
+    done: list[Made] = []
+    grown = grown_by(lambda: done.append(stage.make(given.part, given.frames, prompt, 2)))
+    (made,) = done
+    shown = len(read_video(made.file)[0])
+    return {"shown": shown, "seconds": made.seconds, "passed": made.passed, "grown": grown}
+
+
+# --- in the parent ---
+
+
+def report(found: dict[str, Any]) -> str:
+    """Two tables, and the ratios to the first way."""
+    peers, records = found["peers"], found["records"]
+    by = {name: [record for record in records if record["name"] == name] for name in peers}
+    head = ["", "calls a shown frame", "s a shown frame", *FIGURES.values()]
+    lines = [*_table_head(head)]
+    for name in peers:
+        calls = by[name][0]["passed"] / found["clip"] / 2 / by[name][0]["shown"]
+        row = [name, f"{calls:.2f}", f"{statistics.median(_pace(by[name])):.3f}"]
+        lines.append(_row([*row, *(_mean([record[figure] for record in by[name]]) for figure in FIGURES)]))
+    lines.append("")
+    for name in peers[1:]:
+        ratios = sorted(b / a for a, b in zip(_pace(by[peers[0]]), _pace(by[name]), strict=True))
+        spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f} in {len(ratios)} videos"
+        lines.append(f"seconds a shown frame, {name} / {peers[0]}: {statistics.median(ratios):.2f} ({spread})")
+    lines += [f"{name}: left out, {why}" for name, why in found["absent"].items()]
+    lengths = sorted({each["frames"] for each in found["lengths"]})
+    at = {(each["name"], each["frames"]): each for each in found["lengths"]}
+    for title, tell in (("MiB more at most", _grown), ("s a shown frame", lambda each: f"{_pace([each])[0]:.3f}")):
+        lines += ["", *_table_head([f"{title}, video of", *(f"{length} frames" for length in lengths)])]
+        lines += [_row([name, *(tell(at[name, length]) for length in lengths)]) for name in peers]
+    return "\n".join(lines)
+
+
+def _table_head(cells: Sequence[str]) -> list[str]:
+    return [_row(cells), _row(["---"] * len(cells))]
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _pace(records: Iterable[dict[str, Any]]) -> list[float]:
+    return [record["seconds"] / record["shown"] for record in records]
+
+
+def _mean(values: Sequence[float]) -> str:
+    """With the 95 % interval of the mean."""
+    if len(values) < 2:
+        return f"{values[0]:.2f}"
+    return f"{statistics.mean(values):.2f} ± {1.96 * statistics.stdev(values) / len(values) ** 0.5:.2f}"
+
+
+def _grown(each: dict[str, Any]) -> str:
+    return "" if each["grown"] is None else f"{each['grown']:.0f}"
+
+
+def parser() -> argparse.ArgumentParser:
+    known = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    known.add_argument("--comfyui", type=Path, default=os.environ.get("COMFYUI_PATH"), help="its checkout")
+    known.add_argument("--pack", type=Path, action="append", default=[], help="another pack's folder")
+    known.add_argument("--prompts", type=int, default=18, help="videos of each way")
+    known.add_argument("--frames", type=int, default=64, help="of these videos")
+    known.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="frames, for time and memory")
+    known.add_argument("--steps", type=int, default=10)
+    known.add_argument("--quick", action="store_true", help="few short videos of few steps")
+    known.add_argument("-o", "--out", type=Path, help="also write all numbers there, as JSON")
+    known.add_argument("--part", help=argparse.SUPPRESS)  # "compare", or a way to make one video
+    return known
+
+
+def main() -> None:
+    """Run all parts and print what came out; with --part, run one."""
+    given = parser().parse_args()
+    if given.comfyui is None or not (given.comfyui / "main.py").is_file():
+        parser().error(
+            f"--comfyui or COMFYUI_PATH is {given.comfyui}, expected the folder that ComfyUI's main.py is in"
+        )
+    for pack in given.pack:
+        if not (pack / "__init__.py").is_file():
+            parser().error(f"--pack is {pack}, expected the folder of a pack, with its __init__.py")
+    if given.quick:
+        given.prompts, given.frames, given.lengths, given.steps = 2, 24, QUICK_LENGTHS, 2
+    if given.part:
+        result = compare(given) if given.part == "compare" else one_length(given)
+        print(f"\n{json.dumps(result)}")
+        return
+    from peer_graphs import FRAMES
+
+    packs = [word for pack in given.pack for word in ("--pack", pack)]
+    shared = ("--comfyui", given.comfyui, *packs, "--steps", given.steps, "--prompts", given.prompts)
+    found = {"clip": FRAMES, **in_a_process(__file__, *shared, "--frames", given.frames, "--part", "compare")}
+    found["lengths"] = [
+        {"name": name, "frames": frames, **in_a_process(__file__, *shared, "--frames", frames, "--part", name)}
+        for frames in given.lengths
+        for name in found["peers"]
+    ]
+    print(f"{given.prompts} videos of {given.frames} frames, {given.steps} steps\n\n{report(found)}")
+    if given.out:
+        given.out.write_text(json.dumps({"steps": given.steps, **found}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
