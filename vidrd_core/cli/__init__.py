@@ -9,12 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from vidrd_core.cli import ablate_options as a
-from vidrd_core.cli import evaluate_options as e
 from vidrd_core.cli import options as o
 from vidrd_core.cli.data import app as data
 from vidrd_core.cli.errors import CommandError, is_fault, note, reason
 from vidrd_core.cli.info import info, models
+from vidrd_core.cli.measure_commands import ABLATE, EVALUATE, ablate, evaluate
 from vidrd_core.cli.weights import convert, pack
 
 _GENERATE = """vidrd generate "a red circle moving right" --clips 4 -o long.mp4
@@ -26,19 +25,6 @@ _EXTEND = 'vidrd extend kept/clip_0001.safetensors "a blue square" -o more.mp4'
 _STATE = """vidrd state footage.mp4 "a red circle moving right" --width 64 --height 64 -o footage.safetensors
 
 vidrd extend footage.safetensors "a red circle moving right" --preset "keep moving" --clips 3 -o more.mp4"""
-_EVALUATE = """vidrd evaluate videos/ -o measured
-
-vidrd evaluate --model tiny --prompts prompts.txt --clips 4 --preset "keep moving" -o measured
-
-vidrd evaluate videos/ --fvd i3d:i3d_torchscript.pt --reference real/ -o measured
-
-accelerate launch --multi_gpu -m vidrd_core.cli evaluate --model mine/ --device cuda --protocol ucf101
---class-list trainlist01.txt --clips 2 --fvd i3d:i3d.pt --reference UCF-101/ --classifier c3d.pt -o ucf101"""
-_ABLATE = """vidrd ablate -o ablation --steps 10 --solver dpmpp_2m
-
-vidrd ablate --model zeroscope/ --prompts prompts.txt --videos 50 --alphas 0,1,4 --counts none --betas none -o alphas
-
-torchrun --nproc_per_node 2 -m vidrd_core.cli ablate -o ablation"""
 _TITLE = "[bold]Examples[/bold]\n\n"
 
 app = typer.Typer(
@@ -278,134 +264,8 @@ def state(
     run(given)
 
 
-@app.command(epilog=_TITLE + _EVALUATE)
-def evaluate(
-    output: Annotated[
-        Path,
-        o.option(o.RESULT, "--output", "-o", metavar="DIR", parser=o.named, help="Where the result goes, a folder."),
-    ],
-    videos: Annotated[
-        Path | None,
-        typer.Argument(metavar="VIDEOS", parser=o.named, help="A folder of videos.", show_default=False),
-    ] = None,
-    captions: Annotated[Path | None, e.CAPTIONS] = None,
-    clip_frames: Annotated[int | None, e.CLIP_FRAMES] = None,
-    repeated: Annotated[int, e.REPEATED] = 0,
-    prompts: Annotated[Path | None, e.PROMPTS] = None,
-    protocol: Annotated[str | None, e.PROTOCOL] = None,
-    class_list: Annotated[Path | None, e.CLASS_LIST] = None,
-    clips: Annotated[int, e.CLIPS] = 4,
-    videos_per_prompt: Annotated[int, e.VIDEOS_PER_PROMPT] = 1,
-    fvd: Annotated[str | None, e.FVD] = None,
-    reference: Annotated[Path | None, e.REFERENCE] = None,
-    classifier: Annotated[Path | None, e.CLASSIFIER] = None,
-    clip: Annotated[Path | None, e.CLIP] = None,
-    network_frames: Annotated[int | None, e.NETWORK_FRAMES] = None,
-    sheets: Annotated[int, e.SHEETS] = 12,
-    preset: Annotated[str | None, o.PRESET] = None,
-    prompt_frames: Annotated[int | None, o.PROMPT_FRAMES] = None,
-    alpha: Annotated[float | None, o.ALPHA] = None,
-    beta: Annotated[float | None, o.BETA] = None,
-    order: Annotated[str | None, o.ORDER] = None,
-    noise: Annotated[str | None, o.NOISE] = None,
-    release: Annotated[str | None, o.RELEASE] = None,
-    drift: Annotated[float | None, o.DRIFT] = None,
-    seed: Annotated[int, o.SEED] = 0,
-    steps: Annotated[int, o.STEPS] = 50,
-    cfg: Annotated[float | None, o.CFG] = None,
-    solver: Annotated[str, o.SOLVER] = "ddim",
-    negative: Annotated[str, o.NEGATIVE] = "",
-    frames: Annotated[int | None, o.FRAMES] = None,
-    width: Annotated[int | None, o.WIDTH] = None,
-    height: Annotated[int | None, o.HEIGHT] = None,
-    model: Annotated[str, o.MODEL] = "tiny",
-    vae: Annotated[str | None, o.VAE] = None,
-    text_encoder: Annotated[str | None, o.TEXT_ENCODER] = None,
-    temporal: Annotated[str | None, o.TEMPORAL] = None,
-    lora: Annotated[list[str] | None, o.LORA] = None,
-    prediction: Annotated[str | None, o.PREDICTION] = None,
-    schedule: Annotated[str | None, o.SCHEDULE] = None,
-    dtype: Annotated[str, o.DTYPE] = "float32",
-    storage: Annotated[str | None, o.STORAGE] = None,
-    offload: Annotated[str, o.OFFLOAD] = "none",
-    tile: Annotated[int | None, o.TILE] = None,
-    device: Annotated[str, o.DEVICE] = "cpu",
-    threads: Annotated[int | None, o.THREADS] = None,
-) -> None:
-    """Measure a folder of videos, or what a model makes of prompts: one JSON file and one page.
-
-    Seams, loops, drift, motion and flicker need no weights; FVD, Inception Score and CLIPSIM take networks of yours.
-    The same command goes on where it was stopped. Needs: pip install -e ".\\[evaluate]"
-    """
-    given = locals()
-    from vidrd_core.cli.progress import busy
-
-    with busy("starting"):
-        from vidrd_core.cli.evaluate import run
-    run(given)
-
-
-@app.command(epilog=_TITLE + _ABLATE)
-def ablate(
-    output: Annotated[
-        Path,
-        o.option(o.RESULT, "--output", "-o", metavar="DIR", parser=o.named, help="Where the result goes, a folder."),
-    ],
-    counts: Annotated[str, a.COUNTS] = "",
-    alphas: Annotated[str, a.ALPHAS] = "",
-    betas: Annotated[str, a.BETAS] = "",
-    prompts: Annotated[Path | None, a.PROMPTS] = None,
-    videos: Annotated[int, a.VIDEOS] = 200,
-    clips: Annotated[int, a.CLIPS] = 3,
-    fvd: Annotated[str | None, e.FVD] = None,
-    reference: Annotated[Path | None, e.REFERENCE] = None,
-    classifier: Annotated[Path | None, e.CLASSIFIER] = None,
-    clip: Annotated[Path | None, e.CLIP] = None,
-    network_frames: Annotated[int | None, a.NETWORK_FRAMES] = None,
-    sheets: Annotated[int, a.SHEETS] = 1,
-    preset: Annotated[str | None, o.PRESET] = None,
-    prompt_frames: Annotated[int | None, o.PROMPT_FRAMES] = None,
-    alpha: Annotated[float | None, o.ALPHA] = None,
-    beta: Annotated[float | None, o.BETA] = None,
-    order: Annotated[str | None, o.ORDER] = None,
-    noise: Annotated[str | None, o.NOISE] = None,
-    release: Annotated[str | None, o.RELEASE] = None,
-    drift: Annotated[float | None, o.DRIFT] = None,
-    seed: Annotated[int, o.SEED] = 0,
-    steps: Annotated[int, o.STEPS] = 50,
-    cfg: Annotated[float | None, o.CFG] = None,
-    solver: Annotated[str, o.SOLVER] = "ddim",
-    negative: Annotated[str, o.NEGATIVE] = "",
-    frames: Annotated[int | None, o.FRAMES] = None,
-    width: Annotated[int | None, o.WIDTH] = None,
-    height: Annotated[int | None, o.HEIGHT] = None,
-    model: Annotated[str, o.MODEL] = "tiny",
-    vae: Annotated[str | None, o.VAE] = None,
-    text_encoder: Annotated[str | None, o.TEXT_ENCODER] = None,
-    temporal: Annotated[str | None, o.TEMPORAL] = None,
-    lora: Annotated[list[str] | None, o.LORA] = None,
-    prediction: Annotated[str | None, o.PREDICTION] = None,
-    schedule: Annotated[str | None, o.SCHEDULE] = None,
-    dtype: Annotated[str, o.DTYPE] = "float32",
-    storage: Annotated[str | None, o.STORAGE] = None,
-    offload: Annotated[str, o.OFFLOAD] = "none",
-    tile: Annotated[int | None, o.TILE] = None,
-    device: Annotated[str, o.DEVICE] = "cpu",
-    threads: Annotated[int | None, o.THREADS] = None,
-) -> None:
-    """Vary M, alpha and beta, each alone, as the paper does: figures with intervals, plots, and what they say.
-
-    Every point makes the same videos, so that they are compared one by one. The same command goes on where it was
-    stopped. Needs: pip install -e ".\\[evaluate]"
-    """
-    given = locals()
-    from vidrd_core.cli.progress import busy
-
-    with busy("starting"):
-        from vidrd_core.cli.ablate import run
-    run(given)
-
-
+app.command(epilog=_TITLE + EVALUATE)(evaluate)
+app.command(epilog=_TITLE + ABLATE)(ablate)
 app.add_typer(data)
 app.command()(models)
 app.command()(info)

@@ -12,7 +12,7 @@ import typer
 
 from vidrd_core.cli.errors import InputError, input_checked, note
 from vidrd_core.cli.evaluate import prompts_of
-from vidrd_core.cli.measuring import PAGE, SHEETS, Asked, measure, own_device, sheet_name, write
+from vidrd_core.cli.measuring import PAGE, SHEETS, Asked, about_model, measure, own_device, sheet_name, write
 from vidrd_core.cli.render import Machine, group, loaded, rules_of
 from vidrd_core.data.shapes import describe, evaluation_scenes, render
 from vidrd_core.data.shards import write_json
@@ -25,7 +25,6 @@ from vidrd_core.evaluation.frechet import Array
 from vidrd_core.evaluation.fvd import Statistics, statistics
 from vidrd_core.evaluation.inception import SPLITS, inception_score
 from vidrd_core.evaluation.networks import network
-from vidrd_core.evaluation.records import weights_of
 from vidrd_core.evaluation.trends import Statistic, frechet_to
 from vidrd_core.pipeline import VidRD
 from vidrd_core.reuse import ReuseSettings
@@ -84,8 +83,12 @@ def run(given: dict[str, Any]) -> None:
         points = distinct(varied)
         made = subjects(model, prompts, points, wanted.clips, asdict(sample), networks.frames)
     fixed = {name: value for name, value in asdict(base).items() if name not in ("prompt_frames", "alpha", "beta")}
-    about = {"model": model.name, "weights": weights_of(model), "loras": model.loras, "clips": wanted.clips}
-    header = {**about, **asdict(sample), **fixed, "prompts": str(wanted.prompts or "drawn scenes")}
+    header = {
+        **about_model(model, wanted.clips),
+        **asdict(sample),
+        **fixed,
+        "prompts": str(wanted.prompts or "drawn scenes"),
+    }
     pictured = {subject_name(number, point) for number in range(wanted.sheets) for point in points}
     if not measure(made, wanted.output, networks, header, pictured):
         return

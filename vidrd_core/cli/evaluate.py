@@ -9,13 +9,12 @@ from typing import Any
 import typer
 
 from vidrd_core.cli.errors import InputError, input_checked, note
-from vidrd_core.cli.measuring import PAGE, SHEETS, Asked, measure, own_device, sheet_name, write
+from vidrd_core.cli.measuring import PAGE, SHEETS, Asked, about_model, measure, own_device, sheet_name, write
 from vidrd_core.cli.render import Machine, group, loaded, rules_of
 from vidrd_core.data.shards import write_json
 from vidrd_core.evaluation.evaluate import Networks, flat, read, summary
 from vidrd_core.evaluation.page import MEANINGS, page
 from vidrd_core.evaluation.protocols import Protocol, labels_of, protocol
-from vidrd_core.evaluation.records import weights_of
 from vidrd_core.evaluation.subjects import Clips, Making, Subject, from_folder, from_model
 from vidrd_core.settings import SampleSettings
 
@@ -101,7 +100,7 @@ def _subjects(wanted: Wanted, given: dict[str, Any], by: Protocol | None) -> tup
         reuse = rules_of(given["preset"], sample.frames, given)
         reuse.check_frames(sample.frames)
         making = Making(wanted.clips, wanted.videos_per_prompt, reuse, asdict(sample))
-        about = {"model": model.name, "weights": weights_of(model), "loras": model.loras, "clips": wanted.clips}
+        about = about_model(model, wanted.clips)
         if by:
             about |= {"protocol": by.name, "class_list": str(wanted.class_list or "")}
         return from_model(model, prompts, making), {**about, **asdict(sample), **asdict(reuse)}

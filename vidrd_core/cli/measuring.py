@@ -15,9 +15,11 @@ from vidrd_core.evaluation.evaluate import Networks, Record, evaluate, read
 from vidrd_core.evaluation.flow import MissingError
 from vidrd_core.evaluation.fvd import Statistics, statistics
 from vidrd_core.evaluation.networks import classifier, network
+from vidrd_core.evaluation.records import weights_of
 from vidrd_core.evaluation.seams import Video
 from vidrd_core.evaluation.subjects import Subject, from_folder
 from vidrd_core.interrupt import Interrupt
+from vidrd_core.pipeline import VidRD
 from vidrd_core.video import contact_sheet
 
 PAGE, SHEETS = "report.html", "sheets"
@@ -100,6 +102,11 @@ def measure(
     if missing := len(names) - len({record["name"] for record in read(output)} & names):
         note(f"{missing} videos are left to other processes; the last one to end writes the result")
     return not missing
+
+
+def about_model(model: VidRD, clips: int) -> dict[str, Any]:
+    """What tells a model's videos of so many clips from another's."""
+    return {"model": model.name, "weights": weights_of(model), "loras": model.loras, "clips": clips}
 
 
 def own_device(device: str) -> str:
