@@ -54,9 +54,21 @@ def standard():
 
 def test_a_mean_has_its_textbook_interval():
     (values,) = gaussians(3, dim=1)
-    found = interval(values, lambda v: float(v.mean()))
-    assert found.value == values.mean()
-    assert found.high - found.low == pytest.approx(2 * 1.96 / np.sqrt(300), rel=0.25)
+    found = interval(values[:150], lambda v: float(v.mean()))
+    assert found.value == values[:150].mean()
+    assert found.high - found.value == pytest.approx(1.96 * values[:150].std(ddof=1) / np.sqrt(150))
+    many = interval(values, lambda v: float(v.mean()))  # by groups
+    assert many.high - many.low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(300), rel=0.1)
+    with pytest.raises(ValueError, match="there are 1 videos, expected two or more"):
+        interval(values[:1], lambda v: float(v.mean()))
+
+
+def test_a_distance_has_the_interval_that_other_draws_would_have():
+    rng = np.random.default_rng(5)
+    found = [interval(rng.standard_normal((100, 4)) + 1, standard()) for _ in range(60)]
+    spread = np.std([each.value for each in found])
+    assert np.mean([each.high - each.value for each in found]) == pytest.approx(1.96 * spread, rel=0.25)
+    assert all(each.low < each.value < each.high for each in found)
 
 
 def test_distances_that_grow():

@@ -111,7 +111,7 @@ def subjects(
         begun, text = first(number), prompts[number]
         video = model.frames([begun, *model.stream(text, clips, point, state=begun.state)])
         rule = Clips(begun.state.frames, point.repeated_frames, point.prompt_frames)
-        joints = rule.joints(len(video))
+        joints = replace(rule.joints(len(video)), window=rule.frames)  # not M + 1: points are compared
         told = faithfulness(video, scene_for(model, text), rule.frames, rule.repeated, first=1)
         wide = looked_at or rule.frames
         start = max(0, min(joints.seams[-1] - wide // 2, len(video) - wide))

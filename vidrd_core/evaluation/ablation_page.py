@@ -13,6 +13,7 @@ MEANT = {
     **MEANINGS,
     "fvd": "Frechet distance to the reference, of frames across the last seam",
     "inception_score": "of the same frames",
+    "worst_step": "largest step of the clip after a seam over the usual step",
     "seam_error": "how many times too large or too small the step across a seam is, as a power of two",
 }
 TEMPLATE = (
