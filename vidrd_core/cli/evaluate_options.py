@@ -49,7 +49,7 @@ REFERENCE = option(
     NETWORKS,
     metavar="DIR|FILE",
     parser=named,
-    help="Real videos for FVD: a folder, or statistics: a reference.safetensors, or an .npz with mu and sigma.",
+    help="Real videos for FVD: a folder, or statistics: a reference_*.safetensors, or an .npz with mu and sigma.",
     like=False,
 )
 CLASSIFIER = option(

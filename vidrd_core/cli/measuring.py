@@ -10,6 +10,7 @@ from typing import Any
 
 from vidrd_core.cli.errors import InputError, input_checked, note, reason
 from vidrd_core.cli.progress import busy
+from vidrd_core.data.files import stamp, walk
 from vidrd_core.evaluation.clip import Clip
 from vidrd_core.evaluation.evaluate import Networks, Record, evaluate, read
 from vidrd_core.evaluation.flow import MissingError
@@ -58,7 +59,7 @@ class Asked:
             return None
         if self.reference.is_file():
             return Statistics.load(self.reference)
-        kept = output / "reference.safetensors"
+        kept = output / f"reference_{stamp(walk(self.reference))}.safetensors"
         if kept.exists():
             found = Statistics.load(kept)
             if found.about.network == networks.fvd.name and found.about.frames == networks.frames:
@@ -135,6 +136,10 @@ def of_folder(folder: Path, networks: Networks) -> Statistics:
                 continue
             rates.add(round(shown.fps, 3))
             yield shown.video[None, : networks.frames]
+        if not rates:
+            raise InputError(
+                f"no video in {folder} has {networks.frames} frames: give others, or fewer by --network-frames"
+            )
 
     found = statistics(firsts(), networks.fvd, networks.fvd.name, None)
     fps = rates.pop() if len(rates) == 1 else None

@@ -69,12 +69,18 @@ def evaluate(
 ) -> None:
     """Measure this process's share of the subjects that no file in `out` has a record of.
 
-    `about` tells what is measured; records of something else there raise ValueError. A video that cannot be read
-    leaves a record with the reason. `on_record` is told each record, with the video if there is one.
+    `about` tells what is measured; records of something else there raise ValueError, and so does a subject that is
+    another now than its record is of. A video that cannot be read leaves a record with the reason. `on_record` is
+    told each record, with the video if there is one.
     """
     out.mkdir(parents=True, exist_ok=True)
     header = json.loads(json.dumps({"format": FORMAT, **networks.told(), **(about or {})}))
-    done = {record["name"] for record in read(out, header)}
+    done = {record["name"]: record.get("stamp", "") for record in read(out, header)}
+    for subject in subjects:
+        if done.get(subject.name, subject.stamp) != subject.stamp:
+            raise ValueError(
+                f"{subject.name}, or what is told of it, is another than was measured in {out}: choose another folder"
+            )
     path = out / f"records_{process}.jsonl"
     _begin(path, header)
     with path.open("a", encoding="utf-8", newline="\n") as file:
@@ -89,13 +95,14 @@ def evaluate(
 
 
 def _measured(subject: Subject, networks: Networks) -> tuple[Record, Video | None]:
+    known = {"name": subject.name, "stamp": subject.stamp} if subject.stamp else {"name": subject.name}
     try:
         shown = subject.show()
         features = networks.features(shown.video if shown.looked_at is None else shown.looked_at)
     except (ValueError, OSError) as error:
-        return {"name": subject.name, "reason": " ".join(str(error).split())}, None
+        return {**known, "reason": " ".join(str(error).split())}, None
     height, width = shown.video.shape[1:3]
-    about = {"name": subject.name, "text": shown.text, "fps": round(shown.fps, 3), "width": width, "height": height}
+    about = {**known, "text": shown.text, "fps": round(shown.fps, 3), "width": width, "height": height}
     found = measures(shown.video, shown.joints, shown.text, networks.clip)
     return {**about, **found, **shown.more, "features": features}, shown.video
 
@@ -171,7 +178,7 @@ def summary(
 def flat(record: Record) -> Iterator[tuple[str, float]]:
     """Each number of a record by name; those at seams each, those of drift and loops as `drift brightness slope`."""
     for name, value in record.items():
-        if name in ("name", "text", "fps", "width", "height", "features", "seams"):
+        if name in ("name", "stamp", "text", "fps", "width", "height", "features", "seams"):
             continue
         if isinstance(value, list):
             yield from ((name, float(each)) for each in value if each is not None)

@@ -37,6 +37,8 @@ class Joints:
 
         Raises ValueError unless 0 <= repeated, prompt_frames < frames.
         """
+        if frames < 1:
+            raise ValueError(f"frames is {frames}, expected the 1 or more that a clip has")
         for name, value in (("repeated", repeated), ("prompt_frames", prompt_frames)):
             if not 0 <= value < frames:
                 raise ValueError(f"{name} is {value}, expected 0 or more and less than the {frames} frames of a clip")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vidrd_core.data.files import beside, read_table, walk
+from vidrd_core.data.files import beside, read_table, stamp, walk
 from vidrd_core.data.long_videos import SUFFIXES
 from vidrd_core.evaluation.faithful import faithfulness, scene_for
 from vidrd_core.evaluation.measures import Joints
@@ -49,10 +49,14 @@ class Shown:
 
 @dataclass(frozen=True)
 class Subject:
-    """A video by name, not made or read yet; `show` does that, and raises ValueError for one that is damaged."""
+    """A video by name, not made or read yet; `show` does that, and raises ValueError for one that is damaged.
+
+    `stamp` tells it from others that may have its name.
+    """
 
     name: str
     show: Callable[[], Shown]
+    stamp: str = ""
 
 
 def from_folder(folder: Path, clips: Clips | None = None, table: Path | None = None) -> list[Subject]:
@@ -75,7 +79,8 @@ def from_folder(folder: Path, clips: Clips | None = None, table: Path | None = N
 
     def subject(name: str, path: Path) -> Subject:
         text = said.get(name, said.get(path.name, "")) or beside(path)
-        return Subject(name, lambda: _read(path, text, clips))
+        files = sorted(path.glob("*.png")) if path.is_dir() else [path]
+        return Subject(name, lambda: _read(path, text, clips), stamp(files, text, clips))
 
     return [subject(name, path) for name, path in sorted(found.items())]
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -54,13 +55,32 @@ def test_fvd_against_a_folder_and_against_what_was_kept_of_it(here, vidrd):
     networks = ("--fvd", "script:mean.pt", "--network-frames", "4")
     assert vidrd("evaluate", "real", "-o", "same", *networks, "--reference", "real")[0] == 0
     assert result(here / "same")["fvd"]["value"] == pytest.approx(0, abs=1e-6)
-    kept = here / "same" / "reference.safetensors"
+    (kept,) = (here / "same").glob("reference_*.safetensors")
     code, out, _ = vidrd("evaluate", "made", "-o", "other", *networks, "--reference", kept)
     assert code == 0
     assert out.startswith("FVD ")
     found = result(here / "other")["fvd"]
     assert found["value"] > 0
     assert found["reference"] == {"network": "script:mean.pt", "clips": 2, "frames": 4, "fps": 8.0}
+    assert vidrd("evaluate", "made", "-o", "other", *networks, "--reference", "made")[0] == 0
+    assert result(here / "other")["fvd"]["value"] == pytest.approx(0, abs=1e-6)  # by what is named now
+    networks = (*networks[:-1], "4000")
+    code, _, err = vidrd("evaluate", "made", "-o", "long", *networks, "--reference", "made")
+    assert code == 2
+    assert err.endswith("error: no video in made has 4000 frames: give others, or fewer by --network-frames\n")
+
+
+def test_other_videos_of_the_same_names_are_not_taken_for_those_that_were_measured(here, vidrd):
+    shutil.copytree(here / "real", here / "films")
+    assert vidrd("evaluate", "films", "-o", "films measured")[0] == 0
+    line = error_line(*vidrd("evaluate", "films", "-o", "films measured", "--clip-frames", "4"))
+    assert "is another than was measured in films measured: choose another folder" in line
+    film = next((here / "films").glob("*.mp4"))
+    shutil.copy(next((here / "made").glob("*.mp4")), film)
+    line = error_line(*vidrd("evaluate", "films", "-o", "films measured"))
+    assert line.startswith(f"vidrd: error: {film.name}, or what is told of it, is another")
+    line = error_line(*vidrd("evaluate", "films", "-o", "none", "--clip-frames", "0"))
+    assert "frames is 0, expected the 1 or more that a clip has" in line
 
 
 def test_a_stopped_run_goes_on_and_other_settings_are_refused(here, vidrd):
@@ -115,7 +135,7 @@ def test_the_inception_score_of_enough_videos(here, vidrd):
         (("empty",), "there are no videos in empty"),
         (("made", "--repeated", "4"), "--repeated needs --clip-frames"),
         (("made", "--clip-frames", "8", "--repeated", "8"), "repeated is 8, expected 0 or more and less than the 8"),
-        (("made", "--clip-frames", "0"), "repeated is 0, expected 0 or more and less than the 0 frames"),
+        (("made", "--clip-frames", "0"), "frames is 0, expected the 1 or more that a clip has"),
         (("made", "--fvd", "script:mean.pt"), "--fvd needs --reference"),
         (("made", "--reference", "real"), "--reference is for --fvd: name its network"),
         (("made", "--fvd", "i3d", "--reference", "real"), "the network is 'i3d', expected i3d:FILE"),
