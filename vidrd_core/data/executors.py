@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Any, Protocol, TypeVar
 
 from vidrd_core.data.cuts import MissingError
@@ -37,7 +39,7 @@ class Processes:
 
     def map(self, work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
         context = get_context("spawn")  # forks of a process with PyTorch's threads hang
-        pool = ProcessPoolExecutor(min(self.workers, max(1, len(parts))), context, _quiet)
+        pool = ProcessPoolExecutor(min(self.workers, max(1, len(parts))), context, _begin)
         try:
             waiting, running = iter(parts), set[Future[Result]]()
             for part in waiting:
@@ -64,9 +66,17 @@ def _some(running: set[Future[Result]]) -> tuple[set[Future[Result]], list[Resul
     return left, [future.result() for future in done]
 
 
-def _quiet() -> None:
-    """Workers leave Ctrl-C to the process that started them."""
+def _begin() -> None:
+    """Workers leave Ctrl-C to the process that started them, and end when that one is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def in_order(executor: Executor, work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
