@@ -1,5 +1,10 @@
-"""Makes the contact sheets of the README: `python docs/pictures.py`, minutes on two cores."""
+"""Makes the contact sheets of the README: `python docs/pictures.py`, minutes on two cores.
 
+With the `ablation.json` of `vidrd ablate` it plots that instead.
+"""
+
+import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from vidrd_core import ReuseSettings, VidRD, contact_sheet, load
+from vidrd_core.evaluation.ablation_page import figures_by_setting
 from vidrd_core.presets import preset
 from vidrd_core.video.reuse_map import reuse_map
 
@@ -83,7 +89,16 @@ def draw_choices(model: VidRD) -> None:
             contact_sheet(videos, HERE / f"choices_{order}_{name}.png", labels, seams=seams)
 
 
+def draw_ablation(result: Path) -> None:
+    """The figures that say most, by M, alpha and beta."""
+    names = ["fvd", "faithful_motion", "seam_error", "worst_step", "loopiness", "dynamic"]
+    sweeps = json.loads(result.read_text(encoding="utf-8"))["sweeps"]
+    figures_by_setting(sweeps, names).savefig(HERE / "ablation.png", dpi=80)
+
+
 def main() -> None:
+    if len(sys.argv) > 1:
+        return draw_ablation(Path(sys.argv[1]))
     model = load("tiny")
     draw_maps()
     draw_settings(model)
