@@ -37,11 +37,12 @@ def test_ways_are_compared_video_by_video():
         "lengths": [
             {"name": name, "frames": frames, "grown": grown, "seconds": 1.6, "shown": 16}
             for name in ("ours", "windows") for frames, grown in ((16, 10.0), (32, None))
-        ],
+        ]
+        + [{"name": "ours", "frames": 64, "failed": "why"}, {"name": "windows", "frames": 64, "failed": "why"}],
     }  # fmt: skip
     text = peers.report(found)
     assert "| ours | 0.25 | 0.150 | 0.50 ± 0.00 |" in text  # 96 frames are 6 clips of two halves, for 24 frames
     assert "| 0.30 ± 0.20 |" in text
     assert "seconds a shown frame, windows / ours: 1.75 (1.50 to 2.00 in 2 videos)" in text
     assert "others: left out, no node Others" in text
-    assert "| windows | 10 |  |" in text
+    assert "| windows | 10 |  | failed |" in text
