@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vidrd_core.reasons import why
+
 _MACHINE = {getattr(errno, name, 0) for name in ("ENOSPC", "EDQUOT", "EIO", "ENOMEM", "EMFILE", "EFBIG")}
 _HINTS = {
     errno.ENOENT: "create its folder first",
@@ -51,7 +53,7 @@ def reason(error: BaseException) -> str:
         return "out of memory: make smaller or fewer frames a clip, or close other programs"
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
-        text = error.strerror
+        text = why(errno.ENOSPC, "") if error.errno == errno.ENOSPC else error.strerror
         if error.filename is not None:  # Python's own, which says little
             hint = _HINTS.get(error.errno or 0)
             if error.errno == errno.ENOENT and Path(error.filename).parent.is_dir():

@@ -36,7 +36,6 @@ def shares(clips: Mapping[str, int], weights: Mapping[str, float]) -> list[Share
         raise ValueError(f"{', '.join(empty)} has no clips to draw from: give it weight 0, or clips")
     total = sum(drawn.values())
     if not total:
-        raise ValueError(
-            f"there is nothing to draw from: all weights are 0, of {', '.join(clips) or 'no sources that have clips'}"
-        )
+        why = f"all weights are 0, of {', '.join(clips)}" if clips else "no source is left that has clips"
+        raise ValueError(f"there is nothing to draw from: {why}")
     return [Share(name, clips[name], drawn[name], drawn[name] / total) for name in clips]

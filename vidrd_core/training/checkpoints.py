@@ -1,7 +1,12 @@
-"""Checkpoints of a stage: each whole or not there, the newest one named in `latest.json`; and what is in them."""
+"""Checkpoints of a stage: each whole or not there, the newest one named in `latest.json`; and what is in them.
+
+Beside the newest stays the one before, until training has gone on from the newest: only then a loss that is no number
+shows that the step before had spoilt the weights.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -15,6 +20,7 @@ from vidrd_core.reasons import why
 from vidrd_core.training.pieces import put, whole
 
 POINTER = "latest.json"
+LITTLE = 2**20  # bytes: PyTorch has no number of the error where a disk is full
 
 
 class CheckpointError(OSError):
@@ -39,12 +45,12 @@ class Checkpoints:
         main: bool = True,
         wait: Callable[[], None] = lambda: None,
     ) -> None:
-        """Have one written by `save`, and take the older ones away. Raises CheckpointError, telling what is left.
+        """Have one written by `save`, beside the one before. Raises CheckpointError, telling what is left.
 
         Of several processes all save, and the main one does the rest; `wait` waits for all of them.
         """
         target = self.folder / f"checkpoint_{step:06d}"
-        before = self.latest()
+        before, kept = self.latest(), self.good(step)
         try:
             if main and target.exists() and (before or {}).get("folder") != target.name:
                 shutil.rmtree(target)  # of a run that was killed while it wrote
@@ -52,24 +58,55 @@ class Checkpoints:
             save(target)
             wait()
             if main:
-                self._point(target, step, stage)
+                self._point({"folder": target.name, "step": step, "stage": stage, "before": kept})
         except (OSError, RuntimeError) as error:  # PyTorch says RuntimeError where a disk is full
             if main and (before or {}).get("folder") != target.name:
                 shutil.rmtree(target, ignore_errors=True)
             left = f"that of step {before['step']} is intact" if before else "there is none before it"
             number = error.errno if isinstance(error, OSError) else None
+            if number is None and shutil.disk_usage(self.folder).free < LITTLE:
+                number = errno.ENOSPC
             reason = why(number, f"{type(error).__name__}: {error}")
             raise CheckpointError(
                 number, f"the checkpoint of step {step} could not be written to {self.folder}: {reason}; {left}"
             ) from error
         if main:
-            for other in self.folder.glob("checkpoint_*"):
-                if other != target:
-                    shutil.rmtree(other, ignore_errors=True)
+            self._clear(target.name, kept)
 
-    def _point(self, target: Path, step: int, stage: dict[str, Any]) -> None:
+    def prove(self) -> None:
+        """Training went on from the newest one: the one before is taken away."""
+        latest = self.latest()
+        if latest and "before" in latest:
+            del latest["before"]
+            self._point(latest)
+            self._clear(latest["folder"])
+
+    def good(self, step: int) -> dict[str, Any] | None:
+        """What is said of the newest one that training can go on from, if it cannot from `step`."""
+        latest = self.latest()
+        if latest and "before" in latest and latest["step"] == step:
+            before: dict[str, Any] | None = latest["before"]
+            return before
+        return latest
+
+    def fall_back(self, kept: dict[str, Any] | None) -> None:
+        """Make this one, or none, the newest."""
+        if kept:
+            self._point(kept)
+            self._clear(kept["folder"])
+        else:
+            self.pointer.unlink(missing_ok=True)
+            self._clear()
+
+    def _clear(self, *kept: Any) -> None:
+        names = {each["folder"] if isinstance(each, dict) else each for each in kept if each}
+        for other in self.folder.glob("checkpoint_*"):
+            if other.name not in names:
+                shutil.rmtree(other, ignore_errors=True)
+
+    def _point(self, said: dict[str, Any]) -> None:
         partial = self.pointer.with_suffix(".partial")
-        partial.write_text(json.dumps({"folder": target.name, "step": step, "stage": stage}), encoding="utf-8")
+        partial.write_text(json.dumps(said), encoding="utf-8")
         partial.replace(self.pointer)
 
 

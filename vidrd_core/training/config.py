@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,8 @@ def _config(raw: Any) -> TrainConfig:
     trackers = (trackers,) if isinstance(trackers, str) else tuple(trackers)
     if unknown := [name for name in trackers if name not in TRACKERS]:
         raise ValueError(f"trackers has {unknown[0]!r}, expected {' or '.join(TRACKERS)}")
+    if missing := [name for name in trackers if not find_spec(name)]:
+        raise ValueError(f"trackers has {missing[0]}, which is not installed: pip install {missing[0]}")
     init, data = _model(raw) if raw.get("init") else None, _data(raw.get("data") or {})
     like = as_video(configs_of(init), {stage.task for stage in stages}, data) if init else InitConfigs()
     return TrainConfig(

@@ -87,6 +87,8 @@ def test_images_and_several_clips(here, vidrd):
         (("show", "empty"), "empty holds no shards"),
         (("show", "nowhere"), "there is no folder nowhere"),
         (("mix", "empty", "-o", "m.yaml"), "empty holds no clips: make them by 'vidrd data'"),
+        (("videos", "films", "-o", "s", "--longest", "0.5"), "--longest is 0.5 s, expected --least, 1 s, or more"),
+        (("mix", "s", "s=2", "-o", "m.yaml"), "s is named twice: give it once, and its weight as in s=2"),
         (("mix", "s=much", "-o", "m.yaml"), "s=much has the weight 'much', expected a number as in s=2"),
     ],
 )

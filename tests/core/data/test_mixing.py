@@ -20,7 +20,7 @@ def test_a_source_has_its_weights_share_whatever_its_size():
         ({"a": 1}, {"a": np.nan}, "expected numbers of 0 or more"),
         ({"a": 0}, {}, "a has no clips to draw from: give it weight 0, or clips"),
         ({"a": 1}, {"a": 0}, "there is nothing to draw from: all weights are 0, of a"),
-        ({}, {}, "all weights are 0, of no sources that have clips"),
+        ({}, {}, "no source is left that has clips"),
     ],
 )
 def test_weights_that_cannot_be_are_refused(clips, weights, message):

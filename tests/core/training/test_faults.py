@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from vidrd_core import cli
 from vidrd_core.training.checkpoints import CheckpointError, Checkpoints
 from vidrd_core.training.config import load_config
 from vidrd_core.training.stages import Recipe
+from vidrd_core.training.trainer import Trainer
 from vidrd_core.training.unet import ImageTask
 
 from .helpers import RECIPE, write_recipe
@@ -104,8 +106,52 @@ def test_a_checkpoint_is_whole_or_not_there(tmp_path):
     seen = []
     checkpoints.write(2, {}, save, wait=lambda: seen.append((tmp_path / "checkpoint_000002").exists()))
     assert seen == [False, True], "all wait until what was left is gone, and until all is written"
-    assert [path.name for path in tmp_path.glob("checkpoint_*")] == ["checkpoint_000002"]
     assert checkpoints.latest()["step"] == 2
+
+
+def test_a_checkpoint_stays_until_training_went_on_from_the_next(tmp_path):
+    def names():
+        return sorted(path.name for path in tmp_path.glob("checkpoint_*"))
+
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 2):
+        checkpoints.write(step, {}, Path.mkdir)
+    assert names() == ["checkpoint_000001", "checkpoint_000002"]
+    assert checkpoints.good(2)["step"] == 1
+    assert checkpoints.good(3)["step"] == 2
+    checkpoints.prove()
+    assert names() == ["checkpoint_000002"]
+    assert checkpoints.good(2)["step"] == 2  # a loss came of it before
+    checkpoints.write(3, {}, Path.mkdir)
+    checkpoints.fall_back(checkpoints.good(3))
+    assert (names(), checkpoints.latest()["step"]) == (["checkpoint_000002"], 2)
+
+
+def test_a_step_that_spoils_the_weights_leaves_a_checkpoint_to_go_on_from(tmp_path, monkeypatch):
+    def recipe(rate, steps):
+        stages = [{**RECIPE["stages"][0], "steps": steps, "checkpoint_every": 1, "learning_rate": rate, "warmup": 0}]
+        return load_config(write_recipe(tmp_path / "recipe.yaml", stages=stages))
+
+    with pytest.raises(FloatingPointError, match="at step 2; there is no good checkpoint yet"):
+        Recipe(recipe(1e30, 4)).run()
+    folder = tmp_path / "run" / "vae"
+    assert not list(folder.glob("checkpoint_*"))
+    step = Trainer.train_step
+
+    def two_steps(self):
+        if self.step == 2:
+            raise KeyboardInterrupt
+        return step(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "train_step", two_steps)
+        with pytest.raises(KeyboardInterrupt):
+            Recipe(recipe(1e-4, 4)).run()
+    with pytest.raises(FloatingPointError, match="at step 4; the checkpoint of step 2 is intact"):
+        Recipe(recipe(1e30, 4)).run()
+    assert [path.name for path in folder.glob("checkpoint_*")] == ["checkpoint_000002"]
+    Recipe(recipe(1e-4, 4)).run()
+    assert (tmp_path / "run" / "model" / "vae.safetensors").exists()
 
 
 def test_the_command_says_why_it_stops(tmp_path, monkeypatch, capsys):
@@ -122,7 +168,7 @@ def test_the_command_says_why_it_stops(tmp_path, monkeypatch, capsys):
         assert cli.main(["train", recipe, "--stage", "captions"]) == 0
         assert cli.main(["train", recipe, "--stage", "image"]) == 1
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("vidrd: error: the loss became inf at step 0; there is no checkpoint yet: lower the")
+    assert said.startswith("vidrd: error: the loss became inf at step 1; there is no good checkpoint yet: lower the")
     with monkeypatch.context() as patched:
         full = OSError(errno.ENOSPC, "No space left on device")
         patched.setattr("accelerate.Accelerator.save_state", lambda *_: (_ for _ in ()).throw(full))

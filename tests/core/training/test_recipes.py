@@ -42,7 +42,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     from vidrd_core.models.vae import TemporalVAE
 
     task = Broken(TemporalVAE(config.vae), recipe.data, config.stages[0])
-    with pytest.raises(FloatingPointError, match="the loss became nan at step 0; there is no checkpoint yet: lower"):
+    with pytest.raises(FloatingPointError, match="the loss became nan at step 1; there is no good checkpoint yet"):
         Trainer(task, config.stages[0], tmp_path / "broken").run()
 
 
@@ -74,6 +74,9 @@ GOOD_STAGE = "name: a, task: vae, steps: 1, batch_size: 1, learning_rate: 1"
             "{out: x, stages: [{%s}], mixed_precision: fp8}",
             "mixed_precision is 'fp8', expected one of no, fp16",
         ),
+        ("{out: x, stages: [{%s, name: ../a}]}", "a stage is called '../a', expected the name of a folder in out"),
+        ("{out: x, stages: [{%s, learning_rate: .nan}]}", "stage a: learning_rate is nan, expected a finite number"),
+        ("{out: x, stages: [{%s, min_snr: .inf}]}", "stage a: min_snr is inf, expected a finite number"),
         ("{out: x, stages: [{%s}, {%s}]}", "a stage is called 'a': each needs a name of its own"),
         ("{out: x, stages: [{%s, name: bank}]}", "a stage is called 'bank': each needs a name of its own, not model"),
         (

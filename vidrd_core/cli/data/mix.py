@@ -24,6 +24,8 @@ def mix(sources: list[str], output: Path, pseudo_videos: bool, draws: int) -> No
     with input_checked():
         for text in sources:
             folder, _, weight = text.rpartition("=") if "=" in text else (text, "", "1")
+            if folder in weights:
+                raise ValueError(f"{folder} is named twice: give it once, and its weight as in {folder}=2")
             try:
                 weights[folder] = float(weight)
             except ValueError as error:

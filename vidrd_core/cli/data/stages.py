@@ -46,6 +46,8 @@ def actions(given: dict[str, Any]) -> None:
 
 
 def videos(given: dict[str, Any]) -> None:
+    if given["longest"] < given["least"]:
+        raise InputError(f"--longest is {given['longest']:g} s, expected --least, {given['least']:g} s, or more")
     with input_checked():
         stage = LongVideos(
             given["folder"],
