@@ -71,7 +71,7 @@ def test_images_and_several_clips(here, vidrd):
     [
         (("stills", "nowhere", "-o", "s"), "there is no folder nowhere"),
         (("stills", "words.csv", "-o", "s"), "words.csv is a file, expected a folder"),
-        (("stills", "empty", "-o", "s"), "there is nothing in empty that this is for"),
+        (("stills", "empty", "-o", "s"), "there are no pictures in empty"),
         (("stills", "pictures", "-o", "s", "--zoom", "9"), "zoom is 9.0, expected a number from 1 to 8"),
         (("stills", "pictures", "-o", "s", "--size", "60"), "size is 60, expected a multiple of 8"),
         (("stills", "pictures", "-o", "s", "--captioner", "me"), "captioner is 'me', expected sidecar, local:FOLDER"),

@@ -121,7 +121,8 @@ def _run(stage: Stage, given: dict[str, Any]) -> None:
         note(f"stopped; the same command goes on from the whole shards in {output}")
         raise
     if not report.found:
-        raise InputError(f"there is nothing in {stage.folder} that this is for")  # type: ignore[attr-defined]
+        wanted = "pictures" if isinstance(stage, Stills) else "videos"
+        raise InputError(f"there are no {wanted} in {stage.folder}")  # type: ignore[attr-defined]
     done = f"{report.made} clips made, {report.skipped} skipped, in {report.shards} new shards"
     before = f"; {report.known} of {report.found} were done before" if report.known else ""
     why = f" ('vidrd data show {output}' says why)" if report.skipped else ""
