@@ -144,6 +144,11 @@ def manifests(folder: Path) -> Iterator[tuple[Path, dict[str, Any], list[dict[st
             ) from error
 
 
+def is_whole(shard: Path, head: dict[str, Any]) -> bool:
+    """Whether a shard's tar file is as its manifest's head says; one without clips needs none."""
+    return not head["made"] or (shard.is_file() and shard.stat().st_size == head["bytes"])
+
+
 class Shards:
     """A data set of shards: its samples by number, in an order that never changes.
 
@@ -156,7 +161,7 @@ class Shards:
             raise FileNotFoundError(f"there is no folder {folder} with shards: make it by 'vidrd data'")
         self.samples: list[Sample] = []
         for shard, head, lines in manifests(self.folder):
-            if head["made"] and (not shard.is_file() or shard.stat().st_size != head["bytes"]):
+            if not is_whole(shard, head):
                 state = "is damaged" if shard.is_file() else "is missing"
                 raise DataError(f"{shard} {state}, and its manifest names {head['made']} clips in it: {_MEND}")
             for line in lines:

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from vidrd_core.data.executors import Executor, Here
 from vidrd_core.data.files import Found
 from vidrd_core.data.records import Record, Skipped, Step, UnfitError, hashed, identified, made
-from vidrd_core.data.shards import SETTINGS, DataError, manifests, shard_files, write_json, write_shard
+from vidrd_core.data.shards import SETTINGS, DataError, is_whole, manifests, write_json, write_shard
 
 FORMAT = 1
 IDENTIFIED_AT_ONCE = 64  # files
@@ -158,9 +158,10 @@ class Known:
         self.next_number = 0
         for tar, head, lines in manifests(out):
             self.next_number = max(self.next_number, int(tar.stem.split("_")[1]) + 1)
-            if head["made"] and not tar.exists():
-                for path in shard_files(out, int(tar.stem.split("_")[1])):
-                    path.unlink(missing_ok=True)
+            if not is_whole(tar, head):  # it is made anew
+                tar.with_suffix(".jsonl").unlink()
+                if tar.exists():
+                    tar.replace(tar.with_suffix(".tar.damaged"))  # what it was made of may be gone
                 continue
             useful = {line["origin"] for line in lines if "key" in line}
             self.sources.update(useful if retry else head["sources"])

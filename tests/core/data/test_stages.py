@@ -174,6 +174,18 @@ def test_a_shard_that_is_gone_is_made_again(pictures, tmp_path):
     assert contents(out) == before
 
 
+def test_a_shard_that_is_damaged_is_made_again_and_kept_aside(pictures, tmp_path):
+    out = tmp_path / "out"
+    run(stills(pictures), out, per_shard=2)
+    before, shard = contents(out), out / "shard_000001.tar"
+    damaged = shard.read_bytes()[:600]
+    shard.write_bytes(damaged)
+    assert counts(run(stills(pictures), out, per_shard=2)) == (5, 3, 2, 0)
+    assert contents(out) == before
+    assert (out / "shard_000001.tar.damaged").read_bytes() == damaged
+    assert counts(run(stills(pictures), out, per_shard=2)) == (5, 5, 0, 0)
+
+
 def test_other_settings_need_another_folder(pictures, tmp_path):
     out = tmp_path / "out"
     run(stills(pictures), out)
