@@ -90,11 +90,12 @@ class Actions:
         for path in self._videos():
             trimmed = _TRIMMED.fullmatch(path.stem)
             files[trimmed["id"] if trimmed else path.stem].append((path, trimmed))
-        splits = set[str]()
+        splits, named = set[str](), set[str]()
         for number, row in read_rows(table):
             if missing := [name for name in ("label", "youtube_id", "time_start", "time_end") if name not in row]:
                 raise ValueError(f"{table}, line {number} lacks {', '.join(missing)}, expected Kinetics' columns")
             splits.add(row.get("split") or "")
+            named.add(row["youtube_id"])
             if self.split and row.get("split") != self.split:
                 continue
             try:
@@ -114,3 +115,5 @@ class Actions:
         if self.split and self.split not in splits:
             told = ", ".join(sorted(filter(None, splits))) or "none"
             raise ValueError(f"no line of {table} is of the split {self.split!r}; its splits are {told}")
+        for path in (path for video, found in files.items() if video not in named for path, _ in found):
+            yield Skipped(Record(str(path)), f"is in no line of {table}")

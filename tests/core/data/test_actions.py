@@ -49,6 +49,7 @@ def test_kinetics_csv_tells_stretches_and_what_is_not_there(tmp_path):
     videos = tmp_path / "videos"
     write_video(videos / "a" / "abc_000002_000003.mp4", moving(1))
     write_video(videos / "whole-1_x.mp4", numbered(48))
+    (videos / "wrongly named.mp4").touch()
     table = tmp_path / "train.csv"
     table.write_text(
         "label,youtube_id,time_start,time_end,split\n"
@@ -57,17 +58,19 @@ def test_kinetics_csv_tells_stretches_and_what_is_not_there(tmp_path):
     )
     stage = Actions(videos, "kinetics", Templates(("{label}",)), CLIPS, table)
     report = run(stage, tmp_path / "out")
-    assert (report.found, report.made, report.skipped) == (4, 3, 1)
+    assert (report.found, report.made, report.skipped) == (5, 3, 2)
     samples = {s.caption: s for s in Shards(tmp_path / "out").samples}
     assert samples.keys() == {"playing guitar", "jumping, high", "running"}
     level = {caption: (sample.frames().mean() - 20) / 4 for caption, sample in samples.items()}
     assert level["running"] == pytest.approx(12, abs=2)
     assert level["jumping, high"] == pytest.approx(36, abs=2)
-    (skipped,) = [line for _, _, found in manifests(tmp_path / "out") for line in found if "reason" in line]
+    skipped, unnamed = [line for _, _, found in manifests(tmp_path / "out") for line in found if "reason" in line]
     assert skipped["source"] == "zzz (1 to 3 s)"
     assert skipped["reason"].startswith("is in the table, and no video of it is in")
+    assert unnamed["source"].endswith("wrongly named.mp4")
+    assert unnamed["reason"] == f"is in no line of {table}"
     train = Actions(videos, "kinetics", table=table, split="train")
-    assert len(list(train.find())) == 3
+    assert len(list(train.find())) == 4
     with pytest.raises(ValueError, match=r"no line of .*train.csv is of the split 'val'; its splits are test, train"):
         run(Actions(videos, "kinetics", table=table, split="val"), tmp_path / "none")
 
