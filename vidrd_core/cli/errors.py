@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +54,8 @@ def reason(error: BaseException) -> str:
         return "out of memory: make smaller or fewer frames a clip, or close other programs"
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
-        text = why(errno.ENOSPC, "") if error.errno == errno.ENOSPC else error.strerror
+        full = error.strerror == os.strerror(errno.ENOSPC)  # without any word of ours
+        text = why(errno.ENOSPC, "") if full else error.strerror
         if error.filename is not None:  # Python's own, which says little
             hint = _HINTS.get(error.errno or 0)
             if error.errno == errno.ENOENT and Path(error.filename).parent.is_dir():

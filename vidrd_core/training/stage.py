@@ -83,6 +83,12 @@ class StageConfig:
                 raise ValueError(
                     f"stage {self.name}: {name} is {getattr(self, name)!r}, expected one of {', '.join(known)}"
                 )
+        of_vae = self.task in VAE_TASKS
+        if self.train == ("lora" if of_vae else "decoder"):
+            fitting = "all, decoder or temporal" if of_vae else "all, paper, temporal or lora"
+            raise ValueError(
+                f"stage {self.name}: train is {self.train!r}, expected {fitting} where task is {self.task}"
+            )
         every = ("log_every", "sample_every", "checkpoint_every", "evaluate_every")
         for name in ("steps", "batch_size", "accumulation", "prompt_frames", "lora_rank", *every):
             if getattr(self, name) < 1:

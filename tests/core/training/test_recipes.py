@@ -74,6 +74,10 @@ GOOD_STAGE = "name: a, task: vae, steps: 1, batch_size: 1, learning_rate: 1"
             "{out: x, stages: [{%s}], mixed_precision: fp8}",
             "mixed_precision is 'fp8', expected one of no, fp16",
         ),
+        (
+            "{out: x, stages: [{%s, train: lora}]}",
+            "train is 'lora', expected all, decoder or temporal where task is vae",
+        ),
         ("{out: x, stages: [{%s, name: ../a}]}", "a stage is called '../a', expected the name of a folder in out"),
         ("{out: x, stages: [{%s, learning_rate: .nan}]}", "stage a: learning_rate is nan, expected a finite number"),
         ("{out: x, stages: [{%s, min_snr: .inf}]}", "stage a: min_snr is inf, expected a finite number"),
