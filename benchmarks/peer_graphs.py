@@ -38,8 +38,8 @@ class Task:
 class Peer:
     """A way to a long video: what it adds to a graph of the model's parts, and how its clips or windows lie.
 
-    `repeated` frames of each are the last ones of the one before. `needs` are a host's nodes, and for each the input
-    without which it is too old.
+    `reuse` tells how many frames of each are the last ones of the one before. `needs` are a host's nodes, and for
+    each the input without which it is too old.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Peer:
     needs: Mapping[str, str] = field(default_factory=dict)
 
     def graph(self, task: Task) -> Graph:
-        return {**model_parts(task), **self.nodes(task)}
+        return {**model_parts(), **self.nodes(task)}
 
 
 def node(kind: str, **inputs: Any) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def clips_for(frames: int, repeated: int) -> int:
     return 1 + max(0, math.ceil((frames - FRAMES) / (FRAMES - repeated)))
 
 
-def model_parts(task: Task) -> Graph:
+def model_parts() -> Graph:
     return {
         "unet": node("VidRD_LoadUNet3D", file=TINY, weight_dtype="default"),
         "model": node(CountPasses.NAME, model=["unet", 0]),

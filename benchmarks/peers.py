@@ -139,7 +139,7 @@ def one_length(given: argparse.Namespace) -> dict[str, float | None]:
 
 
 def report(found: dict[str, Any]) -> str:
-    """Two tables, and the ratios to the first way."""
+    """Tables of what the ways make and of lengths, and the ratios to the first way."""
     peers, records = found["peers"], found["records"]
     by = {name: [record for record in records if record["name"] == name] for name in peers}
     head = ["", "calls a shown frame", "s a shown frame", *FIGURES.values()]
@@ -231,7 +231,7 @@ def main() -> None:
         write(given, found)
         try:
             made = in_a_process(__file__, *shared, "--frames", frames, "--part", name)
-        except ChildProcessError as error:
+        except SystemExit as error:
             made = {"failed": str(error)}
         found["lengths"].append({"name": name, "frames": frames, **made})
     write(given, found)

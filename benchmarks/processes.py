@@ -9,9 +9,9 @@ from typing import Any
 
 
 def in_a_process(script: str, *arguments: Any) -> Any:
-    """What a script run with these arguments prints last, a line of JSON. Raises ChildProcessError if it fails."""
+    """What a script run with these arguments prints last, a line of JSON. Raises SystemExit if it fails."""
     command = [sys.executable, script, *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise ChildProcessError(f"{' '.join(command[1:])} failed, see above")
+        sys.exit(f"error: {' '.join(command[1:])} failed")
     return json.loads(done.stdout.splitlines()[-1])

@@ -3,15 +3,12 @@
 import importlib
 import os
 import sys
-from pathlib import Path
 
 import peers
 import pytest
 import torch
 from peer_graphs import PEERS, BatchToClip, ClipToBatch, CountPasses, FramesAsBatch
 from processes import in_a_process
-
-ROOT = Path(__file__).parents[2]
 
 
 def part(name, **more):
@@ -50,7 +47,7 @@ def found(host):
 
 def test_ways_show_what_they_were_asked_for_by_as_many_calls_as_it_takes(found):
     by = {record["name"]: record for record in found["records"]}
-    assert [peer.name for peer in PEERS] == [*dict.fromkeys([*found["peers"], *found["absent"]])]
+    assert [peer.name for peer in PEERS] == [*found["peers"], *found["absent"]]
     paper, moving, static = (by[name] for name in found["peers"][:3])
     assert (paper["shown"], moving["shown"], static["shown"]) == (24, 26, 24)
     assert (paper["passed"], moving["passed"], static["passed"]) == (3 * 16, 4 * 16, 4 * 16)

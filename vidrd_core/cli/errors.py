@@ -54,13 +54,14 @@ def reason(error: BaseException) -> str:
         return "out of memory: make smaller or fewer frames a clip, or close other programs"
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
-        full = error.strerror == os.strerror(errno.ENOSPC)  # without any word of ours
-        text = why(errno.ENOSPC, "") if full else error.strerror
+        text = error.strerror
         if error.filename is not None:  # Python's own, which says little
             hint = _HINTS.get(error.errno or 0)
             if error.errno == errno.ENOENT and Path(error.filename).parent.is_dir():
                 hint = "see whether the name is right"
             text = f"cannot use {error.filename}: {text}" + (f" ({hint})" if hint else "")
+        elif text == os.strerror(errno.ENOSPC):  # as the system says it
+            text = why(errno.ENOSPC, text)
     return " ".join(text.split())
 
 

@@ -8,7 +8,7 @@ from itertools import count, takewhile
 
 import numpy as np
 
-from vidrd_core.data.readout import matched, read_clip, score
+from vidrd_core.data.readout import matched, read_clip
 from vidrd_core.data.shapes import VOCABULARY, Scene
 from vidrd_core.data.shapes.said import scene_of
 from vidrd_core.evaluation.motion_along import from_any_moment
@@ -37,9 +37,7 @@ def faithfulness(
     starts = takewhile(lambda start: start + frames <= len(video), count(first * pace, pace))
     looks, motions = [], []
     for start in starts:
-        reading = read_clip(video[start : start + frames], len(scene.sprites))
-        found = score(reading, scene)
-        looks.append(found.color and found.shape)
-        pairs = matched(reading, scene)
+        pairs = matched(read_clip(video[start : start + frames], len(scene.sprites)), scene)
+        looks.append(all((read.color, read.shape) == (told.color, told.shape) for read, told in pairs))
         motions.append(all(from_any_moment([read], told.motion, video.shape[1])[0] for read, told in pairs))
     return {"faithful_look": float(np.mean(looks)), "faithful_motion": float(np.mean(motions))} if looks else {}

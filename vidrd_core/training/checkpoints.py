@@ -32,6 +32,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.pointer = folder, folder / POINTER
+        self.proven = False  # as far as is known without looking
 
     def latest(self) -> dict[str, Any] | None:
         """What is said of the newest one: its folder, step and stage."""
@@ -50,7 +51,8 @@ class Checkpoints:
         Of several processes all save, and the main one does the rest; `wait` waits for all of them.
         """
         target = self.folder / f"checkpoint_{step:06d}"
-        before, kept = self.latest(), self.good(step)
+        before, kept = self.latest(), self.before(step)
+        self.proven = False
         try:
             if main and target.exists() and (before or {}).get("folder") != target.name:
                 shutil.rmtree(target)  # of a run that was killed while it wrote
@@ -71,37 +73,40 @@ class Checkpoints:
                 number, f"the checkpoint of step {step} could not be written to {self.folder}: {reason}; {left}"
             ) from error
         if main:
-            self._clear(target.name, kept)
+            self._clear(target.name, *([kept["folder"]] if kept else []))
 
-    def prove(self) -> None:
+    def prove(self, main: bool = True) -> None:
         """Training went on from the newest one: the one before is taken away."""
-        latest = self.latest()
+        latest = self.latest() if main and not self.proven else None
+        self.proven = True
         if latest and "before" in latest:
             del latest["before"]
             self._point(latest)
             self._clear(latest["folder"])
 
-    def good(self, step: int) -> dict[str, Any] | None:
-        """What is said of the newest one that training can go on from, if it cannot from `step`."""
+    def before(self, step: int) -> dict[str, Any] | None:
+        """What is said of the newest one, or of the one before it if it is of `step` and nothing came of it yet."""
         latest = self.latest()
         if latest and "before" in latest and latest["step"] == step:
             before: dict[str, Any] | None = latest["before"]
             return before
         return latest
 
-    def fall_back(self, kept: dict[str, Any] | None) -> None:
-        """Make this one, or none, the newest."""
-        if kept:
+    def fall_back(self, step: int, main: bool, wait: Callable[[], None]) -> str:
+        """Make the one before `step` the newest, as nothing can come of `step`; what is left, in words."""
+        kept = self.before(step)
+        wait()  # for all to have looked
+        if main and kept:
             self._point(kept)
             self._clear(kept["folder"])
-        else:
+        elif main:
             self.pointer.unlink(missing_ok=True)
             self._clear()
+        return f"the checkpoint of step {kept['step']} is intact" if kept else ""
 
-    def _clear(self, *kept: Any) -> None:
-        names = {each["folder"] if isinstance(each, dict) else each for each in kept if each}
+    def _clear(self, *kept: str) -> None:
         for other in self.folder.glob("checkpoint_*"):
-            if other.name not in names:
+            if other.name not in kept:
                 shutil.rmtree(other, ignore_errors=True)
 
     def _point(self, said: dict[str, Any]) -> None:

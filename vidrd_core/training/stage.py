@@ -72,10 +72,9 @@ class StageConfig:
     adversarial_from: int = 0  # step
 
     def __post_init__(self) -> None:
-        if self.name in (".", "..") or {"/", "\\"} & set(self.name):
+        if self.name in ("", ".", "..") or {"/", "\\"} & set(self.name):
             raise ValueError(f"a stage is called {self.name!r}, expected the name of a folder in out")
-        numbers = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        for name, value in numbers.items():
+        for name, value in vars(self).items():
             if isinstance(value, float) and not isfinite(value):
                 raise ValueError(f"stage {self.name}: {name} is {value}, expected a finite number")
         for name, known in (("task", TASKS), ("train", tuple(PRESETS)), ("optimizer", OPTIMIZERS)):

@@ -91,7 +91,7 @@ class Trainer:
         self.accelerator.register_load_state_pre_hook(no_models)
         self.recent = Recent()
         self.accelerator.register_for_checkpointing(Named(self.trainable), self.average, self.recent)
-        self.step, self.unproven = 0, False
+        self.step = 0
         self.ahead: dict[tuple[int, int], Future[Any]] = {}
         if self.pieces.model is not None and stage.task in ("captions", "image"):
             raise RecipeError(f"stage {stage.name} cannot be spread over processes by FSDP: run it without")
@@ -108,7 +108,7 @@ class Trainer:
         self.loss.train()
         with Interrupt() as stop, self.reading():
             self.train(stop)
-        self.prove()
+        self.checkpoints.prove(self.accelerator.is_main_process)
         self.average.take()
         model = self.pieces.whole(self.loss).model
         for tracker in self.accelerator.trackers:  # `end_training` would end the processes' connection, too
@@ -120,7 +120,7 @@ class Trainer:
         started, first = time.perf_counter(), self.step
         while self.step < self.stage.steps:
             self.recent.losses.append(self.train_step())
-            self.prove()
+            self.checkpoints.prove(self.accelerator.is_main_process)
             self.step += 1
             if self.step % self.stage.log_every == 0:
                 pace = (self.step - first) / (time.perf_counter() - started)
@@ -213,17 +213,13 @@ class Trainer:
         wrong = [name for name, value in values.items() if not math.isfinite(value)]
         if self.anyone(bool(wrong)):
             what = wrong[0] if wrong else "loss of another process"
-            kept = self.checkpoints.good(self.step)
-            self.accelerator.wait_for_everyone()
-            if self.accelerator.is_main_process:
-                self.checkpoints.fall_back(kept)
-            left = (
-                f"the checkpoint of step {kept['step']} is intact: lower the learning rate and go on from it"
-                if kept
-                else "there is no good checkpoint yet: lower the learning rate and start again"
-            )
+            main, wait = self.accelerator.is_main_process, self.accelerator.wait_for_everyone
+            left = self.checkpoints.fall_back(self.step, main, wait)
+            mend = f"{left}: lower the learning rate and go on from it"
+            if not left:
+                mend = "there is no good checkpoint yet: lower the learning rate and start again"
             number = values.get(what, math.nan)
-            raise FloatingPointError(f"the {what} became {number} at step {self.step + 1}; {left}")
+            raise FloatingPointError(f"the {what} became {number} at step {self.step + 1}; {mend}")
 
     def anyone(self, asked: bool) -> bool:
         """Whether it is so in any process."""
@@ -265,15 +261,8 @@ class Trainer:
                     self.log.show(self.step, name, self.folder / f"{name}_{self.step:06d}.png")
         self.accelerator.wait_for_everyone()
 
-    def prove(self) -> None:
-        """The last checkpoint is good, if there is one: a loss came of it."""
-        if self.unproven and self.accelerator.is_main_process:
-            self.checkpoints.prove()
-        self.unproven = False
-
     def checkpoint(self) -> None:
         """Save all that a resume needs."""
-        self.unproven = True
         save, wait = self.accelerator.save_state, self.accelerator.wait_for_everyone
         main = self.accelerator.is_main_process
         self.checkpoints.write(self.step, self.made_with, lambda target: save(str(target)), main, wait)
@@ -299,7 +288,7 @@ class Trainer:
         except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
             what = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise CheckpointError(None, f"the checkpoint {place} is damaged: {what}; {anew}") from error
-        self.step, self.unproven = latest["step"], True
+        self.step = latest["step"]
         self.log.cut(self.step)
         changed = changes(self.made_with, latest.get("stage", {}))
         now = f", now with {changed}" if changed else ""

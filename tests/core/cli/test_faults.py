@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from vidrd_core.cli.errors import reason
 from vidrd_core.models import checkpoint
 from vidrd_core.video import read_video
 
@@ -125,3 +126,10 @@ def test_a_bug_shows_its_traceback_and_leaves_nothing(vidrd, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         vidrd("generate", *PROMPTS, "--steps", 2, "-o", "long.mp4")
     assert os.listdir() == []
+
+
+def test_a_full_disk_is_called_that_whoever_notices():
+    said = os.strerror(errno.ENOSPC)
+    assert reason(OSError(errno.ENOSPC, said)) == "the disk is full; free some space or choose another folder"
+    told = reason(OSError(errno.ENOSPC, said, "a.tar"))
+    assert told == f"cannot use a.tar: {said} (free some space or choose another place)"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -87,7 +88,7 @@ def test_a_full_disk_stops_it_and_leaves_the_last_checkpoint(tmp_path, monkeypat
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_a_checkpoint_is_whole_or_not_there(tmp_path):
+def test_a_checkpoint_is_whole_or_not_there(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path)
 
     def save(target):
@@ -106,7 +107,15 @@ def test_a_checkpoint_is_whole_or_not_there(tmp_path):
     seen = []
     checkpoints.write(2, {}, save, wait=lambda: seen.append((tmp_path / "checkpoint_000002").exists()))
     assert seen == [False, True], "all wait until what was left is gone, and until all is written"
+    assert sorted(path.name for path in tmp_path.glob("checkpoint_*")) == ["checkpoint_000001", "checkpoint_000002"]
     assert checkpoints.latest()["step"] == 2
+
+    def full_for_pytorch(target):
+        raise RuntimeError("unexpected pos 64 vs 0")
+
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(CheckpointError, match=r"step 3 could not be written .*the disk is full; .* step 2 is intact"):
+        checkpoints.write(3, {}, full_for_pytorch)
 
 
 def test_a_checkpoint_stays_until_training_went_on_from_the_next(tmp_path):
@@ -117,13 +126,13 @@ def test_a_checkpoint_stays_until_training_went_on_from_the_next(tmp_path):
     for step in (1, 2):
         checkpoints.write(step, {}, Path.mkdir)
     assert names() == ["checkpoint_000001", "checkpoint_000002"]
-    assert checkpoints.good(2)["step"] == 1
-    assert checkpoints.good(3)["step"] == 2
+    assert checkpoints.before(2)["step"] == 1
+    assert checkpoints.before(3)["step"] == 2
     checkpoints.prove()
     assert names() == ["checkpoint_000002"]
-    assert checkpoints.good(2)["step"] == 2  # a loss came of it before
+    assert checkpoints.before(2)["step"] == 2  # a loss came of it before
     checkpoints.write(3, {}, Path.mkdir)
-    checkpoints.fall_back(checkpoints.good(3))
+    assert checkpoints.fall_back(3, True, lambda: None) == "the checkpoint of step 2 is intact"
     assert (names(), checkpoints.latest()["step"]) == (["checkpoint_000002"], 2)
 
 

@@ -46,6 +46,12 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         Trainer(task, config.stages[0], tmp_path / "broken").run()
 
 
+def test_a_tracker_that_is_not_installed_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("vidrd_core.training.config.find_spec", lambda name: None if name == "wandb" else name)
+    with pytest.raises(ValueError, match="trackers has wandb, which is not installed: pip install wandb"):
+        load_config(write_recipe(tmp_path / "recipe.yaml", trackers=["tensorboard", "wandb"]))
+
+
 GOOD_DATA = "sources: [{shapes: {}}]"
 GOOD_STAGE = "name: a, task: vae, steps: 1, batch_size: 1, learning_rate: 1"
 
