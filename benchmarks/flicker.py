@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidrd_core.data.procedural import ShapesData, StillsData
-from vidrd_core.models.parts import load_vae
+from vidrd_core.models.load_parts import load_vae
 from vidrd_core.models.vae import TemporalVAE
-from vidrd_core.pixels import to_video
+from vidrd_core.procedural.datasets import ShapesData, StillsData
 from vidrd_core.training.config import TrainConfig, load_config
-from vidrd_core.training.stages import Recipe
+from vidrd_core.training.recipe import Recipe
 from vidrd_core.training.vae import flicker, psnr
+from vidrd_core.video.tensors import to_video
 
 SEED = 77  # of scenes that no recipe draws
 NOISE = (0.0, 0.05, 0.1)  # deviation, of latents of deviation 1

@@ -43,11 +43,11 @@ def random_model() -> VidRD:
 
     import torch
 
-    from vidrd_core.data.shapes import VOCABULARY
-    from vidrd_core.models.text import TextEncoder
     from vidrd_core.models.unet3d import UNet3D
     from vidrd_core.models.vae import TemporalVAE
+    from vidrd_core.models.word_text_encoder import TextEncoder
     from vidrd_core.pipeline import VidRD
+    from vidrd_core.procedural import VOCABULARY
     from vidrd_core.training.config import load_config
 
     with as_file(files("vidrd_core.training") / "configs" / "tiny.yaml") as path:

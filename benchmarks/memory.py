@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vidrd_core.evaluation.memory import MIB
+from vidrd_core.metrics.peak_memory import MIB
 
 STATUS, FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from vidrd_core.evaluation.memory import allocated
+from vidrd_core.metrics.peak_memory import allocated
 from vidrd_core.models.config import UNet3DConfig, VAEConfig
 from vidrd_core.models.offload import blocks_of
-from vidrd_core.models.stream import DecoderStream
+from vidrd_core.models.streaming_decode import DecoderStream
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.placement import store

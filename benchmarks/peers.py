@@ -89,7 +89,7 @@ class Stage:
 
 def compare(given: argparse.Namespace) -> dict[str, Any]:
     """All ways in turn, prompt by prompt: seconds, passes and figures of each video."""
-    from vidrd_core.data.shapes import describe, evaluation_scenes
+    from vidrd_core.procedural import describe, evaluation_scenes
 
     stage, records = Stage(given), []
     for number, scene in enumerate(evaluation_scenes(given.prompts, SCENE_SEED)):
@@ -107,8 +107,8 @@ def figures(file: Path, reuse: Any, scene: Any) -> dict[str, float]:
     """What a video's file shows."""
     from peer_graphs import FRAMES
 
-    from vidrd_core.evaluation.faithful import faithfulness
-    from vidrd_core.evaluation.measures import Joints, measures
+    from vidrd_core.metrics.video_metrics import Joints, measures
+    from vidrd_core.procedural.prompt_alignment import faithfulness
     from vidrd_core.video import read_video
 
     video, _ = read_video(file)

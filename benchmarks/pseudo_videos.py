@@ -25,15 +25,15 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from vidrd_core.data.readout import read_clip, score
-from vidrd_core.data.shapes import describe, evaluation_scenes, random_scene, render
-from vidrd_core.evaluation.frechet import Moments, frechet_distance
-from vidrd_core.evaluation.score import SCENE_SEED
 from vidrd_core.loading import files_of, find, load
+from vidrd_core.metrics.frechet import Moments, frechet_distance
 from vidrd_core.models.inflate import without_temporal
-from vidrd_core.models.parts import build_unet, read_unet, save_unet
+from vidrd_core.models.load_parts import build_unet, read_unet, save_unet
+from vidrd_core.procedural import describe, evaluation_scenes, random_scene, render
+from vidrd_core.procedural.benchmark import SCENE_SEED
+from vidrd_core.procedural.recognition import read_clip, score
 from vidrd_core.training.config import load_config
-from vidrd_core.training.stages import Recipe
+from vidrd_core.training.recipe import Recipe
 
 WAYS = {"without": False, "with": True}
 DRAWN = 512  # clips that the distance is measured to

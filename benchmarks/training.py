@@ -34,15 +34,15 @@ import yaml
 from torch import nn
 
 from vidrd_core.data.captions import Sidecar
+from vidrd_core.data.clip_sampling import ClipSettings
 from vidrd_core.data.decoding import frames_at
-from vidrd_core.data.framing import ClipSettings
 from vidrd_core.data.long_videos import LongVideos
-from vidrd_core.data.shapes import sample_clip
+from vidrd_core.data.runner import run
 from vidrd_core.data.shards import Shards
-from vidrd_core.data.stages import run
+from vidrd_core.procedural import sample_clip
 from vidrd_core.training.config import load_config
-from vidrd_core.training.presets import select
-from vidrd_core.training.stages import UNET_TASKS, Recipe
+from vidrd_core.training.recipe import UNET_TASKS, Recipe
+from vidrd_core.training.trainable import select
 from vidrd_core.training.trainer import Trainer
 from vidrd_core.video import open_video
 

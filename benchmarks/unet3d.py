@@ -27,7 +27,7 @@ from memory import grown_by
 from processes import in_a_process
 from torch import Tensor, nn
 
-from vidrd_core.evaluation.memory import allocated
+from vidrd_core.metrics.peak_memory import allocated
 
 WIDTHS = {"tenth": 32, "half": 160, "full": 320}  # of the first level
 TEXT_WIDTH, TOKENS, GUIDED = 1024, 77, 2
@@ -58,7 +58,7 @@ def their_unet(width: int) -> nn.Module:
 def our_unet(theirs: nn.Module, width: int) -> nn.Module:
     """Ours, with the very same tensors."""
     from vidrd_core.models.config import UNet3DConfig
-    from vidrd_core.models.parts import build_unet
+    from vidrd_core.models.load_parts import build_unet
 
     config = UNet3DConfig(
         block_out_channels=widths(width),

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from vidrd_core import ReuseSettings, VidRD, contact_sheet, load
-from vidrd_core.evaluation.ablation_page import figures_by_setting
 from vidrd_core.presets import preset
+from vidrd_core.reports.ablation import figures_by_setting
 from vidrd_core.video.reuse_map import reuse_map
 
 HERE = Path(__file__).parent

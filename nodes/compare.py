@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import GraphBuilder
 from torch import Tensor
 
-from vidrd_core.evaluation.rows import Row, added, sheet
+from vidrd_core.reports.contact_sheet_rows import Row, added, sheet
 
 from .host.pictures import as_image, frames_in
 from .host.progress import tell_clips

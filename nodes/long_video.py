@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder
 
 from vidrd_core.per_clip import numbers_of
-from vidrd_core.travel import OVER_FRAMES, fade_of
+from vidrd_core.prompt_schedule import OVER_FRAMES, fade_of
 
 from .host.progress import tell_clips
 from .prompts import lines_of

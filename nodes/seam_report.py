@@ -8,9 +8,9 @@ from typing import Any
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from vidrd_core.evaluation.measures import Joints
-from vidrd_core.evaluation.seam_picture import seam_picture
-from vidrd_core.evaluation.seam_report import seam_report
+from vidrd_core.metrics.video_metrics import Joints
+from vidrd_core.reports.seam_figure import seam_picture
+from vidrd_core.reports.seam_report import seam_report
 from vidrd_core.state import ClipState
 
 from .host.pictures import as_image, frames_in

@@ -14,17 +14,17 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io.os_errors import why
 from vidrd_core.loading import SUFFIX, files_of, find
-from vidrd_core.models import checkpoint
 from vidrd_core.models.config import DiffusionConfig, UNet3DConfig, to_dict
 from vidrd_core.models.formats import diffusers
 from vidrd_core.models.formats.unet import write_unet
 from vidrd_core.models.formats.vae import write_vae
 from vidrd_core.models.inflate import write_temporal
-from vidrd_core.models.parts import UNET, VAE, find_vae, read_unet
+from vidrd_core.models.load_parts import UNET, VAE, find_vae, read_unet
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
-from vidrd_core.reasons import why
 from vidrd_core.sampling import Schedule
 
 Target = Literal["diffusers", "ldm", "vidrd", "temporal"]

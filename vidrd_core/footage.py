@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from vidrd_core.clip import clip_generator
 from vidrd_core.model import Model
-from vidrd_core.pixels import to_video
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.sampling import OnStep
 from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState
+from vidrd_core.video.tensors import to_video
 
 
 @torch.no_grad()

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from vidrd_core.models import checkpoint
-from vidrd_core.models.formats.files import has_weights
-from vidrd_core.reasons import why
+from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io.os_errors import why
+from vidrd_core.models.formats.weight_files import has_weights
 
 if TYPE_CHECKING:
-    from vidrd_core.models.clip_text import CLIPText
-    from vidrd_core.models.text import TextEncoder
+    from vidrd_core.models.clip_text_encoder import CLIPText
+    from vidrd_core.models.word_text_encoder import TextEncoder
     from vidrd_core.pipeline import VidRD
     from vidrd_core.placement import Offload
 
@@ -101,7 +101,7 @@ def pack(
 
 def _parts(model: VidRD, dtype: torch.dtype) -> dict[str, tuple[dict[str, Tensor], dict[str, Any]]]:
     """The tensors and details of each part's file, by the part's name."""
-    from vidrd_core.models.parts import described, described_text, described_vae
+    from vidrd_core.models.load_parts import described, described_text, described_vae
 
     parts = {
         "unet": described(model.unet, model.diffusion),
@@ -163,9 +163,9 @@ def load(
     found = find(name_or_path)
     files = files_of(found)
     # Not before there is something to load: transformers takes seconds.
-    from vidrd_core.models.formats.parts import find_unet
+    from vidrd_core.models.formats.detect import find_unet
     from vidrd_core.models.inflate import with_temporal
-    from vidrd_core.models.parts import build_unet, load_vae, read_unet
+    from vidrd_core.models.load_parts import build_unet, load_vae, read_unet
     from vidrd_core.pipeline import VidRD
 
     about = ""
@@ -211,7 +211,7 @@ def _instead(name: str | Path | None, otherwise: Path) -> Path:
 
 
 def _text_encoder(inside: Path, named: str | Path | None) -> TextEncoder | CLIPText:
-    from vidrd_core.models.parts import CLIP_TEXT, load_clip_text, load_text_encoder
+    from vidrd_core.models.load_parts import CLIP_TEXT, load_clip_text, load_text_encoder
 
     place, tokenizer = _instead(named, inside), None
     if named is not None and place.is_dir() and not (has_weights(place) or has_weights(place / "text_encoder")):

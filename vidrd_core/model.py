@@ -12,18 +12,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vidrd_core.models.clip_text import CLIPText
+from vidrd_core.io.digests import non_defaults, signature
+from vidrd_core.models.clip_text_encoder import CLIPText
 from vidrd_core.models.config import DiffusionConfig
 from vidrd_core.models.lora.merge import Merged, match
 from vidrd_core.models.offload import BlockOffload
-from vidrd_core.models.signature import non_defaults, signature
-from vidrd_core.models.text import TextEncoder
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
+from vidrd_core.models.word_text_encoder import TextEncoder
 from vidrd_core.placement import Placement, store
+from vidrd_core.prompt_schedule import Fade
 from vidrd_core.sampling import Denoise, Schedule, guided
 from vidrd_core.settings import SampleSettings
-from vidrd_core.travel import Fade
 
 PARTS = ("unet", "vae", "text_encoder")
 

@@ -19,13 +19,13 @@ from vidrd_core.footage import state_of_video
 from vidrd_core.model import Model
 from vidrd_core.per_clip import PerClip, of_clip
 from vidrd_core.per_clip import check as check_per_clip
-from vidrd_core.pixels import to_frames
+from vidrd_core.prompt_schedule import OVER_FRAMES, Fade, fade_of
 from vidrd_core.reuse import ReuseSettings, is_whole
 from vidrd_core.sample import sample_clips
 from vidrd_core.sampling import OnStep
 from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState, StateMismatchError
-from vidrd_core.travel import OVER_FRAMES, Fade, fade_of
+from vidrd_core.video.tensors import to_frames
 
 
 class VidRD(Model):

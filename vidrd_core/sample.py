@@ -11,11 +11,11 @@ from torch import Tensor
 from vidrd_core.clip import Clip, DivergenceError
 from vidrd_core.following import correction, handed_on
 from vidrd_core.model import Model
+from vidrd_core.prompt_schedule import OVER_FRAMES, Fade, shares_of_frames
 from vidrd_core.reuse import ReuseSettings, StagedGuidance
 from vidrd_core.sampling import SOLVERS, Denoise, OnStep
 from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState
-from vidrd_core.travel import OVER_FRAMES, Fade, shares_of_frames
 
 
 @torch.no_grad()

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from vidrd_core.beyond import statistics
 from vidrd_core.inversion import replayed
-from vidrd_core.models import checkpoint
-from vidrd_core.models.checkpoint import FormatError
+from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io.safetensors import FormatError
 from vidrd_core.sampling import Denoise
 
 KIND = "clip state"

@@ -15,9 +15,9 @@ from vidrd_core.beyond import following_noise
 from vidrd_core.clip import clip_generator
 from vidrd_core.following import check_following
 from vidrd_core.presets import Rule
+from vidrd_core.prompt_schedule import shares_of_frames
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.state import ClipState
-from vidrd_core.travel import shares_of_frames
 
 from .family import as_batch, clip_shape, family_of
 from .progress import place, step_callback, tell

@@ -16,8 +16,8 @@ from PIL import Image
 from server import PromptServer
 from torch import Tensor
 
-from vidrd_core.models.preview import look
-from vidrd_core.pixels import to_frames
+from vidrd_core.models.latent_preview import look
+from vidrd_core.video.tensors import to_frames
 
 MANY = ("VidRD_LongVideo", "VidRD_CompareSettings")  # nodes that expand into one for each clip
 EVENT = "vidrd.clip"  # what the pack's own script on the page listens to

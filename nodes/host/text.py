@@ -12,10 +12,10 @@ import torch
 from comfy.sd1_clip import ClipTokenWeightEncoder, escape_important, token_weights, unescape_important
 from torch import Tensor, nn
 
-from vidrd_core.models import checkpoint
-from vidrd_core.models.formats.parts import read_part
-from vidrd_core.models.parts import CLIP_TEXT, find_clip_text, load_text_encoder
-from vidrd_core.models.text import END, START, TextEncoder
+from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.models.formats.detect import read_part
+from vidrd_core.models.load_parts import CLIP_TEXT, find_clip_text, load_text_encoder
+from vidrd_core.models.word_text_encoder import END, START, TextEncoder
 
 Row = list[tuple[Any, ...]]
 

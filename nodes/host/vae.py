@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vidrd_core.models.config import VAEConfig
-from vidrd_core.models.parts import load_vae as load_temporal_vae
+from vidrd_core.models.load_parts import load_vae as load_temporal_vae
 from vidrd_core.models.vae import TemporalVAE
 
 from .model import SCALE

@@ -4,9 +4,9 @@ import flicker as script
 import pytest
 import torch
 
-from vidrd_core.models.parts import load_vae
+from vidrd_core.models.load_parts import load_vae
 from vidrd_core.training.config import load_config
-from vidrd_core.training.stages import Recipe
+from vidrd_core.training.recipe import Recipe
 
 from ..core.training.helpers import RECIPE, STAGE, write_recipe
 

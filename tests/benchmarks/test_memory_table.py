@@ -5,7 +5,7 @@ import torch
 from memory import MIB
 from memory_table import FRAMES, Held, held, network, of_vae
 
-from vidrd_core.evaluation.memory import allocated
+from vidrd_core.metrics.peak_memory import allocated
 from vidrd_core.models.config import UNet3DConfig, VAEConfig
 from vidrd_core.models.unet3d import UNet3D
 

@@ -4,8 +4,8 @@ import numpy as np
 import pseudo_videos as script
 import pytest
 
-from vidrd_core.data.shapes import evaluation_scenes, render
-from vidrd_core.evaluation.frechet import frechet_distance
+from vidrd_core.metrics.frechet import frechet_distance
+from vidrd_core.procedural import evaluation_scenes, render
 
 
 def clips(seed):

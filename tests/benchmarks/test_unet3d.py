@@ -6,7 +6,7 @@ import torch
 from memory import grown_by
 from unet3d import measure, report
 
-from vidrd_core.evaluation.memory import allocated
+from vidrd_core.metrics.peak_memory import allocated
 
 
 def settings():

@@ -5,7 +5,7 @@ import pytest
 from ..workflows.convert import to_prompt
 from ..workflows.files import PATHS, ROOT, read
 from ..workflows.slots import widgets
-from ..workflows.stock import ODD, definitions, has_loops
+from ..workflows.stock import EDGE_CASES, definitions, has_loops
 
 OPEN = """
 async (workflow) => {
@@ -23,7 +23,7 @@ WIDGETS = """
 })
 """
 DIALOGS = "() => document.querySelectorAll('[role=dialog]').length"
-NAMES = [str(path.relative_to(ROOT)) for path in [*PATHS, *sorted(ODD.glob("*.json"))]]
+NAMES = [str(path.relative_to(ROOT)) for path in [*PATHS, *sorted(EDGE_CASES.glob("*.json"))]]
 
 
 def test_it_comes_up_with_our_nodes(opened):

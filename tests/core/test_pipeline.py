@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from vidrd_core.io.digests import non_defaults
 from vidrd_core.models.config import DiffusionConfig
-from vidrd_core.models.signature import non_defaults
 from vidrd_core.pipeline import VidRD
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.state import ClipState, StateMismatchError

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vidrd_core.models import checkpoint
-from vidrd_core.models.checkpoint import FormatError
+from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io.safetensors import FormatError
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.state import ADDED, DETAILS, KIND, TENSORS, ClipState
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vidrd_core.data.shapes import describe, evaluation_scenes, render
+from vidrd_core.procedural import describe, evaluation_scenes, render
 
 from .small_models import image_vae, small_model, small_vae
 

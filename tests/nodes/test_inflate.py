@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from vidrd_core.models.config import DiffusionConfig, UNet3DConfig
 from vidrd_core.models.formats.unet import write_unet
 from vidrd_core.models.inflate import save_temporal, with_temporal
-from vidrd_core.models.parts import build_unet, read_unet, save_unet
+from vidrd_core.models.load_parts import build_unet, read_unet, save_unet
 from vidrd_core.models.unet3d import UNet3D
 
 from ..conftest import randomise

@@ -15,7 +15,7 @@ from vidrd_core.loading import built_in_models, pack
 from vidrd_core.models.config import UNet3DConfig, VAEConfig
 from vidrd_core.models.formats.unet import write_unet
 from vidrd_core.models.formats.vae import write_vae
-from vidrd_core.models.parts import load_clip_text
+from vidrd_core.models.load_parts import load_clip_text
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 

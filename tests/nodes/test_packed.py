@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from vidrd_core.models.clip_text import CLIPText, CLIPTextSettings, load_tokenizer
-from vidrd_core.models.parts import save_text_encoder
+from vidrd_core.models.clip_text_encoder import CLIPText, CLIPTextSettings, load_tokenizer
+from vidrd_core.models.load_parts import save_text_encoder
 
 
 def test_a_packed_clip_is_the_hosts_own(host, run, monkeypatch):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vidrd_core.models.config import VAEConfig
-from vidrd_core.models.parts import save_vae
+from vidrd_core.models.load_parts import save_vae
 from vidrd_core.models.vae import TemporalVAE
 
 from ..conftest import randomise

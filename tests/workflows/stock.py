@@ -17,7 +17,7 @@ from .files import PATHS, nodes, read
 FILE = Path(__file__).with_suffix(".json")
 LOOPS = Path(__file__).with_name("loops.json")  # of newer versions, as our workflow has them
 PACKS = Path(__file__).with_name("packs.json")  # of other packs: {the pack's name: {node: definition}}
-ODD = Path(__file__).parent / "odd"
+EDGE_CASES = Path(__file__).parent / "edge_cases"
 PAGES = {  # the nodes of the page's first graph, and the loaders that it takes to be there
     "CLIPTextEncode", "CheckpointLoaderSimple", "ControlNetLoader", "EmptyLatentImage", "GLIGENLoader",
     "ImageOnlyCheckpointLoader", "KSampler", "LoraLoader", "LoraLoaderModelOnly", "SaveImage", "StyleModelLoader",
@@ -57,7 +57,7 @@ def without_prose(definition: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    used = set(sys.argv[2:]) | {node["type"] for path in [*PATHS, *ODD.glob("*.json")] for node in nodes(read(path))}
+    used = set(sys.argv[2:]) | {node["type"] for path in [*PATHS, *EDGE_CASES.glob("*.json")] for node in nodes(read(path))}
     others = {name for pack in packs().values() for name in pack}
     known = {*ours(), *others, *json.loads(LOOPS.read_text(encoding="utf-8"))}
     names = sorted((used | PAGES) - known)

@@ -277,7 +277,7 @@ def _commands() -> Any:
     from vidrd_core.cli.progress import busy
 
     with busy("starting"):  # PyTorch and transformers take seconds to import
-        from vidrd_core.cli import render
+        from vidrd_core.cli import request as render
     return render
 
 

@@ -13,27 +13,27 @@ import typer
 from vidrd_core.cli.errors import InputError, input_checked, note
 from vidrd_core.cli.evaluate import prompts_of
 from vidrd_core.cli.measuring import PAGE, SHEETS, Asked, about_model, measure, own_device, sheet_name, write
-from vidrd_core.cli.render import Machine, group, loaded, rules_of
-from vidrd_core.data.shapes import describe, evaluation_scenes, render
+from vidrd_core.cli.request import Machine, group, loaded, rules_of
 from vidrd_core.data.shards import write_json
 from vidrd_core.evaluation.ablation import ALPHAS, BETAS, Sweep, counts, distinct, subject_name, subjects, sweep
-from vidrd_core.evaluation.ablation_page import page
-from vidrd_core.evaluation.evaluate import Networks, read
-from vidrd_core.evaluation.faithful import scene_for
-from vidrd_core.evaluation.findings import findings, gathered
-from vidrd_core.evaluation.frechet import Array
-from vidrd_core.evaluation.fvd import Statistics, statistics
-from vidrd_core.evaluation.inception import SPLITS, inception_score
-from vidrd_core.evaluation.networks import network
-from vidrd_core.evaluation.trends import Statistic, frechet_to
+from vidrd_core.evaluation.ablation_analysis import findings, gathered
+from vidrd_core.evaluation.confidence import Statistic, frechet_to
+from vidrd_core.evaluation.runner import Networks, read
+from vidrd_core.metrics.feature_extractors import network
+from vidrd_core.metrics.frechet import Array
+from vidrd_core.metrics.fvd import Statistics, statistics
+from vidrd_core.metrics.inception import SPLITS, inception_score
 from vidrd_core.pipeline import VidRD
+from vidrd_core.procedural import describe, evaluation_scenes, render
+from vidrd_core.procedural.prompt_alignment import scene_for
+from vidrd_core.reports.ablation import page
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.settings import SampleSettings
 
 RESULT = "ablation.json"
 SCENE_SEED, DRAWN_SEED, DRAWN = 2309, 77, 2000
 IN_BALANCE = 56  # scenes: four of each motion, seven of each colour
-LOOKS = "python:vidrd_core.evaluation.looks:Looks"
+LOOKS = "python:vidrd_core.metrics.random_features:Looks"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vidrd_core.reasons import why
+from vidrd_core.io.os_errors import why
 
 _MACHINE = {getattr(errno, name, 0) for name in ("ENOSPC", "EDQUOT", "EIO", "ENOMEM", "EMFILE", "EFBIG")}
 _HINTS = {

@@ -10,12 +10,12 @@ import typer
 
 from vidrd_core.cli.errors import InputError, input_checked, note
 from vidrd_core.cli.measuring import PAGE, SHEETS, Asked, about_model, measure, own_device, sheet_name, write
-from vidrd_core.cli.render import Machine, group, loaded, rules_of
+from vidrd_core.cli.request import Machine, group, loaded, rules_of
 from vidrd_core.data.shards import write_json
-from vidrd_core.evaluation.evaluate import Networks, flat, read, summary
-from vidrd_core.evaluation.page import MEANINGS, page
 from vidrd_core.evaluation.protocols import Protocol, labels_of, protocol
-from vidrd_core.evaluation.subjects import Clips, Making, Subject, from_folder, from_model
+from vidrd_core.evaluation.runner import Networks, flat, read, summary
+from vidrd_core.evaluation.videos import Clips, Making, Subject, from_folder, from_model
+from vidrd_core.reports.html import MEANINGS, page
 from vidrd_core.settings import SampleSettings
 
 RESULT = "evaluation.json"

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vidrd_core.cli.errors import input_checked, note
 from vidrd_core.cli.progress import busy
-from vidrd_core.cli.render import Machine, group, loaded
+from vidrd_core.cli.request import Machine, group, loaded
 from vidrd_core.cli.states import StateFile
 from vidrd_core.settings import SampleSettings
 from vidrd_core.video import read_video

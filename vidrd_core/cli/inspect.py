@@ -11,8 +11,8 @@ from typing import Any
 
 from vidrd_core import loading
 from vidrd_core.cli.errors import InputError, input_checked
+from vidrd_core.io import safetensors as checkpoint
 from vidrd_core.loading import PARTS
-from vidrd_core.models import checkpoint
 from vidrd_core.video.reader import look_at
 
 Facts = Iterator[tuple[str, str]]
@@ -146,7 +146,7 @@ def _others(path: Path) -> Facts:
 
 def _parts(path: Path) -> Facts:
     """What parts of a model a file or folder of others holds."""
-    from vidrd_core.models.formats.parts import NAMES, contents, find_unet, holds, keys_of
+    from vidrd_core.models.formats.detect import NAMES, contents, find_unet, holds, keys_of
     from vidrd_core.models.lora.files import is_lora
 
     if is_lora(path):

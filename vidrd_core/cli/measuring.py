@@ -11,16 +11,16 @@ from typing import Any
 from vidrd_core.cli.errors import InputError, input_checked, note, reason
 from vidrd_core.cli.progress import busy
 from vidrd_core.data.files import stamp, walk
-from vidrd_core.evaluation.clip import Clip
-from vidrd_core.evaluation.evaluate import Networks, Record, evaluate, read
-from vidrd_core.evaluation.flow import MissingError
-from vidrd_core.evaluation.fvd import Statistics, statistics
-from vidrd_core.evaluation.networks import classifier, network
-from vidrd_core.evaluation.records import weights_of
-from vidrd_core.evaluation.seams import Video
-from vidrd_core.evaluation.subjects import Subject, from_folder
-from vidrd_core.interrupt import Interrupt
+from vidrd_core.evaluation.runner import Networks, Record, evaluate, read
+from vidrd_core.evaluation.videos import Subject, from_folder
+from vidrd_core.io.interrupt import Interrupt
+from vidrd_core.metrics.clip_features import Clip
+from vidrd_core.metrics.feature_extractors import classifier, network
+from vidrd_core.metrics.flow import MissingError
+from vidrd_core.metrics.fvd import Statistics, statistics
+from vidrd_core.metrics.seams import Video
 from vidrd_core.pipeline import VidRD
+from vidrd_core.procedural.benchmark_records import weights_of
 from vidrd_core.video import contact_sheet
 
 PAGE, SHEETS = "report.html", "sheets"

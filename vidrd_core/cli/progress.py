@@ -21,7 +21,7 @@ from rich.table import Column
 from rich.text import Text
 
 from vidrd_core.cli.errors import note
-from vidrd_core.interrupt import Interrupt
+from vidrd_core.io.interrupt import Interrupt
 
 _WHOLE_RUN = 30 * 24 * 3600.0  # seconds: clips may take hours, and the time left is their mean pace's
 

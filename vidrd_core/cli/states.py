@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vidrd_core.cli.errors import InputError, input_checked
-from vidrd_core.models import checkpoint
+from vidrd_core.io import safetensors as checkpoint
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.state import KIND, ClipState
 from vidrd_core.video.writer import suffix_of

@@ -14,12 +14,12 @@ def run(config: str, stage: str | None) -> None:
     """Run a recipe's stages, or one of them."""
     path = _recipe(config)
     try:
-        from vidrd_core.data.bank import StaleBankError
         from vidrd_core.data.shards import DataError
-        from vidrd_core.models.checkpoint import FormatError
-        from vidrd_core.models.text import UnknownWordError
+        from vidrd_core.io.safetensors import FormatError
+        from vidrd_core.models.word_text_encoder import UnknownWordError
+        from vidrd_core.training.array_cache import StaleBankError
         from vidrd_core.training.config import RecipeError, load_config
-        from vidrd_core.training.stages import Recipe
+        from vidrd_core.training.recipe import Recipe
     except ModuleNotFoundError as error:
         if error.name not in ("accelerate", "filelock", "yaml"):
             raise

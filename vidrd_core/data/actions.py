@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from vidrd_core.data.captions import Captioned, Captioner, Templates, words_of
+from vidrd_core.data.clip_sampling import ClipSettings, Cut
 from vidrd_core.data.files import Found, read_rows, walk
-from vidrd_core.data.framing import ClipSettings, Cut
 from vidrd_core.data.long_videos import SUFFIXES
 from vidrd_core.data.records import Record, Skipped, Step
 

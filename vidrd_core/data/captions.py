@@ -14,9 +14,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vidrd_core.data.clip_sampling import measured
 from vidrd_core.data.decoding import frames_at
 from vidrd_core.data.files import tidy
-from vidrd_core.data.framing import measured
 from vidrd_core.data.records import VIDEO, Record, UnfitError
 
 Picture = NDArray[np.uint8]  # [H, W, 3]

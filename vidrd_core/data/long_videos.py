@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from vidrd_core.data.captions import Captioned, Captioner
-from vidrd_core.data.cuts import Segmented, SegmentSettings
+from vidrd_core.data.clip_sampling import ClipSettings, Cut
 from vidrd_core.data.files import Found, find_files
-from vidrd_core.data.framing import ClipSettings, Cut
-from vidrd_core.data.lively import Lively, LivelySettings
+from vidrd_core.data.motion_filter import Lively, LivelySettings
 from vidrd_core.data.records import Step
+from vidrd_core.data.scene_detection import Segmented, SegmentSettings
 
 SUFFIXES = (
     ".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".gif", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".ogv", ".3gp",

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from vidrd_core.data.captions import Captioned, Captioner
+from vidrd_core.data.clip_sampling import ClipSettings
 from vidrd_core.data.files import Found, find_files
-from vidrd_core.data.framing import ClipSettings
 from vidrd_core.data.pseudo_video import CameraSettings, pseudo_video
 from vidrd_core.data.records import IMAGE, PSEUDO, Record, Step, UnfitError
 

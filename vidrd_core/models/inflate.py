@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidrd_core.models import checkpoint
-from vidrd_core.models.checkpoint import TEMPORAL, FormatError
+from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io.safetensors import TEMPORAL, FormatError
 from vidrd_core.models.config import UNet3DConfig, from_dict, to_dict
-from vidrd_core.models.formats.naming import from_naming, naming_of
-from vidrd_core.models.formats.parts import contents, read_part
+from vidrd_core.models.formats.detect import contents, read_part
 from vidrd_core.models.formats.unet import as_here, is_temporal, read_unet, temporal_config
+from vidrd_core.models.formats.unet_keys import from_naming, naming_of
 from vidrd_core.models.unet3d import UNet3D
 
 
@@ -79,7 +79,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], tuple[int, ...
         if not isinstance(settings, dict) or not _settings(UNet3DConfig()).keys() <= settings.keys():
             raise FormatError(f"the description in {path} is not whole: it lacks settings of layers over time")
         return checkpoint.read(path, TEMPORAL)[0], settings, tuple(heads) if heads else None
-    from vidrd_core.models.parts import read_unet as read_whole  # which needs this module's neighbours
+    from vidrd_core.models.load_parts import read_unet as read_whole  # which needs this module's neighbours
 
     tensors, config, _ = read_whole(path)
     temporal = {key: tensor for key, tensor in tensors.items() if is_temporal(key)}

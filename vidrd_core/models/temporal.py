@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
-from vidrd_core.models.in_place import in_pieces, plus
+from vidrd_core.models.inplace_ops import in_pieces, plus
 from vidrd_core.models.layers import (
     POSITION_WAVES,
     CrossAttention,

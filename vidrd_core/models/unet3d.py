@@ -16,7 +16,7 @@ from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.blocks import Builder, Span, UNetBlock
 from vidrd_core.models.config import UNet3DConfig
-from vidrd_core.models.in_place import silu
+from vidrd_core.models.inplace_ops import silu
 from vidrd_core.models.layers import (
     POSITION_WAVES,
     Downsample2D,

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.config import VAEConfig
-from vidrd_core.models.in_place import silu
+from vidrd_core.models.inplace_ops import silu
 from vidrd_core.models.layers import Downsample2D, ResnetBlock2D, Upsample2D, VAEAttention, channels_last
-from vidrd_core.models.stream import DecoderStream, TiledStream
+from vidrd_core.models.streaming_decode import DecoderStream, TiledStream
 from vidrd_core.models.svd_decoder import SVDDecoder
 from vidrd_core.models.temporal import TemporalConv
-from vidrd_core.models.tiles import in_tiles
-from vidrd_core.models.windows import decode_windows
+from vidrd_core.models.tiling import in_tiles
+from vidrd_core.models.windowed_decode import decode_windows
 
 DECODED = 2**18  # pixels of the frames that are decoded at a time: four of 256 x 256, or one of 512 x 512
 LEAST_TILE = 4  # latents along a side, of which one lies over the next tile

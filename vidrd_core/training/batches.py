@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidrd_core.data.procedural import ShapesData
 from vidrd_core.models.vae import TemporalVAE
+from vidrd_core.procedural.datasets import ShapesData
+from vidrd_core.training.buckets import Pick, Pool
 from vidrd_core.training.data import Data, emphasised
-from vidrd_core.training.pool import Pick, Pool
-from vidrd_core.training.sources import Drawn
-from vidrd_core.training.stage import StageConfig
+from vidrd_core.training.datasets import Drawn
+from vidrd_core.training.stage_config import StageConfig
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vidrd_core.reasons import why
-from vidrd_core.training.pieces import put, whole
+from vidrd_core.io.os_errors import why
+from vidrd_core.training.fsdp import put, whole
 
 POINTER = "latest.json"
 LITTLE = 2**20  # bytes: PyTorch has no number of the error where a disk is full

@@ -17,10 +17,10 @@ from vidrd_core.models.config import DiffusionConfig, TextConfig, UNet3DConfig, 
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.training.data import DataConfig, RecipeError, clips_of
-from vidrd_core.training.init import InitConfigs, as_video, configs_of
-from vidrd_core.training.samples import SampleConfig
-from vidrd_core.training.sources import SourceConfig
-from vidrd_core.training.stage import VAE_TASKS, StageConfig
+from vidrd_core.training.datasets import SourceConfig
+from vidrd_core.training.pretrained import InitConfigs, as_video, configs_of
+from vidrd_core.training.stage_config import VAE_TASKS, StageConfig
+from vidrd_core.training.validation import SampleConfig
 
 PRECISIONS = ("no", "fp16", "bf16")
 TRACKERS = ("tensorboard", "wandb")

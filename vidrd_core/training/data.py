@@ -18,17 +18,17 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidrd_core.data.bank import bank
 from vidrd_core.data.executors import Here, Processes, in_order
 from vidrd_core.data.mixing import shares
-from vidrd_core.data.procedural import ShapesData, StillsData
 from vidrd_core.data.records import hashed
 from vidrd_core.data.shards import DataError
 from vidrd_core.models.config import from_dict
 from vidrd_core.models.vae import TemporalVAE
-from vidrd_core.pixels import to_video
-from vidrd_core.training.pool import Group, Pick, Pool, Size, grouped, pixels_of
-from vidrd_core.training.sources import Clips, Drawn, FromShards, SourceConfig
+from vidrd_core.procedural.datasets import ShapesData, StillsData
+from vidrd_core.training.array_cache import bank
+from vidrd_core.training.buckets import Group, Pick, Pool, Size, grouped, pixels_of
+from vidrd_core.training.datasets import Clips, Drawn, FromShards, SourceConfig
+from vidrd_core.video.tensors import to_video
 
 AT_ONCE = 16  # clips that are drawn or decoded together
 PIXELS_AT_ONCE = 2**20  # that pass through the encoder: a few GiB of Stable Diffusion's

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vidrd_core.sampling import Schedule
-from vidrd_core.training.stage import StageConfig
+from vidrd_core.training.stage_config import StageConfig
 
 
 def drawn_noise(like: Tensor, stage: StageConfig, generator: torch.Generator) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from vidrd_core.training.data import RecipeError
-from vidrd_core.training.stage import StageConfig
+from vidrd_core.training.stage_config import StageConfig
 
 
 def make_optimizer(

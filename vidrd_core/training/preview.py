@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vidrd_core.data.shapes import random_scene, render
 from vidrd_core.loading import load
-from vidrd_core.models.preview import Layers, look
+from vidrd_core.models.latent_preview import Layers, look
 from vidrd_core.models.vae import TemporalVAE
-from vidrd_core.pixels import to_video
+from vidrd_core.procedural import random_scene, render
+from vidrd_core.video.tensors import to_video
 
 WIDTH, STEPS, BATCH, RATE = 32, 4000, 32, 3e-3
 

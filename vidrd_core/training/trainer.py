@@ -23,18 +23,18 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
-from vidrd_core.interrupt import Interrupt
-from vidrd_core.training.average import Average
+from vidrd_core.io.interrupt import Interrupt
 from vidrd_core.training.checkpoints import CheckpointError, Checkpoints, Named, Recent, no_models, no_weights
 from vidrd_core.training.config import changes
+from vidrd_core.training.cuda_graphs import record
 from vidrd_core.training.data import RecipeError
-from vidrd_core.training.graphs import record
+from vidrd_core.training.distributed import settings
+from vidrd_core.training.ema import Average
+from vidrd_core.training.fsdp import Pieces, whole
+from vidrd_core.training.gradient_checkpointing import BLOCKS, keep, recompute
 from vidrd_core.training.log import Log
 from vidrd_core.training.optimizer import make_optimizer, rate
-from vidrd_core.training.pieces import Pieces, whole
-from vidrd_core.training.processes import settings
-from vidrd_core.training.recompute import BLOCKS, keep, recompute
-from vidrd_core.training.stage import StageConfig
+from vidrd_core.training.stage_config import StageConfig
 from vidrd_core.training.task import Loss, Task
 
 EVALUATED = 8  # batches of the loss on what is held out

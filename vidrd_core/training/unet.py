@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from vidrd_core.models.config import DiffusionConfig
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.sampling import Schedule
+from vidrd_core.training.auxiliary_heads import Conditioned
 from vidrd_core.training.batches import Batch, Batches
+from vidrd_core.training.caption_encoding import Texts
 from vidrd_core.training.data import Data, RecipeError
 from vidrd_core.training.denoising import drawn_noise, drawn_timesteps, loss_weights
-from vidrd_core.training.heads import Conditioned
-from vidrd_core.training.presets import select
-from vidrd_core.training.samples import Samples
-from vidrd_core.training.stage import StageConfig
-from vidrd_core.training.texts import Texts
+from vidrd_core.training.stage_config import StageConfig
+from vidrd_core.training.trainable import select
+from vidrd_core.training.validation import Samples
 
 
 class ImageTask:

@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidrd_core.models.vae import TemporalVAE
-from vidrd_core.pixels import to_frames
-from vidrd_core.training.critic import Judged
+from vidrd_core.training.buckets import Pick
 from vidrd_core.training.data import Data, RecipeError
-from vidrd_core.training.pool import Pick
-from vidrd_core.training.presets import select
-from vidrd_core.training.stage import StageConfig
+from vidrd_core.training.discriminator import Judged
+from vidrd_core.training.stage_config import StageConfig
+from vidrd_core.training.trainable import select
 from vidrd_core.video import contact_sheet
+from vidrd_core.video.tensors import to_frames
 
 SHOWN, MEASURED = 6, 16  # clips
 

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import torch
 
-from vidrd_core.reasons import REASONS
+from vidrd_core.io.os_errors import REASONS
 
 
 def checked(frames: np.ndarray | torch.Tensor) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vidrd_core.reasons import REASONS
+from vidrd_core.io.os_errors import REASONS
 from vidrd_core.video.frames import checked, enlarged, reasons_given
 from vidrd_core.video.reader import DEFAULT_FPS
 from vidrd_core.video.sinks import KINDS, FileSink, FolderSink, check_size

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vidrd_core import cli
-from vidrd_core.models.parts import save_text_encoder, save_unet, save_vae
+from vidrd_core.models.load_parts import save_text_encoder, save_unet, save_vae
 
 from .helpers import PROMPTS
 

@@ -11,11 +11,11 @@ import pytest
 import vidrd_core
 from vidrd_core.cli.ablate import drawn_prompts
 from vidrd_core.cli.measuring import own_device
-from vidrd_core.evaluation.evaluate import read
+from vidrd_core.evaluation.runner import read
 from vidrd_core.video import open_video
 
-from ..test_networks import Mean, saved
-from ..test_seams import moving
+from ..metrics.test_feature_extractors import Mean, saved
+from ..metrics.test_seams import moving
 from .helpers import error_line
 
 VARIED = ("--alphas", "0,4", "--counts", "0,2,4", "--betas", "none", "--clips", "2", "--steps", "1")

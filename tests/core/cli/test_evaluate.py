@@ -7,11 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
-from vidrd_core.evaluation.evaluate import read
+from vidrd_core.evaluation.runner import read
 from vidrd_core.video import open_video
 
-from ..test_networks import Classes, Mean, saved
-from ..test_seams import moving, ping_pong
+from ..metrics.test_feature_extractors import Classes, Mean, saved
+from ..metrics.test_seams import moving, ping_pong
 from .helpers import error_line
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vidrd_core.cli.errors import reason
-from vidrd_core.models import checkpoint
+from vidrd_core.io import safetensors as checkpoint
 from vidrd_core.video import read_video
 
 from .helpers import PROMPTS, error_line, posix

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from vidrd_core import cli
-from vidrd_core.models import checkpoint
+from vidrd_core.io import safetensors as checkpoint
 from vidrd_core.models.config import DiffusionConfig, UNet3DConfig
-from vidrd_core.models.parts import save_unet
+from vidrd_core.models.load_parts import save_unet
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.state import ClipState
 
@@ -136,7 +136,7 @@ def test_convert_writes_a_part_and_says_what_has_to_be_told(vidrd, tmp_path):
 
 
 def test_train_runs_a_recipe(vidrd, monkeypatch, tmp_path):
-    stages = pytest.importorskip("vidrd_core.training.stages")
+    stages = pytest.importorskip("vidrd_core.training.recipe")
     ran = []
 
     def run(self, only):
@@ -156,7 +156,7 @@ def test_train_runs_a_recipe(vidrd, monkeypatch, tmp_path):
 
 
 def test_bad_recipes_are_refused(vidrd, monkeypatch):
-    pytest.importorskip("vidrd_core.training.stages")
+    pytest.importorskip("vidrd_core.training.recipe")
     texts = {"word": "word", "unknown": "{out: a, stages: [1], size: 3}", "short": "{out: a, stages: [{name: x}]}"}
     texts |= {
         "broken": "{",
@@ -176,7 +176,7 @@ def test_bad_recipes_are_refused(vidrd, monkeypatch):
     ]:
         assert message in error_line(*vidrd("train", *run))
     assert sorted(os.listdir()) == before
-    for name in ("vidrd_core.training.config", "vidrd_core.training.stages"):
+    for name in ("vidrd_core.training.config", "vidrd_core.training.recipe"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "yaml", None)
     assert "training needs yaml, which is missing: pip install -e '.[train]' in this package's folder" in error_line(

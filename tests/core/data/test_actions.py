@@ -4,10 +4,10 @@ import pytest
 
 from vidrd_core.data.actions import Actions
 from vidrd_core.data.captions import Templates, words_of
-from vidrd_core.data.framing import ClipSettings
+from vidrd_core.data.clip_sampling import ClipSettings
 from vidrd_core.data.records import Record, Skipped
+from vidrd_core.data.runner import run
 from vidrd_core.data.shards import Shards, manifests
-from vidrd_core.data.stages import run
 
 from .media import moving, numbered, write_video
 

@@ -15,7 +15,7 @@ from vidrd_core.data.captioners.server import Server
 from vidrd_core.data.captions import Captioned, CaptionerError, Sidecar, key_frames
 from vidrd_core.data.files import find_files
 from vidrd_core.data.records import IMAGE, Record, UnfitError
-from vidrd_core.data.stages import settings_of
+from vidrd_core.data.runner import settings_of
 from vidrd_core.data.stills import Stills
 
 from .media import numbered, write_still, write_video

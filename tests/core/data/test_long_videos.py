@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from vidrd_core.data.captions import Sidecar
-from vidrd_core.data.cuts import Segmented, SegmentSettings
-from vidrd_core.data.framing import ClipSettings
-from vidrd_core.data.lively import Lively, LivelySettings
+from vidrd_core.data.clip_sampling import ClipSettings
 from vidrd_core.data.long_videos import LongVideos
+from vidrd_core.data.motion_filter import Lively, LivelySettings
 from vidrd_core.data.records import Record, UnfitError
+from vidrd_core.data.runner import run
+from vidrd_core.data.scene_detection import Segmented, SegmentSettings
 from vidrd_core.data.shards import Shards, manifests
-from vidrd_core.data.stages import run
 
 from .media import moving, still_frames, write_still, write_video
 

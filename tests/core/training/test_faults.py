@@ -16,12 +16,12 @@ import torch
 from vidrd_core import cli
 from vidrd_core.training.checkpoints import CheckpointError, Checkpoints
 from vidrd_core.training.config import load_config
-from vidrd_core.training.stages import Recipe
+from vidrd_core.training.recipe import Recipe
 from vidrd_core.training.trainer import Trainer
 from vidrd_core.training.unet import ImageTask
 
 from .helpers import RECIPE, write_recipe
-from .test_processes import ROOT
+from .test_distributed import ROOT
 from .test_stops import curve
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")

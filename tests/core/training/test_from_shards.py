@@ -8,22 +8,22 @@ import pytest
 import torch
 
 from vidrd_core.data.captions import Sidecar
-from vidrd_core.data.framing import ClipSettings
+from vidrd_core.data.clip_sampling import ClipSettings
 from vidrd_core.data.long_videos import LongVideos
+from vidrd_core.data.runner import run
 from vidrd_core.data.shards import DataError, Shards
-from vidrd_core.data.stages import run
 from vidrd_core.data.stills import Stills
 from vidrd_core.loading import load
 from vidrd_core.models.formats.unet import is_temporal
-from vidrd_core.models.parts import load_unet, load_vae
+from vidrd_core.models.load_parts import load_unet, load_vae
 from vidrd_core.training.batches import Batches
+from vidrd_core.training.caption_encoding import shortened
 from vidrd_core.training.config import load_config
 from vidrd_core.training.data import RecipeError
-from vidrd_core.training.stages import Recipe
-from vidrd_core.training.texts import shortened
+from vidrd_core.training.recipe import Recipe
 
 from ..data.media import moving, write_still, write_video
-from ..formats import originals
+from ..models.formats import originals
 from .helpers import STAGE, write_recipe
 
 CLIP = {"name": "clip", "task": "clip", "steps": 3, "train": "paper", **STAGE}

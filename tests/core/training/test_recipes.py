@@ -5,7 +5,7 @@ import torch
 
 from vidrd_core.training.config import StageConfig, load_config
 from vidrd_core.training.optimizer import parameter_groups, rate
-from vidrd_core.training.stages import Recipe
+from vidrd_core.training.recipe import Recipe
 from vidrd_core.training.trainer import Trainer
 from vidrd_core.training.vae import ImageVAETask
 

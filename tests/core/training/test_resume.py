@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from vidrd_core.data.captions import Sidecar
-from vidrd_core.data.framing import ClipSettings
-from vidrd_core.data.stages import run
+from vidrd_core.data.clip_sampling import ClipSettings
+from vidrd_core.data.runner import run
 from vidrd_core.data.stills import Stills
 from vidrd_core.training.checkpoints import CheckpointError
 from vidrd_core.training.config import RecipeError, load_config
-from vidrd_core.training.stages import Recipe
+from vidrd_core.training.recipe import Recipe
 from vidrd_core.training.trainer import Trainer
 
 from ..data.media import write_still
@@ -111,7 +111,7 @@ def test_words_that_the_model_does_not_know_are_told_before_training(tmp_path):
 
 
 def test_captions_with_words_that_the_model_does_not_know_are_told_before_training(tmp_path, monkeypatch):
-    monkeypatch.setattr("vidrd_core.training.latents.MEASURED", 128)
+    monkeypatch.setattr("vidrd_core.training.latent_statistics.MEASURED", 128)
     write_still(tmp_path / "pictures" / "a.png", 64, 64, caption="a red zebra")
     run(Stills(tmp_path / "pictures", Sidecar(), ClipSettings(frames=4, size=32)), tmp_path / "shards")
     data = {**RECIPE["data"], "sources": [{"shards": str(tmp_path / "shards")}]}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vidrd_core.training.config import load_config
-from vidrd_core.training.stages import Recipe
+from vidrd_core.training.recipe import Recipe
 from vidrd_core.training.trainer import Trainer
 
 from .helpers import write_recipe

@@ -10,12 +10,12 @@ from accelerate.utils import DistributedType
 
 from vidrd_core.models.config import VAEConfig
 from vidrd_core.models.vae import TemporalVAE
+from vidrd_core.training.buckets import Pick
 from vidrd_core.training.config import StageConfig
 from vidrd_core.training.data import Data, DataConfig, RecipeError
-from vidrd_core.training.latents import measure_latents
-from vidrd_core.training.pieces import Pieces
-from vidrd_core.training.pool import Pick
-from vidrd_core.training.sources import SourceConfig
+from vidrd_core.training.datasets import SourceConfig
+from vidrd_core.training.fsdp import Pieces
+from vidrd_core.training.latent_statistics import measure_latents
 from vidrd_core.training.trainer import Trainer
 from vidrd_core.training.vae import ImageVAETask
 

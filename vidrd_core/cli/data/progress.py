@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vidrd_core.cli.errors import note
 from vidrd_core.cli.progress import alive
-from vidrd_core.data.stages import Report
+from vidrd_core.data.runner import Report
 
 
 class Bar:

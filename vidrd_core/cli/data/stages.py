@@ -12,14 +12,14 @@ from vidrd_core.data.actions import TEMPLATES, Actions
 from vidrd_core.data.captioners.local import LocalModel
 from vidrd_core.data.captioners.server import Server
 from vidrd_core.data.captions import Captioner, CaptionerError, Sidecar, Templates, words_of
-from vidrd_core.data.cuts import MissingError, SegmentSettings
+from vidrd_core.data.clip_sampling import ClipSettings
 from vidrd_core.data.executors import Executor, Here, Processes, Ray
 from vidrd_core.data.files import read_rows, tidy
-from vidrd_core.data.framing import ClipSettings
-from vidrd_core.data.lively import LivelySettings
 from vidrd_core.data.long_videos import LongVideos
+from vidrd_core.data.motion_filter import LivelySettings
 from vidrd_core.data.pseudo_video import CameraSettings
-from vidrd_core.data.stages import Stage, run
+from vidrd_core.data.runner import Stage, run
+from vidrd_core.data.scene_detection import MissingError, SegmentSettings
 from vidrd_core.data.stills import Stills
 
 Settings = TypeVar("Settings")

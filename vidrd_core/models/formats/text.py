@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidrd_core.models.checkpoint import FormatError
-from vidrd_core.models.clip_text import CLIPTextSettings
+from vidrd_core.io.safetensors import FormatError
+from vidrd_core.models.clip_text_encoder import CLIPTextSettings
 
 _OPEN_CLIP = re.compile(r"(?:model\.)?transformer\.resblocks\.(\d+)\.(.+)")
 _OPEN_CLIP_ENDS = {

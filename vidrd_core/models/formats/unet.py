@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from vidrd_core.models.checkpoint import FormatError
+from vidrd_core.io.safetensors import FormatError
 from vidrd_core.models.config import UNet3DConfig
-from vidrd_core.models.formats.naming import DIFFUSERS, LDM, VIDRD, count, from_naming, naming_of, to_naming
+from vidrd_core.models.formats.unet_keys import DIFFUSERS, LDM, VIDRD, count, from_naming, naming_of, to_naming
 
 SD1_TEXT, SD2_TEXT = 768, 1024  # widths of the text encoders that Stable Diffusion 1.x and 2.x read
 SD1_HEADS, HEAD_DIM = 8, 64  # SD 1.x has 8 heads at every level; all others have heads of 64

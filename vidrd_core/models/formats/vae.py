@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Size, Tensor
 
-from vidrd_core.models.checkpoint import FormatError
+from vidrd_core.io.safetensors import FormatError
 from vidrd_core.models.config import VAEConfig
 from vidrd_core.models.vae import TemporalVAE
 

@@ -14,9 +14,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from vidrd_core.models.checkpoint import FormatError, sniff
-from vidrd_core.models.formats.files import keys_of, read_json, read_tensors
-from vidrd_core.models.formats.parts import contents
+from vidrd_core.io.safetensors import FormatError, sniff
+from vidrd_core.models.formats.detect import contents
+from vidrd_core.models.formats.weight_files import keys_of, read_json, read_tensors
 
 # How the two matrices (and what is between them, for convs) end a layer's name: kohya's, PEFT's, diffusers' of old.
 ENDINGS = {

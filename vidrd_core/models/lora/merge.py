@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vidrd_core.models.checkpoint import FormatError
+from vidrd_core.io.safetensors import FormatError
 from vidrd_core.models.lora.files import Change, read_lora
 from vidrd_core.models.lora.names import is_of_sdxl, is_of_text, text_names, unet_names
 

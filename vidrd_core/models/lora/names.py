@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from torch import nn
 
-from vidrd_core.models.formats.naming import LDM, to_naming
 from vidrd_core.models.formats.unet import is_temporal
+from vidrd_core.models.formats.unet_keys import LDM, to_naming
 
 OF_UNET = ("lora_unet_", "unet.", "base_model.model.unet.", "base_model.model.", "")
 OF_TEXT = ("lora_te_", "lora_te1_", "text_encoder.", "base_model.model.text_encoder.", "base_model.model.", "")

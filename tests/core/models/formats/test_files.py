@@ -1,0 +1,82 @@
+"""Weight files of all kinds, damaged ones too."""
+
+import json
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vidrd_core.io.safetensors import FormatError
+from vidrd_core.models.formats.weight_files import keys_of, read_tensors
+
+TENSORS = {"a": torch.arange(3.0), "b.c": torch.ones(2, 2)}
+
+
+def same(found):
+    return found.keys() == TENSORS.keys() and all(torch.equal(found[key], TENSORS[key]) for key in TENSORS)
+
+
+@pytest.mark.parametrize(
+    "wrapped", [TENSORS, {"state_dict": TENSORS, "epoch": 3}, {"module": {"state_dict": TENSORS}}]
+)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_torch_files_give_their_weights(tmp_path, wrapped, zipped):
+    path = tmp_path / "a.ckpt"
+    torch.save(wrapped, path, _use_new_zipfile_serialization=zipped)
+    assert same(read_tensors(path))
+    assert read_tensors(path, lambda key: key == "a").keys() == {"a"}
+
+
+def test_folders_give_their_one_file_or_all_their_shards(tmp_path):
+    save_file(TENSORS, tmp_path / "model.safetensors")
+    assert same(read_tensors(tmp_path))
+    (tmp_path / "model.safetensors").unlink()
+    for number, (key, tensor) in enumerate(TENSORS.items()):
+        save_file({key: tensor}, tmp_path / f"part{number}.safetensors")
+    index = {"weight_map": {key: f"part{number}.safetensors" for number, key in enumerate(TENSORS)}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert same(read_tensors(tmp_path))
+    assert keys_of(tmp_path) == list(TENSORS)
+    (tmp_path / "part1.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"lacks part1.safetensors, which model.safetensors.index.json names"):
+        read_tensors(tmp_path)
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("this must not run",))
+
+
+def test_a_pickle_that_could_run_code_is_not_opened(tmp_path, capsys):
+    path = tmp_path / "a.ckpt"
+    torch.save({"state_dict": TENSORS, "callback": Evil()}, path)
+    with pytest.raises(
+        FormatError, match=r"a.ckpt is a pickle that holds more than weights .*convert it to safetens"
+    ):
+        read_tensors(path)
+    assert capsys.readouterr().out == ""
+
+
+def test_what_is_no_weight_file_is_told(tmp_path):
+    whole = tmp_path / "whole.safetensors"
+    save_file(TENSORS, whole)
+    torch.save(TENSORS, tmp_path / "whole.ckpt")
+    files = {
+        "cut.safetensors": whole.read_bytes()[:-3],
+        "text.ckpt": b"hello, these are no weights",
+        "cut.ckpt": (tmp_path / "whole.ckpt").read_bytes()[:200],
+        "list.pt": None,
+        "plain.pkl": pickle.dumps([1, 2]),
+    }
+    torch.save([1, 2], tmp_path / "list.pt")
+    for name, content in files.items():
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(FormatError, match=name):
+            read_tensors(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        read_tensors(tmp_path / "gone.ckpt")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="holds no weights"):
+        read_tensors(tmp_path / "empty")

@@ -1,0 +1,250 @@
+"""Whole models of others: loaded by a path alone, they make what they make at home."""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKLTemporalDecoder, DDIMScheduler
+from safetensors.torch import save_file
+
+from vidrd_core import load
+from vidrd_core.io.safetensors import FormatError
+from vidrd_core.models.config import DiffusionConfig, UNet3DConfig
+from vidrd_core.models.formats.detect import find_unet, read_part
+from vidrd_core.models.formats.text import read_text
+from vidrd_core.models.formats.unet import read_unet, write_unet
+from vidrd_core.models.formats.vae import read_vae, write_vae
+from vidrd_core.models.inflate import save_temporal
+from vidrd_core.models.load_parts import load_clip_text
+from vidrd_core.models.unet3d import UNet3D
+from vidrd_core.reuse import ReuseSettings
+from vidrd_core.sampling import Schedule
+
+from ....conftest import randomise
+from . import originals
+
+SETTINGS = {"steps": 5, "cfg": 3.0, "frames": 4, "width": 32, "height": 32}
+
+
+@pytest.fixture
+def modelscope(tmp_path):
+    return originals.modelscope(tmp_path), tmp_path / "model"
+
+
+def test_a_text_to_video_pipeline_makes_the_same_latents_here(modelscope):
+    pipeline, folder = modelscope
+    ours = load(folder)
+    assert (ours.diffusion.frames, ours.diffusion.prediction) == (16, "eps")
+    clip = ours.generate("a cat", negative="dull", seed=3, **SETTINGS)
+    theirs = originals.run(
+        pipeline, clip.state.noise, prompt="a cat", negative_prompt="dull", num_inference_steps=5, guidance_scale=3.0,
+        num_frames=4, width=32, height=32,
+    )  # fmt: skip
+    torch.testing.assert_close(clip.state.latents, theirs, rtol=1e-4, atol=1e-4)
+    # and goes on, and is decoded
+    following = ours.extend(clip.state, "a dog", ReuseSettings(prompt_frames=2))
+    assert ours.frames([clip, following]).shape == (8, 32, 32, 3)
+
+
+def test_v_prediction_and_zero_terminal_snr_are_read_from_the_scheduler(tmp_path):
+    pipeline = originals.modelscope(
+        tmp_path, prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing"
+    )
+    ours = load(tmp_path / "model")
+    assert (ours.diffusion.prediction, ours.diffusion.zero_terminal_snr) == ("v", True)
+    clip = ours.generate("a cat", seed=3, **SETTINGS)
+    theirs = originals.run(
+        pipeline, clip.state.noise, prompt="a cat", negative_prompt="", num_inference_steps=5, guidance_scale=3.0,
+        num_frames=4, width=32, height=32,
+    )  # fmt: skip
+    # Its noise level is 4096, not infinite: so much, relative to noise of 1, is left of x0.
+    torch.testing.assert_close(clip.state.latents, theirs, rtol=1e-3, atol=1e-3)
+    assert load(tmp_path / "model", prediction="eps", zero_terminal_snr=False).diffusion.prediction == "eps"
+    with pytest.raises(ValueError, match="zero_terminal_snr is for models that predict v"):
+        load(tmp_path / "model", prediction="eps")
+    with pytest.raises(TypeError, match="settings of how a model denoises are prediction, schedule"):
+        load(tmp_path / "model", predict="v")
+
+
+@pytest.mark.parametrize("schedule", ["linear", "scaled_linear"])
+def test_zero_terminal_snr_is_diffusers(schedule):
+    theirs = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule=schedule, rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    )  # fmt: skip
+    ours = Schedule(DiffusionConfig(prediction="v", schedule=schedule, zero_terminal_snr=True))
+    torch.testing.assert_close(ours.alphas_cumprod, theirs.alphas_cumprod, rtol=1e-4, atol=1e-6)
+    for steps in (7, 50, 1000):
+        theirs.set_timesteps(steps)
+        expected = ours.table[theirs.timesteps]
+        torch.testing.assert_close(ours.sigmas(steps)[:-1], expected)
+
+
+def whole_checkpoint(tmp_path):
+    """A Stable Diffusion checkpoint in one file, in LDM's naming, and the diffusers models that it is of."""
+    # As in the large ones, norms have 32 groups and heads are 64 wide: a checkpoint tells neither.
+    unet = originals.unet_2d(heads=[1, 2], linear=True, widths=(64, 128), groups=32)
+    vae, words = originals.vae(widths=(32, 64), groups=32), originals.tokenizer(tmp_path / "words")
+    text = originals.text_encoder(len(words))
+    prefix = "cond_stage_model.transformer.text_model."
+    found, vae_found = read_unet(unet.state_dict(), dict(unet.config)), read_vae(vae.state_dict(), dict(vae.config))
+    names = text.state_dict()
+    tensors = {
+        **{f"model.diffusion_model.{key}": t for key, t in write_unet(found.config, found.tensors, "LDM").items()},
+        **{f"first_stage_model.{key}": t for key, t in write_vae(*vae_found, "ldm").items()},
+        **{prefix + key.removeprefix("text_model."): t for key, t in names.items()},
+        "alphas_cumprod": Schedule(DiffusionConfig(schedule="linear")).alphas_cumprod,
+        "model_ema.decay": torch.zeros(1),
+    }
+    return {key: tensor.contiguous() for key, tensor in tensors.items()}, unet, text
+
+
+def test_a_whole_checkpoint_is_taken_apart_by_its_keys(tmp_path):
+    tensors, unet, text = whole_checkpoint(tmp_path)
+    torch.save({"state_dict": tensors, "global_step": 7}, tmp_path / "a.ckpt")
+    found, diffusion = find_unet(tmp_path / "a.ckpt")
+    assert found.naming == "LDM"
+    assert diffusion.schedule == "linear"  # as its own table says
+    assert found.tensors.keys() == read_unet(unet.state_dict()).tensors.keys()
+    encoder = load_clip_text(tmp_path / "a.ckpt", tmp_path / "words")
+    told = encoder.tokenize(["a cat"])
+    torch.testing.assert_close(encoder.encode(["a cat"]), text(told).last_hidden_state)
+    vae, _ = read_part(tmp_path / "a.ckpt", "vae")
+    assert read_vae(vae)[0].block_out_channels == (32, 64)
+    with pytest.raises(FileNotFoundError, match="there is no CLIP tokenizer in"):
+        load_clip_text(tmp_path / "a.ckpt", tmp_path)
+
+
+def test_a_file_that_is_something_else_is_named(tmp_path):
+    lora, nothing, vae = tmp_path / "lora.safetensors", tmp_path / "nothing.safetensors", tmp_path / "vae.safetensors"
+    save_file({"lora_unet_a.lora_down.weight": torch.zeros(1)}, lora)
+    save_file({"a": torch.zeros(1), "b": torch.zeros(1)}, nothing)
+    save_file(originals.vae().state_dict(), vae)
+    for path, message in (
+        (lora, "lora.safetensors holds a LoRA, expected a UNet; loaded can be Stable Diffusion"),
+        (nothing, r"holds no part of a model that is known \(2 tensors: a, b, ...\)"),
+        (vae, "vae.safetensors holds a VAE, expected a UNet"),
+    ):
+        with pytest.raises(FormatError, match=message):
+            load(path)
+    with pytest.raises(FileNotFoundError, match="there is no model"):
+        load(tmp_path / "gone")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    with pytest.raises(FileNotFoundError, match=r"is not a whole model: it lacks unet\.safetensors"):
+        load(folder)
+
+
+@torch.no_grad()
+def test_svds_decoder_takes_the_latents_of_another_model(modelscope, tmp_path):
+    theirs = randomise(
+        AutoencoderKLTemporalDecoder(
+            block_out_channels=(32, 64), layers_per_block=2, latent_channels=4,
+            down_block_types=["DownEncoderBlock2D"] * 2,
+        )
+    ).eval()  # fmt: skip
+    theirs.save_pretrained(tmp_path / "svd")
+    ours = load(modelscope[1], vae=tmp_path / "svd")
+    clip = ours.generate("a cat", **SETTINGS)
+    latents = clip.state.latents
+    frames = latents.transpose(1, 2).flatten(0, 1) / 0.18215
+    expected = theirs.decode(frames, num_frames=4).sample.movedim(1, -1).clamp(-1, 1)
+    shown = torch.from_numpy(ours.frames(clip)).float() / 127.5 - 1
+    torch.testing.assert_close(shown, expected, rtol=0, atol=1 / 127)
+
+
+def test_open_clip_is_transformers_clip_without_its_last_layer(tmp_path):
+    words = originals.tokenizer(tmp_path / "words")
+    text = originals.text_encoder(len(words))
+    inside = {key.removeprefix("text_model."): tensor for key, tensor in text.state_dict().items()}
+    theirs = {
+        "model.token_embedding.weight": inside["embeddings.token_embedding.weight"],
+        "model.positional_embedding": inside["embeddings.position_embedding.weight"],
+        "model.ln_final.weight": inside["final_layer_norm.weight"],
+        "model.ln_final.bias": inside["final_layer_norm.bias"],
+        "model.text_projection": torch.zeros(2, 2),
+        "model.logit_scale": torch.zeros(()),
+    }
+    for layer in range(3):
+        ours, its = f"encoder.layers.{layer}", f"model.transformer.resblocks.{layer}"
+        for last in ("weight", "bias"):
+            qkv = [inside[f"{ours}.self_attn.{name}_proj.{last}"] for name in "qkv"]
+            theirs[f"{its}.attn.in_proj_{last}"] = torch.cat(qkv)
+            for there, here in (
+                ("ln_1", "layer_norm1"), ("ln_2", "layer_norm2"), ("attn.out_proj", "self_attn.out_proj"),
+                ("mlp.c_fc", "mlp.fc1"), ("mlp.c_proj", "mlp.fc2"),
+            ):  # fmt: skip
+                theirs[f"{its}.{there}.{last}"] = inside[f"{ours}.{here}.{last}"]
+    settings, tensors = read_text(theirs)
+    assert (settings.layers, settings.activation) == (2, "gelu")
+    assert {f"encoder.layers.{i}" for i in (0, 1)} == {k.rsplit(".", 2)[0][:16] for k in tensors if "layers" in k}
+    for key, tensor in tensors.items():
+        torch.testing.assert_close(tensor, inside[key])
+
+
+@torch.no_grad()
+def test_layers_over_time_can_be_put_on_any_checkpoint(tmp_path):
+    flat = originals.unet_2d(heads=[2, 4], linear=True)
+    spatial = read_unet(flat.state_dict(), dict(flat.config))
+    config = dataclasses.replace(spatial.config, temp_conv_depth=4, temp_attention="inside")
+    trained = randomise(UNet3D(config)).eval()
+    save_temporal(trained, tmp_path / "temporal.safetensors")
+    words = originals.tokenizer(tmp_path / "sd" / "tokenizer")
+    originals.text_encoder(len(words)).save_pretrained(tmp_path / "sd" / "text_encoder")
+    originals.vae().save_pretrained(tmp_path / "sd" / "vae")
+    flat.save_pretrained(tmp_path / "sd" / "unet")
+    image, video = load(tmp_path / "sd"), load(tmp_path / "sd", temporal=tmp_path / "temporal.safetensors")
+    x, t, text = torch.randn(1, 4, 3, 8, 8), torch.tensor([7]), torch.randn(1, 6, originals.TEXT_WIDTH)
+    state = {**trained.state_dict(), **spatial.tensors}
+    trained.load_state_dict(state)
+    torch.testing.assert_close(video.unet(x, t, text), trained(x, t, text))
+    for j in range(3):
+        expected = flat(x[:, :, j], t, text).sample
+        torch.testing.assert_close(image.unet(x, t, text)[:, :, j], expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(FormatError, match="has no layers over time: it holds a UNet"):
+        load(tmp_path / "sd", temporal=tmp_path / "sd")
+    other = UNet3D(dataclasses.replace(config, block_out_channels=(64, 64), heads=(4, 4)))
+    save_temporal(other, tmp_path / "wide.safetensors")
+    with pytest.raises(FormatError, match=r"is for another UNet, of other widths.* \(64,\) for \(32,\)"):
+        load(tmp_path / "sd", temporal=tmp_path / "wide.safetensors")
+
+
+@torch.no_grad()
+def test_the_released_temp_layers_compute_what_is_known_of_them():
+    """A plain rendering: Temp-Conv after the ResNet, Temp-Attn between cross-attention and feed-forward."""
+    config = UNet3DConfig(
+        block_out_channels=(32, 64), attention_levels=(True, False), heads=(2, 4), layers_per_block=1, norm_groups=8,
+        cross_attention_dim=24, embed_to="stream", joint_resnet_norm=True,
+    )  # fmt: skip
+    unet = randomise(UNet3D(config)).eval()
+    told = write_unet(config, unet.state_dict(), "VidRD")
+    found = read_unet(told, {"norm_num_groups": 8, "attention_head_dim": [2, 4]})
+    assert found.config == config
+    b, f, c, side = 2, 3, 32, 4
+
+    x = torch.randn(b, c, f, side, side)
+    h, at = x, "down_blocks.0.temp_convs.0.convs."
+    for norm, conv in ((0, 3), (4, 7), (8, 11), (12, 15)):
+        h = F.silu(F.group_norm(h, 8, told[f"{at}{norm}.weight"], told[f"{at}{norm}.bias"], eps=1e-5))
+        h = F.conv3d(h, told[f"{at}{conv}.weight"], told[f"{at}{conv}.bias"], padding=(1, 0, 0))
+    frames = x.transpose(1, 2).flatten(0, 1)
+    ours = unet.down_blocks[0].temp_convs[0](frames, f).unflatten(0, (b, f)).transpose(1, 2)
+    torch.testing.assert_close(ours, x + h, rtol=1e-5, atol=1e-5)
+
+    at, width, heads = "down_blocks.0.attentions.0.transformer_blocks.0.", 32, 2
+    stream = torch.randn(b, side * side, f, width)
+    half = torch.exp(-torch.arange(16) / 16 * torch.log(torch.tensor(10000.0)))
+    angles = torch.arange(f)[:, None] * half
+    moved = stream + torch.cat([angles.cos(), angles.sin()], dim=1)
+    normed = F.layer_norm(moved, (width,), told[f"{at}temp_norm.weight"], told[f"{at}temp_norm.bias"])
+    q, k, v = (
+        (normed @ told[f"{at}temp_attn.to_{name}.weight"].T).unflatten(-1, (heads, -1)).transpose(2, 3)
+        for name in "qkv"
+    )
+    weights = (q @ k.transpose(-1, -2) / 16**0.5).softmax(-1)
+    mixed = (weights @ v).transpose(2, 3).flatten(-2)
+    out = moved + mixed @ told[f"{at}temp_attn.to_out.0.weight"].T + told[f"{at}temp_attn.to_out.0.bias"]
+    block = unet.down_blocks[0].attentions[0].transformer_blocks[0]
+    ours = block.attend_over_frames(stream.transpose(1, 2).flatten(0, 1), f).unflatten(0, (b, f)).transpose(1, 2)
+    torch.testing.assert_close(ours, out, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,117 @@
+"""The released VidRD's UNet against a plain rendering of what is known of it, by its own names, in 5-D tensors."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from vidrd_core.models.config import UNet3DConfig
+from vidrd_core.models.formats.unet import read_unet, write_unet
+from vidrd_core.models.load_parts import build_unet
+from vidrd_core.models.unet3d import UNet3D
+
+from ....conftest import randomise
+
+GROUPS, HEADS = 8, {32: 2, 64: 4}
+CONFIG = UNet3DConfig(
+    block_out_channels=(32, 64), attention_levels=(True, False), heads=(2, 4), layers_per_block=1, norm_groups=GROUPS,
+    cross_attention_dim=24, embed_to="stream", joint_resnet_norm=True,
+)  # fmt: skip
+
+
+class Plain:
+    """x is [B, C, F, H, W] throughout."""
+
+    def __init__(self, tensors):
+        self.tensors = tensors
+
+    def two(self, name):
+        return self.tensors[f"{name}.weight"], self.tensors.get(f"{name}.bias")
+
+    def linear(self, name, x):
+        return F.linear(x, *self.two(name))
+
+    def conv(self, name, x, **settings):
+        """A 2-D conv on each frame."""
+        weight, bias = self.two(name)
+        frames = [F.conv2d(x[:, :, j], weight, bias, **settings) for j in range(x.shape[2])]
+        return torch.stack(frames, dim=2)
+
+    def joint_norm(self, name, x):
+        """Over all frames of the clip, as the released ResNets have it."""
+        return F.silu(F.group_norm(x, GROUPS, *self.two(name), eps=1e-5))
+
+    def sinusoid(self, positions, dim):
+        rates = torch.exp(-math.log(10000) * torch.arange(dim // 2) / (dim // 2))
+        angles = positions.float()[:, None] * rates
+        return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+    def attention(self, name, x, context, heads):
+        q, k, v = (
+            self.linear(f"{name}.to_{each}", source).unflatten(-1, (heads, -1)).transpose(-2, -3)
+            for each, source in (("q", x), ("k", context), ("v", context))
+        )
+        weights = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
+        return self.linear(f"{name}.to_out.0", (weights @ v).transpose(-2, -3).flatten(-2))
+
+    def resnet(self, block, i, x, time):
+        at = f"{block}.resnets.{i}"
+        h = self.conv(f"{at}.conv1", self.joint_norm(f"{at}.norm1", x), padding=1)
+        h = h + self.linear(f"{at}.time_emb_proj", F.silu(time))[:, :, None, None, None]
+        h = self.conv(f"{at}.conv2", self.joint_norm(f"{at}.norm2", h), padding=1)
+        x = (self.conv(f"{at}.conv_shortcut", x) if f"{at}.conv_shortcut.weight" in self.tensors else x) + h
+        h = x
+        for norm, conv in ((0, 3), (4, 7), (8, 11), (12, 15)):
+            h = self.joint_norm(f"{block}.temp_convs.{i}.convs.{norm}", h)
+            h = F.conv3d(h, *self.two(f"{block}.temp_convs.{i}.convs.{conv}"), padding=(1, 0, 0))
+        return x + h
+
+    def transformer(self, block, i, x, text):
+        at, heads = f"{block}.attentions.{i}", HEADS[x.shape[1]]
+        frames, height = x.shape[2], x.shape[3]
+        each = [F.group_norm(x[:, :, j], GROUPS, *self.two(f"{at}.norm"), eps=1e-6) for j in range(frames)]
+        h = torch.stack(each, dim=1).flatten(3).transpose(2, 3)  # [B, F, pixels, C]
+        h = self.linear(f"{at}.proj_in", h)
+        at_block = f"{at}.transformer_blocks.0"
+
+        def norm(name, h):
+            return F.layer_norm(h, h.shape[-1:], *self.two(f"{at_block}.{name}"))
+
+        normed = norm("norm1", h)
+        h = h + self.attention(f"{at_block}.attn1", normed, normed, heads)
+        h = h + self.attention(f"{at_block}.attn2", norm("norm2", h), text[:, None].expand(-1, frames, -1, -1), heads)
+        h = h + self.sinusoid(torch.arange(frames), h.shape[-1])[:, None]  # stays in the stream
+        normed = norm("temp_norm", h).transpose(1, 2)
+        h = h + self.attention(f"{at_block}.temp_attn", normed, normed, heads).transpose(1, 2)
+        value, gate = self.linear(f"{at_block}.ff.net.0.proj", norm("norm3", h)).chunk(2, dim=-1)
+        h = h + self.linear(f"{at_block}.ff.net.2", value * F.gelu(gate))
+        h = self.linear(f"{at}.proj_out", h)
+        return x + h.transpose(2, 3).unflatten(-1, (height, -1)).transpose(1, 2)
+
+    def unet(self, x, timestep, text):
+        time = self.linear("time_embedding.linear_1", self.sinusoid(timestep, 32))
+        time = self.linear("time_embedding.linear_2", F.silu(time))
+        first = self.conv("conv_in", x, padding=1)
+        second = self.transformer("down_blocks.0", 0, self.resnet("down_blocks.0", 0, first, time), text)
+        halved = self.conv("down_blocks.0.downsamplers.0.conv", second, stride=2, padding=1)
+        deepest = self.resnet("down_blocks.1", 0, halved, time)
+        x = self.resnet("mid_block", 0, deepest, time)
+        x = self.resnet("mid_block", 1, self.transformer("mid_block", 0, x, text), time)
+        for i, skip in enumerate((deepest, halved)):
+            x = self.resnet("up_blocks.0", i, torch.cat([x, skip], dim=1), time)
+        x = self.conv("up_blocks.0.upsamplers.0.conv", F.interpolate(x, scale_factor=(1, 2, 2)), padding=1)
+        for i, skip in enumerate((second, first)):
+            x = self.resnet("up_blocks.1", i, torch.cat([x, skip], dim=1), time)
+            x = self.transformer("up_blocks.1", i, x, text)
+        return self.conv("conv_out", self.joint_norm("conv_norm_out", x), padding=1)
+
+
+@torch.no_grad()
+def test_the_whole_network_is_its_plain_rendering(tmp_path):
+    told = write_unet(CONFIG, randomise(UNet3D(CONFIG)).state_dict(), "VidRD")
+    found = read_unet(told, {"norm_num_groups": GROUPS, "attention_head_dim": [2, 4]})
+    ours = build_unet(found.tensors, found.config, tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    x, text = torch.randn(2, 4, 3, 8, 8, generator=generator), torch.randn(2, 5, 24, generator=generator)
+    timestep = torch.tensor([7, 901])
+    torch.testing.assert_close(ours(x, timestep, text), Plain(told).unet(x, timestep, text), rtol=1e-4, atol=1e-4)

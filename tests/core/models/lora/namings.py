@@ -1,0 +1,84 @@
+"""The same LoRA written as others name it."""
+
+import json
+
+import torch
+from safetensors.torch import save_file
+
+from vidrd_core.models.formats.unet_keys import LDM, to_naming
+
+from ..formats import originals
+
+RANK, ALPHA = 3, 6
+
+
+def metadata():
+    said = {f"{part}.{name}": value for part in ("unet", "text_encoder")
+            for name, value in (("r", RANK), ("lora_alpha", ALPHA))}  # fmt: skip
+    return {"lora_adapter_metadata": json.dumps(said)}
+
+
+def as_diffusers(tensors, path):
+    save_file(tensors, path, metadata=metadata())
+
+
+def as_peft(tensors, folder):
+    """What peft saves of a UNet alone."""
+    folder.mkdir()
+    mine = {key.replace("unet.", "base_model.model.", 1): t for key, t in tensors.items() if key.startswith("unet.")}
+    save_file(mine, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({"r": RANK, "lora_alpha": ALPHA}))
+
+
+def layers(tensors):
+    return sorted({key.rsplit(".lora_", 1)[0] for key in tensors})
+
+
+def written(tensors, name, ends):
+    """The same under other names; `name` gives a layer's, `ends` are those of down and up."""
+    found = {}
+    for layer in layers(tensors):
+        new = name(layer)
+        found[f"{new}.{ends[0]}"] = tensors[f"{layer}.lora_A.weight"]
+        found[f"{new}.{ends[1]}"] = tensors[f"{layer}.lora_B.weight"]
+        found[f"{new}.alpha"] = torch.tensor(float(ALPHA))
+    return found
+
+
+def kohya(layer):
+    part, name = layer.split(".", 1)
+    return ("lora_unet_" if part == "unet" else "lora_te_") + name.replace(".", "_")
+
+
+def kohya_ldm(layer):
+    part, name = layer.split(".", 1)
+    if part != "unet":
+        return kohya(layer)
+    return "lora_unet_" + to_naming([*KEYS, name + ".weight"], LDM)[name + ".weight"].removesuffix(".weight").replace(
+        ".", "_"
+    )
+
+
+KEYS = list(originals.unet_2d().state_dict())
+
+
+def as_kohya(tensors, path):
+    save_file(written(tensors, kohya, ("lora_down.weight", "lora_up.weight")), path)
+
+
+def as_kohya_ldm(tensors, path):
+    save_file(written(tensors, kohya_ldm, ("lora_down.weight", "lora_up.weight")), path)
+
+
+def as_old_diffusers(tensors, path):
+    found = written(tensors, lambda layer: layer, ("lora.down.weight", "lora.up.weight"))
+    processors = {}
+    for key, tensor in found.items():
+        head, _, rest = key.rpartition(".to_q.lora.")
+        processors[f"{head}.processor.to_q_lora.{rest}" if head else key] = tensor
+    save_file({key: t for key, t in processors.items() if not key.endswith("to_q.alpha")}, path, metadata=metadata())
+
+
+WRITERS = {
+    "diffusers": as_diffusers, "kohya": as_kohya, "kohya, LDM's blocks": as_kohya_ldm, "processors": as_old_diffusers
+}  # fmt: skip

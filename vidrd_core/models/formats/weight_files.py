@@ -1,0 +1,119 @@
+"""Read the tensors of any weight file or folder: safetensors, torch pickles (weights only), diffusers folders."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from vidrd_core.io.safetensors import FormatError, sniff
+
+# The names that diffusers and transformers give to the weights of a folder, the best first.
+STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
+ENDINGS = (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin")
+WRAPPERS = ("state_dict", "model_state_dict", "module", "model")  # under which trainers keep the weights
+
+
+Wanted = Callable[[str], bool]
+
+
+def read_tensors(path: Path, wanted: Wanted = lambda key: True) -> dict[str, Tensor]:
+    """The wanted tensors of a weight file, or of a folder's. Raises FileNotFoundError, FormatError."""
+    path = Path(path)
+    if path.is_dir():
+        return {key: tensor for file in weight_files(path) for key, tensor in read_tensors(file, wanted).items()}
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    kind = sniff(path)
+    if kind == "safetensors":
+        return _read_safetensors(path, wanted)
+    if kind == "pickle":
+        return {key: tensor for key, tensor in _read_pickle(path).items() if wanted(key)}
+    raise FormatError(
+        f"{path} is neither safetensors nor a torch file (.ckpt, .pt, .pth, .bin): its first bytes say so"
+    )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The weight file of a folder, or its shards. Raises FileNotFoundError naming what was looked for."""
+    for stem in STEMS:
+        for ending in ENDINGS:
+            if (file := folder / f"{stem}{ending}").is_file():
+                return [file]
+            if (index := folder / f"{stem}{ending}.index.json").is_file():
+                shards = sorted(set(read_json(index).get("weight_map", {}).values()))
+                if missing := [name for name in shards if not (folder / name).is_file()]:
+                    raise FileNotFoundError(f"{folder} lacks {', '.join(missing[:3])}, which {index.name} names")
+                return [folder / name for name in shards]
+    raise FileNotFoundError(f"{folder} holds no weights: expected {STEMS[0]}.safetensors, or {STEMS[1]}.safetensors")
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder itself holds a weight file."""
+    return any((folder / f"{stem}{ending}{more}").is_file()
+               for stem in STEMS for ending in ENDINGS for more in ("", ".index.json"))  # fmt: skip
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file's mapping, {} if there is no such file. Raises FormatError."""
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise FormatError(f"{path} is no readable JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise FormatError(f"{path} holds {type(found).__name__}, expected names with values")
+    return found
+
+
+def keys_of(path: Path) -> list[str]:
+    """The keys in a weight file, or in a folder's. Raises FileNotFoundError, FormatError."""
+    found: list[str] = []
+    read_tensors(path, lambda key: bool(found.append(key)))  # type: ignore[func-returns-value]
+    return found
+
+
+def _read_safetensors(path: Path, wanted: Wanted) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys() if wanted(key)}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError) as error:
+        raise FormatError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    try:
+        found = _load_weights(path)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"more than weights ({named[1]})" if named else "what is no weights"
+        raise FormatError(
+            f"{path} is a pickle that holds {what}, and such can run any code, so it is not opened: convert it to "
+            f"safetensors with a tool and on a machine that you trust with it"
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise FormatError(f"{path} is not a whole torch file: {str(error).splitlines()[0]}") from error
+    while isinstance(found, Mapping) and not any(isinstance(value, Tensor) for value in found.values()):
+        inner = next((found[name] for name in WRAPPERS if isinstance(found.get(name), Mapping)), None)
+        if inner is None:
+            break
+        found = inner
+    tensors = {str(k): v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, Mapping) else {}
+    if not tensors:
+        raise FormatError(f"{path} holds no tensors by name: expected the state_dict of a model")
+    return tensors
+
+
+def _load_weights(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError:  # torch's format from before version 1.6, which cannot be mapped
+        return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,0 +1,86 @@
+"""Scenes drawn anti-aliased, and the exact truth of each sprite in each frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidrd_core.procedural.scenes import BACKGROUNDS, COLORS, DIRECTIONS, GROWTH, SIZES, Scene, Sprite
+from vidrd_core.procedural.shapes import Array, signed_distance
+
+
+@dataclass(frozen=True, eq=False)
+class SpriteTruth:
+    """Position [F, 2] in px (x, y), velocity [F, 2] in px/frame, radius [F] in px, angle [F] in radians."""
+
+    position: Array
+    velocity: Array
+    radius: Array
+    angle: Array
+
+
+def coverage(shape: str, truth: SpriteTruth, size: int) -> Array:
+    """Share of each pixel that a sprite covers, float32 [F, size, size]."""
+    centres = np.arange(size, dtype=np.float32) + 0.5
+    x = centres[None, None, :] - truth.position[:, 0, None, None].astype(np.float32)
+    y = centres[None, :, None] - truth.position[:, 1, None, None].astype(np.float32)
+    if truth.angle.any():
+        cos = np.cos(truth.angle)[:, None, None].astype(np.float32)
+        sin = np.sin(truth.angle)[:, None, None].astype(np.float32)
+        x, y = cos * x + sin * y, cos * y - sin * x
+    radius = truth.radius[:, None, None].astype(np.float32)
+    return np.clip(0.5 - radius * signed_distance(shape, x / radius, y / radius), 0, 1)
+
+
+def trajectory(sprite: Sprite, frames: int, size: int) -> SpriteTruth:
+    """Where a sprite is in each of `frames` frames of `size` pixels."""
+    time: Array = np.linspace(0, 1, frames)
+    zero: Array = np.zeros(frames)
+    x: Array
+    y: Array
+    vx: Array
+    vy: Array
+    angle: Array
+    scale: Array
+    x, y, vx, vy, angle = zero + sprite.x, zero + sprite.y, zero, zero, zero
+    scale = zero + 1
+    if sprite.motion in DIRECTIONS:
+        dx, dy = (sprite.reach * step for step in DIRECTIONS[sprite.motion])
+        x, y, vx, vy = x + dx * time, y + dy * time, zero + dx, zero + dy
+    elif sprite.motion == "bounce":
+        y, vy = y - 4 * sprite.reach * time * (1 - time), 4 * sprite.reach * (2 * time - 1)
+    elif sprite.motion == "circle":
+        turn = sprite.phase + 2 * math.pi * time
+        x, y = x + sprite.reach * np.cos(turn), y + sprite.reach * np.sin(turn)
+        speed = 2 * math.pi * sprite.reach
+        vx, vy = -speed * np.sin(turn), speed * np.cos(turn)
+    elif sprite.motion == "spin":
+        angle = sprite.reach * time
+    elif sprite.motion in ("grow", "shrink"):
+        first, last = GROWTH if sprite.motion == "grow" else GROWTH[::-1]
+        scale = first + (last - first) * time
+    return SpriteTruth(
+        position=np.stack([x, y], 1) * size,
+        velocity=np.stack([vx, vy], 1) * size / max(frames - 1, 1),
+        radius=SIZES[sprite.size] * scale * size,
+        angle=angle,
+    )
+
+
+def draw(scene: Scene, truth: Sequence[SpriteTruth], size: int) -> NDArray[np.uint8]:
+    """Lays the sprites over the background by their coverage: uint8 [F, size, size, 3]."""
+    background = np.array(BACKGROUNDS[scene.background], np.float32)
+    image = np.broadcast_to(background, (len(truth[0].angle), size, size, 3))
+    for sprite, path in zip(scene.sprites, truth, strict=True):
+        share = coverage(sprite.shape, path, size)[..., None]
+        image = image + share * (np.array(COLORS[sprite.color], np.float32) - image)
+    return np.rint(image).astype(np.uint8)
+
+
+def render(scene: Scene, frames: int = 8, size: int = 64) -> NDArray[np.uint8]:
+    """Draws a scene: uint8 [frames, size, size, 3]."""
+    return draw(scene, [trajectory(sprite, frames, size) for sprite in scene.sprites], size)
