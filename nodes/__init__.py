@@ -5,14 +5,14 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .compare import CompareSettings, ContactSheet
+from .custom_sampling import CollectState, Guidance, Noise
 from .footage import StateFromVideo
 from .inflate import InflateCheckpoint
 from .loaders import LoadTemporalVAE, LoadTextEncoder, LoadUNet3D
 from .long_video import LongVideo
-from .measure import ReuseMap
-from .parts import CollectState, Guidance, Noise
 from .prompts import EmptyClip, EncodePrompts
 from .pseudo_video import PseudoVideo
+from .reuse_map import ReuseMap
 from .sampling import Extend, SampleClip
 from .seam_report import SeamReport
 from .state import LoadState, SaveState

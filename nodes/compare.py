@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vidrd_core.reports.contact_sheet_rows import Row, added, sheet
 
-from .host.pictures import as_image, frames_in
+from .host.images import as_image, frames_in
 from .host.progress import tell_clips
 from .schema import CATEGORY, check_choices, clip_inputs, more_reuse_inputs, reuse_inputs, schema
 

@@ -9,8 +9,8 @@ from comfy_api.latest import io
 from vidrd_core.presets import Rule
 from vidrd_core.reuse import ReuseSettings
 
-from .host.clips import frames_of, sample_clip
-from .host.family import family_of
+from .host.latent_layout import family_of
+from .host.sample_clip import frames_of, sample_clip
 from .schema import (
     CATEGORY,
     State,

@@ -11,7 +11,7 @@ from vidrd_core.presets import AS_SET, PRESETS, Rule
 from vidrd_core.reuse import CHOICES, ReuseSettings
 
 from .host import folders
-from .host.sampling import SAMPLERS, SCHEDULERS
+from .host.reuse_sampler import SAMPLERS, SCHEDULERS
 
 CATEGORY = "VidRD"
 LARGEST_SEED = 0xFFFFFFFFFFFFFFFF

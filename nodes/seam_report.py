@@ -13,7 +13,7 @@ from vidrd_core.reports.seam_figure import seam_picture
 from vidrd_core.reports.seam_report import seam_report
 from vidrd_core.state import ClipState
 
-from .host.pictures import as_image, frames_in
+from .host.images import as_image, frames_in
 from .schema import CATEGORY, schema, state_input
 
 

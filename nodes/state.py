@@ -8,7 +8,7 @@ from comfy_api.latest import io, ui
 
 from vidrd_core.state import ClipState
 
-from .host import folders, states
+from .host import folders, state_files
 from .host.progress import tell
 from .schema import CATEGORY, State, check_prefix, schema
 
@@ -49,7 +49,7 @@ class SaveState(io.ComfyNode):
 
     @classmethod
     def execute(cls, state: ClipState, filename_prefix: str) -> io.NodeOutput:
-        name = states.save(state, filename_prefix)
+        name = state_files.save(state, filename_prefix)
         tell(f"saved as {name}", None)
         return io.NodeOutput(state, name, ui=ui.PreviewText(name))
 
@@ -68,7 +68,7 @@ class LoadState(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=states.saved_states(),
+                    options=state_files.saved_states(),
                     tooltip="A state in the output or input folder, the newest first.",
                 ),
             ],
@@ -84,16 +84,16 @@ class LoadState(io.ComfyNode):
         if file is None:  # it is wired
             return True
         try:
-            ClipState.load(states.path_of(file))
+            ClipState.load(state_files.path_of(file))
         except (ValueError, OSError) as error:
             return str(error)
         return True
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None = None) -> Any:
-        return None if file is None else folders.version_of(states.path_of(file))
+        return None if file is None else folders.version_of(state_files.path_of(file))
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
-        state = ClipState.load(states.path_of(file))
+        state = ClipState.load(state_files.path_of(file))
         return io.NodeOutput(state, state.index)

@@ -15,11 +15,11 @@ from torch import Tensor
 from vidrd_core.clip import clip_generator
 from vidrd_core.state import ClipState
 
-from .clips import Latent
-from .family import as_batch, as_clip, family_of
+from .latent_layout import as_batch, as_clip, family_of
 from .model import signature_of
 from .progress import step_callback
-from .sampling import ReuseSampler
+from .reuse_sampler import ReuseSampler
+from .sample_clip import Latent
 from .vae import decodes_pictures, ratio_for
 
 METHODS = ("inversion", "noise")

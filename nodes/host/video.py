@@ -20,9 +20,9 @@ from torch import Tensor
 from vidrd_core.video import Piece, join_videos, open_video, read_video
 from vidrd_core.video.sinks import rate_of
 
-from .clips import SHOWN_BEFORE, Latent, samples_of
 from .folders import free_path
 from .progress import place, tell
+from .sample_clip import SHOWN_BEFORE, Latent, samples_of
 from .vae import Look, decodes_pictures, look_of
 
 KINDS = {"mp4": ".mp4", "webm": ".webm", "gif": ".gif", "png": ""}

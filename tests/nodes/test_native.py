@@ -177,7 +177,7 @@ def test_a_patch_of_another_copy_is_not_ours(host, tiny, run):
     other.add_object_patch("latent_format", importlib.import_module("comfy.latent_formats").SD15())
     importlib.import_module("comfy.model_management").load_models_gpu([other])
     assert tiny.model.model.latent_format is other.object_patches["latent_format"]
-    family_of = importlib.import_module("custom_nodes_vidrd.nodes.host.family").family_of
+    family_of = importlib.import_module("custom_nodes_vidrd.nodes.host.latent_layout").family_of
     assert family_of(tiny.model).frame_dim == 2
     assert family_of(other).frame_dim == 0
 

@@ -96,7 +96,7 @@ def test_a_name_is_never_used_twice(write, tiny, output):
 
 def test_a_clip_that_was_enlarged_on_the_way_is_written(host, write, tiny, output):
     torch = importlib.import_module("torch")
-    clips = importlib.import_module("custom_nodes_vidrd.nodes.host.clips")
+    clips = importlib.import_module("custom_nodes_vidrd.nodes.host.sample_clip")
     video = importlib.import_module("custom_nodes_vidrd.nodes.host.video")
     settings = video.VideoSettings("large/v", "png", 8.0, 1)
     for past in (0, 3):

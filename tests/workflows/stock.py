@@ -57,7 +57,9 @@ def without_prose(definition: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    used = set(sys.argv[2:]) | {node["type"] for path in [*PATHS, *EDGE_CASES.glob("*.json")] for node in nodes(read(path))}
+    used = set(sys.argv[2:]) | {
+        node["type"] for path in [*PATHS, *EDGE_CASES.glob("*.json")] for node in nodes(read(path))
+    }
     others = {name for pack in packs().values() for name in pack}
     known = {*ours(), *others, *json.loads(LOOPS.read_text(encoding="utf-8"))}
     names = sorted((used | PAGES) - known)

@@ -6,8 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .host.parts import ReuseNoise, collect
-from .host.sampling import ReuseSampler
+from .host.custom_sampling import ReuseNoise, collect
+from .host.reuse_sampler import ReuseSampler
 from .schema import (
     CATEGORY,
     State,

@@ -9,10 +9,10 @@ import torch
 from vidrd_core.presets import Rule
 from vidrd_core.state import ClipState
 
-from .clips import Latent, all_noise, new_frames
-from .family import clip_shape
-from .sampling import ReuseSampler
-from .streams import TIME_FACTOR, parts_of
+from .audio_video import TIME_FACTOR, parts_of
+from .latent_layout import clip_shape
+from .reuse_sampler import ReuseSampler
+from .sample_clip import Latent, all_noise, new_frames
 
 
 class ReuseNoise:

@@ -8,7 +8,7 @@ from comfy_api.latest import io, ui
 
 from vidrd_core.video.reuse_map import reuse_map
 
-from .host.pictures import as_image
+from .host.images import as_image
 from .schema import CATEGORY, check_choices, more_reuse_inputs, reuse_inputs, schema, taken_rule
 
 

@@ -19,10 +19,10 @@ from vidrd_core.prompt_schedule import shares_of_frames
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.state import ClipState
 
-from .family import as_batch, clip_shape, family_of
+from .audio_video import TOGETHER, Clock, check_sound, parts_of, together
+from .latent_layout import as_batch, clip_shape, family_of
 from .progress import place, step_callback, tell
-from .sampling import ReuseSampler
-from .streams import TOGETHER, Clock, check_sound, parts_of, together
+from .reuse_sampler import ReuseSampler
 
 Latent = dict[str, Any]
 SHOWN_BEFORE = "vidrd_past"  # in a LATENT: those shown before it, for a decoder that looks back

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .audio_video import TIME_FACTOR
 from .model import HostModel
-from .streams import TIME_FACTOR
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vidrd_core.reuse import StagedGuidance
 
-from .streams import Streams
+from .audio_video import Streams
 
 NoiseSampler = Callable[[Tensor, Tensor], Tensor]
 

@@ -18,10 +18,10 @@ from vidrd_core.presets import Rule
 from vidrd_core.reuse import ReuseSettings, StagedGuidance, steps_of_calls
 from vidrd_core.state import ClipState, StateMismatchError
 
-from .family import as_batch, as_clip, as_clips, clip_shape, family_of
+from .audio_video import Clock, Streams, check_sound, streams_of
+from .latent_layout import as_batch, as_clip, as_clips, clip_shape, family_of
 from .model import NUMBERS, HostModel, signature_of
-from .noise import ReplayedNoise, ReplayedPart, stock_noise, takes_noise
-from .streams import Clock, Streams, check_sound, streams_of
+from .noise_replay import ReplayedNoise, ReplayedPart, stock_noise, takes_noise
 
 SAMPLERS = comfy.samplers.KSampler.SAMPLERS
 SCHEDULERS = comfy.samplers.KSampler.SCHEDULERS
