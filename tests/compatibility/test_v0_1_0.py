@@ -85,7 +85,7 @@ def test_an_evaluation_is_complete_and_comes_to_the_same(here):
 
 @pytest.mark.parametrize("path", sorted(WRITTEN.glob("recipes/*.yaml")), ids=lambda path: path.stem)
 def test_a_recipe_is_read(path, here):
-    Path("mix.yaml").write_text("sources: [{name: drawn, shapes: true}]\n")
+    Path("mix.yaml").write_text("sources: [{name: drawn, shapes: {}}]\n")
     assert load_config(path).stages
 
 
