@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from vidrd_core.models.config import DiffusionConfig, TextConfig, UNet3DConfig, VAEConfig
+from vidrd_core.models.config import TextConfig, UNet3DConfig, VAEConfig
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.models.word_text_encoder import TextEncoder
 from vidrd_core.pipeline import VidRD
+from vidrd_core.sampling import DiffusionConfig
 
 # What a shell makes background jobs ignore, and nohup what it starts: tests press Ctrl-C and close terminals.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,9 +13,10 @@ import torch
 from torch import Tensor
 
 from vidrd_core.io import safetensors as checkpoint
-from vidrd_core.io.os_errors import why
+from vidrd_core.io.atomic import atomic_folder
+from vidrd_core.io.configs import to_dict
 from vidrd_core.loading import SUFFIX, files_of, find
-from vidrd_core.models.config import DiffusionConfig, UNet3DConfig, to_dict
+from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.formats import diffusers
 from vidrd_core.models.formats.unet import write_unet
 from vidrd_core.models.formats.vae import write_vae
@@ -25,7 +24,7 @@ from vidrd_core.models.inflate import write_temporal
 from vidrd_core.models.load_parts import UNET, VAE, find_vae, read_unet
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
-from vidrd_core.sampling import Schedule
+from vidrd_core.sampling import DiffusionConfig, Schedule
 
 Target = Literal["diffusers", "ldm", "vidrd", "temporal"]
 Part = Literal["unet", "vae"]
@@ -136,9 +135,9 @@ def _write_checked(path: Path, tensors: dict[str, Tensor], config: Any, read: Ca
 
 def _write_file(target: Path, write: Write) -> None:
     """A file that appears whole or not at all."""
-    with _Stage(target) as stage:
-        write(stage / target.name)
-        os.replace(stage / target.name, target)
+    with atomic_folder(target) as staging:
+        write(staging / target.name)
+        os.replace(staging / target.name, target)
 
 
 def _write_folder(
@@ -148,34 +147,11 @@ def _write_folder(
     names = [*described, WEIGHTS]
     if (taken := [name for name in names if (target / name).exists()]) and not overwrite:
         raise FileExistsError(f"{target} already holds {', '.join(taken)}: add --overwrite, or give another name")
-    with _Stage(target) as stage:
+    with atomic_folder(target) as staging:
         for name, said in described.items():
-            (stage / name).parent.mkdir(exist_ok=True)
-            (stage / name).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
-        checkpoint.write_tensors(stage / WEIGHTS, tensors, {"format": "pt"})
+            (staging / name).parent.mkdir(exist_ok=True)
+            (staging / name).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+        checkpoint.write_tensors(staging / WEIGHTS, tensors, {"format": "pt"})
         for name in names:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(stage / name, target / name)
-
-
-class _Stage:
-    """A folder beside a target, on its disk, that is gone afterwards; what cannot be written is the target."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __enter__(self) -> Path:
-        try:
-            self.target.parent.mkdir(parents=True, exist_ok=True)
-            self.place = Path(tempfile.mkdtemp(prefix=f".{self.target.name}.", dir=self.target.parent))
-        except OSError as error:
-            raise self._told(error) from error
-        return self.place
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        shutil.rmtree(self.place, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise self._told(error) from error
-
-    def _told(self, error: OSError) -> OSError:
-        return OSError(error.errno, f"cannot write {self.target}: {why(error.errno, str(error))}")
+            os.replace(staging / name, target / name)

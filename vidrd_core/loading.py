@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vidrd_core.io import safetensors as checkpoint
-from vidrd_core.io.os_errors import why
+from vidrd_core.io.atomic import atomic_folder
 from vidrd_core.models.formats.weight_files import has_weights
 
 if TYPE_CHECKING:
@@ -88,15 +89,13 @@ def pack(
         there = f"{target} already holds {', '.join(taken)}" if not is_file else f"{target} is there already"
         raise FileExistsError(f"{there}: add --overwrite, or give another name")
     parts = _parts(load(source, vae=vae, text_encoder=text_encoder, temporal=temporal, **diffusion), dtype)
-    try:
-        if is_file:
-            tensors = {f"{name}.{key}": t for name, (part, _) in parts.items() for key, t in part.items()}
-            details = {name: details for name, (_, details) in parts.items()}
-            checkpoint.write(target, tensors, checkpoint.WHOLE, parts=details)
-        else:
-            _write_folder(parts, target)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write {target}: {why(error.errno, str(error))}") from error
+    if is_file:
+        tensors = {f"{name}.{key}": t for name, (part, _) in parts.items() for key, t in part.items()}
+        details = {name: details for name, (_, details) in parts.items()}
+        target.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.write(target, tensors, checkpoint.WHOLE, parts=details)
+    else:
+        _write_folder(parts, target)
 
 
 def _parts(model: VidRD, dtype: torch.dtype) -> dict[str, tuple[dict[str, Tensor], dict[str, Any]]]:
@@ -115,19 +114,12 @@ def _parts(model: VidRD, dtype: torch.dtype) -> dict[str, tuple[dict[str, Tensor
 
 
 def _write_folder(parts: dict[str, tuple[dict[str, Tensor], dict[str, Any]]], target: Path) -> None:
-    is_new = not target.exists()
-    target.mkdir(parents=True, exist_ok=True)
-    whole = {name: target / f"{name}{SUFFIX}.new" for name in parts}
-    try:
+    with atomic_folder(target) as staging:
         for name, (tensors, details) in parts.items():
-            checkpoint.write(whole[name], tensors, **details)
-        for new in whole.values():  # once all are there: no old part beside new ones
-            new.replace(new.with_suffix(""))
-    finally:
-        for new in whole.values():
-            new.unlink(missing_ok=True)
-        if is_new and not any(target.iterdir()):
-            target.rmdir()
+            checkpoint.write(staging / f"{name}{SUFFIX}", tensors, **details)
+        target.mkdir(exist_ok=True)
+        for name in parts:  # once all are there: no old part beside new ones
+            os.replace(staging / f"{name}{SUFFIX}", target / f"{name}{SUFFIX}")
 
 
 def load(

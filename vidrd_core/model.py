@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from vidrd_core.io.digests import non_defaults, signature
 from vidrd_core.models.clip_text_encoder import CLIPText
-from vidrd_core.models.config import DiffusionConfig
 from vidrd_core.models.lora.merge import Merged, match
 from vidrd_core.models.offload import BlockOffload
 from vidrd_core.models.unet3d import UNet3D
@@ -22,7 +21,7 @@ from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.models.word_text_encoder import TextEncoder
 from vidrd_core.placement import Placement, store
 from vidrd_core.prompt_schedule import Fade
-from vidrd_core.sampling import Denoise, Schedule, guided
+from vidrd_core.sampling import Denoise, DiffusionConfig, Schedule, guided
 from vidrd_core.settings import SampleSettings
 
 PARTS = ("unet", "vae", "text_encoder")

@@ -7,11 +7,11 @@ and v models, and (1 - sigma) x0 + sigma * noise for flow models; the solvers ar
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
-
-from vidrd_core.models.config import DiffusionConfig
 
 LEAST_ALPHA = 2.0**-24  # of pure noise: a noise level of 4096
 
@@ -19,6 +19,35 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 """`denoise(x, sigma) -> x0`, sigma a scalar tensor."""
 OnStep = Callable[[int, Tensor], None]
 """Called after each step with its number and the latents reached."""
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """How a UNet was trained to denoise."""
+
+    prediction: Literal["eps", "v", "flow"] = "eps"
+    schedule: Literal["scaled_linear", "linear"] = "scaled_linear"
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    train_steps: int = 1000
+    zero_terminal_snr: bool = False  # the last timestep is pure noise (Lin et al., 2024); for v
+    frames: int = 8  # N, frames a clip
+    size: int = 256  # pixels, width and height
+    cfg: float = 10.0  # the guidance scale it does best with
+
+    def __post_init__(self) -> None:
+        for name, known in (("prediction", ("eps", "v", "flow")), ("schedule", ("scaled_linear", "linear"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")
+        for name in ("train_steps", "frames", "size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
+        if not 0 < self.beta_start <= self.beta_end < 1:
+            raise ValueError(f"beta goes from {self.beta_start} to {self.beta_end}, expected 0 < start <= end < 1")
+        if self.zero_terminal_snr and self.prediction == "eps":
+            raise ValueError(
+                "zero_terminal_snr is for models that predict v: from pure noise, eps says nothing of x0"
+            )
 
 
 class Schedule:

@@ -19,11 +19,12 @@ from torch import Tensor
 from vidrd_core.io import safetensors as checkpoint
 from vidrd_core.io.digests import non_defaults, signature
 from vidrd_core.loading import built_in_models
-from vidrd_core.models.config import DiffusionConfig, UNet3DConfig
+from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.inflate import with_temporal, without_temporal
 from vidrd_core.models.latent_preview import Layers, load_preview
 from vidrd_core.models.load_parts import read_unet
 from vidrd_core.models.unet3d import UNet3D
+from vidrd_core.sampling import DiffusionConfig
 
 from .lora import tell_names
 from .ops import Ops, attention

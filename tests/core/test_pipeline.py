@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from vidrd_core.io.digests import non_defaults
-from vidrd_core.models.config import DiffusionConfig
 from vidrd_core.pipeline import VidRD
 from vidrd_core.reuse import ReuseSettings
+from vidrd_core.sampling import DiffusionConfig
 from vidrd_core.state import ClipState, StateMismatchError
 
 from ..conftest import randomise

@@ -4,8 +4,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
-from vidrd_core.models.config import DiffusionConfig
-from vidrd_core.sampling import SOLVERS, Schedule, ddim, dpmpp_2m, guided
+from vidrd_core.sampling import SOLVERS, DiffusionConfig, Schedule, ddim, dpmpp_2m, guided
 
 
 def network(x, timestep):

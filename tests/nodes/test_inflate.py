@@ -8,11 +8,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vidrd_core.models.config import DiffusionConfig, UNet3DConfig
+from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.formats.unet import write_unet
 from vidrd_core.models.inflate import save_temporal, with_temporal
 from vidrd_core.models.load_parts import build_unet, read_unet, save_unet
 from vidrd_core.models.unet3d import UNet3D
+from vidrd_core.sampling import DiffusionConfig
 
 from ..conftest import randomise
 from .conftest import BUILT_IN

@@ -29,8 +29,7 @@ from vidrd_core.loading import load
 from vidrd_core.metrics import seams
 from vidrd_core.metrics.peak_memory import allocated
 from vidrd_core.procedural import Scene, describe, evaluation_scenes
-from vidrd_core.procedural.chain_metrics import Record, measure, words_of
-from vidrd_core.procedural.motion_along import from_any_moment, points_as_told
+from vidrd_core.procedural.chain_metrics import Record, from_any_moment, measure, points_as_told, words_of
 from vidrd_core.procedural.recognition import read_clip
 from vidrd_core.settings import SampleSettings
 

@@ -12,13 +12,13 @@ import typer
 
 from vidrd_core.cli.errors import InputError, input_checked, note
 from vidrd_core.cli.evaluate import prompts_of
-from vidrd_core.cli.measuring import PAGE, SHEETS, Asked, about_model, measure, own_device, sheet_name, write
+from vidrd_core.cli.measuring import PAGE, SHEETS, Asked, about_model, measure, own_device, sheet_name
 from vidrd_core.cli.request import Machine, group, loaded, rules_of
-from vidrd_core.data.shards import write_json
 from vidrd_core.evaluation.ablation import ALPHAS, BETAS, Sweep, counts, distinct, subject_name, subjects, sweep
 from vidrd_core.evaluation.ablation_analysis import findings, gathered
 from vidrd_core.evaluation.confidence import Statistic, frechet_to
 from vidrd_core.evaluation.runner import Networks, read
+from vidrd_core.io.atomic import write_json, write_text
 from vidrd_core.metrics.feature_extractors import network
 from vidrd_core.metrics.frechet import Array
 from vidrd_core.metrics.fvd import Statistics, statistics
@@ -55,7 +55,7 @@ class Wanted:
 
 
 def run(given: dict[str, Any]) -> None:
-    """Make and measure all points' videos, and write what comes of it: ablation.json and report.html."""
+    """Make and measure all points' videos, and write_text what comes of it: ablation.json and report.html."""
     given = {**given, "device": own_device(given["device"])}
     wanted, asked = Wanted(**group(Wanted, given)), Asked(**group(Asked, given))
     asked.check()
@@ -176,4 +176,4 @@ def _write_page(
             name = subject_name(number, point)
             if (picture := wanted.output / SHEETS / sheet_name(name)).exists():
                 sheets.append((name, picture))
-    write(wanted.output / PAGE, page(f"M, alpha and beta on {model.name}", header, found, sheets))
+    write_text(wanted.output / PAGE, page(f"M, alpha and beta on {model.name}", header, found, sheets))

@@ -9,18 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vidrd_core.io.os_errors import why
+from vidrd_core.io.os_errors import remedy, why
 
 _MACHINE = {getattr(errno, name, 0) for name in ("ENOSPC", "EDQUOT", "EIO", "ENOMEM", "EMFILE", "EFBIG")}
-_HINTS = {
-    errno.ENOENT: "create its folder first",
-    errno.EACCES: "no permission; choose another place",
-    errno.EPERM: "no permission; choose another place",
-    errno.ENOTDIR: "a file is where a folder should be",
-    errno.EEXIST: "a file is where a folder should be",
-    errno.EROFS: "choose another place",
-    errno.ENOSPC: "free some space or choose another place",
-}
 
 
 class CommandError(Exception):
@@ -56,9 +47,11 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror
         if error.filename is not None:  # Python's own, which says little
-            hint = _HINTS.get(error.errno or 0)
+            hint = remedy(error.errno)
+            if error.errno in (errno.EACCES, errno.EPERM):
+                hint = f"no permission; {hint}"
             if error.errno == errno.ENOENT and Path(error.filename).parent.is_dir():
-                hint = "see whether the name is right"
+                hint = "check the name"
             text = f"cannot use {error.filename}: {text}" + (f" ({hint})" if hint else "")
         elif text == os.strerror(errno.ENOSPC):  # as the system says it
             text = why(errno.ENOSPC, text)

@@ -9,12 +9,12 @@ from typing import Any
 import typer
 
 from vidrd_core.cli.errors import InputError, input_checked, note
-from vidrd_core.cli.measuring import PAGE, SHEETS, Asked, about_model, measure, own_device, sheet_name, write
+from vidrd_core.cli.measuring import PAGE, SHEETS, Asked, about_model, measure, own_device, sheet_name
 from vidrd_core.cli.request import Machine, group, loaded, rules_of
-from vidrd_core.data.shards import write_json
 from vidrd_core.evaluation.protocols import Protocol, labels_of, protocol
 from vidrd_core.evaluation.runner import Networks, flat, read, summary
 from vidrd_core.evaluation.videos import Clips, Making, Subject, from_folder, from_model
+from vidrd_core.io.atomic import write_json, write_text
 from vidrd_core.reports.html import MEANINGS, page
 from vidrd_core.settings import SampleSettings
 
@@ -41,7 +41,7 @@ class Wanted:
 
 
 def run(given: dict[str, Any]) -> None:
-    """Measure, and write what comes of it: evaluation.json and report.html in the output folder."""
+    """Measure, and write_text what comes of it: evaluation.json and report.html in the output folder."""
     given = {**given, "device": own_device(given["device"])}
     wanted, asked = Wanted(**group(Wanted, given)), Asked(**group(Asked, given))
     if sum(each is not None for each in (wanted.videos, wanted.prompts, wanted.protocol)) != 1:
@@ -130,7 +130,7 @@ def _conclude(
     result = {"settings": header, **found, "skipped_videos": dict(skipped)}
     write_json(wanted.output / RESULT, result)
     title = f"{wanted.videos or header.get('model')}, measured"
-    write(wanted.output / PAGE, page(title, header, found, values, sheets, skipped, status))
+    write_text(wanted.output / PAGE, page(title, header, found, values, sheets, skipped, status))
     _tell(found)
     note(f"{found['videos']} videos measured, {found['skipped']} skipped: {wanted.output / PAGE}")
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from vidrd_core.cli.errors import InputError, input_checked, note, reason
 from vidrd_core.cli.progress import busy
-from vidrd_core.data.files import stamp, walk
+from vidrd_core.data.files import walk
 from vidrd_core.evaluation.runner import Networks, Record, evaluate, read
 from vidrd_core.evaluation.videos import Subject, from_folder
+from vidrd_core.io.digests import stamp
 from vidrd_core.io.interrupt import Interrupt
 from vidrd_core.metrics.clip_features import Clip
 from vidrd_core.metrics.feature_extractors import classifier, network
@@ -158,10 +159,3 @@ def draw(video: Video, record: Record, folder: Path) -> None:
 def sheet_name(name: str) -> str:
     """The picture of a video of this name; names of folders count."""
     return name.replace("/", "_") + ".png"
-
-
-def write(path: Path, text: str) -> None:
-    """A file that appears whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

@@ -108,7 +108,7 @@ class Captioned:
 def key_frames(record: Record, count: int) -> list[Picture]:
     """Pictures spread over a stretch of video, or the picture itself."""
     if record.kind != VIDEO:
-        from vidrd_core.data.stills import read_still
+        from vidrd_core.data.decoding import read_still
 
         return [read_still(record.source)]
     record = measured(record)

@@ -11,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from vidrd_core.data.records import UnfitError
 
@@ -134,3 +135,27 @@ def _pixels(stream: Any, frame: Any, size: tuple[int, int] | None) -> NDArray[np
     how = "AREA" if width < frame.width else "BICUBIC"
     pixels = frame.reformat(width=width, height=height, format="rgb24", interpolation=how).to_ndarray()
     return np.ascontiguousarray(np.rot90(pixels, quarters))
+
+
+def read_still(path: str) -> NDArray[np.uint8]:
+    """A picture as uint8 [H, W, 3], upright, what is transparent on white. Raises UnfitError."""
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            elif image.mode.startswith(("I", "F")):  # 16 bits; Pillow's own conversion would clip them
+                levels = np.asarray(image, np.float64)
+                image = Image.fromarray((levels / max(levels.max(), 1) * 255).round().astype(np.uint8))
+            return np.asarray(image.convert("RGB"))
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        TypeError,
+        EOFError,
+        MemoryError,
+        Image.DecompressionBombError,
+    ) as error:
+        raise UnfitError(f"is damaged or no picture: {error}") from error

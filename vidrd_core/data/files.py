@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vidrd_core.data.records import Record, Skipped
@@ -53,12 +52,6 @@ def walk(folder: Path) -> Iterator[Path]:
     for at, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(at) / name for name in sorted(files) if not name.startswith("."))
-
-
-def stamp(paths: Iterable[Path], *told: object) -> str:
-    """Twelve hex digits that tell files, by names, sizes and times, and what is told of them, from others."""
-    stats = [(path.as_posix(), stat.st_size, stat.st_mtime_ns) for path in paths for stat in (path.stat(),)]
-    return hashlib.sha256(repr((stats, told)).encode()).hexdigest()[:12]
 
 
 def beside(path: Path) -> str:

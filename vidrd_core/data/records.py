@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vidrd_core.io.digests import file_digest, hashed
 
 VIDEO, IMAGE, PSEUDO = "video", "image", "pseudo-video"
 
@@ -89,18 +90,7 @@ def identified(record: Record) -> Record:
         if status.st_size == 0:
             raise UnfitError("is empty, 0 bytes")
         with path.open("rb") as file:
-            digest = _digest_of(file)
+            digest = file_digest(file)
     except OSError as error:
         raise UnfitError(f"cannot be read: {error.strerror or error}") from error
     return replace(record, digest=digest, stamp=(status.st_size, status.st_mtime_ns))
-
-
-def _digest_of(file: Any) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def hashed(*parts: object) -> str:
-    return hashlib.sha256("\n".join(map(repr, parts)).encode()).hexdigest()

@@ -17,8 +17,10 @@ from filelock import FileLock, Timeout
 
 from vidrd_core.data.executors import Executor, Here
 from vidrd_core.data.files import Found
-from vidrd_core.data.records import Record, Skipped, Step, UnfitError, hashed, identified, made
-from vidrd_core.data.shards import SETTINGS, DataError, is_whole, manifests, write_json, write_shard
+from vidrd_core.data.records import Record, Skipped, Step, UnfitError, identified, made
+from vidrd_core.data.shards import SETTINGS, DataError, is_whole, manifests, write_shard
+from vidrd_core.io.atomic import write_json
+from vidrd_core.io.digests import hashed
 
 FORMAT = 1
 IDENTIFIED_AT_ONCE = 64  # files

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -176,10 +175,3 @@ class Shards:
 
     def __getitem__(self, number: int) -> Sample:
         return self.samples[number]
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Write a JSON file that is whole or not there."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(values, indent=1, ensure_ascii=False, default=os.fspath) + "\n", encoding="utf-8")
-    partial.replace(path)

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from vidrd_core.data.captions import Captioned, Captioner
 from vidrd_core.data.clip_sampling import ClipSettings
+from vidrd_core.data.decoding import read_still
 from vidrd_core.data.files import Found, find_files
 from vidrd_core.data.pseudo_video import CameraSettings, pseudo_video
-from vidrd_core.data.records import IMAGE, PSEUDO, Record, Step, UnfitError
+from vidrd_core.data.records import IMAGE, PSEUDO, Record, Step
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif")
 
@@ -71,27 +71,3 @@ class Shown:
             numbered = replace(record, number=number)
             frames = pseudo_video(still, camera, numbered.rng(self.clips.seed))
             yield replace(numbered, frames=frames, fps=self.clips.fps or 8.0, details=details)
-
-
-def read_still(path: str) -> NDArray[np.uint8]:
-    """A picture as uint8 [H, W, 3], upright, what is transparent on white. Raises UnfitError."""
-    try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            elif image.mode.startswith(("I", "F")):  # 16 bits; Pillow's own conversion would clip them
-                levels = np.asarray(image, np.float64)
-                image = Image.fromarray((levels / max(levels.max(), 1) * 255).round().astype(np.uint8))
-            return np.asarray(image.convert("RGB"))
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        TypeError,
-        EOFError,
-        MemoryError,
-        Image.DecompressionBombError,
-    ) as error:
-        raise UnfitError(f"is damaged or no picture: {error}") from error

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidrd_core.evaluation.videos import Subject
+from vidrd_core.io.configs import changes
 from vidrd_core.metrics.clip_features import Clip
 from vidrd_core.metrics.feature_extractors import Network
 from vidrd_core.metrics.frechet import Array, Moments
@@ -24,7 +25,6 @@ from vidrd_core.metrics.fvd import About, Statistics, fvd
 from vidrd_core.metrics.inception import SPLITS, inception_score
 from vidrd_core.metrics.seams import Video
 from vidrd_core.metrics.video_metrics import measures
-from vidrd_core.training.config import changes
 
 FORMAT = 1
 Record = dict[str, Any]

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vidrd_core.data.files import beside, read_table, stamp, walk
+from vidrd_core.data.files import beside, read_table, walk
 from vidrd_core.data.long_videos import SUFFIXES
+from vidrd_core.io.digests import stamp
 from vidrd_core.metrics.seams import Video
 from vidrd_core.metrics.video_metrics import Joints
 from vidrd_core.pipeline import VidRD

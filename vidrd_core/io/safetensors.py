@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vidrd_core.io.os_errors import why
+from vidrd_core.io.atomic import atomic_file
 
 KEY = "vidrd"  # of the JSON in a file's metadata
 WHOLE = "whole model"  # the kind of a file that holds all parts: tensors as "unet.NAME", details as parts["unet"]
@@ -33,27 +33,16 @@ def write(path: Path, tensors: dict[str, Tensor], kind: str, **details: Any) -> 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """The same, with the metadata that other programs look for."""
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with atomic_file(path) as partial:
         partial.touch()
-        mode = partial.stat().st_mode  # as the user has it; safetensors lets nobody but the owner read what it writes
-        save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, partial, metadata)
+        mode = partial.stat().st_mode  # as the user has it; safetensors lets only the owner read what it writes
+        try:
+            save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, partial, metadata)
+        except SafetensorError as error:
+            found = re.search(r"os error (\d+)", str(error))  # it has the errno in its text alone
+            number = int(found[1]) if found else None
+            raise OSError(number, os.strerror(number) if number else str(error)) from error
         partial.chmod(mode)
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
-        number = _errno(error)
-        raise OSError(number, f"cannot write {path}: {why(number, str(error))}") from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _errno(error: OSError | SafetensorError) -> int | None:
-    """The system's number of an error, which safetensors has in its text alone."""
-    if isinstance(error, OSError):
-        return error.errno
-    number = re.search(r"os error (\d+)", str(error))
-    return int(number[1]) if number else None
 
 
 def read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

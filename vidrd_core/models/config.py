@@ -1,16 +1,9 @@
-"""The settings of a UNet3D, a temporal VAE and a text encoder, and how they are read from JSON."""
+"""The settings of a UNet3D, a temporal VAE and a text encoder."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
-from types import UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
-
-Config = TypeVar("Config")
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -105,35 +98,6 @@ class VAEConfig:
 
 
 @dataclass(frozen=True)
-class DiffusionConfig:
-    """How a UNet was trained to denoise."""
-
-    prediction: Literal["eps", "v", "flow"] = "eps"
-    schedule: Literal["scaled_linear", "linear"] = "scaled_linear"
-    beta_start: float = 0.00085
-    beta_end: float = 0.012
-    train_steps: int = 1000
-    zero_terminal_snr: bool = False  # the last timestep is pure noise (Lin et al., 2024); for v
-    frames: int = 8  # N, frames a clip
-    size: int = 256  # pixels, width and height
-    cfg: float = 10.0  # the guidance scale it does best with
-
-    def __post_init__(self) -> None:
-        for name, known in (("prediction", ("eps", "v", "flow")), ("schedule", ("scaled_linear", "linear"))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")
-        for name in ("train_steps", "frames", "size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
-        if not 0 < self.beta_start <= self.beta_end < 1:
-            raise ValueError(f"beta goes from {self.beta_start} to {self.beta_end}, expected 0 < start <= end < 1")
-        if self.zero_terminal_snr and self.prediction == "eps":
-            raise ValueError(
-                "zero_terminal_snr is for models that predict v: from pure noise, eps says nothing of x0"
-            )
-
-
-@dataclass(frozen=True)
 class TextConfig:
     """A CLIP text encoder over a vocabulary of whole words."""
 
@@ -163,65 +127,3 @@ def _check_widths(widths: tuple[int, ...], groups: int, layers: int) -> None:
 def _check_heads(width: int, heads: int) -> None:
     if heads < 1 or width < 1 or width % heads:
         raise ValueError(f"heads is {heads}, expected what divides the width, {width}")
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """A configuration as JSON-ready values."""
-    return dataclasses.asdict(config)
-
-
-def from_dict(kind: type[Config], values: dict[str, Any], what: str = "") -> Config:
-    """A configuration from JSON or YAML values; lists become tuples. Errors call it `what`, or by its class.
-
-    Raises ValueError naming any setting that this version does not know, that is missing or of another type.
-    """
-    what = what or kind.__name__
-    if not isinstance(values, dict):
-        raise ValueError(f"{what} is {values!r}, expected names with values")
-    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    if unknown := sorted(map(str, set(values) - known)):
-        raise ValueError(f"{what} has no setting {meant(unknown, known)}; it has {', '.join(sorted(known))}")
-    required = [f.name for f in dataclasses.fields(kind) if _has_no_default(f)]  # type: ignore[arg-type]
-    if missing := [name for name in required if name not in values]:
-        raise ValueError(f"{what} lacks {', '.join(missing)}")
-    hints = get_type_hints(kind)
-    return kind(**{key: _of_type(hints[key], key, value) for key, value in values.items()})
-
-
-def meant(unknown: list[str], known: Collection[str]) -> str:
-    """Unknown names, with the known one that the first may stand for."""
-    near = get_close_matches(unknown[0], known, 1)
-    return ", ".join(unknown) + (f" (did you mean {near[0]}?)" if near else "")
-
-
-def _has_no_default(field: dataclasses.Field) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def _of_type(hint: Any, name: str, value: Any) -> Any:
-    """A value as its setting's type has it. Raises ValueError if it cannot be."""
-    if isinstance(value, list) and get_origin(hint) is tuple:
-        inner = get_args(hint)[0]
-        if get_origin(inner) is tuple and not all(isinstance(entry, list) for entry in value):
-            raise ValueError(f"{name} is {value!r}, expected {_called(hint)}")
-        return tuple(_of_type(inner, name, entry) for entry in value)
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(str, get_args(hint)))}")
-        return value
-    if hint is float and isinstance(value, str):  # what YAML makes of 1e-4
-        with suppress(ValueError):
-            return float(value)
-    kinds = tuple(get_origin(each) or each for each in (get_args(hint) if isinstance(hint, UnionType) else (hint,)))
-    kinds = (*kinds, int) if float in kinds else kinds
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        raise ValueError(f"{name} is {value!r}, expected {_called(hint)}")
-    return value
-
-
-def _called(hint: Any) -> str:
-    """What errors call a type."""
-    if get_origin(hint) is tuple:
-        inner = get_args(hint)[0]
-        return f"a list of {_called(inner).replace('a list', 'lists')}"
-    return getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint)

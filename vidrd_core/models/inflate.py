@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io.configs import from_dict, to_dict
 from vidrd_core.io.safetensors import TEMPORAL, FormatError
-from vidrd_core.models.config import UNet3DConfig, from_dict, to_dict
+from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.formats.detect import contents, read_part
 from vidrd_core.models.formats.unet import as_here, is_temporal, read_unet, temporal_config
 from vidrd_core.models.formats.unet_keys import from_naming, naming_of

@@ -27,22 +27,6 @@ def sinusoid(position: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
-POSITION_WAVES = 8
-
-
-def cosine_waves(numbers: range, length: int, device: torch.device | None = None) -> Tensor:
-    """The DCT's waves of these numbers (half periods in the whole length), [len(numbers), length]."""
-    share = (torch.arange(length, device=device) + 0.5) / length
-    return torch.cos(math.pi * torch.arange(numbers.start, numbers.stop, device=device)[:, None] * share)
-
-
-def position_features(height: int, width: int, device: torch.device | None = None) -> Tensor:
-    """Where in the frame each place is, [2 * POSITION_WAVES, H, W]: the DCT's first waves across, then down."""
-    numbers = range(1, POSITION_WAVES + 1)
-    across = cosine_waves(numbers, width, device)[:, None, :].expand(-1, height, -1)
-    return torch.cat([across, cosine_waves(numbers, height, device)[:, :, None].expand(-1, -1, width)])
-
-
 class TimestepEmbedding(nn.Module):
     """Linear, SiLU, Linear."""
 
@@ -53,22 +37,6 @@ class TimestepEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear_2(F.silu(self.linear_1(x)))
-
-
-class TextPooling(nn.Module):
-    """Caption tokens [B, L, D] to one vector [B, dim], by attention from their mean."""
-
-    def __init__(self, text_dim: int, dim: int, ops: Any = core_ops) -> None:
-        super().__init__()
-        self.norm = ops.LayerNorm(text_dim)
-        self.to_q, self.to_k, self.to_v = (ops.Linear(text_dim, text_dim) for _ in range(3))
-        self.proj = ops.Linear(text_dim, dim)
-
-    def forward(self, text: Tensor) -> Tensor:
-        text = self.norm(text)
-        query = self.to_q(text.mean(dim=1, keepdim=True))
-        pooled = sdpa(query, self.to_k(text), self.to_v(text), heads=4)
-        return self.proj(pooled[:, 0])
 
 
 class ResnetBlock2D(nn.Module):

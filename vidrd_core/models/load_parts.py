@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io.configs import Config, from_dict, to_dict
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.clip_text_encoder import (
@@ -21,13 +22,14 @@ from vidrd_core.models.clip_text_encoder import (
     tokenizer_of,
     tokenizer_tensors,
 )
-from vidrd_core.models.config import Config, DiffusionConfig, TextConfig, UNet3DConfig, VAEConfig, from_dict, to_dict
+from vidrd_core.models.config import TextConfig, UNet3DConfig, VAEConfig
 from vidrd_core.models.formats.detect import find_unet, read_part
 from vidrd_core.models.formats.text import read_text
 from vidrd_core.models.formats.vae import read_vae
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.models.word_text_encoder import TextEncoder
+from vidrd_core.sampling import DiffusionConfig
 
 Found = TypeVar("Found")
 UNET, VAE, TEXT, CLIP_TEXT = "UNet3D", "temporal VAE", "text encoder", "CLIP text encoder"

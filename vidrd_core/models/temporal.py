@@ -8,23 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.inplace_ops import in_pieces, plus
-from vidrd_core.models.layers import (
-    POSITION_WAVES,
-    CrossAttention,
-    FeedForward,
-    TextPooling,
-    cosine_waves,
-    sinusoid,
-)
-
-PICTURE_WAVES = 12  # of 16 places along a side of the tiny model's latents
+from vidrd_core.models.layers import CrossAttention, FeedForward
 
 
 class TemporalConv(nn.Module):
@@ -126,67 +116,6 @@ class DoubleSelfAttention(nn.Module):
         x = plus(self.attn1(self.norm1(x)), x)
         x = plus(self.attn2(self.norm2(x)), x)
         return plus(self.ff(self.norm3(x)), x)
-
-
-class FrameEmbedding(nn.Module):
-    """An addition to the timestep embedding for each frame, from the frame's number and the pooled caption.
-
-    Not in the paper: it tells a small model directly where in its motion a frame is. `out` starts at zero.
-    """
-
-    def __init__(self, text_dim: int, hidden: int, dim: int, ops: Any = core_ops) -> None:
-        super().__init__()
-        self.pool = TextPooling(text_dim, hidden, ops)
-        self.frame = ops.Linear(hidden, hidden)
-        self.hidden = ops.Linear(hidden, hidden)
-        self.out = ops.Linear(hidden, dim)
-        zero_(self.out)
-
-    def features(self, text: Tensor, numbers: Tensor) -> Tensor:
-        """What is known of each frame, [B, F, hidden], from text [B, L, text_dim] and its numbers [B, F] or [F]."""
-        position = sinusoid(numbers, self.frame.in_features, max_period=100.0).to(text.dtype)
-        h = F.silu(self.frame(position) + self.pool(text)[:, None])
-        return F.silu(self.hidden(h))
-
-
-class FramePositions(nn.Module):
-    """Paints what is known of a frame onto the places of `position_features`: a sum of waves, so that a layer can
-    say "here". It starts at zero."""
-
-    def __init__(self, hidden: int, width: int, ops: Any = core_ops) -> None:
-        super().__init__()
-        self.linear = ops.Linear(hidden, width * 2 * POSITION_WAVES)
-        zero_(self.linear)
-
-    def forward(self, moments: Tensor, places: Tensor) -> Tensor:
-        """moments [B, F, hidden] of `FrameEmbedding.features`, places [P, H, W] -> [B*F, width, H, W]."""
-        waves = rearrange(self.linear(moments), "b f (c p) -> (b f) c p", p=len(places))
-        return (waves @ places.flatten(1)).unflatten(-1, places.shape[1:])
-
-
-class FramePictures(nn.Module):
-    """Paints a coarse picture of what is known of a frame: products of waves across and down, so that shapes can be
-    shown at any angle. It starts at zero."""
-
-    def __init__(self, hidden: int, channels: int, width: int, ops: Any = core_ops) -> None:
-        super().__init__()
-        self.hidden = ops.Linear(hidden, 2 * hidden)
-        self.linear = ops.Linear(2 * hidden, channels * PICTURE_WAVES**2)
-        self.out = ops.Conv2d(channels, width, 1)
-        zero_(self.out)
-
-    def forward(self, moments: Tensor, height: int, width: int) -> Tensor:
-        """moments [B, F, hidden] of `FrameEmbedding.features` -> [B*F, width, H, W]."""
-        return self.out(self.paint(moments, height, width))
-
-    def paint(self, moments: Tensor, height: int, width: int) -> Tensor:
-        """moments [B, F, hidden] -> pictures [B*F, channels, H, W]."""
-        waves = self.linear(F.silu(self.hidden(moments)))
-        waves = rearrange(waves, "b f (c y x) -> (b f) c y x", y=PICTURE_WAVES, x=PICTURE_WAVES)
-        down, across = (
-            cosine_waves(range(PICTURE_WAVES), length, waves.device).to(waves.dtype) for length in (height, width)
-        )
-        return down.T @ waves @ across
 
 
 def zero_(module: nn.Module) -> None:

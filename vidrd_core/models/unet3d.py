@@ -17,18 +17,16 @@ from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.blocks import Builder, Span, UNetBlock
 from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.inplace_ops import silu
-from vidrd_core.models.layers import (
+from vidrd_core.models.layers import Downsample2D, TimestepEmbedding, Upsample2D, channels_last, over_frames, sinusoid
+from vidrd_core.models.temporal import TemporalTransformer, zero_
+from vidrd_core.models.tiny_conditioning import (
     POSITION_WAVES,
-    Downsample2D,
+    FrameEmbedding,
+    FramePictures,
+    FramePositions,
     TextPooling,
-    TimestepEmbedding,
-    Upsample2D,
-    channels_last,
-    over_frames,
     position_features,
-    sinusoid,
 )
-from vidrd_core.models.temporal import FrameEmbedding, FramePictures, FramePositions, TemporalTransformer, zero_
 
 
 class UNet3D(nn.Module):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+from vidrd_core.io.digests import weights_digest
 from vidrd_core.pipeline import VidRD
 from vidrd_core.procedural.benchmark_report import REAL
 from vidrd_core.procedural.chain_metrics import Record
@@ -35,11 +35,7 @@ def header_of(model: VidRD, settings: Any) -> dict[str, Any]:
 
 def weights_of(model: VidRD) -> str:
     """Twelve hex digits that tell a model's weights, all parts of it, from others."""
-    digest = hashlib.sha256(model.signature.encode())
-    for part in (model.vae, model.text_encoder):
-        for name, tensor in part.state_dict().items():
-            digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:12]
+    return weights_digest(model.signature, model.vae, model.text_encoder)
 
 
 def opened(path: Path, header: dict[str, Any]) -> list[Record]:

@@ -13,7 +13,7 @@ from vidrd_core.models.word_text_encoder import TextEncoder
 from vidrd_core.pipeline import VidRD
 from vidrd_core.procedural import VOCABULARY, Scene
 from vidrd_core.procedural.caption_parsing import scene_of
-from vidrd_core.procedural.motion_along import from_any_moment
+from vidrd_core.procedural.chain_metrics import from_any_moment
 from vidrd_core.procedural.recognition import matched, read_clip
 
 

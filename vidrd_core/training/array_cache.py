@@ -14,6 +14,8 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from vidrd_core.io.atomic import write_json
+
 SAVED_EVERY = 30.0  # seconds: what a run that is stopped may lose
 
 
@@ -116,6 +118,4 @@ def _take_room(path: Path) -> None:
 
 def _save(array: Any, begun: Path, done: int, made_of: dict[str, Any]) -> None:
     array.flush()
-    partial = begun.with_suffix(".begun.partial")
-    partial.write_text(json.dumps({"made_of": made_of, "done": done}), encoding="utf-8")
-    partial.replace(begun)
+    write_json(begun, {"made_of": made_of, "done": done}, indent=None)

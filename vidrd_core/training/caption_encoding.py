@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidrd_core.data.records import hashed
-from vidrd_core.io.digests import signature
+from vidrd_core.io.digests import hashed, signature
 from vidrd_core.models.clip_text_encoder import CLIPText
 from vidrd_core.models.word_text_encoder import TextEncoder, UnknownWordError
 from vidrd_core.training.array_cache import bank

@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vidrd_core.io.atomic import write_json
 from vidrd_core.io.os_errors import why
 from vidrd_core.training.fsdp import put, whole
 
@@ -110,9 +111,7 @@ class Checkpoints:
                 shutil.rmtree(other, ignore_errors=True)
 
     def _point(self, said: dict[str, Any]) -> None:
-        partial = self.pointer.with_suffix(".partial")
-        partial.write_text(json.dumps(said), encoding="utf-8")
-        partial.replace(self.pointer)
+        write_json(self.pointer, said, indent=None)
 
 
 class Named:

@@ -12,10 +12,12 @@ from typing import Any
 import torch
 import yaml
 
+from vidrd_core.io.configs import from_dict, meant
 from vidrd_core.loading import built_in_models
-from vidrd_core.models.config import DiffusionConfig, TextConfig, UNet3DConfig, VAEConfig, from_dict, meant
+from vidrd_core.models.config import TextConfig, UNet3DConfig, VAEConfig
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
+from vidrd_core.sampling import DiffusionConfig
 from vidrd_core.training.data import DataConfig, RecipeError, clips_of
 from vidrd_core.training.datasets import SourceConfig
 from vidrd_core.training.pretrained import InitConfigs, as_video, configs_of
@@ -25,7 +27,7 @@ from vidrd_core.training.validation import SampleConfig
 PRECISIONS = ("no", "fp16", "bf16")
 TRACKERS = ("tensorboard", "wandb")
 
-__all__ = ["RecipeError", "StageConfig", "TrainConfig", "changes", "load_config"]
+__all__ = ["RecipeError", "StageConfig", "TrainConfig", "load_config"]
 
 
 @dataclass(frozen=True)
@@ -80,15 +82,6 @@ class TrainConfig:
             entries = dataclasses.asdict(getattr(self, section)).items()
             values |= {f"{section}.{name}": value for name, value in entries if name != "cache"}
         return dict(json.loads(json.dumps({**values, "init": str(self.init) if self.init else None}, default=str)))
-
-
-def changes(now: dict[str, Any], before: dict[str, Any]) -> str:
-    """What is otherwise than it was, of the settings that both know; "" if nothing."""
-    return ", ".join(
-        f"{name} {value!r} (then {before[name]!r})"
-        for name, value in now.items()
-        if name in before and before[name] != value
-    )
 
 
 def _try(kind: Any, config: Any) -> None:

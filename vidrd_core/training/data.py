@@ -19,15 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidrd_core.data.executors import Here, Processes, in_order
-from vidrd_core.data.mixing import shares
-from vidrd_core.data.records import hashed
 from vidrd_core.data.shards import DataError
-from vidrd_core.models.config import from_dict
+from vidrd_core.io.configs import from_dict
+from vidrd_core.io.digests import hashed
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.procedural.datasets import ShapesData, StillsData
 from vidrd_core.training.array_cache import bank
 from vidrd_core.training.buckets import Group, Pick, Pool, Size, grouped, pixels_of
-from vidrd_core.training.datasets import Clips, Drawn, FromShards, SourceConfig
+from vidrd_core.training.datasets import Clips, Drawn, FromShards, SourceConfig, shares
 from vidrd_core.video.tensors import to_video
 
 AT_ONCE = 16  # clips that are drawn or decoded together

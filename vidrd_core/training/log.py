@@ -10,6 +10,8 @@ import numpy as np
 from accelerate import Accelerator
 from PIL import Image
 
+from vidrd_core.io.atomic import write_text
+
 LOG = "log.jsonl"
 
 
@@ -51,9 +53,7 @@ class Log:
         if not (self.accelerator.is_main_process and self.path.exists()):
             return
         kept = [line for line in self.path.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        partial.replace(self.path)
+        write_text(self.path, "".join(f"{line}\n" for line in kept))
 
 
 def _step(line: str) -> float:

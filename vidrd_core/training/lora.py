@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import Tensor
 
+from vidrd_core.io import safetensors
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.training.data import RecipeError
 
@@ -37,9 +37,7 @@ def write(unet: UNet3D, path: Path) -> None:
         for name, value in unet.state_dict().items()
         if ".lora_A." in name or ".lora_B." in name
     }
-    partial = path.with_name(f"{path.name}.partial")
-    save_file(changes, partial, {"format": "pt"})
-    partial.replace(path)
+    safetensors.write_tensors(path, changes, {"format": "pt"})
 
 
 def merge(unet: UNet3D) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from vidrd_core.io import safetensors as checkpoint
 from vidrd_core.loading import files_of, find
 from vidrd_core.models.clip_text_encoder import CLIPText
-from vidrd_core.models.config import DiffusionConfig, TextConfig, UNet3DConfig, VAEConfig
+from vidrd_core.models.config import TextConfig, UNet3DConfig, VAEConfig
 from vidrd_core.models.load_parts import (
     CLIP_TEXT,
     find_vae,
@@ -17,6 +17,7 @@ from vidrd_core.models.load_parts import (
     read_unet,
 )
 from vidrd_core.models.word_text_encoder import TextEncoder
+from vidrd_core.sampling import DiffusionConfig
 from vidrd_core.training.data import DataConfig
 
 

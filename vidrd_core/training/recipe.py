@@ -14,6 +14,8 @@ import torch
 from filelock import FileLock, Timeout
 
 from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io.atomic import atomic_file
+from vidrd_core.io.configs import changes
 from vidrd_core.loading import PARTS, files_of, find
 from vidrd_core.models.inflate import save_temporal
 from vidrd_core.models.load_parts import load_unet, load_vae, save_text_encoder, save_unet, save_vae
@@ -25,7 +27,7 @@ from vidrd_core.procedural.datasets import ShapesData
 from vidrd_core.training import lora
 from vidrd_core.training.auxiliary_heads import Conditioned
 from vidrd_core.training.caption_encoding import Encoder
-from vidrd_core.training.config import TrainConfig, changes
+from vidrd_core.training.config import TrainConfig
 from vidrd_core.training.data import Data, RecipeError
 from vidrd_core.training.datasets import Drawn
 from vidrd_core.training.discriminator import Judged
@@ -244,6 +246,5 @@ class Recipe:
 
 
 def _copy(path: Path, target: Path) -> None:
-    partial = target.with_name(f"{target.name}.partial")
-    shutil.copyfile(path, partial)
-    partial.replace(target)
+    with atomic_file(target) as partial:
+        shutil.copyfile(path, partial)

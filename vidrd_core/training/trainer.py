@@ -23,9 +23,9 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
+from vidrd_core.io.configs import changes
 from vidrd_core.io.interrupt import Interrupt
 from vidrd_core.training.checkpoints import CheckpointError, Checkpoints, Named, Recent, no_models, no_weights
-from vidrd_core.training.config import changes
 from vidrd_core.training.cuda_graphs import record
 from vidrd_core.training.data import RecipeError
 from vidrd_core.training.distributed import settings

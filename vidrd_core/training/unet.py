@@ -9,14 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vidrd_core.models.config import DiffusionConfig
 from vidrd_core.models.vae import TemporalVAE
-from vidrd_core.sampling import Schedule
+from vidrd_core.sampling import DiffusionConfig, Schedule
 from vidrd_core.training.auxiliary_heads import Conditioned
 from vidrd_core.training.batches import Batch, Batches
 from vidrd_core.training.caption_encoding import Texts
 from vidrd_core.training.data import Data, RecipeError
-from vidrd_core.training.denoising import drawn_noise, drawn_timesteps, loss_weights
 from vidrd_core.training.stage_config import StageConfig
 from vidrd_core.training.trainable import select
 from vidrd_core.training.validation import Samples
@@ -173,3 +171,28 @@ def begun_anywhere(latents: Tensor, numbers: Tensor, count: int, rng: np.random.
     numbers[:count] = numbers[:count].gather(1, order)
     latents[:count] = torch.stack([clip[:, each] for clip, each in zip(latents[:count], order, strict=True)])
     return latents, numbers
+
+
+def drawn_noise(like: Tensor, stage: StageConfig, generator: torch.Generator) -> Tensor:
+    """Noise like latents [B, C, F, h, w]; of `noise_offset` part is alike in all of a clip's frames and places."""
+    noise = torch.randn(like.shape, generator=generator, device=like.device)
+    if stage.noise_offset:
+        shape = (*like.shape[:2], 1, 1, 1)
+        noise = noise + stage.noise_offset * torch.randn(shape, generator=generator, device=like.device)
+    return noise
+
+
+def drawn_timesteps(count: int, schedule: Schedule, stage: StageConfig, generator: torch.Generator) -> Tensor:
+    """Whole timesteps [B]; with `timestep_power` below 1 noisy ones come more often."""
+    share = torch.rand(count, generator=generator, device=generator.device) ** stage.timestep_power
+    return (share * schedule.config.train_steps).long().clamp(max=schedule.config.train_steps - 1)
+
+
+def loss_weights(timestep: Tensor, schedule: Schedule, gamma: float) -> Tensor:
+    """How much each clip's error counts, [B]: Min-SNR-gamma (Hang et al., 2023), in terms of what is predicted.
+
+    Of the error of x0, min(SNR, gamma); an error of eps is one of x0 times SNR, one of v times SNR + 1.
+    """
+    alphas = schedule.alphas_cumprod.to(timestep.device)[timestep]
+    snr = (alphas / (1 - alphas)).clamp(min=1e-8)
+    return snr.clamp(max=gamma) / (snr if schedule.config.prediction == "eps" else snr + 1)

@@ -11,13 +11,12 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from vidrd_core.models.config import DiffusionConfig
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.pipeline import VidRD
 from vidrd_core.procedural import describe, evaluation_scenes
 from vidrd_core.procedural.datasets import ShapesData
 from vidrd_core.reuse import ReuseSettings
-from vidrd_core.sampling import Schedule, ddim, guided
+from vidrd_core.sampling import DiffusionConfig, Schedule, ddim, guided
 from vidrd_core.training.auxiliary_heads import Conditioned
 from vidrd_core.video import contact_sheet, open_video
 from vidrd_core.video.tensors import to_frames, to_video

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import torch
 
-from vidrd_core.io.os_errors import REASONS
+from vidrd_core.io.os_errors import cannot_write
 
 
 def checked(frames: np.ndarray | torch.Tensor) -> np.ndarray:
@@ -34,7 +34,6 @@ def reasons_given(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = REASONS.get(error.errno or 0, error.strerror or str(error))
-        raise OSError(error.errno, f"cannot write {os.fspath(path)}: {reason}") from error
+        raise cannot_write(path, error) from error
     except av.error.FFmpegError as error:  # those that are no OSErrors: the encoder's
         raise OSError(None, f"cannot write {os.fspath(path)}: its encoder failed ({error.strerror})") from error

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vidrd_core.io.os_errors import REASONS
+from vidrd_core.io.os_errors import why
 from vidrd_core.video.frames import checked, enlarged, reasons_given
 from vidrd_core.video.reader import DEFAULT_FPS
 from vidrd_core.video.sinks import KINDS, FileSink, FolderSink, check_size
@@ -101,7 +101,7 @@ class VideoWriter:
                 self._sink.finish()
             except OSError as error:
                 self.stranded = True
-                reason = REASONS.get(error.errno or 0, error.strerror)
+                reason = why(error.errno, str(error))
                 message = f"could not finish {self.path}: {reason}. What was written is in {self._sink.part}"
                 raise OSError(error.errno, message) from error
 

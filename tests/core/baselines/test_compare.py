@@ -15,15 +15,15 @@ from vidrd_core.baselines.guided import reconstructed, resampled, shown_clean
 from vidrd_core.baselines.registry import candidates, chained, independent
 from vidrd_core.baselines.tables import MARKS, write_docs
 from vidrd_core.metrics.peak_memory import allocated
-from vidrd_core.models.config import DiffusionConfig
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.models.word_text_encoder import TextEncoder
 from vidrd_core.pipeline import VidRD
 from vidrd_core.procedural import VOCABULARY, evaluation_scenes, render
-from vidrd_core.procedural.motion_along import from_any_moment, points_as_told
+from vidrd_core.procedural.chain_metrics import from_any_moment, points_as_told
 from vidrd_core.procedural.recognition import read_clip
 from vidrd_core.reuse import ReuseSettings
+from vidrd_core.sampling import DiffusionConfig
 from vidrd_core.settings import SampleSettings
 
 from ...conftest import TEXT as TEXT_CONFIG

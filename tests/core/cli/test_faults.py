@@ -132,4 +132,4 @@ def test_a_full_disk_is_called_that_whoever_notices():
     said = os.strerror(errno.ENOSPC)
     assert reason(OSError(errno.ENOSPC, said)) == "the disk is full; free some space or choose another folder"
     told = reason(OSError(errno.ENOSPC, said, "a.tar"))
-    assert told == f"cannot use a.tar: {said} (free some space or choose another place)"
+    assert told == f"cannot use a.tar: {said} (free some space or choose another folder)"

@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 
 from vidrd_core import cli
 from vidrd_core.io import safetensors as checkpoint
-from vidrd_core.models.config import DiffusionConfig, UNet3DConfig
+from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.load_parts import save_unet
 from vidrd_core.models.unet3d import UNet3D
+from vidrd_core.sampling import DiffusionConfig
 from vidrd_core.state import ClipState
 
 from ...conftest import TEXT, UNET

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 
 from vidrd_core.cli.errors import InputError
 from vidrd_core.cli.states import StateFolder
-from vidrd_core.models.config import DiffusionConfig
 from vidrd_core.models.load_parts import save_unet
 from vidrd_core.models.unet3d import UNet3D
+from vidrd_core.sampling import DiffusionConfig
 from vidrd_core.state import ClipState
 
 from ...conftest import UNET, randomise

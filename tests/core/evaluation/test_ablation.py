@@ -9,12 +9,12 @@ from vidrd_core import ReuseSettings
 from vidrd_core.evaluation.ablation import counts, distinct, point_name, subjects, sweep, sweeps
 from vidrd_core.evaluation.ablation_analysis import gathered
 from vidrd_core.evaluation.runner import Networks, evaluate, read
-from vidrd_core.models.config import DiffusionConfig
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.models.word_text_encoder import TextEncoder
 from vidrd_core.pipeline import VidRD
 from vidrd_core.procedural import VOCABULARY, describe, evaluation_scenes
+from vidrd_core.sampling import DiffusionConfig
 
 from ...conftest import TEXT, UNET, VAE, randomise
 

@@ -9,8 +9,14 @@ import torch
 from diffusers import UNet2DConditionModel, UNet3DConditionModel
 
 from vidrd_core.models.config import UNet3DConfig
-from vidrd_core.models.layers import POSITION_WAVES, position_features
-from vidrd_core.models.temporal import PICTURE_WAVES, FramePictures, FramePositions, TemporalConv
+from vidrd_core.models.temporal import TemporalConv
+from vidrd_core.models.tiny_conditioning import (
+    PICTURE_WAVES,
+    POSITION_WAVES,
+    FramePictures,
+    FramePositions,
+    position_features,
+)
 from vidrd_core.models.unet3d import UNet3D
 
 from ...conftest import UNET, randomise

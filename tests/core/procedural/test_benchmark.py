@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from torch import nn
 
-from vidrd_core.models.config import DiffusionConfig
 from vidrd_core.pipeline import VidRD
 from vidrd_core.procedural import COLORS, MOTIONS, Scene, describe, evaluation_scenes, render
 from vidrd_core.procedural.benchmark import ScoreSettings, score_model
 from vidrd_core.procedural.benchmark_report import TRAITS, summarise, table, wilson
 from vidrd_core.reuse import ReuseSettings
+from vidrd_core.sampling import DiffusionConfig
 
 SEED = 31
 PERFECT = {"prompts": 14, "clips": 4, "scene_seed": SEED, "reuse": ReuseSettings(prompt_frames=0)}

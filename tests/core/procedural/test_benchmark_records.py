@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from vidrd_core.models.config import DiffusionConfig
 from vidrd_core.models.load_parts import save_text_encoder, save_unet, save_vae
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
@@ -19,6 +18,7 @@ from vidrd_core.procedural import benchmark as score
 from vidrd_core.procedural.benchmark import read_records, score_model
 from vidrd_core.procedural.chain_metrics import measure
 from vidrd_core.reuse import ReuseSettings
+from vidrd_core.sampling import DiffusionConfig
 
 from ...conftest import TEXT, UNET, VAE, randomise
 

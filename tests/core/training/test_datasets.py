@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vidrd_core.data.mixing import shares
+from vidrd_core.training.datasets import shares
 
 
 def test_a_source_has_its_weights_share_whatever_its_size():

@@ -5,13 +5,13 @@ import dataclasses
 import pytest
 import torch
 
-from vidrd_core.models.config import DiffusionConfig, VAEConfig
+from vidrd_core.models.config import VAEConfig
 from vidrd_core.models.vae import TemporalVAE
-from vidrd_core.sampling import Schedule
+from vidrd_core.sampling import DiffusionConfig, Schedule
 from vidrd_core.training.data import RecipeError
-from vidrd_core.training.denoising import drawn_noise, drawn_timesteps, loss_weights
 from vidrd_core.training.discriminator import Judged
 from vidrd_core.training.stage_config import StageConfig
+from vidrd_core.training.unet import drawn_noise, drawn_timesteps, loss_weights
 from vidrd_core.training.vae import flicker, psnr
 
 STAGE = StageConfig("a", "clip", steps=1, batch_size=1, learning_rate=1.0)

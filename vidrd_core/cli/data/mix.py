@@ -16,9 +16,9 @@ def mix(sources: list[str], output: Path, pseudo_videos: bool, draws: int) -> No
         import yaml
     except ModuleNotFoundError as error:
         raise InputError("a mixture needs yaml, which is missing: pip install pyyaml") from error
-    from vidrd_core.data.mixing import shares
     from vidrd_core.data.records import PSEUDO
     from vidrd_core.data.shards import Shards
+    from vidrd_core.training.datasets import shares
 
     weights: dict[str, float] = {}
     with input_checked():

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from vidrd_core.models.config import from_dict
+from vidrd_core.io.configs import from_dict
 
 _FOLDER = Path(__file__).parent
 

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from vidrd_core.io.safetensors import FormatError
-from vidrd_core.models.config import DiffusionConfig
 from vidrd_core.models.formats.text import looks_like_text
 from vidrd_core.models.formats.unet import SD1_TEXT, FoundUNet, looks_like_unet, read_unet
 from vidrd_core.models.formats.weight_files import has_weights, keys_of, read_json, read_tensors
-from vidrd_core.sampling import Schedule
+from vidrd_core.sampling import DiffusionConfig, Schedule
 
 NAMES = {"unet": "UNet", "vae": "VAE", "text_encoder": "text encoder"}
 PREFIXES = {

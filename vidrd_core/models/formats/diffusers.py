@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidrd_core.models.config import DiffusionConfig, UNet3DConfig, VAEConfig
+from vidrd_core.models.config import UNet3DConfig, VAEConfig
+from vidrd_core.sampling import DiffusionConfig
 
 DIGITS = 12  # of a number that was divided on the way here
 

@@ -14,12 +14,13 @@ from diffusers import (
 from safetensors.torch import load_file, save_file
 
 from vidrd_core.convert import WEIGHTS, convert
-from vidrd_core.models.config import DiffusionConfig, UNet3DConfig, VAEConfig
+from vidrd_core.models.config import UNet3DConfig, VAEConfig
 from vidrd_core.models.formats.unet import write_unet
 from vidrd_core.models.inflate import read_temporal
 from vidrd_core.models.load_parts import load_unet, load_vae, read_unet, save_unet, save_vae
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
+from vidrd_core.sampling import DiffusionConfig
 
 from ....conftest import UNET, randomise
 from ...cli.helpers import posix

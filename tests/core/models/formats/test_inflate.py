@@ -8,11 +8,12 @@ from safetensors.torch import save_file
 
 from vidrd_core.io import safetensors as checkpoint
 from vidrd_core.io.safetensors import TEMPORAL, FormatError
-from vidrd_core.models.config import DiffusionConfig, UNet3DConfig
+from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.formats.unet import is_temporal, write_unet
 from vidrd_core.models.inflate import save_temporal, with_temporal, without_temporal, write_temporal
 from vidrd_core.models.load_parts import build_unet, load_unet, save_unet
 from vidrd_core.models.unet3d import UNet3D
+from vidrd_core.sampling import DiffusionConfig
 
 from ....conftest import randomise
 

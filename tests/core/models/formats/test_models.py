@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from vidrd_core import load
 from vidrd_core.io.safetensors import FormatError
-from vidrd_core.models.config import DiffusionConfig, UNet3DConfig
+from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.formats.detect import find_unet, read_part
 from vidrd_core.models.formats.text import read_text
 from vidrd_core.models.formats.unet import read_unet, write_unet
@@ -19,7 +19,7 @@ from vidrd_core.models.inflate import save_temporal
 from vidrd_core.models.load_parts import load_clip_text
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.reuse import ReuseSettings
-from vidrd_core.sampling import Schedule
+from vidrd_core.sampling import DiffusionConfig, Schedule
 
 from ....conftest import randomise
 from . import originals

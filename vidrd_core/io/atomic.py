@@ -1,0 +1,78 @@
+"""Files and folders that appear complete or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vidrd_core.io.os_errors import cannot_write
+
+PARTIAL = ".partial"
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """A context that writes one file: the block writes to the path that it gets, which then replaces `path`.
+
+    If the block raises, `path` is as it was and nothing is left beside it.
+
+    Args:
+        path: The file to write; its folder must exist.
+
+    Yields:
+        `NAME.partial` beside it. The block may write nothing there, and then nothing changes.
+
+    Raises:
+        OSError: The file cannot be written; the message names `path`, the reason and what to do.
+    """
+    path = Path(path)
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        yield partial
+        if partial.exists():
+            os.replace(partial, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file in UTF-8, which appears complete or not at all. Raises OSError."""
+    with atomic_file(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: str | Path, values: Any, indent: int | None = 1) -> None:
+    """Write a JSON file, which appears complete or not at all; paths become strings. Raises OSError."""
+    text = json.dumps(values, indent=indent, ensure_ascii=False, default=os.fspath)
+    write_text(path, text + "\n" * (indent is not None))
+
+
+@contextmanager
+def atomic_folder(target: str | Path) -> Iterator[Path]:
+    """A context that writes into a folder on the disk of `target`, which is removed afterwards.
+
+    The block writes there and then moves what is complete to its place. Folders above `target` are made.
+
+    Raises:
+        OSError: Something cannot be written; the message names `target`, the reason and what to do.
+    """
+    target = Path(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise cannot_write(target, error) from error
+    try:
+        yield staging
+    except OSError as error:
+        raise cannot_write(target, error) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

@@ -1,0 +1,66 @@
+"""JSON-lines files that a stopped run resumes: a header that says what the records are of, then a record a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+Record = dict[str, Any]
+
+
+def read_lines(path: str | Path) -> Iterator[Record]:
+    """The complete lines of a file, one at a time; a last line that was cut short is left out.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: A complete line is no JSON.
+    """
+    with Path(path).open(encoding="utf-8") as file:
+        yield from (json.loads(line) for line in file if line.endswith("\n"))
+
+
+def resume(path: str | Path) -> tuple[Record | None, list[Record]]:
+    """The header and the records of a file to be continued; a last line that was cut short is cut off.
+
+    Returns:
+        None and no records where there is no file or no complete line yet.
+    """
+    path = Path(path)
+    if not path.exists():
+        return None, []
+    with path.open("rb+") as file:
+        file.truncate(file.read().rfind(b"\n") + 1)
+    lines = list(read_lines(path))
+    return (lines[0], lines[1:]) if lines else (None, [])
+
+
+class JsonLines:
+    """A context that appends records to a file, each a complete line on the disk before the next one.
+
+    Args:
+        path: The file; it is made with its folders.
+        header: The first line, for a file that has none yet.
+    """
+
+    def __init__(self, path: str | Path, header: Record | None = None) -> None:
+        self.path, self.header = Path(path), header
+
+    def __enter__(self) -> JsonLines:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("a", encoding="utf-8", newline="\n")
+        if self.header is not None and not self._file.tell():
+            self.append(self.header)
+        return self
+
+    def append(self, record: Record) -> None:
+        """Write a record. Raises ValueError for NaN or infinity, which JSON does not know."""
+        self._file.write(json.dumps(record, allow_nan=False) + "\n")
+        self._file.flush()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
