@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vidrd_core.io.os_errors import cannot_write
+from vidrd_core.io.os_errors import cannot_write, why
 
 PARTIAL = ".partial"
 
@@ -72,7 +72,7 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
         raise cannot_write(target, error) from error
     try:
         yield staging
-    except OSError as error:
-        raise cannot_write(target, error) from error
+    except OSError as error:  # its text may name a file in the staging folder
+        raise cannot_write(target, OSError(error.errno, why(error.errno, str(error)))) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
