@@ -23,12 +23,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from vidrd_core.metrics.peak_memory import allocated
+from vidrd_core.model import store
 from vidrd_core.models.config import UNet3DConfig, VAEConfig
 from vidrd_core.models.offload import blocks_of
 from vidrd_core.models.streaming_decode import DecoderStream
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
-from vidrd_core.placement import store
 
 MODELS = {
     "VidRD on Stable Diffusion 2.1": UNet3DConfig(joint_resnet_norm=True, embed_to="stream"),

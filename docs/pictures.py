@@ -75,7 +75,7 @@ def draw_choices(model: VidRD) -> None:
     orders["forward"] = {
         "keep moving: noise shuffle": quarter,
         **{f"noise: {name}": replace(quarter, noise=name) for name in ("pns", "fresh", "lowpass")},
-        "drift: 1": replace(quarter, drift=1.0),
+        "drift: 1": replace(quarter, anchor=1.0),
         "loop on purpose: after the last frame comes the first": preset("loop on purpose", 8),
     }
     for order, choices in orders.items():

@@ -7,8 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder
 
-from vidrd_core.per_clip import numbers_of
-from vidrd_core.prompt_schedule import OVER_FRAMES, fade_of
+from vidrd_core.prompt_schedule import OVER_FRAMES, fade_of, parse_per_clip
 
 from .host.progress import tell_clips
 from .prompts import lines_of
@@ -222,5 +221,5 @@ def prompts_of(text: str, clips: int) -> list[str]:
 
 def per_clip(name: str, text: str, otherwise: float, count: int) -> list[float]:
     """The numbers of each clip, by a text like "1, , 3". Raises ValueError for what is no number, or one too many."""
-    own = numbers_of(name, text, count, 0, LARGEST[name])
+    own = parse_per_clip(name, text, count, 0, LARGEST[name])
     return [otherwise if value is None else value for value in own] + [otherwise] * (count - len(own))

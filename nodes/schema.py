@@ -171,6 +171,8 @@ def taken_rule(given: dict[str, Any]) -> tuple[Rule, dict[str, Any]]:
     names = {each.id for each in (*reuse_inputs(), *more_reuse_inputs())}
     said = {name: given[name] for name in names & set(given)}
     name, auto = said.pop("preset", AS_SET), said["order"] == "auto"
+    if "drift" in said:
+        said["anchor"] = said.pop("drift")
     if "noise_policy" in said:
         said["noise"] = said.pop("noise_policy")
     if auto:

@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vidrd_core.clip import Clip
     from vidrd_core.loading import built_in_models, load
     from vidrd_core.pipeline import VidRD
     from vidrd_core.reuse import ReuseSettings
+    from vidrd_core.sample import Clip
     from vidrd_core.settings import SampleSettings
     from vidrd_core.state import ClipState
     from vidrd_core.video import contact_sheet, open_video

@@ -1,9 +1,9 @@
-"""The denoising trajectory that real footage might have had, so that a clip can go on from it."""
+"""DDIM inversion: the denoising trajectory that real footage might have had, so that a clip can extend it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from vidrd_core.reuse import is_whole
 from vidrd_core.sampling import Denoise
 
-ITERATIONS = 3  # fixed-point iterations a step: each takes a call of the model
+ITERATIONS = 3  # fixed-point iterations a step, each with one model call
 
 
 @torch.no_grad()
@@ -22,11 +22,22 @@ def invert(
     iterations: int = ITERATIONS,
     on_step: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
-    """DDIM inversion (Song et al., 2021, 4.3): what `latents` were at each noise level, [T + 1, *latents.shape].
+    """DDIM inversion: the noisy latents at each noise level, from clean ones.
 
-    `sigmas` [T + 1] fall to 0, as for sampling; so does what comes back. Each step solves for the x from which a DDIM
-    step leads here, by `iterations` of fixed-point iteration (Pan et al., 2023): 1 is the usual approximation.
-    `on_step` is told (steps done, x).
+    Each step solves for the x from which a DDIM step leads to the current one, by fixed-point iteration.
+
+    Args:
+        denoise: `denoise(x, sigma) -> x0`.
+        latents: Clean latents.
+        sigmas: The schedule, falling to 0, [T + 1].
+        iterations: Fixed-point iterations; 1 is the usual approximation.
+        on_step: `on_step(steps done, x)`.
+
+    Returns:
+        The trajectory, from the noisiest on, [T + 1, *latents.shape].
+
+    Source:
+        Song et al., 2021, section 4.3; fixed-point iteration: Pan et al., 2023.
     """
     path = [latents]
     for step in range(len(sigmas) - 2, -1, -1):
@@ -41,30 +52,48 @@ def invert(
 
 
 def noised(latents: Tensor, start: Tensor, sigmas: Tensor) -> Tensor:
-    """What `latents` are at each noise level if `start` is the noisiest: a straight line, [T + 1, *latents.shape]."""
+    """The straight line from `start` at the highest noise level to clean `latents`, [T + 1, *latents.shape]."""
     share = (sigmas / sigmas[0]).view(-1, *[1] * latents.ndim).to(latents)
     return latents + share * (start - latents)
 
 
 def predictions(path: Tensor, sigmas: Tensor) -> Tensor:
-    """The x0 at each step that lead DDIM along a path [T + 1, ...]: [T, ...]. The last one is where it ends."""
+    """The x0 [T, ...] that take DDIM along a trajectory [T + 1, ...]; the last one is where it ends."""
     shape = (-1, *[1] * (path.ndim - 1))
     now, later = sigmas[:-1].view(shape).to(path), sigmas[1:].view(shape).to(path)
     return path[:-1] - now * (path[:-1] - path[1:]) / (now - later)
 
 
-def replayed(
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """Footage as if it had been sampled as a clip.
+
+    Args:
+        noise: z_T [B, C, N, h, w], of unit variance.
+        latents: The clip [B, C, N, h, w].
+        predictions: x0 at each model call [calls, B, C, N, h, w].
+        call_sigmas: The sigma of each call [calls].
+        still: How many of the first frames repeat the first frame of the footage.
+    """
+
+    noise: Tensor
+    latents: Tensor
+    predictions: Tensor
+    call_sigmas: Tensor
+    still: int
+
+
+def trajectory_of(
     latents: Tensor,
     sigmas: Tensor,
     frames: int | None,
     denoise: Denoise | None,
     flow: bool,
     generator: torch.Generator | None,
-    levels: Tensor | None,
-    keep: int | None,
+    call_sigmas: Tensor | None,
     on_step: Callable[[int, Tensor], None] | None,
-) -> dict[str, Any]:
-    """The parts of a `ClipState` that tell of footage as if a clip had been sampled; see `ClipState.from_latents`."""
+) -> Trajectory:
+    """The trajectory of footage; arguments and errors are those of `ClipState.from_latents`."""
     if latents.ndim != 5 or 0 in latents.shape or not latents.isfinite().all():
         raise ValueError(f"the latents are {list(latents.shape)}, expected finite numbers [B, C, F, h, w]")
     count = latents.shape[2] if frames is None else frames
@@ -79,27 +108,10 @@ def replayed(
         path = noised(latents, start, sigmas)
     else:
         path = invert(denoise, latents, sigmas, on_step=on_step)
-        # Few steps find noise that is too weak, of which no clip would come: it is brought to unit variance.
+        # With few steps the noise that is found is too weak to sample from: it is scaled to unit variance.
         dims = (1, 2, 3, 4)
         start = (path[0] - path[0].mean(dims, keepdim=True)) / path[0].std(dims, keepdim=True) * scale
-    kept = max(1, count // 2) if keep is None else min(keep, count)
-    if not is_whole(kept) or kept < 1:
-        raise ValueError(f"keep is {keep!r}, expected a whole number, 1 or more")
-    called = sigmas[:-1] if levels is None else levels
-    nearest = [int((sigmas[:-1] - level).abs().argmin()) for level in called]
+    called = sigmas[:-1] if call_sigmas is None else call_sigmas
+    nearest = [int((sigmas[:-1] - sigma).abs().argmin()) for sigma in called]
     found = predictions(path, sigmas)[nearest].cpu()
-    record, noise = found[:, :, :, count - kept :].clone(), start.cpu() / scale
-    return {
-        "noise": noise,
-        "record": record,
-        "latents": latents.cpu(),
-        "past": latents[:, :, :still].cpu(),  # not shown, but as if: a decoder that looks back sees the still stand
-        "sigmas": sigmas.cpu(),
-        "levels": called.cpu().clone(),
-        "injected": record[:0],
-        "index": 0,
-        "repeated": still,
-        "numbers": list(range(count)),
-        "opening_noise": noise[:, :, :kept].clone(),
-        "opening": found[:, :, :, :kept].clone(),
-    }
+    return Trajectory(start.cpu() / scale, latents.cpu(), found, called.cpu().clone(), still)

@@ -15,10 +15,10 @@ from vidrd_core.io.atomic import atomic_folder
 from vidrd_core.models.formats.weight_files import has_weights
 
 if TYPE_CHECKING:
+    from vidrd_core.model import Offload
     from vidrd_core.models.clip_text_encoder import CLIPText
     from vidrd_core.models.word_text_encoder import TextEncoder
     from vidrd_core.pipeline import VidRD
-    from vidrd_core.placement import Offload
 
 SUFFIX = ".safetensors"
 PARTS = ("unet.safetensors", "vae.safetensors", "text_encoder.safetensors")
@@ -149,7 +149,7 @@ def load(
     Raises FileNotFoundError naming what is missing and what could be loaded, FormatError for a damaged file or one
     that is something else, ValueError for parts that do not belong together.
     """
-    from vidrd_core.placement import Placement
+    from vidrd_core.model import Placement
 
     placement = Placement(torch.device(device), dtype, storage, offload)
     found = find(name_or_path)

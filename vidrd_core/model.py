@@ -1,4 +1,4 @@
-"""A model of three parts: loaded, placed, with LoRAs, and as a denoiser for a prompt."""
+"""The three parts of a model: where they compute, their LoRAs, and the denoiser that they make for a prompt."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,28 +20,111 @@ from vidrd_core.models.offload import BlockOffload
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.models.word_text_encoder import TextEncoder
-from vidrd_core.placement import Placement, store
 from vidrd_core.prompt_schedule import Fade
-from vidrd_core.sampling import Denoise, DiffusionConfig, Schedule, guided
+from vidrd_core.sampling import SOLVERS, Denoise, DiffusionConfig, Schedule, guided
 from vidrd_core.settings import SampleSettings
 
+Offload = Literal["none", "parts", "blocks"]
+STORAGE = ("float8_e4m3fn", "float8_e5m2")
+PRECISE = ("conv_in", "conv_out", "time_embedding")  # small parts of a UNet that everything else depends on
 PARTS = ("unet", "vae", "text_encoder")
+
+Self = TypeVar("Self", bound="Model")
+
+
+def device_of(name: str | torch.device) -> torch.device:
+    """A device by name; "auto" is CUDA where there is one, else MPS, else the CPU.
+
+    Raises:
+        ValueError: There is no such kind of device.
+    """
+    if str(name) != "auto":
+        try:
+            return torch.device(name)
+        except RuntimeError as error:
+            raise ValueError(f"device is {name!r}, expected auto, cpu, cuda, cuda:1, mps or the like") from error
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a model computes and how much of the device's memory it takes.
+
+    Args:
+        device: The device that computes.
+        dtype: The type that the UNet computes with.
+        storage: The type in which the weights of the UNet's linear layers and convs are kept, if another: fp8 takes
+            half the memory of fp16.
+        offload: "parts" keeps text encoder, UNet and VAE in main memory while another of them computes; "blocks"
+            keeps the UNet there and moves one of its blocks at a time.
+
+    Raises:
+        ValueError: `offload` or `storage` is not valid, or offloading has no device to move parts to.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+    storage: torch.dtype | None = None
+    offload: Offload = "none"
+
+    def __post_init__(self) -> None:
+        if self.offload not in get_args(Offload):
+            raise ValueError(f"offload is {self.offload!r}, expected one of {', '.join(get_args(Offload))}")
+        if self.offload != "none" and self.device.type == "cpu":
+            raise ValueError(
+                f"offload is {self.offload!r}, which keeps weights in main memory while a device computes: name one, "
+                f"like cuda, or leave it none"
+            )
+        if self.storage is not None and str(self.storage).removeprefix("torch.") not in STORAGE:
+            raise ValueError(f"storage is {self.storage}, expected one of {', '.join(STORAGE)}")
+
+
+def store(unet: UNet3D, dtype: torch.dtype) -> None:
+    """Keep the weights of a UNet's linear layers and convs in another type; each is cast when it is used.
+
+    Raises:
+        ValueError: A weight is too large for the type.
+    """
+    layers = {
+        name: module
+        for name, module in unet.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d) and name.split(".")[0] not in PRECISE
+    }
+    most = torch.finfo(dtype).max
+    for name, layer in layers.items():
+        if layer.weight.numel() and (highest := float(layer.weight.abs().max())) > most:
+            raise ValueError(f"{name}.weight goes up to {highest:.4g}, {dtype} to {most:.4g}: leave storage out")
+    for layer in layers.values():
+        layer.weight.data = layer.weight.data.to(dtype)
 
 
 @dataclass(eq=False)
 class Model:
-    """A text encoder, a UNet3D and a temporal VAE: where they are, what they are known by, and their LoRAs."""
+    """A text encoder, a UNet3D and a temporal VAE, with their device, their signatures and their LoRAs.
+
+    Args:
+        unet: The denoising network.
+        vae: The autoencoder.
+        text_encoder: The prompt's encoder.
+        diffusion: How the UNet was trained to denoise.
+        name: What messages and saved files call the model.
+        about: What its file was found to be, if it is a third-party one.
+        placement: Where it computes; by default where its parts are.
+        tile: The side in pixels of the tiles in which larger frames are decoded; None for no tiles.
+    """
 
     unet: UNet3D
     vae: TemporalVAE
     text_encoder: TextEncoder | CLIPText
     diffusion: DiffusionConfig
     name: str = ""
-    about: str = ""  # what its file was found to be, if it is no model of ours
-    placement: Placement | None = None  # as its parts are, unless told
-    tile: int | None = None  # pixels along a side of the tiles in which larger frames are decoded
+    about: str = ""
+    placement: Placement | None = None
+    tile: int | None = None
     schedule: Schedule = field(init=False)
-    merged: Merged = field(init=False, default_factory=Merged)  # LoRAs
+    merged: Merged = field(init=False, default_factory=Merged)
     blocks: BlockOffload | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -48,17 +132,38 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """What computes."""
+        """The device that computes."""
         return self.placement.device if self.placement else next(self.unet.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the UNet computes with."""
+        """The type that the UNet computes with."""
         return self.placement.dtype if self.placement else next(self.unet.parameters()).dtype
 
+    def to(self: Self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Self:
+        """Move the model to a device, and have its UNet compute with a type, as in `torch.nn.Module.to`.
+
+        Args:
+            device: A name or a torch.device; "auto" is CUDA where there is one, else MPS, else the CPU. None: as is.
+            dtype: float32, float16 or bfloat16. None: as is.
+
+        Returns:
+            The model itself.
+
+        Raises:
+            ValueError: There is no such device, or the model was loaded with `storage` or `offload`.
+        """
+        if self.placement and (self.placement.storage or self.placement.offload != "none"):
+            raise ValueError(
+                "the model was loaded with storage or offload, which fix where its weights are: load it again with "
+                "another device or dtype"
+            )
+        self.place(Placement(self.device if device is None else device_of(device), dtype or self.dtype))
+        return self
+
     def place(self, placement: Placement) -> None:
-        """Put the model where it shall compute, for inference. Raises ValueError for weights that do not fit fp8."""
-        _ = self.signature  # of the weights as they are in the file
+        """Put the model where it is to compute, for inference. Raises ValueError for weights that do not fit fp8."""
+        _ = self.signature, self.other_parts  # of the weights as they are in the file
         self.unet.to(placement.dtype)
         if placement.storage is not None:
             store(self.unet, placement.storage)
@@ -69,8 +174,8 @@ class Model:
             for name in PARTS:
                 getattr(self, name).to(placement.device)
 
-    def bring(self, wanted: str) -> None:
-        """See that a part is where it computes; where parts are offloaded, the others make room."""
+    def move_to_device(self, wanted: str) -> None:
+        """Move a part ("unet", "vae" or "text_encoder") to the device; with offloading, the others leave it."""
         if self.placement is None or self.placement.offload == "none":
             return
         resting = ("unet",) if self.placement.offload == "blocks" else ()  # its blocks come and go by themselves
@@ -80,12 +185,12 @@ class Model:
 
     @cached_property
     def signature(self) -> str:
-        """Twelve hex digits of the UNet and how it denoises: what a state's noise and record belong to."""
+        """Twelve hex digits of the UNet and how it denoises: a state's noise and record belong to these."""
         return signature(self.unet, non_defaults(self.unet.config) + non_defaults(self.diffusion))
 
     @cached_property
     def other_parts(self) -> dict[str, str]:
-        """The same of the parts that read prompts and decode, which a state is bound to as well."""
+        """The same of the VAE and the text encoder, to which a state is bound as well."""
         return {
             "vae": signature(self.vae, non_defaults(self.vae.config)),
             "text_encoder": signature(self.text_encoder, non_defaults(self.text_encoder.config)),
@@ -93,53 +198,70 @@ class Model:
 
     @property
     def loras(self) -> str:
-        """The LoRAs that are on, in words: "name:strength, ..."."""
+        """The LoRAs that are loaded, as "name:strength, ..."."""
         return ", ".join(f"{lora.name}:{lora.strength:g}" for lora in self.merged.loras)
 
     def load_lora(self, path: str | Path, strength: float = 1.0, text_strength: float | None = None) -> None:
-        """Put a LoRA on top of those that are on: kohya's or PEFT's, of this model's layers.
+        """Add a LoRA to those that are loaded, by merging it into the weights, so that it costs no time.
 
-        `text_strength` is that of its changes to the text encoder, if not `strength`. It is merged into the weights,
-        so it costs no time. The signature stays the model's own: states go on with other LoRAs, too.
+        The model's signature stays, so states can be extended with other LoRAs, too.
 
-        Raises FileNotFoundError, FormatError saying what the file is instead, ValueError for a strength that is no
-        number.
+        Args:
+            path: A safetensors file in kohya's, PEFT's or diffusers' form, for this model's layers.
+            strength: The factor of its changes.
+            text_strength: Their factor in the text encoder; by default `strength`.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            FormatError: The file is something else, or of another model; the message says what.
+            ValueError: A strength is not finite.
         """
         text_strength = strength if text_strength is None else text_strength
         if not (math.isfinite(strength) and math.isfinite(text_strength)):
             raise ValueError(f"a LoRA's strength is {strength}, {text_strength} for text: expected numbers")
         lora = match(Path(path), self.unet, self.text_encoder, strength, text_strength)
-        with self._at_rest() as parts:
+        with self._original_weights() as parts:
             self.merged.add(parts, lora)
 
     def unload_loras(self) -> None:
-        """Take all LoRAs out: the weights are what they were, to the last bit."""
-        with self._at_rest() as parts:
+        """Remove all LoRAs; the weights are restored bit for bit."""
+        with self._original_weights() as parts:
             self.merged.clear(parts)
 
     @contextmanager
-    def _at_rest(self) -> Iterator[dict[str, nn.Module]]:
+    def _original_weights(self) -> Iterator[dict[str, nn.Module]]:
         """The parts that LoRAs change, with their own weights in place, after the signatures have been taken."""
         _ = self.signature, self.other_parts
         if self.blocks is not None:
             self.blocks.rest()
         yield {"unet": self.unet, "text_encoder": self.text_encoder}
 
-    def made_of(self) -> dict[str, str]:
-        """What a clip is made with beside its settings."""
+    def metadata(self) -> dict[str, str]:
+        """What a clip's state records of the model beside the sample settings."""
         return {**self.other_parts, **({"lora": self.loras} if self.loras else {})}
 
     def complete(self, sample: SampleSettings) -> SampleSettings:
-        """Fill in the model's defaults."""
+        """Settings in which the model's defaults are filled in.
+
+        Raises:
+            ValueError: The solver does not suit the model.
+        """
         d = self.diffusion
         values = {"cfg": d.cfg, "frames": d.frames, "width": d.size, "height": d.size}
         given = {key: value for key, value in asdict(sample).items() if value is not None}
-        if d.prediction == "flow" and sample.solver == "dpmpp_2m":
-            raise ValueError("solver dpmpp_2m is for eps and v models, this is a flow model: use ddim or heun")
+        if d.prediction == "flow" and not SOLVERS[sample.solver].flow:
+            fitting = [name for name, solver in SOLVERS.items() if solver.flow]
+            raise ValueError(
+                f"solver {sample.solver} is for eps and v models, this is a flow model: use {' or '.join(fitting)}"
+            )
         return SampleSettings(**{**values, **given})
 
     def latent_shape(self, sample: SampleSettings) -> tuple[int, ...]:
-        """[1, C, N, h, w] of a clip. Raises ValueError for a size that the model cannot make."""
+        """The shape [1, C, N, h, w] of a clip's latents.
+
+        Raises:
+            ValueError: The width or height is no multiple of the VAE's downsampling.
+        """
         pixels = self.vae.config.downsampling
         assert sample.frames is not None
         assert sample.width is not None
@@ -167,32 +289,42 @@ class Model:
         self,
         prompt: str | Sequence[str],
         sample: SampleSettings,
-        numbers: Sequence[int],
+        frame_positions: Sequence[int],
         fade: Fade | None = None,
     ) -> Denoise:
-        """`denoise(x, sigma) -> x0` for a prompt, or B, guidance inside, of clips [B, C, N, h, w] on its device.
+        """The denoiser `denoise(x, sigma) -> x0` for a prompt, with classifier-free guidance inside.
 
-        `sample` is a complete one; `numbers` [N] is what each frame is told of its moment in the clip; `fade` is as
-        in `extend`. Raises ValueError for a prompt without words, UnknownWordError.
+        Args:
+            prompt: A prompt, or B of them for a batch.
+            sample: Complete settings (`complete`).
+            frame_positions: The position embedded for each frame [N].
+            fade: Another prompt and the share of this one over it, 0 to 1: their encodings are mixed so.
+
+        Returns:
+            A function of x [B, C, N, h, w] on the model's device and a scalar sigma.
+
+        Raises:
+            ValueError: A prompt has no words, or the share is out of range.
+            UnknownWordError: The text encoder does not know a word.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         self.check_prompts([*prompts, *([fade[0]] if fade else [])])
         if fade and not 0 <= fade[1] <= 1:
             raise ValueError(f"the share of the new prompt is {fade[1]!r}, expected a number from 0 to 1")
         assert sample.cfg is not None
-        self.bring("text_encoder")
+        self.move_to_device("text_encoder")
         cond = self.text_encoder.encode(prompts).to(self.device)
         if fade:
             cond = self.text_encoder.encode([fade[0]]).to(self.device).lerp(cond, fade[1])
         uncond = None
         if sample.cfg != 1.0:
             uncond = self.text_encoder.encode([sample.negative]).to(self.device).expand_as(cond)
-        self.bring("unet")
-        told = torch.tensor(numbers, device=self.device)
+        self.move_to_device("unet")
+        positions = torch.tensor(frame_positions, device=self.device)
 
         def network(x: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-            # A single frame is an image, of no moment in particular.
-            numbers = told.expand(len(x), -1) if len(told) > 1 else None
-            return self.unet(x.to(self.dtype), timestep, text.to(self.dtype), numbers).to(x.dtype)
+            # A single frame is an image, without a position.
+            of_batch = positions.expand(len(x), -1) if len(positions) > 1 else None
+            return self.unet(x.to(self.dtype), timestep, text.to(self.dtype), of_batch).to(x.dtype)
 
         return self.schedule.denoiser(guided(network, cond, uncond, sample.cfg))

@@ -1,86 +1,177 @@
-"""Prompts to long videos: `load`, then `generate`, `extend` or `stream` clips, and `decode` them."""
+"""Prompts to long videos: `load` a model, then call it, or `generate`, `extend`, `stream` and `decode` clips."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import Unpack
 
-from vidrd_core.beyond import following_noise
-from vidrd_core.clip import Clip, clip_generator, states_of
-from vidrd_core.following import check_following
-from vidrd_core.footage import state_of_video
 from vidrd_core.model import Model
-from vidrd_core.per_clip import PerClip, of_clip
-from vidrd_core.per_clip import check as check_per_clip
-from vidrd_core.prompt_schedule import OVER_FRAMES, Fade, fade_of
-from vidrd_core.reuse import ReuseSettings, is_whole
-from vidrd_core.sample import sample_clips
-from vidrd_core.sampling import OnStep
-from vidrd_core.settings import SampleSettings
-from vidrd_core.state import ClipState, StateMismatchError
+from vidrd_core.prompt_schedule import (
+    OVER_FRAMES,
+    Fade,
+    PerClip,
+    check_per_clip,
+    fade_of,
+    settings_of_clip,
+)
+from vidrd_core.reuse import ReuseSettings, is_whole, next_clip_noise
+from vidrd_core.sample import Clip, sample_clips, state_of_video, states_of
+from vidrd_core.sampling import OnStep, clip_generator
+from vidrd_core.settings import SampleArguments, SampleSettings
+from vidrd_core.state import ClipState, ScheduleMismatchError, StateMismatchError
+from vidrd_core.video import DEFAULT_FPS, open_video
 from vidrd_core.video.tensors import to_frames
 
 
+@dataclass(frozen=True, eq=False)
+class Video:
+    """A long video as a call of a model returns it.
+
+    Args:
+        frames: uint8 [F, H, W, 3], RGB.
+        clips: Its clips; the last one's state is what the video can be extended from.
+    """
+
+    frames: NDArray[np.uint8]
+    clips: list[Clip]
+
+    def save(self, path: str | Path, fps: float = DEFAULT_FPS, scale: int = 1) -> None:
+        """Write the video to a file whose name ends in .mp4, .webm or .gif, or to a folder of PNG frames ("name/").
+
+        Args:
+            path: The file or folder; an older one of that name is replaced.
+            fps: Frames per second.
+            scale: The side of the square to which each pixel is enlarged.
+
+        Raises:
+            ValueError: The name, the rate or the scale is not valid.
+            OSError: The file cannot be written.
+        """
+        with open_video(path, fps, scale=scale) as file:
+            file.write(self.frames)
+
+
 class VidRD(Model):
-    """A text encoder, a UNet3D and a temporal VAE that make long videos."""
+    """A text encoder, a UNet3D and a temporal VAE that make long videos, clip by clip.
+
+    Methods that sample take the fields of `SampleSettings` as keyword arguments: seed, steps, cfg, solver,
+    negative, frames, width, height.
+    """
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        clips: int | None = None,
+        reuse: ReuseSettings | None = None,
+        *,
+        state: ClipState | None = None,
+        travel: int = 0,
+        per_clip: PerClip | None = None,
+        on_step: OnStep | None = None,
+        **settings: Unpack[SampleArguments],
+    ) -> Video:
+        """Make a long video and keep all of it in memory; `stream` and `decode` take constant memory instead.
+
+        Args:
+            prompt: A prompt for all clips, or one for each; the last one repeats.
+            clips: The number of clips of the whole video; by default one for each prompt.
+            reuse: What each clip reuses of the previous one; by default the paper's settings.
+            state: The state of an earlier clip to continue from; the result holds the clips after it.
+            travel: The number of clips over which a new prompt fades in.
+            per_clip: Values of single clips, as in `stream`.
+            on_step: `on_step(i, x)`, called at the end of each denoising step.
+            **settings: The fields of `SampleSettings`.
+
+        Returns:
+            The frames and the clips.
+
+        Raises:
+            ValueError: A setting is not valid, or the state does not fit.
+            UnknownWordError: The text encoder does not know a word of a prompt.
+            DivergenceError: A clip came out with NaN or infinity.
+
+        Example:
+            >>> model = load("tiny")
+            >>> video = model("a red circle moving right", clips=2, steps=2)
+            >>> video.frames.shape
+            (16, 64, 64, 3)
+        """
+        more: dict[str, Any] = {"state": state, "travel": travel, "per_clip": per_clip, "on_step": on_step}
+        made = list(self.stream(prompt, clips, reuse, **more, **settings))
+        return Video(self.frames(made), made)
 
     def generate(
-        self, prompt: str, reuse: ReuseSettings | None = None, *, on_step: OnStep | None = None, **settings: Any
+        self,
+        prompt: str,
+        reuse: ReuseSettings | None = None,
+        *,
+        on_step: OnStep | None = None,
+        **settings: Unpack[SampleArguments],
     ) -> Clip:
-        """Make a first clip. `settings` are those of `SampleSettings`.
+        """Sample a first clip.
 
-        `reuse` is how clips will follow: no more than N / 2 of this one's last frames can be prompt frames (M),
-        unless it says so.
+        Args:
+            prompt: What it shows.
+            reuse: How later clips will extend it: at most N / 2 of its last frames can become prompt frames (M),
+                unless this says more.
+            on_step: `on_step(i, x)`, called at the end of each denoising step.
+            **settings: The fields of `SampleSettings`.
 
-        Raises ValueError for what the model cannot do, UnknownWordError for a word that it does not know,
-        DivergenceError if nothing came out.
+        Returns:
+            The clip; `decode` makes its frames.
+
+        Raises:
+            ValueError: A setting is not valid for the model.
+            UnknownWordError: The text encoder does not know a word of the prompt.
+            DivergenceError: The clip came out with NaN or infinity.
+
+        Example:
+            >>> clip = load("tiny").generate("a red circle moving right", seed=1, steps=2)
+            >>> clip.latents.shape
+            torch.Size([1, 4, 8, 16, 16])
         """
         reuse = reuse or ReuseSettings()
-        sample = self.complete(SampleSettings(**settings))
+        sample = self.complete(_sample_settings(settings))
         noise = torch.randn(self.latent_shape(sample), generator=clip_generator(sample.seed, 0))
         return sample_clips(self, [prompt], [sample], noise, [], reuse, on_step)[0]
 
     def generate_many(
-        self, prompts: Sequence[str], seeds: Sequence[int], reuse: ReuseSettings | None = None, **settings: Any
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        reuse: ReuseSettings | None = None,
+        **settings: Unpack[SampleArguments],
     ) -> list[Clip]:
-        """First clips of several videos at once: those of `generate` with a prompt and a seed each, to rounding.
+        """Sample first clips of several videos in one batch; on a GPU that takes little longer than one clip.
 
-        On a GPU they take little longer than one. Raises what `generate` does.
+        Args:
+            prompts: A prompt for each.
+            seeds: A seed for each.
+            reuse: As in `generate`.
+            **settings: The other fields of `SampleSettings`.
+
+        Returns:
+            A clip for each prompt, equal to those of `generate` but for rounding.
+
+        Raises:
+            ValueError: The numbers of prompts and seeds differ, or a setting is not valid for the model.
         """
         _check_pairs(prompts, seeds, "seeds")
         reuse = reuse or ReuseSettings()
-        sample = self.complete(SampleSettings(**settings))
+        sample = self.complete(_sample_settings(settings))
         samples = [replace(sample, seed=seed) for seed in seeds]
         shape = self.latent_shape(sample)
         noise = torch.cat([torch.randn(shape, generator=clip_generator(seed, 0)) for seed in seeds])
         return sample_clips(self, prompts, samples, noise, [], reuse)
-
-    def extend_many(
-        self, states: Sequence[ClipState], prompts: Sequence[str], reuse: ReuseSettings | None = None, **settings: Any
-    ) -> list[Clip]:
-        """The clips that follow several states of alike settings at once: those of `extend`, to rounding.
-
-        Raises what `extend` does.
-        """
-        _check_pairs(prompts, states, "states")
-        followed = [self._follow(state, reuse, settings, approximate=False) for state in states]
-        rule = followed[0][1]
-        if any(other != rule for _, other, _ in followed):
-            raise ValueError("the states were made with other reuse settings each: give one for all")
-        noises = []
-        for state, (sample, _, _) in zip(states, followed, strict=True):
-            opening = state.opening_noise if rule.loop == "close" else None
-            generator = clip_generator(sample.seed, state.index + 1)
-            noises.append(following_noise(state.noise, rule, generator, opening=opening))
-        samples = [sample for sample, _, _ in followed]
-        return sample_clips(self, prompts, samples, torch.cat(noises), states, rule)
 
     def extend(
         self,
@@ -91,24 +182,70 @@ class VidRD(Model):
         approximate: bool = False,
         fade: Fade | None = None,
         on_step: OnStep | None = None,
-        **settings: Any,
+        **settings: Unpack[SampleArguments],
     ) -> Clip:
-        """Make the clip that follows a state; what is left out is as it was for the clip before.
+        """Sample the clip that comes after a state. Settings that are not given are those of the state's clip.
 
-        `fade` is another prompt and the share, 0 to 1, of this one over it: their encoded texts are mixed so. With
-        OVER_FRAMES for a share, predictions for both are mixed, ever more of this one over the first frames.
+        Args:
+            state: The state of the previous clip.
+            prompt: What the new clip shows.
+            reuse: What it reuses.
+            approximate: Allow other steps or another solver than the state's: prompt frames then replay the old
+                predictions at the nearest sigma.
+            fade: The previous prompt and the share of the new one, 0 to 1: their encodings are mixed so. With
+                OVER_FRAMES as the share, predictions for both are mixed, with a share of the new one that grows over
+                the first frames.
+            on_step: `on_step(i, x)`, called at the end of each denoising step.
+            **settings: The fields of `SampleSettings`.
 
-        If `approximate`, other steps and another solver will do: prompt frames are led by the old predictions at the
-        nearest noise level.
+        Returns:
+            The clip; its `latents` are those that it adds to the video.
 
-        Raises StateMismatchError if the state is of another model, size or schedule, ValueError if M is not less than
-        N or more than what was recorded, DivergenceError if nothing came out.
+        Raises:
+            StateMismatchError: The state is of another model, size or schedule.
+            ValueError: M is not less than N, or more than the frames that were recorded.
+            DivergenceError: The clip came out with NaN or infinity.
+
+        Example:
+            >>> model = load("tiny")
+            >>> first = model.generate("a red circle moving right", steps=2)
+            >>> model.extend(first.state, "a blue circle moving right").index
+            1
         """
-        sample, reuse, nearest = self._follow(state, reuse, settings, approximate)
-        opening = state.opening_noise if reuse.loop == "close" else None
-        generator = clip_generator(sample.seed, state.index + 1)
-        noise = following_noise(state.noise, reuse, generator, opening=opening)
-        return sample_clips(self, [prompt], [sample], noise, [state], reuse, on_step, nearest, fade)[0]
+        sample, reuse, exact = self._next_settings(state, reuse, settings, approximate)
+        noise = self._next_noise(state, sample, reuse)
+        return sample_clips(self, [prompt], [sample], noise, [state], reuse, on_step, exact, fade)[0]
+
+    def extend_many(
+        self,
+        states: Sequence[ClipState],
+        prompts: Sequence[str],
+        reuse: ReuseSettings | None = None,
+        **settings: Unpack[SampleArguments],
+    ) -> list[Clip]:
+        """Sample the clips that come after several states of equal settings in one batch.
+
+        Args:
+            states: The states of the previous clips.
+            prompts: A prompt for each.
+            reuse: What the clips reuse.
+            **settings: The fields of `SampleSettings`.
+
+        Returns:
+            A clip for each state, equal to those of `extend` but for rounding.
+
+        Raises:
+            ValueError: The numbers of states and prompts differ, or the states' settings do.
+            StateMismatchError: As `extend` does.
+        """
+        _check_pairs(prompts, states, "states")
+        found = [self._next_settings(state, reuse, settings, approximate=False) for state in states]
+        shared = found[0][1]
+        if any(other != shared for _, other, _ in found):
+            raise ValueError("the states were made with other reuse settings each: give one for all")
+        samples = [sample for sample, _, _ in found]
+        noise = torch.cat([self._next_noise(*each, shared) for each in zip(states, samples, strict=True)])
+        return sample_clips(self, prompts, samples, noise, states, shared)
 
     def stream(
         self,
@@ -121,17 +258,28 @@ class VidRD(Model):
         travel: int = 0,
         per_clip: PerClip | None = None,
         on_step: OnStep | None = None,
-        **settings: Any,
+        **settings: Unpack[SampleArguments],
     ) -> Iterator[Clip]:
-        """Make clips one after the other: prompt k for clip k, the last one repeats.
+        """Sample clips one after the other, in constant memory.
 
-        `clips` is how many the whole video has, those before `state` too (None: as many as there are prompts);
-        `state` is that of an earlier clip to go on from, whose number decides which prompt comes next; `approximate`
-        is as in `extend`. Nothing comes after the last clip's. A new prompt fades in over `travel` clips, or
-        with OVER_FRAMES over its first clip's first frames, at twice the model calls for that clip. `per_clip` has
-        "seed", "cfg" and "alpha" of single clips, as in {"cfg": [None, 4.0]} for the second one.
+        Args:
+            prompts: Prompt k is for clip k; the last one repeats.
+            clips: The number of clips of the whole video, those up to `state` included; by default one for each
+                prompt.
+            reuse: What each clip reuses of the previous one; by default the paper's settings, or the state's.
+            state: The state of an earlier clip to continue from; its number decides which prompt comes next.
+            approximate: As in `extend`.
+            travel: The number of clips over which a new prompt fades in, or OVER_FRAMES for within the first frames
+                of its first clip, which takes twice the model calls for that clip.
+            per_clip: The "seed", "cfg" and "alpha" of single clips, as in {"cfg": [None, 4.0]} for the second one.
+            on_step: `on_step(i, x)`, called at the end of each denoising step.
+            **settings: The fields of `SampleSettings`.
 
-        Raises what `generate` and `extend` do, at once.
+        Returns:
+            An iterator over the clips that come after `state`.
+
+        Raises:
+            ValueError: As `generate` and `extend` raise it, at once and not with the first clip.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         if not prompts:
@@ -146,13 +294,12 @@ class VidRD(Model):
         if state is not None and clips is None and state.index + 1 >= last:
             raise ValueError(
                 f"the state is that of clip {state.index + 1}, and there are {last} prompts for the whole video: "
-                f"give clips, how many it shall have in all"
+                f"give clips, how many it is to have in all"
             )
-        # All that can be wrong is told now, not when the first clip is asked for.
         if state is None:
-            reuse, sample = reuse or ReuseSettings(), self.complete(SampleSettings(**settings))
+            reuse, sample = reuse or ReuseSettings(), self.complete(_sample_settings(settings))
         else:
-            sample, reuse, _ = self._follow(state, reuse, settings, approximate)
+            sample, reuse, _ = self._next_settings(state, reuse, settings, approximate)
         loops = reuse.loop != "none" and last > 1
         (replace(reuse, loop="close") if loops else reuse).check_frames(self.latent_shape(sample)[2])
         check_per_clip(last, sample, reuse, own := per_clip or {})
@@ -163,14 +310,15 @@ class VidRD(Model):
         def make(state: ClipState | None) -> Iterator[Clip]:
             for index in range(0 if state is None else state.index + 1, last):
                 prompt = prompts[min(index, len(prompts) - 1)]
-                mine, rule = of_clip(index, sample, reuse, own)
+                mine, rule = settings_of_clip(index, sample, reuse, own)
+                given: dict[str, Any] = vars(mine)
                 if state is None:
-                    clip = self.generate(prompt, rule, on_step=on_step, **vars(mine))
+                    clip = self.generate(prompt, rule, on_step=on_step, **given)
                 else:
                     rule = replace(rule, loop="close") if loops and index == last - 1 else rule
                     fade = fade_of(prompts, index, travel)
                     clip = self.extend(
-                        state, prompt, rule, approximate=approximate, fade=fade, on_step=on_step, **vars(mine)
+                        state, prompt, rule, approximate=approximate, fade=fade, on_step=on_step, **given
                     )
                 state = clip.state
                 yield clip
@@ -185,24 +333,44 @@ class VidRD(Model):
         *,
         method: Literal["inversion", "noise"] = "inversion",
         on_step: OnStep | None = None,
-        **settings: Any,
+        **settings: Unpack[SampleArguments],
     ) -> ClipState:
-        """The state of real footage, uint8 [F, H, W, 3]: its last frames, or a still, as a clip to be extended.
+        """The state of real footage, so that clips can extend it.
 
-        `prompt` is what it shows. Its trajectory is found by DDIM inversion, without guidance, which is unstable
-        in reverse, or cheaper by noising its latents. `settings` are those of `SampleSettings`, for this and what
-        follows; its size is the footage's.
+        Args:
+            video: uint8 [F, H, W, 3]: its last N frames count; a shorter one, or a still, is repeated before.
+            prompt: What it shows.
+            reuse: How clips will extend it.
+            method: How its trajectory is found: "inversion", DDIM inversion without guidance (with guidance it is
+                unstable in reverse), or "noise", which adds noise and needs no model call.
+            on_step: `on_step(steps done, x)`.
+            **settings: The fields of `SampleSettings`, for this state and the clips that extend it; the size is the
+                footage's.
 
-        Raises ValueError for frames that the model cannot encode, and what `generate` does.
+        Raises:
+            ValueError: The model cannot encode such frames, or a setting is not valid.
         """
-        return state_of_video(self, video, prompt, reuse or ReuseSettings(), method, on_step, settings)
+        return state_of_video(
+            self, video, prompt, reuse or ReuseSettings(), method, _sample_settings(settings), on_step
+        )
 
     @torch.no_grad()
     def decode(self, clips: Clip | ClipState | Iterable[Clip | ClipState]) -> Iterator[NDArray[np.uint8]]:
-        """Clips to frames uint8 [F, H, W, 3], given out as they become final; their sum is the whole video.
+        """Decode clips to frames, in constant memory.
 
-        The temporal decoder looks `vae.config.halo` frames ahead: a frame comes when that many later ones are there,
-        the last ones at the end. A video that begins at a later clip is decoded beside the latents before it.
+        The temporal decoder looks `vae.config.halo` frames ahead: a frame is yielded when that many later ones are
+        there, the last ones at the end. A video that begins at a later clip is decoded beside the latents before it.
+
+        Args:
+            clips: One clip or state, or several in their order; an iterator is read as the decoder needs it.
+
+        Yields:
+            Frames uint8 [F, H, W, 3] as they become final; together they are the whole video.
+
+        Example:
+            >>> model = load("tiny")
+            >>> sum(len(frames) for frames in model.decode(model.stream("a red circle", 2, steps=2)))
+            16
         """
         states = states_of(clips)
         first = next(states, None)
@@ -211,10 +379,10 @@ class VidRD(Model):
 
         def latents() -> Iterator[Tensor]:
             for state in chain([first], states):
-                self.bring("vae")  # another clip may have been made meanwhile
+                self.move_to_device("vae")  # another clip may have been sampled meanwhile
                 yield state.shown.to(self.device)
 
-        self.bring("vae")
+        self.move_to_device("vae")
         height, width = first.shown.shape[-2:]
         together = self.vae.together(height, width, self.tile)
         for video in self.vae.decode_stream(latents(), first.past.to(self.device), self.tile, together):
@@ -226,35 +394,39 @@ class VidRD(Model):
             raise ValueError("there are no clips: give at least one")
         return np.concatenate(parts)
 
-    def _follow(
-        self, state: ClipState, reuse: ReuseSettings | None, settings: dict[str, Any], approximate: bool
+    def _next_noise(self, state: ClipState, sample: SampleSettings, reuse: ReuseSettings) -> Tensor:
+        """z_T [1, C, N, h, w] of the clip that extends a state."""
+        first = state.first_clip_noise if reuse.loop == "close" else None
+        generator = clip_generator(sample.seed, state.index + 1)
+        return next_clip_noise(state.noise, reuse, generator, first_clip_noise=first)
+
+    def _next_settings(
+        self, state: ClipState, reuse: ReuseSettings | None, settings: SampleArguments, approximate: bool
     ) -> tuple[SampleSettings, ReuseSettings, bool]:
-        """What a clip that follows a state is made with, and whether it is led by nearest noise levels."""
-        known, rules = SampleSettings.__dataclass_fields__, ReuseSettings.__dataclass_fields__
-        before = {key: value for key, value in state.made_with.items() if key in known}
+        """The settings of the clip that extends a state, and whether the old calls are replayed one by one."""
+        before = {key: state.made_with[key] for key in SampleSettings.__dataclass_fields__ if key in state.made_with}
         given = {key: value for key, value in settings.items() if value is not None}
         sample = self.complete(SampleSettings(**{**before, **given}))
-        reuse = reuse or ReuseSettings(
-            **{key: value for key, value in state.made_with.get("reuse", {}).items() if key in rules}
-        )
+        reuse = reuse or ReuseSettings.from_metadata(state.made_with.get("reuse", {}))
         for part, mine in self.other_parts.items():
             if (theirs := state.made_with.get(part, mine)) != mine:
                 name = part.replace("_", " ")
                 raise StateMismatchError(f"the state was made with {name} {theirs}, this model has {mine}")
-        state.check(self.signature, self.latent_shape(sample))
-        reuse.check_frames(state.frames)
-        nearest = False
+        sigmas = self.schedule.sigmas(sample.steps)
         try:
-            state.check_schedule(self.schedule.sigmas(sample.steps), sample.solver)
-        except StateMismatchError as error:
-            if not approximate:
-                raise StateMismatchError(
-                    f"{error}; to go on nearly, not exactly, give --approximate (approximate=True)"
-                ) from None
-            nearest = True
-        reuse.check_recorded(state.record.shape[3])
-        check_following(state, reuse)
-        return sample, reuse, nearest
+            exact = state.check_next(
+                reuse, self.signature, self.latent_shape(sample), sigmas, sample.solver, approximate
+            )
+        except ScheduleMismatchError as error:
+            raise ScheduleMismatchError(
+                f"{error}; to go on nearly, not exactly, give --approximate (approximate=True)"
+            ) from None
+        return sample, reuse, exact
+
+
+def _sample_settings(given: SampleArguments) -> SampleSettings:
+    values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return SampleSettings(**values)
 
 
 def _check_pairs(prompts: Sequence[str], others: Sequence[Any], name: str) -> None:

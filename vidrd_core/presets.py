@@ -26,7 +26,7 @@ def preset(name: str, frames: int) -> ReuseSettings:
     if name == "loop on purpose":
         return replace(moving, loop="keep")
     if name == "anchored":
-        return replace(moving, drift=0.5)
+        return replace(moving, anchor=0.5)
     raise ValueError(f"preset is {name!r}, expected one of {', '.join(PRESETS)}")
 
 
@@ -56,10 +56,10 @@ class Rule:
             settings = replace(settings, order="forward" if compresses else "mirror")
         if not compresses:
             return settings
-        if settings.order == "mirror" and settings.takes_over:
+        if settings.order == "mirror" and settings.reuses_anything:
             raise ValueError(
                 "order is mirror, but this model's VAE compresses time: its latents in reverse are not the video in "
                 "reverse, as the first stands for one frame and each other one for several; choose order forward or "
                 "auto, or the preset keep moving"
             )
-        return replace(settings, head=1)
+        return replace(settings, warmup_latents=1)

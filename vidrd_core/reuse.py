@@ -1,81 +1,110 @@
-"""Reuse and Diffuse: how a clip takes over the last one's noise and denoising trajectory (arXiv 2309.03549, 4.3).
+"""Reuse and Diffuse: how a clip reuses the previous clip's initial noise and denoising trajectory.
 
-N frames a clip, M prompt frames, T steps; i numbers clips, j frames. z_T is the initial noise.
+Source: Gu et al., "Reuse and Diffuse: Iterative Denoising for Text-to-Video Generation", arXiv 2309.03549, 4.3.
+N frames in a clip, M prompt frames, T denoising steps; i numbers clips, j frames. z_T is the initial noise.
 
     FNR   z_T[i, j] = z_T[i-1, N-1-j]
     PNS   j < M: as FNR; else rho z_T[i-1, N-1-j] + eps,
           rho = alpha / sqrt(1 + alpha^2), eps ~ N(0, 1 / (1 + alpha^2))
     DSG   z_{t-1}[i, j] = z_{t-1}[i-1, N-1-j] while t > (1 - beta) T + beta T j / M, else the solver's step
 
-DSG needs no sampler of its own. A prompt frame starts from the old frame's very noise, so a solver that is given the
-old *denoised predictions* for it walks the old trajectory again, exactly, if it is deterministic: as long as a frame
-is led its z_t is the old one's. Once it is not, a solver that looks back (dpmpp_2m) looks back at old predictions.
+DSG needs no sampler of its own. A prompt frame starts from exactly the noise of the frame that it replays, so any
+deterministic solver that is given the old *denoised predictions* (x0) for it reproduces the old trajectory exactly.
+After the replay has ended, a multistep solver (dpmpp_2m) still looks back at the old predictions.
+
+Beyond the paper: `order` "forward", three more noise policies, a soft release, anchored statistics, closed loops.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import wraps
+from operator import attrgetter
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
-LARGEST_ALPHA = 1e6  # beyond it nothing new is left in a float32
+LARGEST_ALPHA = 1e6  # beyond it float32 has no room for new noise
 CHOICES: dict[str, tuple[str, ...]] = {
     "order": ("mirror", "forward"),
     "noise": ("pns", "fresh", "shuffle", "lowpass"),
     "release": ("hard", "soft"),
     "loop": ("none", "keep", "close"),
 }
-SOFT_CUT = 0.25  # of the highest spatial frequency: what a soft release leads on
+OLD_NAMES = {"drift": "anchor", "head": "warmup_latents"}  # of settings: saved files and older code use them
+SOFT_CUTOFF = 0.25  # of the highest spatial frequency: what a soft release keeps replaying
+NOISE_CUTOFF = 0.25  # of the highest frequency in time and space: the old noise that "lowpass" keeps (as in FreeInit)
+LEAST_STD = 1e-6
+
+Class = TypeVar("Class", bound=type)
 
 
 def is_whole(value: object) -> bool:
-    """An int, and no bool."""
+    """Whether a value is an int and not a bool."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> bool:
-    """An int or a float, and no bool."""
+    """Whether a value is an int or a float and not a bool."""
     return isinstance(value, float) or is_whole(value)
 
 
+def _accepts_old_names(kind: Class) -> Class:
+    """Let a dataclass take settings by the names in OLD_NAMES, too, and be asked for them."""
+    made = kind.__init__  # type: ignore[misc]
+
+    @wraps(made)
+    def init(self: Any, *args: Any, **given: Any) -> None:
+        for old in OLD_NAMES.keys() & given.keys():
+            warnings.warn(f"{old} is now called {OLD_NAMES[old]}", DeprecationWarning, stacklevel=2)
+            given[OLD_NAMES[old]] = given.pop(old)
+        made(self, *args, **given)
+
+    kind.__init__ = init  # type: ignore[misc]
+    for old, new in OLD_NAMES.items():
+        setattr(kind, old, property(attrgetter(new), doc=f"The older name of `{new}`."))
+    return kind
+
+
+@_accepts_old_names
 @dataclass(frozen=True)
 class ReuseSettings:
-    """How much is reused; the defaults are the paper's.
+    """How much of the previous clip a clip reuses; the defaults are the paper's.
 
-    `order` "mirror" is the paper's: a clip begins as the last one run backwards. "forward", which is ours, takes
-    the last M frames over in time order (new frame j from old frame N-M+j), replays them to the end and lets the
-    video go on after them, so beta has no part in it.
+    Args:
+        prompt_frames: M, the frames of a clip that replay frames of the previous one; 0 to N - 1.
+        alpha: How much of the old noise the other frames keep (PNS), 0 to `LARGEST_ALPHA`.
+        beta: The share of the T steps, 0 to 1, during which the first prompt frame replays (DSG). Mirror order only.
+        order: "mirror" is the paper's: a clip begins as the previous one played backwards. "forward" reuses the last
+            M frames in time order (new frame j from old frame N-M+j) and replays them through all steps, so that
+            motion continues; they are not shown twice.
+        noise: Where the noise of the other frames comes from. "pns": the paper's mix of old and new. "fresh": new.
+            "shuffle": as pns, from old frames in random order. "lowpass": old at low frequencies, new at high ones.
+        release: "hard" is the paper's: a frame is replayed, then it is not. "soft" goes on replaying the low spatial
+            frequencies of its predictions for as many steps again, with a falling weight.
+        anchor: How far the statistics of the predictions are pulled towards those of the first clip: 0 not at all,
+            1 completely. (Its older name is `drift`.)
+        loop: "keep" records how the first clip began, so that a last clip with "close" can end where it begins.
+        warmup_latents: Latents that are sampled before the prompt frames of a forward clip and not shown, for models
+            whose first latent stands for a single frame and each other one for several. (Its older name is `head`.)
 
-    `noise` is where the other frames' noise comes from: "pns", the paper's; "fresh", new; "shuffle", as pns from
-    old frames in any order; "lowpass", old at low frequencies, new at high ones (`vidrd_core.beyond`).
-
-    `release` "hard" is the paper's: a frame is led, then it is not. "soft" leads the low spatial frequencies of its
-    prediction on for as long again, ever less.
-
-    `drift` draws the statistics of what a clip predicts towards those of the first clip: 0 not at all, 1 wholly.
-
-    `loop` "keep" keeps how the first clip began, so that a last clip can "close" the loop: it ends where the first
-    clip begins.
-
-    `head` is for models whose first latent stands for a single picture and each other one for several: so many
-    frames are made anew before the prompt frames of a forward clip, and not shown.
-
-    Raises ValueError for what cannot be.
+    Raises:
+        ValueError: A setting is of the wrong type or out of range.
     """
 
-    prompt_frames: int = 4  # M
+    prompt_frames: int = 4
     alpha: float = 4.0
     beta: float = 0.4
     order: Literal["mirror", "forward"] = "mirror"
     noise: Literal["pns", "fresh", "shuffle", "lowpass"] = "pns"
     release: Literal["hard", "soft"] = "hard"
-    drift: float = 0.0
+    anchor: float = 0.0
     loop: Literal["none", "keep", "close"] = "none"
-    head: int = 0
+    warmup_latents: int = 0
 
     def __post_init__(self) -> None:
         if not is_whole(self.prompt_frames) or self.prompt_frames < 0:
@@ -84,21 +113,36 @@ class ReuseSettings:
             raise ValueError(f"alpha is {self.alpha!r}, expected a number from 0 to {LARGEST_ALPHA:g}")
         if not (is_number(self.beta) and 0 <= self.beta <= 1):
             raise ValueError(f"beta is {self.beta!r}, expected a number from 0 to 1")
-        if not (is_number(self.drift) and 0 <= self.drift <= 1):
-            raise ValueError(f"drift is {self.drift!r}, expected a number from 0 to 1")
-        if not is_whole(self.head) or self.head < 0:
-            raise ValueError(f"head is {self.head!r}, expected a whole number, 0 or more")
+        if not (is_number(self.anchor) and 0 <= self.anchor <= 1):
+            raise ValueError(f"anchor is {self.anchor!r}, expected a number from 0 to 1")
+        if not is_whole(self.warmup_latents) or self.warmup_latents < 0:
+            raise ValueError(f"warmup_latents is {self.warmup_latents!r}, expected a whole number, 0 or more")
         for name, known in CHOICES.items():
             if (value := getattr(self, name)) not in known:
                 raise ValueError(f"{name} is {value!r}, expected one of {', '.join(known)}")
 
+    def metadata(self) -> dict[str, Any]:
+        """The settings as saved files hold them: by name, two of them by their older names."""
+        old = {new: name for name, new in OLD_NAMES.items()}
+        return {old.get(field.name, field.name): getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_metadata(cls, values: Mapping[str, Any]) -> ReuseSettings:
+        """The settings of a saved file; what it does not hold has its default, names that are unknown are ignored.
+
+        Raises:
+            ValueError: A value is not valid.
+        """
+        new = {OLD_NAMES.get(name, name): value for name, value in values.items()}
+        return cls(**{field.name: new[field.name] for field in fields(cls) if field.name in new})
+
     def check_frames(self, frames: int) -> None:
-        """Raise ValueError unless M < N, and room is left for what else a clip begins or ends with."""
-        head = self.head if self.order == "forward" else 0
+        """Raise ValueError unless M < N and the clip has room for its warm-up and closing frames, too."""
+        warmup = self.warmup_latents if self.order == "forward" else 0
         ends = self.prompt_frames if self.loop == "close" else 0
-        if head + self.prompt_frames + ends < frames:
+        if warmup + self.prompt_frames + ends < frames:
             return
-        more = f", of which it makes {head} anew before them" * (head > 0)
+        more = f", of which {warmup} are sampled as a warm-up before them" * (warmup > 0)
         more += ", and as many at its end, to close the loop" * (ends > 0)
         raise ValueError(
             f"prompt_frames (M) is {self.prompt_frames}, expected less than the {frames} frames of a clip (N){more}: "
@@ -106,7 +150,7 @@ class ReuseSettings:
         )
 
     def check_recorded(self, recorded: int) -> None:
-        """Raise ValueError unless the last clip recorded M frames or more."""
+        """Raise ValueError unless the previous clip recorded M frames or more."""
         if self.prompt_frames > recorded:
             raise ValueError(
                 f"prompt_frames (M) is {self.prompt_frames}, but the last clip recorded only its last {recorded} "
@@ -115,149 +159,314 @@ class ReuseSettings:
 
     @property
     def repeated_frames(self) -> int:
-        """How many frames at the start of an extending clip were shown already."""
-        return self.first_prompt + self.prompt_frames if self.order == "forward" else 0
+        """How many frames at the start of an extending clip the previous clip has shown already."""
+        return self.first_prompt_frame + self.prompt_frames if self.order == "forward" else 0
 
     @property
-    def first_prompt(self) -> int:
-        """The number of the first prompt frame in an extending clip."""
-        return self.head if self.order == "forward" else 0
+    def first_prompt_frame(self) -> int:
+        """The index of the first prompt frame in an extending clip."""
+        return self.warmup_latents if self.order == "forward" else 0
 
     @property
     def closing_frames(self) -> int:
-        """How many frames at the end of this clip are the first clip's own, and not shown again."""
+        """How many frames at the end of this clip are the first clip's own, and are not shown again."""
         return self.prompt_frames if self.loop == "close" and self.order == "forward" else 0
 
     @property
-    def takes_over(self) -> bool:
-        """Whether anything is reused at all."""
+    def reuses_anything(self) -> bool:
+        """Whether anything of the previous clip is reused at all."""
         return self.prompt_frames > 0 or self.alpha > 0
 
-    def source(self, frames: int) -> list[int]:
-        """For each frame of the new clip, the frame of the old one whose noise it takes over."""
+    def source_frames(self, frames: int) -> list[int]:
+        """For each of the N frames of the new clip, the index of the old frame whose noise it reuses."""
         if self.order == "mirror":
             return list(range(frames - 1, -1, -1))
-        return [(frames - self.prompt_frames - self.head + j) % frames for j in range(frames)]
+        return [(frames - self.prompt_frames - self.warmup_latents + j) % frames for j in range(frames)]
 
-    def numbers(self, frames: int, before: list[int] | None) -> list[int]:
-        """What each frame of a clip is told of its moment: a reused frame keeps its number with its noise."""
-        if before is None or not self.takes_over:
+    def frame_positions(self, frames: int, previous: list[int] | None) -> list[int]:
+        """The position embedded for each of the N frames: a frame that reuses noise keeps that frame's position.
+
+        Args:
+            frames: N.
+            previous: The positions of the previous clip's frames; None for a first clip.
+        """
+        if previous is None or not self.reuses_anything:
             return list(range(frames))
-        return [before[j] for j in self.source(frames)]
+        return [previous[j] for j in self.source_frames(frames)]
 
     def closing(self, frames: int, steps: int) -> list[tuple[int, int, int]]:
-        """What a closing clip's last frames take over: (frame, the first clip's frame, for how many steps).
+        """What the last frames of a closing clip replay: (frame, frame of the first clip, number of steps).
 
-        Not from its head, which stands for less time than the frames here do.
+        The first clip's warm-up latents are left out: they stand for less time than the frames here do.
         """
         counts = enumerate(self.replay_counts(steps))
-        if self.order == "mirror":  # as it began, run backwards
+        if self.order == "mirror":  # its beginning, played backwards
             return [(frames - 1 - j, j, count) for j, count in counts]
-        return [(frames - self.prompt_frames + j, self.head + j, count) for j, count in counts]
+        return [(frames - self.prompt_frames + j, self.warmup_latents + j, count) for j, count in counts]
 
     @property
-    def opening_frames(self) -> int:
+    def first_clip_frames(self) -> int:
         """How many of the first clip's first frames are kept, if a loop is to be closed."""
-        return self.first_prompt + self.prompt_frames
+        return self.first_prompt_frame + self.prompt_frames
 
     def recorded_frames(self, frames: int) -> int:
-        """How many of a clip's last frames are recorded: half of them, for clips that may ask for more, or M."""
+        """How many of a clip's last frames are recorded: M, or half of N for clips that may ask for more."""
         return min(frames, max(self.prompt_frames, frames // 2, 1))
 
     def replay_counts(self, steps: int) -> list[int]:
-        """For each prompt frame, during how many of the first steps it follows the old clip."""
+        """For each prompt frame, during how many of the first steps it replays the old frame."""
         if self.order == "mirror":
             return replay_counts(self.prompt_frames, self.beta, steps)
         return [steps] * self.prompt_frames
 
 
 def revert_noise(noise: Tensor, frame_dim: int = 2) -> Tensor:
-    """Frame-level Noise Reversion (FNR): z_T, [B, C, N, h, w] or with its N frames elsewhere, in reverse order."""
+    """Frame-level Noise Reversion (FNR): the frames of z_T in reverse order.
+
+    Args:
+        noise: z_T [B, C, N, h, w], or with its N frames at `frame_dim`.
+        frame_dim: The dimension of the frames.
+
+    Returns:
+        A tensor like `noise`.
+
+    Source:
+        arXiv 2309.03549, section 4.3, FNR.
+
+    Example:
+        >>> revert_noise(torch.arange(3.0).view(1, 1, 3, 1, 1)).flatten().tolist()
+        [2.0, 1.0, 0.0]
+    """
     return noise.flip(frame_dim)
 
 
 def past_dependent_noise(
     noise: Tensor, settings: ReuseSettings, generator: torch.Generator | None, frame_dim: int = 2
 ) -> Tensor:
-    """Past-dependent Noise Sampling (PNS): the z_T of a clip from that of the last one, both of unit variance.
+    """Past-dependent Noise Sampling (PNS): the next clip's z_T from the previous clip's, both of unit variance.
 
-    `noise` is [B, C, N, h, w], or has its N frames at `frame_dim`; so has what comes back. `generator` is one of the
-    CPU; None is torch's own. Raises ValueError unless M < N.
+    Args:
+        noise: The previous clip's z_T [B, C, N, h, w], or with its N frames at `frame_dim`.
+        settings: M, alpha and the order; `settings.noise` plays no part.
+        generator: A CPU generator; None is torch's default one.
+        frame_dim: The dimension of the frames.
+
+    Returns:
+        The next clip's z_T, a tensor like `noise`.
+
+    Raises:
+        ValueError: M is not less than N.
+
+    Source:
+        arXiv 2309.03549, section 4.3, PNS.
+
+    Example:
+        >>> old = torch.randn(1, 4, 8, 2, 2)
+        >>> new = past_dependent_noise(old, ReuseSettings(prompt_frames=4), torch.Generator().manual_seed(0))
+        >>> torch.equal(new[:, :, :4], revert_noise(old)[:, :, :4])
+        True
     """
+    reused, eps, prompt = _reused_and_new(noise, settings, generator, frame_dim)
+    rho, share = _shares(settings.alpha)
+    return torch.where(prompt, reused, rho * reused + share * eps)
+
+
+def next_clip_noise(
+    noise: Tensor,
+    settings: ReuseSettings,
+    generator: torch.Generator | None,
+    frame_dim: int = 2,
+    first_clip_noise: Tensor | None = None,
+) -> Tensor:
+    """The next clip's z_T from the previous clip's by `settings.noise`, of unit variance.
+
+    Prompt frames reuse the old noise under every policy.
+
+    Args:
+        noise: The previous clip's z_T [B, C, N, h, w], or with its N frames at `frame_dim`.
+        settings: The policy, M, alpha, the order, and whether this clip closes a loop.
+        generator: A CPU generator; None is torch's default one.
+        frame_dim: The dimension of the frames.
+        first_clip_noise: z_T of the first clip's first frames [B, C, P, h, w], which a clip that closes a loop ends
+            with.
+
+    Returns:
+        The next clip's z_T, a tensor like `noise`.
+
+    Raises:
+        ValueError: M is not less than N.
+
+    Example:
+        >>> old = torch.randn(1, 4, 8, 2, 2)
+        >>> forward = ReuseSettings(prompt_frames=2, order="forward", noise="fresh")
+        >>> new = next_clip_noise(old, forward, torch.Generator().manual_seed(0))
+        >>> torch.equal(new[:, :, :2], old[:, :, -2:])
+        True
+    """
+    if settings.noise == "pns":
+        new = past_dependent_noise(noise, settings, generator, frame_dim)
+    else:
+        reused, eps, prompt = _reused_and_new(noise, settings, generator, frame_dim)
+        rho, share = _shares(settings.alpha)
+        if settings.noise == "fresh":
+            mixed = eps
+        elif settings.noise == "shuffle":
+            source, others = torch.tensor(settings.source_frames(noise.shape[frame_dim])), ~prompt.flatten().cpu()
+            shuffled = source[others]
+            source[others] = shuffled[torch.randperm(len(shuffled), generator=generator)]
+            mixed = rho * noise.index_select(frame_dim, source.to(noise.device)) + share * eps
+        else:
+            mixed = _low_and_high(reused, eps, rho, (frame_dim, -2, -1))
+        new = torch.where(prompt, reused, mixed)
+    if first_clip_noise is not None and settings.loop == "close":
+        for frame, source_frame, _ in settings.closing(noise.shape[frame_dim], 1):
+            new.select(frame_dim, frame).copy_(first_clip_noise.select(frame_dim, source_frame))
+    return new
+
+
+def _shares(alpha: float) -> tuple[float, float]:
+    """The factors of old and new noise, whose squares add up to 1."""
+    new = 1 / math.hypot(1, alpha)
+    return alpha * new, new
+
+
+def _reused_and_new(
+    noise: Tensor, settings: ReuseSettings, generator: torch.Generator | None, frame_dim: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The old noise in the new clip's order, as much new noise, and where prompt frames are, [1.., N, ..1]."""
     frames = noise.shape[frame_dim]
     settings.check_frames(frames)
-    source = torch.tensor(settings.source(frames), device=noise.device)
-    reused = noise.index_select(frame_dim, source)
+    reused = noise.index_select(frame_dim, torch.tensor(settings.source_frames(frames), device=noise.device))
     # Drawn on the CPU, so that a seed means the same noise on every device.
     eps = torch.randn(noise.shape, generator=generator, dtype=torch.float32).to(noise)
-    level = 1 / math.hypot(1, settings.alpha)
-    mixed = settings.alpha * level * reused + level * eps
-    prompt = is_prompt(settings, frames).to(noise.device)
     shape = [1] * noise.ndim
     shape[frame_dim] = frames
-    return torch.where(prompt.view(shape), reused, mixed)
+    index = torch.arange(frames) - settings.first_prompt_frame
+    prompt = (index >= 0) & (index < settings.prompt_frames)
+    return reused, eps, prompt.to(noise.device).view(shape)
 
 
-def is_prompt(settings: ReuseSettings, frames: int) -> Tensor:
-    """Whether each frame of an extending clip is a prompt frame, [N]."""
-    place = torch.arange(frames) - settings.first_prompt
-    return (place >= 0) & (place < settings.prompt_frames)
+def _low_and_high(old: Tensor, new: Tensor, rho: float, dims: tuple[int, ...]) -> Tensor:
+    """Old noise at low frequencies, new noise at high ones; their powers add up to 1 at each frequency.
+
+    FreeInit (Wu et al., 2024, eq. 5 to 7) weights them m and 1 - m, which loses power where both overlap.
+    """
+    impulse = torch.zeros_like(old[:1, :1] if 1 not in dims and 0 not in dims else old[:, :1])
+    impulse[(0,) * impulse.ndim] = 1.0
+    kept = rho * torch.fft.fftn(lowpass(impulse, dims, NOISE_CUTOFF), dim=dims).real
+    added = (1 - kept.square()).clamp(min=0).sqrt()
+    mixed = torch.fft.fftn(old, dim=dims) * kept + torch.fft.fftn(new, dim=dims) * added
+    return torch.fft.ifftn(mixed, dim=dims).real.to(old.dtype)
 
 
-def lowpass(x: Tensor, dims: Sequence[int], cut: float) -> Tensor:
-    """The share of x below about `cut` of the highest frequency along `dims`: Gaussian, 1 at frequency 0."""
-    far: Tensor | float = 0.0
+def lowpass(x: Tensor, dims: Sequence[int], cutoff: float) -> Tensor:
+    """A Gaussian low-pass filter along `dims`, with gain 1 at frequency 0.
+
+    Args:
+        x: Any real tensor.
+        dims: The dimensions to filter.
+        cutoff: The standard deviation of the filter, as a share of the highest frequency.
+
+    Returns:
+        A tensor like `x`.
+    """
+    distance: Tensor | float = 0.0
     for dim in dims:
         frequency = torch.fft.fftfreq(x.shape[dim], 0.5, device=x.device)
-        far = far + frequency.square().view([-1 if d == dim % x.ndim else 1 for d in range(x.ndim)])
-    kept = torch.exp(-torch.as_tensor(far) / (2 * cut**2))
+        distance = distance + frequency.square().view([-1 if d == dim % x.ndim else 1 for d in range(x.ndim)])
+    kept = torch.exp(-torch.as_tensor(distance) / (2 * cutoff**2))
     return torch.fft.ifftn(torch.fft.fftn(x.float(), dim=tuple(dims)) * kept, dim=tuple(dims)).real.to(x.dtype)
 
 
 def replay_counts(prompt_frames: int, beta: float, steps: int) -> list[int]:
-    """n_j = ceil(beta T (1 - j / M)): the number of t in T .. 1 with t > (1 - beta) T + beta T j / M."""
-    # Rounded first, as 0.4 * 50 * (1 - 1 / 4) comes out a little above 15.
+    """For each prompt frame j, n_j = ceil(beta T (1 - j / M)): the steps during which it replays the old frame.
+
+    That is the number of t in T .. 1 with t > (1 - beta) T + beta T j / M.
+
+    Args:
+        prompt_frames: M.
+        beta: 0 to 1.
+        steps: T.
+
+    Source:
+        arXiv 2309.03549, section 4.3, DSG.
+
+    Example:
+        >>> replay_counts(prompt_frames=4, beta=0.4, steps=50)
+        [20, 15, 10, 5]
+    """
+    # Rounded first, as 0.4 * 50 * (1 - 1 / 4) comes out slightly above 15.
     return [math.ceil(round(beta * steps * (1 - j / prompt_frames), 9)) for j in range(prompt_frames)]
 
 
-def steps_of_calls(levels: Tensor, sigmas: Tensor) -> list[int]:
-    """The step to which each call of a model belonged, by the noise level of the calls [calls] and steps [T + 1].
+def steps_of_calls(call_sigmas: Tensor, sigmas: Tensor) -> list[int]:
+    """The step to which each model call belongs.
 
-    A step begins with the last call at its own level: those before it there looked ahead, as Heun's second one.
+    A step begins with the last call at its own sigma: earlier ones there looked ahead, as Heun's second call does.
+
+    Args:
+        call_sigmas: The sigma of each call [calls].
+        sigmas: The schedule [T + 1].
     """
     begins = [0]
     for sigma in sigmas[1:-1].tolist():
-        there = ((levels - sigma).abs() <= 1e-4 * sigma).nonzero().flatten().tolist()
-        later = (levels < sigma).nonzero().flatten().tolist()  # for a solver that makes no call at this very level
-        begins.append(there[-1] if there else later[0] if later else len(levels))
-    return [sum(begin <= call for begin in begins) - 1 for call in range(len(levels))]
+        there = ((call_sigmas - sigma).abs() <= 1e-4 * sigma).nonzero().flatten().tolist()
+        later = (call_sigmas < sigma).nonzero().flatten().tolist()  # for a solver that never calls at this sigma
+        begins.append(there[-1] if there else later[0] if later else len(call_sigmas))
+    return [sum(begin <= call for begin in begins) - 1 for call in range(len(call_sigmas))]
 
 
 @dataclass(frozen=True)
-class Lead:
-    """One frame that follows an old one: for `steps` steps wholly, and for `soft` more in its low frequencies."""
+class ReplayedFrame:
+    """A frame that replays an old one: completely for `steps` steps, then for `soft` more in its low frequencies."""
 
     frame: int
-    record: Tensor  # the old frame's predictions, [calls, ...] without the frames' dimension
+    record: Tensor  # the old frame's predictions [calls, ...], without the dimension of the frames
     steps: int
     soft: int = 0
 
     def weight(self, step: int) -> float:
-        """How much of the low frequencies follows, 1 while all do."""
+        """How much of the low frequencies is replayed at a step, 0 to 1."""
         return 1.0 if step < self.steps else max(0.0, 1 - (step - self.steps + 1) / (self.soft + 1))
 
 
 class StagedGuidance:
-    """Denoising with Staged Guidance, as a wrapper around `denoise(x, sigma) -> x0` that also records.
+    """Denoising with Staged Guidance (DSG): a wrapper around `denoise(x, sigma) -> x0` that also records.
 
-    Prompt frame j is given the old clip's prediction until step n_j. `record` [calls, ..., R frames, ...] are the
-    predictions of the old clip's last R frames at each call, in time order; None for a first clip. `opening` is that
-    of the first clip's first frames, for a clip that closes a loop. `on_step` must be told when a step ends, for a
-    solver may call the denoiser several times a step. `correct(x0, share of the steps done)` may change predictions
-    before frames are led, in place.
+    Prompt frame j is given the old clip's predictions until step n_j. A solver may call the denoiser several times a
+    step, so `on_step` has to be called at the end of each step.
 
-    The old clip's calls are followed one by one, unless `levels` [calls] says at which sigma each was made: then, for
-    another schedule or solver, each call is given what the old clip had at the nearest one, which is approximate.
+    The old clip's calls are replayed one by one, unless `call_sigmas` is given: then, for another schedule or solver,
+    each call gets the old prediction at the nearest sigma, which is approximate.
+
+    Args:
+        denoise: `denoise(x, sigma, **options) -> x0`, x [B, C, N, h, w].
+        settings: M, beta, the order, the release and the loop.
+        steps: T.
+        record: The predictions of the old clip's last R frames at each call [calls, B, C, R, h, w], in time order, or
+            with the frames at `frame_dim` + 1; None for a first clip.
+        keep: How many of this clip's last frames to record.
+        frame_dim: The dimension of the frames in x.
+        call_sigmas: The sigma of each of the old clip's calls [calls], for the approximate way.
+        frames: N, for a clip that closes a loop.
+        first_clip_record: The predictions of the first clip's first frames, for a clip that closes a loop.
+        step_noise: The noise that an ancestral or SDE solver added to the old clip's last R frames at each draw
+            [draws, B, C, R, h, w], or with the frames at `frame_dim` + 1.
+        correct: `correct(x0, share of the steps done)`, which may change predictions in place before frames are
+            replayed.
+
+    Raises:
+        ValueError: M is more than the R frames that were recorded.
+
+    Source:
+        arXiv 2309.03549, section 4.3, DSG.
+
+    Example:
+        >>> denoise = lambda x, sigma: x / (1 + sigma**2)
+        >>> guidance = StagedGuidance(denoise, ReuseSettings(prompt_frames=1), steps=1, keep=1)
+        >>> x0 = guidance(torch.ones(1, 4, 2, 8, 8), torch.tensor(1.0))
+        >>> guidance.new_record().shape
+        torch.Size([1, 1, 4, 1, 8, 8])
     """
 
     def __init__(
@@ -268,74 +477,88 @@ class StagedGuidance:
         record: Tensor | None = None,
         keep: int = 0,
         frame_dim: int = 2,
-        levels: Tensor | None = None,
+        call_sigmas: Tensor | None = None,
         frames: int = 0,
-        opening: Tensor | None = None,
+        first_clip_record: Tensor | None = None,
+        step_noise: Tensor | None = None,
         correct: Callable[[Tensor, float], None] | None = None,
     ) -> None:
         self.denoise, self.steps, self.keep, self.frame_dim = denoise, steps, keep, frame_dim
-        self.levels, self.correct = levels, correct
-        self.keep_opening = settings.opening_frames if record is None and settings.loop == "keep" else 0
-        self.leads: list[Lead] = []
+        self.call_sigmas, self.step_noise, self.correct = call_sigmas, step_noise, correct
+        self.keep_first = settings.first_clip_frames if record is None and settings.loop == "keep" else 0
+        self.replayed: list[ReplayedFrame] = []
         soft = settings.release == "soft"
 
-        def lead(frame: int, record: Tensor, source: int, count: int) -> None:
+        def replay(frame: int, record: Tensor, source: int, count: int) -> None:
             old = record.select(frame_dim + 1, source)
-            self.leads.append(Lead(frame, old, count, min(count, steps - count) if soft else 0))
+            self.replayed.append(ReplayedFrame(frame, old, count, min(count, steps - count) if soft else 0))
 
         self.sources: list[int] = []
         if record is not None:
-            recorded, first = record.shape[frame_dim + 1], settings.first_prompt
+            recorded, first = record.shape[frame_dim + 1], settings.first_prompt_frame
             settings.check_recorded(recorded)
-            # Record frame r is old frame N - R + r; `source` of a clip of R frames gives r itself.
-            self.sources = settings.source(recorded)[first : first + settings.prompt_frames]
+            # Record frame r is old frame N - R + r; `source_frames` of a clip of R frames gives r itself.
+            self.sources = settings.source_frames(recorded)[first : first + settings.prompt_frames]
             for j, (source, count) in enumerate(zip(self.sources, settings.replay_counts(steps), strict=True)):
-                lead(first + j, record, source, count)
-        if opening is not None:
+                replay(first + j, record, source, count)
+        if first_clip_record is not None:
             for frame, source, count in settings.closing(frames, steps):
-                lead(frame, opening, source, count)
+                replay(frame, first_clip_record, source, count)
         self.kept: list[Tensor] = []
-        self.kept_opening: list[Tensor] = []
+        self.kept_first: list[Tensor] = []
+        self.kept_noise: list[Tensor] = []
         self.sigmas: list[float] = []
         self.calls = 0
         self.step = 0
 
     @property
     def counts(self) -> list[int]:
-        """For each prompt frame, during how many of the first steps it follows the old clip."""
-        return [lead.steps for lead in self.leads[: len(self.sources)]]
+        """For each prompt frame, during how many of the first steps it replays the old frame."""
+        return [each.steps for each in self.replayed[: len(self.sources)]]
 
     def __call__(self, x: Tensor, sigma: Tensor, **options: Any) -> Tensor:
-        """x [B, C, N, h, w] at noise level sigma, a scalar or [B] of the same; options are the denoiser's."""
-        return self.follow(self.denoise(x, sigma, **options), sigma)
+        """Denoise x [B, C, N, h, w] at sigma, a scalar or [B] equal ones; `options` go to the denoiser."""
+        return self.replay(self.denoise(x, sigma, **options), sigma)
 
-    def follow(self, x0: Tensor, sigma: Tensor) -> Tensor:
-        """The predictions of one call, which are recorded, with those for frames that are led in their place."""
+    def replay(self, x0: Tensor, sigma: Tensor) -> Tensor:
+        """The predictions of one call with replayed frames put in place; they are recorded, too."""
         sigma = sigma.flatten()[0]
-        led = [lead for lead in self.leads if lead.weight(self.step) > 0]
-        if led or self.correct:
-            x0 = x0.clone()  # it is the denoiser's
+        active = [each for each in self.replayed if each.weight(self.step) > 0]
+        if active or self.correct:
+            x0 = x0.clone()  # it belongs to the denoiser
         if self.correct:
             self.correct(x0, (self.step + 1) / self.steps)
-        for lead in led:
-            frame, old = x0.select(self.frame_dim, lead.frame), self.recorded(lead.record, sigma).to(x0)
-            if self.step < lead.steps:
+        for each in active:
+            frame, old = x0.select(self.frame_dim, each.frame), self.old_prediction(each.record, sigma).to(x0)
+            if self.step < each.steps:
                 frame.copy_(old)
             else:
-                frame.add_(lead.weight(self.step) * lowpass(old - frame, (-2, -1), SOFT_CUT))
+                frame.add_(each.weight(self.step) * lowpass(old - frame, (-2, -1), SOFT_CUTOFF))
         self.sigmas.append(float(sigma))
         if self.keep:
             frames = x0.shape[self.frame_dim]
             self.kept.append(x0.narrow(self.frame_dim, frames - self.keep, self.keep).detach().cpu().clone())
-        if self.keep_opening:
-            self.kept_opening.append(x0.narrow(self.frame_dim, 0, self.keep_opening).detach().cpu().clone())
+        if self.keep_first:
+            self.kept_first.append(x0.narrow(self.frame_dim, 0, self.keep_first).detach().cpu().clone())
         self.calls += 1
         return x0
 
-    def recorded(self, record: Tensor, sigma: Tensor) -> Tensor:
+    def replay_step_noise(self, noise: Tensor) -> Tensor:
+        """Noise that a solver is about to add, like x, with that of replayed frames put in place; it is recorded."""
+        draw, dim = len(self.kept_noise), self.frame_dim
+        if self.step_noise is not None and draw < len(self.step_noise):
+            noise = noise.clone()
+            for each, source in zip(self.replayed, self.sources, strict=False):  # not those that close a loop
+                if self.step < each.steps:
+                    noise.select(dim, each.frame).copy_(self.step_noise[draw].select(dim, source))
+        last = noise.narrow(dim, noise.shape[dim] - self.keep, self.keep)
+        self.kept_noise.append(last.detach().cpu().clone())
+        return noise
+
+    def old_prediction(self, record: Tensor, sigma: Tensor) -> Tensor:
         """The old clip's prediction for a frame at this call, of all its predictions [calls, ...]."""
-        if self.levels is not None:
-            return record[int((self.levels.log() - math.log(float(sigma))).abs().argmin())]
+        if self.call_sigmas is not None:
+            return record[int((self.call_sigmas.log() - math.log(float(sigma))).abs().argmin())]
         if self.calls >= len(record):
             raise ValueError(
                 f"the solver calls the model more often than the {len(record)} times of the last clip: "
@@ -344,19 +567,51 @@ class StagedGuidance:
         return record[self.calls]
 
     def on_step(self, i: int, x: Tensor) -> None:
-        """Step i has ended."""
+        """Step i has ended, with x."""
         self.step = i + 1
 
     def new_record(self) -> Tensor:
         """The predictions of this clip's last `keep` frames at every call, [calls, ..., keep, ...]."""
         return torch.stack(self.kept)
 
-    def new_opening(self) -> Tensor:
-        """The predictions of its first frames, kept to close a loop; of none, if no loop is."""
-        if self.kept_opening:
-            return torch.stack(self.kept_opening)
+    def new_first_clip_record(self) -> Tensor:
+        """The predictions of this first clip's first frames, to close a loop later; of 0 frames if none is kept."""
+        if self.kept_first:
+            return torch.stack(self.kept_first)
         return self.new_record().narrow(self.frame_dim + 1, 0, 0)
 
-    def new_levels(self) -> Tensor:
+    def new_step_noise(self) -> Tensor:
+        """The noise that was added to this clip's last `keep` frames, [draws, ..., keep, ...]."""
+        return torch.stack(self.kept_noise) if self.kept_noise else self.new_record()[:0]
+
+    def new_call_sigmas(self) -> Tensor:
         """The sigma of each call, [calls]."""
         return torch.tensor(self.sigmas)
+
+
+def channel_statistics(latents: Tensor, frame_dim: int = 2) -> Tensor:
+    """The mean and standard deviation of each channel [2, B, C] of latents [B, C, N, h, w]."""
+    dims = (frame_dim, -2, -1)
+    return torch.stack([latents.float().mean(dims), latents.float().std(dims)])
+
+
+def anchor_statistics(target: Tensor, strength: float) -> Callable[[Tensor, float], None]:
+    """A correction for `StagedGuidance` that pulls the channels' statistics towards `target`, more at later steps.
+
+    Early predictions are blurred and have less contrast than a finished clip, so they are left nearly as they are.
+
+    Args:
+        target: The mean and standard deviation of each channel [2, B, C].
+        strength: 0 not at all, 1 completely.
+
+    Returns:
+        `correct(x0, share of the steps done)`, which changes x0 [B, C, N, h, w] in place.
+    """
+
+    def correct(x0: Tensor, share: float) -> None:
+        mean, std = target.to(x0)[:, :, :, None, None, None]
+        own_mean, own_std = channel_statistics(x0).to(x0)[:, :, :, None, None, None]
+        matched = (x0 - own_mean) * (std / own_std.clamp(min=LEAST_STD)) + mean
+        x0.lerp_(matched, strength * share)
+
+    return correct

@@ -1,15 +1,19 @@
 """Noise schedules, denoisers and solvers.
 
-One contract, as in k-diffusion: `denoise(x, sigma) -> x0`. x is "variance exploding", x0 + sigma * noise, for eps
-and v models, and (1 - sigma) x0 + sigma * noise for flow models; the solvers are the same for both.
+One contract, as in k-diffusion: `denoise(x, sigma) -> x0`. x is "variance exploding", x0 + sigma * noise, for eps and
+v models, and (1 - sigma) x0 + sigma * noise for flow models.
+
+A solver is one function decorated with `solver`, which puts it into `SOLVERS`; settings, the command line and tests
+take it from there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,8 +21,31 @@ LEAST_ALPHA = 2.0**-24  # of pure noise: a noise level of 4096
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """`denoise(x, sigma) -> x0`, sigma a scalar tensor."""
+Function = TypeVar("Function", bound=Callable[..., Any])
 OnStep = Callable[[int, Tensor], None]
-"""Called after each step with its number and the latents reached."""
+"""`on_step(i, x)`, called at the end of step i with the latents reached."""
+NoiseSampler = Callable[[Tensor, Tensor], Tensor]
+"""`noise_sampler(sigma, sigma_next) -> noise` like x, of unit variance."""
+
+
+class DivergenceError(ValueError):
+    """Sampling produced NaN or infinity: the settings do not suit the model."""
+
+
+def clip_generator(seed: int, index: int) -> torch.Generator:
+    """The CPU generator of one clip, independent of how many clips there are and of how they were reached.
+
+    Args:
+        seed: The seed of the video, 0 or more.
+        index: The clip's number, from 0.
+    """
+    (state,) = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state) >> 1)
+
+
+def step_noise_generator(seed: int, index: int) -> torch.Generator:
+    """The CPU generator of the noise that solvers add within a clip; independent of `clip_generator`'s."""
+    return clip_generator(clip_generator(seed, index).initial_seed(), 0)
 
 
 @dataclass(frozen=True)
@@ -151,7 +178,85 @@ def guided(
     return predict
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Solver:
+    """A solver as `SOLVERS` holds it: called as `solver(denoise, x, sigmas, on_step, noise_sampler) -> z_0`.
+
+    Args:
+        name: What settings call it.
+        function: The decorated function.
+        about: What it does, in a few words for the command's help.
+        flow: Whether it also solves flow models.
+        adds_noise: Whether it adds noise between steps, so that its function takes a `noise_sampler`.
+    """
+
+    name: str
+    function: Callable[..., Tensor]
+    about: str
+    flow: bool
+    adds_noise: bool
+
+    def __call__(
+        self,
+        denoise: Denoise,
+        x: Tensor,
+        sigmas: Tensor,
+        on_step: OnStep | None = None,
+        noise_sampler: NoiseSampler | None = None,
+    ) -> Tensor:
+        """Sample.
+
+        Args:
+            denoise: `denoise(x, sigma) -> x0`.
+            x: The noisy latents to start from (`Schedule.start`).
+            sigmas: The noise levels, falling to 0, [T + 1].
+            on_step: `on_step(i, x)`, called at the end of each step.
+            noise_sampler: The noise to add, for solvers that add some; by default torch's own.
+
+        Returns:
+            The clean latents z_0, like x.
+        """
+        if not self.adds_noise:
+            return self.function(denoise, x, sigmas, on_step)
+        return self.function(denoise, x, sigmas, on_step, noise_sampler or (lambda *_: torch.randn_like(x)))
+
+
+SOLVERS: dict[str, Solver] = {}
+"""The solvers by name; functions decorated with `solver` are here."""
+
+
+def solver(about: str, *, flow: bool = True, adds_noise: bool = False) -> Callable[[Function], Function]:
+    """A decorator that puts a solver into `SOLVERS` by its function's name; arguments are those of `Solver`."""
+
+    def register(function: Function) -> Function:
+        name, without_gradients = function.__name__, torch.no_grad()(function)
+        SOLVERS[name] = Solver(name, without_gradients, about, flow, adds_noise)
+        return without_gradients
+
+    return register
+
+
+def call_sigmas(name: str, sigmas: Tensor) -> Tensor:
+    """The sigma of each model call that a solver makes on a schedule.
+
+    Args:
+        name: The solver's, one of `SOLVERS`.
+        sigmas: The noise levels, falling to 0, [T + 1].
+
+    Returns:
+        [calls], found by running the solver on a stand-in for the model.
+    """
+    called: list[Tensor] = []
+
+    def probe(x: Tensor, sigma: Tensor) -> Tensor:
+        called.append(sigma.cpu())
+        return torch.zeros_like(x)
+
+    SOLVERS[name](probe, torch.zeros(1, device=sigmas.device), sigmas)
+    return torch.stack(called)
+
+
+@solver("one model call a step")
 def ddim(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep | None = None) -> Tensor:
     """DDIM with eta = 0 (Song et al., 2021), which is Euler's method in sigma."""
     for i in range(len(sigmas) - 1):
@@ -162,7 +267,7 @@ def ddim(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep | None = N
     return x
 
 
-@torch.no_grad()
+@solver("two model calls a step")
 def heun(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep | None = None) -> Tensor:
     """Heun's second-order method (Karras et al., 2022, Algorithm 1); two calls a step, one in the last."""
     for i in range(len(sigmas) - 1):
@@ -178,7 +283,7 @@ def heun(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep | None = N
     return x
 
 
-@torch.no_grad()
+@solver("second order from one model call a step", flow=False)
 def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep | None = None) -> Tensor:
     """DPM-Solver++(2M) (Lu et al., 2022) for eps and v models: second order from the last two predictions."""
     old: Tensor | None = None
@@ -197,6 +302,3 @@ def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep | None
         if on_step:
             on_step(i, x)
     return x
-
-
-SOLVERS: dict[str, Callable[..., Tensor]] = {"ddim": ddim, "heun": heun, "dpmpp_2m": dpmpp_2m}

@@ -1,8 +1,9 @@
-"""How a clip is sampled."""
+"""The settings with which one clip is sampled."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 from vidrd_core.reuse import is_number, is_whole
 from vidrd_core.sampling import SOLVERS
@@ -13,16 +14,30 @@ LARGEST_CFG = 1000
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """How one clip is sampled; what is None is the model's own default. Raises ValueError for what cannot be."""
+    """How one clip is sampled; None means the model's default.
 
-    seed: int = 0  # with the clip's number it decides all chance
-    steps: int = 50  # T
-    cfg: float | None = None  # guidance scale; 1 is off
-    solver: str = "ddim"  # one of sampling.SOLVERS
-    negative: str = ""  # what guidance leads away from
-    frames: int | None = None  # N
-    width: int | None = None  # pixels
-    height: int | None = None  # pixels
+    Args:
+        seed: With the clip's number it determines all noise; 0 or more.
+        steps: T, the denoising steps, 1 to the model's number of training steps.
+        cfg: The scale of classifier-free guidance, -1000 to 1000; 1 is off.
+        solver: One of `sampling.SOLVERS`.
+        negative: The negative prompt, which guidance steers away from.
+        frames: N, the frames of a clip.
+        width: Pixels.
+        height: Pixels.
+
+    Raises:
+        ValueError: A setting is of the wrong type or out of range.
+    """
+
+    seed: int = 0
+    steps: int = 50
+    cfg: float | None = None
+    solver: str = "ddim"
+    negative: str = ""
+    frames: int | None = None
+    width: int | None = None
+    height: int | None = None
 
     def __post_init__(self) -> None:
         if self.solver not in tuple(SOLVERS):
@@ -39,3 +54,16 @@ class SampleSettings:
             value = getattr(self, name)
             if value is not None and not (is_whole(value) and 1 <= value <= largest):
                 raise ValueError(f"{name} is {value!r}, expected a whole number from 1 to {largest}")
+
+
+class SampleArguments(TypedDict, total=False):
+    """The fields of `SampleSettings` as keyword arguments; None, or a missing one, means the default."""
+
+    seed: int | None
+    steps: int | None
+    cfg: float | None
+    solver: str | None
+    negative: str | None
+    frames: int | None
+    width: int | None
+    height: int | None

@@ -1,67 +1,94 @@
-"""What one clip hands to the next: its noise, its predictions, its latents; one safetensors file."""
+"""What one clip hands to the next: its noise, predictions and latents, in one safetensors file."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vidrd_core.beyond import statistics
-from vidrd_core.inversion import replayed
-from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.inversion import trajectory_of
+from vidrd_core.io import safetensors
 from vidrd_core.io.safetensors import FormatError
+from vidrd_core.reuse import ReuseSettings, anchor_statistics, channel_statistics, is_whole
 from vidrd_core.sampling import Denoise
 
 KIND = "clip state"
-# name -> dimensions
-TENSORS = {"noise": 5, "record": 6, "latents": 5, "past": 5, "sigmas": 1, "levels": 1, "injected": 6}
-ADDED = {  # by later versions: empty in files that lack them
-    "anchor": 3, "opening_noise": 5, "opening": 6,
-    "sound_noise": 5, "sound_record": 6, "sound_latents": 5, "sound_injected": 6,
-}  # fmt: skip
+# Tensors by attribute: the name in a file, and the number of dimensions.
+TENSORS = {
+    "noise": ("noise", 5),
+    "record": ("record", 6),
+    "latents": ("latents", 5),
+    "past": ("past", 5),
+    "sigmas": ("sigmas", 1),
+    "call_sigmas": ("levels", 1),
+    "step_noise": ("injected", 6),
+}
+ADDED = {  # by later versions: empty where a file lacks them
+    "first_clip_statistics": ("anchor", 3),
+    "first_clip_noise": ("opening_noise", 5),
+    "first_clip_record": ("opening", 6),
+    "sound_noise": ("sound_noise", 5),
+    "sound_record": ("sound_record", 6),
+    "sound_latents": ("sound_latents", 5),
+    "sound_step_noise": ("sound_injected", 6),
+}
 TENSORS |= ADDED
-DETAILS: dict[str, type] = {
-    "index": int,
-    "repeated": int,
-    "solver": str,
-    "model_signature": str,
-    "numbers": list,
-    "follows": str,
-    "made_with": dict,
+# Other values by attribute: the name in a file, and the type.
+DETAILS: dict[str, tuple[str, type]] = {
+    "index": ("index", int),
+    "repeated": ("repeated", int),
+    "solver": ("solver", str),
+    "model_signature": ("model_signature", str),
+    "frame_positions": ("numbers", list),
+    "follows": ("follows", str),
+    "made_with": ("made_with", dict),
 }
 
 
 class StateMismatchError(ValueError):
-    """A state does not fit what it is to be extended with."""
+    """A state does not fit the model or the settings that it is to be extended with."""
+
+
+class ScheduleMismatchError(StateMismatchError):
+    """A state does not fit the schedule or the solver that it is to be extended with."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClipState:
-    """All that a next clip needs, and what `latents` needs to be decoded.
+    """Everything the next clip needs from this one, and what it takes to decode it.
 
-    noise    z_T [B, C, N, h, w]
-    record   the x0 predicted for the last R frames at each call of the model [calls, B, C, R, h, w]
-    latents  the clip, normalised [B, C, N, h, w]
-    past     latents that were shown just before this clip's new ones, as many as the decoder's halo needs
-    sigmas   the noise levels of the schedule [T + 1]
-    levels   the noise level of each call of the model [calls]
-    injected the noise that an ancestral or SDE sampler added to the last R frames [draws, B, C, R, h, w]
-    index    the clip's number, from 0
-    repeated how many of its first frames were shown already by the clip before
-    numbers  what each frame was told of its moment in the clip, [N]: a reused frame keeps its number with its noise
-    follows  the `fingerprint` of the state of the clip before, "" for a first clip
-    anchor   mean and deviation of the first clip's channels [2, B, C]; empty in the first clip's own state
-    opening_noise, opening
-             z_T [B, C, P, h, w] of the first clip's first P frames and their x0 [calls, B, C, P, h, w], where a loop
-             is to be closed, or it is of footage; else of no frames
-    sound_noise, sound_record, sound_latents, sound_injected
-             the same of sound that a model made together with the video, [B, C, T, f, 1] of T moments; else empty
+    Args:
+        noise: z_T [B, C, N, h, w], of unit variance.
+        record: The predictions x0 for the last R frames at each model call [calls, B, C, R, h, w].
+        latents: The clip, normalised [B, C, N, h, w].
+        past: Latents that were shown just before this clip's new ones [B, C, P, h, w], as many as the decoder's halo
+            needs.
+        sigmas: The noise levels of the schedule, falling to 0, [T + 1].
+        call_sigmas: The sigma of each model call [calls].
+        step_noise: The noise that an ancestral or SDE solver added to the last R frames [draws, B, C, R, h, w].
+        index: The clip's number in the video, from 0.
+        repeated: How many of its first frames the previous clip has shown already.
+        solver: The name of the solver.
+        model_signature: What tells the model from others (`io.digests.signature`).
+        frame_positions: The position embedded for each frame [N]: a frame that reuses noise keeps its position.
+        follows: The `fingerprint` of the previous clip's state; "" for a first clip.
+        made_with: The prompt, seed, cfg and other settings, which a next clip goes on with.
+        first_clip_statistics: The mean and standard deviation of the first clip's channels [2, B, C]; empty in the
+            first clip's own state.
+        first_clip_noise: z_T of the first clip's first P frames [B, C, P, h, w], where a loop is to be closed or the
+            clip is footage; else of 0 frames.
+        first_clip_record: Their predictions [calls, B, C, P, h, w].
+        sound_noise: As `noise`, of sound that a model samples together with the video, [B, C, T, f, 1] for T moments;
+            empty without sound, and so are the next three.
+        sound_record: As `record`.
+        sound_latents: As `latents`.
+        sound_step_noise: As `step_noise`.
     """
 
     noise: Tensor
@@ -69,22 +96,81 @@ class ClipState:
     latents: Tensor
     past: Tensor
     sigmas: Tensor
-    levels: Tensor
-    injected: Tensor
+    call_sigmas: Tensor
+    step_noise: Tensor
     index: int
     repeated: int
     solver: str
     model_signature: str
-    numbers: list[int]
+    frame_positions: list[int]
     follows: str = ""
-    made_with: dict[str, Any] = field(default_factory=dict)  # prompt, seed, cfg, ...: what a next clip goes on with
-    anchor: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0))
-    opening_noise: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0))
-    opening: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0, 0))
+    made_with: dict[str, Any] = field(default_factory=dict)
+    first_clip_statistics: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0))
+    first_clip_noise: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0))
+    first_clip_record: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0, 0))
     sound_noise: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0))
     sound_record: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0, 0))
     sound_latents: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0))
-    sound_injected: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0, 0))
+    sound_step_noise: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0, 0))
+
+    @classmethod
+    def of_clip(
+        cls,
+        previous: ClipState | None = None,
+        settings: ReuseSettings | None = None,
+        *,
+        noise: Tensor,
+        latents: Tensor,
+        record: Tensor,
+        first_clip_record: Tensor,
+        sigmas: Tensor,
+        call_sigmas: Tensor,
+        solver: str,
+        model_signature: str,
+        frame_positions: list[int],
+        made_with: dict[str, Any],
+        past_frames: int = 0,
+        step_noise: Tensor | None = None,
+        sound: dict[str, Tensor] | None = None,
+    ) -> ClipState:
+        """The state of a clip that was sampled.
+
+        Args:
+            previous: The state of the clip that it extends; None for a first clip.
+            settings: What it reuses of that clip; only an extending clip needs them.
+            noise: As in the class, and so are the arguments that are not named here.
+            first_clip_record: The predictions for this clip's first frames if it is a first clip; ignored otherwise.
+            made_with: Settings by name, `settings.metadata()` as "reuse" among them.
+            past_frames: How many latents that were shown before its own to keep.
+            step_noise: None if the solver adds no noise.
+            sound: The fields of sound by name, if there is any.
+        """
+        if previous is None:
+            kept = first_clip_record.shape[3]
+            handed_on = {"first_clip_noise": noise[:, :, :kept].cpu().clone(), "first_clip_record": first_clip_record}
+        else:
+            names = ("first_clip_noise", "first_clip_record")
+            handed_on = {name: getattr(previous, name) for name in names}
+            if (statistics := previous.statistics) is not None:
+                handed_on["first_clip_statistics"] = statistics
+        return cls(
+            noise=noise,
+            record=record,
+            latents=latents,
+            past=latents[:, :, :0] if previous is None else previous.tail(past_frames),
+            sigmas=sigmas,
+            call_sigmas=call_sigmas,
+            step_noise=record[:0] if step_noise is None else step_noise,
+            index=0 if previous is None else previous.index + 1,
+            repeated=0 if previous is None or settings is None else settings.repeated_frames,
+            solver=solver,
+            model_signature=model_signature,
+            frame_positions=frame_positions,
+            follows="" if previous is None else previous.fingerprint,
+            made_with=made_with,
+            **handed_on,
+            **(sound or {}),
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -101,12 +187,12 @@ class ClipState:
         return self.noise.shape[2]
 
     def get_ram_usage(self) -> int:
-        """The bytes that it keeps in memory, for caches that ask by this name."""
+        """The bytes it takes in memory; ComfyUI's cache calls this method."""
         return sum(getattr(self, name).nbytes for name in TENSORS)
 
     @property
     def shown(self) -> Tensor:
-        """The latents that this clip adds to the video."""
+        """The latents that this clip adds to the video [B, C, F, h, w]."""
         return self.latents[:, :, self.repeated : self.frames - self.closed]
 
     @property
@@ -118,41 +204,101 @@ class ClipState:
 
     @property
     def statistics(self) -> Tensor | None:
-        """Mean and deviation of the first clip's channels [2, B, C]; None in a file that does not tell them."""
+        """The mean and standard deviation of the first clip's channels [2, B, C]; None where a file lacks them."""
         if self.index == 0:
-            return statistics(self.latents)
-        return self.anchor if self.anchor.numel() else None
+            return channel_statistics(self.latents)
+        return self.first_clip_statistics if self.first_clip_statistics.numel() else None
 
     def tail(self, frames: int) -> Tensor:
         """The last latents of the video so far, at most `frames` of them."""
         video = torch.cat([self.past, self.shown], dim=2)
         return video[:, :, max(0, video.shape[2] - frames) :]
 
-    def check(self, model_signature: str, shape: tuple[int, ...]) -> None:
-        """Raise StateMismatchError unless a clip of this model, of latents [B, C, N, h, w], can follow."""
+    def check_next(
+        self,
+        settings: ReuseSettings,
+        model_signature: str,
+        shape: tuple[int, ...],
+        sigmas: Tensor,
+        solver: str,
+        approximate: bool = False,
+    ) -> bool:
+        """Check that a clip of these settings can extend this one.
+
+        Args:
+            settings: What the clip reuses.
+            model_signature: What tells its model from others.
+            shape: The shape of its latents, [B, C, N, h, w].
+            sigmas: Its noise levels [T + 1].
+            solver: The name of its solver.
+            approximate: Whether another schedule or solver is allowed.
+
+        Returns:
+            Whether the old calls can be replayed one by one; otherwise they are replayed by the nearest sigma.
+
+        Raises:
+            ScheduleMismatchError: The schedule or the solver differs, and `approximate` is False.
+            StateMismatchError: The model or the shape differs.
+            ValueError: This state does not hold what the settings need.
+        """
+        self.check_model(model_signature, shape)
+        settings.check_frames(self.frames)
+        exact = True
+        try:
+            self.check_schedule(sigmas, solver)
+        except ScheduleMismatchError:
+            if not approximate:
+                raise
+            exact = False
+        settings.check_recorded(self.record.shape[3])
+        self.check_first_clip(settings)
+        return exact
+
+    def check_model(self, model_signature: str, shape: tuple[int, ...]) -> None:
+        """Raise StateMismatchError unless a clip of this model, with latents [B, C, N, h, w], can extend this one."""
         hint = ": it has other weights, or keeps them in another precision; load the one that made the state"
-        _same("model", self.model_signature, model_signature, hint)
+        _same(StateMismatchError, "model", self.model_signature, model_signature, hint)
         hint = "; the clips of a video all have the same width, height and number of frames"
-        _same("latent shape", tuple(self.noise.shape), tuple(shape), hint)
+        _same(StateMismatchError, "latent shape", tuple(self.noise.shape), tuple(shape), hint)
 
     def check_schedule(self, sigmas: Tensor, solver: str) -> None:
-        """Raise StateMismatchError unless a clip of noise levels `sigmas` [T + 1] can follow exactly."""
-        _same("number of steps", len(self.sigmas) - 1, len(sigmas) - 1, "; give as many as it was made with")
-        _same("solver", self.solver, solver, "; give the one it was made with")
+        """Raise ScheduleMismatchError unless a clip with noise levels `sigmas` [T + 1] can replay it exactly."""
+        error = ScheduleMismatchError
+        _same(error, "number of steps", len(self.sigmas) - 1, len(sigmas) - 1, "; give as many as it was made with")
+        _same(error, "solver", self.solver, solver, "; give the one it was made with")
         if not torch.allclose(self.sigmas, sigmas.to(self.sigmas), rtol=1e-5, atol=1e-6):
             mine, theirs = (f"{float(s[0]):.4g} to {float(s[-2]):.4g}" for s in (self.sigmas, sigmas))
-            raise StateMismatchError(
+            raise ScheduleMismatchError(
                 f"the state was made with another schedule of {len(sigmas) - 1} steps: its noise levels go "
                 f"from {mine}, this clip's from {theirs}; give the schedule it was made with"
             )
 
+    def check_first_clip(self, settings: ReuseSettings) -> None:
+        """Raise ValueError unless this state holds what the settings need of the first clip."""
+        if self.made_with.get("reuse", {}).get("loop") == "close":
+            raise ValueError(
+                "the state is that of a clip that closed a loop: nothing can follow it; take an earlier state"
+            )
+        if settings.anchor and self.statistics is None:
+            raise ValueError(
+                "anchor needs the statistics of the first clip, which this state, written by an older version, does "
+                "not hold: set anchor to 0, or sample the clips again"
+            )
+        kept = self.first_clip_noise.shape[2]
+        if settings.loop != "none" and settings.first_clip_frames > kept:
+            found = f"keeps only {kept} frames" if kept else "keeps nothing"
+            raise ValueError(
+                f"the state {found} of how the first clip began, and closing the loop needs prompt_frames (M) = "
+                f"{settings.prompt_frames}: make the first clip with loop 'keep' and as many prompt frames"
+            )
+
     def save(self, path: str | Path) -> None:
         """Write the state to one file, which appears whole or not at all. Raises OSError."""
-        tensors = {name: getattr(self, name) for name in TENSORS}
-        checkpoint.write(Path(path), tensors, KIND, fingerprint=self.fingerprint, **self._details())
+        tensors = {file_name: getattr(self, name) for name, (file_name, _) in TENSORS.items()}
+        safetensors.write(Path(path), tensors, KIND, fingerprint=self.fingerprint, **self._details())
 
     def _details(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in DETAILS}
+        return {file_name: getattr(self, name) for name, (file_name, _) in DETAILS.items()}
 
     @classmethod
     def from_latents(
@@ -166,40 +312,70 @@ class ClipState:
         flow: bool = False,
         generator: torch.Generator | None = None,
         solver: str = "ddim",
-        levels: Tensor | None = None,
+        call_sigmas: Tensor | None = None,
         keep: int | None = None,
         made_with: dict[str, Any] | None = None,
         on_step: Callable[[int, Tensor], None] | None = None,
     ) -> ClipState:
-        """A state to go on from real footage: normalised latents [B, C, F, h, w] of its last F frames, or of a still.
+        """A state from real footage, so that clips can extend it.
 
-        The clip that is made of them has `frames` (N, F unless told): where F is less, its first frame stands still
-        before, unshown. Their trajectory is found by DDIM inversion if `denoise(x, sigma) -> x0` is given, in T times
-        `inversion.ITERATIONS` calls; else they are noised with what `generator` draws. `flow` tells a flow model.
-        Clips can follow under the schedule `sigmas` [T + 1] and `solver`, which calls the model at `levels` (once a
-        step unless told). `keep` is how many of the last frames are recorded: half of N unless told.
+        The trajectory of the footage is found by DDIM inversion if `denoise` is given, in T times
+        `inversion.ITERATIONS` model calls; otherwise noise is added to it.
 
-        Raises ValueError for latents or numbers of frames that cannot be.
+        Args:
+            latents: The normalised latents [B, C, F, h, w] of its last F frames, or of a still.
+            sigmas: The schedule of the clips that follow, [T + 1].
+            model_signature: What tells the model from others.
+            frames: N, by default F; where F is less, the first frame is repeated before the others, unshown.
+            denoise: `denoise(x, sigma) -> x0`.
+            flow: Whether the model is a flow model.
+            generator: A CPU generator for noise that is added; None is torch's default one.
+            solver: The name of the solver of the clips that follow.
+            call_sigmas: The sigma of each of its model calls [calls]; by default one call a step.
+            keep: How many of the last frames to record, by default half of N.
+            made_with: Settings by name.
+            on_step: `on_step(steps done, x)`.
+
+        Raises:
+            ValueError: The latents or a number of frames is not valid.
         """
-        clip = replayed(latents, sigmas, frames, denoise, flow, generator, levels, keep, on_step)
-        return cls(**clip, solver=solver, model_signature=model_signature, made_with=made_with or {})
+        found = trajectory_of(latents, sigmas, frames, denoise, flow, generator, call_sigmas, on_step)
+        count = found.latents.shape[2]
+        keep = max(1, count // 2) if keep is None else keep
+        if not is_whole(keep) or keep < 1:
+            raise ValueError(f"keep is {keep!r}, expected a whole number, 1 or more")
+        keep = min(keep, count)
+        state = cls.of_clip(
+            noise=found.noise,
+            latents=found.latents,
+            record=found.predictions[:, :, :, count - keep :].clone(),
+            first_clip_record=found.predictions[:, :, :, :keep].clone(),
+            sigmas=sigmas.cpu(),
+            call_sigmas=found.call_sigmas,
+            solver=solver,
+            model_signature=model_signature,
+            frame_positions=list(range(count)),
+            made_with=made_with or {},
+        )
+        # The repeated first frame was not shown, but a decoder that looks back sees the still stand.
+        return replace(state, repeated=found.still, past=found.latents[:, :, : found.still])
 
     @classmethod
     def load(cls, path: str | Path) -> ClipState:
         """Read a state. Raises FileNotFoundError, or FormatError saying what the file is instead."""
-        tensors, details = checkpoint.read(Path(path), KIND)
+        tensors, details = safetensors.read(Path(path), KIND)
         details.pop("kind")
         fingerprint = details.pop("fingerprint", None)
-        known = {*TENSORS, *DETAILS}
         if "record" in tensors:
             tensors.setdefault("injected", tensors["record"][:0])  # which older states lack
-        for name, dims in ADDED.items():
-            tensors.setdefault(name, torch.zeros((0,) * dims))
+        for file_name, dims in ADDED.values():
+            tensors.setdefault(file_name, torch.zeros((0,) * dims))
         values: dict[str, Any] = {**tensors, **details}
-        for what, names in (("lacks", known - set(values)), ("has surplus", set(values) - known)):
+        known = {file_name: name for name, (file_name, _) in {**TENSORS, **DETAILS}.items()}
+        for what, names in (("lacks", set(known) - set(values)), ("has surplus", set(values) - set(known))):
             if names:
                 raise FormatError(f"{path} is not a whole clip state: it {what} {', '.join(sorted(names))}")
-        state = cls(**values)
+        state = cls(**{known[name]: value for name, value in values.items()})
         if fault := _fault(state):
             raise FormatError(f"{path} is damaged: {fault}")
         if state.fingerprint != fingerprint:
@@ -207,20 +383,33 @@ class ClipState:
         return state
 
 
-def _same(name: str, mine: object, theirs: object, hint: str = "") -> None:
+def anchoring(previous: Sequence[ClipState], settings: ReuseSettings) -> Callable[[Tensor, float], None] | None:
+    """The correction that keeps clips' statistics near those of their first clips; None unless `anchor` is set.
+
+    Args:
+        previous: The states that the clips of a batch extend, one each.
+        settings: What they reuse.
+    """
+    targets = [state.statistics for state in previous if state.statistics is not None]
+    if not settings.anchor or not targets:
+        return None
+    return anchor_statistics(torch.cat(targets, dim=1), settings.anchor)
+
+
+def _same(error: type[StateMismatchError], name: str, mine: object, theirs: object, hint: str) -> None:
     if mine != theirs:
-        raise StateMismatchError(f"the state was made with {name} {mine}, this clip has {theirs}{hint}")
+        raise error(f"the state was made with {name} {mine}, this clip has {theirs}{hint}")
 
 
 def _fault(state: ClipState) -> str:
-    """What does not belong together in a state that was read, if anything."""
-    for name, dims in TENSORS.items():
+    """What is inconsistent in a state that was read, "" if nothing; fields go by their names in files."""
+    for name, (file_name, dims) in TENSORS.items():
         tensor = getattr(state, name)
         if tensor.ndim != dims or not tensor.is_floating_point():
             found = f"shape {tuple(tensor.shape)} and {str(tensor.dtype).removeprefix('torch.')} numbers"
-            return f"its {name} has {found}, expected {dims} dimensions of floating-point ones"
+            return f"its {file_name} has {found}, expected {dims} dimensions of floating-point ones"
         if not torch.isfinite(tensor).all():
-            return f"its {name} holds numbers that are not finite (NaN or infinity)"
+            return f"its {file_name} holds numbers that are not finite (NaN or infinity)"
     batch, channels, frames, height, width = noise = tuple(state.noise.shape)
     for name, tensor, expected in (
         ("noise", state.noise, "something in each dimension" if 0 in noise else noise),
@@ -228,16 +417,17 @@ def _fault(state: ClipState) -> str:
         ("past", state.past, (batch, channels, state.past.shape[2], height, width)),
         ("record", state.record, (len(state.record) or 1, batch, channels, state.record.shape[3], height, width)),
         ("sigmas", state.sigmas, (max(2, len(state.sigmas)),)),
-        ("levels", state.levels, (len(state.record),)),
+        ("levels", state.call_sigmas, (len(state.record),)),
     ):
         if tuple(tensor.shape) != expected:
             return f"its {name} has shape {tuple(tensor.shape)}, expected {expected}"
-    if state.anchor.numel() and tuple(state.anchor.shape) != (2, batch, channels):
-        return f"its anchor has shape {tuple(state.anchor.shape)}, expected {(2, batch, channels)}"
-    kept = state.opening_noise.shape[2]
+    statistics = state.first_clip_statistics
+    if statistics.numel() and tuple(statistics.shape) != (2, batch, channels):
+        return f"its anchor has shape {tuple(statistics.shape)}, expected {(2, batch, channels)}"
+    kept, calls = state.first_clip_noise.shape[2], state.first_clip_record.shape[0] or 1
     for name, tensor, expected in (
-        ("opening_noise", state.opening_noise, (batch, channels, kept, height, width)),
-        ("opening", state.opening, (state.opening.shape[0] or 1, batch, channels, kept, height, width)),
+        ("opening_noise", state.first_clip_noise, (batch, channels, kept, height, width)),
+        ("opening", state.first_clip_record, (calls, batch, channels, kept, height, width)),
     ):
         if kept and tuple(tensor.shape) != expected:
             return f"its {name} has shape {tuple(tensor.shape)}, expected {expected}"
@@ -245,20 +435,21 @@ def _fault(state: ClipState) -> str:
         state.sound_latents.shape != state.sound_noise.shape
         or state.sound_record.shape[:1] != state.record.shape[:1]
         or not 1 <= state.sound_record.shape[3] <= state.sound_noise.shape[2]
-        or state.sound_injected.shape[1:] != state.sound_record.shape[1:]
+        or state.sound_step_noise.shape[1:] != state.sound_record.shape[1:]
     ):
-        return "what it holds of its sound does not belong together"
+        return "the tensors of its sound do not fit each other"
     if not 1 <= state.record.shape[3] <= frames:
         return f"its record has {state.record.shape[3]} frames, expected 1 to {frames}"
-    if state.injected.shape[1:] != state.record.shape[1:]:
-        return f"its injected has shape {tuple(state.injected.shape)}, its record {tuple(state.record.shape)}"
-    for name, kind in DETAILS.items():
+    if state.step_noise.shape[1:] != state.record.shape[1:]:
+        return f"its injected has shape {tuple(state.step_noise.shape)}, its record {tuple(state.record.shape)}"
+    for name, (file_name, kind) in DETAILS.items():
         if type(getattr(state, name)) is not kind:
-            return f"its {name} is {getattr(state, name)!r}, expected {kind.__name__}"
+            return f"its {file_name} is {getattr(state, name)!r}, expected {kind.__name__}"
     if not isinstance(reuse := state.made_with.get("reuse", {}), dict):
         return f"its reuse is {reuse!r}, expected dict"
     if state.index < 0 or not 0 <= state.repeated < frames:
         return f"it is of clip {state.index}, and {state.repeated} of its {frames} frames repeat older ones"
-    if len(state.numbers) != frames or not all(type(number) is int for number in state.numbers):
-        return f"it has numbers {state.numbers} for {frames} frames"
+    positions = state.frame_positions
+    if len(positions) != frames or not all(type(position) is int for position in positions):
+        return f"it has numbers {positions} for {frames} frames"
     return ""

@@ -107,9 +107,9 @@ class Clock:
 
         Sound does not loop, nor drift.
         """
-        head = self.moment(settings.first_prompt)
-        led = self.moment(settings.repeated_frames) - head
-        return replace(settings, prompt_frames=led, head=head, loop="none", drift=0.0)
+        warmup = self.moment(settings.first_prompt_frame)
+        replayed = self.moment(settings.repeated_frames) - warmup
+        return replace(settings, prompt_frames=replayed, warmup_latents=warmup, loop="none", anchor=0.0)
 
     def recorded(self, latents: int) -> int:
         """How many of the last moments go with so many of the last latents."""

@@ -26,7 +26,7 @@ class ReuseNoise:
         parts = parts_of(input_latent)
         shape = clip_shape(tuple(parts[0].shape))
         if self.before is not None:
-            self.before.check(self.before.model_signature, shape)
+            self.before.check_model(self.before.model_signature, shape)
         compresses = self.before is not None and bool(self.before.made_with.get("compresses"))
         settings = self.rule.at(shape[2], compresses) if self.before is not None else self.rule.settings
         factor = TIME_FACTOR if self.before is None else int(self.before.made_with.get("time_factor", TIME_FACTOR))

@@ -12,7 +12,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from vidrd_core.clip import clip_generator
+from vidrd_core.sampling import clip_generator
 from vidrd_core.state import ClipState
 
 from .latent_layout import as_batch, as_clip, family_of
@@ -30,10 +30,10 @@ class _Calls:
 
     def __init__(self, guider: Any) -> None:
         self._guider = guider
-        self.levels: list[float] = []
+        self.sigmas: list[float] = []
 
     def __call__(self, x: Tensor, sigma: Tensor, **_: Any) -> Tensor:
-        self.levels.append(float(sigma.flatten()[0]))
+        self.sigmas.append(float(sigma.flatten()[0]))
         return torch.zeros_like(x)
 
     def __getattr__(self, name: str) -> Any:
@@ -85,12 +85,12 @@ class FootageSampler(comfy.samplers.Sampler):
             flow=isinstance(sampling, comfy.model_sampling.CONST),
             generator=self.generator,
             solver=self.solver,
-            levels=torch.tensor(calls.levels),
+            call_sigmas=torch.tensor(calls.sigmas),
             made_with={
                 "seed": extra_args.get("seed"),
                 "steps": steps,
                 "frames": clip.shape[2],
-                **family.told(),
+                **family.metadata(),
             },
             on_step=on_step if callback else None,
         )

@@ -26,8 +26,8 @@ class Family:
     compresses: bool
     time_factor: int
 
-    def told(self) -> dict[str, Any]:
-        """What states say of it."""
+    def metadata(self) -> dict[str, Any]:
+        """What states record of it."""
         return {"family": self.name, "compresses": self.compresses, "time_factor": self.time_factor}
 
     def check(self, shape: tuple[int, ...]) -> None:

@@ -29,7 +29,7 @@ from vidrd_core.sampling import DiffusionConfig
 from .lora import tell_names
 from .ops import Ops, attention
 
-NUMBERS = "vidrd_numbers"  # in transformer_options: what each frame is told of its moment, [F]
+FRAME_POSITIONS = "vidrd_numbers"  # in transformer_options: the position embedded for each frame, [F]
 PREVIEW = "preview.json"  # latents to red, green, blue: linearly for the host's previews, better for our own
 SCALE = 0.18215  # LATENT = model space / SCALE, as for Stable Diffusion
 MODEL_TYPES = {"eps": "EPS", "v": "V_PREDICTION", "flow": "FLOW"}
@@ -72,11 +72,11 @@ class HostUNet3D(UNet3D):
         """x [B, C, F, H, W], timesteps [B], context [B, L, D] -> like x."""
         if control is not None:
             raise ValueError("VidRD's UNet3D takes no ControlNet: leave Apply ControlNet out")
-        numbers = (transformer_options or {}).get(NUMBERS)
-        if numbers is not None:
+        positions = (transformer_options or {}).get(FRAME_POSITIONS)
+        if positions is not None:
             # A context window has fewer frames than the clip: each window is a clip of its own.
-            numbers = numbers.to(x.device) if len(numbers) == x.shape[2] else None
-        return super().forward(x, timesteps, context, numbers)
+            positions = positions.to(x.device) if len(positions) == x.shape[2] else None
+        return super().forward(x, timesteps, context, positions)
 
 
 class ModelConfig(comfy.supported_models_base.BASE):

@@ -1,13 +1,12 @@
-"""The noise that ancestral and SDE samplers add between steps: recorded, and replayed for prompt frames."""
+"""The noise that the host's ancestral and SDE samplers add: recorded, and replayed for prompt frames."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import comfy.k_diffusion.sampling as k_diffusion
-import torch
 from torch import Tensor
 
 from vidrd_core.reuse import StagedGuidance
@@ -18,13 +17,13 @@ NoiseSampler = Callable[[Tensor, Tensor], Tensor]
 
 
 def takes_noise(sampler: Any) -> bool:
-    """Whether a SAMPLER lets its noise be given."""
+    """Whether a SAMPLER accepts a noise sampler."""
     function = getattr(sampler, "sampler_function", None)
     return function is not None and "noise_sampler" in inspect.signature(function).parameters
 
 
 def stock_noise(sampler: Any, like: Tensor, sigmas: Tensor, seed: int | None) -> NoiseSampler:
-    """The noise that a sampler of the host makes for itself."""
+    """The noise sampler that a SAMPLER of the host makes for itself."""
     name = sampler.sampler_function.__name__
     if name.startswith("sample_dpmpp") and "_sde" in name:
         on_cpu = not name.endswith("_gpu")
@@ -35,35 +34,17 @@ def stock_noise(sampler: Any, like: Tensor, sigmas: Tensor, seed: int | None) ->
 
 
 class ReplayedNoise:
-    """A noise sampler under which prompt frames get the old clip's noise for as long as they are led."""
+    """A noise sampler in which prompt frames get the old clip's noise while they replay.
 
-    def __init__(self, stock: NoiseSampler, streams: Streams, parts: list[ReplayedPart]) -> None:
-        self.stock, self.streams, self.parts = stock, streams, parts
+    Args:
+        stock: The host's own noise sampler.
+        streams: How video and sound are packed in one latent.
+        guidances: The guidance of each stream, which records its noise and holds the old clip's.
+    """
+
+    def __init__(self, stock: NoiseSampler, streams: Streams, guidances: Sequence[StagedGuidance]) -> None:
+        self.stock, self.streams, self.guidances = stock, streams, guidances
 
     def __call__(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
-        noise = self.streams.split(self.stock(sigma, sigma_next))
-        return self.streams.join([part.follow(each) for part, each in zip(self.parts, noise, strict=True)])
-
-
-class ReplayedPart:
-    """That of one stream: the clip, or its sound."""
-
-    def __init__(self, guidance: StagedGuidance, old: Tensor | None) -> None:
-        self.guidance, self.old = guidance, old
-        self.kept: list[Tensor] = []
-
-    def follow(self, noise: Tensor) -> Tensor:
-        draw, guidance = len(self.kept), self.guidance
-        dim = guidance.frame_dim
-        if self.old is not None and draw < len(self.old):
-            noise = noise.clone()
-            for lead, source in zip(guidance.leads, guidance.sources, strict=False):  # those that close a loop: none
-                if guidance.step < lead.steps:
-                    noise.select(dim, lead.frame).copy_(self.old[draw].select(dim, source))
-        last = noise.narrow(dim, noise.shape[dim] - guidance.keep, guidance.keep)
-        self.kept.append(last.detach().cpu().clone())
-        return noise
-
-    def new(self, record: Tensor) -> Tensor:
-        """The noise that was added to the last frames, [draws, B, C, R, h, w]."""
-        return torch.stack(self.kept) if self.kept else record[:0]
+        noise = zip(self.guidances, self.streams.split(self.stock(sigma, sigma_next)), strict=True)
+        return self.streams.join([guidance.replay_step_noise(each) for guidance, each in noise])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import comfy.model_management as management
@@ -12,16 +11,15 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from vidrd_core.clip import DivergenceError, clip_generator
-from vidrd_core.following import check_following, correction, handed_on
 from vidrd_core.presets import Rule
 from vidrd_core.reuse import ReuseSettings, StagedGuidance, steps_of_calls
-from vidrd_core.state import ClipState, StateMismatchError
+from vidrd_core.sampling import DivergenceError, clip_generator
+from vidrd_core.state import ClipState, StateMismatchError, anchoring
 
 from .audio_video import Clock, Streams, check_sound, streams_of
 from .latent_layout import as_batch, as_clip, as_clips, clip_shape, family_of
-from .model import NUMBERS, HostModel, signature_of
-from .noise_replay import ReplayedNoise, ReplayedPart, stock_noise, takes_noise
+from .model import FRAME_POSITIONS, HostModel, signature_of
+from .noise_replay import ReplayedNoise, stock_noise, takes_noise
 
 SAMPLERS = comfy.samplers.KSampler.SAMPLERS
 SCHEDULERS = comfy.samplers.KSampler.SCHEDULERS
@@ -29,7 +27,7 @@ PAST = 40  # latents that a state keeps of the clips before, for decoders that l
 
 
 class Guided:
-    """A guider whose predictions pass through StagedGuidance, one for each stream. All else is the guider's own."""
+    """A guider whose predictions pass through StagedGuidance, one for each stream; all else is the guider's own."""
 
     def __init__(self, guider: Any, streams: Streams, guidances: list[StagedGuidance], steps: list[int]) -> None:
         self._guider, self._streams, self._guidances, self._steps = guider, streams, guidances, steps
@@ -37,12 +35,12 @@ class Guided:
     def __call__(self, x: Tensor, sigma: Tensor, **options: Any) -> Tensor:
         management.throw_exception_if_processing_interrupted()
         parts = self._streams.split(self._guider(x, sigma, **options))
-        return self._streams.join([self._follow(*each, sigma) for each in zip(self._guidances, parts, strict=True)])
+        return self._streams.join([self._replay(*each, sigma) for each in zip(self._guidances, parts, strict=True)])
 
-    def _follow(self, guidance: StagedGuidance, x0: Tensor, sigma: Tensor) -> Tensor:
+    def _replay(self, guidance: StagedGuidance, x0: Tensor, sigma: Tensor) -> Tensor:
         calls = guidance.calls
         guidance.step = self._steps[calls] if calls < len(self._steps) else len(self._steps)
-        return guidance.follow(x0, sigma)
+        return guidance.replay(x0, sigma)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._guider, name)
@@ -79,10 +77,7 @@ class ReuseSampler(comfy.samplers.Sampler):
                     f"the state was made with {theirs}, this model is {family.name}: what one leaves means "
                     f"nothing to the other; load the one that made the state"
                 )
-            self.before.check(signature_of(model), shape)
-            self.before.check_schedule(sigmas.cpu(), self.solver)
-            self.settings.check_recorded(self.before.record.shape[3])
-            check_following(self.before, self.settings)
+            self.before.check_next(self.settings, signature_of(model), shape, sigmas.cpu(), self.solver)
 
     def sample(
         self,
@@ -112,11 +107,11 @@ class ReuseSampler(comfy.samplers.Sampler):
         keep = settings.recorded_frames(frames)
         if before is not None and seed is not None:  # what samplers add themselves is to be of the clip's own, too
             extra_args = {**extra_args, "seed": clip_generator(seed, before.index + 1).initial_seed()}
-        numbers = settings.numbers(frames, None if before is None else before.numbers)
+        positions = settings.frame_positions(frames, None if before is None else before.frame_positions)
         steps: list[int] = []
         if before is not None:
             _check_noise(as_clip(starts[0]), before.noise, settings)
-            steps = steps_of_calls(before.levels, before.sigmas)
+            steps = steps_of_calls(before.call_sigmas, before.sigmas)
         guidance = StagedGuidance(
             model_wrap,
             settings,
@@ -125,8 +120,11 @@ class ReuseSampler(comfy.samplers.Sampler):
             keep=keep,
             frame_dim=dim,
             frames=frames,
-            opening=as_batch(before.opening, dim) if before is not None and settings.loop == "close" else None,
-            correct=_on_clips(correction([before] if before else [], settings)),
+            first_clip_record=None
+            if before is None or settings.loop != "close"
+            else as_batch(before.first_clip_record, dim),
+            step_noise=None if before is None else as_batch(before.step_noise, dim),
+            correct=_on_clips(anchoring([before] if before else [], settings)),
         )
         guidances = [guidance]
         if len(starts) > 1:
@@ -134,14 +132,13 @@ class ReuseSampler(comfy.samplers.Sampler):
         elif before is not None and before.sound_noise.numel():
             raise StateMismatchError("the state is of a clip with sound, this latent has none: wire one with sound")
         if isinstance(model_wrap.inner_model, HostModel):
-            extra_args["model_options"].setdefault("transformer_options", {})[NUMBERS] = torch.tensor(numbers)
+            extra_args["model_options"].setdefault("transformer_options", {})[FRAME_POSITIONS] = torch.tensor(
+                positions
+            )
         inner = self.inner
-        injected: ReplayedNoise | None = None
         if takes_noise(inner):
             stock = stock_noise(inner, noise, sigmas, extra_args.get("seed"))
-            olds = [None, None] if before is None else [as_batch(before.injected, dim), before.sound_injected]
-            injected = ReplayedNoise(stock, streams, [*map(ReplayedPart, guidances, olds)])
-            options = {"noise_sampler": injected, **inner.extra_options}
+            options = {"noise_sampler": ReplayedNoise(stock, streams, guidances), **inner.extra_options}
             inner = comfy.samplers.KSAMPLER(inner.sampler_function, options, inner.inpaint_options)
         latents = inner.sample(
             Guided(model_wrap, streams, guidances, steps),
@@ -155,39 +152,34 @@ class ReuseSampler(comfy.samplers.Sampler):
         )
         if not latents.isfinite().all():
             raise DivergenceError("the clip came out as no finite numbers: give a smaller cfg, or another sampler")
-        made_with = {
-            "seed": seed,
-            "steps": len(sigmas) - 1,
-            "cfg": getattr(model_wrap, "cfg", None),
-        }
-        made = streams.split(latents)
-        record, clip = as_clips(guidance.new_record()), as_clip(made[0]).cpu()
-        self.state = ClipState(
+        parts = streams.split(latents)
+        self.state = ClipState.of_clip(
+            before,
+            settings,
             noise=as_clip(starts[0]).cpu(),
-            record=record,
-            latents=clip,
-            past=clip[:, :, :0] if before is None else before.tail(PAST),
+            latents=as_clip(parts[0]).cpu(),
+            record=as_clips(guidance.new_record()),
+            first_clip_record=as_clips(guidance.new_first_clip_record()),
+            step_noise=as_clips(guidance.new_step_noise()),
             sigmas=sigmas.cpu(),
-            levels=guidance.new_levels(),
-            injected=record[:0] if injected is None else as_clips(injected.parts[0].new(guidance.new_record())),
-            index=0 if before is None else before.index + 1,
-            repeated=0 if before is None else settings.repeated_frames,
+            call_sigmas=guidance.new_call_sigmas(),
             solver=self.solver,
             model_signature=signature_of(model_wrap.model_patcher),
-            numbers=numbers,
-            follows="" if before is None else before.fingerprint,
-            **handed_on(before, as_clip(starts[0]).cpu(), as_clips(guidance.new_opening())),
-            **_sound_made(starts, made, guidances, injected),
+            frame_positions=positions,
+            past_frames=PAST,
+            sound=_sound_of(starts, parts, guidances),
             made_with={
-                **made_with,
-                **family.told(),
+                "seed": seed,
+                "steps": len(sigmas) - 1,
+                "cfg": getattr(model_wrap, "cfg", None),
+                **family.metadata(),
                 "frames": frames,
-                "reuse": asdict(settings),
+                "reuse": settings.metadata(),
             },
         )
         as_latent = model_wrap.inner_model.process_latent_out
         past = as_batch(self.state.past.float(), dim)
-        self.clip, self.past = as_latent(made[0].float()).cpu(), as_clip(as_latent(past))
+        self.clip, self.past = as_latent(parts[0].float()).cpu(), as_clip(as_latent(past))
         return latents
 
     def _sound(self, noise: Tensor, frames: int, keep: int, steps: int, time_factor: int) -> StagedGuidance:
@@ -196,13 +188,14 @@ class ReuseSampler(comfy.samplers.Sampler):
         clock = Clock(frames, moments, time_factor)
         self.sound_settings = settings = clock.settings(self.settings)
         settings.check_frames(moments)
-        record = None
+        record = step_noise = None
         if before is not None:
             check_sound(tuple(noise.shape[:4]), before)
             _check_noise(noise, before.sound_noise, settings)
-            record = before.sound_record
+            record, step_noise = before.sound_record, before.sound_step_noise
             settings.check_recorded(record.shape[3])
-        return StagedGuidance(lambda x, _: x, settings, steps, record, keep=clock.recorded(keep), frames=moments)
+        keep = clock.recorded(keep)
+        return StagedGuidance(lambda x, _: x, settings, steps, record, keep, frames=moments, step_noise=step_noise)
 
     def _start_scale(self, model_wrap: Any, sigmas: Tensor, latent_image: Tensor | None) -> Tensor | float:
         """What makes the host start from unit variance below its largest sigma, too, as DDIM does.
@@ -216,25 +209,22 @@ class ReuseSampler(comfy.samplers.Sampler):
         return (1 + sigmas[0] ** 2).sqrt() / sigmas[0]
 
 
-def _sound_made(
-    starts: list[Tensor], made: list[Tensor], guidances: list[StagedGuidance], injected: ReplayedNoise | None
-) -> dict[str, Tensor]:
+def _sound_of(starts: list[Tensor], parts: list[Tensor], guidances: list[StagedGuidance]) -> dict[str, Tensor] | None:
     """What a state keeps of sound, if there is any."""
     if len(starts) == 1:
-        return {}
-    record = guidances[1].new_record()
+        return None
     return {
         "sound_noise": starts[1].cpu(),
-        "sound_record": record,
-        "sound_latents": made[1].cpu(),
-        "sound_injected": record[:0] if injected is None else injected.parts[1].new(record),
+        "sound_record": guidances[1].new_record(),
+        "sound_latents": parts[1].cpu(),
+        "sound_step_noise": guidances[1].new_step_noise(),
     }
 
 
 def _check_noise(noise: Tensor, old: Tensor, settings: ReuseSettings) -> None:
     """Raise ValueError unless the prompt frames of noise [B, C, N, h, w] have that of the last clip."""
-    count, first = settings.prompt_frames, settings.first_prompt
-    source = settings.source(noise.shape[2])[first : first + count]
+    count, first = settings.prompt_frames, settings.first_prompt_frame
+    source = settings.source_frames(noise.shape[2])[first : first + count]
     if not torch.allclose(noise[:, :, first : first + count].cpu(), old[:, :, source], atol=1e-5):
         raise ValueError(
             "the noise is not the state's: wire Reuse & Diffuse Noise with the same state, prompt_frames and order, "

@@ -11,12 +11,10 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-from vidrd_core.beyond import following_noise
-from vidrd_core.clip import clip_generator
-from vidrd_core.following import check_following
 from vidrd_core.presets import Rule
 from vidrd_core.prompt_schedule import shares_of_frames
-from vidrd_core.reuse import ReuseSettings
+from vidrd_core.reuse import ReuseSettings, next_clip_noise
+from vidrd_core.sampling import clip_generator
 from vidrd_core.state import ClipState
 
 from .audio_video import TOGETHER, Clock, check_sound, parts_of, together
@@ -40,9 +38,9 @@ def noise_for(shape: tuple[int, ...], seed: int, settings: ReuseSettings, before
     """z_T of the clip that follows a state, or of a first one, [B, C, N, h, w]."""
     if before is None:
         return torch.randn(shape, generator=clip_generator(seed, 0))
-    check_following(before, settings)
-    opening = before.opening_noise if settings.loop == "close" else None
-    return following_noise(before.noise, settings, clip_generator(seed, before.index + 1), opening=opening)
+    before.check_first_clip(settings)
+    first = before.first_clip_noise if settings.loop == "close" else None
+    return next_clip_noise(before.noise, settings, clip_generator(seed, before.index + 1), first_clip_noise=first)
 
 
 def all_noise(
@@ -59,7 +57,7 @@ def all_noise(
     if before is None:
         return together([noise, torch.randn(parts[1].shape, generator=generator)])
     check_sound(tuple(parts[1].shape), before)
-    sound = following_noise(before.sound_noise, clock.settings(settings), generator)
+    sound = next_clip_noise(before.sound_noise, clock.settings(settings), generator)
     return together([noise, sound[..., 0]])
 
 

@@ -95,7 +95,7 @@ def said(given):
     m, n = settings.prompt_frames, given["frames"]
     kept = (settings.alpha / math.hypot(1, settings.alpha)) ** 2
     return {
-        "source": settings.source(n),
+        "source": settings.source_frames(n),
         "share": pytest.approx([1.0] * m + [kept] * (n - m)),
         "led": settings.replay_counts(given["steps"]) + [0] * (n - m),
         "shown": [j < settings.repeated_frames for j in range(n)],

@@ -51,7 +51,7 @@ def test_a_state_goes_on_as_it_did(model):
     for before, after in ((one, two), (two, three)):
         made = model.extend(before, PROMPT).state
         assert torch.equal(made.noise, after.noise)
-        assert (made.numbers, made.follows) == (after.numbers, after.follows)
+        assert (made.frame_positions, made.follows) == (after.frame_positions, after.follows)
         assert made.made_with == after.made_with
         torch.testing.assert_close(made.latents, after.latents, **CLOSE)
         torch.testing.assert_close(made.record, after.record, **CLOSE)

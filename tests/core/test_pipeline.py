@@ -84,15 +84,18 @@ def test_a_reused_frame_keeps_its_number_with_its_noise(model):
         hook = model.unet.register_forward_pre_hook(lambda unet, given, told=told: told.append(given[3].tolist()))
         clips = list(model.stream("a red circle", 3, ReuseSettings(prompt_frames=3, order=order), **FAST))
         hook.remove()
-        assert [clip.state.numbers for clip in clips] == expected
+        assert [clip.state.frame_positions for clip in clips] == expected
         assert told == [[numbers] * 2 for numbers in expected for _ in range(3)]
 
 
 def test_a_clip_that_takes_nothing_over_begins_at_the_first_moment(model):
     state = model.generate("a red circle", **FAST).state
     fresh = model.extend(state, "a red circle", ReuseSettings(prompt_frames=0, alpha=0.0))
-    assert fresh.state.numbers == list(range(8))
-    assert model.extend(state, "a red circle", ReuseSettings(prompt_frames=0)).state.numbers == list(range(8))[::-1]
+    assert fresh.state.frame_positions == list(range(8))
+    assert (
+        model.extend(state, "a red circle", ReuseSettings(prompt_frames=0)).state.frame_positions
+        == list(range(8))[::-1]
+    )
 
 
 def test_a_clip_of_one_frame_is_an_image_of_no_moment(model):
@@ -181,7 +184,7 @@ def test_the_last_half_of_a_clip_is_recorded_whatever_m_is(model):
 def test_a_stream_that_would_make_nothing_says_so(model):
     state = list(model.stream("a red circle", 2, **FAST))[-1].state
     assert list(model.stream("a red circle", 2, state=state)) == []
-    with pytest.raises(ValueError, match="give clips, how many it shall have in all"):
+    with pytest.raises(ValueError, match="give clips, how many it is to have in all"):
         model.stream("a red circle", state=state)
 
 
@@ -267,7 +270,7 @@ def test_bad_input_is_told_before_anything_is_sampled(model: VidRD, prompts, set
     "reuse",
     [
         ReuseSettings(prompt_frames=3),
-        ReuseSettings(prompt_frames=2, order="forward", noise="shuffle", drift=0.5, loop="keep"),
+        ReuseSettings(prompt_frames=2, order="forward", noise="shuffle", anchor=0.5, loop="keep"),
     ],
 )
 def test_clips_made_together_are_those_made_alone(model, tmp_path, reuse):
@@ -280,7 +283,7 @@ def test_clips_made_together_are_those_made_alone(model, tmp_path, reuse):
         chain = [alone, model.extend(alone.state, prompt, close)]
         for one, other in zip((first[i], second[i]), chain, strict=True):
             assert one.prompt == prompt
-            for name in ("noise", "record", "latents", "past", "opening", "statistics"):
+            for name in ("noise", "record", "latents", "past", "first_clip_record", "statistics"):
                 torch.testing.assert_close(getattr(one.state, name), getattr(other.state, name), atol=1e-4, rtol=1e-4)
             assert one.state.made_with == other.state.made_with
             one.state.save(tmp_path / "state.safetensors")
@@ -291,7 +294,7 @@ def test_clips_made_together_are_those_made_alone(model, tmp_path, reuse):
 
 def test_clips_of_other_settings_are_not_made_together(model):
     few, more = (model.generate("a red circle", steps=steps).state for steps in (2, 3))
-    with pytest.raises(ValueError, match="clips that are made together have settings that are alike"):
+    with pytest.raises(ValueError, match="clips of one batch need settings that are equal except for the seed"):
         model.extend_many([few, more], ["a red circle"] * 2)
     one, other = (model.generate("a red circle", ReuseSettings(alpha=alpha), steps=2).state for alpha in (1, 2))
     with pytest.raises(ValueError, match="the states were made with other reuse settings each"):

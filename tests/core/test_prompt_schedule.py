@@ -1,13 +1,17 @@
-"""Prompt travel: shares, mixed texts, and the same bits after a resume."""
+"""Prompt travel, and the seed, cfg and alpha of single clips: shares, mixed texts, the same bits after a resume."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 
-from vidrd_core.prompt_schedule import OVER_FRAMES, fade_of, shares_of_frames
+from vidrd_core.prompt_schedule import OVER_FRAMES, fade_of, parse_per_clip, shares_of_frames
 from vidrd_core.reuse import ReuseSettings
+from vidrd_core.settings import SampleSettings
 
 PROMPTS = ["a red circle", "a red circle", "a blue circle", "a blue circle moving right"]
 FAST = {"steps": 2, "seed": 1}
+FEW = {"steps": 2}
 
 
 def test_shares_rise_from_the_prompt_before_to_the_new_one():
@@ -40,10 +44,10 @@ def test_over_frames_the_share_grows_where_frames_are_new_or_let_go():
     assert fade_of(PROMPTS[:3], 2, OVER_FRAMES) == ("a red circle", OVER_FRAMES)
     assert [fade_of(PROMPTS[:3], clip, OVER_FRAMES) for clip in (0, 1, 3, 4)] == [None] * 4
     assert shares_of_frames(ReuseSettings(3), 6) == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
-    forward = ReuseSettings(2, order="forward", head=1)
+    forward = ReuseSettings(2, order="forward", warmup_latents=1)
     assert shares_of_frames(forward, 7) == [0.0, 0.0, 0.0, 1 / 3, 2 / 3, 1.0, 1.0]
     for order in ("mirror", "forward"):
-        assert shares_of_frames(ReuseSettings(0, order=order, head=1), 3) == [1.0, 1.0, 1.0]
+        assert shares_of_frames(ReuseSettings(0, order=order, warmup_latents=1), 3) == [1.0, 1.0, 1.0]
 
 
 def test_over_frames_predictions_are_mixed(model):
@@ -71,3 +75,54 @@ def test_a_share_is_from_0_to_1(model):
     state = model.generate(PROMPTS[0], **FAST).state
     with pytest.raises(ValueError, match="share of the new prompt is 2"):
         model.extend(state, PROMPTS[2], fade=(PROMPTS[0], 2.0), **FAST)
+
+
+def test_a_clip_is_made_with_its_own_and_the_next_with_those_of_all(model):
+    reuse = ReuseSettings(2, order="forward")
+    per_clip = {"seed": [3, None, 7], "cfg": [None, 4.0], "alpha": [None, None, 0.5]}
+    plain = model.complete(SampleSettings(seed=1, **FEW))
+    clips = [clip.state for clip in model.stream(PROMPTS[0], 4, reuse, per_clip=per_clip, **vars(plain))]
+    state = model.generate(PROMPTS[0], reuse, **vars(replace(plain, seed=3))).state
+    assert torch.equal(clips[0].latents, state.latents)
+    following = [
+        (replace(plain, cfg=4.0), reuse),
+        (replace(plain, seed=7), replace(reuse, alpha=0.5)),
+        (plain, reuse),
+    ]
+    for made, (sample, rule) in zip(clips[1:], following, strict=True):
+        state = model.extend(state, PROMPTS[0], rule, **vars(sample)).state
+        assert torch.equal(made.latents, state.latents)
+    resumed = model.stream(PROMPTS[0], 4, reuse, state=clips[1], per_clip=per_clip, **vars(plain))
+    for clip, made in zip(resumed, clips[2:], strict=True):
+        assert torch.equal(clip.state.latents, made.latents)
+
+
+@pytest.mark.parametrize(
+    ("per_clip", "message"),
+    [
+        ({"steps": [3]}, "per_clip has 'steps', expected seed, cfg, alpha"),
+        ({"seed": [1, 2, 3]}, "per_clip has 3 numbers for seed, but there are 2 clips"),
+        ({"cfg": [None, float("nan")]}, "of clip 2 the cfg is nan"),
+        ({"alpha": [-1.0]}, "of clip 1 the alpha is -1.0"),
+        ({"seed": [0.5]}, "of clip 1 the seed is 0.5"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_is_made(model, per_clip, message):
+    with pytest.raises(ValueError, match=message):
+        model.stream(PROMPTS[0], 2, per_clip=per_clip, **FEW)
+
+
+def test_texts():
+    assert parse_per_clip("seed", " 1, , 3", 4, 0, 9) == [1, None, 3]
+    assert parse_per_clip("cfg", "\n2.5", 2, 0, 9) == [None, 2.5]
+    assert parse_per_clip("cfg", " ", 2, 0, 9) == []
+    for name, text, message in (
+        ("seed", "1,2,3", "seed_per_clip has 3 entries, but clips are 2"),
+        ("seed", "1.5", "seed_per_clip has '1.5' for clip 1, expected a whole number from 0 to 9"),
+        ("cfg", ",x", "cfg_per_clip has 'x' for clip 2, expected a number from 0 to 9"),
+        ("cfg", "nan", "cfg_per_clip has 'nan'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            parse_per_clip(name, text, 2, 0, 9)
+    with pytest.raises(ValueError, match="expected a whole number of 0 or more"):
+        parse_per_clip("seed", "-1", 2, 0, float("inf"))

@@ -76,7 +76,7 @@ def test_noise_keeps_unit_variance_and_correlates_by_rho(order, alpha):
     settings = ReuseSettings(prompt_frames=3, alpha=alpha, order=order)
     old = torch.randn(1, 4, 8, 64, 64, generator=generator(1))
     new = past_dependent_noise(old, settings, generator(2))
-    source = settings.source(8)
+    source = settings.source_frames(8)
     for j in range(8):
         a, b = new[:, :, j].flatten(), old[:, :, source[j]].flatten()
         correlation = torch.corrcoef(torch.stack([a, b]))[0, 1].item()
@@ -167,7 +167,7 @@ def test_prompt_frames_walk_the_old_trajectory(solver, order, beta, steps):
     _, record, old_path = run(solver, old_noise, sigmas, settings, keep=m)
     noise = past_dependent_noise(old_noise, settings, generator(2))
     _, _, path = run(solver, noise, sigmas, settings, record)
-    source = settings.source(frames)
+    source = settings.source_frames(frames)
     for j, count in enumerate(settings.replay_counts(len(sigmas) - 1)):
         same = path[: count + 1, :, :, j], old_path[: count + 1, :, :, source[j]]
         torch.testing.assert_close(*same, rtol=0, atol=1e-5)
@@ -188,7 +188,7 @@ def test_calls_are_told_by_their_levels_to_which_step_they_belong(solver, steps)
 
     sigmas = levels(steps)
     SOLVERS[solver](denoise, torch.randn(1, 4, 8, 2, 2, dtype=torch.float64), sigmas, guidance.on_step)
-    assert steps_of_calls(guidance.new_levels(), sigmas) == told
+    assert steps_of_calls(guidance.new_call_sigmas(), sigmas) == told
 
 
 def test_calls_between_levels_belong_to_the_step_before():

@@ -19,35 +19,35 @@ def state(model):
     calls, sound = len(made.record), torch.randn(3, 1, 2, 9, 4, 1)
     return replace(
         made,
-        injected=torch.randn(3, *made.record.shape[1:]),
-        sound_noise=sound[0], sound_latents=sound[1], sound_injected=sound[:, :, :, :5] * 2,
+        step_noise=torch.randn(3, *made.record.shape[1:]),
+        sound_noise=sound[0], sound_latents=sound[1], sound_step_noise=sound[:, :, :, :5] * 2,
         sound_record=torch.randn(calls, 1, 2, 5, 4, 1),
     )  # fmt: skip
 
 
 def test_a_state_from_before_noise_was_recorded_is_read(model, tmp_path):
     state = model.generate("a red circle", steps=2).state
-    tensors = {name: getattr(state, name) for name in TENSORS if name != "injected"}
-    details = {name: getattr(state, name) for name in DETAILS}
+    tensors = {file: getattr(state, name) for name, (file, _) in TENSORS.items() if name != "step_noise"}
+    details = {file: getattr(state, name) for name, (file, _) in DETAILS.items()}
     checkpoint.write(tmp_path / "old.safetensors", tensors, KIND, fingerprint=state.fingerprint, **details)
     again = ClipState.load(tmp_path / "old.safetensors")
     assert again.fingerprint == state.fingerprint
-    assert len(again.injected) == 0
+    assert len(again.step_noise) == 0
 
 
 def test_a_state_from_before_loops_and_drift_is_read(model, tmp_path):
-    clips = list(model.stream("a red circle", 2, ReuseSettings(drift=0.5), steps=2))
+    clips = list(model.stream("a red circle", 2, ReuseSettings(anchor=0.5), steps=2))
     for state in (clip.state for clip in clips):
-        empty = {name: torch.zeros((0,) * dims) for name, dims in ADDED.items()}
-        tensors = {name: getattr(state, name) for name in TENSORS if name not in ADDED}
-        details = {name: getattr(state, name) for name in DETAILS}
+        empty = {name: torch.zeros((0,) * dims) for name, (_, dims) in ADDED.items()}
+        tensors = {file: getattr(state, name) for name, (file, _) in TENSORS.items() if name not in ADDED}
+        details = {file: getattr(state, name) for name, (file, _) in DETAILS.items()}
         fingerprint = replace(state, **empty).fingerprint
         checkpoint.write(tmp_path / "old.safetensors", tensors, KIND, fingerprint=fingerprint, **details)
         again = ClipState.load(tmp_path / "old.safetensors")
         assert again.fingerprint == fingerprint
         assert (again.statistics is None) == (state.index > 0)
-    with pytest.raises(ValueError, match="statistics of the first clip, which this state, of an older"):
-        model.extend(again, "a red circle", ReuseSettings(drift=0.5))
+    with pytest.raises(ValueError, match="statistics of the first clip, which this state, written by an older"):
+        model.extend(again, "a red circle", ReuseSettings(anchor=0.5))
 
 
 def test_a_state_knows_its_size(state):
@@ -140,12 +140,12 @@ def test_damaged_numbers_are_refused(state, tmp_path):
         ClipState.load(path)
 
 
-@pytest.mark.parametrize("name", ["sound_latents", "sound_record", "sound_injected"])
+@pytest.mark.parametrize("name", ["sound_latents", "sound_record", "sound_step_noise"])
 def test_sound_that_does_not_belong_together_is_refused(state, tmp_path, name):
     path = tmp_path / "clip.safetensors"
     other = getattr(state, name)
     replace(state, **{name: other.narrow(other.ndim - 3, 0, 3)}).save(path)
-    with pytest.raises(FormatError, match="what it holds of its sound does not belong together"):
+    with pytest.raises(FormatError, match="the tensors of its sound do not fit each other"):
         ClipState.load(path)
 
 
@@ -207,8 +207,8 @@ def test_a_state_that_cannot_be_written_leaves_nothing(state, tmp_path):
         (lambda s: {"repeated": 8}, "8 of its 8 frames repeat"),
         (lambda s: {"made_with": None}, "its made_with is None, expected dict"),
         (lambda s: {"made_with": {"reuse": 3}}, "its reuse is 3, expected dict"),
-        (lambda s: {"numbers": [0, 1]}, r"numbers \[0, 1\] for 8 frames"),
-        (lambda s: {"numbers": ["a"] * 8}, "for 8 frames"),
+        (lambda s: {"frame_positions": [0, 1]}, r"numbers \[0, 1\] for 8 frames"),
+        (lambda s: {"frame_positions": ["a"] * 8}, "for 8 frames"),
     ],
 )
 def test_parts_that_do_not_belong_together_are_refused(state, tmp_path, change, message):

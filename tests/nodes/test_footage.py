@@ -63,7 +63,7 @@ def test_it_is_the_cores_state(begin, images):
     core = model.state_from_video(video, prompt, steps=4, seed=3, method="noise")
     state, _ = begin(images, "noise")
     assert state.model_signature == core.model_signature
-    for name in ("noise", "latents", "record", "sigmas", "levels"):
+    for name in ("noise", "latents", "record", "sigmas", "call_sigmas"):
         torch.testing.assert_close(getattr(state, name), getattr(core, name), rtol=1e-3, atol=1e-3)
 
 

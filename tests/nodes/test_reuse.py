@@ -56,9 +56,9 @@ def test_extend_gives_the_cores_numbers(extend, order, sampler, solver):
     for k, expected in enumerate(clip.state for clip in clips):
         new, whole, state = extend(k, state, order, sampler)
         assert torch.equal(state.noise, expected.noise)
-        for name in ("latents", "record", "sigmas", "levels"):
+        for name in ("latents", "record", "sigmas", "call_sigmas"):
             torch.testing.assert_close(getattr(state, name), getattr(expected, name), rtol=1e-4, atol=2e-4)
-        for name in ("index", "repeated", "solver", "model_signature", "numbers"):
+        for name in ("index", "repeated", "solver", "model_signature", "frame_positions"):
             assert getattr(state, name) == getattr(expected, name)
         assert new["samples"].shape[2] == 8 - expected.repeated
         assert torch.equal(new["samples"], whole["samples"][:, :, expected.repeated :])
@@ -110,8 +110,8 @@ def test_what_samplers_add_is_of_each_clips_own(extend, sampler):
     """One seed serves all clips."""
     _, _, first = extend(0, sampler=sampler)
     _, _, second = extend(1, first, sampler=sampler, prompt_frames=0)
-    assert first.injected.shape == second.injected.shape
-    assert abs(torch.corrcoef(torch.stack([first.injected.flatten(), second.injected.flatten()]))[0, 1]) < 0.05
+    assert first.step_noise.shape == second.step_noise.shape
+    assert abs(torch.corrcoef(torch.stack([first.step_noise.flatten(), second.step_noise.flatten()]))[0, 1]) < 0.05
 
 
 def test_sample_clip_makes_clips_of_two_frames(run, tiny):

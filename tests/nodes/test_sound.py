@@ -123,7 +123,7 @@ def test_sound_that_does_not_fit_is_refused(clip, extend, host):
 
 def test_the_clock_of_sound(pack):
     clock_of = importlib.import_module("custom_nodes_vidrd.nodes.host.audio_video").Clock
-    forward = ReuseSettings(2, order="forward", head=1)
+    forward = ReuseSettings(2, order="forward", warmup_latents=1)
     for moments, head, led in ((49, 1, 16), (25, 1, 8), (98, 2, 32), (50, 1, 16)):
         settings = clock_of(7, moments, 8).settings(forward)
         assert (settings.head, settings.prompt_frames, settings.loop) == (head, led, "none")

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from vidrd_core.baselines.base import Made, decoded
-from vidrd_core.clip import clip_generator
 from vidrd_core.pipeline import VidRD
 from vidrd_core.reuse import ReuseSettings
-from vidrd_core.sampling import SOLVERS
+from vidrd_core.sampling import SOLVERS, clip_generator
 from vidrd_core.settings import SampleSettings
 
 

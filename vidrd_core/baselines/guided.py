@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from vidrd_core.baselines.base import Made, decoded
-from vidrd_core.beyond import following_noise
-from vidrd_core.clip import Clip, clip_generator
 from vidrd_core.pipeline import VidRD
-from vidrd_core.reuse import ReuseSettings
-from vidrd_core.sampling import Denoise
+from vidrd_core.reuse import ReuseSettings, next_clip_noise
+from vidrd_core.sample import Clip
+from vidrd_core.sampling import Denoise, clip_generator
 from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState
 
@@ -38,14 +37,14 @@ def _resampled(
     """The latents that each clip shows."""
     first = model.generate(text, reuse, **vars(sample)).state
     yield first.latents
-    noise, record, numbers = first.noise, first.record, first.numbers
+    noise, record, positions = first.noise, first.record, first.frame_positions
     sigmas = model.schedule.sigmas(sample.steps)
     count, repeated = reuse.prompt_frames, reuse.repeated_frames
     for index in range(1, clips):
         generator = clip_generator(sample.seed, index)
-        noise = following_noise(noise, reuse, generator)
-        numbers = reuse.numbers(len(numbers), numbers)
-        denoise = model.denoiser(text, sample, numbers)
+        noise = next_clip_noise(noise, reuse, generator)
+        positions = reuse.frame_positions(len(positions), positions)
+        denoise = model.denoiser(text, sample, positions)
         x = model.schedule.start(noise, sigmas[0])
         trajectory, kept = _old_way(model, record, noise, sigmas, count), []
         for step in range(sample.steps):

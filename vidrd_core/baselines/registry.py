@@ -11,10 +11,9 @@ import torch
 from vidrd_core.baselines.base import Candidate, Made
 from vidrd_core.baselines.context_windows import windowed
 from vidrd_core.baselines.guided import reconstructed, resampled, shown_clean
-from vidrd_core.clip import clip_generator
 from vidrd_core.pipeline import VidRD
 from vidrd_core.reuse import ReuseSettings, StagedGuidance
-from vidrd_core.sampling import SOLVERS
+from vidrd_core.sampling import SOLVERS, clip_generator
 from vidrd_core.settings import SampleSettings
 from vidrd_core.video.tensors import to_frames, to_video
 
@@ -42,16 +41,16 @@ def through_pixels(goes_on: bool, model: VidRD, text: str, clips: int, sample: S
     reuse = ReuseSettings(1, 0.0, order="forward", noise="fresh")
     first = model.generate(text, reuse, **vars(sample)).state
     videos = [model.frames(first)]
-    frames, numbers = first.frames, first.numbers
+    frames, positions = first.frames, first.frame_positions
     sigmas = model.schedule.sigmas(sample.steps)
     for index in range(1, clips):
         picture = to_video(videos[-1][None, -1:], model.device)
         held = model.vae.encode(picture)
         if goes_on:
-            numbers = reuse.numbers(frames, numbers)
+            positions = reuse.frame_positions(frames, positions)
         noise = torch.randn(first.noise.shape, generator=clip_generator(sample.seed, index))
         guidance = StagedGuidance(
-            model.denoiser(text, sample, numbers),
+            model.denoiser(text, sample, positions),
             reuse,
             sample.steps,
             held[None].expand(2 * sample.steps, *held.shape),
@@ -86,9 +85,9 @@ def candidates(frames: int, prompted: str = "") -> list[Candidate]:
             for noise, alpha in (("pns", 4.0), ("pns", 1.0), ("fresh", 4.0), ("shuffle", 4.0), ("lowpass", 4.0))
         ),
         *(
-            rule("forward, anchored", f"M={quarter} shuffle alpha=4 drift={drift:g}", prompt_frames=quarter,
-                 order="forward", noise="shuffle", drift=drift)
-            for drift in (0.25, 0.5, 1.0)
+            rule("forward, anchored", f"M={quarter} shuffle alpha=4 drift={anchor:g}", prompt_frames=quarter,
+                 order="forward", noise="shuffle", anchor=anchor)
+            for anchor in (0.25, 0.5, 1.0)
         ),
         *(
             Candidate(method, f"stride={stride} {told}", partial(windowed, stride, free, told == "by moment"))

@@ -82,7 +82,7 @@ def run(given: dict[str, Any]) -> None:
     with input_checked():
         points = distinct(varied)
         made = subjects(model, prompts, points, wanted.clips, asdict(sample), networks.frames)
-    fixed = {name: value for name, value in asdict(base).items() if name not in ("prompt_frames", "alpha", "beta")}
+    fixed = {name: value for name, value in base.metadata().items() if name not in ("prompt_frames", "alpha", "beta")}
     header = {
         **about_model(model, wanted.clips),
         **asdict(sample),

@@ -7,7 +7,10 @@ from vidrd_core.cli.options import RESULT, named, option
 VARIED, MADE = "What is varied", "The videos"
 
 COUNTS = option(
-    VARIED, metavar="NUMBERS", help="Values of M, the prompt frames; none leaves it as it is.", like="0 to 3 N / 4"
+    VARIED,
+    metavar="NUMBERS",
+    help="Values of M, the prompt frames; none leaves it as it is.",
+    like="0 to 3 N / 4",
 )
 ALPHAS = option(VARIED, metavar="NUMBERS", help="Values of alpha, or none.", like="0,0.5,1,2,4,8")
 BETAS = option(VARIED, metavar="NUMBERS", help="Values of beta, or none.", like="0,0.2,0.4,0.6,0.8,1")

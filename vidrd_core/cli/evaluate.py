@@ -103,7 +103,7 @@ def _subjects(wanted: Wanted, given: dict[str, Any], by: Protocol | None) -> tup
         about = about_model(model, wanted.clips)
         if by:
             about |= {"protocol": by.name, "class_list": str(wanted.class_list or "")}
-        return from_model(model, prompts, making), {**about, **asdict(sample), **asdict(reuse)}
+        return from_model(model, prompts, making), {**about, **asdict(sample), **reuse.metadata()}
 
 
 def _conclude(

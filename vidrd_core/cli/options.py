@@ -102,6 +102,7 @@ RELEASE = option(
 )
 DRIFT = option(
     REUSE,
+    "--drift",
     help="How far brightness, colours and contrast are drawn to the first clip's, 0 to 1.",
     like="0.0, or the preset's",
 )

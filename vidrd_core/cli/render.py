@@ -15,11 +15,12 @@ from torch import Tensor
 from vidrd_core.cli.errors import CommandError, InputError, input_checked, is_fault, note, out_of_memory, reason
 from vidrd_core.cli.progress import Display
 from vidrd_core.cli.states import StateFile, StateFolder
-from vidrd_core.clip import Clip, DivergenceError
 from vidrd_core.io.interrupt import Interrupt
-from vidrd_core.per_clip import PerClip
 from vidrd_core.pipeline import VidRD
+from vidrd_core.prompt_schedule import PerClip
 from vidrd_core.reuse import ReuseSettings
+from vidrd_core.sample import Clip
+from vidrd_core.sampling import DivergenceError
 from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState
 from vidrd_core.video import VideoWriter, open_video
@@ -57,7 +58,12 @@ class Plan:
         """The video file, if it can be written."""
         width, height = self.sample.width or SMALLEST_HEIGHT, self.sample.height or SMALLEST_HEIGHT
         scale = -(-SMALLEST_HEIGHT // height) if self.target.scale is None else self.target.scale
-        made_with = {"prompts": self.prompts, "model": self.model.name, **asdict(self.sample), **asdict(self.reuse)}
+        made_with = {
+            "prompts": self.prompts,
+            "model": self.model.name,
+            **asdict(self.sample),
+            **self.reuse.metadata(),
+        }
         made_with |= {"per_clip": self.per_clip} if self.per_clip else {}
         return open_video(
             self.target.output,

@@ -15,11 +15,10 @@ from vidrd_core.cli.progress import busy
 from vidrd_core.cli.render import Plan, Target, render
 from vidrd_core.cli.states import StateFile, StateFolder, compare
 from vidrd_core.loading import load
-from vidrd_core.per_clip import NAMES, PerClip, numbers_of, of_clip
+from vidrd_core.model import STORAGE, Offload
 from vidrd_core.pipeline import VidRD
-from vidrd_core.placement import STORAGE, Offload
 from vidrd_core.presets import preset
-from vidrd_core.prompt_schedule import fade_of
+from vidrd_core.prompt_schedule import NAMES, PerClip, fade_of, parse_per_clip, settings_of_clip
 from vidrd_core.reuse import LARGEST_ALPHA, ReuseSettings
 from vidrd_core.settings import LARGEST, LARGEST_CFG, SampleSettings
 from vidrd_core.state import ClipState
@@ -107,12 +106,14 @@ def generate(wanted: Request, state_dir: Path | None, resume: bool) -> None:
         prompt = prompts[min(state.index, len(prompts) - 1)]
         lora = {"lora": model.loras or None}
         closes = rules.loop != "none" and count > 1 and state.index == count - 1
-        sample, reuse = of_clip(state.index, settings, replace(rules, loop="close") if closes else rules, own)
+        sample, reuse = settings_of_clip(
+            state.index, settings, replace(rules, loop="close") if closes else rules, own
+        )
         fade = fade_of(prompts, state.index, wanted.travel)
         faded = {"fade": list(fade) if fade else None}
-        compare(state, {"prompt": prompt, **faded, **asdict(sample), "reuse": asdict(reuse), **lora})
+        compare(state, {"prompt": prompt, **faded, **asdict(sample), "reuse": reuse.metadata(), **lora})
         if closes:  # nothing follows it
-            state.check(model.signature, model.latent_shape(settings))
+            state.check_model(model.signature, model.latent_shape(settings))
         else:
             model.stream(prompts, count, rules, state=state, **asdict(settings))  # checks that the state fits
 
@@ -145,7 +146,8 @@ def extend(wanted: Request, path: Path, state_dir: Path | None, save_state: Path
     with input_checked():
         state = ClipState.load(path)
         settings = SampleSettings(**_overridden(SampleSettings, state.made_with, wanted.sample))
-        rules = _rules(wanted, state.frames, state.made_with.get("reuse") or {})
+        before = ReuseSettings.from_metadata(state.made_with.get("reuse") or {})
+        rules = _rules(wanted, state.frames, asdict(before))
     numbers = range(state.index + 1, state.index + 1 + count)
     keep: StateFolder | StateFile | None = StateFile(save_state) if save_state else None
     if state_dir:
@@ -153,7 +155,7 @@ def extend(wanted: Request, path: Path, state_dir: Path | None, save_state: Path
         keep.refuse_from(numbers.start, "name another --state-dir")
     model = loaded(wanted.machine)
     with input_checked(f"{path}: "):
-        state.check(model.signature, model.latent_shape(model.complete(settings)))
+        state.check_model(model.signature, model.latent_shape(model.complete(settings)))
     with input_checked():
         own = _per_clip(wanted, count, numbers.start)
         settings = _checked(model, settings, rules, prompts, count, wanted.travel)
@@ -265,7 +267,7 @@ def _per_clip(wanted: Request, count: int, start: int) -> PerClip:
     largest = {"seed": math.inf, "cfg": LARGEST_CFG, "alpha": int(LARGEST_ALPHA)}
     smallest = {"seed": 0, "cfg": -LARGEST_CFG, "alpha": 0}
     return {
-        name: [None] * start + numbers_of(name, text, count, smallest[name], largest[name])
+        name: [None] * start + parse_per_clip(name, text, count, smallest[name], largest[name])
         for name, text in wanted.per_clip.items()
         if text.strip()
     }

@@ -6,7 +6,6 @@ import os
 import re
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +125,7 @@ def compare(state: ClipState, wanted: dict[str, Any]) -> None:
     for name, value in wanted.items():
         was = state.made_with.get(name)
         if isinstance(value, dict) and isinstance(was, dict):
-            was = {**asdict(ReuseSettings()), **was}  # older states lack what was added since
+            was = {**ReuseSettings().metadata(), **was}  # older states lack what was added since
             name, was, value = next(
                 ((key, was.get(key), value[key]) for key in value if was.get(key) != value[key]), (name, was, was)
             )

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from vidrd_core.clip import Clip
 from vidrd_core.evaluation.videos import Clips, Shown, Subject
 from vidrd_core.pipeline import VidRD
 from vidrd_core.procedural.prompt_alignment import faithfulness, scene_for
 from vidrd_core.reuse import ReuseSettings
+from vidrd_core.sample import Clip
 from vidrd_core.video import DEFAULT_FPS
 
 LETTERS = {"prompt_frames": "M", "alpha": "alpha", "beta": "beta"}

@@ -109,8 +109,7 @@ def _made_with(path: Path) -> dict[str, Any]:
 def _clips_of(made: Mapping[str, Any]) -> Clips | None:
     if not made.get("frames"):
         return None
-    rules = {name: made[name] for name in ReuseSettings.__dataclass_fields__ if name in made}
-    reuse = ReuseSettings(**rules)
+    reuse = ReuseSettings.from_metadata(made)
     return Clips(made["frames"], reuse.repeated_frames, reuse.prompt_frames)
 
 

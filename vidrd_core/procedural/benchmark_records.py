@@ -28,7 +28,8 @@ def read_records(path: Path) -> tuple[dict[str, Any], list[Record]]:
 def header_of(model: VidRD, settings: Any) -> dict[str, Any]:
     """What tells the records of a model and of settings (a dataclass with `reuse`) from others."""
     chosen = dataclasses.asdict(settings)
-    reuse = {key: value for key, value in chosen.pop("reuse").items() if key != "order"}
+    del chosen["reuse"]
+    reuse = {key: value for key, value in settings.reuse.metadata().items() if key != "order"}
     header = {"format": FORMAT, "model": model.name, "weights": weights_of(model), **chosen, **reuse}
     return json.loads(json.dumps(header))  # as it will be read: tuples are lists
 

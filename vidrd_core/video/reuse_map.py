@@ -36,9 +36,9 @@ def reuse_map(settings: ReuseSettings, frames: int = 8, steps: int = 50) -> Imag
         draw.text((MARGIN, MARGIN + line - 2), f"noise: {settings.noise}", INK, font)
     if settings.noise == "fresh":
         kept = 0.0
-    first = settings.first_prompt
+    first = settings.first_prompt_frame
     counts = [0] * first + counts[: frames - first]
-    for j, (source, count) in enumerate(zip(settings.source(frames), counts, strict=True)):
+    for j, (source, count) in enumerate(zip(settings.source_frames(frames), counts, strict=True)):
         left, right = MARGIN + j * (CELL + GAP), MARGIN + j * (CELL + GAP) + CELL
         prompt = first <= j < first + settings.prompt_frames
         share = 1.0 if prompt else kept

@@ -106,7 +106,7 @@ def test_a_preset_is_what_the_library_calls_so_and_options_override_it(vidrd, mo
             ["--preset", "anchored", "--alpha", 1, "--noise", "fresh"],
             replace(preset("anchored", 8), alpha=1.0, noise="fresh"),
         ),
-        (["--release", "soft", "--drift", 0.5], ReuseSettings(release="soft", drift=0.5)),
+        (["--release", "soft", "--drift", 0.5], ReuseSettings(release="soft", anchor=0.5)),
     ):
         name = f"{len(os.listdir())}/"
         assert vidrd("generate", PROMPTS[0], "--clips", 2, "--steps", 2, *options, "-o", name)[0] == 0
@@ -126,7 +126,7 @@ def test_a_loop_is_closed_stopped_and_resumed(vidrd):
     assert same_video(Path("again"), Path("whole"))
     code, _, err = vidrd("extend", sorted(Path("states").iterdir())[-1], PROMPTS[0], "-o", "more/")
     assert code == 2
-    assert "nothing follows it" in err
+    assert "nothing can follow it" in err
 
 
 def test_an_unknown_preset_is_refused(vidrd):

@@ -6,9 +6,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vidrd_core.beyond import draw_towards, following_noise, statistics
 from vidrd_core.presets import PRESETS, Rule, preset
-from vidrd_core.reuse import ReuseSettings, StagedGuidance, lowpass, past_dependent_noise
+from vidrd_core.reuse import (
+    ReuseSettings,
+    StagedGuidance,
+    anchor_statistics,
+    channel_statistics,
+    lowpass,
+    next_clip_noise,
+    past_dependent_noise,
+)
 from vidrd_core.sampling import SOLVERS
 from vidrd_core.state import ClipState
 
@@ -31,31 +38,31 @@ OLD = torch.randn(1, 4, 8, 48, 48, generator=generator(1))
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 4.0])
 def test_every_policy_keeps_unit_variance_and_prompt_frames(noise, order, alpha):
     settings = ReuseSettings(3, alpha, order=order, noise=noise)
-    new = following_noise(OLD, settings, generator(2))
-    source = settings.source(8)
+    new = next_clip_noise(OLD, settings, generator(2))
+    source = settings.source_frames(8)
     for j in range(8):
         assert abs(float(new[:, :, j].std()) - 1) < 0.03
         if j < 3:
             assert torch.equal(new[:, :, j], OLD[:, :, source[j]])
-    assert torch.equal(new, following_noise(OLD, settings, generator(2)))
-    assert not torch.allclose(new, following_noise(OLD, settings, generator(3)))
+    assert torch.equal(new, next_clip_noise(OLD, settings, generator(2)))
+    assert not torch.allclose(new, next_clip_noise(OLD, settings, generator(3)))
 
 
 def test_pns_is_the_papers():
     settings = ReuseSettings()
     assert torch.equal(
-        following_noise(OLD, settings, generator(2)), past_dependent_noise(OLD, settings, generator(2))
+        next_clip_noise(OLD, settings, generator(2)), past_dependent_noise(OLD, settings, generator(2))
     )
 
 
 def test_fresh_noise_knows_nothing_of_the_old():
-    new = following_noise(OLD, ReuseSettings(3, 4.0, noise="fresh"), generator(2))
+    new = next_clip_noise(OLD, ReuseSettings(3, 4.0, noise="fresh"), generator(2))
     assert all(abs(correlation(new[:, :, j], OLD[:, :, i])) < 0.05 for j in range(3, 8) for i in range(8))
 
 
 def test_shuffled_noise_is_of_every_old_frame_once_and_correlates_by_rho():
     settings = ReuseSettings(3, 2.0, noise="shuffle")
-    new = following_noise(OLD, settings, generator(2))
+    new = next_clip_noise(OLD, settings, generator(2))
     table = torch.tensor([[correlation(new[:, :, j], OLD[:, :, i]) for i in range(5)] for j in range(3, 8)])
     assert sorted(table.argmax(1).tolist()) == [0, 1, 2, 3, 4]
     assert table.argmax(1).tolist() != [4, 3, 2, 1, 0]  # which is what pns takes
@@ -64,7 +71,7 @@ def test_shuffled_noise_is_of_every_old_frame_once_and_correlates_by_rho():
 
 def test_lowpass_noise_is_old_where_it_is_slow_and_new_where_it_is_fast():
     settings = ReuseSettings(0, 1e6, order="forward", noise="lowpass")
-    new = following_noise(OLD, settings, generator(2))
+    new = next_clip_noise(OLD, settings, generator(2))
     spectrum, old = torch.fft.fftn(new, dim=(2, 3, 4)), torch.fft.fftn(OLD, dim=(2, 3, 4))
     assert torch.allclose(spectrum[..., 0, 0, 0], old[..., 0, 0, 0], rtol=1e-3, atol=1e-2)
     high = spectrum[..., 4, 20:28, 20:28]
@@ -78,11 +85,11 @@ def test_lowpass_noise_is_old_where_it_is_slow_and_new_where_it_is_fast():
 @pytest.mark.parametrize("noise", ["fresh", "shuffle", "lowpass"])
 def test_frames_may_lie_elsewhere(noise):
     settings = ReuseSettings(3, 1.0, noise=noise)
-    across = following_noise(OLD, settings, generator(2))
+    across = next_clip_noise(OLD, settings, generator(2))
     if noise == "shuffle":
         assert across.shape == OLD.shape
     batch = OLD[0].movedim(1, 0)  # [N, C, h, w]
-    new = following_noise(batch, settings, generator(2), frame_dim=0)
+    new = next_clip_noise(batch, settings, generator(2), frame_dim=0)
     assert torch.equal(new[:3], batch.flip(0)[:3])
     assert new.shape == batch.shape
     assert abs(float(new.std()) - 1) < 0.02
@@ -96,12 +103,12 @@ def test_lowpass_of_a_constant_is_itself_and_of_a_checkerboard_nothing():
 
 
 def test_a_head_comes_before_the_prompt_frames_and_is_not_shown():
-    settings = ReuseSettings(3, order="forward", head=1)
-    assert settings.source(8) == [4, 5, 6, 7, 0, 1, 2, 3]
+    settings = ReuseSettings(3, order="forward", warmup_latents=1)
+    assert settings.source_frames(8) == [4, 5, 6, 7, 0, 1, 2, 3]
     assert settings.repeated_frames == 4
     assert replace(settings, order="mirror").repeated_frames == 0
-    with pytest.raises(ValueError, match="makes 1 anew before them"):
-        ReuseSettings(7, order="forward", head=1).check_frames(8)
+    with pytest.raises(ValueError, match="of which 1 are sampled as a warm-up before them"):
+        ReuseSettings(7, order="forward", warmup_latents=1).check_frames(8)
 
 
 def toy(frames):
@@ -125,10 +132,10 @@ def sample(settings, noise, steps=10, solver="ddim", **guidance):
 
 @pytest.mark.parametrize("solver", sorted(SOLVERS))
 def test_prompt_frames_behind_a_head_follow_to_the_end(solver):
-    settings = ReuseSettings(3, order="forward", head=1)
+    settings = ReuseSettings(3, order="forward", warmup_latents=1)
     noise = torch.randn(1, 2, 8, 4, 4, generator=generator())
     first, old = sample(settings, noise, solver=solver)
-    new = following_noise(noise, settings, generator(1))
+    new = next_clip_noise(noise, settings, generator(1))
     _, again = sample(settings, new, solver=solver, record=first.new_record())
     for then, now in zip(old, again, strict=True):
         assert torch.allclose(now[:, :, 1:4], then[:, :, 5:8], atol=1e-5)
@@ -142,8 +149,10 @@ def test_a_closing_clip_ends_where_the_first_began(order, solver):
     noise = torch.randn(1, 2, 8, 4, 4, generator=generator())
     first, old = sample(settings, noise, solver=solver)
     closing = replace(settings, loop="close")
-    new = following_noise(noise, closing, generator(1), opening=noise[:, :, :3])
-    _, again = sample(closing, new, solver=solver, record=first.new_record(), opening=first.new_opening())
+    new = next_clip_noise(noise, closing, generator(1), first_clip_noise=noise[:, :, :3])
+    _, again = sample(
+        closing, new, solver=solver, record=first.new_record(), first_clip_record=first.new_first_clip_record()
+    )
     frames, theirs = ([7], [0]) if order == "mirror" else ([5, 6, 7], [0, 1, 2])
     assert torch.allclose(again[-1][:, :, frames], old[-1][:, :, theirs], atol=1e-5)
     begin = 7 if order == "mirror" else 5
@@ -154,11 +163,11 @@ def test_a_soft_release_goes_on_for_as_long_again_in_low_frequencies():
     hard, soft = ReuseSettings(2, beta=0.4), ReuseSettings(2, beta=0.4, release="soft")
     noise = torch.randn(1, 2, 8, 4, 4, generator=generator())
     first, _ = sample(hard, noise)
-    new = following_noise(noise, hard, generator(1))
+    new = next_clip_noise(noise, hard, generator(1))
     one, hard_way = sample(hard, new, record=first.new_record())
     two, soft_way = sample(soft, new, record=first.new_record())
-    assert [lead.steps for lead in one.leads] == [lead.steps for lead in two.leads] == [4, 2]
-    weights = [two.leads[0].weight(step) for step in range(10)]
+    assert [each.steps for each in one.replayed] == [each.steps for each in two.replayed] == [4, 2]
+    weights = [two.replayed[0].weight(step) for step in range(10)]
     assert weights[:4] == [1.0] * 4
     assert weights[4:8] == pytest.approx([0.8, 0.6, 0.4, 0.2])
     assert weights[8:] == [0.0, 0.0]
@@ -170,8 +179,8 @@ def test_a_soft_release_goes_on_for_as_long_again_in_low_frequencies():
 def test_statistics_are_drawn_towards_the_first_clips(strength):
     x0 = torch.randn(2, 4, 8, 16, 16, generator=generator()) * 3 + 5
     wanted = torch.stack([torch.full((2, 4), 1.0), torch.full((2, 4), 2.0)])
-    draw_towards(wanted, strength)(x0, 1.0)
-    mean, std = statistics(x0)
+    anchor_statistics(wanted, strength)(x0, 1.0)
+    mean, std = channel_statistics(x0)
     assert torch.allclose(mean, torch.tensor(5 - 4 * strength), atol=0.3)
     assert torch.allclose(std, torch.tensor(3 - strength), atol=0.15)
 
@@ -179,7 +188,7 @@ def test_statistics_are_drawn_towards_the_first_clips(strength):
 def test_drift_brings_a_model_back_to_its_first_clip(model):
     def far(drift):
         clips = [clip.state for clip in model.stream("a red circle", 3, ReuseSettings(drift=drift), **FAST)]
-        return float((statistics(clips[-1].latents) - clips[0].statistics).abs().mean())
+        return float((channel_statistics(clips[-1].latents) - clips[0].statistics).abs().mean())
 
     assert far(1.0) < 0.05 * far(0.0)
 
@@ -205,7 +214,7 @@ def test_presets_run_and_resume(model, tmp_path, name, frames):
         last, first = streamed[-1].state, streamed[0].state
         assert torch.allclose(last.latents[:, :, -2:], first.latents[:, :, :2], atol=1e-5)
         assert shown == 8 + 6 + 4
-        with pytest.raises(ValueError, match="nothing follows it"):
+        with pytest.raises(ValueError, match="nothing can follow it"):
             model.extend(last, "a red circle", **FAST)
     elif name == "paper":
         assert shown == 3 * frames
@@ -226,11 +235,13 @@ def test_a_rule_waits_for_the_clip():
     assert Rule(preset="keep moving").at(16).prompt_frames == 4
     assert Rule(preset="keep moving").at(16).head == 0
     assert Rule(preset="keep moving").at(21, compresses=True) == ReuseSettings(
-        5, order="forward", noise="shuffle", head=1
+        5, order="forward", noise="shuffle", warmup_latents=1
     )
     assert Rule(ReuseSettings(loop="close"), "loop on purpose").at(8).loop == "close"
     assert Rule(ReuseSettings(3), auto=True).at(8) == ReuseSettings(3)
-    assert Rule(ReuseSettings(3), auto=True).at(8, compresses=True) == ReuseSettings(3, order="forward", head=1)
+    assert Rule(ReuseSettings(3), auto=True).at(8, compresses=True) == ReuseSettings(
+        3, order="forward", warmup_latents=1
+    )
     for rule in (Rule(), Rule(preset="paper")):
         with pytest.raises(ValueError, match="reverse are not the video in reverse"):
             rule.at(8, compresses=True)

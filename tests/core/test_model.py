@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from vidrd_core import load
+from vidrd_core.model import STORAGE, Placement, store
 from vidrd_core.models.offload import BlockOffload, blocks_of
-from vidrd_core.placement import STORAGE, Placement, store
 
 PROMPT = "a red circle moving right"
 
