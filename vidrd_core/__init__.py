@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vidrd_core.loading import built_in_models, load
-    from vidrd_core.pipeline import VidRD
+    from vidrd_core.pipeline import Video, VidRD
     from vidrd_core.reuse import ReuseSettings
     from vidrd_core.sample import Clip
     from vidrd_core.settings import SampleSettings
@@ -20,6 +20,8 @@ __all__ = [
     "ReuseSettings",
     "SampleSettings",
     "VidRD",
+    "Video",
+    "__version__",
     "built_in_models",
     "contact_sheet",
     "load",
@@ -29,9 +31,10 @@ __all__ = [
 _HOMES = {
     "built_in_models": "loading",
     "load": "loading",
-    "Clip": "clip",
+    "Clip": "sample",
     "SampleSettings": "settings",
     "VidRD": "pipeline",
+    "Video": "pipeline",
     "ReuseSettings": "reuse",
     "ClipState": "state",
     "contact_sheet": "video",
@@ -40,6 +43,11 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        try:
+            return metadata.version("vidrd")
+        except metadata.PackageNotFoundError:  # a copy of the folder, as in ComfyUI
+            return "unknown"
     # Imported when first asked for: transformers alone takes seconds.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from vidrd_core import load
-from vidrd_core.model import STORAGE, Placement, store
+from vidrd_core.model import STORAGE, Placement, device_of, store
 from vidrd_core.models.offload import BlockOffload, blocks_of
+from vidrd_core.pipeline import VidRD
 
 PROMPT = "a red circle moving right"
 
@@ -147,3 +148,18 @@ def test_offload_on_a_gpu_is_the_same(offload):
     torch.testing.assert_close(other.latents, clip.latents, rtol=0, atol=0)
     assert (away.frames(other) == whole.frames(clip)).all()
     assert next(away.unet.parameters()).device.type == "cpu"
+
+
+def test_to_moves_and_casts_and_a_model_says_what_it_cannot(model):
+    parts = (copy.deepcopy(part) for part in (model.unet, model.vae, model.text_encoder))
+    moved = VidRD(*parts, model.diffusion)
+    signature = moved.signature
+    assert moved.to("cpu", torch.bfloat16) is moved
+    assert (moved.device.type, moved.dtype, moved.signature) == ("cpu", torch.bfloat16, signature)
+    assert moved.generate("a red circle", steps=2).latents.isfinite().all()
+    assert moved.to("auto").device == device_of("auto")
+    with pytest.raises(ValueError, match="device is 'gpu', expected auto, cpu, cuda"):
+        moved.to("gpu")
+    moved.place(Placement(storage=torch.float8_e4m3fn))
+    with pytest.raises(ValueError, match="was loaded with storage or offload"):
+        moved.to("cpu")

@@ -107,17 +107,22 @@ def toy_denoiser(x, sigma):
 
 
 def run(solver, noise, sigmas, settings, record=None, keep=None):
-    """A clip, its record, and x before the first and after each step."""
-    guidance = StagedGuidance(toy_denoiser, settings, len(sigmas) - 1, record, keep or noise.shape[2])
+    """A clip, what it recorded (predictions and added noise), and x before the first and after each step."""
+    record, step_noise = record or (None, None)
+    steps, keep = len(sigmas) - 1, keep or noise.shape[2]
+    guidance = StagedGuidance(toy_denoiser, settings, steps, record, keep, step_noise=step_noise)
     start = noise * (1 + sigmas[0] ** 2).sqrt()
-    path = [start]
+    path, added = [start], generator(100 if record is None else 200)
 
     def on_step(i, x):
         guidance.on_step(i, x)
         path.append(x.clone())
 
-    result = SOLVERS[solver](guidance, start, sigmas, on_step)
-    return result, guidance.new_record(), torch.stack(path)
+    def noise_sampler(sigma, sigma_next):
+        return guidance.replay_step_noise(torch.randn(noise.shape, generator=added, dtype=noise.dtype))
+
+    result = SOLVERS[solver](guidance, start, sigmas, on_step, noise_sampler)
+    return result, (guidance.new_record(), guidance.new_step_noise()), torch.stack(path)
 
 
 def literal_ddim(noise, sigmas, old_path, m, beta):
@@ -160,7 +165,7 @@ def test_replaying_predictions_is_the_papers_staged_guidance(frames, m, beta, st
 @pytest.mark.parametrize("beta", [0.2, 0.5, 1.0])
 @pytest.mark.parametrize("steps", [4, 12, 30])
 def test_prompt_frames_walk_the_old_trajectory(solver, order, beta, steps):
-    """While frame j is led, its z_t is the old frame's under every solver."""
+    """While frame j replays, its z_t is the old frame's under every solver; noise that is added is replayed, too."""
     frames, m, sigmas = 8, 4, levels(steps)
     settings = ReuseSettings(prompt_frames=m, beta=beta, order=order)
     old_noise = torch.randn(1, 4, frames, 4, 4, generator=generator(1), dtype=torch.float64)
@@ -178,7 +183,7 @@ def test_prompt_frames_walk_the_old_trajectory(solver, order, beta, steps):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("steps", [1, 2, 12])
-def test_calls_are_told_by_their_levels_to_which_step_they_belong(solver, steps):
+def test_the_sigma_of_a_call_says_to_which_step_it_belongs(solver, steps):
     guidance = StagedGuidance(toy_denoiser, ReuseSettings(), steps)
     told = []
 
@@ -214,7 +219,7 @@ def test_without_guidance_it_is_plain_sampling():
     plain = ddim(toy_denoiser, noise * (1 + SIGMAS[0] ** 2).sqrt(), SIGMAS)
     for settings in (ReuseSettings(beta=0.0), ReuseSettings(prompt_frames=0)):
         record = torch.randn(12, 1, 4, 8, 4, 4, generator=generator(4), dtype=torch.float64)
-        assert torch.equal(run("ddim", noise, SIGMAS, settings, record)[0], plain)
+        assert torch.equal(run("ddim", noise, SIGMAS, settings, (record, None))[0], plain)
 
 
 @pytest.mark.parametrize(

@@ -119,15 +119,18 @@ def toy(frames):
 
 def sample(settings, noise, steps=10, solver="ddim", **guidance):
     sigmas = torch.cat([torch.linspace(10, 0.1, steps), torch.zeros(1)])
-    led = StagedGuidance(toy(noise.shape[2]), settings, steps, keep=4, frames=noise.shape[2], **guidance)
-    trajectory = []
+    wrapped = StagedGuidance(toy(noise.shape[2]), settings, steps, keep=4, frames=noise.shape[2], **guidance)
+    trajectory, added = [], generator(200 if guidance else 100)
 
     def on_step(i, x):
-        led.on_step(i, x)
+        wrapped.on_step(i, x)
         trajectory.append(x.clone())
 
-    SOLVERS[solver](led, noise * 10, sigmas, on_step)
-    return led, trajectory
+    def noise_sampler(sigma, sigma_next):
+        return wrapped.replay_step_noise(torch.randn(noise.shape, generator=added))
+
+    SOLVERS[solver](wrapped, noise * 10, sigmas, on_step, noise_sampler)
+    return wrapped, trajectory
 
 
 @pytest.mark.parametrize("solver", sorted(SOLVERS))
@@ -136,7 +139,7 @@ def test_prompt_frames_behind_a_head_follow_to_the_end(solver):
     noise = torch.randn(1, 2, 8, 4, 4, generator=generator())
     first, old = sample(settings, noise, solver=solver)
     new = next_clip_noise(noise, settings, generator(1))
-    _, again = sample(settings, new, solver=solver, record=first.new_record())
+    _, again = sample(settings, new, solver=solver, record=first.new_record(), step_noise=first.new_step_noise())
     for then, now in zip(old, again, strict=True):
         assert torch.allclose(now[:, :, 1:4], then[:, :, 5:8], atol=1e-5)
     assert not torch.allclose(again[-1][:, :, 0], old[-1][:, :, 4], atol=1e-3)
