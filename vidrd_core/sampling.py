@@ -302,3 +302,74 @@ def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep | None
         if on_step:
             on_step(i, x)
     return x
+
+
+@solver("one model call a step, and new noise after it", flow=False, adds_noise=True)
+def euler_ancestral(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep | None, noise_sampler: NoiseSampler
+) -> Tensor:
+    """Ancestral sampling with Euler steps, eta = 1, for eps and v models (Song et al., 2021, as k-diffusion has it).
+
+    Each step goes below the next noise level and adds noise to reach it.
+    """
+    for i in range(len(sigmas) - 1):
+        sigma, sigma_next = sigmas[i], sigmas[i + 1]
+        x0 = denoise(x, sigma)
+        up = (sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2).sqrt()
+        down = (sigma_next**2 - up**2).sqrt()
+        x = x0 + (x - x0) * down / sigma
+        if sigma_next > 0:
+            x = x + up * noise_sampler(sigma, sigma_next)
+        if on_step:
+            on_step(i, x)
+    return x
+
+
+@solver("second order with a corrector, from one model call a step", flow=False)
+def unipc(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep | None = None) -> Tensor:
+    """UniPC-2 with B(h) = exp(h) - 1 for eps and v models (Zhao et al., 2023, Algorithms 1 and 2, data prediction).
+
+    The call at a step's end also corrects the point at which it was made.
+    """
+    lambdas = -sigmas.log()  # half the log-SNR of x / alpha
+    x0s: list[Tensor] = []
+    before = x
+    for i in range(len(sigmas) - 1):
+        x0 = denoise(x, sigmas[i])
+        if i > 0:
+            x = _unipc_step(before, x0s, lambdas[: i + 1], sigmas, corrected=x0)
+        x0s = [*x0s[-1:], x0]
+        before = x
+        x = x0 if sigmas[i + 1] == 0 else _unipc_step(x, x0s, lambdas[: i + 2], sigmas)
+        if on_step:
+            on_step(i, x)
+    return x
+
+
+def _unipc_step(
+    x: Tensor, x0s: list[Tensor], lambdas: Tensor, sigmas: Tensor, corrected: Tensor | None = None
+) -> Tensor:
+    """From x at the last noise level but one to the last, by the predictions there and before, [1 or 2].
+
+    `corrected` is the prediction at the end, for the corrector.
+    """
+    end = len(lambdas) - 1
+    h = lambdas[end] - lambdas[end - 1]
+    phi_1 = torch.expm1(-h)
+    difference: Tensor | float = 0.0
+    if len(x0s) == 1:
+        if corrected is not None:
+            difference = 0.5 * (corrected - x0s[-1])
+    else:
+        ratio = (lambdas[end - 2] - lambdas[end - 1]) / h
+        slope = (x0s[-2] - x0s[-1]) / ratio
+        if corrected is None:
+            difference = 0.5 * slope
+        else:
+            # Weights that make the step exact for predictions quadratic in lambda.
+            phi_2 = phi_1 / -h - 1
+            phi_3 = phi_2 / -h - 0.5
+            b_1, b_2 = phi_2 / phi_1, 2 * phi_3 / phi_1
+            w_slope = (b_1 - b_2) / (1 - ratio)
+            difference = w_slope * slope + (b_1 - w_slope) * (corrected - x0s[-1])
+    return (sigmas[end] / sigmas[end - 1]) * x - phi_1 * (x0s[-1] + difference)

@@ -1,6 +1,7 @@
 """Clips, chains of clips, and resuming them."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from vidrd_core.io.digests import non_defaults
 from vidrd_core.pipeline import VidRD
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.sampling import DiffusionConfig
+from vidrd_core.settings import SampleArguments, SampleSettings
 from vidrd_core.state import ClipState, StateMismatchError
 
 from ..conftest import randomise
@@ -290,6 +292,37 @@ def test_clips_made_together_are_those_made_alone(model, tmp_path, reuse):
             assert same(ClipState.load(tmp_path / "state.safetensors"), one.state)
         # What is kept of one clip does not keep the others' in memory.
         assert first[i].state.record.untyped_storage().nbytes() == first[i].state.record.nbytes
+
+
+@pytest.mark.parametrize("solver", ["euler_ancestral", "unipc"])
+def test_a_new_solver_replays_resumes_and_batches(model, tmp_path, solver):
+    """Prompt frames in forward order come out as the old frames, and a saved state continues bit for bit."""
+    settings, reuse = {"steps": 4, "solver": solver, "seed": 3}, ReuseSettings(3, order="forward")
+    clips = [clip.state for clip in model.stream("a red circle", 3, reuse, **settings)]
+    assert len(clips[0].step_noise) == (3 if solver == "euler_ancestral" else 0)
+    for old, new in pairwise(clips):
+        torch.testing.assert_close(new.latents[:, :, :3], old.latents[:, :, -3:], rtol=0, atol=1e-5)
+    clips[0].save(tmp_path / "state.safetensors")
+    resumed = model.stream("a red circle", 3, state=ClipState.load(tmp_path / "state.safetensors"))
+    assert all(same(clip.state, old) for clip, old in zip(resumed, clips[1:], strict=True))
+    (alone, _) = model.generate_many(["a red circle"] * 2, [3, 4], reuse, steps=4, solver=solver)
+    torch.testing.assert_close(alone.state.latents, clips[0].latents, atol=1e-4, rtol=1e-4)
+    assert model.extend(clips[0], "a red circle", steps=3, approximate=True).state.latents.isfinite().all()
+
+
+def test_a_call_makes_a_whole_video(model, tmp_path):
+    video = model("a red circle", clips=2, steps=2, seed=4)
+    expected = list(model.stream("a red circle", 2, steps=2, seed=4))
+    assert np.array_equal(video.frames, model.frames(expected))
+    assert [clip.index for clip in video.clips] == [0, 1]
+    further = model("a red circle", clips=3, state=video.clips[-1].state)
+    assert [clip.index for clip in further.clips] == [2]
+    video.save(tmp_path / "frames/", fps=4)
+    assert len(list((tmp_path / "frames").iterdir())) == 16
+
+
+def test_typed_keyword_arguments_are_the_settings():
+    assert list(SampleArguments.__annotations__) == list(SampleSettings.__dataclass_fields__)
 
 
 def test_clips_of_other_settings_are_not_made_together(model):

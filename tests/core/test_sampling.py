@@ -2,9 +2,24 @@
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 
-from vidrd_core.sampling import SOLVERS, DiffusionConfig, Schedule, ddim, dpmpp_2m, guided
+from vidrd_core.sampling import (
+    SOLVERS,
+    DiffusionConfig,
+    Schedule,
+    call_sigmas,
+    ddim,
+    dpmpp_2m,
+    euler_ancestral,
+    guided,
+    unipc,
+)
 
 
 def network(x, timestep):
@@ -58,12 +73,62 @@ def test_dpmpp_2m_is_diffusers():
     torch.testing.assert_close(x, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_unipc_is_diffusers(prediction):
+    theirs = UniPCMultistepScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", solver_order=2, solver_type="bh2",
+        timestep_spacing="leading", steps_offset=1, final_sigmas_type="zero", prediction_type=prediction,
+    )  # fmt: skip
+    theirs.set_timesteps(12)
+    sigmas = theirs.sigmas.float()
+    noise = torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = noise
+    for t in theirs.timesteps:
+        expected = theirs.step(network(expected, t), t, expected).prev_sample
+    timesteps = iter(theirs.timesteps)
+
+    def denoise(x, sigma):
+        alpha = 1 / (1 + sigma**2).sqrt()
+        output = network(x * alpha, next(timesteps))
+        return x - sigma * output if prediction == "epsilon" else alpha**2 * x - alpha * sigma * output
+
+    x = unipc(denoise, noise * (1 + sigmas[0] ** 2).sqrt(), sigmas)
+    torch.testing.assert_close(x, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_euler_ancestral_is_diffusers():
+    theirs = EulerAncestralDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1
+    )
+    theirs.set_timesteps(15)
+    sigmas = theirs.sigmas.float()
+    start = torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * theirs.init_noise_sigma
+    generator, expected = torch.Generator().manual_seed(1), start
+    for t in theirs.timesteps:
+        output = network(theirs.scale_model_input(expected, t), t)
+        expected = theirs.step(output, t, expected, generator=generator).prev_sample
+    timesteps, generator = iter(theirs.timesteps), torch.Generator().manual_seed(1)
+
+    def denoise(x, sigma):
+        return x - sigma * network(x / (1 + sigma**2).sqrt(), next(timesteps))
+
+    x = euler_ancestral(denoise, start, sigmas, None, lambda *_: torch.randn(start.shape, generator=generator))
+    torch.testing.assert_close(x, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_solvers_say_when_they_call_the_model():
+    sigmas = torch.tensor([3.0, 2.0, 1.0, 0.0])
+    once = {name: call_sigmas(name, sigmas).tolist() for name in SOLVERS}
+    assert once.pop("heun") == [3, 2, 2, 1, 1]
+    assert set(map(tuple, once.values())) == {(3, 2, 1)}
+
+
 def gaussian(x, sigma):
     """The ideal denoiser of data N(0, 1)."""
     return x / (1 + sigma**2)
 
 
-@pytest.mark.parametrize(("solver", "order"), [("ddim", 1), ("heun", 2), ("dpmpp_2m", 2)])
+@pytest.mark.parametrize(("solver", "order"), [("ddim", 1), ("heun", 2), ("dpmpp_2m", 2), ("unipc", 3)])
 def test_solvers_converge_at_their_order(solver, order):
     """For Gaussian data the flow is known: x(0) = x(s) / sqrt(1 + s^2)."""
     x = torch.tensor([1.7], dtype=torch.float64)
