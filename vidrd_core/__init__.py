@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from vidrd_core.settings import SampleSettings
     from vidrd_core.state import ClipState
     from vidrd_core.video import contact_sheet, open_video
+
+__version__ = "0.2.0"
 
 __all__ = [
     "Clip",
@@ -43,11 +45,6 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        try:
-            return metadata.version("vidrd")
-        except metadata.PackageNotFoundError:  # a copy of the folder, as in ComfyUI
-            return "unknown"
     # Imported when first asked for: transformers alone takes seconds.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -75,20 +75,24 @@ def _accepts_old_names(kind: Class) -> Class:
 class ReuseSettings:
     """How much of the previous clip a clip reuses; the defaults are the paper's.
 
+    The first sentence of each entry is also the help of the command's option.
+
     Args:
-        prompt_frames: M, the frames of a clip that replay frames of the previous one; 0 to N - 1.
-        alpha: How much of the old noise the other frames keep (PNS), 0 to `LARGEST_ALPHA`.
-        beta: The share of the T steps, 0 to 1, during which the first prompt frame replays (DSG). Mirror order only.
-        order: "mirror" is the paper's: a clip begins as the previous one played backwards. "forward" reuses the last
-            M frames in time order (new frame j from old frame N-M+j) and replays them through all steps, so that
-            motion continues; they are not shown twice.
-        noise: Where the noise of the other frames comes from. "pns": the paper's mix of old and new. "fresh": new.
-            "shuffle": as pns, from old frames in random order. "lowpass": old at low frequencies, new at high ones.
-        release: "hard" is the paper's: a frame is replayed, then it is not. "soft" goes on replaying the low spatial
-            frequencies of its predictions for as many steps again, with a falling weight.
-        anchor: How far the statistics of the predictions are pulled towards those of the first clip: 0 not at all,
-            1 completely. (Its older name is `drift`.)
-        loop: "keep" records how the first clip began, so that a last clip with "close" can end where it begins.
+        prompt_frames: Prompt frames (M): how many frames of a clip replay frames of the previous one; less than N.
+        alpha: How much of the old noise the other frames keep (PNS): 0 none, 1 half, 4 nearly all. The highest value
+            is `LARGEST_ALPHA`.
+        beta: Share of the steps, 0 to 1, during which the first prompt frame replays (DSG); mirror order only.
+        order: mirror: a clip begins as the previous one played backwards, as in the paper; forward: it continues in
+            time order. Forward reuses the last M frames (new frame j from old frame N-M+j) and replays them through
+            all steps; they are not shown twice.
+        noise: Noise of the other frames: pns mixes old and new by alpha, as in the paper; fresh is new; shuffle takes
+            the old frames in random order; lowpass keeps old low frequencies.
+        release: hard: the replay of a frame ends at once, as in the paper; soft: its low frequencies are replayed
+            for as many steps again, with a falling weight.
+        anchor: How far brightness, colours and contrast are pulled towards those of the first clip, 0 to 1. That is,
+            the statistics of the predictions, channel by channel. (Its older name is `drift`.)
+        loop: keep: the video ends where it began; close: this clip ends where the first one began. For "close" all
+            earlier clips need "keep", which records how the first clip began; `VidRD.stream` closes by itself.
         warmup_latents: Latents that are sampled before the prompt frames of a forward clip and not shown, for models
             whose first latent stands for a single frame and each other one for several. (Its older name is `head`.)
 

@@ -16,15 +16,18 @@ LARGEST_CFG = 1000
 class SampleSettings:
     """How one clip is sampled; None means the model's default.
 
+    The first sentence of each entry is also the help of the command's option.
+
     Args:
-        seed: With the clip's number it determines all noise; 0 or more.
-        steps: T, the denoising steps, 1 to the model's number of training steps.
-        cfg: The scale of classifier-free guidance, -1000 to 1000; 1 is off.
-        solver: One of `sampling.SOLVERS`.
-        negative: The negative prompt, which guidance steers away from.
-        frames: N, the frames of a clip.
-        width: Pixels.
-        height: Pixels.
+        seed: Seed of all noise; the same seed gives the same video. It is 0 or more.
+        steps: Denoising steps of a clip (T). At most the model's number of training steps.
+        cfg: Scale of classifier-free guidance; 1 is off. Valid are -1000 to 1000.
+        solver: How a step is taken; heun calls the model twice, euler_ancestral adds noise. One of
+            `sampling.SOLVERS`.
+        negative: Negative prompt, which guidance steers away from.
+        frames: Frames of a clip (N).
+        width: Width in pixels.
+        height: Height in pixels.
 
     Raises:
         ValueError: A setting is of the wrong type or out of range.

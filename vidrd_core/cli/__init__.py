@@ -3,46 +3,42 @@
 from __future__ import annotations
 
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from vidrd_core import __version__
 from vidrd_core.cli import options as o
 from vidrd_core.cli.data import app as data
-from vidrd_core.cli.errors import CommandError, is_fault, note, reason
+from vidrd_core.cli.errors import CommandError, fail, is_fault, reason, set_quiet
 from vidrd_core.cli.info import info, models
 from vidrd_core.cli.measure_commands import ABLATE, EVALUATE, ablate, evaluate
+from vidrd_core.cli.run_file import read_run, write_run
+from vidrd_core.cli.settings_options import Group, command, nonempty_path
 from vidrd_core.cli.weights import convert, pack
 
-_GENERATE = """vidrd generate "a red circle moving right" --clips 4 -o long.mp4
-
-vidrd generate "a red circle" "a blue circle" --state-dir kept -o two.mp4
-
-vidrd generate "a red circle" "a blue circle" --state-dir kept -o two.mp4 --resume"""
+_GENERATE = """vidrd generate "a red circle" "a blue circle" --clips 4 --state-dir kept -o two.mp4
+vidrd generate "a red circle" "a blue circle" --clips 4 --state-dir kept -o two.mp4 --resume
+vidrd generate "a red circle" --preset "keep moving" -o one.mp4 --save-config run.yaml
+vidrd generate --config run.yaml --seed 7 -o other.mp4"""
 _EXTEND = 'vidrd extend kept/clip_0001.safetensors "a blue square" -o more.mp4'
 _STATE = """vidrd state footage.mp4 "a red circle moving right" --width 64 --height 64 -o footage.safetensors
-
 vidrd extend footage.safetensors "a red circle moving right" --preset "keep moving" --clips 3 -o more.mp4"""
-_TITLE = "[bold]Examples[/bold]\n\n"
 
 app = typer.Typer(
     name="vidrd",
-    add_completion=False,
+    cls=o.Commands,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=f"{_TITLE}{_GENERATE}\n\n{_EXTEND}",
+    epilog=f"{_GENERATE}\n{_EXTEND}",
 )
 
 
 def _version(asked: bool) -> None:
     if asked:
-        try:
-            typer.echo(f"vidrd {metadata.version('vidrd')}")
-        except metadata.PackageNotFoundError:
-            typer.echo("vidrd (not installed as a package)")
+        typer.echo(f"vidrd {__version__}")
         raise typer.Exit
 
 
@@ -50,10 +46,10 @@ def _version(asked: bool) -> None:
 def vidrd(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and stop.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Long videos from a model of short clips: each clip reuses the noise and the denoising of the one before.
+    """Long videos from short-clip models: each clip reuses the noise and the denoising of the one before.
 
     Reuse and Diffuse (VidRD, arXiv 2309.03549).
     """
@@ -61,143 +57,133 @@ def vidrd(
         typer.echo(context.get_help())
 
 
-@app.command(epilog=_TITLE + _GENERATE)
+@app.command(cls=o.Command, epilog=_GENERATE)
+@command(
+    shapes=o.SHAPES,
+    video=o.VIDEO_GROUP,
+    sample=o.SAMPLE_GROUP,
+    preset=o.PRESET_GROUP,
+    reuse=o.REUSE_GROUP,
+    per_clip=o.PER_CLIP_GROUP,
+    states=o.STATE_GROUP,
+    resuming=o.RESUME_GROUP,
+    model=o.MODEL_GROUP,
+    machine=o.MACHINE_GROUP,
+    report=o.REPORT_GROUP,
+)
 def generate(
+    context: typer.Context,
     prompts: o.Prompts,
-    output: Annotated[str, o.OUTPUT],
-    clips: Annotated[int | None, o.CLIPS] = None,
-    fps: Annotated[float, o.FPS] = 8.0,
-    scale: Annotated[int | None, o.SCALE] = None,
-    travel: Annotated[int, o.TRAVEL] = 0,
-    preset: Annotated[str | None, o.PRESET] = None,
-    prompt_frames: Annotated[int | None, o.PROMPT_FRAMES] = None,
-    alpha: Annotated[float | None, o.ALPHA] = None,
-    beta: Annotated[float | None, o.BETA] = None,
-    order: Annotated[str | None, o.ORDER] = None,
-    noise: Annotated[str | None, o.NOISE] = None,
-    release: Annotated[str | None, o.RELEASE] = None,
-    anchor: Annotated[float | None, o.DRIFT] = None,
-    loop: Annotated[str | None, o.LOOP] = None,
-    seed: Annotated[int, o.SEED] = 0,
-    steps: Annotated[int, o.STEPS] = 50,
-    cfg: Annotated[float | None, o.CFG] = None,
-    solver: Annotated[str, o.SOLVER] = "ddim",
-    negative: Annotated[str, o.NEGATIVE] = "",
-    frames: Annotated[int | None, o.FRAMES] = None,
-    width: Annotated[int | None, o.WIDTH] = None,
-    height: Annotated[int | None, o.HEIGHT] = None,
-    seed_per_clip: Annotated[str, o.SEED_PER_CLIP] = "",
-    cfg_per_clip: Annotated[str, o.CFG_PER_CLIP] = "",
-    alpha_per_clip: Annotated[str, o.ALPHA_PER_CLIP] = "",
-    state_dir: Annotated[Path | None, o.STATE_DIR] = None,
-    resume: Annotated[
-        bool,
-        o.option(o.STATES, "--resume", help="Go on after the clips in --state-dir, as if never stopped.", like=False),
-    ] = False,
-    model: Annotated[str, o.MODEL] = "tiny",
-    vae: Annotated[str | None, o.VAE] = None,
-    text_encoder: Annotated[str | None, o.TEXT_ENCODER] = None,
-    temporal: Annotated[str | None, o.TEMPORAL] = None,
-    lora: Annotated[list[str] | None, o.LORA] = None,
-    prediction: Annotated[str | None, o.PREDICTION] = None,
-    schedule: Annotated[str | None, o.SCHEDULE] = None,
-    dtype: Annotated[str, o.DTYPE] = "float32",
-    storage: Annotated[str | None, o.STORAGE] = None,
-    offload: Annotated[str, o.OFFLOAD] = "none",
-    tile: Annotated[int | None, o.TILE] = None,
-    device: Annotated[str, o.DEVICE] = "cpu",
-    threads: Annotated[int | None, o.THREADS] = None,
+    video: o.VideoOptions,
+    sample: dict[str, Any],
+    preset: o.PresetOptions,
+    reuse: dict[str, Any],
+    per_clip: o.PerClipOptions,
+    states: o.StateOptions,
+    resuming: o.ResumeOptions,
+    model: o.ModelOptions,
+    machine: o.MachineOptions,
+    report: o.ReportOptions,
+    config: Annotated[
+        Path | None,
+        o.panel_option(
+            o.STATES,
+            metavar="FILE",
+            parser=nonempty_path,
+            callback=read_run,
+            is_eager=True,
+            default=False,
+            help="Take prompts and options from a YAML file; those given here override it.",
+        ),
+    ] = None,
+    save_config: Annotated[
+        Path | None,
+        o.panel_option(
+            o.STATES,
+            metavar="FILE",
+            parser=nonempty_path,
+            default=False,
+            help="Write this run's prompts and options to a file for --config.",
+        ),
+    ] = None,
 ) -> None:
     """Make a long video: one clip for each prompt, or --clips of them.
 
     Ctrl-C stops after the current step and keeps the finished clips as a video.
     """
-    given = locals()
-    commands = _commands()
-    commands.generate(commands.request(given), state_dir, resume)
+    commands = _commands(report.quiet)
+    wanted = commands.Request(prompts, video, model, machine, sample, reuse, preset.preset, per_clip)
+    save = (lambda: write_run(context, save_config)) if save_config else (lambda: None)
+    commands.generate(wanted, states.state_dir, resuming.resume, save)
 
 
-@app.command(epilog=_TITLE + _EXTEND)
+def _as_state(group: Group) -> Group:
+    """The same group where every default is the setting with which the state was made."""
+    return Group(group.settings, group.panel, partial=True, leave_out=group.leave_out, defaults=o.AS_STATE)
+
+
+@app.command(cls=o.Command, epilog=_EXTEND)
+@command(
+    shapes=o.SHAPES,
+    video=o.VIDEO_GROUP,
+    sample=_as_state(o.SAMPLE_GROUP),
+    preset=Group(o.PRESET_GROUP.settings, o.REUSE, defaults=o.AS_STATE),
+    reuse=_as_state(o.REUSE_GROUP),
+    approximate=o.APPROXIMATE_GROUP,
+    per_clip=o.PER_CLIP_GROUP,
+    states=o.STATE_GROUP,
+    saving=o.SAVE_STATE_GROUP,
+    model=o.MODEL_GROUP,
+    machine=o.MACHINE_GROUP,
+    report=o.REPORT_GROUP,
+)
 def extend(
     state: Annotated[
-        Path, typer.Argument(metavar="STATE", parser=o.named, help="A clip's state, as --state-dir keeps them.")
+        Path, typer.Argument(metavar="STATE", parser=nonempty_path, help="A clip's state, as --state-dir keeps them.")
     ],
     prompts: o.Prompts,
-    output: Annotated[str, o.OUTPUT],
-    clips: Annotated[int | None, o.CLIPS] = None,
-    fps: Annotated[float, o.FPS] = 8.0,
-    scale: Annotated[int | None, o.SCALE] = None,
-    travel: Annotated[int, o.TRAVEL] = 0,
-    preset: Annotated[str | None, o.as_state(o.PRESET)] = None,
-    prompt_frames: Annotated[int | None, o.as_state(o.PROMPT_FRAMES)] = None,
-    alpha: Annotated[float | None, o.as_state(o.ALPHA)] = None,
-    beta: Annotated[float | None, o.as_state(o.BETA)] = None,
-    order: Annotated[str | None, o.as_state(o.ORDER)] = None,
-    noise: Annotated[str | None, o.as_state(o.NOISE)] = None,
-    release: Annotated[str | None, o.as_state(o.RELEASE)] = None,
-    anchor: Annotated[float | None, o.as_state(o.DRIFT)] = None,
-    loop: Annotated[str | None, o.as_state(o.LOOP)] = None,
-    approximate: Annotated[bool, o.APPROXIMATE] = False,
-    seed: Annotated[int | None, o.as_state(o.SEED)] = None,
-    steps: Annotated[int | None, o.as_state(o.STEPS)] = None,
-    cfg: Annotated[float | None, o.as_state(o.CFG)] = None,
-    solver: Annotated[str | None, o.as_state(o.SOLVER)] = None,
-    negative: Annotated[str | None, o.as_state(o.NEGATIVE)] = None,
-    frames: Annotated[int | None, o.as_state(o.FRAMES)] = None,
-    width: Annotated[int | None, o.as_state(o.WIDTH)] = None,
-    height: Annotated[int | None, o.as_state(o.HEIGHT)] = None,
-    seed_per_clip: Annotated[str, o.SEED_PER_CLIP] = "",
-    cfg_per_clip: Annotated[str, o.CFG_PER_CLIP] = "",
-    alpha_per_clip: Annotated[str, o.ALPHA_PER_CLIP] = "",
-    state_dir: Annotated[Path | None, o.STATE_DIR] = None,
-    save_state: Annotated[
-        Path | None,
-        o.option(
-            o.STATES, metavar="FILE", help="Keep only the newest clip's state, here.", like=False, parser=o.named
-        ),
-    ] = None,
-    model: Annotated[str, o.MODEL] = "tiny",
-    vae: Annotated[str | None, o.VAE] = None,
-    text_encoder: Annotated[str | None, o.TEXT_ENCODER] = None,
-    temporal: Annotated[str | None, o.TEMPORAL] = None,
-    lora: Annotated[list[str] | None, o.LORA] = None,
-    prediction: Annotated[str | None, o.PREDICTION] = None,
-    schedule: Annotated[str | None, o.SCHEDULE] = None,
-    dtype: Annotated[str, o.DTYPE] = "float32",
-    storage: Annotated[str | None, o.STORAGE] = None,
-    offload: Annotated[str, o.OFFLOAD] = "none",
-    tile: Annotated[int | None, o.TILE] = None,
-    device: Annotated[str, o.DEVICE] = "cpu",
-    threads: Annotated[int | None, o.THREADS] = None,
+    video: o.VideoOptions,
+    sample: dict[str, Any],
+    preset: o.PresetOptions,
+    reuse: dict[str, Any],
+    approximate: o.ApproximateOptions,
+    per_clip: o.PerClipOptions,
+    states: o.StateOptions,
+    saving: o.SaveStateOptions,
+    model: o.ModelOptions,
+    machine: o.MachineOptions,
+    report: o.ReportOptions,
 ) -> None:
-    """Go on from any clip's state: write the clips that come after it, and only those.
+    """Extend a video from any clip's state: write the clips that come after it, and only those.
 
-    Frames and size must be the state's, so must steps and solver unless --approximate is given.
+    Frames and size must be the state's, and so must steps and solver unless --approximate is given.
     """
-    given = locals()
-    commands = _commands()
-    commands.extend(commands.request(given), state, state_dir, save_state, approximate)
+    commands = _commands(report.quiet)
+    wanted = commands.Request(prompts, video, model, machine, sample, reuse, preset.preset, per_clip)
+    commands.extend(wanted, state, states.state_dir, saving.save_state, approximate.approximate)
 
 
-@app.command()
+@app.command(cls=o.Command)
 def train(
     config: Annotated[
         str, typer.Argument(metavar="CONFIG", help="A YAML recipe, or a packaged one's name: tiny, video, ...")
     ],
-    stage: Annotated[str | None, typer.Option(help="Run this stage only.", show_default="all, in order")] = None,
+    stage: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Run this stage only.", show_default="all, in order")
+    ] = None,
     save_as: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            parser=o.named,
+            parser=nonempty_path,
             help="Write the recipe there, to be changed, and stop.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Train a model by a recipe, in stages. The same command goes on where it was stopped.
+    """Train a model by a recipe, in stages. The same command resumes a run that was stopped.
 
-    On several GPUs or machines: accelerate launch -m vidrd_core.cli train CONFIG. Needs: pip install -e ".\\[train]"
+    On several GPUs or machines: accelerate launch -m vidrd_core.cli train CONFIG. Needs: pip install -e ".[train]"
     """
     from vidrd_core.cli.train import run, save
 
@@ -207,82 +193,86 @@ def train(
         run(config, stage)
 
 
-@app.command(epilog=_TITLE + _STATE)
+@app.command(cls=o.Command, epilog=_STATE)
+@command(
+    shapes={
+        **o.SHAPES,
+        "width": o.Shape("PIXELS", default="the footage's"),
+        "height": o.Shape("PIXELS", default="the footage's"),
+    },
+    sample=o.SAMPLE_GROUP,
+    model=o.MODEL_GROUP,
+    machine=o.MACHINE_GROUP,
+    report=o.REPORT_GROUP,
+)
 def state(
     video: Annotated[
-        Path, typer.Argument(metavar="VIDEO", parser=o.named, help="A video, a folder of PNG frames, or a picture.")
+        Path,
+        typer.Argument(metavar="VIDEO", parser=nonempty_path, help="A video, a folder of PNG frames, or a picture."),
     ],
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", show_default=False, help="What it shows.")],
     output: Annotated[
         Path,
-        o.option(
+        o.panel_option(
             o.VIDEO,
             "--output",
             "-o",
             metavar="FILE",
-            parser=o.named,
+            parser=nonempty_path,
             help="Where the state goes, a .safetensors file.",
         ),
     ],
+    sample: dict[str, Any],
+    model: o.ModelOptions,
+    machine: o.MachineOptions,
+    report: o.ReportOptions,
     method: Annotated[
         str,
-        o.option(
-            o.SAMPLING,
+        o.panel_option(
+            o.CLIP,
             metavar="inversion|noise",
-            help="How its denoising is found: DDIM backwards, with three model calls a step, or by adding noise, "
-            "with none.",
+            help="How its denoising trajectory is found: DDIM inversion, with three model calls a step, or added "
+            "noise, with none.",
         ),
     ] = "inversion",
-    seed: Annotated[int, o.SEED] = 0,
-    steps: Annotated[int, o.STEPS] = 50,
-    cfg: Annotated[float | None, o.CFG] = None,
-    solver: Annotated[str, o.SOLVER] = "ddim",
-    negative: Annotated[str, o.NEGATIVE] = "",
-    frames: Annotated[int | None, o.FRAMES] = None,
-    width: Annotated[int | None, o.FOOTAGE_WIDTH] = None,
-    height: Annotated[int | None, o.FOOTAGE_HEIGHT] = None,
-    model: Annotated[str, o.MODEL] = "tiny",
-    vae: Annotated[str | None, o.VAE] = None,
-    text_encoder: Annotated[str | None, o.TEXT_ENCODER] = None,
-    temporal: Annotated[str | None, o.TEMPORAL] = None,
-    lora: Annotated[list[str] | None, o.LORA] = None,
-    prediction: Annotated[str | None, o.PREDICTION] = None,
-    schedule: Annotated[str | None, o.SCHEDULE] = None,
-    dtype: Annotated[str, o.DTYPE] = "float32",
-    storage: Annotated[str | None, o.STORAGE] = None,
-    offload: Annotated[str, o.OFFLOAD] = "none",
-    tile: Annotated[int | None, o.TILE] = None,
-    device: Annotated[str, o.DEVICE] = "cpu",
-    threads: Annotated[int | None, o.THREADS] = None,
 ) -> None:
-    """Make a state of real footage, from its last frames, so that 'vidrd extend' goes on with it."""
-    given = locals()
+    """Make a state from real footage, of its last frames, so that 'vidrd extend' can continue it."""
+    set_quiet(report.quiet)
     from vidrd_core.cli.progress import busy
 
     with busy("starting"):
         from vidrd_core.cli.footage import run
-    run(given)
+    run(video, prompt, output, method, sample, model, machine)
 
 
-app.command(epilog=_TITLE + EVALUATE)(evaluate)
-app.command(epilog=_TITLE + ABLATE)(ablate)
+app.command(cls=o.Command, epilog=EVALUATE)(evaluate)
+app.command(cls=o.Command, epilog=ABLATE)(ablate)
 app.add_typer(data)
-app.command()(models)
-app.command()(info)
-app.command()(pack)
-app.command()(convert)
+app.command(cls=o.Command)(models)
+app.command(cls=o.Command)(info)
+app.command(cls=o.Command)(pack)
+app.command(cls=o.Command)(convert)
 
 
-def _commands() -> Any:
+def _commands(quiet: bool) -> Any:
+    set_quiet(quiet)
     from vidrd_core.cli.progress import busy
 
     with busy("starting"):  # PyTorch and transformers take seconds to import
-        from vidrd_core.cli import request as render
-    return render
+        from vidrd_core.cli import request
+    return request
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; the exit code. 2: the input cannot be; 1: a fault of the machine; 130: Ctrl-C."""
+    """Run the command line.
+
+    Args:
+        arguments: By default those of the process.
+
+    Returns:
+        The exit code: 0; 2 for input that is not valid; 1 for a fault of the machine; 130 for Ctrl-C.
+    """
+    set_quiet(False)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a prompt or name may not fit a Windows console
     try:
@@ -292,14 +282,14 @@ def main(arguments: list[str] | None = None) -> int:
     except typer.Abort:  # what older versions of Typer make of Ctrl-C
         return 130
     except CommandError as error:
-        note(f"error: {error}")
+        fail(f"error: {error}")
         return error.exit_code
     except Exception as error:
         if hasattr(error, "format_message"):  # the parser's: an unknown option, no number, ...
             context = getattr(error, "ctx", None)
-            note(f"error: {error.format_message()} (see {context.command_path if context else 'vidrd'} --help)")
+            fail(f"error: {error.format_message()} (see {context.command_path if context else 'vidrd'} --help)")
             return 2
         if is_fault(error):
-            note(f"error: {reason(error)}")
+            fail(f"error: {reason(error)}")
             return 1
         raise

@@ -13,7 +13,8 @@ import typer
 from vidrd_core.cli.errors import InputError, input_checked, note
 from vidrd_core.cli.evaluate import prompts_of
 from vidrd_core.cli.measuring import PAGE, SHEETS, Asked, about_model, measure, own_device, sheet_name
-from vidrd_core.cli.request import Machine, group, loaded, rules_of
+from vidrd_core.cli.options import MachineOptions, ModelOptions
+from vidrd_core.cli.request import group, load_model, reuse_settings
 from vidrd_core.evaluation.ablation import ALPHAS, BETAS, Sweep, counts, distinct, subject_name, subjects, sweep
 from vidrd_core.evaluation.ablation_analysis import findings, gathered
 from vidrd_core.evaluation.confidence import Statistic, frechet_to
@@ -61,12 +62,12 @@ def run(given: dict[str, Any]) -> None:
     asked.check()
     with input_checked():
         told = prompts_of(wanted.prompts) if wanted.prompts else []
-        sample = SampleSettings(**group(SampleSettings, given))
-    model = loaded(Machine(**group(Machine, given)))
+        sample = SampleSettings(**given["sample"])
+    model = load_model(ModelOptions(**group(ModelOptions, given)), MachineOptions(**group(MachineOptions, given)))
     with input_checked():
         sample = model.complete(sample)
         assert sample.frames is not None
-        base = rules_of(given["preset"], sample.frames, given)
+        base = reuse_settings(given["preset"], sample.frames, given["reuse"])
         varied = sweeps_of(wanted, sample.frames, base)
         for point in distinct(varied):
             point.check_frames(sample.frames)

@@ -71,6 +71,34 @@ def is_fault(error: BaseException) -> bool:
     return isinstance(error, OSError) or out_of_memory(error)
 
 
+class _Report:
+    """Whether anything but errors is printed."""
+
+    quiet = False
+
+
+def set_quiet(quiet: bool) -> None:
+    """Print nothing but errors from now on, or everything again."""
+    _Report.quiet = quiet
+
+
+def is_quiet() -> bool:
+    """Whether nothing but errors is printed."""
+    return _Report.quiet
+
+
 def note(text: str) -> None:
-    """A line on stderr."""
+    """Print a line to stderr, unless --quiet is given."""
+    if not _Report.quiet:
+        fail(text)
+
+
+def say(text: str) -> None:
+    """Print a line to stdout, unless --quiet is given."""
+    if not _Report.quiet:
+        print(text, flush=True)
+
+
+def fail(text: str) -> None:
+    """Print a line to stderr."""
     print(f"vidrd: {text}", file=sys.stderr, flush=True)

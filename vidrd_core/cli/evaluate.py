@@ -10,7 +10,8 @@ import typer
 
 from vidrd_core.cli.errors import InputError, input_checked, note
 from vidrd_core.cli.measuring import PAGE, SHEETS, Asked, about_model, measure, own_device, sheet_name
-from vidrd_core.cli.request import Machine, group, loaded, rules_of
+from vidrd_core.cli.options import MachineOptions, ModelOptions
+from vidrd_core.cli.request import group, load_model, reuse_settings
 from vidrd_core.evaluation.protocols import Protocol, labels_of, protocol
 from vidrd_core.evaluation.runner import Networks, flat, read, summary
 from vidrd_core.evaluation.videos import Clips, Making, Subject, from_folder, from_model
@@ -32,7 +33,6 @@ class Wanted:
     captions: Path | None
     clip_frames: int | None
     repeated: int
-    prompt_frames: int | None
     clips: int
     videos_per_prompt: int
     sheets: int
@@ -82,7 +82,7 @@ def _subjects(wanted: Wanted, given: dict[str, Any], by: Protocol | None) -> tup
         if wanted.videos is not None:
             clips = None
             if wanted.clip_frames is not None:
-                clips = Clips(wanted.clip_frames, wanted.repeated, wanted.prompt_frames or 0)
+                clips = Clips(wanted.clip_frames, wanted.repeated, given["reuse"].get("prompt_frames", 0))
                 clips.joints(0)  # a mistake in them is told now
             elif wanted.repeated:
                 raise InputError("--repeated needs --clip-frames: how many frames a clip has")
@@ -92,12 +92,12 @@ def _subjects(wanted: Wanted, given: dict[str, Any], by: Protocol | None) -> tup
         else:
             assert wanted.prompts is not None
             prompts = prompts_of(wanted.prompts)
-        sample = SampleSettings(**group(SampleSettings, given))
-    model = loaded(Machine(**group(Machine, given)))
+        sample = SampleSettings(**given["sample"])
+    model = load_model(ModelOptions(**group(ModelOptions, given)), MachineOptions(**group(MachineOptions, given)))
     with input_checked():
         sample = model.complete(sample)
         assert sample.frames is not None
-        reuse = rules_of(given["preset"], sample.frames, given)
+        reuse = reuse_settings(given["preset"], sample.frames, given["reuse"])
         reuse.check_frames(sample.frames)
         making = Making(wanted.clips, wanted.videos_per_prompt, reuse, asdict(sample))
         about = about_model(model, wanted.clips)

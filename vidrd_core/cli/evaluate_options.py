@@ -1,62 +1,134 @@
-"""The options of `vidrd evaluate` alone."""
+"""The options of `vidrd evaluate` and `vidrd ablate` alone."""
 
 from __future__ import annotations
 
-from vidrd_core.cli.options import RESULT, named, option
+from dataclasses import dataclass
+from pathlib import Path
 
-VIDEOS, MADE, NETWORKS = "Videos of a folder", "Videos that a model makes", "Networks of yours"
+from vidrd_core.cli.settings_options import Group, Shape
 
-CAPTIONS = option(
-    VIDEOS,
-    metavar="FILE",
-    parser=named,
-    help="A table of what videos show, with columns file_name and caption.",
-    like="NAME.txt beside each",
-)
-CLIP_FRAMES = option(
-    VIDEOS,
-    help="Of how many frames a video's clips are (N), so that its seams are known; videos by 'vidrd generate' tell "
-    "it themselves.",
-    like=False,
-)
-REPEATED = option(
-    VIDEOS, help="How many frames of later clips were shown already, and so are not: M in forward order."
-)
-PROMPTS = option(MADE, metavar="FILE", parser=named, help="A text file with a prompt a line.", like=False)
-PROTOCOL = option(
-    MADE,
-    metavar="NAME|FILE",
-    help="ucf101: the paper's, 10,000 videos of 101 classes; or a YAML file like its own. It was not run here.",
-    like=False,
-)
-CLASS_LIST = option(
-    MADE,
-    metavar="FILE",
-    parser=named,
-    help="A list of real videos whose classes the protocol's follow, such as UCF-101's trainlist01.txt.",
-    like="as many of each",
-)
-CLIPS = option(MADE, help="Clips of a video.")
-VIDEOS_PER_PROMPT = option(MADE, help="Videos of each prompt, of seeds from --seed on.")
-FVD = option(
-    NETWORKS,
-    metavar="KIND:WHERE",
-    help="What FVD is measured by: i3d:FILE or script:FILE in torchscript, videomae:FOLDER of transformers, or "
-    "python:MODULE:NAME, which makes a torch module.",
-    like=False,
-)
-REFERENCE = option(
-    NETWORKS,
-    metavar="DIR|FILE",
-    parser=named,
-    help="Real videos for FVD: a folder, or statistics: a reference_*.safetensors, or an .npz with mu and sigma.",
-    like=False,
-)
-CLASSIFIER = option(
-    NETWORKS, metavar="FILE", parser=named, help="C3D of UCF-101 in torchscript, for the Inception Score.", like=False
-)
-CLIP = option(NETWORKS, metavar="DIR", parser=named, help="CLIP, for CLIPSIM and consistency.", like=False)
-NETWORK_FRAMES = option(
-    NETWORKS, help="How many of a video's first frames FVD and Inception Score are given.", like="16"
-)
-SHEETS = option(RESULT, help="Of how many videos the page has pictures.")
+RESULT, FOLDER, MADE, VARIED = "The result", "Videos of a folder", "Videos that a model makes", "What is varied"
+NETWORKS = "Your networks"
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """Videos of a folder.
+
+    Args:
+        captions: A table of what videos show, with columns file_name and caption.
+        clip_frames: The frames of a video's clips (N), for its seams; videos by 'vidrd generate' say it themselves.
+        repeated: How many frames of each later clip the previous one has shown already (M in forward order).
+    """
+
+    captions: Path | None = None
+    clip_frames: int | None = None
+    repeated: int = 0
+
+
+@dataclass(frozen=True)
+class MadeOptions:
+    """Videos that a model makes.
+
+    Args:
+        prompts: A text file with a prompt per line.
+        protocol: ucf101: the paper's, 10,000 videos of 101 classes; or a YAML file like it.
+        class_list: A list of real videos whose classes the protocol's follow, such as UCF-101's trainlist01.txt.
+        clips: Clips of a video.
+        videos_per_prompt: Videos of each prompt, with seeds from --seed on.
+    """
+
+    prompts: Path | None = None
+    protocol: str | None = None
+    class_list: Path | None = None
+    clips: int = 4
+    videos_per_prompt: int = 1
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Networks that measure.
+
+    Args:
+        fvd: The network of FVD: i3d:FILE or script:FILE in TorchScript, videomae:FOLDER of transformers, or
+            python:MODULE:NAME, which makes a torch module.
+        reference: Real videos for FVD: a folder, or statistics: reference_*.safetensors or an .npz (mu, sigma).
+        classifier: C3D of UCF-101 in TorchScript, for the Inception Score.
+        clip: CLIP, for CLIPSIM and consistency.
+    """
+
+    fvd: str | None = None
+    reference: Path | None = None
+    classifier: Path | None = None
+    clip: Path | None = None
+
+
+@dataclass(frozen=True)
+class FirstFramesOptions:
+    """What the networks see.
+
+    Args:
+        network_frames: The number of a video's first frames that FVD and Inception Score use.
+        sheets: The number of videos that the page shows pictures of.
+    """
+
+    network_frames: int | None = None
+    sheets: int = 12
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """What is varied.
+
+    Args:
+        counts: Values of M, the prompt frames; none leaves it as it is.
+        alphas: Values of alpha, or none.
+        betas: Values of beta, or none.
+        prompts: A text file with a prompt per line.
+        videos: Videos of each point, of the prompts in turn, with seeds from --seed on.
+        clips: Clips of a video; three show a loop of two.
+        network_frames: The number of frames across the last seam that FVD and Inception Score use.
+        sheets: The number of videos of each point that the page shows pictures of.
+    """
+
+    counts: str = ""
+    alphas: str = ""
+    betas: str = ""
+    prompts: Path | None = None
+    videos: int = 200
+    clips: int = 3
+    network_frames: int | None = None
+    sheets: int = 1
+
+
+EVALUATE_SHAPES = {
+    "captions": Shape("FILE", default="NAME.txt beside each"),
+    "clip_frames": Shape("N"),
+    "repeated": Shape("COUNT"),
+    "prompts": Shape("FILE"),
+    "protocol": Shape("NAME|FILE"),
+    "class_list": Shape("FILE", default="as many of each class"),
+    "clips": Shape("COUNT"),
+    "videos_per_prompt": Shape("COUNT"),
+    "fvd": Shape("KIND:WHERE"),
+    "reference": Shape("FOLDER|FILE"),
+    "classifier": Shape("FILE"),
+    "clip": Shape("FOLDER"),
+    "network_frames": Shape("COUNT", default="16"),
+    "sheets": Shape("COUNT"),
+}
+ABLATE_SHAPES = {
+    **EVALUATE_SHAPES,
+    "counts": Shape("LIST", default="0 to 3 N / 4"),
+    "alphas": Shape("LIST", default="0,0.5,1,2,4,8"),
+    "betas": Shape("LIST", default="0,0.2,0.4,0.6,0.8,1"),
+    "prompts": Shape("FILE", default="scenes, for built-in models"),
+    "videos": Shape("COUNT"),
+    "network_frames": Shape("COUNT", default="N"),
+}
+_HERE = "vidrd_core.cli.evaluate_options"
+FOLDER_GROUP = Group(f"{_HERE}:FolderOptions", FOLDER)
+MADE_GROUP = Group(f"{_HERE}:MadeOptions", MADE)
+NETWORK_GROUP = Group(f"{_HERE}:NetworkOptions", NETWORKS)
+FIRST_FRAMES_GROUP = Group(f"{_HERE}:FirstFramesOptions", NETWORKS)
+SWEEP_GROUP = Group(f"{_HERE}:SweepOptions", VARIED)

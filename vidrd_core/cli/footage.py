@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import typer
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from vidrd_core.cli.errors import input_checked, note
+from vidrd_core.cli.errors import input_checked, note, say
+from vidrd_core.cli.options import MachineOptions, ModelOptions
 from vidrd_core.cli.progress import busy
-from vidrd_core.cli.request import Machine, group, loaded
+from vidrd_core.cli.request import load_model
 from vidrd_core.cli.states import StateFile
 from vidrd_core.settings import SampleSettings
 from vidrd_core.video import read_video
@@ -20,29 +20,46 @@ from vidrd_core.video import read_video
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
-def run(given: dict[str, Any]) -> None:
-    """Make the state. Raises InputError for what cannot be."""
-    path, output = given["video"], StateFile(given["output"], "--output")
+def run(
+    path: Path,
+    prompt: str,
+    output: Path,
+    method: str,
+    given: dict[str, Any],
+    model: ModelOptions,
+    machine: MachineOptions,
+) -> None:
+    """Make the state. Raises InputError.
+
+    Args:
+        path: A video, a folder of PNG frames, or a picture.
+        prompt: What it shows.
+        output: The state's file.
+        method: How its trajectory is found, as in `VidRD.state_from_video`.
+        given: The fields of `SampleSettings` that were given.
+        model: The model.
+        machine: What it computes on.
+    """
+    target = StateFile(output, "--output")
     with input_checked():
-        sample = SampleSettings(**group(SampleSettings, given))
-    model = loaded(Machine(**group(Machine, given)))
+        sample = SampleSettings(**given)
+    loaded = load_model(model, machine)
     with input_checked():
-        frames = model.latent_shape(model.complete(sample))[2]
+        frames = loaded.latent_shape(loaded.complete(sample))[2]
         with busy(f"reading {path}"):
             video = footage(path, frames, sample.width, sample.height)
     if len(video) < frames:
-        note(f"{path} has {len(video)} of {frames} frames: the first stands still before, unshown")
-    output.prepare()
+        note(f"{path} has {len(video)} of {frames} frames: the first one is repeated before the others, unshown")
+    target.prepare()
     settings = {name: value for name, value in vars(sample).items() if name not in ("width", "height")}
-    method = given["method"]
     with (
         input_checked(),
         busy(f"finding the {'trajectory' if method == 'inversion' else 'noise'} of {path}"),
     ):
-        state = model.state_from_video(video, given["prompt"], method=method, **settings)
-    output.save(state)
+        state = loaded.state_from_video(video, prompt, method=method, **settings)  # type: ignore[arg-type]
+    target.save(state)
     taken = f"{len(video)} frame{'s' * (len(video) > 1)} of {path}"
-    typer.echo(f"{given['output']}: {taken}; to go on: vidrd extend {given['output']} PROMPT ...")
+    say(f"{output}: {taken}; to go on: vidrd extend {output} PROMPT ...")
 
 
 def footage(path: Path, last: int, width: int | None, height: int | None) -> NDArray[np.uint8]:

@@ -38,30 +38,45 @@ class Tensors:
         return sum(math.prod(shape) for name, shape in self.shapes.items() if "tokenizer/" not in name)
 
 
-def models_table() -> Any:
-    """The built-in models as a rich table, or a sentence."""
+def built_in() -> list[dict[str, Any]]:
+    """The built-in models: name, parameters, frames, size in pixels, bytes, prediction and words each."""
+    found = []
+    for name, folder in loading.built_in_models().items():
+        files = [folder / part for part in PARTS if (folder / part).is_file()]
+        with input_checked(f"{folder}: "):
+            parts = [Tensors.of(file) for file in files]
+        facts = {key: value for part in parts for key, value in part.details.items() if key != "config"}
+        diffusion = _mapping(facts.get("diffusion"))
+        found.append(
+            {
+                "name": name,
+                "parameters": sum(part.parameters for part in parts),
+                **{key: diffusion.get(key, "?") for key in ("frames", "size", "prediction")},
+                "bytes": sum(file.stat().st_size for file in files),
+                "words": [word for part in parts for word in _config(part).get("words", ())],
+            }
+        )
+    return found
+
+
+def models_table(found: list[dict[str, Any]]) -> Any:
+    """Built-in models, as `built_in` gives them, as a rich table, or a sentence if there are none."""
     from rich.table import Table
 
-    found = loading.built_in_models()
     if not found:
         return "no model is built in; --model takes a folder with " + ", ".join(PARTS)
     table = Table(title="built-in models", title_justify="left")
     for column in ("name", "parameters", "clip", "on disk", "prediction"):
         table.add_column(column, no_wrap=True)
     table.add_column("words it knows", ratio=1)
-    for name, folder in found.items():
-        with input_checked(f"{folder}: "):
-            parts = [Tensors.of(folder / part) for part in PARTS if (folder / part).is_file()]
-        facts = {key: value for part in parts for key, value in part.details.items() if key != "config"}
-        diffusion = _mapping(facts.get("diffusion"))
-        words = [word for part in parts for word in _config(part).get("words", ())]
+    for model in found:
         table.add_row(
-            name,
-            f"{sum(part.parameters for part in parts) / 1e6:.2f} M",
-            f"{diffusion.get('frames', '?')} frames of {diffusion.get('size', '?')} x {diffusion.get('size', '?')}",
-            _size(sum((folder / part).stat().st_size for part in PARTS if (folder / part).is_file())),
-            str(diffusion.get("prediction", "?")),
-            " ".join(words) or "any",
+            model["name"],
+            f"{model['parameters'] / 1e6:.2f} M",
+            f"{model['frames']} frames of {model['size']} x {model['size']}",
+            _size(model["bytes"]),
+            str(model["prediction"]),
+            " ".join(model["words"]) or "any",
         )
     return table
 

@@ -3,150 +3,128 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from vidrd_core.cli import ablate_options as a
 from vidrd_core.cli import evaluate_options as e
 from vidrd_core.cli import options as o
+from vidrd_core.cli.errors import set_quiet
+from vidrd_core.cli.settings_options import command, nonempty_path
 
 EVALUATE = """vidrd evaluate videos/ -o measured
-
 vidrd evaluate --model tiny --prompts prompts.txt --clips 4 --preset "keep moving" -o measured
-
 vidrd evaluate videos/ --fvd i3d:i3d_torchscript.pt --reference real/ -o measured
-
 accelerate launch --multi_gpu -m vidrd_core.cli evaluate --model mine/ --device cuda --protocol ucf101
---class-list trainlist01.txt --clips 2 --fvd i3d:i3d.pt --reference UCF-101/ --classifier c3d.pt -o ucf101"""
+    --class-list trainlist01.txt --clips 2 --fvd i3d:i3d.pt --reference UCF-101/ --classifier c3d.pt -o ucf101"""
 ABLATE = """vidrd ablate -o ablation --steps 10 --solver dpmpp_2m
-
 vidrd ablate --model zeroscope/ --prompts prompts.txt --videos 50 --alphas 0,1,4 --counts none --betas none -o alphas
-
 torchrun --nproc_per_node 2 -m vidrd_core.cli ablate -o ablation"""
+Output = Annotated[
+    Path,
+    o.panel_option(
+        e.RESULT,
+        "--output",
+        "-o",
+        metavar="FOLDER",
+        parser=nonempty_path,
+        help="Where the result goes.",
+        default=False,
+    ),
+]
+_NO_LOOP = o.Group(o.REUSE_GROUP.settings, o.REUSE, partial=True, leave_out=("warmup_latents", "loop"))
 
 
+@command(
+    shapes={**o.SHAPES, **e.EVALUATE_SHAPES},
+    folder=e.FOLDER_GROUP,
+    made=e.MADE_GROUP,
+    networks=e.NETWORK_GROUP,
+    first_frames=e.FIRST_FRAMES_GROUP,
+    preset=o.PRESET_GROUP,
+    reuse=_NO_LOOP,
+    sample=o.SAMPLE_GROUP,
+    model=o.MODEL_GROUP,
+    machine=o.MACHINE_GROUP,
+    report=o.REPORT_GROUP,
+)
 def evaluate(
-    output: Annotated[
-        Path,
-        o.option(o.RESULT, "--output", "-o", metavar="DIR", parser=o.named, help="Where the result goes, a folder."),
-    ],
+    output: Output,
+    folder: e.FolderOptions,
+    made: e.MadeOptions,
+    networks: e.NetworkOptions,
+    first_frames: e.FirstFramesOptions,
+    preset: o.PresetOptions,
+    reuse: dict[str, Any],
+    sample: dict[str, Any],
+    model: o.ModelOptions,
+    machine: o.MachineOptions,
+    report: o.ReportOptions,
     videos: Annotated[
         Path | None,
-        typer.Argument(metavar="VIDEOS", parser=o.named, help="A folder of videos.", show_default=False),
+        typer.Argument(metavar="VIDEOS", parser=nonempty_path, help="A folder of videos.", show_default=False),
     ] = None,
-    captions: Annotated[Path | None, e.CAPTIONS] = None,
-    clip_frames: Annotated[int | None, e.CLIP_FRAMES] = None,
-    repeated: Annotated[int, e.REPEATED] = 0,
-    prompts: Annotated[Path | None, e.PROMPTS] = None,
-    protocol: Annotated[str | None, e.PROTOCOL] = None,
-    class_list: Annotated[Path | None, e.CLASS_LIST] = None,
-    clips: Annotated[int, e.CLIPS] = 4,
-    videos_per_prompt: Annotated[int, e.VIDEOS_PER_PROMPT] = 1,
-    fvd: Annotated[str | None, e.FVD] = None,
-    reference: Annotated[Path | None, e.REFERENCE] = None,
-    classifier: Annotated[Path | None, e.CLASSIFIER] = None,
-    clip: Annotated[Path | None, e.CLIP] = None,
-    network_frames: Annotated[int | None, e.NETWORK_FRAMES] = None,
-    sheets: Annotated[int, e.SHEETS] = 12,
-    preset: Annotated[str | None, o.PRESET] = None,
-    prompt_frames: Annotated[int | None, o.PROMPT_FRAMES] = None,
-    alpha: Annotated[float | None, o.ALPHA] = None,
-    beta: Annotated[float | None, o.BETA] = None,
-    order: Annotated[str | None, o.ORDER] = None,
-    noise: Annotated[str | None, o.NOISE] = None,
-    release: Annotated[str | None, o.RELEASE] = None,
-    anchor: Annotated[float | None, o.DRIFT] = None,
-    seed: Annotated[int, o.SEED] = 0,
-    steps: Annotated[int, o.STEPS] = 50,
-    cfg: Annotated[float | None, o.CFG] = None,
-    solver: Annotated[str, o.SOLVER] = "ddim",
-    negative: Annotated[str, o.NEGATIVE] = "",
-    frames: Annotated[int | None, o.FRAMES] = None,
-    width: Annotated[int | None, o.WIDTH] = None,
-    height: Annotated[int | None, o.HEIGHT] = None,
-    model: Annotated[str, o.MODEL] = "tiny",
-    vae: Annotated[str | None, o.VAE] = None,
-    text_encoder: Annotated[str | None, o.TEXT_ENCODER] = None,
-    temporal: Annotated[str | None, o.TEMPORAL] = None,
-    lora: Annotated[list[str] | None, o.LORA] = None,
-    prediction: Annotated[str | None, o.PREDICTION] = None,
-    schedule: Annotated[str | None, o.SCHEDULE] = None,
-    dtype: Annotated[str, o.DTYPE] = "float32",
-    storage: Annotated[str | None, o.STORAGE] = None,
-    offload: Annotated[str, o.OFFLOAD] = "none",
-    tile: Annotated[int | None, o.TILE] = None,
-    device: Annotated[str, o.DEVICE] = "cpu",
-    threads: Annotated[int | None, o.THREADS] = None,
 ) -> None:
     """Measure a folder of videos, or what a model makes of prompts: one JSON file and one page.
 
-    Seams, loops, drift, motion and flicker need no weights; FVD, Inception Score and CLIPSIM take networks of yours.
-    The same command goes on where it was stopped. Needs: pip install -e ".\\[evaluate]"
+    Seams, loops, drift, motion and flicker need no weights; FVD, Inception Score and CLIPSIM need networks that you
+    provide. The same command resumes a run that was stopped. Needs: pip install -e ".[evaluate]"
     """
-    given = locals()
+    set_quiet(report.quiet)
     from vidrd_core.cli.progress import busy
 
     with busy("starting"):
         from vidrd_core.cli.evaluate import run
-    run(given)
+    groups = (folder, made, networks, first_frames, preset, model, machine)
+    run(
+        {
+            "output": output,
+            "videos": videos,
+            **{k: v for each in groups for k, v in vars(each).items()},
+            "reuse": reuse,
+            "sample": sample,
+        }
+    )
 
 
+@command(
+    shapes={**o.SHAPES, **e.ABLATE_SHAPES},
+    sweep=e.SWEEP_GROUP,
+    networks=e.NETWORK_GROUP,
+    preset=o.PRESET_GROUP,
+    reuse=_NO_LOOP,
+    sample=o.SAMPLE_GROUP,
+    model=o.MODEL_GROUP,
+    machine=o.MACHINE_GROUP,
+    report=o.REPORT_GROUP,
+)
 def ablate(
-    output: Annotated[
-        Path,
-        o.option(o.RESULT, "--output", "-o", metavar="DIR", parser=o.named, help="Where the result goes, a folder."),
-    ],
-    counts: Annotated[str, a.COUNTS] = "",
-    alphas: Annotated[str, a.ALPHAS] = "",
-    betas: Annotated[str, a.BETAS] = "",
-    prompts: Annotated[Path | None, a.PROMPTS] = None,
-    videos: Annotated[int, a.VIDEOS] = 200,
-    clips: Annotated[int, a.CLIPS] = 3,
-    fvd: Annotated[str | None, e.FVD] = None,
-    reference: Annotated[Path | None, e.REFERENCE] = None,
-    classifier: Annotated[Path | None, e.CLASSIFIER] = None,
-    clip: Annotated[Path | None, e.CLIP] = None,
-    network_frames: Annotated[int | None, a.NETWORK_FRAMES] = None,
-    sheets: Annotated[int, a.SHEETS] = 1,
-    preset: Annotated[str | None, o.PRESET] = None,
-    prompt_frames: Annotated[int | None, o.PROMPT_FRAMES] = None,
-    alpha: Annotated[float | None, o.ALPHA] = None,
-    beta: Annotated[float | None, o.BETA] = None,
-    order: Annotated[str | None, o.ORDER] = None,
-    noise: Annotated[str | None, o.NOISE] = None,
-    release: Annotated[str | None, o.RELEASE] = None,
-    anchor: Annotated[float | None, o.DRIFT] = None,
-    seed: Annotated[int, o.SEED] = 0,
-    steps: Annotated[int, o.STEPS] = 50,
-    cfg: Annotated[float | None, o.CFG] = None,
-    solver: Annotated[str, o.SOLVER] = "ddim",
-    negative: Annotated[str, o.NEGATIVE] = "",
-    frames: Annotated[int | None, o.FRAMES] = None,
-    width: Annotated[int | None, o.WIDTH] = None,
-    height: Annotated[int | None, o.HEIGHT] = None,
-    model: Annotated[str, o.MODEL] = "tiny",
-    vae: Annotated[str | None, o.VAE] = None,
-    text_encoder: Annotated[str | None, o.TEXT_ENCODER] = None,
-    temporal: Annotated[str | None, o.TEMPORAL] = None,
-    lora: Annotated[list[str] | None, o.LORA] = None,
-    prediction: Annotated[str | None, o.PREDICTION] = None,
-    schedule: Annotated[str | None, o.SCHEDULE] = None,
-    dtype: Annotated[str, o.DTYPE] = "float32",
-    storage: Annotated[str | None, o.STORAGE] = None,
-    offload: Annotated[str, o.OFFLOAD] = "none",
-    tile: Annotated[int | None, o.TILE] = None,
-    device: Annotated[str, o.DEVICE] = "cpu",
-    threads: Annotated[int | None, o.THREADS] = None,
+    output: Output,
+    sweep: e.SweepOptions,
+    networks: e.NetworkOptions,
+    preset: o.PresetOptions,
+    reuse: dict[str, Any],
+    sample: dict[str, Any],
+    model: o.ModelOptions,
+    machine: o.MachineOptions,
+    report: o.ReportOptions,
 ) -> None:
-    """Vary M, alpha and beta, each alone, as the paper does: figures with intervals, plots, and what they say.
+    """Vary M, alpha and beta, each alone, as the paper does: figures with intervals, plots, and what they show.
 
-    Every point makes the same videos, so that they are compared one by one. The same command goes on where it was
-    stopped. Needs: pip install -e ".\\[evaluate]"
+    Every point makes the same videos, so that they are compared in pairs. The same command resumes a run that was
+    stopped. Needs: pip install -e ".[evaluate]"
     """
-    given = locals()
+    set_quiet(report.quiet)
     from vidrd_core.cli.progress import busy
 
     with busy("starting"):
         from vidrd_core.cli.ablate import run
-    run(given)
+    groups = (sweep, networks, preset, model, machine)
+    run(
+        {
+            "output": output,
+            **{k: v for each in groups for k, v in vars(each).items()},
+            "reuse": reuse,
+            "sample": sample,
+        }
+    )

@@ -20,6 +20,7 @@ from vidrd_core.metrics.feature_extractors import classifier, network
 from vidrd_core.metrics.flow import MissingError
 from vidrd_core.metrics.fvd import Statistics, statistics
 from vidrd_core.metrics.seams import Video
+from vidrd_core.model import device_of
 from vidrd_core.pipeline import VidRD
 from vidrd_core.procedural.benchmark_records import weights_of
 from vidrd_core.video import contact_sheet
@@ -113,7 +114,8 @@ def about_model(model: VidRD, clips: int) -> dict[str, Any]:
 
 def own_device(device: str) -> str:
     """Of several processes, which Accelerate or torchrun started, each has a GPU of its own."""
-    return f"cuda:{_told('LOCAL_RANK', 0)}" if device == "cuda" and _told("WORLD_SIZE", 1) > 1 else device
+    kind = str(device_of(device))
+    return f"cuda:{_told('LOCAL_RANK', 0)}" if kind == "cuda" and _told("WORLD_SIZE", 1) > 1 else kind
 
 
 def _told(name: str, otherwise: int) -> int:

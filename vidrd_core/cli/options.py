@@ -1,194 +1,313 @@
-"""The options of `vidrd generate` and `vidrd extend`, and what their help says."""
+"""The options that commands share: settings of the command line alone, and what every option is called there."""
 
 from __future__ import annotations
 
-import copy
+import shutil
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-VIDEO, SAMPLING, REUSE, MACHINE = "The video", "Sampling a clip", "From clip to clip", "The machine"
-STATES, MODELS, PER_CLIP = "Stopping and going on", "The model", "Clip by clip"
-RESULT = "The result"
+from vidrd_core.cli.settings_options import Group, Shape
 
-
-def option(panel: str, *names: str, like: str | bool = True, **details: Any) -> Any:
-    return typer.Option(*names, rich_help_panel=panel, show_default=like, **details)
-
-
-def named(text: str) -> Path:
-    """A path. An empty one, as of a variable that is not set, would mean the working directory."""
-    if not text.strip():
-        raise typer.BadParameter("it is empty: give a name")
-    return Path(text)
+WIDEST = 100  # columns of a help page
+VIDEO, CLIP, REUSE, SINGLE = "The video", "Each clip", "From clip to clip", "Single clips"
+STATES, MODEL, MACHINE = "Stop, resume and repeat", "The model", "The machine"
+PRESETS = "paper, 'keep moving', 'loop on purpose', anchored"
 
 
-def as_state(option: Any) -> Any:
-    """The same option where its default is what the state was made with."""
-    other = copy.copy(option)
-    other.show_default = "as the state"
-    return other
+@dataclass(frozen=True)
+class VideoOptions:
+    """The video that is made.
+
+    Args:
+        output: Where the video goes: a name in .mp4, .webm or .gif, or 'folder/' for PNG frames.
+        clips: Clips to make; the last prompt repeats.
+        fps: Frames per second.
+        scale: Enlarge each pixel to a square of this side, so that small frames stay sharp.
+        travel: Clips over which a new prompt fades in; -1: within the first frames.
+    """
+
+    output: str
+    clips: int | None = None
+    fps: float = 8.0
+    scale: int | None = None
+    travel: int = 0
 
 
-OUTPUT = option(
-    VIDEO,
-    "--output",
-    "-o",
-    metavar="FILE",
-    help="Where the video goes: a name in .mp4, .webm or .gif, or 'folder/' for PNG frames.",
-)
-CLIPS = option(VIDEO, help="How many clips to make; the last prompt repeats.", like="one for each prompt")
-FPS = option(VIDEO, help="Frames shown a second.")
-SCALE = option(
-    VIDEO,
-    help="Enlarge each pixel to a square of this many, so that small frames stay sharp.",
-    like="what makes it at least 256 high",
-)
-TRAVEL = option(
-    VIDEO,
-    metavar="CLIPS",
-    help="How many clips a new prompt takes to come in: their encoded texts are mixed, ever more of the new one. "
-    "-1: over the first frames of its first clip.",
-)
-SEED_PER_CLIP, CFG_PER_CLIP, ALPHA_PER_CLIP = (
-    option(
-        PER_CLIP,
-        metavar="NUMBERS",
-        help=f"The {name} of each clip, with commas between: ',,{value}' changes that of the third one alone.",
-        like=False,
-    )
-    for name, value in (("seed", "7"), ("cfg", "4.5"), ("alpha", "1"))
-)
-SEED = option(SAMPLING, help="The number that all chance is drawn from; the same seed gives the same video.")
-STEPS = option(SAMPLING, help="Denoising steps of a clip (T): more takes longer and looks cleaner.")
-CFG = option(SAMPLING, help="How closely to follow the prompt (guidance scale); 1 is off.", like="the model's")
-SOLVER = option(SAMPLING, metavar="ddim|heun|dpmpp_2m", help="How a step is taken; heun asks the model twice.")
-NEGATIVE = option(SAMPLING, help="What the video should not show.")
-FRAMES = option(SAMPLING, help="Frames of a clip (N).", like="the model's")
-WIDTH = option(SAMPLING, help="Width in pixels before --scale.", like="the model's")
-HEIGHT = option(SAMPLING, help="Height in pixels before --scale.", like="the model's")
-FOOTAGE_WIDTH = option(SAMPLING, help="Width to which the footage is brought, cropped in the middle.", like="its own")
-FOOTAGE_HEIGHT = option(SAMPLING, help="Height to which it is brought.", like="its own")
-PRESET = option(
-    REUSE,
-    metavar="NAME",
-    help="Settings by what they are for: paper; 'keep moving', forward with a quarter of the frames; 'loop on "
-    "purpose', the same, and the last clip ends where the first began; anchored, with the first clip's colours.",
-    like="paper",
-)
-PROMPT_FRAMES = option(
-    REUSE,
-    help="Prompt frames (M): how many frames of a clip are led by the clip before. Less than N; 0 is none.",
-    like="4, or the preset's",
-)
-ALPHA = option(
-    REUSE,
-    help="How much of the old noise the other frames keep: 0 is none, 1 half, 4 nearly all (motion loops).",
-    like="4.0, or the preset's",
-)
-NOISE = option(
-    REUSE,
-    metavar="pns|fresh|shuffle|lowpass",
-    help="Where the other frames' noise comes from: old and new by alpha, as in the paper; all new; old frames in "
-    "any order; old at low frequencies alone.",
-    like="pns, or the preset's",
-)
-RELEASE = option(
-    REUSE,
-    metavar="hard|soft",
-    help="soft: when a frame is no longer led its coarse features still are, for as long again, ever less.",
-    like="hard, or the preset's",
-)
-DRIFT = option(
-    REUSE,
-    "--drift",
-    help="How far brightness, colours and contrast are drawn to the first clip's, 0 to 1.",
-    like="0.0, or the preset's",
-)
-LOOP = option(
-    REUSE,
-    metavar="none|keep|close",
-    help="keep: the last clip ends where the first began (with extend: if the state was made so).",
-    like="none, or the preset's",
-)
-BETA = option(
-    REUSE,
-    like="0.4, or the preset's",
-    help="The share of the steps, 0 to 1, in which the first frame follows the old clip; the next prompt frames do "
-    "so for less. For mirror alone.",
-)
-ORDER = option(
-    REUSE,
-    metavar="mirror|forward",
-    help="mirror: a clip begins as the last one run backwards, as in the paper. forward: it begins with the last "
-    "one's end, in time order, shown once.",
-    like="mirror, or the preset's",
-)
-APPROXIMATE = option(
-    REUSE,
-    "--approximate",
-    help="Allow other --steps or another --solver than the state's: the prompt frames then follow the old clip "
-    "nearly, no more exactly.",
-    like=False,
-)
-MODEL = option(
-    MODELS,
-    metavar="NAME|FILE|FOLDER",
-    help="A built-in model (see 'vidrd models'), or yours: a VidRD, Stable Diffusion 1.x or 2.x, ModelScope or "
-    "ZeroScope checkpoint or diffusers folder. What it is its tensors tell.",
-)
-VAE = option(MODELS, metavar="FILE|FOLDER", help="Another VAE for its latents.", like="the model's")
-TEXT_ENCODER = option(
-    MODELS,
-    metavar="FILE|FOLDER",
-    help="Another text encoder, or CLIP's tokenizer for its own.",
-    like="the model's",
-)
-TEMPORAL = option(
-    MODELS,
-    metavar="FILE",
-    help="Layers over time for an image model: without them its frames know nothing of each other.",
-    like="the model's",
-)
-LORA = option(
-    MODELS,
-    "--lora",
-    metavar="FILE[:STRENGTH]",
-    help="A LoRA for the model, of strength 1 unless told; more than one may be given.",
-    like=False,
-)
-PREDICTION = option(MODELS, metavar="eps|v", help="What it predicts, if its file does not tell.", like="as told")
-SCHEDULE = option(
-    MODELS, metavar="scaled_linear|linear", help="Its noise schedule, if its file does not tell.", like="as told"
-)
-DTYPE = option(MODELS, metavar="float32|float16|bfloat16", help="The numbers that its UNet computes with.")
-STORAGE = option(
-    MACHINE,
-    metavar="float8_e4m3fn|float8_e5m2",
-    help="Keep the UNet's weights in 8 bits: half the memory of float16, for a little quality.",
-    like="as --dtype",
-)
-OFFLOAD = option(
-    MACHINE,
-    metavar="none|parts|blocks",
-    help="What waits in main memory while the device computes: parts, all but the part at work; blocks, of the UNet "
-    "all but the block at work, which is slower.",
-)
-TILE = option(
-    MACHINE,
-    metavar="PIXELS",
-    help="Decode frames larger than this in tiles of this size, in less memory.",
-    like=False,
-)
-DEVICE = option(MACHINE, help="What computes: cpu, cuda, cuda:1, mps.")
-THREADS = option(MACHINE, help="CPU threads to use; the result may differ in the last bits.", like="all cores")
-STATE_DIR = option(
-    STATES,
-    metavar="DIR",
-    help="Keep each finished clip's state in this folder, to go on or to branch from.",
-    like=False,
-    parser=named,
-)
+@dataclass(frozen=True)
+class PresetOptions:
+    """Reuse settings by name.
+
+    Args:
+        preset: Settings for a purpose, which the options below override: paper; 'keep moving', forward order;
+            'loop on purpose', which also ends where it began; anchored, with the first clip's colours.
+    """
+
+    preset: str | None = None
+
+
+@dataclass(frozen=True)
+class ApproximateOptions:
+    """How closely a state has to fit.
+
+    Args:
+        approximate: Allow other --steps or another --solver than the state's; prompt frames then replay the old clip
+            nearly, not exactly.
+    """
+
+    approximate: bool = False
+
+
+@dataclass(frozen=True)
+class PerClipOptions:
+    """Values of single clips.
+
+    Args:
+        seed_per_clip: Seeds of single clips, with commas between: ',,7' sets the third clip's.
+        cfg_per_clip: The same for --cfg.
+        alpha_per_clip: The same for --alpha.
+    """
+
+    seed_per_clip: str = ""
+    cfg_per_clip: str = ""
+    alpha_per_clip: str = ""
+
+
+@dataclass(frozen=True)
+class StateOptions:
+    """Where states are kept.
+
+    Args:
+        state_dir: Keep the state of each finished clip in this folder, to resume or to branch from.
+    """
+
+    state_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class ResumeOptions:
+    """Resuming a run.
+
+    Args:
+        resume: Continue after the clips in --state-dir, bit for bit.
+    """
+
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class SaveStateOptions:
+    """The state of the newest clip.
+
+    Args:
+        save_state: Keep only the newest clip's state, in this file.
+    """
+
+    save_state: Path | None = None
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The model.
+
+    Args:
+        model: A built-in model (see 'vidrd models'), or a file or folder: VidRD, Stable Diffusion 1.x or 2.x,
+            ModelScope or ZeroScope.
+        vae: Another VAE for its latents.
+        text_encoder: Another text encoder, or a folder with the tokenizer for its own.
+        temporal: Temporal layers for an image model, whose frames would otherwise be unrelated.
+        lora: A LoRA, with strength 1 by default; may be given several times.
+        prediction: What the UNet predicts, if its file does not say.
+        schedule: Its noise schedule, if its file does not say.
+        dtype: The type that the UNet computes with.
+    """
+
+    model: str = "tiny"
+    vae: str | None = None
+    text_encoder: str | None = None
+    temporal: str | None = None
+    lora: list[str] | None = None
+    prediction: Literal["eps", "v"] | None = None
+    schedule: Literal["scaled_linear", "linear"] | None = None
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+
+
+@dataclass(frozen=True)
+class MachineOptions:
+    """The machine.
+
+    Args:
+        device: auto (CUDA, else MPS, else the CPU), cpu, cuda, cuda:1 or mps.
+        storage: Keep the UNet's weights in 8 bits: half the memory of float16, slightly lower quality.
+        offload: What waits in main memory: parts, all but the part that computes; blocks, all but one block of the
+            UNet (slower).
+        tile: Decode frames larger than this in tiles of this size, in less memory.
+        threads: CPU threads; another number may change the last bits.
+    """
+
+    device: str = "auto"
+    storage: Literal["float8_e4m3fn", "float8_e5m2"] | None = None
+    offload: Literal["none", "parts", "blocks"] = "none"
+    tile: int | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What is printed.
+
+    Args:
+        quiet: Print nothing but errors.
+    """
+
+    quiet: bool = False
+
+
+SHAPES = {
+    "output": Shape("FILE", ("--output", "-o")),
+    "clips": Shape("COUNT", default="one for each prompt"),
+    "fps": Shape("RATE"),
+    "scale": Shape("FACTOR", default="what makes it 256 high"),
+    "travel": Shape("CLIPS"),
+    "preset": Shape("NAME", default="paper"),
+    "prompt_frames": Shape("M"),
+    "anchor": Shape("SHARE", ("--anchor", "--drift")),
+    "beta": Shape("SHARE"),
+    "alpha": Shape("RATIO"),
+    "steps": Shape("T"),
+    "cfg": Shape("SCALE", default="the model's"),
+    "negative": Shape("PROMPT"),
+    "frames": Shape("N", default="the model's"),
+    "width": Shape("PIXELS", default="the model's"),
+    "height": Shape("PIXELS", default="the model's"),
+    "seed_per_clip": Shape("LIST"),
+    "cfg_per_clip": Shape("LIST"),
+    "alpha_per_clip": Shape("LIST"),
+    "state_dir": Shape("FOLDER"),
+    "resume": Shape(names=("--resume",)),
+    "approximate": Shape(names=("--approximate",)),
+    "save_state": Shape("FILE"),
+    "model": Shape("MODEL"),
+    "vae": Shape("FILE", default="the model's"),
+    "text_encoder": Shape("FILE", default="the model's"),
+    "temporal": Shape("FILE"),
+    "lora": Shape("FILE[:STRENGTH]"),
+    "tile": Shape("PIXELS"),
+    "threads": Shape("COUNT", default="all cores"),
+    "quiet": Shape(names=("--quiet", "-q")),
+}
+AS_STATE = "as the state"
+_HERE = "vidrd_core.cli.options"
+_SAMPLE, _REUSE = "vidrd_core.settings:SampleSettings", "vidrd_core.reuse:ReuseSettings"
+VIDEO_GROUP = Group(f"{_HERE}:VideoOptions", VIDEO)
+SAMPLE_GROUP = Group(_SAMPLE, CLIP, partial=True)
+PRESET_GROUP = Group(f"{_HERE}:PresetOptions", REUSE)
+REUSE_GROUP = Group(_REUSE, REUSE, partial=True, leave_out=("warmup_latents",))
+PER_CLIP_GROUP = Group(f"{_HERE}:PerClipOptions", SINGLE)
+STATE_GROUP = Group(f"{_HERE}:StateOptions", STATES)
+RESUME_GROUP = Group(f"{_HERE}:ResumeOptions", STATES)
+SAVE_STATE_GROUP = Group(f"{_HERE}:SaveStateOptions", STATES)
+APPROXIMATE_GROUP = Group(f"{_HERE}:ApproximateOptions", REUSE)
+MODEL_GROUP = Group(f"{_HERE}:ModelOptions", MODEL)
+MACHINE_GROUP = Group(f"{_HERE}:MachineOptions", MACHINE)
+REPORT_GROUP = Group(f"{_HERE}:ReportOptions", MACHINE)
 
 Prompts = Annotated[list[str], typer.Argument(metavar="PROMPT", show_default=False, help="What each clip shows.")]
+
+
+def panel_option(panel: str, *names: str, default: str | bool = True, **details: Any) -> Any:
+    """An option of one command alone, shown in a panel of its help."""
+    return typer.Option(*names, rich_help_panel=panel, show_default=default, **details)
+
+
+class Command(TyperCommand):
+    """A command whose help shows its options under headings, with defaults and without types."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help to a formatter."""
+        formatter.write(help_page(self, ctx))
+
+
+class Commands(TyperGroup):
+    """A group of commands with such a help."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help to a formatter."""
+        formatter.write(help_page(self, ctx, {name: self.commands[name] for name in self.list_commands(ctx)}))
+
+
+def help_page(command: Any, ctx: Any, commands: dict[str, Any] | None = None) -> str:
+    """The help of a command, as wide as the terminal but at most `WIDEST` columns.
+
+    Args:
+        command: Typer's command.
+        ctx: Its context.
+        commands: The commands of a group by name.
+    """
+    width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
+    panels: dict[str, list[tuple[str, str]]] = {}
+    arguments = [each for each in command.params if each.param_type_name == "argument"]
+    for each in arguments:
+        panels.setdefault("Arguments", []).append((_argument_name(each), each.help or ""))
+    for each in command.get_params(ctx):
+        if each.param_type_name == "option" and not each.hidden:
+            last = next(reversed(panels), "Options") if each.name == "help" and not commands else "Options"
+            panels.setdefault(each.rich_help_panel or last, []).append((_option_names(each), _about(each)))
+    for name, inner in (commands or {}).items():
+        panels.setdefault("Commands", []).append((name, next(_paragraphs(inner.help), "")))
+    words = [ctx.command_path, "[OPTIONS]", *map(_argument_name, arguments), *["COMMAND ..."] * bool(commands)]
+    lines = [f"Usage: {' '.join(words)}"]
+    for paragraph in _paragraphs(command.help):
+        lines += ["", *textwrap.wrap(paragraph, width)]
+    first = min(24, max((len(name) for rows in panels.values() for name, _ in rows), default=0))
+    for panel in sorted(panels, key=lambda panel: panel == "Options"):  # --help comes last
+        lines += ["", f"{panel}:"]
+        for name, about in panels[panel]:
+            head, *rest = textwrap.wrap(about, width - first - 4) or [""]
+            lines += (
+                [f"  {name:{first}}  {head}".rstrip()]
+                if len(name) <= first
+                else [f"  {name}", " " * (first + 4) + head]
+            )
+            lines += [" " * (first + 4) + line for line in rest]
+    if command.epilog:
+        lines += ["", "Examples:", *(f"  {line}" for line in command.epilog.splitlines())]
+    return "\n".join(lines) + "\n"
+
+
+def _paragraphs(text: str | None) -> Iterator[str]:
+    for paragraph in (text or "").split("\n\n"):
+        if paragraph.strip():
+            yield " ".join(paragraph.split())
+
+
+def _argument_name(argument: Any) -> str:
+    name = (argument.metavar or argument.name.upper()) + "..." * (
+        argument.nargs == -1 and "..." not in str(argument.metavar)
+    )
+    return name if argument.required else f"[{name}]"
+
+
+def _option_names(option: Any) -> str:
+    """The names of an option and the placeholder of its value; aliases after its first long name are hidden."""
+    long = [name for name in option.opts if name.startswith("--")]
+    names = [*(name for name in option.opts if not name.startswith("--")), *long[:1]]
+    names += option.secondary_opts[:1]
+    return ", ".join(names) + (f" {option.metavar}" if option.metavar and not option.is_flag else "")
+
+
+def _about(option: Any) -> str:
+    about = option.help or ""
+    if option.required:
+        return f"{about} Required."
+    shown = option.show_default
+    if isinstance(shown, str):
+        return f"{about} [default: {shown}]"
+    if shown and not option.is_flag and option.default not in (None, "") and not callable(option.default):
+        return f"{about} [default: {option.default}]"
+    return about

@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from vidrd_core.cli.errors import note
+from vidrd_core.cli.errors import is_quiet, note
 from vidrd_core.io.interrupt import Interrupt
 
 _WHOLE_RUN = 30 * 24 * 3600.0  # seconds: clips may take hours, and the time left is their mean pace's
@@ -33,7 +33,7 @@ def busy(text: str) -> AbstractContextManager[object]:
 
 
 def alive(console: Console) -> bool:
-    return console.is_terminal and not console.is_dumb_terminal
+    return console.is_terminal and not console.is_dumb_terminal and not is_quiet()
 
 
 class Display:

@@ -12,7 +12,8 @@ from pathlib import Path
 import typer
 from torch import Tensor
 
-from vidrd_core.cli.errors import CommandError, InputError, input_checked, is_fault, note, out_of_memory, reason
+from vidrd_core.cli.errors import CommandError, InputError, input_checked, is_fault, note, out_of_memory, reason, say
+from vidrd_core.cli.options import VideoOptions
 from vidrd_core.cli.progress import Display
 from vidrd_core.cli.states import StateFile, StateFolder
 from vidrd_core.io.interrupt import Interrupt
@@ -25,39 +26,43 @@ from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState
 from vidrd_core.video import VideoWriter, open_video
 
-SMALLEST_HEIGHT = 256  # pixels: smaller frames are enlarged to at least this unless told otherwise
-
-
-@dataclass(frozen=True)
-class Target:
-    """The video file that is asked for."""
-
-    output: str
-    fps: float
-    scale: int | None  # None: what SMALLEST_HEIGHT takes
+SMALLEST_HEIGHT = 256  # pixels
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run of which everything but the output has been checked."""
+    """A run of which everything but the output has been checked.
+
+    Args:
+        model: The model.
+        sample: Complete settings.
+        reuse: What each clip reuses of the previous one.
+        prompts: A prompt for each clip.
+        clips: The numbers of the clips that the video shows.
+        finished: The states of the first of them, if they were sampled in an earlier run.
+        before: The state of the clip before all of them.
+        keep: Where states are saved.
+        video: The video that is made; without a scale, frames are enlarged to at least `SMALLEST_HEIGHT`.
+        approximate: Whether `before` may be of another schedule or solver.
+        per_clip: Values of single clips.
+    """
 
     model: VidRD
-    sample: SampleSettings  # complete
+    sample: SampleSettings
     reuse: ReuseSettings
     prompts: list[str]
-    clips: range  # the numbers of those that the video shows
-    finished: list[Path]  # the states of the first of them, if they were made before
-    before: ClipState | None  # the state of the clip before all of them
+    clips: range
+    finished: list[Path]
+    before: ClipState | None
     keep: StateFolder | StateFile | None
-    target: Target
-    approximate: bool = False  # `before` may be of other steps or another solver
-    travel: int = 0  # clips over which a new prompt fades in
+    video: VideoOptions
+    approximate: bool = False
     per_clip: PerClip = field(default_factory=dict)
 
     def open(self) -> VideoWriter:
         """The video file, if it can be written."""
         width, height = self.sample.width or SMALLEST_HEIGHT, self.sample.height or SMALLEST_HEIGHT
-        scale = -(-SMALLEST_HEIGHT // height) if self.target.scale is None else self.target.scale
+        scale = -(-SMALLEST_HEIGHT // height) if self.video.scale is None else self.video.scale
         made_with = {
             "prompts": self.prompts,
             "model": self.model.name,
@@ -66,8 +71,8 @@ class Plan:
         }
         made_with |= {"per_clip": self.per_clip} if self.per_clip else {}
         return open_video(
-            self.target.output,
-            self.target.fps,
+            self.video.output,
+            self.video.fps,
             scale=scale,
             size=(width, height),
             metadata={"comment": json.dumps({"software": "vidrd", **made_with})},
@@ -80,7 +85,7 @@ def render(plan: Plan) -> None:
     Raises typer.Exit if it was stopped, CommandError for a fault of the machine.
     """
     if plan.keep:
-        plan.keep.stay_out_of(plan.target.output)
+        plan.keep.stay_out_of(plan.video.output)
     with input_checked():
         writer = plan.open()
     sample, known = plan.sample, plan.model.diffusion
@@ -168,7 +173,7 @@ class Rendering:
         # `stream` takes the prompt of a clip by the clip's number in the whole video.
         before = plan.before.made_with.get("prompt", plan.prompts[0]) if plan.before else ""
         prompts = [before] * plan.clips.start + plan.prompts
-        settings = {**asdict(plan.sample), "approximate": plan.approximate, "travel": plan.travel}
+        settings = {**asdict(plan.sample), "approximate": plan.approximate, "travel": plan.video.travel}
         settings |= {"per_clip": plan.per_clip, "on_step": self.on_step}
         return plan.model.stream(prompts, plan.clips.stop, plan.reuse, state=state, **settings)
 
@@ -189,7 +194,7 @@ class Rendering:
 
     def kept(self) -> Iterator[str]:
         """What is left of a run that ended early, and how to go on."""
-        output, total = self.plan.target.output, len(self.plan.clips)
+        output, total = self.plan.video.output, len(self.plan.clips)
         if self.in_place:
             yield f"{output} has {self.writer.frames_written} frames, from {self.done} of {total} clips"
         elif not self.done:
@@ -204,8 +209,8 @@ class Rendering:
             yield "with --state-dir a later run can go on where one ended"
 
     def report(self, seconds: float) -> None:
-        frames, fps, total = self.writer.frames_written, self.plan.target.fps, len(self.plan.clips)
+        frames, fps, total = self.writer.frames_written, self.plan.video.fps, len(self.plan.clips)
         size = f"{total} clip{'s' * (total > 1)}, {frames} frames, {frames / fps:.1f} s at {fps:g} fps"
         before = f", {total - self.made} made before" if self.plan.finished else ""
         pace = f"; took {seconds:.1f} s, {seconds / self.made:.1f} s a clip" if self.made else ""
-        typer.echo(f"{self.plan.target.output}: {size}{before}{pace}")
+        say(f"{self.plan.video.output}: {size}{before}{pace}")

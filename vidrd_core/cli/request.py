@@ -1,9 +1,10 @@
-"""`vidrd generate` and `vidrd extend`: everything is checked here, before anything is made."""
+"""`vidrd generate` and `vidrd extend`: everything is checked here, before anything is sampled."""
 
 from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 import torch
 
 from vidrd_core.cli.errors import InputError, input_checked, note
+from vidrd_core.cli.options import MachineOptions, ModelOptions, PerClipOptions, VideoOptions
 from vidrd_core.cli.progress import busy
-from vidrd_core.cli.render import Plan, Target, render
+from vidrd_core.cli.render import Plan, render
 from vidrd_core.cli.states import StateFile, StateFolder, compare
 from vidrd_core.loading import load
-from vidrd_core.model import STORAGE, Offload
+from vidrd_core.model import STORAGE, device_of
 from vidrd_core.pipeline import VidRD
 from vidrd_core.presets import preset
 from vidrd_core.prompt_schedule import NAMES, PerClip, fade_of, parse_per_clip, settings_of_clip
@@ -29,37 +31,28 @@ DTYPES = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What computes, and on what."""
-
-    model: str
-    vae: str | None
-    text_encoder: str | None
-    temporal: str | None
-    lora: list[str] | None
-    prediction: str | None
-    schedule: str | None
-    dtype: str
-    storage: str | None
-    offload: Offload
-    tile: int | None
-    device: str
-    threads: int | None
-
-
-@dataclass(frozen=True)
 class Request:
-    """What both commands are asked."""
+    """What both commands are asked for.
+
+    Args:
+        prompts: A prompt for each clip.
+        video: The video that is made.
+        model: The model.
+        machine: What it computes on.
+        sample: The fields of `SampleSettings` that were given.
+        reuse: The fields of `ReuseSettings` that were given.
+        preset: The name of reuse settings that `reuse` overrides.
+        per_clip: Values of single clips.
+    """
 
     prompts: list[str]
-    clips: int | None
-    machine: Machine
-    sample: dict[str, Any]  # of SampleSettings; None: the state's
-    reuse: dict[str, Any]  # of ReuseSettings; None: the preset's or the state's
+    video: VideoOptions
+    model: ModelOptions
+    machine: MachineOptions
+    sample: dict[str, Any]
+    reuse: dict[str, Any]
     preset: str | None
-    target: Target
-    travel: int
-    per_clip: dict[str, str]
+    per_clip: PerClipOptions
 
 
 def group(kind: Any, given: dict[str, Any]) -> dict[str, Any]:
@@ -67,115 +60,106 @@ def group(kind: Any, given: dict[str, Any]) -> dict[str, Any]:
     return {field.name: given[field.name] for field in fields(kind) if field.name in given}
 
 
-def request(given: dict[str, Any]) -> Request:
-    """A request from a command's arguments by name."""
-    machine, target = Machine(**group(Machine, given)), Target(**group(Target, given))
-    return Request(
-        given["prompts"],
-        given["clips"],
-        machine,
-        group(SampleSettings, given),
-        group(ReuseSettings, given),
-        given["preset"],
-        target,
-        given["travel"],
-        {name: given[f"{name}_per_clip"] for name in NAMES},
-    )
-
-
-def generate(wanted: Request, state_dir: Path | None, resume: bool) -> None:
-    """Make a video from its first clip, or go on with one."""
-    prompts, count = wanted.prompts, _count(wanted.prompts, wanted.clips)
+def generate(
+    request: Request, state_dir: Path | None, resume: bool, before_sampling: Callable[[], None] = lambda: None
+) -> None:
+    """Make a video from its first clip on, or resume one; `before_sampling` is called when everything is checked."""
+    prompts, count = request.prompts, _count(request.prompts, request.video.clips)
     keep = StateFolder(state_dir) if state_dir else None
     if resume and not keep:
         raise InputError("--resume needs --state-dir: the folder in which the finished clips are")
     if keep and not resume:
         keep.refuse_from(0, "add --resume to go on with it, or name another --state-dir")
     with input_checked():
-        settings = SampleSettings(**wanted.sample)
-        _rules(wanted, settings.frames or LARGEST["frames"], {})
-    model = loaded(wanted.machine)
+        sample = SampleSettings(**request.sample)
+        reuse_settings(request.preset, sample.frames or LARGEST["frames"], request.reuse)
+    model = load_model(request.model, request.machine)
     with input_checked():
-        frames = model.complete(settings).frames
+        frames = model.complete(sample).frames
         assert frames is not None
-        rules = _rules(wanted, frames, {})
-        own = _per_clip(wanted, count, 0)
-        settings = _checked(model, settings, rules, prompts, count, wanted.travel)
+        reuse = reuse_settings(request.preset, frames, request.reuse)
+        per_clip = _per_clip(request, count, 0)
+        sample = _checked(model, sample, reuse, prompts, count, request.video.travel)
 
     def check(state: ClipState) -> None:
-        prompt = prompts[min(state.index, len(prompts) - 1)]
-        lora = {"lora": model.loras or None}
-        closes = rules.loop != "none" and count > 1 and state.index == count - 1
-        sample, reuse = settings_of_clip(
-            state.index, settings, replace(rules, loop="close") if closes else rules, own
+        closes = reuse.loop != "none" and count > 1 and state.index == count - 1
+        own = settings_of_clip(state.index, sample, replace(reuse, loop="close") if closes else reuse, per_clip)
+        fade = fade_of(prompts, state.index, request.video.travel)
+        compare(
+            state,
+            {
+                "prompt": prompts[min(state.index, len(prompts) - 1)],
+                "fade": list(fade) if fade else None,
+                **asdict(own[0]),
+                "reuse": own[1].metadata(),
+                "lora": model.loras or None,
+            },
         )
-        fade = fade_of(prompts, state.index, wanted.travel)
-        faded = {"fade": list(fade) if fade else None}
-        compare(state, {"prompt": prompt, **faded, **asdict(sample), "reuse": reuse.metadata(), **lora})
-        if closes:  # nothing follows it
-            state.check_model(model.signature, model.latent_shape(settings))
+        if closes:  # no clip can follow it
+            state.check_model(model.signature, model.latent_shape(sample))
         else:
-            model.stream(prompts, count, rules, state=state, **asdict(settings))  # checks that the state fits
+            model.stream(prompts, count, reuse, state=state, **vars(sample))  # checks that the state fits
 
     finished: list[Path] = []
     if keep and resume:
         finished, why = keep.finished(count, check)
         note(f"resuming: found {len(finished)} of {count} clips in {keep.folder}" + (f"; {why}" if why else ""))
+    before_sampling()
     render(
         Plan(
             model=model,
-            sample=settings,
-            reuse=rules,
+            sample=sample,
+            reuse=reuse,
             prompts=prompts,
             clips=range(count),
             finished=finished,
             before=None,
             keep=keep,
-            target=wanted.target,
-            travel=wanted.travel,
-            per_clip=own,
+            video=request.video,
+            per_clip=per_clip,
         )
     )
 
 
-def extend(wanted: Request, path: Path, state_dir: Path | None, save_state: Path | None, approximate: bool) -> None:
-    """Make the clips that follow a state."""
-    prompts, count = wanted.prompts, _count(wanted.prompts, wanted.clips)
+def extend(request: Request, path: Path, state_dir: Path | None, save_state: Path | None, approximate: bool) -> None:
+    """Make the clips that come after a state."""
+    prompts, count = request.prompts, _count(request.prompts, request.video.clips)
     if state_dir and save_state:
         raise InputError("--state-dir and --save-state are both given: choose one")
     with input_checked():
         state = ClipState.load(path)
-        settings = SampleSettings(**_overridden(SampleSettings, state.made_with, wanted.sample))
+        known = SampleSettings.__dataclass_fields__
+        made_with = {name: value for name, value in state.made_with.items() if name in known}
+        sample = SampleSettings(**{**made_with, **request.sample})
         before = ReuseSettings.from_metadata(state.made_with.get("reuse") or {})
-        rules = _rules(wanted, state.frames, asdict(before))
+        reuse = reuse_settings(request.preset, state.frames, request.reuse, before)
     numbers = range(state.index + 1, state.index + 1 + count)
     keep: StateFolder | StateFile | None = StateFile(save_state) if save_state else None
     if state_dir:
         keep = StateFolder(state_dir)
         keep.refuse_from(numbers.start, "name another --state-dir")
-    model = loaded(wanted.machine)
+    model = load_model(request.model, request.machine)
     with input_checked(f"{path}: "):
-        state.check_model(model.signature, model.latent_shape(model.complete(settings)))
+        state.check_model(model.signature, model.latent_shape(model.complete(sample)))
     with input_checked():
-        own = _per_clip(wanted, count, numbers.start)
-        settings = _checked(model, settings, rules, prompts, count, wanted.travel)
+        per_clip = _per_clip(request, count, numbers.start)
+        sample = _checked(model, sample, reuse, prompts, count, request.video.travel)
     with input_checked(f"{path}: "):
         fit: dict[str, Any] = {"state": state, "approximate": approximate}
-        model.stream(prompts, numbers.stop, rules, **fit, **asdict(settings))  # checks that the state fits
+        model.stream(prompts, numbers.stop, reuse, **fit, **vars(sample))  # checks that the state fits
     render(
         Plan(
             model=model,
-            sample=settings,
-            reuse=rules,
+            sample=sample,
+            reuse=reuse,
             prompts=prompts,
             clips=numbers,
             finished=[],
             before=state,
             keep=keep,
-            target=wanted.target,
+            video=request.video,
             approximate=approximate,
-            travel=wanted.travel,
-            per_clip=own,
+            per_clip=per_clip,
         )
     )
 
@@ -194,63 +178,67 @@ def _count(prompts: list[str], clips: int | None) -> int:
     return len(prompts) if clips is None else clips
 
 
-def _rules(wanted: Request, frames: int, made: dict[str, Any]) -> ReuseSettings:
-    """The preset, for clips of N frames, or what a state was made with, under what else is asked for."""
-    if wanted.preset is not None:
-        made = asdict(preset(wanted.preset, frames))
-    return ReuseSettings(**_overridden(ReuseSettings, made, wanted.reuse))
+def reuse_settings(
+    named: str | None, frames: int, given: dict[str, Any], otherwise: ReuseSettings | None = None
+) -> ReuseSettings:
+    """Reuse settings from a command's options.
+
+    Args:
+        named: A preset.
+        frames: N, for the preset.
+        given: The fields of `ReuseSettings` that were given; they override the preset.
+        otherwise: What holds without a preset; by default the paper's settings.
+
+    Raises:
+        ValueError: The preset or a field is not valid.
+    """
+    base = preset(named, frames) if named is not None else otherwise or ReuseSettings()
+    return replace(base, **given)
 
 
-def rules_of(named: str | None, frames: int, given: dict[str, Any]) -> ReuseSettings:
-    """A preset, for clips of N frames, or the paper's rules, under what else a command's arguments ask for."""
-    made = asdict(preset(named, frames)) if named is not None else {}
-    return ReuseSettings(**_overridden(ReuseSettings, made, group(ReuseSettings, given)))
-
-
-def _overridden(kind: Any, made: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    known = {field.name for field in fields(kind)}
-    return {
-        **{key: value for key, value in made.items() if key in known},
-        **{key: value for key, value in given.items() if value is not None},
-    }
-
-
-def loaded(machine: Machine) -> VidRD:
-    """The model that is asked for, where it shall compute. Raises InputError."""
+def load_model(options: ModelOptions, machine: MachineOptions) -> VidRD:
+    """The model that is asked for, on its device. Raises InputError."""
     if machine.threads is not None and not 1 <= machine.threads <= MOST_THREADS:
         raise InputError(f"threads is {machine.threads}, expected 1 to {MOST_THREADS}")
     with input_checked():
         if machine.threads is not None:
             torch.set_num_threads(machine.threads)
-        try:
-            torch.zeros(1, device=machine.device).cpu()
-        except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
-            others = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-            usable = " or ".join(["cpu", *(kind for kind, is_here in others.items() if is_here)])
-            raise InputError(f"device is {machine.device!r}, which cannot be used here: give {usable}") from error
-        if machine.dtype not in DTYPES:
-            raise InputError(f"dtype is {machine.dtype!r}, expected one of {', '.join(DTYPES)}")
+        device = check_device(machine.device)
+        if options.dtype not in DTYPES:
+            raise InputError(f"dtype is {options.dtype!r}, expected one of {', '.join(DTYPES)}")
         if machine.storage not in (None, *STORAGE):
             raise InputError(f"storage is {machine.storage!r}, expected one of {', '.join(STORAGE)}")
-        with busy(f"loading {machine.model}"):
+        with busy(f"loading {options.model}"):
             model = load(
-                machine.model,
-                machine.device,
-                dtype=getattr(torch, machine.dtype),
+                options.model,
+                device,
+                dtype=getattr(torch, options.dtype),
                 storage=getattr(torch, machine.storage) if machine.storage else None,
                 offload=machine.offload,
                 tile=machine.tile,
-                vae=machine.vae,
-                text_encoder=machine.text_encoder,
-                temporal=machine.temporal,
-                prediction=machine.prediction,
-                schedule=machine.schedule,
+                vae=options.vae,
+                text_encoder=options.text_encoder,
+                temporal=options.temporal,
+                prediction=options.prediction,
+                schedule=options.schedule,
             )
-            for name, strength in map(_with_strength, machine.lora or []):
+            for name, strength in map(_with_strength, options.lora or []):
                 model.load_lora(name, strength)
         if model.about:
-            note(f"{machine.model} is a {model.about}")
+            note(f"{options.model} is a {model.about}")
         return model
+
+
+def check_device(name: str) -> torch.device:
+    """A device by name that works here. Raises InputError naming those that do."""
+    try:
+        device = device_of(name)
+        torch.zeros(1, device=device).cpu()
+    except (ValueError, RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        others = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        usable = " or ".join(["cpu", *(kind for kind, is_here in others.items() if is_here)])
+        raise InputError(f"device is {name!r}, which cannot be used here: give {usable}") from error
+    return device
 
 
 def _with_strength(given: str) -> tuple[str, float]:
@@ -262,13 +250,14 @@ def _with_strength(given: str) -> tuple[str, float]:
         return given, 1.0
 
 
-def _per_clip(wanted: Request, count: int, start: int) -> PerClip:
-    """The numbers of single clips, of so many from clip `start` on. Raises ValueError."""
+def _per_clip(request: Request, count: int, start: int) -> PerClip:
+    """The values of single clips, of so many from clip `start` on. Raises ValueError."""
     largest = {"seed": math.inf, "cfg": LARGEST_CFG, "alpha": int(LARGEST_ALPHA)}
     smallest = {"seed": 0, "cfg": -LARGEST_CFG, "alpha": 0}
+    texts = {name: getattr(request.per_clip, f"{name}_per_clip") for name in NAMES}
     return {
         name: [None] * start + parse_per_clip(name, text, count, smallest[name], largest[name])
-        for name, text in wanted.per_clip.items()
+        for name, text in texts.items()
         if text.strip()
     }
 
@@ -278,6 +267,6 @@ def _checked(
 ) -> SampleSettings:
     """The settings with the model's defaults. Raises ValueError for what this model cannot do."""
     sample = model.complete(sample)
-    # It checks all, and makes nothing until it is asked.
-    model.stream(prompts, count, reuse, travel=travel, **asdict(sample))
+    # It checks everything, and samples nothing until it is iterated over.
+    model.stream(prompts, count, reuse, travel=travel, **vars(sample))
     return sample

@@ -8,72 +8,67 @@ from typing import Annotated
 import typer
 
 from vidrd_core.cli import options as o
-from vidrd_core.cli.errors import input_checked, note
+from vidrd_core.cli.errors import input_checked, note, say
+from vidrd_core.cli.settings_options import Group, command, nonempty_path
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A built-in model's name, a file or a folder.")]
+_PARTS = Group(o.MODEL_GROUP.settings, o.MODEL, partial=True, leave_out=("model", "lora", "dtype"))
 
 
+@command(shapes=o.SHAPES, parts=_PARTS)
 def pack(
-    model: Annotated[str, typer.Argument(metavar="NAME|FOLDER|FILE", help="The model.")],
+    model: Model,
     output: Annotated[
         Path,
         typer.Option(
             "--output",
             "-o",
             metavar="FOLDER|FILE",
-            parser=o.named,
+            parser=nonempty_path,
             help="Where the copy goes; NAME.safetensors: all in one.",
         ),
     ],
+    parts: dict[str, str],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False,
-    vae: Annotated[str | None, o.VAE] = None,
-    text_encoder: Annotated[str | None, o.TEXT_ENCODER] = None,
-    temporal: Annotated[str | None, o.TEMPORAL] = None,
-    prediction: Annotated[str | None, o.PREDICTION] = None,
-    schedule: Annotated[str | None, o.SCHEDULE] = None,
 ) -> None:
-    """Copy a model with its weights in half precision, for shipping; one of others, with all that it needs inside."""
+    """Copy a model with its weights in half precision, for sharing.
+
+    A copy of a third-party model holds everything that it needs, its tokenizer included.
+    """
     from vidrd_core.cli.progress import busy
 
     with input_checked(), busy("packing"):
         from vidrd_core.loading import pack
 
-        pack(
-            model,
-            output,
-            overwrite=overwrite,
-            vae=vae,
-            text_encoder=text_encoder,
-            temporal=temporal,
-            prediction=prediction,
-            schedule=schedule,
-        )
-    typer.echo(f"{output}: {model} in half precision")
+        pack(model, output, overwrite=overwrite, **parts)  # type: ignore[arg-type]
+    say(f"{output}: {model} in half precision")
 
 
 def convert(
-    model: Annotated[str, typer.Argument(metavar="NAME|FOLDER|FILE", help="The model.")],
+    model: Model,
     to: Annotated[
         str,
         typer.Option(
             "--to",
             metavar="diffusers|ldm|vidrd|temporal",
-            help="diffusers: a folder for diffusers. ldm: a file by Stable Diffusion's own names. vidrd: a file of "
-            "this package. temporal: a file with a UNet's layers over time alone.",
+            help="diffusers: a folder for diffusers. ldm: a file with Stable Diffusion's own names. vidrd: a file of "
+            "this package. temporal: a file with a UNet's temporal layers alone.",
         ),
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="FOLDER|FILE", parser=o.named, help="Where it goes."),
+        typer.Option("--output", "-o", metavar="FOLDER|FILE", parser=nonempty_path, help="Where it goes."),
     ],
     part: Annotated[str, typer.Option("--part", metavar="unet|vae", help="Which part of the model.")] = "unet",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
-    """Write a model's UNet or VAE for other programs, or as a file of this package. No number is changed."""
+    """Write a model's UNet or VAE for other programs, or as a file of this package; no value changes."""
     from vidrd_core.cli.progress import busy
 
     with input_checked(), busy("converting"):
         from vidrd_core.convert import convert
 
-        to_tell = convert(model, output, to, part, overwrite)  # type: ignore[arg-type]
-    typer.echo(f"{output}: {part} of {model}, for {to}")
-    if to_tell:
-        note(f"the file has no place for {', '.join(to_tell)}: say so where you load it")
+        missing = convert(model, output, to, part, overwrite)  # type: ignore[arg-type]
+    say(f"{output}: {part} of {model}, for {to}")
+    if missing:
+        note(f"the file has no place for {', '.join(missing)}: say so where you load it")

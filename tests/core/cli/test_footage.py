@@ -58,7 +58,7 @@ def test_a_picture_stands_still(vidrd, tmp_path):
         "state", tmp_path / "still.png", PROMPTS[0], *STEPS, "--method", "noise", "-o", "s.safetensors"
     )
     assert code == 0
-    assert "still.png has 1 of 8 frames: the first stands still before, unshown" in err
+    assert "still.png has 1 of 8 frames: the first one is repeated before the others, unshown" in err
     state = ClipState.load("s.safetensors")
     assert (state.frames, state.repeated) == (8, 7)
     assert torch.equal(state.latents, state.latents[:, :, :1].expand_as(state.latents))

@@ -9,44 +9,43 @@ import typer
 
 from vidrd_core.cli import options as o
 from vidrd_core.cli.data import options as d
+from vidrd_core.cli.settings_options import nonempty_path
 
-_EPILOG = """[bold]Examples[/bold]
-
-vidrd data videos films/ -o shards/films --captioner server:http://localhost:8000/v1 --caption-model llava
-
+_EPILOG = """vidrd data videos films/ -o shards/films --captioner server:http://localhost:8000/v1 \\
+    --caption-model llava
 vidrd data actions kinetics/ --table train.csv -o shards/kinetics --workers 8
-
 vidrd data stills pictures/ -o shards/pseudo
-
 vidrd data mix shards/films=2 shards/kinetics=1 shards/pseudo=0.5 -o mix.yaml"""
 
 app = typer.Typer(
     name="data",
     help="Make captioned clips of pictures and videos, as shards to train on. Run again, each does what is new.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
+    cls=o.Commands,
     epilog=_EPILOG,
 )
 
 
-@app.command()
+@app.command(cls=o.Command)
 def stills(
     folder: d.Folder,
     output: d.Output,
     frames: Annotated[int, d.FRAMES] = 8,
     size: Annotated[int, d.SIZE] = 256,
     height: Annotated[int | None, d.HEIGHT] = None,
-    fps: Annotated[float, o.option(d.CLIPS, help="Frames a second that clips are shown at.")] = 8.0,
-    clips: Annotated[int, o.option(d.CLIPS, help="How many clips to make of a picture.")] = 1,
+    fps: Annotated[float, o.panel_option(d.CLIPS, help="Frames a second that clips are shown at.")] = 8.0,
+    clips: Annotated[int, o.panel_option(d.CLIPS, help="How many clips to make of a picture.")] = 1,
     enlarge: Annotated[bool, d.ENLARGE] = False,
     images: Annotated[
-        bool, o.option(d.CAMERA, "--images", help="No camera: each picture is a clip of one frame.", like=False)
+        bool,
+        o.panel_option(d.CAMERA, "--images", help="No camera: each picture is a clip of one frame.", default=False),
     ] = False,
-    zoom: Annotated[float, o.option(d.CAMERA, help="How many times as close the camera comes, at most.")] = 1.3,
-    pan: Annotated[float, o.option(d.CAMERA, help="How far it goes at most, in views.")] = 0.15,
-    direction: Annotated[str, o.option(d.CAMERA, metavar="in|out|random", help="Where it zooms.")] = "random",
+    zoom: Annotated[float, o.panel_option(d.CAMERA, help="How many times as close the camera comes, at most.")] = 1.3,
+    pan: Annotated[float, o.panel_option(d.CAMERA, help="How far it goes at most, in views.")] = 0.15,
+    direction: Annotated[str, o.panel_option(d.CAMERA, metavar="in|out|random", help="Where it zooms.")] = "random",
     easing: Annotated[
-        str, o.option(d.CAMERA, metavar="linear|smooth", help="smooth: it starts and ends at rest.")
+        str, o.panel_option(d.CAMERA, metavar="linear|smooth", help="smooth: it starts and ends at rest.")
     ] = "linear",
     captions: Annotated[Path | None, d.CAPTIONS] = None,
     captioner: Annotated[str, d.CAPTIONER] = "sidecar",
@@ -70,43 +69,43 @@ def stills(
     stages.stills(given)
 
 
-@app.command()
+@app.command(cls=o.Command)
 def actions(
     folder: d.Folder,
     output: d.Output,
     layout: Annotated[
-        str, o.option(d.LABELS, metavar="kinetics|ucf101", help="How files and folders are named.")
+        str, o.panel_option(d.LABELS, metavar="kinetics|ucf101", help="How files and folders are named.")
     ] = "kinetics",
     table: Annotated[
         Path | None,
-        o.option(
+        o.panel_option(
             d.LABELS,
             metavar="FILE",
-            parser=o.named,
-            like=False,
+            parser=nonempty_path,
+            default=False,
             help="Kinetics' CSV (label, youtube_id, time_start, time_end, split), or UCF-101's list of videos, like "
             "trainlist01.txt.",
         ),
     ] = None,
     split: Annotated[
-        str | None, o.option(d.LABELS, help="The split of Kinetics' CSV to take.", like="all of it")
+        str | None, o.panel_option(d.LABELS, help="The split of Kinetics' CSV to take.", default="all of it")
     ] = None,
     template: Annotated[
         list[str] | None,
-        o.option(
+        o.panel_option(
             d.LABELS,
             metavar="TEXT",
             help="A caption with {label} in it; one of several is drawn for each video.",
-            like="'a video of {label}' and two more",
+            default="'a video of {label}' and two more",
         ),
     ] = None,
     descriptions: Annotated[
         Path | None,
-        o.option(
+        o.panel_option(
             d.LABELS,
             metavar="FILE",
-            parser=o.named,
-            like=False,
+            parser=nonempty_path,
+            default=False,
             help="Captions for some labels: CSV or JSON lines with columns label and caption.",
         ),
     ] = None,
@@ -131,29 +130,31 @@ def actions(
     stages.actions(given)
 
 
-@app.command()
+@app.command(cls=o.Command)
 def videos(
     folder: d.Folder,
     output: d.Output,
     detector: Annotated[
         str,
-        o.option(
+        o.panel_option(
             d.SCENES,
             metavar="adaptive|content|transnetv2|none",
             help="What finds the scenes: PySceneDetect's two, a network, or nothing.",
         ),
     ] = "adaptive",
     threshold: Annotated[
-        float | None, o.option(d.SCENES, help="Of the detector.", like="3 adaptive, 27 content, 0.5 transnetv2")
+        float | None,
+        o.panel_option(d.SCENES, help="Of the detector.", default="3 adaptive, 27 content, 0.5 transnetv2"),
     ] = None,
-    margin: Annotated[float, o.option(d.SCENES, help="Seconds left out at both ends of a scene.")] = 0.0,
+    margin: Annotated[float, o.panel_option(d.SCENES, help="Seconds left out at both ends of a scene.")] = 0.0,
     longest: Annotated[
-        float, o.option(d.SCENES, help="Seconds; a longer scene is parted, each part captioned by itself.")
+        float, o.panel_option(d.SCENES, help="Seconds; a longer scene is parted, each part captioned by itself.")
     ] = 60.0,
-    least: Annotated[float, o.option(d.SCENES, help="Seconds; shorter scenes are dropped.")] = 1.0,
-    black: Annotated[float, o.option(d.SCENES, help="Level of 255 below which a frame is black.")] = 20.0,
+    least: Annotated[float, o.panel_option(d.SCENES, help="Seconds; shorter scenes are dropped.")] = 1.0,
+    black: Annotated[float, o.panel_option(d.SCENES, help="Level of 255 below which a frame is black.")] = 20.0,
     motion: Annotated[
-        float, o.option(d.SCENES, help="Levels of 255 by which pixels must change in 1/8 s; 0 keeps what is static.")
+        float,
+        o.panel_option(d.SCENES, help="Levels of 255 by which pixels must change in 1/8 s; 0 keeps what is static."),
     ] = 0.5,
     frames: Annotated[int, d.FRAMES] = 8,
     fps: Annotated[float, d.FPS] = 8.0,
@@ -181,13 +182,18 @@ def videos(
     stages.videos(given)
 
 
-@app.command()
+@app.command(cls=o.Command)
 def show(
     folder: d.Folder,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", parser=o.named, help="A picture of some clips.", show_default=False
+            "--output",
+            "-o",
+            metavar="FILE",
+            parser=nonempty_path,
+            help="A picture of some clips.",
+            show_default=False,
         ),
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="How many clips the picture shows.")] = 12,
@@ -198,7 +204,7 @@ def show(
     run(folder, output, rows)
 
 
-@app.command()
+@app.command(cls=o.Command)
 def mix(
     sources: Annotated[
         list[str], typer.Argument(metavar="FOLDER[=WEIGHT]...", help="Folders of shards; a weight is 1 unless told.")

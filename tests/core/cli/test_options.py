@@ -1,0 +1,147 @@
+"""Options made from settings: they are the dataclasses' fields, in help pages, run files and completion."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import MISSING, fields
+from importlib import import_module
+
+import pytest
+import typer
+import yaml
+
+from vidrd_core import cli
+from vidrd_core.cli import evaluate_options, options
+from vidrd_core.cli.settings_options import REQUIRED, Group, argument_docs, read_fields, solver_names
+from vidrd_core.sampling import SOLVERS
+
+from .helpers import PROMPTS, error_line, same_state
+
+GROUPS = [each for module in (options, evaluate_options) for each in vars(module).values() if isinstance(each, Group)]
+
+
+def page(*names: str, columns: int = 100) -> str:
+    """The help of a command."""
+    environment = {**os.environ, "COLUMNS": str(columns)}
+    run = [sys.executable, "-m", "vidrd_core.cli", *names, "--help"]
+    return subprocess.run(run, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.settings)
+def test_fields_read_from_source_are_those_of_the_class(group):
+    module, _, name = group.settings.partition(":")
+    kind = getattr(import_module(module), name)
+    read = read_fields(module, name)
+    assert [each.name for each in read] == [each.name for each in fields(kind)]
+    for each, real in zip(read, fields(kind), strict=True):
+        assert each.default == (REQUIRED if real.default is MISSING else real.default)
+        assert each.help.endswith("."), each.name
+    assert group.fields
+
+
+def test_solvers_are_listed_by_their_decorator():
+    assert solver_names() == tuple(SOLVERS)
+
+
+def test_help_is_the_first_sentence_of_an_argument():
+    lines = ["Args:", "    one: First (a, b) of two. Second.", "    two: A thing", "        in two lines; 0 to 1."]
+    docs = argument_docs("\n".join(["A summary.", "", *lines, "", "Raises:", "    ValueError: No."]))
+    assert docs == {"one": "First (a, b) of two.", "two": "A thing in two lines; 0 to 1."}
+
+
+def test_the_help_of_generate_fits_two_screens_without_types():
+    text = page("generate")
+    assert len(text.splitlines()) <= 100
+    for word in ("<int>", "<float>", "<str>", "INTEGER", "FLOAT", "TEXT", "[default: None]", "--drift"):
+        assert word not in text
+    for field in (each for group in (options.SAMPLE_GROUP, options.REUSE_GROUP) for each in group.fields):
+        assert f"--{field.name.replace('_', '-')}" in text
+    order = [text.index(f"\n{panel}:") for panel in ("The video", "Each clip", "From clip to clip", "The machine")]
+    assert order == sorted(order)
+
+
+def test_every_command_explains_each_of_its_options():
+    def walk(command, path):
+        for name, inner in getattr(command, "commands", {}).items():
+            walk(inner, [*path, name])
+        for parameter in command.params:
+            assert parameter.help, (path, parameter.name)
+
+    walk(typer.main.get_command(cli.app), [])
+
+
+def test_a_renamed_option_is_an_alias(vidrd):
+    for name in ("--anchor", "--drift"):
+        run = ("--steps", 2, name, 0.5, "--state-dir", name.strip("-"), "-o", f"{name.strip('-')}.gif")
+        assert vidrd("generate", *PROMPTS, *run)[0] == 0
+    assert same_state("anchor/clip_0001.safetensors", "drift/clip_0001.safetensors")
+
+
+def test_a_run_is_saved_and_repeated_from_its_file(vidrd, tmp_path):
+    given = (*PROMPTS, "--clips", 3, "--steps", 2, "--alpha", 1, "--order", "forward", "--per-clip-none")[:-1]
+    assert vidrd("generate", *given, "-o", "one.gif", "--state-dir", "one", "--save-config", "run.yaml")[0] == 0
+    kept = yaml.safe_load((tmp_path / "run.yaml").read_text())
+    assert kept["prompts"] == PROMPTS
+    assert (kept["alpha"], kept["order"], kept["steps"]) == (1.0, "forward", 2)
+    again = ("--config", "run.yaml", "-o", "two.gif", "--state-dir", "two", "--seed", 0)
+    assert vidrd("generate", *again)[0] == 0
+    for index in range(3):
+        name = f"clip_{index:04d}.safetensors"
+        assert same_state(tmp_path / "one" / name, tmp_path / "two" / name)
+    assert (
+        vidrd("generate", "a red circle", "--config", "run.yaml", "-o", "three.gif", "--state-dir", "three")[0] == 0
+    )
+    assert len(list((tmp_path / "three").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prompts: [a red circle]\nstep: 3", "run.yaml has no option step (did you mean steps?)"),
+        ("steps: many", "run.yaml: steps is 'many':"),
+        ("[1, 2]", "run.yaml holds [1, 2], expected names of options with values"),
+        ("a: [", "run.yaml is no YAML:"),
+        ("prompts: a red circle\nsteps: 0", "steps is 0, expected a whole number, 1 or more"),
+        ("resume: true", "run.yaml has no option resume"),
+    ],
+)
+def test_a_bad_run_file_is_refused(vidrd, tmp_path, text, message):
+    (tmp_path / "run.yaml").write_text(text)
+    assert message in error_line(*vidrd("generate", "--config", "run.yaml", "-o", "long.gif"))
+    assert os.listdir() == ["run.yaml"]
+
+
+def test_nothing_is_saved_of_a_run_that_is_refused(vidrd, tmp_path):
+    line = error_line(*vidrd("generate", *PROMPTS, "--cfg", 1e6, "-o", "x.gif", "--save-config", "run.yaml"))
+    assert "cfg is 1000000.0" in line
+    assert os.listdir() == []
+
+
+def test_quiet_prints_errors_alone(vidrd):
+    assert vidrd("generate", *PROMPTS, "--steps", 2, "-o", "long.gif", "--quiet") == (0, "", "")
+    assert "steps is 0" in error_line(*vidrd("generate", *PROMPTS, "--steps", 0, "-o", "long.gif", "-q"))
+
+
+def test_json(vidrd, whole):
+    code, out, err = vidrd("models", "--json")
+    assert (code, err) == (0, "")
+    (tiny, *_) = json.loads(out)
+    assert (tiny["name"], tiny["frames"], tiny["size"]) == ("tiny", 8, 64)
+    assert "circle" in tiny["words"]
+    code, out, _ = vidrd("info", whole / "states" / "clip_0001.safetensors", "--json")
+    assert code == 0
+    assert json.loads(out)["kind"] == "clip state of clip 1 (the first one is 0)"
+
+
+def test_choices_are_completed():
+    environment = {
+        **os.environ,
+        "_VIDRD_COMPLETE": "complete_bash",
+        "COMP_WORDS": "vidrd generate --order f",
+        "COMP_CWORD": "3",
+    }
+    code = "import sys; from vidrd_core import cli; sys.argv = ['vidrd']; cli.main([])"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["forward"]
+    assert "torch" not in done.stderr
