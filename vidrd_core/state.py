@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vidrd_core.beyond import statistics
 from vidrd_core.inversion import replayed
-from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io import safetensors
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.sampling import Denoise
 
@@ -149,7 +149,7 @@ class ClipState:
     def save(self, path: str | Path) -> None:
         """Write the state to one file, which appears whole or not at all. Raises OSError."""
         tensors = {name: getattr(self, name) for name in TENSORS}
-        checkpoint.write(Path(path), tensors, KIND, fingerprint=self.fingerprint, **self._details())
+        safetensors.write(Path(path), tensors, KIND, fingerprint=self.fingerprint, **self._details())
 
     def _details(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in DETAILS}
@@ -187,7 +187,7 @@ class ClipState:
     @classmethod
     def load(cls, path: str | Path) -> ClipState:
         """Read a state. Raises FileNotFoundError, or FormatError saying what the file is instead."""
-        tensors, details = checkpoint.read(Path(path), KIND)
+        tensors, details = safetensors.read(Path(path), KIND)
         details.pop("kind")
         fingerprint = details.pop("fingerprint", None)
         known = {*TENSORS, *DETAILS}

@@ -7,13 +7,16 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vidrd_core import loading
 from vidrd_core.cli.errors import InputError, input_checked
-from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io import safetensors
 from vidrd_core.loading import PARTS
 from vidrd_core.video.reader import look_at
+
+if TYPE_CHECKING:
+    from vidrd_core.models.formats.naming import Part
 
 Facts = Iterator[tuple[str, str]]
 
@@ -27,10 +30,8 @@ class Tensors:
 
     @classmethod
     def of(cls, path: Path) -> Tensors:
-        from safetensors import safe_open
-
-        details = checkpoint.describe(path)
-        with safe_open(path, framework="numpy") as file:
+        details = safetensors.describe(path)
+        with safetensors.open_safetensors(path, "numpy") as file:
             return cls(details, {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()})  # noqa: SIM118
 
     @property
@@ -74,9 +75,9 @@ def inspect(path: Path) -> Facts:
     with input_checked():
         if path.is_dir():
             return _folder(path)
-        kind = checkpoint.sniff(path)
+        kind = safetensors.file_format(path)
         if kind == "pickle":
-            return _others(path)
+            return _torch_file(path)
         if kind == "safetensors" or path.suffix.lower() == ".safetensors":
             return _safetensors(path)
         return _video(path)
@@ -118,8 +119,7 @@ def _safetensors(path: Path) -> Facts:
     if kind is None:
         yield "kind", "safetensors file, not made by vidrd"
         yield from _parts(path)
-        first = list(file.shapes)[:3]
-        yield "tensors", f"{len(file.shapes)}: {', '.join(first)}{', ...' if len(file.shapes) > 3 else ''}"
+        yield "tensors", f"{len(file.shapes)}: {safetensors.first_few(file.shapes)}"
     elif kind == "clip state":
         from vidrd_core.state import ClipState
 
@@ -127,8 +127,8 @@ def _safetensors(path: Path) -> Facts:
         yield from _state(file)
     else:
         yield "kind", str(kind)
-        if kind == checkpoint.WHOLE:
-            for name, part in checkpoint.parts_of(file.details).items():
+        if kind == safetensors.WHOLE_MODEL:
+            for name, part in safetensors.parts_of(file.details).items():
                 yield name, str(part.get("kind"))
         for group in ("config", "diffusion"):
             for name, value in _mapping(file.details.get(group)).items():
@@ -138,34 +138,44 @@ def _safetensors(path: Path) -> Facts:
     yield "on disk", _size(path.stat().st_size)
 
 
-def _others(path: Path) -> Facts:
+def _torch_file(path: Path) -> Facts:
     yield "kind", "torch file"
     yield from _parts(path)
     yield "on disk", _size(path.stat().st_size)
 
 
 def _parts(path: Path) -> Facts:
-    """What parts of a model a file or folder of others holds."""
-    from vidrd_core.models.formats.detect import NAMES, contents, find_unet, holds, keys_of
+    """Which parts of a model a file or folder of another program holds, and in which format."""
+    from vidrd_core.models.formats.detect import contents, has_part, keys_of
+    from vidrd_core.models.formats.naming import PART_NAMES
     from vidrd_core.models.lora.files import is_lora
 
     if is_lora(path):
         yield from _lora(path)
         return
-    found = [part for part in NAMES if holds(path, part)]
+    found = [part for part in PART_NAMES if has_part(path, part)]
     for part in found:
-        if part != "unet":
-            yield part.replace("_", " "), "yes"
-            continue
         try:
-            unet, diffusion = find_unet(path)
-        except checkpoint.FormatError as error:
-            yield "unet", str(error)
-            continue
-        yield "unet", f"{unet.about}, {sum(t.numel() for t in unet.tensors.values()):,} parameters"
-        yield "denoising", f"{diffusion.prediction}, {diffusion.schedule}"
+            yield from _part(path, part)
+        except safetensors.FormatError as error:
+            yield part.replace("_", " "), str(error)
     if not found:
         yield "holds", contents(keys_of(path))
+
+
+def _part(path: Path, part: Part) -> Facts:
+    """One part of a model. Raises FormatError."""
+    from vidrd_core.models.formats.detect import NAMINGS, find_unet, read_part
+    from vidrd_core.models.formats.naming import detect_naming
+
+    if part == "unet":
+        unet, diffusion = find_unet(path)
+        yield "unet", f"{unet.about}, {sum(t.numel() for t in unet.tensors.values()):,} parameters"
+        yield "denoising", f"{diffusion.prediction}, {diffusion.schedule}"
+        return
+    tensors, _ = read_part(path, part)
+    naming = detect_naming(NAMINGS[part], tensors)
+    yield part.replace("_", " "), f"{naming.name} names" if naming else "yes"
 
 
 def _lora(path: Path) -> Facts:

@@ -54,13 +54,13 @@ class CLIPText(nn.Module):
             )
         )
 
-    def named_as_here(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    def match_transformers(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights under the names that the installed transformers gives them: its version 4 says text_model, too."""
         here = next(key for key in self.state_dict() if key.endswith("token_embedding.weight"))
         middle = here.removesuffix("embeddings.token_embedding.weight")
         return {middle + name: value for name, value in weights.items()}
 
-    def named_as_clip(self) -> dict[str, Tensor]:
+    def file_state_dict(self) -> dict[str, Tensor]:
         """The way back: names that depend on no version of transformers."""
         return {
             key.removeprefix("clip.").removeprefix("text_model."): value for key, value in self.state_dict().items()
@@ -121,7 +121,7 @@ def tokenizer_tensors(tokenizer: Any) -> dict[str, Tensor]:
     }
 
 
-def tokenizer_of(tensors: Mapping[str, Tensor], width: int, path: Path) -> Any:
+def tokenizer_from_tensors(tensors: Mapping[str, Tensor], width: int, path: Path) -> Any:
     """The tokenizer whose files `tokenizer_tensors` made tensors of. Raises FormatError if they are none."""
     with tempfile.TemporaryDirectory() as folder:
         for key, tensor in tensors.items():

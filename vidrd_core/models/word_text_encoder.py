@@ -38,7 +38,7 @@ class TextEncoder(nn.Module):
             )
         )
 
-    def named_as_here(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    def match_transformers(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights under the names that the installed transformers gives them: its version 4 says text_model, too."""
         here = next(iter(self.state_dict()))
         middle = "text_model." if here.startswith("clip.text_model.") else ""

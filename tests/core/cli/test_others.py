@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from vidrd_core import cli
-from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io import safetensors
 from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.load_parts import save_unet
 from vidrd_core.models.unet3d import UNet3D
@@ -114,7 +114,7 @@ def test_pack_takes_other_parts(vidrd, folder):
     run = ("pack", folder, "-o", "one.safetensors", "--vae", "tiny/vae.safetensors")
     assert "there is no file or folder tiny/vae.safetensors" in error_line(*vidrd(*run))
     assert vidrd(*run[:4], "--vae", folder / "vae.safetensors", "--prediction", "eps")[0] == 0
-    parts = checkpoint.parts_of(checkpoint.describe(Path("one.safetensors")))
+    parts = safetensors.parts_of(safetensors.describe(Path("one.safetensors")))
     assert parts["unet"]["diffusion"]["prediction"] == "eps"
 
 

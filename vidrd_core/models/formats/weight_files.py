@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from vidrd_core.io.safetensors import FormatError, sniff
+from vidrd_core.io.safetensors import FormatError, file_format, open_safetensors
 
 # The names that diffusers and transformers give to the weights of a folder, the best first.
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
@@ -31,7 +30,7 @@ def read_tensors(path: Path, wanted: Wanted = lambda key: True) -> dict[str, Ten
         return {key: tensor for file in weight_files(path) for key, tensor in read_tensors(file, wanted).items()}
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    kind = sniff(path)
+    kind = file_format(path)
     if kind == "safetensors":
         return _read_safetensors(path, wanted)
     if kind == "pickle":
@@ -82,11 +81,8 @@ def keys_of(path: Path) -> list[str]:
 
 
 def _read_safetensors(path: Path, wanted: Wanted) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys() if wanted(key)}  # noqa: SIM118 - no mapping
-    except (SafetensorError, OSError) as error:
-        raise FormatError(f"{path} is not a whole safetensors file: {error}") from error
+    with open_safetensors(path) as file:
+        return {key: file.get_tensor(key) for key in file.keys() if wanted(key)}  # noqa: SIM118 - not a mapping
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
-from vidrd_core.io.safetensors import FormatError, sniff
+from vidrd_core.io.safetensors import FormatError, file_format, first_few, open_safetensors
 from vidrd_core.models.formats.detect import contents
 from vidrd_core.models.formats.weight_files import keys_of, read_json, read_tensors
 
@@ -85,7 +84,7 @@ def read_lora(path: Path) -> dict[str, Change]:
         pairs.setdefault(layer, {})[part] = tensor
     lacking = [layer for layer, pair in pairs.items() if not {"down", "up"} <= set(pair)]
     if odd or lacking:
-        what = f"what is no LoRA ({_some(odd)})" if odd else f"half of a LoRA ({_some(lacking)})"
+        what = f"what is no LoRA ({first_few(odd)})" if odd else f"half of a LoRA ({first_few(lacking)})"
         raise FormatError(f"{file} holds {what}, expected a down and an up matrix for each layer")
     said = _said(file)
     return {layer: _change(file, layer, pair, said) for layer, pair in pairs.items()}
@@ -109,7 +108,7 @@ def _refuse_others(file: Path, keys: Iterable[str]) -> None:
     keys = list(keys)
     for mark, what in OTHERS.items():
         if named := [key for key in keys if mark in key]:
-            raise FormatError(f"{file} is {what} ({_some(named)}), which is not known: only plain LoRA is")
+            raise FormatError(f"{file} is {what} ({first_few(named)}), which is not known: only plain LoRA is")
     if not any(_part_of(key) for key in keys):
         raise FormatError(f"{file} is no LoRA: it holds {contents(keys)}")
 
@@ -128,8 +127,8 @@ def _part_of(key: str) -> tuple[str, str] | None:
 def _said(file: Path) -> dict[str, Any]:
     """What PEFT's config beside a file, or diffusers' metadata in it, say of ranks and alphas."""
     said = read_json(file.with_name("adapter_config.json")) if file.name.startswith("adapter_model") else {}
-    if sniff(file) == "safetensors":
-        with safe_open(file, framework="pt") as opened:
+    if file_format(file) == "safetensors":
+        with open_safetensors(file) as opened:
             inside = (opened.metadata() or {}).get("lora_adapter_metadata")
         try:
             said |= json.loads(inside) if inside else {}
@@ -163,7 +162,3 @@ def _scale(layer: str, rank: int, alpha: Tensor | None, said: Mapping[str, Any])
     if found is None:
         return 1.0
     return float(found) / (math.sqrt(rank) if entry("use_rslora") else rank)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

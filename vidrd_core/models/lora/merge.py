@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vidrd_core.io.safetensors import FormatError
+from vidrd_core.io.safetensors import FormatError, first_few
 from vidrd_core.models.lora.files import Change, read_lora
 from vidrd_core.models.lora.names import is_of_sdxl, is_of_text, text_names, unet_names
 
@@ -92,7 +92,7 @@ def match(path: Path, unet: nn.Module, text_encoder: nn.Module, strength: float,
                           f"do not fit ({unfit[0]})")  # fmt: skip
     if unknown:
         raise FormatError(f"{path} changes {len(unknown)} layers that this model does not have "
-                          f"({', '.join(unknown[:3])}{', ...' if len(unknown) > 3 else ''})")  # fmt: skip
+                          f"({first_few(unknown)})")  # fmt: skip
     return LoRA(Path(path).name, changes, strength, text_strength)
 
 

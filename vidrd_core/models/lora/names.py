@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import nn
 
-from vidrd_core.models.formats.unet import is_temporal
-from vidrd_core.models.formats.unet_keys import LDM, to_naming
+from vidrd_core.models.formats.unet_keys import is_temporal, ldm_keys_from_ours
 
 OF_UNET = ("lora_unet_", "unet.", "base_model.model.unet.", "base_model.model.", "")
 OF_TEXT = ("lora_te_", "lora_te1_", "text_encoder.", "base_model.model.text_encoder.", "base_model.model.", "")
@@ -29,7 +28,7 @@ def unet_names(unet: nn.Module) -> dict[str, str]:
     ours = layers_of(unet)
     names = _with_prefixes(ours, OF_UNET)
     flat = {name: key for name, key in ours.items() if not is_temporal(key)}  # LDM counts differently in 3-D
-    theirs = to_naming(flat.values(), LDM)
+    theirs = ldm_keys_from_ours(flat.values())
     for key in flat.values():
         names["lora_unet_" + theirs[key].removesuffix(".weight").replace(".", "_")] = key
     return names

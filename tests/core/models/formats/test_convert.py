@@ -109,10 +109,10 @@ def test_what_ldms_file_does_not_tell_is_told(tmp_path):
         known = {"prediction", "schedule", "beta_start", "beta_end", "zero_terminal_snr"} - told
         assert {name: getattr(read, name) for name in known} == {name: getattr(diffusion, name) for name in known}
     saved(dataclasses.replace(FLAT, **{**WIDE, "heads": (8, 8)}), tmp_path / "heads.safetensors")
-    with pytest.raises(ValueError, match="do not tell heads of it: no published model is like this"):
+    with pytest.raises(ValueError, match="do not show heads: no published model is like this"):
         convert(tmp_path / "heads.safetensors", tmp_path / "out.safetensors", "ldm")
     originals.vae().save_pretrained(tmp_path / "vae")  # its norms have 8 groups
-    with pytest.raises(ValueError, match=r"do not tell all of it: no published .*norm_groups, 32"):
+    with pytest.raises(ValueError, match=r"do not show all settings: no published .*norm_groups, 32"):
         convert(tmp_path / "vae", tmp_path / "out.safetensors", "ldm", "vae")
     assert not list(tmp_path.glob("*out*"))
 
@@ -210,7 +210,7 @@ def test_halves_stay_halves(tmp_path):
         (("tiny", "out.safetensors", "temporal", "vae"), "taken out of UNets"),
         (("tiny", "out", "ldm"), r"give a name that ends in \.safetensors"),
         (("tiny", "out", "onnx"), "expected unet or vae, to diffusers, ldm, vidrd, temporal"),
-        (("flat.safetensors", "out.safetensors", "temporal"), "the UNet has no layers over time"),
+        (("flat.safetensors", "out.safetensors", "temporal"), "the UNet has no temporal layers"),
         (("vidrd.safetensors", "out", "diffusers"), "Temp-Conv and Temp-Attn as VidRD has them"),
         (("tiny", "flat.safetensors", "vidrd"), "is there already: add --overwrite"),
         (("none", "out", "diffusers"), "there is no model 'none'"),

@@ -6,10 +6,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vidrd_core.io import safetensors as checkpoint
-from vidrd_core.io.safetensors import TEMPORAL, FormatError
+from vidrd_core.io import safetensors
+from vidrd_core.io.safetensors import TEMPORAL_LAYERS, FormatError
 from vidrd_core.models.config import UNet3DConfig
-from vidrd_core.models.formats.unet import is_temporal, write_unet
+from vidrd_core.models.formats.unet import write_unet
+from vidrd_core.models.formats.unet_keys import is_temporal
 from vidrd_core.models.inflate import save_temporal, with_temporal, without_temporal, write_temporal
 from vidrd_core.models.load_parts import build_unet, load_unet, save_unet
 from vidrd_core.models.unet3d import UNet3D
@@ -71,11 +72,14 @@ def test_they_are_taken_from_whole_unets_and_from_files_with_them_alone(path):
 
 
 WRONG = {
-    "other widths": ({"block_out_channels": (64, 64), "heads": (4, 4)}, r"of another shape \(.* \(64,\) for \(32,\)"),
-    "deeper": ({"layers_per_block": 2}, r"surplus \(down_blocks.0.attentions.1"),
+    "other widths": (
+        {"block_out_channels": (64, 64), "heads": (4, 4)},
+        r"of another shape \(.* \[64\], expected \[32\]",
+    ),
+    "deeper": ({"layers_per_block": 2}, r"unexpected \(down_blocks.0.attentions.1"),
     "more levels": (
         {"block_out_channels": (32, 64, 64), "attention_levels": (True, False, False), "heads": (2, 4, 4)},
-        r"surplus \(down_blocks.2.temp_convs.0",
+        r"unexpected \(down_blocks.2.temp_convs.0",
     ),
     "other heads": ({"heads": (4, 4)}, r"attention heads \(4, 4\) for \(2, 4\)"),
 }
@@ -97,14 +101,14 @@ def test_a_file_with_them_alone_is_no_unet(path):
 
 def test_files_without_any_are_refused(path):
     base = unet()
-    with pytest.raises(ValueError, match="the UNet has no layers over time: give a ModelScope"):
+    with pytest.raises(ValueError, match="the UNet has no temporal layers: give a ModelScope"):
         save_temporal(base, path)
     assert not path.exists()
     save_unet(base, DiffusionConfig(), path)
-    with pytest.raises(FormatError, match="has no layers over time: its UNet is one of images"):
+    with pytest.raises(FormatError, match="has no temporal layers: its UNet is one of images"):
         with_temporal(base.state_dict(), FLAT, path)
     save_file({f"model.diffusion_model.{k}": t for k, t in base.state_dict().items()}, path)
-    with pytest.raises(FormatError, match="has no layers over time: it holds a UNet"):
+    with pytest.raises(FormatError, match="has no temporal layers: it holds a UNet"):
         with_temporal(base.state_dict(), FLAT, path)
     with pytest.raises(FileNotFoundError, match="there is no file"):
         with_temporal(base.state_dict(), FLAT, path.with_name("gone.safetensors"))
@@ -117,8 +121,8 @@ def test_files_without_any_are_refused(path):
 def test_a_damaged_description_is_told(settings, message, path):
     video = unet(**BUILDS["ours"])
     write_temporal(video.state_dict(), video.config, path)
-    tensors, details = checkpoint.read(path, TEMPORAL)
+    tensors, details = safetensors.read(path, TEMPORAL_LAYERS)
     settings = {**details["settings"], "temp_attention": "up"} if settings == "wrong" else settings
-    checkpoint.write(path, tensors, TEMPORAL, settings=settings)
+    safetensors.write(path, tensors, TEMPORAL_LAYERS, settings=settings)
     with pytest.raises(FormatError, match=f"the description in .*a.safetensors is not whole.*{message}"):
         with_temporal(unet().state_dict(), FLAT, path)

@@ -122,8 +122,8 @@ def test_a_file_that_is_something_else_is_named(tmp_path):
     save_file({"a": torch.zeros(1), "b": torch.zeros(1)}, nothing)
     save_file(originals.vae().state_dict(), vae)
     for path, message in (
-        (lora, "lora.safetensors holds a LoRA, expected a UNet; loaded can be Stable Diffusion"),
-        (nothing, r"holds no part of a model that is known \(2 tensors: a, b, ...\)"),
+        (lora, "lora.safetensors holds a LoRA, expected a UNet in one of these formats: LDM .Stable Diffusion"),
+        (nothing, r"holds no known part of a model \(2 tensors: a, b\)"),
         (vae, "vae.safetensors holds a VAE, expected a UNet"),
     ):
         with pytest.raises(FormatError, match=message):
@@ -202,11 +202,11 @@ def test_layers_over_time_can_be_put_on_any_checkpoint(tmp_path):
     for j in range(3):
         expected = flat(x[:, :, j], t, text).sample
         torch.testing.assert_close(image.unet(x, t, text)[:, :, j], expected, rtol=1e-5, atol=1e-5)
-    with pytest.raises(FormatError, match="has no layers over time: it holds a UNet"):
+    with pytest.raises(FormatError, match="has no temporal layers: it holds a UNet"):
         load(tmp_path / "sd", temporal=tmp_path / "sd")
     other = UNet3D(dataclasses.replace(config, block_out_channels=(64, 64), heads=(4, 4)))
     save_temporal(other, tmp_path / "wide.safetensors")
-    with pytest.raises(FormatError, match=r"is for another UNet, of other widths.* \(64,\) for \(32,\)"):
+    with pytest.raises(FormatError, match=r"is for another UNet, of other widths.* \[64\], expected \[32\]"):
         load(tmp_path / "sd", temporal=tmp_path / "wide.safetensors")
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vidrd_core import load
-from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io import safetensors
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.loading import PARTS, pack
 from vidrd_core.models.inflate import save_temporal, with_temporal
@@ -50,7 +50,7 @@ def test_in_half_precision_and_again(folder, tmp_path):
     pack(folder, tmp_path / "half.safetensors")
     pack(tmp_path / "half.safetensors", tmp_path / "again")
     same_weights(load(tmp_path / "half.safetensors"), load(tmp_path / "again"))
-    tensors, _ = checkpoint.read(tmp_path / "half.safetensors", CLIP_TEXT)
+    tensors, _ = safetensors.read(tmp_path / "half.safetensors", CLIP_TEXT)
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float16, torch.uint8}
 
 
@@ -92,9 +92,9 @@ def test_clips_tokenizer_is_inside_and_may_be_replaced(folder, tmp_path):
 )
 def test_a_damaged_tokenizer_is_told(folder, tmp_path, name, message):
     save_text_encoder(load_clip_text(folder), tmp_path / "text.safetensors")
-    tensors, details = checkpoint.read(tmp_path / "text.safetensors", CLIP_TEXT)
+    tensors, details = safetensors.read(tmp_path / "text.safetensors", CLIP_TEXT)
     tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith("tokenizer/")}
-    checkpoint.write(tmp_path / "text.safetensors", {**tensors, name: torch.ones(3).byte()}, **details)
+    safetensors.write(tmp_path / "text.safetensors", {**tensors, name: torch.ones(3).byte()}, **details)
     with pytest.raises(FormatError, match=message):
         load_clip_text(tmp_path / "text.safetensors")
     assert not (tmp_path / "out").exists()

@@ -8,8 +8,9 @@ from diffusers import UNet2DConditionModel, UNet3DConditionModel
 
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.models.config import UNet3DConfig
+from vidrd_core.models.formats.naming import detect_naming
 from vidrd_core.models.formats.unet import read_unet, write_unet
-from vidrd_core.models.formats.unet_keys import naming_of
+from vidrd_core.models.formats.unet_keys import NAMINGS
 from vidrd_core.models.unet3d import UNet3D
 
 from ....conftest import randomise
@@ -36,7 +37,7 @@ def test_full_size_unets_are_told_by_their_keys_and_come_back_whole(config, nami
         state = UNet3D(config).state_dict()
     theirs = write_unet(config, state, naming)
     assert len(theirs) == len(state)
-    assert naming_of(theirs) == naming
+    assert detect_naming(NAMINGS, theirs).name == naming
     found = read_unet(theirs)
     assert (found.family, found.config) == (family, config)
     assert {key: t.shape for key, t in found.tensors.items()} == {key: t.shape for key, t in state.items()}

@@ -204,7 +204,7 @@ STATE = write_vae(CONFIGS["image"], weights(CONFIGS["image"]), "diffusers")
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({}, "this looks like no VAE that is known"),
+        ({}, "this looks like no known VAE"),
         ({"model.diffusion_model.out.0.bias": torch.zeros(1)}, "this looks like a UNet"),
         ({"text_model.embeddings.position_ids": torch.zeros(1)}, "this looks like a text encoder"),
         ({"taesd_decoder.1.weight": torch.zeros(1)}, "this looks like TAESD"),
@@ -213,17 +213,17 @@ STATE = write_vae(CONFIGS["image"], weights(CONFIGS["image"]), "diffusers")
             without(
                 STATE, "encoder.conv_in.weight", "decoder.conv_in.bias", "quant_conv.bias", "decoder.conv_out.bias"
             ),
-            r"diffusers' AutoencoderKL, but not whole: 4 missing \(encoder.conv_in.weight, decoder.conv_in.bias, "
-            r"decoder.conv_out.bias, ...\)$",
+            r"Stable Diffusion's VAE \(diffusers names\), but not whole: 4 missing \(encoder.conv_in.weight, "
+            r"decoder.conv_in.bias, decoder.conv_out.bias, ...\)$",
         ),
-        ({**STATE, "extra": torch.zeros(1)}, r"not whole: 1 surplus \(extra\)"),
+        ({**STATE, "extra": torch.zeros(1)}, r"not whole: 1 unexpected \(extra\)"),
         (
             {**STATE, "decoder.conv_in.bias": torch.zeros(7)},
-            r"of another shape \(decoder.conv_in.bias \[7\] for \[16\]",
+            r"of another shape \(decoder.conv_in.bias \[7\], expected \[16\]",
         ),
         (
             {**STATE, "decoder.up_blocks.0.resnets.0.conv1.conv.weight": torch.zeros(1)},
-            "this looks like a VAE that compresses time: 1 surplus",
+            "this looks like a VAE that compresses time: 1 unexpected",
         ),
     ],
 )
@@ -256,7 +256,7 @@ def test_latents_of_other_models_need_a_config():
 
 def test_what_cannot_be_written_is_refused():
     config = CONFIGS["image"]
-    with pytest.raises(ValueError, match="naming is 'keras', expected one of diffusers, ldm"):
+    with pytest.raises(ValueError, match="naming is 'keras', expected one of VidRD, diffusers, LDM"):
         write_vae(config, STATE, "keras")
     with pytest.raises(ValueError, match="patch_size is 2, expected 1"):
         write_vae(VAEConfig(patch_size=2, temp_conv_depth=0, **SMALL), STATE, "diffusers")

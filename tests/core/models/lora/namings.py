@@ -5,7 +5,7 @@ import json
 import torch
 from safetensors.torch import save_file
 
-from vidrd_core.models.formats.unet_keys import LDM, to_naming
+from vidrd_core.models.formats.unet_keys import ldm_keys_from_ours
 
 from ..formats import originals
 
@@ -54,9 +54,8 @@ def kohya_ldm(layer):
     part, name = layer.split(".", 1)
     if part != "unet":
         return kohya(layer)
-    return "lora_unet_" + to_naming([*KEYS, name + ".weight"], LDM)[name + ".weight"].removesuffix(".weight").replace(
-        ".", "_"
-    )
+    theirs = ldm_keys_from_ours([*KEYS, name + ".weight"])[name + ".weight"]
+    return "lora_unet_" + theirs.removesuffix(".weight").replace(".", "_")
 
 
 KEYS = list(originals.unet_2d().state_dict())
