@@ -179,7 +179,11 @@ def test_what_cannot_be_extended_is_refused(vidrd, whole, folder, tmp_path):
         (state, ["--clips", 0], "clips is 0, expected 1 to 1000000"),
         (state, ["--save-state", "a", "--state-dir", "b"], "--state-dir and --save-state are both given: choose one"),
         (state, ["--save-state", "a.pt"], "--save-state is 'a.pt', expected a name that ends in .safetensors"),
-        (state, ["--save-state", "foreign.safetensors"], "holds tensors that vidrd did not write, which is not overwritten"),
+        (
+            state,
+            ["--save-state", "foreign.safetensors"],
+            "holds tensors that vidrd did not write, which is not overwritten",
+        ),
         (state, ["--save-state", "none/a.safetensors"], "--save-state: cannot use none"),
         (state, ["-o", "a/", "--save-state", "a/next.safetensors"], "--save-state is in the output folder a/"),
         (state, ["--save-state", state], "is one of a folder of states, which resuming needs"),
