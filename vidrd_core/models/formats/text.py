@@ -18,6 +18,9 @@ from vidrd_core.models.formats.naming import Naming, Tensors, detect_naming
 
 HEAD_DIM = 64  # channels of an attention head in all CLIP text encoders of Stable Diffusion
 
+SD2_WIDTH = 1024  # of OpenCLIP's ViT-H, Stable Diffusion 2.x's encoder
+
+_LAYER = re.compile(r"encoder\.layers\.(\d+)\.")
 _UNUSED = re.compile(r".*(position_ids|text_projection(\.weight)?|logit_scale|attn_mask)")
 _OPEN_CLIP = re.compile(r"(?:model\.)?transformer\.resblocks\.(\d+)\.(.+)")
 _OPEN_CLIP_ENDS = {
@@ -52,6 +55,7 @@ def read_text(
         FormatError: The tensors are not a whole CLIP text encoder.
     """
     config = config or {}
+    config = config.get("text_config", config)  # in the config of a CLIPModel
     naming = detect_naming(NAMINGS, tensors) or TRANSFORMERS
     named = naming.to_ours(tensors)
     try:
@@ -61,9 +65,9 @@ def read_text(
         inner = named["encoder.layers.0.mlp.fc1.weight"].shape[0]
     except KeyError as error:
         raise FormatError(f"the text encoder is no CLIP, or not whole: it lacks {error}") from error
-    layers = 1 + max(int(m[1]) for key in named if (m := re.match(r"encoder\.layers\.(\d+)\.", key)))
+    layers = 1 + max(int(m[1]) for key in named if (m := _LAYER.match(key)))
     # OpenAI's CLIP (width 768) has a fast approximation of GELU, OpenCLIP's (1024) the real one.
-    activation = naming.settings.get("activation", "gelu" if width == 1024 else "quick_gelu")
+    activation = naming.settings.get("activation", "gelu" if width == SD2_WIDTH else "quick_gelu")
     settings = CLIPTextSettings(
         vocabulary=vocabulary,
         hidden_size=width,
@@ -116,6 +120,20 @@ def _from_transformers(tensors: Tensors) -> dict[str, Tensor]:
     }
 
 
+def _is_clip_model(keys: Collection[str]) -> bool:
+    return any(key.startswith("text_model.") for key in keys) and any(key.startswith("vision_model.") for key in keys)
+
+
+def _from_clip_model(tensors: Tensors) -> dict[str, Tensor]:
+    """The text model alone; OpenCLIP's (width 1024) without its last layer, as Stable Diffusion 2.x reads it."""
+    named = _from_transformers({key: tensor for key, tensor in tensors.items() if key.startswith("text_model.")})
+    norm = named.get("final_layer_norm.weight")
+    if norm is None or norm.shape[0] != SD2_WIDTH:
+        return named
+    last = max((int(m[1]) for key in named if (m := _LAYER.match(key))), default=0)
+    return {key: tensor for key, tensor in named.items() if not key.startswith(f"encoder.layers.{last}.")}
+
+
 OPEN_CLIP = Naming(
     part="text_encoder",
     name="OpenCLIP",
@@ -131,4 +149,11 @@ TRANSFORMERS = Naming(
     detect=_is_transformers,
     to_ours=_from_transformers,
 )
-NAMINGS = (OPEN_CLIP, TRANSFORMERS)
+CLIP_MODEL = Naming(
+    part="text_encoder",
+    name="transformers' CLIPModel",
+    used_by="whole CLIPs of OpenAI and LAION on Hugging Face",
+    detect=_is_clip_model,
+    to_ours=_from_clip_model,
+)
+NAMINGS = (OPEN_CLIP, CLIP_MODEL, TRANSFORMERS)
