@@ -89,7 +89,7 @@ def _from_open_clip(tensors: Tensors) -> dict[str, Tensor]:
     depth = 1 + max(int(m[1]) for key in tensors if (m := _OPEN_CLIP.fullmatch(key)))
     named = {}
     for key, tensor in tensors.items():
-        if _UNUSED.fullmatch(key):
+        if _UNUSED.fullmatch(key) or key.removeprefix("model.").startswith("visual."):
             continue
         if not (found := _OPEN_CLIP.fullmatch(key)):
             plain = key.removeprefix("model.")
@@ -137,7 +137,7 @@ def _from_clip_model(tensors: Tensors) -> dict[str, Tensor]:
 OPEN_CLIP = Naming(
     part="text_encoder",
     name="OpenCLIP",
-    used_by="Stable Diffusion 2.x checkpoints",
+    used_by="Stable Diffusion 2.x checkpoints, and the whole CLIP of ModelScope's and LAION's own releases",
     detect=_is_open_clip,
     to_ours=_from_open_clip,
     settings={"activation": "gelu"},
