@@ -30,7 +30,7 @@ class Tokenizer:
         """One row of (number, weight), or (number, weight, which word). Raises UnknownWordError, ValueError."""
         row: Row = []
         for part, weight in token_weights(escape_important(text), 1.0):
-            row += [(number, weight, len(row) + 1) for number in self.encoder.numbers_of(unescape_important(part))]
+            row += [(number, weight, len(row) + 1) for number in self.encoder.token_ids(unescape_important(part))]
         self.encoder.check_length(len(row), text)
         padding = [(END, 1.0, 0)] * (self.encoder.config.max_length - 1 - len(row))
         row = [(START, 1.0, 0), *row, *padding]
@@ -38,7 +38,7 @@ class Tokenizer:
 
     def untokenize(self, row: Row) -> list[tuple[Any, str]]:
         """Each entry of a row with its word."""
-        words = {number: word for word, number in self.encoder.numbers.items()}
+        words = {number: word for word, number in self.encoder.word_ids.items()}
         return [(entry, words.get(entry[0], "")) for entry in row]
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -179,13 +179,13 @@ def _part(path: Path, part: Part) -> Facts:
 
 
 def _lora(path: Path) -> Facts:
-    """What a LoRA changes, and of whom."""
+    """The layers and the model family of a LoRA."""
     from vidrd_core.models.lora.files import read_lora
     from vidrd_core.models.lora.merge import text_width
-    from vidrd_core.models.lora.names import is_of_text
+    from vidrd_core.models.lora.names import is_text_layer
 
     found = read_lora(path)
-    of_text = sum(map(is_of_text, found))
+    of_text = sum(map(is_text_layer, found))
     ranks = sorted({change.rank for change in found.values()})
     family = {768: " of Stable Diffusion 1.x", 1024: " of Stable Diffusion 2.x"}.get(text_width(found) or 0, "")
     yield "holds", f"a LoRA{family}, of rank {', '.join(map(str, ranks))}"

@@ -200,7 +200,7 @@ def test_states_go_on_with_another_lora_and_say_which_was_on(lora, tmp_path):
         ({"lora_unet_conv_in.hada_w1_a": (2, 2)}, "is a LoHa .*only plain LoRA"),
         ({"lora_unet_conv_in.lokr_w1": (2, 2)}, "is a LoKr"),
         ({"lora_unet_conv_in.dora_scale": (2, 2)}, "is a DoRA"),
-        ({"a.lora_A.weight": (2, 4), "a.lora_B.weight": (4, 2), "b": (1,)}, r"what is no LoRA \(b\)"),
+        ({"a.lora_A.weight": (2, 4), "a.lora_B.weight": (4, 2), "b": (1,)}, r"tensors that are no LoRA \(b\)"),
         ({"lora_unet_conv_in.lora_down.weight": (2, 4, 3, 3)}, r"half of a LoRA \(lora_unet_conv_in\)"),
         ({"some.weight": (2, 2)}, "is no LoRA: it holds no known part of a model"),
         ({"lora_te2_x.lora_down.weight": (1, 2), "lora_te2_x.lora_up.weight": (2, 1)}, "for SDXL"),
