@@ -1,4 +1,4 @@
-"""`vidrd models` and `vidrd info`: what there is, and what a file is, without running anything."""
+"""What `vidrd models` and `vidrd info` print: built-in models, and what a file is, without running anything."""
 
 from __future__ import annotations
 
@@ -23,24 +23,31 @@ Facts = Iterator[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Tensors:
-    """What a safetensors file holds, by its header alone."""
+    """A safetensors file by its header, without its tensors.
 
-    details: dict[str, Any]  # ours, or {}
+    Args:
+        details: This package's JSON details, {} in a file of another program.
+        shapes: The shape of each tensor.
+    """
+
+    details: dict[str, Any]
     shapes: dict[str, tuple[int, ...]]
 
     @classmethod
     def of(cls, path: Path) -> Tensors:
+        """Read a file's header. Raises FileNotFoundError, FormatError."""
         details = safetensors.describe(path)
         with safetensors.open_safetensors(path, "numpy") as file:
             return cls(details, {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()})  # noqa: SIM118
 
     @property
     def parameters(self) -> int:
+        """The number of weights, without a tokenizer's bytes."""
         return sum(math.prod(shape) for name, shape in self.shapes.items() if "tokenizer/" not in name)
 
 
 def models_table() -> Any:
-    """The built-in models as a rich table, or a sentence."""
+    """The built-in models as a rich table, or a sentence if there are none."""
     from rich.table import Table
 
     found = loading.built_in_models()
@@ -68,7 +75,17 @@ def models_table() -> Any:
 
 
 def inspect(path: Path) -> Facts:
-    """What a file or folder is, as (name, value) pairs; the first one says it in a few words."""
+    """Describe a file or folder.
+
+    Args:
+        path: Any file or folder, or the name of a built-in model.
+
+    Yields:
+        (name, value) pairs; the first is ("kind", what it is in a few words).
+
+    Raises:
+        InputError: There is no such file, it is damaged or of an unknown kind.
+    """
     path = path if path.exists() else loading.built_in_models().get(str(path), path)
     if not path.exists():
         raise InputError(f"there is no file {path}")
@@ -102,7 +119,7 @@ def _folder(path: Path) -> Facts:
         with Image.open(frames[0]) as image:
             yield "kind", f"video of {len(frames)} PNG frames"
             yield "size", f"{image.width} x {image.height} pixels"
-            yield "fps", str(image.info.get("fps", "not said"))
+            yield "fps", str(image.info.get("fps", "unknown"))
             yield from _made_with(image.info.get("comment", ""))
     else:
         from vidrd_core.models.lora.files import is_lora
@@ -123,7 +140,7 @@ def _safetensors(path: Path) -> Facts:
     elif kind == "clip state":
         from vidrd_core.state import ClipState
 
-        ClipState.load(path)  # says what is damaged
+        ClipState.load(path)  # raises for a damaged one
         yield from _state(file)
     else:
         yield "kind", str(kind)
@@ -196,15 +213,15 @@ def _state(file: Tensors) -> Facts:
     details = file.details
     made = _mapping(details.get("made_with"))
     yield "kind", f"clip state of clip {details.get('index')} (the first one is 0)"
-    yield "prompt", str(made.pop("prompt", "not said"))
+    yield "prompt", str(made.pop("prompt", "unknown"))
     reuse = _mapping(made.pop("reuse", None))
     yield "settings", _pairs(made)
-    yield "reuse", _pairs(reuse) if reuse else "not said"
+    yield "reuse", _pairs(reuse) if reuse else "unknown"
     record = file.shapes.get("record", ())
     if len(record) == 6:
         yield "next clip", f"can take up to {record[3]} prompt frames (M)"
     for name, shape in file.shapes.items():
-        if 0 in shape:  # nothing of the kind is in it
+        if 0 in shape:  # an empty tensor
             continue
         yield f"shape of {name}", " x ".join(map(str, shape))
     yield "model signature", str(details.get("model_signature"))
@@ -219,16 +236,16 @@ def _video(path: Path) -> Facts:
     yield "frames", str(video.frames)
     yield "size", f"{video.width} x {video.height} pixels"
     yield "fps", f"{video.fps:.4g}"
-    yield "length", f"{video.frames / video.fps:.2f} s" if video.fps else "not said"
+    yield "length", f"{video.frames / video.fps:.2f} s" if video.fps else "unknown"
     yield "on disk", _size(path.stat().st_size)
     yield from _made_with(video.tags.get("comment", ""))
 
 
 def _made_with(comment: str) -> Facts:
-    """The settings that `generate` and `extend` leave in a video."""
+    """The settings that `generate` and `extend` write into a video."""
     try:
         made = json.loads(comment)
-        if "comment" in made:  # a GIF has one text for all tags
+        if "comment" in made:  # a GIF has one comment for all tags
             made = json.loads(made["comment"])
         if made.pop("software") == "vidrd":
             for number, prompt in enumerate(made.pop("prompts", []), 1):
@@ -243,7 +260,7 @@ def _config(part: Tensors) -> dict[str, Any]:
 
 
 def _mapping(value: Any) -> dict[str, Any]:
-    """A dictionary of its own; empty for what a damaged file has in its place."""
+    """A copy of a dictionary; {} for anything else, as in a damaged file."""
     return dict(value) if isinstance(value, dict) else {}
 
 

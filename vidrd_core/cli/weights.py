@@ -1,4 +1,4 @@
-"""`vidrd pack` and `vidrd convert`: a model in other files."""
+"""The commands `vidrd pack` and `vidrd convert`: a model in other files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pack(
     prediction: Annotated[str | None, o.PREDICTION] = None,
     schedule: Annotated[str | None, o.SCHEDULE] = None,
 ) -> None:
-    """Copy a model with its weights in half precision, for shipping; one of others, with all that it needs inside."""
+    """Copy a model with its weights in half precision, for shipping; a third-party one with its tokenizer inside."""
     from vidrd_core.cli.progress import busy
 
     with input_checked(), busy("packing"):
@@ -56,8 +56,8 @@ def convert(
         typer.Option(
             "--to",
             metavar="diffusers|ldm|vidrd|temporal",
-            help="diffusers: a folder for diffusers. ldm: a file by Stable Diffusion's own names. vidrd: a file of "
-            "this package. temporal: a file with a UNet's layers over time alone.",
+            help="diffusers: a folder for diffusers. ldm: a file with the names of Stable Diffusion's checkpoints. "
+            "vidrd: a file of this package. temporal: a file with a UNet's temporal layers alone.",
         ),
     ],
     output: Annotated[
@@ -73,7 +73,7 @@ def convert(
     with input_checked(), busy("converting"):
         from vidrd_core.convert import convert
 
-        to_tell = convert(model, output, to, part, overwrite)  # type: ignore[arg-type]
+        lost = convert(model, output, to, part, overwrite)  # type: ignore[arg-type]
     typer.echo(f"{output}: {part} of {model}, for {to}")
-    if to_tell:
-        note(f"the file has no place for {', '.join(to_tell)}: say so where you load it")
+    if lost:
+        note(f"the file has no place for {', '.join(lost)}: give it where you load it")

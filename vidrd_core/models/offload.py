@@ -24,7 +24,8 @@ def blocks_of(unet: nn.Module) -> Iterator[nn.Module]:
 class BlockOffload:
     """Copies a block's weights to the device before it computes, and the next block's meanwhile; drops them after.
 
-    It works by hooks. No more than two blocks' weights are on the device at a time. The order of blocks is recorded in the first call.
+    It works by hooks. No more than two blocks' weights are on the device at a time. The order of blocks is recorded
+    in the first call.
 
     Args:
         unet: Its weights are in main memory; on CUDA they are pinned.

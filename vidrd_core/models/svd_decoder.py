@@ -76,7 +76,7 @@ class SpatioTemporalResnet(nn.Module):
 
 
 class SVDBlock(nn.Module):
-    """One level of the decoder: spatio-temporal ResNets, in the mid block with attention, and an upsampler, if any."""
+    """One level of the decoder: spatio-temporal ResNets, attention in the mid block, then an upsampler, if any."""
 
     attentions: nn.ModuleList
     upsamplers: nn.ModuleList

@@ -18,10 +18,10 @@ from vidrd_core.models.layers import CrossAttention, FeedForward
 
 
 class TemporalConv(nn.Module):
-    """Temp-Conv: a residual stack of [GroupNorm, SiLU, (Dropout), conv over frames]; the last conv is zero-initialised.
+    """Temp-Conv: a residual stack of [GroupNorm, SiLU, (Dropout), conv over frames].
 
-    The convs are 2-D, of kernel (3, 1) over [B, C, F, pixels]: several times as fast on a CPU as the Conv3d (3, 1, 1)
-    that they equal and whose weights load.
+    The last conv is zero-initialised. The convs are 2-D, of kernel (3, 1) over [B, C, F, pixels]: several times as
+    fast on a CPU as the Conv3d (3, 1, 1) that they equal and whose weights load.
 
     Args:
         dim: Channels.
@@ -82,7 +82,7 @@ class TemporalConv(nn.Module):
 
 
 def squeeze_conv3d(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    """A pre-hook of `load_state_dict` that turns the weights of Conv3d (k, 1, 1) into those of the same Conv2d (k, 1)."""
+    """A pre-hook of `load_state_dict` that makes weights of Conv2d (k, 1) of those of Conv3d (k, 1, 1)."""
     for key, weight in state.items():
         if key.startswith(prefix) and weight.ndim == 5:
             state[key] = weight.squeeze(-1)

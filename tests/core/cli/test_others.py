@@ -53,7 +53,7 @@ def test_info_says_what_a_file_is(vidrd, whole, folder, tmp_path):
     Path("empty").mkdir()
     Path("text.txt").write_text("hello")
     for name, message in {
-        "torch.ckpt": "torch.ckpt is a pickle that holds what is no weights, and such can run any code",
+        "torch.ckpt": "torch.ckpt is a pickle that holds something other than weights; it could run any code",
         "text.txt": "is no safetensors file, and no video that can be read",
         "empty": "is a folder with no model parts, clip states or PNG frames in it",
         "none": "there is no file none",
@@ -124,7 +124,7 @@ def test_convert_writes_a_part_and_says_what_has_to_be_told(vidrd, tmp_path):
     save_unet(UNet3D(flat), DiffusionConfig(prediction="v"), tmp_path / "flat.safetensors")
     code, out, err = vidrd("convert", "flat.safetensors", "--to", "ldm", "-o", "sd.safetensors")
     assert (code, out) == (0, "sd.safetensors: unet of flat.safetensors, for ldm\n")
-    assert "the file has no place for prediction=v: say so where you load it" in err
+    assert "the file has no place for prediction=v: give it where you load it" in err
     again = ("convert", "flat.safetensors", "--to", "ldm", "-o", "sd.safetensors")
     assert "sd.safetensors is there already: add --overwrite" in error_line(*vidrd(*again))
     assert vidrd(*again, "--overwrite")[0] == 0

@@ -150,11 +150,11 @@ def _heads(widths: tuple[int, ...], context: int, named: Tensors, config: Mappin
         is_3d, given = True, HEAD_DIM
     if isinstance(given, (list, tuple)):
         return tuple(given)
-    if not is_3d:  # diffusers' 2-D UNets say attention_head_dim for the number of heads
+    if not is_3d:  # in diffusers' 2-D UNets attention_head_dim is the number of heads
         return (given,) * len(widths)
     if unfit := [width for width in widths if width % given]:
         raise FormatError(
-            f"the tensors do not say how many attention heads there are, and {unfit[0]} channels are no multiple of "
+            f"the tensors do not show how many attention heads there are, and {unfit[0]} channels are no multiple of "
             f"{given}: put diffusers' config.json beside the file"
         )
     return tuple(width // given for width in widths)

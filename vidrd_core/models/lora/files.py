@@ -106,11 +106,9 @@ def read_lora(path: Path) -> dict[str, Change]:
         pairs.setdefault(layer, {})[part] = tensor
     lacking = [layer for layer, pair in pairs.items() if not {"down", "up"} <= set(pair)]
     if unknown or lacking:
-        what = (
-            f"tensors that are no LoRA ({first_few(unknown)})"
-            if unknown
-            else f"half of a LoRA ({first_few(lacking)})"
-        )
+        what = f"half of a LoRA ({first_few(lacking)})"
+        if unknown:
+            what = f"tensors that are no LoRA ({first_few(unknown)})"
         raise FormatError(f"{file} holds {what}, expected a down and an up matrix for each layer")
     config = _config(file)
     return {layer: _change(file, layer, pair, config) for layer, pair in pairs.items()}

@@ -110,8 +110,8 @@ def match(path: Path, unet: nn.Module, text_encoder: nn.Module, strength: float,
         changes[part, key] = change
     if misfits:
         raise FormatError(
-            f"{path} is a LoRA for another model{_other_text_width(found, unet)}: {len(misfits)} of its layers do not "
-            f"fit ({misfits[0]})"
+            f"{path} is a LoRA for another model{_other_text_width(found, unet)}: {len(misfits)} of its layers do "
+            f"not fit ({misfits[0]})"
         )
     if unknown:
         raise FormatError(f"{path} changes {len(unknown)} layers that this model does not have "

@@ -1,4 +1,4 @@
-"""Layers over time: put on, taken off, and refused where they belong to another UNet."""
+"""Temporal layers: put on, taken off, and refused where they belong to another UNet."""
 
 import dataclasses
 
@@ -43,7 +43,7 @@ def path(tmp_path):
 
 @pytest.mark.parametrize("build", BUILDS.values(), ids=BUILDS)
 @torch.no_grad()
-def test_layers_over_time_come_off_and_go_on_again(build, path):
+def test_temporal_layers_come_off_and_go_on_again(build, path):
     video = unet(**build)
     spatial, flat = without_temporal(video.state_dict(), video.config)
     assert flat == FLAT
@@ -59,7 +59,7 @@ def test_layers_over_time_come_off_and_go_on_again(build, path):
         torch.testing.assert_close(alone[:, :, [j]], one)
 
 
-def test_they_are_taken_from_whole_unets_and_from_files_with_them_alone(path):
+def test_they_are_read_from_whole_unets_and_from_their_own_files(path):
     video, other = unet(**BUILDS["released"]), unet(**BUILDS["ours"])
     theirs = write_unet(video.config, video.state_dict(), "VidRD")
     temporal = {key: tensor for key, tensor in theirs.items() if "temp_" in key}
@@ -93,13 +93,13 @@ def test_those_of_another_unet_are_refused(settings, message, path):
         with_temporal(base.state_dict(), FLAT, path)
 
 
-def test_a_file_with_them_alone_is_no_unet(path):
+def test_a_file_of_temporal_layers_is_no_unet(path):
     save_temporal(unet(**BUILDS["ours"]), path)
     with pytest.raises(FormatError, match=r"holds temporal layers alone, which go on an image model .* a UNet3D"):
         load_unet(path)
 
 
-def test_files_without_any_are_refused(path):
+def test_files_without_temporal_layers_are_refused(path):
     base = unet()
     with pytest.raises(ValueError, match="the UNet has no temporal layers: give a ModelScope"):
         save_temporal(base, path)
@@ -118,7 +118,7 @@ def test_files_without_any_are_refused(path):
     ("settings", "message"),
     [(None, "it lacks settings"), ({"temp_conv_depth": 4}, "it lacks settings"), ("wrong", "temp_attention is 'up'")],
 )
-def test_a_damaged_description_is_told(settings, message, path):
+def test_a_damaged_description_is_refused(settings, message, path):
     video = unet(**BUILDS["ours"])
     write_temporal(video.state_dict(), video.config, path)
     tensors, details = safetensors.read(path, TEMPORAL_LAYERS)

@@ -1,4 +1,4 @@
-"""The same LoRA written as others name it."""
+"""One LoRA in the formats of kohya, PEFT and diffusers."""
 
 import json
 
@@ -23,7 +23,7 @@ def as_diffusers(tensors, path):
 
 
 def as_peft(tensors, folder):
-    """What peft saves of a UNet alone."""
+    """A folder as PEFT saves it for a UNet."""
     folder.mkdir()
     mine = {key.replace("unet.", "base_model.model.", 1): t for key, t in tensors.items() if key.startswith("unet.")}
     save_file(mine, folder / "adapter_model.safetensors")
@@ -35,7 +35,7 @@ def layers(tensors):
 
 
 def written(tensors, name, ends):
-    """The same under other names; `name` gives a layer's, `ends` are those of down and up."""
+    """The LoRA under other names: `name` maps a layer's, `ends` are the endings of down and up."""
     found = {}
     for layer in layers(tensors):
         new = name(layer)
