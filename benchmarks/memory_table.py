@@ -85,7 +85,7 @@ class Parking:
         if leaves == (stream in self.parked):
             return
         (self.parked.add if leaves else self.parked.discard)(stream)
-        size = sum(tensor.untyped_storage().nbytes() for tensor in stream.kept())
+        size = sum(tensor.untyped_storage().nbytes() for tensor in stream.kept_tensors())
         self.count.now += -size if leaves else size
         self.count.highest = max(self.count.highest, self.count.now)
 
@@ -129,10 +129,10 @@ def of_unet(unet: nn.Module, frames: int, size: int, device: str, dtype: torch.d
 def of_vae(vae: Any, frames: int, size: int, device: str, tile: int | None) -> float:
     """What decoding a clip as `VidRD.decode` does holds, in MiB, its frames aside."""
     latents = torch.zeros(1, 4, frames, size // 8, size // 8, device=device)
-    together = vae.together(size // 8, size // 8, tile)
+    together = vae.frames_at_once(size // 8, size // 8, tile)
 
     def work() -> None:
-        for _ in vae.decode_stream([latents], tile=tile, together=together):
+        for _ in vae.decode_stream([latents], tile=tile, frames_at_once=together):
             pass
 
     return held(work, device)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io import safetensors
 from vidrd_core.io.atomic import atomic_folder
 from vidrd_core.models.formats.weight_files import has_weights
 
@@ -93,7 +93,7 @@ def pack(
         tensors = {f"{name}.{key}": t for name, (part, _) in parts.items() for key, t in part.items()}
         details = {name: details for name, (_, details) in parts.items()}
         target.parent.mkdir(parents=True, exist_ok=True)
-        checkpoint.write(target, tensors, checkpoint.WHOLE, parts=details)
+        safetensors.write(target, tensors, safetensors.WHOLE_MODEL, parts=details)
     else:
         _write_folder(parts, target)
 
@@ -116,7 +116,7 @@ def _parts(model: VidRD, dtype: torch.dtype) -> dict[str, tuple[dict[str, Tensor
 def _write_folder(parts: dict[str, tuple[dict[str, Tensor], dict[str, Any]]], target: Path) -> None:
     with atomic_folder(target) as staging:
         for name, (tensors, details) in parts.items():
-            checkpoint.write(staging / f"{name}{SUFFIX}", tensors, **details)
+            safetensors.write(staging / f"{name}{SUFFIX}", tensors, **details)
         target.mkdir(exist_ok=True)
         for name in parts:  # once all are there: no old part beside new ones
             os.replace(staging / f"{name}{SUFFIX}", target / f"{name}{SUFFIX}")
@@ -161,7 +161,7 @@ def load(
     from vidrd_core.pipeline import VidRD
 
     about = ""
-    if checkpoint.is_ours(files["unet"]):
+    if safetensors.is_ours(files["unet"]):
         tensors, config, said = read_unet(files["unet"])
     else:
         unet_found, said = find_unet(files["unet"])
@@ -208,5 +208,5 @@ def _text_encoder(inside: Path, named: str | Path | None) -> TextEncoder | CLIPT
     place, tokenizer = _instead(named, inside), None
     if named is not None and place.is_dir() and not (has_weights(place) or has_weights(place / "text_encoder")):
         place, tokenizer = inside, place
-    own = checkpoint.is_ours(place) and not checkpoint.holds(place, CLIP_TEXT)
+    own = safetensors.is_ours(place) and not safetensors.has_kind(place, CLIP_TEXT)
     return load_text_encoder(place) if own else load_clip_text(place, tokenizer)

@@ -233,7 +233,7 @@ class Model:
         """The parts that LoRAs change, with their own weights in place, after the signatures have been taken."""
         _ = self.signature, self.other_parts
         if self.blocks is not None:
-            self.blocks.rest()
+            self.blocks.release()
         yield {"unet": self.unet, "text_encoder": self.text_encoder}
 
     def metadata(self) -> dict[str, str]:

@@ -384,7 +384,7 @@ class VidRD(Model):
 
         self.move_to_device("vae")
         height, width = first.shown.shape[-2:]
-        together = self.vae.together(height, width, self.tile)
+        together = self.vae.frames_at_once(height, width, self.tile)
         for video in self.vae.decode_stream(latents(), first.past.to(self.device), self.tile, together):
             yield to_frames(video[0])
 

@@ -16,7 +16,7 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io import safetensors
 from vidrd_core.io.digests import non_defaults, signature
 from vidrd_core.loading import built_in_models
 from vidrd_core.models.config import UNet3DConfig
@@ -161,7 +161,7 @@ def _patcher(
     family.optimizations["fp8"] = fast_fp8
     model = HostModel(family, device=offload)
     _colour_preview(model.latent_format, path.with_name(PREVIEW))
-    checkpoint.fill(model.diffusion_model, tensors, path)
+    safetensors.load_weights(model.diffusion_model, tensors, path)
     unet = model.diffusion_model.eval()
     # Now, as the host changes weights in place where a LoRA is to act.
     model.signature = signature(unet, non_defaults(config) + non_defaults(diffusion))

@@ -16,7 +16,7 @@ from PIL import Image
 from server import PromptServer
 from torch import Tensor
 
-from vidrd_core.models.latent_preview import look
+from vidrd_core.models.latent_preview import preview_frames
 from vidrd_core.video.tensors import to_frames
 
 MANY = ("VidRD_LongVideo", "VidRD_CompareSettings")  # nodes that expand into one for each clip
@@ -127,7 +127,7 @@ def _previewer(model: Any) -> Callable[[Tensor], Picture | None]:
     def frame(latents: Tensor) -> Image.Image:
         if layers is None:
             return rgb.decode_latent_to_preview(latents)
-        colours = look(latents[0].movedim(1, 0).float().cpu(), layers)
+        colours = preview_frames(latents[0].movedim(1, 0).float().cpu(), layers)
         return Image.fromarray(to_frames(colours.movedim(1, 0))[0])
 
     def picture(x0: Tensor) -> Picture | None:

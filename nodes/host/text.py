@@ -12,7 +12,7 @@ import torch
 from comfy.sd1_clip import ClipTokenWeightEncoder, escape_important, token_weights, unescape_important
 from torch import Tensor, nn
 
-from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io import safetensors
 from vidrd_core.models.formats.detect import read_part
 from vidrd_core.models.load_parts import CLIP_TEXT, find_clip_text, load_text_encoder
 from vidrd_core.models.word_text_encoder import END, START, TextEncoder
@@ -30,7 +30,7 @@ class Tokenizer:
         """One row of (number, weight), or (number, weight, which word). Raises UnknownWordError, ValueError."""
         row: Row = []
         for part, weight in token_weights(escape_important(text), 1.0):
-            row += [(number, weight, len(row) + 1) for number in self.encoder.numbers_of(unescape_important(part))]
+            row += [(number, weight, len(row) + 1) for number in self.encoder.token_ids(unescape_important(part))]
         self.encoder.check_length(len(row), text)
         padding = [(END, 1.0, 0)] * (self.encoder.config.max_length - 1 - len(row))
         row = [(START, 1.0, 0), *row, *padding]
@@ -38,7 +38,7 @@ class Tokenizer:
 
     def untokenize(self, row: Row) -> list[tuple[Any, str]]:
         """Each entry of a row with its word."""
-        words = {number: word for word, number in self.encoder.numbers.items()}
+        words = {number: word for word, number in self.encoder.word_ids.items()}
         return [(entry, words.get(entry[0], "")) for entry in row]
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -74,10 +74,10 @@ class HostTextEncoder(nn.Module, ClipTokenWeightEncoder):
 
 def load_clip(path: Path) -> comfy.sd.CLIP:
     """A CLIP from a text encoder file: ours, or one that the host knows. Raises FileNotFoundError, FormatError."""
-    if checkpoint.is_ours(path) and checkpoint.holds(path, CLIP_TEXT):  # the host has a tokenizer of its own
+    if safetensors.is_ours(path) and safetensors.has_kind(path, CLIP_TEXT):  # the host has a tokenizer of its own
         _, tensors, _ = find_clip_text(path)
         return _stock_clip({f"text_model.{key}": tensor for key, tensor in tensors.items()})
-    if not checkpoint.is_ours(path):
+    if not safetensors.is_ours(path):
         tensors, _ = read_part(path, "text_encoder")
         # In whole checkpoints of Stable Diffusion 1.x and 2.x the host's names stand after these.
         plain = {re.sub(r"^(model\.|transformer\.(?=text_model))", "", key): t for key, t in tensors.items()}

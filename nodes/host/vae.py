@@ -73,7 +73,7 @@ def decodes_pictures(vae: comfy.sd.VAE) -> bool:
 def together(vae: TemporalVAE, shape: Sequence[int]) -> int:
     """How many latents of [.., F, h, w] are decoded at a time."""
     height, width = shape[-2:]
-    return min(CHUNK, vae.together(height, width)) if vae.config.streams_exactly else CHUNK
+    return min(CHUNK, vae.frames_at_once(height, width)) if vae.config.streams_exactly else CHUNK
 
 
 def memory(

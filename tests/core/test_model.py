@@ -81,9 +81,9 @@ class Watched(BlockOffload):
         self.most = self.brought = 0
         super().__init__(unet, torch.device("cpu"))
 
-    def bring(self, tensor):
+    def copy_to_device(self, tensor):
         self.brought += 1
-        self.most = max(self.most, len(self.at_home))
+        self.most = max(self.most, len(self.originals))
         return tensor.clone()
 
 
@@ -97,7 +97,7 @@ def test_blocks_come_and_go(model):
         # From the second call on the next block is there when its turn comes: no more than two at once.
         assert watched.most == (1 if call == 0 else 2)
     assert watched.brought > 3 * len(list(blocks_of(unet)))
-    waiting = list(watched.at_home)  # for the next call
+    waiting = list(watched.originals)  # for the next call
     assert len(waiting) <= 1
     away = {f"{name}.{inner}" for name, block in unet.named_modules() if block in waiting
             for inner, _ in block.named_parameters()}  # fmt: skip

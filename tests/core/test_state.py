@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io import safetensors
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.state import ADDED, DETAILS, KIND, TENSORS, ClipState
@@ -29,7 +29,7 @@ def test_a_state_from_before_noise_was_recorded_is_read(model, tmp_path):
     state = model.generate("a red circle", steps=2).state
     tensors = {file: getattr(state, name) for name, (file, _) in TENSORS.items() if name != "step_noise"}
     details = {file: getattr(state, name) for name, (file, _) in DETAILS.items()}
-    checkpoint.write(tmp_path / "old.safetensors", tensors, KIND, fingerprint=state.fingerprint, **details)
+    safetensors.write(tmp_path / "old.safetensors", tensors, KIND, fingerprint=state.fingerprint, **details)
     again = ClipState.load(tmp_path / "old.safetensors")
     assert again.fingerprint == state.fingerprint
     assert len(again.step_noise) == 0
@@ -42,7 +42,7 @@ def test_a_state_from_before_loops_and_drift_is_read(model, tmp_path):
         tensors = {file: getattr(state, name) for name, (file, _) in TENSORS.items() if name not in ADDED}
         details = {file: getattr(state, name) for name, (file, _) in DETAILS.items()}
         fingerprint = replace(state, **empty).fingerprint
-        checkpoint.write(tmp_path / "old.safetensors", tensors, KIND, fingerprint=fingerprint, **details)
+        safetensors.write(tmp_path / "old.safetensors", tensors, KIND, fingerprint=fingerprint, **details)
         again = ClipState.load(tmp_path / "old.safetensors")
         assert again.fingerprint == fingerprint
         assert (again.statistics is None) == (state.index > 0)
@@ -106,7 +106,7 @@ def test_a_truncated_file_is_refused(state, tmp_path):
 def test_a_foreign_file_is_refused(tmp_path, model):
     path = tmp_path / "foreign.safetensors"
     save_file({"weight": torch.zeros(2)}, path)
-    with pytest.raises(FormatError, match="holds what vidrd did not write, expected a clip state"):
+    with pytest.raises(FormatError, match="holds tensors that vidrd did not write, expected a clip state"):
         ClipState.load(path)
     path.write_text("hello")
     with pytest.raises(FormatError, match="not a whole safetensors file"):
@@ -176,11 +176,11 @@ def test_a_changed_description_is_noticed(state, tmp_path):
 def test_surplus_and_missing_parts_are_named(state, tmp_path, name, message):
     path = tmp_path / "clip.safetensors"
     state.save(path)
-    tensors, details = checkpoint.read(path, KIND)
+    tensors, details = safetensors.read(path, KIND)
     tensors = {key: value for key, value in tensors.items() if key != name} | (
         {name: torch.zeros(2)} if name == "extra" else {}
     )
-    checkpoint.write(path, tensors, **details)
+    safetensors.write(path, tensors, **details)
     with pytest.raises(FormatError, match=f"is not a whole clip state: it {message}"):
         ClipState.load(path)
 

@@ -139,7 +139,7 @@ def test_layers_of_another_model_are_refused_by_name(inflate, files, put):
 
 def test_files_of_another_kind_are_refused(inflate, run, files, put):
     put("checkpoints/lora_alone.safetensors", lambda path: save_file({"a.lora_down.weight": torch.zeros(1)}, path))
-    with pytest.raises(ValueError, match=r"sd_for_video\.safetensors has no layers over time: it holds a UNet"):
+    with pytest.raises(ValueError, match=r"sd_for_video\.safetensors has no temporal layers: it holds a UNet"):
         inflate(CHECKPOINT, CHECKPOINT)
     with pytest.raises(ValueError, match=r"lora_alone\.safetensors holds a LoRA, expected a UNet"):
         inflate("checkpoints/lora_alone.safetensors", TEMPORAL)

@@ -20,6 +20,6 @@ def test_a_packed_clip_is_the_hosts_own(host, run, monkeypatch):
     monkeypatch.setattr(host.sd, "load_text_encoder_state_dicts", lambda dicts, **_: told.update(dicts[0]) or "CLIP")
     assert run("LoadTextEncoder", file="packed_clip.safetensors") == ("CLIP",)
     assert {"text_model.embeddings.token_embedding.weight", "text_model.encoder.layers.0.mlp.fc1.bias"} <= set(told)
-    weights = {f"text_model.{name}": tensor for name, tensor in encoder.named_as_clip().items()}
+    weights = {f"text_model.{name}": tensor for name, tensor in encoder.file_state_dict().items()}
     assert told.keys() == weights.keys()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in told.items())

@@ -40,7 +40,7 @@ def test_what_is_no_state_is_refused_before_anything_runs(run, pack, state, host
     for file, message in {
         "output/cut.safetensors": "is not a whole safetensors file",
         "output/pickle.safetensors": "is a pickle",
-        "output/foreign.safetensors": "holds what vidrd did not write, expected a clip state",
+        "output/foreign.safetensors": "holds tensors that vidrd did not write, expected a clip state",
         "output/none.safetensors": "there is no file",
         "output/../../secret.safetensors": "lies outside the output folder",
         "no state was saved yet": "is no saved state",

@@ -70,6 +70,6 @@ def decoded(model: VidRD, latents: Iterable[Tensor]) -> Video:
     pieces = iter(latents)
     first = next(pieces)
     height, width = first.shape[-2:]
-    together = model.vae.together(height, width, None)
+    together = model.vae.frames_at_once(height, width, None)
     parts = model.vae.decode_stream(chain([first], pieces), first[:, :, :0], None, together)
     return np.concatenate([to_frames(part[0]) for part in parts])

@@ -1,4 +1,4 @@
-"""`vidrd models` and `vidrd info`: what is there, and what a file is."""
+"""The commands `vidrd models` (built-in models) and `vidrd info` (what a file is)."""
 
 from __future__ import annotations
 

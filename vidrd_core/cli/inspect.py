@@ -1,4 +1,4 @@
-"""`vidrd models` and `vidrd info`: what there is, and what a file is, without running anything."""
+"""What `vidrd models` and `vidrd info` print: built-in models, and what a file is, without running anything."""
 
 from __future__ import annotations
 
@@ -7,34 +7,42 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vidrd_core import loading
 from vidrd_core.cli.errors import InputError, input_checked
-from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io import safetensors
 from vidrd_core.loading import PARTS
 from vidrd_core.video.reader import look_at
+
+if TYPE_CHECKING:
+    from vidrd_core.models.formats.naming import Part
 
 Facts = Iterator[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Tensors:
-    """What a safetensors file holds, by its header alone."""
+    """A safetensors file by its header, without its tensors.
 
-    details: dict[str, Any]  # ours, or {}
+    Args:
+        details: This package's JSON details, {} in a file of another program.
+        shapes: The shape of each tensor.
+    """
+
+    details: dict[str, Any]
     shapes: dict[str, tuple[int, ...]]
 
     @classmethod
     def of(cls, path: Path) -> Tensors:
-        from safetensors import safe_open
-
-        details = checkpoint.describe(path)
-        with safe_open(path, framework="numpy") as file:
+        """Read a file's header. Raises FileNotFoundError, FormatError."""
+        details = safetensors.describe(path)
+        with safetensors.open_safetensors(path, "numpy") as file:
             return cls(details, {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()})  # noqa: SIM118
 
     @property
     def parameters(self) -> int:
+        """The number of weights, without a tokenizer's bytes."""
         return sum(math.prod(shape) for name, shape in self.shapes.items() if "tokenizer/" not in name)
 
 
@@ -82,16 +90,26 @@ def models_table(found: list[dict[str, Any]]) -> Any:
 
 
 def inspect(path: Path) -> Facts:
-    """What a file or folder is, as (name, value) pairs; the first one says it in a few words."""
+    """Describe a file or folder.
+
+    Args:
+        path: Any file or folder, or the name of a built-in model.
+
+    Yields:
+        (name, value) pairs; the first is ("kind", what it is in a few words).
+
+    Raises:
+        InputError: There is no such file, it is damaged or of an unknown kind.
+    """
     path = path if path.exists() else loading.built_in_models().get(str(path), path)
     if not path.exists():
         raise InputError(f"there is no file {path}")
     with input_checked():
         if path.is_dir():
             return _folder(path)
-        kind = checkpoint.sniff(path)
+        kind = safetensors.file_format(path)
         if kind == "pickle":
-            return _others(path)
+            return _torch_file(path)
         if kind == "safetensors" or path.suffix.lower() == ".safetensors":
             return _safetensors(path)
         return _video(path)
@@ -116,7 +134,7 @@ def _folder(path: Path) -> Facts:
         with Image.open(frames[0]) as image:
             yield "kind", f"video of {len(frames)} PNG frames"
             yield "size", f"{image.width} x {image.height} pixels"
-            yield "fps", str(image.info.get("fps", "not said"))
+            yield "fps", str(image.info.get("fps", "unknown"))
             yield from _made_with(image.info.get("comment", ""))
     else:
         from vidrd_core.models.lora.files import is_lora
@@ -133,17 +151,16 @@ def _safetensors(path: Path) -> Facts:
     if kind is None:
         yield "kind", "safetensors file, not made by vidrd"
         yield from _parts(path)
-        first = list(file.shapes)[:3]
-        yield "tensors", f"{len(file.shapes)}: {', '.join(first)}{', ...' if len(file.shapes) > 3 else ''}"
+        yield "tensors", f"{len(file.shapes)}: {safetensors.first_few(file.shapes)}"
     elif kind == "clip state":
         from vidrd_core.state import ClipState
 
-        ClipState.load(path)  # says what is damaged
+        ClipState.load(path)  # raises for a damaged one
         yield from _state(file)
     else:
         yield "kind", str(kind)
-        if kind == checkpoint.WHOLE:
-            for name, part in checkpoint.parts_of(file.details).items():
+        if kind == safetensors.WHOLE_MODEL:
+            for name, part in safetensors.parts_of(file.details).items():
                 yield name, str(part.get("kind"))
         for group in ("config", "diffusion"):
             for name, value in _mapping(file.details.get(group)).items():
@@ -153,44 +170,54 @@ def _safetensors(path: Path) -> Facts:
     yield "on disk", _size(path.stat().st_size)
 
 
-def _others(path: Path) -> Facts:
+def _torch_file(path: Path) -> Facts:
     yield "kind", "torch file"
     yield from _parts(path)
     yield "on disk", _size(path.stat().st_size)
 
 
 def _parts(path: Path) -> Facts:
-    """What parts of a model a file or folder of others holds."""
-    from vidrd_core.models.formats.detect import NAMES, contents, find_unet, holds, keys_of
+    """Which parts of a model a file or folder of another program holds, and in which format."""
+    from vidrd_core.models.formats.detect import contents, has_part, keys_of
+    from vidrd_core.models.formats.naming import PART_NAMES
     from vidrd_core.models.lora.files import is_lora
 
     if is_lora(path):
         yield from _lora(path)
         return
-    found = [part for part in NAMES if holds(path, part)]
+    found = [part for part in PART_NAMES if has_part(path, part)]
     for part in found:
-        if part != "unet":
-            yield part.replace("_", " "), "yes"
-            continue
         try:
-            unet, diffusion = find_unet(path)
-        except checkpoint.FormatError as error:
-            yield "unet", str(error)
-            continue
-        yield "unet", f"{unet.about}, {sum(t.numel() for t in unet.tensors.values()):,} parameters"
-        yield "denoising", f"{diffusion.prediction}, {diffusion.schedule}"
+            yield from _part(path, part)
+        except safetensors.FormatError as error:
+            yield part.replace("_", " "), str(error)
     if not found:
         yield "holds", contents(keys_of(path))
 
 
+def _part(path: Path, part: Part) -> Facts:
+    """One part of a model. Raises FormatError."""
+    from vidrd_core.models.formats.detect import NAMINGS, find_unet, read_part
+    from vidrd_core.models.formats.naming import detect_naming
+
+    if part == "unet":
+        unet, diffusion = find_unet(path)
+        yield "unet", f"{unet.about}, {sum(t.numel() for t in unet.tensors.values()):,} parameters"
+        yield "denoising", f"{diffusion.prediction}, {diffusion.schedule}"
+        return
+    tensors, _ = read_part(path, part)
+    naming = detect_naming(NAMINGS[part], tensors)
+    yield part.replace("_", " "), f"{naming.name} names" if naming else "yes"
+
+
 def _lora(path: Path) -> Facts:
-    """What a LoRA changes, and of whom."""
+    """The layers and the model family of a LoRA."""
     from vidrd_core.models.lora.files import read_lora
     from vidrd_core.models.lora.merge import text_width
-    from vidrd_core.models.lora.names import is_of_text
+    from vidrd_core.models.lora.names import is_text_layer
 
     found = read_lora(path)
-    of_text = sum(map(is_of_text, found))
+    of_text = sum(map(is_text_layer, found))
     ranks = sorted({change.rank for change in found.values()})
     family = {768: " of Stable Diffusion 1.x", 1024: " of Stable Diffusion 2.x"}.get(text_width(found) or 0, "")
     yield "holds", f"a LoRA{family}, of rank {', '.join(map(str, ranks))}"
@@ -201,15 +228,15 @@ def _state(file: Tensors) -> Facts:
     details = file.details
     made = _mapping(details.get("made_with"))
     yield "kind", f"clip state of clip {details.get('index')} (the first one is 0)"
-    yield "prompt", str(made.pop("prompt", "not said"))
+    yield "prompt", str(made.pop("prompt", "unknown"))
     reuse = _mapping(made.pop("reuse", None))
     yield "settings", _pairs(made)
-    yield "reuse", _pairs(reuse) if reuse else "not said"
+    yield "reuse", _pairs(reuse) if reuse else "unknown"
     record = file.shapes.get("record", ())
     if len(record) == 6:
         yield "next clip", f"can take up to {record[3]} prompt frames (M)"
     for name, shape in file.shapes.items():
-        if 0 in shape:  # nothing of the kind is in it
+        if 0 in shape:  # an empty tensor
             continue
         yield f"shape of {name}", " x ".join(map(str, shape))
     yield "model signature", str(details.get("model_signature"))
@@ -224,16 +251,16 @@ def _video(path: Path) -> Facts:
     yield "frames", str(video.frames)
     yield "size", f"{video.width} x {video.height} pixels"
     yield "fps", f"{video.fps:.4g}"
-    yield "length", f"{video.frames / video.fps:.2f} s" if video.fps else "not said"
+    yield "length", f"{video.frames / video.fps:.2f} s" if video.fps else "unknown"
     yield "on disk", _size(path.stat().st_size)
     yield from _made_with(video.tags.get("comment", ""))
 
 
 def _made_with(comment: str) -> Facts:
-    """The settings that `generate` and `extend` leave in a video."""
+    """The settings that `generate` and `extend` write into a video."""
     try:
         made = json.loads(comment)
-        if "comment" in made:  # a GIF has one text for all tags
+        if "comment" in made:  # a GIF has one comment for all tags
             made = json.loads(made["comment"])
         if made.pop("software") == "vidrd":
             for number, prompt in enumerate(made.pop("prompts", []), 1):
@@ -248,7 +275,7 @@ def _config(part: Tensors) -> dict[str, Any]:
 
 
 def _mapping(value: Any) -> dict[str, Any]:
-    """A dictionary of its own; empty for what a damaged file has in its place."""
+    """A copy of a dictionary; {} for anything else, as in a damaged file."""
     return dict(value) if isinstance(value, dict) else {}
 
 

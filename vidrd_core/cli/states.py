@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vidrd_core.cli.errors import InputError, input_checked
-from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io import safetensors
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.state import KIND, ClipState
 from vidrd_core.video.writer import suffix_of
@@ -50,7 +50,7 @@ class StateFolder:
                 continue
             try:
                 state = ClipState.load(path)
-            except checkpoint.FormatError as error:
+            except safetensors.FormatError as error:
                 why = why or f"{error}; from it on all are made anew"
                 continue
             with input_checked(f"{path}: "):
@@ -99,10 +99,10 @@ class StateFile:
                     f"{option}: {path} is one of a folder of states, which resuming needs; choose another"
                 )
             with input_checked(f"{option}: "):
-                details = checkpoint.describe(path)
+                details = safetensors.describe(path)
             if details.get("kind") != KIND:
                 raise InputError(
-                    f"{option}: {path} holds {checkpoint.called(details)}, which is not overwritten; choose "
+                    f"{option}: {path} holds {safetensors.describe_kind(details)}, which is not overwritten; choose "
                     f"another name"
                 )
 

@@ -1,4 +1,4 @@
-"""`vidrd pack` and `vidrd convert`: a model in other files."""
+"""The commands `vidrd pack` and `vidrd convert`: a model in other files."""
 
 from __future__ import annotations
 
@@ -71,4 +71,4 @@ def convert(
         missing = convert(model, output, to, part, overwrite)  # type: ignore[arg-type]
     say(f"{output}: {part} of {model}, for {to}")
     if missing:
-        note(f"the file has no place for {', '.join(missing)}: say so where you load it")
+        note(f"the file has no place for {', '.join(missing)}: give it where you load it")

@@ -1,11 +1,12 @@
-"""Save and load model parts as safetensors, with their configuration as JSON inside."""
+"""Read and write safetensors files: tensors, with what they are (`kind`) and their settings as JSON metadata."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,82 +17,125 @@ from torch import Tensor
 
 from vidrd_core.io.atomic import atomic_file
 
-KEY = "vidrd"  # of the JSON in a file's metadata
-WHOLE = "whole model"  # the kind of a file that holds all parts: tensors as "unet.NAME", details as parts["unet"]
-TEMPORAL = "temporal layers"  # the kind of a file with a UNet3D's layers over time alone
+METADATA_KEY = "vidrd"  # of the JSON details in a file's metadata
+WHOLE_MODEL = "whole model"  # kind of a file with all parts: tensors as "unet.NAME", details as parts["unet"]
+TEMPORAL_LAYERS = "temporal layers"  # kind of a file with the temporal layers of a UNet3D and nothing else
 
 
 class FormatError(ValueError):
-    """A file is not what it was taken for."""
+    """A file does not hold what was expected, or is damaged."""
 
 
 def write(path: Path, tensors: dict[str, Tensor], kind: str, **details: Any) -> None:
-    """Write tensors and JSON details to one safetensors file, which appears whole or not at all."""
-    # One key: several come in random order.
-    write_tensors(path, tensors, {KEY: json.dumps({"kind": kind, **details})})
+    """Write one safetensors file of this package, which appears complete or not at all.
+
+    Args:
+        path: The file; its folder must exist.
+        tensors: The tensors by name, of any dtype and on any device.
+        kind: What the file holds, as "UNet3D": `read` checks it.
+        **details: JSON-ready values, as configurations; kept in the metadata under one key.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    # One key: safetensors writes several in random order.
+    write_tensors(path, tensors, {METADATA_KEY: json.dumps({"kind": kind, **details})})
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """The same, with the metadata that other programs look for."""
+    """Write a safetensors file with the metadata that another program expects.
+
+    Args:
+        path: The file; its folder must exist.
+        tensors: The tensors by name.
+        metadata: The file's metadata, as {"format": "pt"}.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     with atomic_file(path) as partial:
         partial.touch()
-        mode = partial.stat().st_mode  # as the user has it; safetensors lets only the owner read what it writes
+        mode = partial.stat().st_mode  # by the user's umask; safetensors writes files that only the owner can read
         try:
             save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, partial, metadata)
         except SafetensorError as error:
-            found = re.search(r"os error (\d+)", str(error))  # it has the errno in its text alone
+            found = re.search(r"os error (\d+)", str(error))  # the errno is in its text alone
             number = int(found[1]) if found else None
             raise OSError(number, os.strerror(number) if number else str(error)) from error
         partial.chmod(mode)
 
 
 def read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and details of a file that `write` made for the same `kind`, or of that part of a whole model.
+    """Read a file that `write` made, or one part of a whole model.
 
-    Raises FileNotFoundError, or FormatError saying what the file is instead.
+    Args:
+        path: The file.
+        kind: What it must hold; of a whole model, the part of this kind is read.
+
+    Returns:
+        The tensors by name, and the details that `write` was given, with "kind".
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        FormatError: The file is damaged or holds something else; the message says what.
     """
     path = Path(path)
     details, prefix = describe(path), ""
-    if details.get("kind") == WHOLE:
+    if details.get("kind") == WHOLE_MODEL:
         name, details = next(
             ((name, part) for name, part in parts_of(details).items() if part.get("kind") == kind), ("", details)
         )
         prefix = f"{name}."
     if details.get("kind") != kind:
-        raise FormatError(f"{path} holds {called(details)}, expected a {kind}")
-    with safe_open(path, framework="pt") as file:
-        names = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118 - no mapping
+        raise FormatError(f"{path} holds {describe_kind(details)}, expected a {kind}")
+    with open_safetensors(path) as file:
+        names = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118 - not a mapping
         return {key.removeprefix(prefix): file.get_tensor(key) for key in names}, details
 
 
+@contextmanager
+def open_safetensors(path: Path, framework: str = "pt") -> Iterator[Any]:
+    """`safetensors.safe_open`, with errors that name the file. Raises FormatError for a damaged one."""
+    try:
+        with safe_open(path, framework=framework) as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise FormatError(f"{path} is not a whole safetensors file: {error}") from error
+
+
 def parts_of(details: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The details of each part of a whole model, by name."""
+    """The details of each part of a whole model, by the part's name; {} for a file of another kind."""
     parts = details.get("parts")
     return {str(name): dict(part) for name, part in parts.items()} if isinstance(parts, dict) else {}
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """The JSON details inside a file, without its tensors; {} for a safetensors file that is not ours."""
+    """Read the JSON details of a file, without its tensors.
+
+    Returns:
+        The details that `write` was given, with "kind"; {} for a safetensors file of another program.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        FormatError: It is no safetensors file, or a damaged one.
+    """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
     if path.is_dir():
         raise FormatError(f"{path} is a folder, expected a safetensors file")
-    if sniff(path) == "pickle":
+    if file_format(path) == "pickle":
         raise FormatError(f"{path} is a pickle (a torch .pt, .ckpt or .bin file), expected safetensors")
+    with open_safetensors(path) as file:
+        metadata = file.metadata() or {}
     try:
-        with safe_open(path, framework="pt") as tensors:
-            metadata = tensors.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise FormatError(f"{path} is not a whole safetensors file: {error}") from error
-    try:
-        return dict(json.loads(metadata[KEY])) if KEY in metadata else {}
+        return dict(json.loads(metadata[METADATA_KEY])) if METADATA_KEY in metadata else {}
     except (ValueError, TypeError) as error:
-        raise FormatError(f"{path} carries a damaged description: {error}") from error
+        raise FormatError(f"{path} has a damaged description: {error}") from error
 
 
-def holds(path: Path, kind: str) -> bool:
-    """Whether a file of ours is of a kind, or has a part of it."""
+def has_kind(path: Path, kind: str) -> bool:
+    """Whether a file that `write` made is of a kind, or has a part of it. Raises as `describe`."""
     details = describe(path)
     return kind in (details.get("kind"), *(part.get("kind") for part in parts_of(details).values()))
 
@@ -99,18 +143,18 @@ def holds(path: Path, kind: str) -> bool:
 def is_ours(path: Path) -> bool:
     """Whether `write` made a file. Raises FormatError for a damaged one."""
     path = Path(path)
-    return path.is_file() and sniff(path) == "safetensors" and bool(describe(path))
+    return path.is_file() and file_format(path) == "safetensors" and bool(describe(path))
 
 
-def called(details: dict[str, Any]) -> str:
-    """What a file with these details holds."""
-    if details.get("kind") == TEMPORAL:
+def describe_kind(details: dict[str, Any]) -> str:
+    """What a file with these details holds, for a message."""
+    if details.get("kind") == TEMPORAL_LAYERS:
         return "temporal layers alone, which go on an image model (temporal=, or the node Inflate Checkpoint)"
-    return f"a {details['kind']}" if "kind" in details else "what vidrd did not write"
+    return f"a {details['kind']}" if "kind" in details else "tensors that vidrd did not write"
 
 
-def sniff(path: Path) -> Literal["safetensors", "pickle", "other"]:
-    """What a file looks like, by its first bytes alone."""
+def file_format(path: Path) -> Literal["safetensors", "pickle", "other"]:
+    """The format of a file by its first bytes alone; torch's zip archives count as "pickle". Raises OSError."""
     with Path(path).open("rb") as file:
         head = file.read(9)
     if head[8:9] == b"{":  # JSON after eight bytes of its length, of which the first may well be a pickle's 0x80
@@ -118,35 +162,55 @@ def sniff(path: Path) -> Literal["safetensors", "pickle", "other"]:
     return "pickle" if head[:1] == b"\x80" or head[:2] == b"PK" else "other"
 
 
-def fill(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load weights into a module; one on the meta device takes the tensors themselves.
+def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load tensors into a module, strictly; a module on the meta device takes the tensors themselves.
 
-    Raises FormatError naming the first keys that miss, are surplus or do not fit.
+    Args:
+        module: Keeps its dtypes.
+        tensors: One for each entry of the module's state_dict, of any floating-point dtype.
+        path: The file that they come from, for messages.
+
+    Raises:
+        FormatError: Names or shapes do not fit; the message has the first ones.
     """
     state = module.state_dict()
     on_meta = any(tensor.is_meta for tensor in state.values())
-    own = fitted(state, tensors, path)
+    own = matched(state, tensors, path)
     module.load_state_dict({key: tensor.to(state[key].dtype) for key, tensor in own.items()}, assign=on_meta)
 
 
-def fitted(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Tensors in the order and with the shapes of a module's state, of the types that they have. As `fill` raises."""
+def matched(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Tensors with the order and shapes of a module's state, and their own dtypes. Raises as `load_weights`."""
     if faults := differences(state, tensors):
         raise FormatError(f"{path} does not fit what it seems to be: {'; '.join(faults)}")
-    return {key: tensors[key].reshape(wanted.shape) for key, wanted in state.items()}
+    return {key: tensors[key].reshape(expected.shape) for key, expected in state.items()}
 
 
-def differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    """How tensors differ from those wanted, by names and shapes, in words."""
-    missing = [key for key in wanted if key not in found]
-    surplus = [key for key in found if key not in wanted]
+def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """How tensors differ from the expected ones by name and shape, for a message; [] if they fit.
+
+    Dimensions of size 1 at the end of a shape do not count, as of a Conv3d's kernel beside a Conv2d's.
+    """
+    missing = [key for key in expected if key not in found]
+    unexpected = [key for key in found if key not in expected]
     shapes = [
-        f"{key} {tuple(found[key].shape)} for {tuple(tensor.shape)}"
-        for key, tensor in wanted.items()
-        if key in found and found[key].shape not in (tensor.shape, (*tensor.shape, 1))  # 1: of a Conv3d
+        f"{key} {list(found[key].shape)}, expected {list(tensor.shape)}"
+        for key, tensor in expected.items()
+        if key in found and _without_ones(found[key].shape) != _without_ones(tensor.shape)
     ]
-    return [
-        f"{len(keys)} tensors {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
-        for what, keys in (("missing", missing), ("surplus", surplus), ("of another shape", shapes))
-        if keys
-    ]
+    kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+    return [f"{len(names)} {what} ({first_few(names)})" for what, names in kinds if names]
+
+
+def _without_ones(shape: Sequence[int]) -> list[int]:
+    """A shape without the 1s at its end."""
+    sizes = list(shape)
+    while sizes and sizes[-1] == 1:
+        sizes.pop()
+    return sizes
+
+
+def first_few(names: Iterable[str]) -> str:
+    """The first three names and an ellipsis for more, for a message."""
+    listed = list(names)
+    return ", ".join(listed[:3]) + (", ..." if len(listed) > 3 else "")

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io import safetensors
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.metrics.frechet import Array, Moments, frechet_distance
 
@@ -53,7 +53,7 @@ class Statistics:
     def save(self, path: Path) -> None:
         """Write them to a safetensors file, which appears whole or not at all. Raises OSError."""
         tensors = {name: torch.from_numpy(getattr(self, name).copy()) for name in ("mean", "covariance")}
-        checkpoint.write(Path(path), tensors, KIND, about=asdict(self.about))
+        safetensors.write(Path(path), tensors, KIND, about=asdict(self.about))
 
     @classmethod
     def load(cls, path: Path) -> Statistics:
@@ -64,7 +64,7 @@ class Statistics:
         path = Path(path)
         if path.suffix == ".npz":
             return cls(*_npz(path))
-        tensors, details = checkpoint.read(path, KIND)
+        tensors, details = safetensors.read(path, KIND)
         return cls(tensors["mean"].numpy(), tensors["covariance"].numpy(), About(**details["about"]))
 
 

@@ -1,4 +1,4 @@
-"""The levels of UNet3D: ResNet, Temp-Conv, transformer with Temp-Attn."""
+"""The blocks of UNet3D: ResNet, Temp-Conv, transformer with Temp-Attn (VidRD, section 4.1)."""
 
 from __future__ import annotations
 
@@ -12,22 +12,33 @@ from torch import Tensor, nn
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.config import UNet3DConfig
-from vidrd_core.models.inplace_ops import in_pieces, plus
+from vidrd_core.models.inplace_ops import add, in_chunks
 from vidrd_core.models.layers import CrossAttention, FeedForward, ResnetBlock2D, sinusoid
 from vidrd_core.models.temporal import TemporalConv, TemporalTransformer, zero_
 
 
 @dataclass(frozen=True)
-class Span:
-    """How many frames a clip has, and whether the temporal layers run on it."""
+class Frames:
+    """The frames of a clip that a block works on.
 
-    frames: int
+    Args:
+        count: Their number F; tensors have them in the batch, [B*F, ...].
+        temporal: Whether temporal layers run on them.
+    """
+
+    count: int
     temporal: bool
 
 
 @dataclass(frozen=True)
 class Builder:
-    """Makes the parts of one UNet, so that each block need not carry all settings."""
+    """Makes the layers of one UNet from its settings.
+
+    Args:
+        config: The UNet's settings.
+        ops: Namespace of the layers.
+        attention: The attention function.
+    """
 
     config: UNet3DConfig
     ops: Any = core_ops
@@ -35,24 +46,29 @@ class Builder:
 
     @property
     def time_dim(self) -> int:
+        """Width of the timestep embedding."""
         return 4 * self.config.block_out_channels[0]
 
     def resnet(self, in_dim: int, out_dim: int) -> ResnetBlock2D:
+        """A ResNet of these channels."""
         return ResnetBlock2D(in_dim, out_dim, self.time_dim, self.config.norm_groups, 1e-5, self.ops)
 
     def temp_conv(self, dim: int) -> TemporalConv:
+        """A Temp-Conv of this width."""
         c = self.config
         return TemporalConv(dim, c.norm_groups, c.temp_conv_depth, c.dropout, ops=self.ops)
 
     def transformer(self, dim: int, heads: int) -> Transformer2D:
+        """A spatial transformer, with Temp-Attn inside if the settings say so."""
         return Transformer2D(self, dim, heads)
 
     def temp_transformer(self, dim: int, heads: int) -> TemporalTransformer:
+        """A temporal transformer, as in ModelScope."""
         return TemporalTransformer(dim, heads, dim, self.config.norm_groups, self.attention, self.ops)
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention within a frame, cross-attention to the text, Temp-Attn (VidRD), feed-forward."""
+    """Self-attention within a frame, cross-attention to the text, Temp-Attn (as in VidRD), feed-forward."""
 
     def __init__(self, build: Builder, dim: int, heads: int) -> None:
         super().__init__()
@@ -69,22 +85,32 @@ class TransformerBlock(nn.Module):
         self.norm3 = ops.LayerNorm(dim)
         self.ff = FeedForward(dim, ops)
 
-    def forward(self, x: Tensor, text: Tensor, span: Span) -> Tensor:
-        """x [B*F, P, C], text [B, L, D]."""
-        x = in_pieces(x, lambda frames: plus(self.attn1(self.norm1(frames)), frames), growth=4)
-        # All frames of a clip read one caption: its keys and values are computed once a clip, not once a frame.
-        queries = rearrange(self.norm2(x), "(b f) p c -> b (f p) c", f=span.frames)
-        x = plus(x, rearrange(self.attn2(queries, text), "b (f p) c -> (b f) p c", f=span.frames))
+    def forward(self, x: Tensor, text: Tensor, span: Frames) -> Tensor:
+        """x [B*F, P, C] of P places a frame, text [B, L, D] -> like x."""
+        x = in_chunks(x, lambda frames: add(self.attn1(self.norm1(frames)), frames), growth=4)
+        # All frames of a clip read one caption, so its keys and values are computed once a clip, not once a frame.
+        queries = rearrange(self.norm2(x), "(b f) p c -> b (f p) c", f=span.count)
+        x = add(x, rearrange(self.attn2(queries, text), "b (f p) c -> (b f) p c", f=span.count))
         if span.temporal and hasattr(self, "temp_attn"):
-            x = self.attend_over_frames(x, span.frames)
-        tokens = in_pieces(x.flatten(0, 1), lambda part: plus(self.ff(self.norm3(part)), part), growth=8)
+            x = self.attend_over_frames(x, span.count)
+        tokens = in_chunks(x.flatten(0, 1), lambda part: add(self.ff(self.norm3(part)), part), growth=8)
         return tokens.view_as(x)
 
     def attend_over_frames(self, x: Tensor, frames: int) -> Tensor:
-        """Temp-Attn as in VidRD: one self-attention over the frames, at each place [B*F, P, C] by itself.
+        """Temp-Attn as in VidRD: one self-attention over the frames, at each place independently.
 
-        The sinusoidal frame embedding goes to the attention's "input" (a fresh layer is the identity), or to the
-        residual "stream" (the released weights).
+        The sinusoidal frame embedding is added to the attention's "input", so that a zero-initialised layer is the
+        identity, or to the residual "stream", as in the released weights (`UNet3DConfig.embed_to`).
+
+        Args:
+            x: [B*F, P, C].
+            frames: F.
+
+        Returns:
+            Like x.
+
+        Source:
+            VidRD, section 4.1.
         """
         x = rearrange(x, "(b f) p c -> b p f c", f=frames)
         embedding = sinusoid(torch.arange(frames, device=x.device), x.shape[-1]).to(x.dtype)
@@ -93,12 +119,12 @@ class TransformerBlock(nn.Module):
             h = self.temp_norm(x)
         else:
             h = self.temp_norm(x) + embedding
-        x = plus(self.temp_attn(h.flatten(0, 1)).unflatten(0, x.shape[:2]), x)
+        x = add(self.temp_attn(h.flatten(0, 1)).unflatten(0, x.shape[:2]), x)
         return rearrange(x, "b p f c -> (b f) p c")
 
 
 class Transformer2D(nn.Module):
-    """GroupNorm, projection, one transformer block, projection, residual."""
+    """A spatial transformer: GroupNorm, projection, one transformer block, projection, residual."""
 
     def __init__(self, build: Builder, dim: int, heads: int) -> None:
         super().__init__()
@@ -109,7 +135,7 @@ class Transformer2D(nn.Module):
         self.transformer_blocks = nn.ModuleList([TransformerBlock(build, dim, heads)])
         self.proj_out = ops.Linear(dim, dim) if self.linear else ops.Conv2d(dim, dim, 1)
 
-    def forward(self, x: Tensor, text: Tensor, span: Span) -> Tensor:
+    def forward(self, x: Tensor, text: Tensor, span: Frames) -> Tensor:
         """x [B*F, C, H, W], text [B, L, D] -> like x."""
         h, height = self.norm(x), x.shape[-2]
         h = h if self.linear else self.proj_in(h)
@@ -118,11 +144,18 @@ class Transformer2D(nn.Module):
         h = self.transformer_blocks[0](h, text, span)
         h = self.proj_out(h) if self.linear else h
         h = rearrange(h, "b (h w) c -> b c h w", h=height)
-        return plus(h if self.linear else self.proj_out(h), x)
+        return add(h if self.linear else self.proj_out(h), x)
 
 
 class UNetBlock(nn.Module):
-    """One level on the way down, through the middle or up; `dims` are the (in, out) channels of its ResNets."""
+    """One level of the UNet on the way down, in the middle or on the way up.
+
+    Args:
+        build: Makes its layers.
+        dims: Input and output channels of its ResNets.
+        level: Its index in the settings, from the highest resolution on.
+        transformers: How many of its ResNets have a transformer after them.
+    """
 
     downsamplers: nn.ModuleList
     upsamplers: nn.ModuleList
@@ -139,17 +172,20 @@ class UNetBlock(nn.Module):
         if widths and c.temp_attention == "after":
             self.temp_attentions = nn.ModuleList([build.temp_transformer(out, c.heads[level]) for out in widths])
 
-    def convolve(self, i: int, x: Tensor, temb: Tensor, span: Span, norm_frames: int) -> Tensor:
-        """ResNet i and its Temp-Conv: x [B*F, C, H, W], temb [B*F, D]."""
+    def convolve(self, i: int, x: Tensor, temb: Tensor, span: Frames, norm_frames: int) -> Tensor:
+        """ResNet i and its Temp-Conv: x [B*F, C, H, W], temb [B*F, D] -> [B*F, C', H, W].
+
+        `norm_frames` frames share the statistics of the ResNet's GroupNorms.
+        """
         x = self.resnets[i](x, temb, norm_frames)
         if span.temporal and hasattr(self, "temp_convs"):
-            x = self.temp_convs[i](x, span.frames)
+            x = self.temp_convs[i](x, span.count)
         return x
 
-    def attend(self, i: int, x: Tensor, text: Tensor, span: Span) -> Tensor:
-        """Transformer i, if this level has them: x [B*F, C, H, W], text [B, L, D] -> like x."""
+    def attend(self, i: int, x: Tensor, text: Tensor, span: Frames) -> Tensor:
+        """Transformer i with Temp-Attn, if the level has any: x [B*F, C, H, W], text [B, L, D] -> like x."""
         if hasattr(self, "attentions"):
             x = self.attentions[i](x, text, span)
         if hasattr(self, "temp_attentions") and span.temporal:
-            x = self.temp_attentions[i](x, span.frames)
+            x = self.temp_attentions[i](x, span.count)
         return x

@@ -1,4 +1,4 @@
-"""CLIP text encoders of Stable Diffusion, through transformers."""
+"""Stable Diffusion's CLIP text encoders, through transformers, and their tokenizers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,23 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from vidrd_core.io.safetensors import FormatError
 
-CLIP = "openai/clip-vit-large-patch14"  # whose tokenizer all of them share, where none is beside the weights
-
-TOKENIZER = "tokenizer/"  # before the names of a tokenizer's files, kept as tensors of bytes beside the weights
+CLIP = "openai/clip-vit-large-patch14"  # the tokenizer of all of them, where none is beside the weights
+TOKENIZER = "tokenizer/"  # prefix of a tokenizer's files, which are tensors of bytes beside the weights
 
 
 @dataclass(frozen=True)
 class CLIPTextSettings:
-    """A CLIP text encoder; the defaults are those of Stable Diffusion 1.x (ViT-L/14)."""
+    """A CLIP text encoder; the defaults are those of Stable Diffusion 1.x (ViT-L/14).
+
+    Args:
+        vocabulary: Number of tokens.
+        hidden_size: Width of the encoded prompts: 768 in Stable Diffusion 1.x, 1024 in 2.x.
+        inner_size: Width of the MLPs.
+        layers: Transformer layers.
+        heads: Attention heads.
+        max_length: Tokens of a prompt, with start and end.
+        activation: transformers' name of the MLPs' activation function: "quick_gelu" or "gelu".
+    """
 
     vocabulary: int = 49408
     hidden_size: int = 768
@@ -33,7 +42,12 @@ class CLIPTextSettings:
 
 
 class CLIPText(nn.Module):
-    """Prompts to [B, max_length, hidden_size]: the last layer's output, normalised."""
+    """Encodes prompts: the output of the last layer that Stable Diffusion reads, after the final norm.
+
+    Args:
+        config: Its settings.
+        tokenizer: A CLIPTokenizer of transformers.
+    """
 
     def __init__(self, config: CLIPTextSettings, tokenizer: Any) -> None:
         super().__init__()
@@ -48,69 +62,87 @@ class CLIPText(nn.Module):
                 num_attention_heads=config.heads,
                 max_position_embeddings=config.max_length,
                 hidden_act=config.activation,
-                # Only the pooled output, which is not used, depends on these.
+                # Only the pooled output depends on these, which is not used.
                 bos_token_id=0,
                 eos_token_id=min(49407, config.vocabulary - 1),
             )
         )
 
-    def named_as_here(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights under the names that the installed transformers gives them: its version 4 says text_model, too."""
-        here = next(key for key in self.state_dict() if key.endswith("token_embedding.weight"))
-        middle = here.removesuffix("embeddings.token_embedding.weight")
+    def match_transformers(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights under our names with those of the installed transformers: version 4 has "text_model." in them."""
+        known = next(key for key in self.state_dict() if key.endswith("token_embedding.weight"))
+        middle = known.removesuffix("embeddings.token_embedding.weight")
         return {middle + name: value for name, value in weights.items()}
 
-    def named_as_clip(self) -> dict[str, Tensor]:
-        """The way back: names that depend on no version of transformers."""
+    def file_state_dict(self) -> dict[str, Tensor]:
+        """The weights under our names, which do not depend on the version of transformers."""
         return {
             key.removeprefix("clip.").removeprefix("text_model."): value for key, value in self.state_dict().items()
         }
 
     def tokenize(self, prompts: list[str]) -> Tensor:
-        """Token numbers [B, max_length]. Raises ValueError if a prompt is too long."""
+        """Token ids of prompts, padded.
+
+        Args:
+            prompts: B texts.
+
+        Returns:
+            [B, max_length], int64.
+
+        Raises:
+            ValueError: A prompt is too long.
+        """
         room = self.config.max_length - 2
         for prompt in prompts:
             count = len(self.tokenizer(prompt).input_ids) - 2
             if count > room:
                 raise ValueError(f"a prompt has {count} tokens, CLIP reads at most {room}: {prompt[:60]!r} ...")
-        told = self.tokenizer(prompts, padding="max_length", max_length=self.config.max_length, return_tensors="pt")
-        return told.input_ids
+        return self.tokenizer(
+            prompts, padding="max_length", max_length=self.config.max_length, return_tensors="pt"
+        ).input_ids
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Token numbers [B, L] -> [B, L, hidden_size]."""
+        """Token ids [B, L] -> [B, L, hidden_size]."""
         return self.clip(input_ids=tokens).last_hidden_state
 
     @torch.no_grad()
     def encode(self, prompts: list[str]) -> Tensor:
-        """Prompts -> [B, max_length, hidden_size]."""
+        """B prompts -> [B, max_length, hidden_size], on the encoder's device. Raises ValueError."""
         return self(self.tokenize(prompts).to(next(self.parameters()).device))
 
 
 def load_tokenizer(name_or_folder: str | Path, width: int) -> Any:
-    """CLIP's tokenizer from a folder with its tokenizer, or by a name that transformers knows.
+    """Load CLIP's tokenizer.
 
-    `width` is the text encoder's: Stable Diffusion 2.x pads with "!", 1.x with the end token.
-    Raises FileNotFoundError saying where one comes from.
+    Args:
+        name_or_folder: A diffusers folder, a tokenizer's folder, or a name that transformers knows.
+        width: Of the text encoder: Stable Diffusion 2.x (1024) pads with "!", 1.x with the end token.
+
+    Returns:
+        A CLIPTokenizer of transformers.
+
+    Raises:
+        FileNotFoundError: There is none; the message says where one comes from.
     """
     folder = Path(name_or_folder)
     places = [place for place in (folder / "tokenizer", folder) if _has_tokenizer(place)]
-    told = FileNotFoundError(
+    missing = FileNotFoundError(
         f"there is no CLIP tokenizer in {name_or_folder}: name a diffusers folder of Stable Diffusion, or its "
         f"tokenizer folder (with tokenizer.json, or vocab.json and merges.txt), as the text encoder"
     )
-    if folder.is_dir() and not places:  # transformers would make one that knows no word
-        raise told
+    if folder.is_dir() and not places:  # transformers would make one without any word
+        raise missing
     try:
         tokenizer = CLIPTokenizer.from_pretrained(str(places[0] if places else name_or_folder))
     except (OSError, ValueError, TypeError) as error:
-        raise told from error
+        raise missing from error
     if width == 1024:
         tokenizer.pad_token = "!"
     return tokenizer
 
 
 def tokenizer_tensors(tokenizer: Any) -> dict[str, Tensor]:
-    """A tokenizer's files, each as its bytes."""
+    """A tokenizer's files as tensors of bytes (uint8), by TOKENIZER and their names."""
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.is_file()}
@@ -121,8 +153,17 @@ def tokenizer_tensors(tokenizer: Any) -> dict[str, Tensor]:
     }
 
 
-def tokenizer_of(tensors: Mapping[str, Tensor], width: int, path: Path) -> Any:
-    """The tokenizer whose files `tokenizer_tensors` made tensors of. Raises FormatError if they are none."""
+def tokenizer_from_tensors(tensors: Mapping[str, Tensor], width: int, path: Path) -> Any:
+    """The tokenizer of files that `tokenizer_tensors` turned into tensors.
+
+    Args:
+        tensors: The files' bytes, by TOKENIZER and their names.
+        width: Of the text encoder, as in `load_tokenizer`.
+        path: The file that they come from, for messages.
+
+    Raises:
+        FormatError: The files are not a tokenizer, or one has a folder in its name.
+    """
     with tempfile.TemporaryDirectory() as folder:
         for key, tensor in tensors.items():
             name = key.removeprefix(TOKENIZER)

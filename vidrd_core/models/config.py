@@ -8,7 +8,37 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class UNet3DConfig:
-    """A Stable Diffusion UNet with temporal layers; the defaults are VidRD on SD 2.1 (paper, section 4.1)."""
+    """A Stable Diffusion UNet with temporal layers; the defaults are VidRD on Stable Diffusion 2.1.
+
+    Args:
+        in_channels: Channels of the latents.
+        out_channels: Channels of the prediction.
+        block_out_channels: Channels of each level, from the highest resolution on; multiples of `norm_groups`.
+        attention_levels: Whether each level has transformers.
+        heads: Attention heads of each level.
+        layers_per_block: ResNets of a level on the way down; one more on the way up.
+        cross_attention_dim: Width of the encoded prompts.
+        norm_groups: Groups of the GroupNorms.
+        linear_projection: Whether transformers project by linear layers (SD 2.x) or 1 x 1 convs (SD 1.x).
+        temp_conv_depth: Convs of a Temp-Conv; 0 for a UNet without them.
+        dropout: In Temp-Convs, while training.
+        temp_attention: "inside" transformer blocks, as in VidRD, "after" them, as in ModelScope, or "none".
+        embed_to: Whether Temp-Attn's frame embedding is added to the attention's "input" or to the residual "stream",
+            as in the released VidRD.
+        transformer_in: Whether a temporal transformer comes first, as in ModelScope.
+        joint_resnet_norm: Whether GroupNorms of ResNets take statistics over the clip, as in the released VidRD.
+        temporal_for_images: Whether the temporal layers run on a clip of one frame, too.
+        position_features: Add `tiny_conditioning.position_features` to the first layer, for small models.
+        text_pooling: Add the pooled caption to the timestep embedding, for small models.
+        frame_embedding: Hidden width of `tiny_conditioning.FrameEmbedding`, for small models; 0 for none.
+        frame_pictures: Channels of `tiny_conditioning.FramePictures`, which needs `frame_embedding`; 0 for none.
+
+    Raises:
+        ValueError: Settings that do not fit each other.
+
+    Source:
+        VidRD (Gu et al., arXiv 2309.03549), section 4.1.
+    """
 
     in_channels: int = 4
     out_channels: int = 4
@@ -19,21 +49,17 @@ class UNet3DConfig:
     cross_attention_dim: int = 1024
     norm_groups: int = 32
     linear_projection: bool = True
-
-    # what makes it a video model
     temp_conv_depth: int = 4
     dropout: float = 0.1
-    temp_attention: Literal["inside", "after", "none"] = "inside"  # VidRD / ModelScope / a 2-D UNet
+    temp_attention: Literal["inside", "after", "none"] = "inside"
     embed_to: Literal["input", "stream"] = "input"
     transformer_in: bool = False
-    joint_resnet_norm: bool = False  # GroupNorm of the ResNets over the clip, as in the released VidRD
-    temporal_for_images: bool = False  # run the temporal layers on a clip of one frame, too
-
-    # what small models need
-    position_features: bool = False  # tell the first layer where in the frame it is (layers.position_features)
-    text_pooling: bool = False  # add the pooled caption to the timestep embedding
-    frame_embedding: int = 0  # hidden width of temporal.FrameEmbedding; 0 = none
-    frame_pictures: int = 0  # channels of temporal.FramePictures, which needs frame_embedding; 0 = none
+    joint_resnet_norm: bool = False
+    temporal_for_images: bool = False
+    position_features: bool = False
+    text_pooling: bool = False
+    frame_embedding: int = 0
+    frame_pictures: int = 0
 
     def __post_init__(self) -> None:
         _check_widths(self.block_out_channels, self.norm_groups, self.layers_per_block)
@@ -47,14 +73,35 @@ class UNet3DConfig:
             raise ValueError(f"frame_pictures is {self.frame_pictures}, but frame_embedding is 0: it needs one")
 
 
-CONTEXT = 4  # frames on either side beside which a window is decoded, where norms span frames
+CONTEXT = 4  # latents on either side of the frames that are due, in a window of a decoder whose norms span frames
 
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """Stable Diffusion's AutoencoderKL, with SVD's decoder or VidRD's.
+    """Stable Diffusion's AutoencoderKL with VidRD's decoder, or SVD's; the defaults are VidRD's.
 
-    VidRD's has Temp-Conv after each ResNet of the up blocks.
+    Args:
+        in_channels: Channels of a frame.
+        latent_channels: Channels of the latents.
+        block_out_channels: Channels of each level, from the highest resolution on; multiples of `norm_groups`.
+        layers_per_block: ResNets of a level of the encoder; one more in the decoder.
+        norm_groups: Groups of the GroupNorms.
+        patch_size: Side of the squares of pixels that are folded into channels before the first conv.
+        decoder: "temp_conv" with Temp-Conv after each ResNet of the up blocks, or "svd" with Stable Video Diffusion's
+            spatio-temporal ResNets.
+        temp_conv_depth: Convs of a Temp-Conv; 0 for an image VAE and for SVD's decoder.
+        joint_temp_norm: Whether GroupNorms of Temp-Convs take their statistics over all frames, as in the released
+            VidRD.
+        quant_conv: Whether a 1 x 1 conv follows the encoder.
+        post_quant_conv: Whether a 1 x 1 conv precedes the decoder; SVD's has none.
+        latents_mean: Mean of the latents, one number or one for each channel.
+        latents_std: Standard deviation of the latents, one number or one for each channel.
+
+    Raises:
+        ValueError: Settings that do not fit each other.
+
+    Source:
+        VidRD (Gu et al., arXiv 2309.03549), section 4.2.
     """
 
     in_channels: int = 3
@@ -62,12 +109,12 @@ class VAEConfig:
     block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
     layers_per_block: int = 2
     norm_groups: int = 32
-    patch_size: int = 1  # pixels folded into channels before the first conv
-    decoder: Literal["temp_conv", "svd"] = "temp_conv"  # svd: ResNets in space and time, and no Temp-Conv
-    temp_conv_depth: int = 3  # 0 = an image VAE
-    joint_temp_norm: bool = False  # GroupNorm of Temp-Conv over all frames, as in the released VidRD
-    quant_conv: bool = True  # a 1 x 1 conv after the encoder
-    post_quant_conv: bool = True  # and one before the decoder, which SVD's lacks
+    patch_size: int = 1
+    decoder: Literal["temp_conv", "svd"] = "temp_conv"
+    temp_conv_depth: int = 3
+    joint_temp_norm: bool = False
+    quant_conv: bool = True
+    post_quant_conv: bool = True
     latents_mean: tuple[float, ...] = (0.0,)
     latents_std: tuple[float, ...] = (1 / 0.18215,)
 
@@ -81,17 +128,17 @@ class VAEConfig:
 
     @property
     def downsampling(self) -> int:
-        """Pixels per latent along each side."""
+        """Pixels along the side of one latent."""
         return self.patch_size * 2 ** (len(self.block_out_channels) - 1)
 
     @property
     def streams_exactly(self) -> bool:
-        """Whether a decoded frame depends on its halo alone. It does not where a norm spans frames."""
+        """Whether a decoded frame depends on its halo alone: not where a norm spans frames."""
         return self.decoder == "temp_conv" and not (self.joint_temp_norm and self.temp_conv_depth)
 
     @property
     def halo(self) -> int:
-        """Frames on either side that a decoded frame depends on; if not exactly, those that it is decoded beside."""
+        """Frames on either side that a decoded frame depends on; a window's context where norms span frames."""
         if not self.streams_exactly:
             return CONTEXT
         return self.temp_conv_depth * len(self.block_out_channels) * (self.layers_per_block + 1)
@@ -99,7 +146,18 @@ class VAEConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """A CLIP text encoder over a vocabulary of whole words."""
+    """A CLIP text encoder over a vocabulary of whole words, for small models.
+
+    Args:
+        words: The vocabulary, in the order of its token ids.
+        hidden_size: Width of the encoded prompts, a multiple of `heads`.
+        layers: Transformer layers.
+        heads: Attention heads.
+        max_length: Tokens of a prompt, with start and end.
+
+    Raises:
+        ValueError: Settings that do not fit each other.
+    """
 
     words: tuple[str, ...] = ()
     hidden_size: int = 128
@@ -126,4 +184,4 @@ def _check_widths(widths: tuple[int, ...], groups: int, layers: int) -> None:
 
 def _check_heads(width: int, heads: int) -> None:
     if heads < 1 or width < 1 or width % heads:
-        raise ValueError(f"heads is {heads}, expected what divides the width, {width}")
+        raise ValueError(f"heads is {heads}, expected a divisor of the width, {width}")

@@ -1,44 +1,59 @@
-"""Layers over time, put on an image model (VidRD, section 4.1), taken off, and kept in files of their own."""
+"""Temporal layers on an image model (VidRD, section 4.1): put on, taken off, and kept in files of their own."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io import safetensors
 from vidrd_core.io.configs import from_dict, to_dict
-from vidrd_core.io.safetensors import TEMPORAL, FormatError
+from vidrd_core.io.safetensors import TEMPORAL_LAYERS, FormatError, differences
 from vidrd_core.models.config import UNet3DConfig
-from vidrd_core.models.formats.detect import contents, read_part
-from vidrd_core.models.formats.unet import as_here, is_temporal, read_unet, temporal_config
-from vidrd_core.models.formats.unet_keys import from_naming, naming_of
+from vidrd_core.models.formats import unet as unet_formats
+from vidrd_core.models.formats.detect import NAMINGS, contents, read_part
+from vidrd_core.models.formats.naming import Tensors, detect_naming
+from vidrd_core.models.formats.unet import temporal_config
+from vidrd_core.models.formats.unet_keys import is_temporal
+from vidrd_core.models.load_parts import read_unet
 from vidrd_core.models.unet3d import UNet3D
 
 
 def save_temporal(unet: UNet3D, path: Path) -> None:
-    """Write a UNet3D's layers over time alone: a file to put on any checkpoint of the same widths."""
+    """Write the temporal layers of a UNet3D alone, to put on any UNet of the same widths.
+
+    Raises ValueError if it has none, OSError if the file cannot be written.
+    """
     write_temporal(unet.state_dict(), unet.config, path)
 
 
-def write_temporal(tensors: Mapping[str, Tensor], config: UNet3DConfig, path: Path) -> None:
-    """The same, of a UNet3D's tensors. Raises ValueError if it has no layers over time."""
+def write_temporal(tensors: Tensors, config: UNet3DConfig, path: Path) -> None:
+    """As `save_temporal`, from a UNet3D's tensors under our names and its settings."""
     temporal = {key: tensor for key, tensor in tensors.items() if is_temporal(key)}
     if not temporal:
-        raise ValueError("the UNet has no layers over time: give a ModelScope, ZeroScope or VidRD UNet3D")
-    checkpoint.write(path, temporal, TEMPORAL, settings=_settings(config), heads=config.heads)
+        raise ValueError("the UNet has no temporal layers: give a ModelScope, ZeroScope or VidRD UNet3D")
+    safetensors.write(path, temporal, TEMPORAL_LAYERS, settings=_settings(config), heads=config.heads)
 
 
 def with_temporal(
     tensors: dict[str, Tensor], config: UNet3DConfig, path: Path
 ) -> tuple[dict[str, Tensor], UNet3DConfig]:
-    """A UNet with the layers over time of a file: one of them alone, or any UNet3D. Its own, if any, go.
+    """Put the temporal layers of a file on a UNet, in place of its own, if it has any.
 
-    Raises FileNotFoundError, FormatError for a file that holds none, or none for UNets of this build.
+    Args:
+        tensors: The UNet's tensors under our names.
+        config: Its settings.
+        path: A file with temporal layers alone, or any UNet3D that can be loaded.
+
+    Returns:
+        The tensors and settings of the UNet with these layers.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        FormatError: It has no temporal layers, or those of a UNet of other widths, depth or heads.
     """
     temporal, settings, heads = _read(path)
     spatial, _ = without_temporal(tensors, config)
@@ -46,7 +61,9 @@ def with_temporal(
         whole = from_dict(UNet3DConfig, {**to_dict(config), **settings})
     except ValueError as error:
         raise FormatError(f"the description in {path} is not whole, or of a later version: {error}") from error
-    faults = _faults(temporal, whole)
+    with torch.device("meta"):
+        state = UNet3D(whole).state_dict()
+    faults = differences({key: tensor for key, tensor in state.items() if is_temporal(key)}, temporal)
     if whole.temp_attention != "none" and heads not in (None, config.heads):
         faults.append(f"attention heads {heads} for {config.heads}")
     if faults:
@@ -54,60 +71,57 @@ def with_temporal(
     return spatial | temporal, whole
 
 
-def without_temporal(tensors: Mapping[str, Tensor], config: UNet3DConfig) -> tuple[dict[str, Tensor], UNet3DConfig]:
-    """A UNet without its layers over time: the frames that it makes know nothing of each other."""
+def without_temporal(tensors: Tensors, config: UNet3DConfig) -> tuple[dict[str, Tensor], UNet3DConfig]:
+    """The tensors and settings of a UNet without its temporal layers, which makes each frame independently."""
     spatial = {key: tensor for key, tensor in tensors.items() if not is_temporal(key)}
     return spatial, dataclasses.replace(config, **temporal_config({}, None))
 
 
 def read_temporal(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The layers over time in a file, by their names here, and the settings of UNet3DConfig that they decide.
+    """Read the temporal layers of a file.
 
-    Raises FileNotFoundError, FormatError if there are none.
+    Returns:
+        Their tensors under our names, and the settings of UNet3DConfig that depend on them.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        FormatError: It has no temporal layers, or is damaged.
     """
     temporal, settings, _ = _read(path)
     return temporal, settings
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], tuple[int, ...] | None]:
-    """What `read_temporal` gives, and the attention's heads by level, None if nothing tells them."""
-    if not checkpoint.is_ours(path):
-        return _read_others(path)
-    details = checkpoint.describe(path)
-    if details.get("kind") == TEMPORAL:
+    """As `read_temporal`, with the attention heads of each level; None if the file does not show them."""
+    if not safetensors.is_ours(path):
+        return _read_third_party(path)
+    details = safetensors.describe(path)
+    if details.get("kind") == TEMPORAL_LAYERS:
         heads = details.get("heads")
         settings = details.get("settings")
         if not isinstance(settings, dict) or not _settings(UNet3DConfig()).keys() <= settings.keys():
-            raise FormatError(f"the description in {path} is not whole: it lacks settings of layers over time")
-        return checkpoint.read(path, TEMPORAL)[0], settings, tuple(heads) if heads else None
-    from vidrd_core.models.load_parts import read_unet as read_whole  # which needs this module's neighbours
-
-    tensors, config, _ = read_whole(path)
+            raise FormatError(f"the description in {path} is not whole: it lacks settings of temporal layers")
+        return safetensors.read(path, TEMPORAL_LAYERS)[0], settings, tuple(heads) if heads else None
+    tensors, config, _ = read_unet(path)
     temporal = {key: tensor for key, tensor in tensors.items() if is_temporal(key)}
     if not temporal:
-        raise FormatError(f"{path} has no layers over time: its UNet is one of images")
+        raise FormatError(f"{path} has no temporal layers: its UNet is one of images")
     return temporal, _settings(config), config.heads
 
 
-def _read_others(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], tuple[int, ...] | None]:
+def _read_third_party(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], tuple[int, ...] | None]:
     theirs, config = read_part(path, "unet")
-    naming, names = naming_of(theirs), from_naming(theirs)
-    temporal = {names[key]: as_here(names[key], tensor) for key, tensor in theirs.items() if is_temporal(names[key])}
+    naming = detect_naming(NAMINGS["unet"], theirs)
+    ours = theirs if naming is None else naming.to_ours(theirs)
+    temporal = {key: tensor for key, tensor in ours.items() if is_temporal(key)}
     if not temporal:
-        raise FormatError(f"{path} has no layers over time: it holds {contents(theirs)}")
+        raise FormatError(f"{path} has no temporal layers: it holds {contents(theirs)}")
     try:
-        heads = read_unet(theirs, config).config.heads
-    except FormatError:  # only a whole UNet tells them
+        heads = unet_formats.read_unet(theirs, config).config.heads
+    except FormatError:  # only a whole UNet shows them
         heads = None
     return temporal, temporal_config(temporal, naming), heads
 
 
 def _settings(config: UNet3DConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in temporal_config({}, None)}
-
-
-def _faults(temporal: Mapping[str, Tensor], config: UNet3DConfig) -> list[str]:
-    """How layers over time differ from those that a UNet of this build has, in words."""
-    with torch.device("meta"):
-        wanted = {key: tensor for key, tensor in UNet3D(config).state_dict().items() if is_temporal(key)}
-    return checkpoint.differences(wanted, temporal)

@@ -1,7 +1,7 @@
-"""The 2-D blocks of a Stable Diffusion UNet and VAE, named as diffusers names them.
+"""The 2-D layers of Stable Diffusion's UNet and VAE, named as in diffusers.
 
-Every block takes an `ops` namespace (Linear, Conv2d, GroupNorm, LayerNorm): those of `ops` by default, or a
-host's own classes, so that offloading and casting work there.
+Each is built from an `ops` namespace (Linear, Conv2d, GroupNorm, LayerNorm): this package's `ops` by default, or a
+host's own classes, so that its offloading and casting work.
 """
 
 from __future__ import annotations
@@ -16,11 +16,23 @@ from torch import Tensor, nn
 
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
-from vidrd_core.models.inplace_ops import plus, silu, times
+from vidrd_core.models.inplace_ops import add, multiply, silu
 
 
 def sinusoid(position: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
-    """Sinusoidal embedding of positions [...] as [..., dim]: cosines first, as in DDPM's timestep embedding."""
+    """Sinusoidal embedding: all cosines, then all sines.
+
+    Args:
+        position: Positions or timesteps [...].
+        dim: Width of the embedding, even.
+        max_period: The longest period, in positions.
+
+    Returns:
+        [..., dim], float32, in -1 .. 1.
+
+    Source:
+        Vaswani et al., Attention Is All You Need (2017), section 3.5, in the order of Stable Diffusion's timesteps.
+    """
     half = dim // 2
     exponent = torch.arange(half, dtype=torch.float32, device=position.device) / half
     angles = position.float()[..., None] * torch.exp(-math.log(max_period) * exponent)
@@ -28,7 +40,7 @@ def sinusoid(position: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
 
 
 class TimestepEmbedding(nn.Module):
-    """Linear, SiLU, Linear."""
+    """The MLP of the timestep embedding: Linear, SiLU, Linear."""
 
     def __init__(self, in_dim: int, dim: int, ops: Any = core_ops) -> None:
         super().__init__()
@@ -36,11 +48,21 @@ class TimestepEmbedding(nn.Module):
         self.linear_2 = ops.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [..., in_dim] -> [..., dim]."""
         return self.linear_2(F.silu(self.linear_1(x)))
 
 
 class ResnetBlock2D(nn.Module):
-    """GroupNorm, SiLU, conv, twice, with a timestep embedding between and a shortcut around."""
+    """A ResNet block: GroupNorm, SiLU, conv, twice, with the timestep embedding added between, and a shortcut.
+
+    Args:
+        in_dim: Input channels.
+        out_dim: Output channels.
+        time_dim: Width of the timestep embedding; None in a VAE, which has none.
+        groups: Groups of the GroupNorms.
+        eps: Epsilon of the GroupNorms.
+        ops: Namespace of the layers.
+    """
 
     def __init__(
         self, in_dim: int, out_dim: int, time_dim: int | None, groups: int, eps: float, ops: Any = core_ops
@@ -55,16 +77,19 @@ class ResnetBlock2D(nn.Module):
         self.conv_shortcut = ops.Conv2d(in_dim, out_dim, 1) if in_dim != out_dim else nn.Identity()
 
     def forward(self, x: Tensor, temb: Tensor | None = None, norm_frames: int = 1) -> Tensor:
-        """x [B*F, C, H, W], temb [B*F, D]; `norm_frames` frames share the statistics of a GroupNorm."""
-        h = self.conv1(silu(over_frames(self.norm1, x, norm_frames)))
+        """x [B*F, C, H, W], temb [B*F, D] -> [B*F, C', H, W].
+
+        `norm_frames` frames share the statistics of a GroupNorm: 1, or F for all frames of a clip.
+        """
+        h = self.conv1(silu(norm_over_frames(self.norm1, x, norm_frames)))
         if temb is not None:
-            h = plus(h, self.time_emb_proj(F.silu(temb))[:, :, None, None])
-        h = self.conv2(silu(over_frames(self.norm2, h, norm_frames)))
-        return plus(h, self.conv_shortcut(x))
+            h = add(h, self.time_emb_proj(F.silu(temb))[:, :, None, None])
+        h = self.conv2(silu(norm_over_frames(self.norm2, h, norm_frames)))
+        return add(h, self.conv_shortcut(x))
 
 
-def over_frames(norm: nn.Module, x: Tensor, frames: int) -> Tensor:
-    """Apply a GroupNorm to [B*F, C, H, W] with its statistics taken over `frames` frames together."""
+def norm_over_frames(norm: nn.Module, x: Tensor, frames: int) -> Tensor:
+    """Apply a GroupNorm to x [B*F, C, H, W] with its statistics over `frames` frames together -> like x."""
     if frames == 1:
         return norm(x)
     joint = rearrange(x, "(b f) c h w -> b c f h w", f=frames)
@@ -72,12 +97,12 @@ def over_frames(norm: nn.Module, x: Tensor, frames: int) -> Tensor:
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """x [N, C, H, W] in the order in which a CPU's convs are fastest and tokens [N, H*W, C] are no copy."""
+    """x [N, C, H, W] in channels-last memory on CPUs: convs are fastest so, and tokens [N, H*W, C] need no copy."""
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
 
 
 class Downsample2D(nn.Module):
-    """Halve by a strided conv; the VAE pads right and bottom only (`padding=0`)."""
+    """Halve height and width by a strided conv; with `padding=0`, as in the VAE, it pads right and bottom only."""
 
     def __init__(self, dim: int, padding: int = 1, ops: Any = core_ops) -> None:
         super().__init__()
@@ -85,23 +110,33 @@ class Downsample2D(nn.Module):
         self.conv = ops.Conv2d(dim, dim, 3, stride=2, padding=padding)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [N, C, H, W] -> [N, C, H/2, W/2]."""
         return self.conv(x if self.padding else F.pad(x, (0, 1, 0, 1)))
 
 
 class Upsample2D(nn.Module):
-    """Nearest-neighbour to `size` (H, W), or twofold, then a conv."""
+    """Nearest-neighbour upsampling to `size` (H, W), by default twofold, then a conv."""
 
     def __init__(self, dim: int, ops: Any = core_ops) -> None:
         super().__init__()
         self.conv = ops.Conv2d(dim, dim, 3, padding=1)
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """x [N, C, H, W] -> [N, C, *size]."""
         size = size or (2 * x.shape[-2], 2 * x.shape[-1])
         return self.conv(F.interpolate(x, size=size, mode="nearest"))
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention from x to `context`, or to x itself."""
+    """Multi-head attention, to a context or to the input itself.
+
+    Args:
+        dim: Channels of the input and the result.
+        heads: Attention heads.
+        context_dim: Channels of the context; `dim` by default.
+        attention: The attention function.
+        ops: Namespace of the layers.
+    """
 
     def __init__(
         self, dim: int, heads: int, context_dim: int | None = None, attention: Attention = sdpa, ops: Any = core_ops
@@ -115,37 +150,40 @@ class CrossAttention(nn.Module):
         self.to_out = nn.ModuleList([ops.Linear(dim, dim)])
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """x [B, L, dim], context [B, S, context_dim] -> like x."""
         context = x if context is None else context
         q, k, v = self.to_q(x), self.to_k(context), self.to_v(context)
         return self.to_out[0](self.attention(q, k, v, self.heads))
 
 
 class GEGLU(nn.Module):
-    """A linear layer whose second half gates the first by GELU."""
+    """A linear layer whose second half gates the first by GELU (Shazeer, arXiv 2002.05202)."""
 
     def __init__(self, dim: int, inner: int, ops: Any = core_ops) -> None:
         super().__init__()
         self.proj = ops.Linear(dim, 2 * inner)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [..., dim] -> [..., inner]."""
         x, gate = self.proj(x).chunk(2, dim=-1)
-        return times(F.gelu(gate), x)
+        return multiply(F.gelu(gate), x)
 
 
 class FeedForward(nn.Module):
-    """GEGLU to four times the width and back."""
+    """The MLP of a transformer block: GEGLU to four times the width and back."""
 
     def __init__(self, dim: int, ops: Any = core_ops) -> None:
         super().__init__()
-        # The identity stands where diffusers has a dropout, so that the names fit.
+        # The identity is in the place of diffusers' dropout, so that the names fit.
         self.net = nn.ModuleList([GEGLU(dim, 4 * dim, ops), nn.Identity(), ops.Linear(4 * dim, dim)])
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [..., dim] -> like x."""
         return self.net[2](self.net[0](x))
 
 
 class VAEAttention(nn.Module):
-    """Single-head self-attention over the pixels of a frame, in the middle of the VAE."""
+    """Single-head self-attention over the places of a frame, in the VAE's mid block, with a residual."""
 
     def __init__(self, dim: int, groups: int, attention: Attention = sdpa, ops: Any = core_ops) -> None:
         super().__init__()
@@ -155,6 +193,7 @@ class VAEAttention(nn.Module):
         self.to_out = nn.ModuleList([ops.Linear(dim, dim)])
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [N, C, H, W] -> like x."""
         tokens = rearrange(self.group_norm(x), "b c h w -> b (h w) c")
         out = self.attention(self.to_q(tokens), self.to_k(tokens), self.to_v(tokens), 1)
-        return plus(rearrange(self.to_out[0](out), "b (h w) c -> b c h w", h=x.shape[-2]), x)
+        return add(rearrange(self.to_out[0](out), "b (h w) c -> b c h w", h=x.shape[-2]), x)

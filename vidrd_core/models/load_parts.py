@@ -1,4 +1,4 @@
-"""The three parts of a VidRD from files, ours or others': UNet3D, temporal VAE, text encoder."""
+"""Load and save the three parts of a model, in our files or any known format: UNet3D, temporal VAE, text encoder."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io import safetensors
 from vidrd_core.io.configs import Config, from_dict, to_dict
+from vidrd_core.io.safetensors import FormatError
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.clip_text_encoder import (
@@ -19,7 +20,7 @@ from vidrd_core.models.clip_text_encoder import (
     CLIPText,
     CLIPTextSettings,
     load_tokenizer,
-    tokenizer_of,
+    tokenizer_from_tensors,
     tokenizer_tensors,
 )
 from vidrd_core.models.config import TextConfig, UNet3DConfig, VAEConfig
@@ -32,24 +33,34 @@ from vidrd_core.models.word_text_encoder import TextEncoder
 from vidrd_core.sampling import DiffusionConfig
 
 Found = TypeVar("Found")
-UNET, VAE, TEXT, CLIP_TEXT = "UNet3D", "temporal VAE", "text encoder", "CLIP text encoder"
+UNET, VAE, TEXT, CLIP_TEXT = "UNet3D", "temporal VAE", "text encoder", "CLIP text encoder"  # kinds of our files
 Described = tuple[dict[str, Tensor], dict[str, Any]]
-"""What `checkpoint.write` takes: tensors, and details with the kind."""
+"""What `safetensors.write` takes: tensors, and details with the kind."""
 
 
 def save_unet(unet: UNet3D, diffusion: DiffusionConfig, path: Path) -> None:
-    """Write a UNet3D with how it denoises."""
+    """Write a UNet3D and how it denoises to one file. Raises OSError."""
     tensors, details = described(unet, diffusion)
-    checkpoint.write(path, tensors, **details)
+    safetensors.write(path, tensors, **details)
 
 
 def described(unet: UNet3D, diffusion: DiffusionConfig) -> Described:
-    """A UNet3D's file."""
+    """The contents of a UNet3D's file: tensors, and details."""
     return unet.state_dict(), {"kind": UNET, "config": to_dict(unet.config), "diffusion": to_dict(diffusion)}
 
 
 def load_unet(path: Path, ops: Any = core_ops, attention: Attention = sdpa) -> tuple[UNet3D, DiffusionConfig]:
-    """Read a UNet3D and how it denoises. Raises FileNotFoundError, FormatError."""
+    """Load a UNet3D for inference, and how it denoises.
+
+    Args:
+        path: Our file, or a file or folder in a known format; an image UNet is inflated.
+        ops: The namespace of layers that it is built from: Linear, Conv2d, GroupNorm, LayerNorm.
+        attention: The attention function.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        FormatError: The file is damaged or holds something else.
+    """
     tensors, config, diffusion = read_unet(path)
     return build_unet(tensors, config, path, ops, attention), diffusion
 
@@ -57,109 +68,122 @@ def load_unet(path: Path, ops: Any = core_ops, attention: Attention = sdpa) -> t
 def build_unet(
     tensors: dict[str, Tensor], config: UNet3DConfig, path: Path, ops: Any = core_ops, attention: Attention = sdpa
 ) -> UNet3D:
-    """A UNet3D of the tensors in `path`, for inference. Raises FormatError if they do not fit."""
+    """A UNet3D with these tensors, for inference; `path` names their file in messages. Raises FormatError."""
     with torch.device("meta"):
         unet = UNet3D(config, ops, attention)
-    checkpoint.fill(unet, tensors, path)
+    safetensors.load_weights(unet, tensors, path)
     return unet.eval()
 
 
 def read_unet(path: Path) -> tuple[dict[str, Tensor], UNet3DConfig, DiffusionConfig]:
-    """The weights of a UNet3D, its layout and how it denoises. Raises FileNotFoundError, FormatError."""
-    if not checkpoint.is_ours(path):
+    """The tensors of a UNet3D under our names, its settings and how it denoises. Raises as `load_unet`."""
+    if not safetensors.is_ours(path):
         found, diffusion = find_unet(path)
         return found.tensors, found.config, diffusion
-    tensors, details = checkpoint.read(path, UNET)
-    return tensors, _read(UNet3DConfig, details, "config", path), _read(DiffusionConfig, details, "diffusion", path)
+    tensors, details = safetensors.read(path, UNET)
+    return (
+        tensors,
+        _config(UNet3DConfig, details, "config", path),
+        _config(DiffusionConfig, details, "diffusion", path),
+    )
 
 
 def save_vae(vae: TemporalVAE, path: Path) -> None:
-    """Write a temporal VAE."""
+    """Write a temporal VAE to one file. Raises OSError."""
     tensors, details = described_vae(vae)
-    checkpoint.write(path, tensors, **details)
+    safetensors.write(path, tensors, **details)
 
 
 def described_vae(vae: TemporalVAE) -> Described:
-    """A VAE's file."""
+    """The contents of a VAE's file: tensors, and details."""
     return vae.state_dict(), {"kind": VAE, "config": to_dict(vae.config)}
 
 
 def load_vae(path: Path, ops: Any = core_ops, attention: Attention = sdpa) -> TemporalVAE:
-    """Read a VAE of Stable Diffusion's latents. Raises FileNotFoundError, FormatError."""
+    """Load a VAE of Stable Diffusion's latents for inference. Arguments and errors as in `load_unet`."""
     tensors, config = find_vae(path)
     vae = TemporalVAE(config, ops, attention)
-    checkpoint.fill(vae, tensors, path)
+    safetensors.load_weights(vae, tensors, path)
     return vae.eval()
 
 
 def find_vae(path: Path) -> tuple[dict[str, Tensor], VAEConfig]:
-    """The weights of a VAE and its layout. Raises FileNotFoundError, FormatError."""
-    if checkpoint.is_ours(path):
-        tensors, details = checkpoint.read(path, VAE)
-        return tensors, _read(VAEConfig, details, "config", path)
-    config, tensors = _said_of(path, read_vae, *read_part(path, "vae"))
+    """The tensors of a VAE under our names, and its settings. Raises as `load_unet`."""
+    if safetensors.is_ours(path):
+        tensors, details = safetensors.read(path, VAE)
+        return tensors, _config(VAEConfig, details, "config", path)
+    config, tensors = _naming_file(path, read_vae, *read_part(path, "vae"))
     return tensors, config
 
 
 def save_text_encoder(encoder: TextEncoder | CLIPText, path: Path) -> None:
-    """Write a text encoder with its words, or CLIP with its tokenizer."""
+    """Write a text encoder with its vocabulary, or CLIP with its tokenizer, to one file. Raises OSError."""
     tensors, details = described_text(encoder)
-    checkpoint.write(path, tensors, **details)
+    safetensors.write(path, tensors, **details)
 
 
 def described_text(encoder: TextEncoder | CLIPText) -> Described:
-    """A text encoder's file."""
+    """The contents of a text encoder's file: tensors, and details."""
     if isinstance(encoder, TextEncoder):
         return encoder.state_dict(), {"kind": TEXT, "config": to_dict(encoder.config)}
-    tensors = encoder.named_as_clip() | tokenizer_tensors(encoder.tokenizer)
+    tensors = encoder.file_state_dict() | tokenizer_tensors(encoder.tokenizer)
     return tensors, {"kind": CLIP_TEXT, "config": to_dict(encoder.config)}
 
 
 def load_text_encoder(path: Path) -> TextEncoder:
-    """Read a text encoder of ours with its words. Raises FileNotFoundError, FormatError."""
-    tensors, details = checkpoint.read(path, TEXT)
-    encoder = TextEncoder(_read(TextConfig, details, "config", path))
-    checkpoint.fill(encoder, encoder.named_as_here(tensors), path)
+    """Load a whole-word text encoder for inference. Raises FileNotFoundError, FormatError."""
+    tensors, details = safetensors.read(path, TEXT)
+    encoder = TextEncoder(_config(TextConfig, details, "config", path))
+    safetensors.load_weights(encoder, encoder.match_transformers(tensors), path)
     return encoder.eval()
 
 
 def load_clip_text(path: Path, tokenizer: str | Path | None = None) -> CLIPText:
-    """Read a CLIP text encoder, with the tokenizer that is named, is in or beside it, or that all CLIPs share.
+    """Load a CLIP text encoder for inference.
 
-    Raises FileNotFoundError, FormatError.
+    Args:
+        path: Our file, or a file or folder in a known format.
+        tokenizer: A folder with a tokenizer, or a name that transformers knows; by default the one inside our file
+            or in the folder, else OpenAI's, which all of Stable Diffusion's encoders share.
+
+    Raises:
+        FileNotFoundError: There is no such file or tokenizer.
+        FormatError: The file is damaged or holds something else.
     """
     settings, tensors, inside = find_clip_text(path)
     if inside and tokenizer is None:
-        words = tokenizer_of(inside, settings.hidden_size, path)
+        words = tokenizer_from_tensors(inside, settings.hidden_size, path)
     else:
         words = load_tokenizer(tokenizer or (path if Path(path).is_dir() else CLIP), settings.hidden_size)
     encoder = CLIPText(settings, words)
-    checkpoint.fill(encoder, encoder.named_as_here(tensors), path)
+    safetensors.load_weights(encoder, encoder.match_transformers(tensors), path)
     return encoder.eval()
 
 
 def find_clip_text(path: Path) -> tuple[CLIPTextSettings, dict[str, Tensor], dict[str, Tensor]]:
-    """A CLIP text encoder's settings, its weights, and the tokenizer that a file of ours has inside, else {}.
+    """The settings of a CLIP text encoder, its tensors under our names, and the tokenizer inside our file, else {}.
 
-    Raises FileNotFoundError, FormatError.
+    Raises as `load_clip_text`.
     """
-    if not checkpoint.is_ours(path):
-        return *_said_of(path, read_text, *read_part(path, "text_encoder")), {}
-    found, details = checkpoint.read(path, CLIP_TEXT)
+    if not safetensors.is_ours(path):
+        return *_naming_file(path, read_text, *read_part(path, "text_encoder")), {}
+    found, details = safetensors.read(path, CLIP_TEXT)
     inside = {key: tensor for key, tensor in found.items() if key.startswith(TOKENIZER)}
     tensors = {key: tensor for key, tensor in found.items() if key not in inside}
-    return _read(CLIPTextSettings, details, "config", path), tensors, inside
+    return _config(CLIPTextSettings, details, "config", path), tensors, inside
 
 
-def _said_of(path: Path, read: Callable[..., Found], *given: Any) -> Found:
+def _naming_file(path: Path, read: Callable[..., Found], *arguments: Any) -> Found:
+    """`read(*arguments)`, with FormatErrors that name the file."""
     try:
-        return read(*given)
-    except checkpoint.FormatError as error:
-        raise checkpoint.FormatError(f"{path}: {error}") from error
+        return read(*arguments)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from error
 
 
-def _read(kind: type[Config], details: dict[str, Any], key: str, path: Path) -> Config:
+def _config(kind: type[Config], details: dict[str, Any], key: str, path: Path) -> Config:
+    """The configuration in a file's details."""
     try:
         return from_dict(kind, details[key])
     except (KeyError, ValueError, TypeError) as error:
-        raise checkpoint.FormatError(f"the description in {path} is not whole: {error}") from error
+        raise FormatError(f"the description in {path} is not whole: {error}") from error

@@ -1,4 +1,4 @@
-"""A UNet3D whose weights stay in main memory: each block's come to the device for the time that it computes."""
+"""Block offloading: a UNet3D's weights stay in main memory and are on the device only while their block computes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vidrd_core.models.blocks import UNetBlock
 
 
 def blocks_of(unet: nn.Module) -> Iterator[nn.Module]:
-    """The modules between which weights can come and go: ResNets, Temp-Convs, transformers and what is around."""
+    """The modules of a UNet3D that are offloaded one by one: ResNets, Temp-Convs, transformers and single layers."""
     for child in unet.children():
         if isinstance(child, UNetBlock | nn.ModuleList):
             yield from blocks_of(child)
@@ -22,15 +22,20 @@ def blocks_of(unet: nn.Module) -> Iterator[nn.Module]:
 
 
 class BlockOffload:
-    """Brings the weights of a block before it computes, those of the next one meanwhile, and lets them go after it.
+    """Copies a block's weights to the device before it computes, and the next block's meanwhile; drops them after.
 
-    Two blocks' weights are on the device at a time. Which block follows is learned in the first call.
+    It works by hooks. No more than two blocks' weights are on the device at a time. The order of blocks is recorded
+    in the first call.
+
+    Args:
+        unet: Its weights are in main memory; on CUDA they are pinned.
+        device: Where it computes.
     """
 
     def __init__(self, unet: nn.Module, device: torch.device) -> None:
         self.device = device
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self.at_home: dict[nn.Module, list[Tensor]] = {}  # of the blocks that are on the device
+        self.originals: dict[nn.Module, list[Tensor]] = {}  # in main memory, of the blocks on the device
         self.next: dict[nn.Module, nn.Module] = {}
         self.last: nn.Module | None = None
         for block in blocks_of(unet):
@@ -40,13 +45,13 @@ class BlockOffload:
             block.register_forward_pre_hook(self._before)
             block.register_forward_hook(self._after, always_call=True)
 
-    def bring(self, tensor: Tensor) -> Tensor:
-        """A weight's copy on the device."""
+    def copy_to_device(self, tensor: Tensor) -> Tensor:
+        """A copy of a weight on the device."""
         return tensor.to(self.device, non_blocking=True)
 
-    def rest(self) -> None:
-        """Let all blocks go, those too that are there for the next call."""
-        for block in list(self.at_home):
+    def release(self) -> None:
+        """Drop the device copies of all blocks, also those that wait for the next call."""
+        for block in list(self.originals):
             self._after(block)
 
     def _before(self, block: nn.Module, _: Any) -> None:
@@ -60,15 +65,15 @@ class BlockOffload:
             self._fetch(self.next[block])
 
     def _fetch(self, block: nn.Module) -> None:
-        if block in self.at_home:
+        if block in self.originals:
             return
-        self.at_home[block] = [parameter.data for parameter in block.parameters()]
+        self.originals[block] = [parameter.data for parameter in block.parameters()]
         with nullcontext() if self.stream is None else torch.cuda.stream(self.stream):
             for parameter in block.parameters():
-                parameter.data = self.bring(parameter.data)
+                parameter.data = self.copy_to_device(parameter.data)
 
     def _after(self, block: nn.Module, *_: Any) -> None:
-        for parameter, home in zip(block.parameters(), self.at_home.pop(block, []), strict=False):
-            if self.stream is not None:  # its memory is not given away before the block has computed
+        for parameter, original in zip(block.parameters(), self.originals.pop(block, []), strict=False):
+            if self.stream is not None:  # the allocator may not reuse the copy before the block has computed
                 parameter.data.record_stream(torch.cuda.current_stream(self.device))
-            parameter.data = home
+            parameter.data = original

@@ -1,6 +1,7 @@
-"""The layers that models are built from, unless a host supplies its own: torch's, for any place and type of weights.
+"""The layers that models are built from by default: torch's, with weights on any device and of any dtype.
 
-A weight that is kept elsewhere than the input, or as another type (fp8), is brought to it for the time of a call.
+A weight on another device than the input, or of another dtype (fp8), is cast to the input's for the time of a call.
+A host may build models from a namespace of its own with the same names.
 """
 
 from __future__ import annotations
@@ -13,62 +14,70 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 HAS_ONEDNN = platform.machine().lower() in ("x86_64", "amd64") and torch.backends.mkldnn.is_available()
-LEAST_ROWS = 32  # below this a matrix product is over before oneDNN has arranged it
+MIN_ROWS = 32  # below this a matrix product takes less time than oneDNN's preparation
 
 
-def at_input(layer: Any, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """A layer's weight and bias where the input is and of its type; as they are when gradients are wanted."""
-    return _at(layer.weight, x), None if layer.bias is None else _at(layer.bias, x)
+def cast_to_input(layer: Any, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """A layer's weight and bias on the device and with the dtype of x; unchanged while gradients are enabled.
+
+    Args:
+        layer: Has `weight` and `bias`.
+        x: The layer's input.
+    """
+    return _cast(layer.weight, x), None if layer.bias is None else _cast(layer.bias, x)
 
 
-def _at(weight: Tensor, x: Tensor) -> Tensor:
+def _cast(weight: Tensor, x: Tensor) -> Tensor:
     if torch.is_grad_enabled() or (weight.dtype == x.dtype and weight.device == x.device):
         return weight
     return weight.to(x.device, x.dtype, non_blocking=True)
 
 
 class Linear(nn.Linear):
-    """A linear layer, on x86 CPUs by way of oneDNN.
+    """A linear layer, through oneDNN's 1 x 1 conv for float32 on x86 CPUs.
 
-    In float32 torch's own uses MKL, which leaves AVX-512 alone on other makers' processors: half of their speed.
+    torch's own uses MKL there, which does not use AVX-512 on processors other than Intel's, at half the speed.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = at_input(self, x)
-        if not _by_conv(x):
+        """x [..., in] -> [..., out]."""
+        weight, bias = cast_to_input(self, x)
+        if not _uses_onednn(x):
             return F.linear(x, weight, bias)
         pixels = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # [1, C, rows, 1], channels last
         out = F.conv2d(pixels, weight[:, :, None, None], bias)
         return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
 
 
-def _by_conv(x: Tensor) -> bool:
-    """Whether a linear layer of float32 goes through oneDNN's convs."""
+def _uses_onednn(x: Tensor) -> bool:
+    """Whether a linear layer of this input goes through oneDNN's conv."""
     if not HAS_ONEDNN or x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return False
-    return x.numel() >= LEAST_ROWS * x.shape[-1]
+    return x.numel() >= MIN_ROWS * x.shape[-1]
 
 
 class Conv2d(nn.Conv2d):
-    """A conv over [B, C, H, W]."""
+    """A 2-D convolution over [B, C, H, W]."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, *at_input(self, x))
+        """x [B, C, H, W] -> [B, C', H', W']."""
+        return self._conv_forward(x, *cast_to_input(self, x))
 
 
 class GroupNorm(nn.GroupNorm):
-    """A norm over groups of channels."""
+    """Group normalisation over [B, C, ...]."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [B, C, ...] -> like x."""
         if torch.is_grad_enabled() and not x.requires_grad:
-            # Torch 2.13's backward writes to nowhere where weights are to be trained, but x is not, and lies
-            # channels last.
+            # torch 2.13's backward crashes if weights are trained, but x needs no gradient and is channels-last.
             x = x.contiguous()
-        return F.group_norm(x, self.num_groups, *at_input(self, x), self.eps)
+        return F.group_norm(x, self.num_groups, *cast_to_input(self, x), self.eps)
 
 
 class LayerNorm(nn.LayerNorm):
-    """A norm over the last dimension."""
+    """Layer normalisation over the last dimension."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.normalized_shape, *at_input(self, x), self.eps)
+        """x [..., C] -> like x."""
+        return F.layer_norm(x, self.normalized_shape, *cast_to_input(self, x), self.eps)

@@ -1,6 +1,8 @@
-"""A long video through the temporal decoder, chunk by chunk: each frame is computed once, in constant memory.
+"""The streaming VAE decoder: a video of any length, chunk by chunk in constant memory.
 
-Every Temp-Conv keeps the few frames that its next ones depend on. What is kept can wait in main memory.
+Where each frame is normalised alone, every Temp-Conv keeps the few frames that the next ones depend on: the result is
+exactly that of decoding the whole video, and each frame is computed once. Where norms span frames, the video is
+decoded in overlapping windows (`decode_windows`): nearly the same result.
 """
 
 from __future__ import annotations
@@ -13,39 +15,41 @@ from einops import rearrange
 from torch import Tensor
 
 from vidrd_core.models.temporal import TemporalConv
-from vidrd_core.models.tiling import Place, blended, cut, places_of
+from vidrd_core.models.tiling import Place, blend_tiles, crop, tile_places
 
 Stage = Callable[[Tensor], Tensor] | TemporalConv
 
 
 class TemporalConvStream:
-    """A Temp-Conv over chunks [B, C, f, H, W] of one video that arrive one after the other.
+    """A Temp-Conv over consecutive chunks [B, C, f, H, W] of one video.
 
-    Each conv gives out a frame when the next one is known, so the result lags by `depth` frames until the end.
-    Exact only where each frame is normalised alone.
+    Each conv can compute a frame when the next one is known, so the result lags by `depth` frames until the end.
+
+    Args:
+        conv: The layer. Raises ValueError if its norms span frames.
     """
 
     def __init__(self, conv: TemporalConv) -> None:
         if conv.joint_norm:
-            raise ValueError("a Temp-Conv whose GroupNorm spans the clip cannot be streamed frame by frame")
+            raise ValueError("a Temp-Conv whose GroupNorm spans the clip cannot be streamed: decode in windows")
         self.conv = conv
         self.windows: list[Tensor | None] = [None] * conv.depth  # the last two inputs of each conv, [B, C, 2, H*W]
-        self.shortcut: Tensor | None = None  # the frames whose results are not out yet
-        self.is_begun = False  # with two frames: a single one is an image
+        self.shortcut: Tensor | None = None  # input frames without a result so far
+        self.has_started = False  # at two frames: a single one is an image
 
     def push(self, x: Tensor) -> Tensor | None:
-        """The frames that are final with this chunk; None if there are none."""
+        """Add a chunk; returns the frames [B, C, f', H, W] that are final with it, None if there are none."""
         x = x if self.shortcut is None else torch.cat([self.shortcut, x], dim=2)
-        due = 0 if not self.is_begun or self.shortcut is None else self.shortcut.shape[2]
+        due = 0 if not self.has_started or self.shortcut is None else self.shortcut.shape[2]
         self.shortcut = x
-        if x.shape[2] < 2 and not self.is_begun:
+        if x.shape[2] < 2 and not self.has_started:
             return None
-        self.is_begun = True
+        self.has_started = True
         return self._out(self._through(rearrange(x[:, :, due:], "b c f h w -> b c f (h w)"), 0))
 
     def flush(self) -> Tensor | None:
-        """The frames that are left when no more chunks come."""
-        if not self.is_begun:
+        """End the video; returns the remaining frames, None if there are none."""
+        if not self.has_started:
             return self.shortcut
         left: Tensor | None = None
         for i in range(self.conv.depth):
@@ -57,7 +61,7 @@ class TemporalConvStream:
         return self._out(left)
 
     def to(self, device: torch.device | str) -> None:
-        """Move what is kept."""
+        """Move the frames that are kept to a device."""
         self.windows = [None if window is None else window.to(device) for window in self.windows]
         self.shortcut = None if self.shortcut is None else self.shortcut.to(device)
 
@@ -85,13 +89,22 @@ class TemporalConvStream:
 
 
 class DecoderStream:
-    """A decoder's stages over chunks [B, C, f, h, w] of one video."""
+    """A decoder over consecutive chunks [B, C, f, h, w] of one video.
+
+    Args:
+        stages: Its stages in order: functions of frames [N, C, H, W], and Temp-Convs.
+    """
 
     def __init__(self, stages: Iterable[Stage]) -> None:
         self.stages = [TemporalConvStream(stage) if isinstance(stage, TemporalConv) else stage for stage in stages]
 
     def push(self, x: Tensor, start: int = 0) -> Tensor | None:
-        """The frames [B, 3, f', H, W] that are final with this chunk; None if there are none."""
+        """Add a chunk; returns the frames [B, 3, f', H, W] that are final with it, None if there are none.
+
+        Args:
+            x: The chunk, as input of the stage `start`.
+            start: The index of the first stage.
+        """
         result: Tensor | None = x
         for stage in self.stages[start:]:
             if result is None:
@@ -100,7 +113,7 @@ class DecoderStream:
         return result
 
     def flush(self) -> Iterator[Tensor]:
-        """The frames that are left when no more chunks come, a few at a time."""
+        """End the video; yields the remaining frames, a few at a time."""
         for number, stage in enumerate(self.stages):
             if isinstance(stage, TemporalConvStream) and (left := stage.flush()) is not None:
                 out = self.push(left, number + 1)
@@ -108,20 +121,26 @@ class DecoderStream:
                 if out is not None:
                     yield out
 
-    def kept(self) -> list[Tensor]:
-        """All that the stages keep."""
+    def kept_tensors(self) -> list[Tensor]:
+        """All tensors that the stages keep between chunks."""
         streams = [stage for stage in self.stages if isinstance(stage, TemporalConvStream)]
         return [tensor for stream in streams for tensor in [*stream.windows, stream.shortcut] if tensor is not None]
 
     def to(self, device: torch.device | str) -> None:
-        """Move what is kept."""
+        """Move the frames that are kept to a device."""
         for stage in self.stages:
             if isinstance(stage, TemporalConvStream):
                 stage.to(device)
 
 
 class TiledStream:
-    """The same tile by tile: one after the other takes a chunk, and what the others keep waits in main memory."""
+    """A decoder over chunks of one video, tile by tile; what the waiting tiles keep is in main memory.
+
+    Args:
+        make: Makes the stream of one tile.
+        tile: The largest side of a tile, in latents.
+        cell: Pixels along the side of a latent.
+    """
 
     def __init__(self, make: Callable[[], DecoderStream], tile: int, cell: int) -> None:
         self.make, self.tile, self.cell = make, tile, cell
@@ -129,15 +148,15 @@ class TiledStream:
         self.places: list[Place] = []
 
     def push(self, x: Tensor, frames: int) -> Tensor | None:
-        """As `DecoderStream.push`, so many frames at a time in each tile."""
+        """As `DecoderStream.push`, with `frames` latents at a time in each tile."""
         height, width = x.shape[-2:]
-        self.places = places_of(height, width, self.tile)
+        self.places = tile_places(height, width, self.tile)
         self.device = x.device
         self.tiles = self.tiles or [self.make() for _ in self.places]
         outs = []
         for stream, place in zip(self.tiles, self.places, strict=True):
             stream.to(self.device)
-            pushed = [stream.push(part) for part in cut(x, place, 1).split(frames, dim=2)]
+            pushed = [stream.push(part) for part in crop(x, place, 1).split(frames, dim=2)]
             parts = [part for part in pushed if part is not None]
             outs.append(torch.cat(parts, dim=2) if parts else None)
             del pushed, parts
@@ -146,7 +165,7 @@ class TiledStream:
         return self._blend(outs)
 
     def flush(self) -> Iterator[Tensor]:
-        """As `DecoderStream.flush`, all at once."""
+        """As `DecoderStream.flush`, with all remaining frames in one tensor."""
         outs = []
         for stream in self.tiles:
             stream.to(self.device)
@@ -158,7 +177,48 @@ class TiledStream:
 
     def _blend(self, outs: list[Tensor | None]) -> Tensor | None:
         parts = [out for out in outs if out is not None]
-        return blended(iter(parts), self.places, self.cell) if parts else None
+        return blend_tiles(iter(parts), self.places, self.cell) if parts else None
+
+
+def decode_windows(
+    decode: Callable[[Tensor], Tensor], chunks: Iterable[Tensor], context: int, past: Tensor | None = None
+) -> Iterator[Tensor]:
+    """Decode a video that arrives in chunks with a decoder whose norms span frames, in overlapping windows.
+
+    A window is the latents whose frames are due, with up to `context` on either side. One chunk with all latents is
+    decoded as a whole. No more than a chunk and twice the context is held.
+
+    Args:
+        decode: Takes latents [B, C, f, h, w] to frames [B, 3, f, H, W].
+        chunks: The latents [B, C, f, h, w] of consecutive chunks.
+        context: Latents on either side of the frames that are due.
+        past: Latents just before the first chunk, of which the last `context` are in the first window.
+
+    Yields:
+        Frames [B, 3, f', H, W], as many in all as there are latents in `chunks`. A frame comes when `context` later
+        latents are known, or the chunks end.
+    """
+    window: Tensor | None = past[:, :, max(0, past.shape[2] - context) :] if past is not None else None
+    known = 0 if window is None else window.shape[2]  # latents of the window whose frames were yielded
+    rest: Tensor | None = None  # the last window's frames that are not final unless the chunks end
+    for chunk in chunks:
+        if not chunk.shape[2]:
+            continue
+        window = chunk if window is None else torch.cat([window, chunk], dim=2)
+        rest = None
+        final = window.shape[2] - context
+        if final <= known:
+            continue
+        frames = decode(window)
+        rest = frames[:, :, final:].clone()  # a view would keep all of them
+        yield frames[:, :, known:final]
+        del frames
+        start = max(0, final - context)
+        window, known = window[:, :, start:].clone(), final - start
+    if rest is None and window is not None and window.shape[2] > known:
+        rest = decode(window)[:, :, known:]
+    if rest is not None and rest.shape[2]:
+        yield rest
 
 
 def _by_frame(stage: Callable[[Tensor], Tensor], chunk: Tensor) -> Tensor:

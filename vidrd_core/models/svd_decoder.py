@@ -1,7 +1,7 @@
-"""SVD's decoder for Stable Diffusion's latents: every ResNet works in space, then over time.
+"""SVD's decoder for Stable Diffusion's latents: every ResNet works within frames, then over them.
 
-From Stable Video Diffusion (Blattmann et al., 2023); modules are named as in diffusers. The temporal norms take their
-statistics over all frames, so it decodes a long video in windows, not exactly in a stream.
+From Stable Video Diffusion (Blattmann et al., arXiv 2311.15127); modules are named as in diffusers. The temporal
+norms take their statistics over all frames, so a long video is decoded in windows.
 """
 
 from __future__ import annotations
@@ -23,9 +23,14 @@ from vidrd_core.models.temporal import squeeze_conv3d
 
 
 class TemporalResnet(nn.Module):
-    """GroupNorm over the frames, SiLU, conv over frames, twice: what is added to the input.
+    """The residual branch over frames: GroupNorm, SiLU, conv over frames, twice.
 
     The convs are 2-D, of kernel (3, 1) over [B, C, F, pixels], and equal the Conv3d (3, 1, 1), whose weights load.
+
+    Args:
+        dim: Channels.
+        groups: Groups of the GroupNorms.
+        ops: Namespace of the layers.
     """
 
     def __init__(self, dim: int, groups: int, ops: Any = core_ops) -> None:
@@ -43,18 +48,19 @@ class TemporalResnet(nn.Module):
 
 
 class TimeMixer(nn.Module):
-    """How much of the temporal ResNet is taken, learned as the input of a sigmoid."""
+    """A learned weight of the temporal ResNet, through a sigmoid."""
 
     def __init__(self) -> None:
         super().__init__()
         self.mix_factor = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        """x and residual [B*F, C, H, W] -> like x."""
         return x + self.mix_factor.sigmoid().to(x.dtype) * residual
 
 
 class SpatioTemporalResnet(nn.Module):
-    """A ResNet within the frame, then one over time, mixed in."""
+    """A ResNet within frames, then one over frames, mixed in."""
 
     def __init__(self, in_dim: int, out_dim: int, groups: int, ops: Any = core_ops) -> None:
         super().__init__()
@@ -69,8 +75,8 @@ class SpatioTemporalResnet(nn.Module):
         return self.time_mixer(x, rearrange(residual, "b c f (h w) -> (b f) c h w", h=x.shape[-2]))
 
 
-class Block(nn.Module):
-    """Spatio-temporal ResNets of one resolution, with what comes between or after them."""
+class SVDBlock(nn.Module):
+    """One level of the decoder: spatio-temporal ResNets, attention in the mid block, then an upsampler, if any."""
 
     attentions: nn.ModuleList
     upsamplers: nn.ModuleList
@@ -80,7 +86,7 @@ class Block(nn.Module):
         self.resnets = nn.ModuleList([SpatioTemporalResnet(i, o, groups, ops) for i, o in dims])
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
-        """x [B*F, C, h, w] -> [B*F, C', h, w], or of twice the height and width."""
+        """x [B*F, C, h, w] -> [B*F, C', h, w], or [B*F, C', 2*h, 2*w] with an upsampler."""
         for i, resnet in enumerate(self.resnets):
             x = resnet(x, frames)
             if i == 0 and hasattr(self, "attentions"):
@@ -89,7 +95,13 @@ class Block(nn.Module):
 
 
 class SVDDecoder(nn.Module):
-    """Latents to frames. A single frame passes the temporal layers, too."""
+    """Latents to frames, temporal layers included for a single frame, too.
+
+    Args:
+        config: The VAE's settings.
+        attention: The attention function.
+        ops: Namespace of the layers.
+    """
 
     def __init__(self, config: VAEConfig, attention: Attention = sdpa, ops: Any = core_ops) -> None:
         super().__init__()
@@ -97,12 +109,12 @@ class SVDDecoder(nn.Module):
         widths, groups = config.block_out_channels[::-1], config.norm_groups
         channels = config.in_channels * config.patch_size**2
         self.conv_in = ops.Conv2d(config.latent_channels, widths[0], 3, padding=1)
-        self.mid_block = Block([(widths[0], widths[0])] * 2, groups, ops)
+        self.mid_block = SVDBlock([(widths[0], widths[0])] * 2, groups, ops)
         self.mid_block.attentions = nn.ModuleList([VAEAttention(widths[0], groups, attention, ops)])
         self.up_blocks = nn.ModuleList()
         for level, width in enumerate(widths):
             dims = [(widths[max(level - 1, 0)], width), *[(width, width)] * config.layers_per_block]
-            block = Block(dims, groups, ops)
+            block = SVDBlock(dims, groups, ops)
             if level < len(widths) - 1:
                 block.upsamplers = nn.ModuleList([Upsample2D(width, ops)])
             self.up_blocks.append(block)
@@ -112,9 +124,9 @@ class SVDDecoder(nn.Module):
         self.register_load_state_dict_pre_hook(squeeze_conv3d)
 
     def forward(self, z: Tensor, frames: int) -> Tensor:
-        """z [B*F, C, h, w] -> [B*F, 3, H, W]."""
+        """z [B*F, C, h, w] of F frames -> [B*F, 3, H, W]."""
         x = self.mid_block(channels_last(self.conv_in(z)), frames)
-        for block in cast("Iterable[Block]", self.up_blocks):
+        for block in cast("Iterable[SVDBlock]", self.up_blocks):
             x = block(x, frames)
         x = self.conv_out(silu(self.conv_norm_out(x)))
         over_time = self.time_conv_out(rearrange(x, "(b f) c h w -> b c f (h w)", f=frames))

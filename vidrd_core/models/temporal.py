@@ -1,6 +1,6 @@
-"""Temp-Conv and Temp-Attn: what turns an image model into a video model (VidRD, section 4.1).
+"""Temporal layers, which make a video model of an image model: Temp-Conv and Temp-Attn (VidRD, section 4.1).
 
-All of them leave a freshly inflated model unchanged: their last layer starts at zero.
+Their last layers are zero-initialised, so that a freshly inflated model computes what the image model does.
 """
 
 from __future__ import annotations
@@ -13,16 +13,27 @@ from torch import Tensor, nn
 
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
-from vidrd_core.models.inplace_ops import in_pieces, plus
+from vidrd_core.models.inplace_ops import add, in_chunks
 from vidrd_core.models.layers import CrossAttention, FeedForward
 
 
 class TemporalConv(nn.Module):
-    """Temp-Conv: a residual stack of [GroupNorm, SiLU, (Dropout), conv over frames], the last one zero at start.
+    """Temp-Conv: a residual stack of [GroupNorm, SiLU, (Dropout), conv over frames].
 
-    `joint_norm` takes each GroupNorm's statistics over all frames (the UNets); without it each frame stands alone,
-    so that a long video can be decoded piece by piece (the VAE). The convs are 2-D, of kernel (3, 1) over
-    [B, C, F, pixels]: several times as fast on a CPU as the Conv3d (3, 1, 1) that they equal, whose weights load.
+    The last conv is zero-initialised. The convs are 2-D, of kernel (3, 1) over [B, C, F, pixels]: several times as
+    fast on a CPU as the Conv3d (3, 1, 1) that they equal and whose weights load.
+
+    Args:
+        dim: Channels.
+        groups: Groups of the GroupNorms.
+        depth: Number of convs: 4 in the UNets, 3 in VidRD's VAE.
+        dropout: Before each conv but the first.
+        joint_norm: Whether a GroupNorm takes its statistics over all frames (the UNets). Without it each frame is
+            normalised alone, so that a long video can be decoded in a stream (the VAE).
+        ops: Namespace of the layers.
+
+    Source:
+        VidRD, sections 4.1 and 4.2.
     """
 
     def __init__(
@@ -46,17 +57,19 @@ class TemporalConv(nn.Module):
         self.register_load_state_dict_pre_hook(squeeze_conv3d)
 
     def layer(self, i: int) -> nn.Sequential:
+        """Norm, activation, dropout and conv number i, from 1 on."""
         return getattr(self, f"conv{i}")
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
-        """x [B*F, C, H, W]."""
+        """x [B*F, C, H, W] of F frames -> like x."""
         h = rearrange(x, "(b f) c h w -> b c f (h w)", f=frames)
         for i in range(1, self.depth + 1):
             *before, conv = self.layer(i)
             h = conv(self.activate(before, h))
-        return plus(rearrange(h, "b c f (h w) -> (b f) c h w", h=x.shape[-2]), x)
+        return add(rearrange(h, "b c f (h w) -> (b f) c h w", h=x.shape[-2]), x)
 
     def activate(self, layers: Iterable[nn.Module], h: Tensor) -> Tensor:
+        """The layers before a conv: h [B, C, F, P] -> like h."""
         norm, *rest = layers
         if self.joint_norm:
             h = norm(h)
@@ -69,14 +82,26 @@ class TemporalConv(nn.Module):
 
 
 def squeeze_conv3d(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    """A pre-hook of `load_state_dict`: the weights of a Conv3d (k, 1, 1) for the Conv2d (k, 1) that equals it."""
+    """A pre-hook of `load_state_dict` that makes weights of Conv2d (k, 1) of those of Conv3d (k, 1, 1)."""
     for key, weight in state.items():
         if key.startswith(prefix) and weight.ndim == 5:
             state[key] = weight.squeeze(-1)
 
 
 class TemporalTransformer(nn.Module):
-    """Temp-Attn as in ModelScope: a transformer block of its own after the spatial one, with two self-attentions."""
+    """Temp-Attn as in ModelScope: a transformer over frames after the spatial one, with two self-attentions.
+
+    Args:
+        dim: Channels of its input.
+        heads: Attention heads.
+        inner_dim: Width inside.
+        groups: Groups of the GroupNorm.
+        attention: The attention function.
+        ops: Namespace of the layers.
+
+    Source:
+        Wang et al., ModelScope Text-to-Video Technical Report (arXiv 2308.06571).
+    """
 
     def __init__(
         self, dim: int, heads: int, inner_dim: int, groups: int, attention: Attention = sdpa, ops: Any = core_ops
@@ -89,19 +114,19 @@ class TemporalTransformer(nn.Module):
         zero_(self.proj_out)
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
-        """x [B*F, C, H, W]."""
+        """x [B*F, C, H, W] of F frames -> like x."""
         b, height = x.shape[0] // frames, x.shape[-2]
         h = self.norm(rearrange(x, "(b f) c h w -> b c f (h w)", f=frames))
-        h = in_pieces(rearrange(h, "b c f p -> (b p) f c"), self.attend, growth=8)
-        return plus(rearrange(h, "(b h w) f c -> (b f) c h w", b=b, h=height), x)
+        h = in_chunks(rearrange(h, "b c f p -> (b p) f c"), self.attend, growth=8)
+        return add(rearrange(h, "(b h w) f c -> (b f) c h w", b=b, h=height), x)
 
     def attend(self, h: Tensor) -> Tensor:
-        """What one place's frames see of each other: h [P, F, C] -> like h."""
+        """The transformer block at P places independently: h [P, F, C] -> like h."""
         return self.proj_out(self.transformer_blocks[0](self.proj_in(h)))
 
 
 class DoubleSelfAttention(nn.Module):
-    """A transformer block whose cross-attention has been turned on its own input."""
+    """A transformer block with a second self-attention in place of cross-attention."""
 
     def __init__(self, dim: int, heads: int, attention: Attention = sdpa, ops: Any = core_ops) -> None:
         super().__init__()
@@ -113,9 +138,10 @@ class DoubleSelfAttention(nn.Module):
         self.ff = FeedForward(dim, ops)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = plus(self.attn1(self.norm1(x)), x)
-        x = plus(self.attn2(self.norm2(x)), x)
-        return plus(self.ff(self.norm3(x)), x)
+        """x [P, F, C] -> like x."""
+        x = add(self.attn1(self.norm1(x)), x)
+        x = add(self.attn2(self.norm2(x)), x)
+        return add(self.ff(self.norm3(x)), x)
 
 
 def zero_(module: nn.Module) -> None:

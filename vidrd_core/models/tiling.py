@@ -1,4 +1,4 @@
-"""Large pictures piece by piece: tiles that overlap, blended linearly where they do."""
+"""Tiled processing of large frames: overlapping tiles, blended linearly."""
 
 from __future__ import annotations
 
@@ -8,52 +8,73 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-Span = tuple[int, int]  # where a tile begins and ends along a side
-Place = tuple[Span, Span]  # down, across
+Span = tuple[int, int]  # start and stop of a tile along one side
+Place = tuple[Span, Span]  # rows, columns
 
 
-def in_tiles(function: Callable[[Tensor], Tensor], x: Tensor, tile: int, cell: int, out_cell: int) -> Tensor:
-    """Apply a function of pictures to x [..., H, W], tile by tile -> [..., H', W'].
+def apply_tiled(function: Callable[[Tensor], Tensor], x: Tensor, tile: int, cell: int, out_cell: int) -> Tensor:
+    """Apply a function to an image tile by tile, and blend the results.
 
-    Sizes are counted in cells, which are `cell` elements wide and high in x and `out_cell` in the result (for SD's
-    decoder 1 and 8, for its encoder 8 and 1). A tile is at most `tile` cells a side; x that is no larger goes to the
-    function whole.
+    Sizes are counted in cells: latents on one side of a VAE, the square of pixels of one latent on the other.
+
+    Args:
+        function: Takes [..., h, w] to [..., h', w'].
+        x: [..., H, W]; no larger than one tile it goes to the function whole.
+        tile: The largest side of a tile, in cells.
+        cell: Elements of x along the side of a cell: 1 for SD's decoder, 8 for its encoder.
+        out_cell: Elements of the result along the side of a cell: 8 for SD's decoder, 1 for its encoder.
+
+    Returns:
+        [..., H', W'].
     """
     height, width = x.shape[-2] // cell, x.shape[-1] // cell
     if max(height, width) <= tile:
         return function(x)
-    places = places_of(height, width, tile)
-    return blended((function(cut(x, place, cell)) for place in places), places, out_cell)
+    places = tile_places(height, width, tile)
+    return blend_tiles((function(crop(x, place, cell)) for place in places), places, out_cell)
 
 
-def places_of(height: int, width: int, tile: int) -> list[Place]:
-    """Where the tiles of a picture of so many cells are."""
-    return [(down, across) for down in spans(height, tile) for across in spans(width, tile)]
+def tile_places(height: int, width: int, tile: int) -> list[Place]:
+    """The places of all tiles of an image, row by row; sizes in cells."""
+    return [(down, across) for down in tile_spans(height, tile) for across in tile_spans(width, tile)]
 
 
-def cut(x: Tensor, place: Place, cell: int) -> Tensor:
-    """What of a picture [..., H, W] is at a place."""
+def crop(x: Tensor, place: Place, cell: int) -> Tensor:
+    """The part of an image [..., H, W] at a place; `cell` is the side of a cell in elements."""
     (top, bottom), (left, right) = place
     return x[..., top * cell : bottom * cell, left * cell : right * cell]
 
 
-def blended(parts: Iterator[Tensor], places: list[Place], cell: int) -> Tensor:
-    """The tiles' results as one picture: where they overlap, each has its share."""
+def blend_tiles(parts: Iterator[Tensor], places: list[Place], cell: int) -> Tensor:
+    """Blend tiles into one image.
+
+    Args:
+        parts: The tiles [..., h, w], in the order of `places`.
+        places: Where they are, in cells.
+        cell: Elements along the side of a cell.
+
+    Returns:
+        The image [..., H, W].
+    """
     rows, columns = (sorted({place[side] for place in places}) for side in (0, 1))
-    down, across = (dict(zip(lines, shares(lines, cell), strict=True)) for lines in (rows, columns))
+    down, across = (dict(zip(lines, blend_weights(lines, cell), strict=True)) for lines in (rows, columns))
     result: Tensor | None = None
     for part, place in zip(parts, places, strict=True):
         if result is None:
             result = part.new_zeros(*part.shape[:-2], rows[-1][1] * cell, columns[-1][1] * cell)
-        share = down[place[0]][:, None] * across[place[1]]
-        cut(result, place, cell).add_(part * share.to(part))
+        weights = down[place[0]][:, None] * across[place[1]]
+        crop(result, place, cell).add_(part * weights.to(part))
     assert result is not None
     return result
 
 
-def spans(length: int, tile: int) -> list[tuple[int, int]]:
-    """Where tiles of one size, at most `tile`, begin and end so that they cover `length`: as few as can be if each
-    lies over the next by a quarter of `tile`, and no larger than they must be."""
+def tile_spans(length: int, tile: int) -> list[tuple[int, int]]:
+    """Start and stop of the tiles along one side: as few as possible with an overlap of at least a quarter of `tile`.
+
+    Args:
+        length: The side that they cover.
+        tile: The largest size of a tile; all have one size, as small as their number allows.
+    """
     if length <= tile:
         return [(0, length)]
     overlap = max(1, tile // 4)
@@ -63,16 +84,23 @@ def spans(length: int, tile: int) -> list[tuple[int, int]]:
     return [(start, start + size) for start in starts]
 
 
-def shares(spans: list[tuple[int, int]], cell: int) -> list[Tensor]:
-    """Each tile's share along one side, [(stop - start) * cell]: rising and falling linearly where it overlaps with
-    its neighbours, and 1 in sum at every place. No more than two overlap if tiles are of 4 or more."""
+def blend_weights(spans: list[tuple[int, int]], cell: int) -> list[Tensor]:
+    """The weights of each tile along one side: linear ramps where it overlaps its neighbours, with a sum of 1.
+
+    Args:
+        spans: Of `tile_spans`, for tiles of 4 or more, of which no more than two overlap.
+        cell: Elements in a cell.
+
+    Returns:
+        One vector [(stop - start) * cell] for each tile, float64.
+    """
     found = []
     for i, (start, stop) in enumerate(spans):
         place = (torch.arange((stop - start) * cell, dtype=torch.float64) + 0.5) / cell
-        share = torch.ones_like(place)
+        weights = torch.ones_like(place)
         if i > 0:
-            share = share.minimum(place / (spans[i - 1][1] - start))
+            weights = weights.minimum(place / (spans[i - 1][1] - start))
         if i < len(spans) - 1:
-            share = share.minimum((stop - start - place) / (stop - spans[i + 1][0]))
-        found.append(share)
+            weights = weights.minimum((stop - start - place) / (stop - spans[i + 1][0]))
+        found.append(weights)
     return found

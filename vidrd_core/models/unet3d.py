@@ -1,6 +1,7 @@
-"""UNet3D: Stable Diffusion's UNet with Temp-Conv after each ResNet and Temp-Attn at each transformer.
+"""UNet3D: Stable Diffusion's UNet with Temp-Conv after each ResNet and Temp-Attn in or after each transformer.
 
-Modules bear diffusers' names, so that the weights of SD (2-D) and ModelScope (3-D) fit.
+Modules are named as in diffusers, so that the weights of Stable Diffusion (2-D) and ModelScope (3-D) fit. From VidRD,
+section 4.1.
 """
 
 from __future__ import annotations
@@ -14,10 +15,17 @@ from torch import Tensor, nn
 
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
-from vidrd_core.models.blocks import Builder, Span, UNetBlock
+from vidrd_core.models.blocks import Builder, Frames, UNetBlock
 from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.inplace_ops import silu
-from vidrd_core.models.layers import Downsample2D, TimestepEmbedding, Upsample2D, channels_last, over_frames, sinusoid
+from vidrd_core.models.layers import (
+    Downsample2D,
+    TimestepEmbedding,
+    Upsample2D,
+    channels_last,
+    norm_over_frames,
+    sinusoid,
+)
 from vidrd_core.models.temporal import TemporalTransformer, zero_
 from vidrd_core.models.tiny_conditioning import (
     POSITION_WAVES,
@@ -30,9 +38,15 @@ from vidrd_core.models.tiny_conditioning import (
 
 
 class UNet3D(nn.Module):
-    """Predicts from noisy latents what `DiffusionConfig.prediction` names.
+    """The denoising network: predicts noise, v or flow (`DiffusionConfig.prediction`) from noisy latents.
 
-    `ops` supplies Linear, Conv2d, GroupNorm and LayerNorm; `attention` is any function of (q, k, v, heads).
+    Args:
+        config: Its settings.
+        ops: Namespace of its layers: Linear, Conv2d, GroupNorm, LayerNorm.
+        attention: The attention function, as `attention.sdpa`.
+
+    Source:
+        VidRD (Gu et al., arXiv 2309.03549), section 4.1.
     """
 
     def __init__(self, config: UNet3DConfig, ops: Any = core_ops, attention: Attention = sdpa) -> None:
@@ -88,21 +102,28 @@ class UNet3D(nn.Module):
         self.conv_norm_out = ops.GroupNorm(config.norm_groups, widths[0], eps=1e-5)
         self.conv_out = ops.Conv2d(widths[0], config.out_channels, 3, padding=1)
 
-    def forward(self, x: Tensor, timestep: Tensor, text: Tensor, numbers: Tensor | None = None) -> Tensor:
-        """x [B, C, F, H, W], timestep [B] (of the schedule, 0 .. 999), text [B, L, D] -> like x.
+    def forward(self, x: Tensor, timestep: Tensor, text: Tensor, frame_positions: Tensor | None = None) -> Tensor:
+        """Predict for every frame of a batch of clips.
 
-        `numbers` [B, F] or [F] are the frames' numbers for `frame_embedding`, 0 .. F-1 unless told; a single frame
-        without one is an image, of no moment in particular.
+        Args:
+            x: Noisy latents [B, C, F, H, W].
+            timestep: Of the schedule, [B] or a scalar tensor, 0 .. 999.
+            text: Encoded prompts [B, L, D].
+            frame_positions: Positions of the frames in the clip for `frame_embedding`, [B, F] or [F]; 0 .. F-1 by
+                default, and none for a single frame, which is an image.
+
+        Returns:
+            The prediction, like x.
         """
         frames = x.shape[2]
-        span = Span(frames, temporal=frames > 1 or self.config.temporal_for_images)
+        span = Frames(frames, temporal=frames > 1 or self.config.temporal_for_images)
         norm_frames = frames if self.config.joint_resnet_norm else 1
-        if numbers is None and span.temporal:
-            numbers = torch.arange(frames, device=x.device)
-        moments = None
-        if self.config.frame_embedding and numbers is not None:
-            moments = self.frame_embedding.features(text, numbers)
-        temb = self.embed(timestep, text, moments)
+        if frame_positions is None and span.temporal:
+            frame_positions = torch.arange(frames, device=x.device)
+        frame_features = None
+        if self.config.frame_embedding and frame_positions is not None:
+            frame_features = self.frame_embedding.features(text, frame_positions)
+        temb = self.embed(timestep, text, frame_features)
         temb = temb.expand(-1, frames, -1).flatten(0, 1).to(x.dtype)
 
         x = channels_last(self.conv_in(rearrange(x, "b c f h w -> (b f) c h w")))
@@ -110,10 +131,10 @@ class UNet3D(nn.Module):
             height, width = x.shape[-2:]
             places = position_features(height, width, x.device).to(x.dtype)
             x = x + self.position_in(places)
-            if moments is not None:
-                x = x + self.frame_positions(moments, places)
-        if self.config.frame_pictures and moments is not None:
-            x = x + self.frame_pictures(moments, *x.shape[-2:])
+            if frame_features is not None:
+                x = x + self.frame_positions(frame_features, places)
+        if self.config.frame_pictures and frame_features is not None:
+            x = x + self.frame_pictures(frame_features, *x.shape[-2:])
         if self.config.transformer_in and span.temporal:
             x = self.transformer_in(x, frames)
         skips = [x]
@@ -136,15 +157,24 @@ class UNet3D(nn.Module):
             if hasattr(block, "upsamplers"):
                 x = block.upsamplers[0](x, size=skips[-1].shape[-2:])
 
-        x = self.conv_out(silu(over_frames(self.conv_norm_out, x, norm_frames)))
+        x = self.conv_out(silu(norm_over_frames(self.conv_norm_out, x, norm_frames)))
         return rearrange(x, "(b f) c h w -> b c f h w", f=frames)
 
-    def embed(self, timestep: Tensor, text: Tensor, moments: Tensor | None) -> Tensor:
-        """What every ResNet adds to its features, [B, F or 1, 4 * width]; moments [B, F, hidden] tell the frames."""
+    def embed(self, timestep: Tensor, text: Tensor, frame_features: Tensor | None) -> Tensor:
+        """The embedding that every ResNet adds to its features.
+
+        Args:
+            timestep: [B] or a scalar tensor.
+            text: Encoded prompts [B, L, D].
+            frame_features: Of `FrameEmbedding.features`, [B, F, hidden]; None without a frame embedding.
+
+        Returns:
+            [B, F, 4 * width] with frame features, else [B, 1, 4 * width].
+        """
         steps = sinusoid(timestep.expand(text.shape[0]), self.config.block_out_channels[0])
         temb = self.time_embedding(steps.to(text.dtype))[:, None]
         if self.config.text_pooling:
             temb = temb + self.add_embedding(text)[:, None]
-        if moments is not None:
-            temb = temb + self.frame_embedding.out(moments)
+        if frame_features is not None:
+            temb = temb + self.frame_embedding.out(frame_features)
         return temb

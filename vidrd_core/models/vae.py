@@ -1,8 +1,9 @@
 """The temporal VAE: Stable Diffusion's AutoencoderKL with Temp-Conv in its decoder (VidRD, section 4.2), or SVD's.
 
-Temp-Conv stands after every ResNet of the decoder's up blocks. Everything else works frame by frame, and Temp-Conv
-normalises each frame alone, so a video of any length decodes in chunks, in constant memory, exactly. Where norms
-span frames, as in SVD's decoder and the released VidRD's, it decodes in windows: nearly, not exactly, as a whole.
+Temp-Conv is after every ResNet of the decoder's up blocks; all other layers work frame by frame. Where Temp-Conv
+normalises each frame alone, a video of any length decodes in chunks in constant memory, with exactly the result of
+decoding it whole. Where norms span frames, as in SVD's decoder and the released VidRD's, it decodes in windows, with
+nearly the same result.
 """
 
 from __future__ import annotations
@@ -22,18 +23,24 @@ from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.config import VAEConfig
 from vidrd_core.models.inplace_ops import silu
 from vidrd_core.models.layers import Downsample2D, ResnetBlock2D, Upsample2D, VAEAttention, channels_last
-from vidrd_core.models.streaming_decode import DecoderStream, TiledStream
+from vidrd_core.models.streaming_decode import DecoderStream, TiledStream, decode_windows
 from vidrd_core.models.svd_decoder import SVDDecoder
 from vidrd_core.models.temporal import TemporalConv
-from vidrd_core.models.tiling import in_tiles
-from vidrd_core.models.windowed_decode import decode_windows
+from vidrd_core.models.tiling import apply_tiled
 
-DECODED = 2**18  # pixels of the frames that are decoded at a time: four of 256 x 256, or one of 512 x 512
-LEAST_TILE = 4  # latents along a side, of which one lies over the next tile
+MAX_PIXELS = 2**18  # of the frames that are decoded at a time: four of 256 x 256, or one of 512 x 512
+MIN_TILE = 4  # latents along a side, of which one overlaps the next tile
 
 
 class VAEBlock(nn.Module):
-    """ResNets of one resolution, each followed by Temp-Conv where there is one, then a change of resolution."""
+    """One level of the encoder or decoder: ResNets, each with its Temp-Conv, if any, then a change of resolution.
+
+    Args:
+        config: The VAE's settings.
+        dims: Input and output channels of the ResNets.
+        temporal: Whether it has Temp-Convs, in the decoder.
+        ops: Namespace of the layers.
+    """
 
     downsamplers: nn.ModuleList
     upsamplers: nn.ModuleList
@@ -49,6 +56,7 @@ class VAEBlock(nn.Module):
             )
 
     def resample(self, x: Tensor) -> Tensor:
+        """The level's downsampler or upsampler, if any: x [N, C, h, w]."""
         for name in ("downsamplers", "upsamplers"):
             if hasattr(self, name):
                 x = getattr(self, name)[0](x)
@@ -70,7 +78,7 @@ class MidBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Frames [N, 3, H, W] in -1 .. 1 to the moments [N, 2C, H/d, W/d] of the latents' distribution."""
+    """Frames to the moments (mean and log variance) of the latents' distribution, frame by frame."""
 
     def __init__(self, config: VAEConfig, attention: Attention = sdpa, ops: Any = core_ops) -> None:
         super().__init__()
@@ -89,7 +97,7 @@ class Encoder(nn.Module):
         self.conv_out = ops.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pixels [B*F, 3, H, W] -> moments [B*F, 2 C, h, w]."""
+        """Frames [B*F, 3, H, W] in -1 .. 1 -> moments [B*F, 2*C, h, w]."""
         x = channels_last(self.conv_in(F.pixel_unshuffle(x, self.patch_size)))
         for block in cast("Iterable[VAEBlock]", self.down_blocks):
             for resnet in block.resnets:
@@ -99,7 +107,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents to frames: a chain of stages, some of a frame, some (Temp-Conv) of a video."""
+    """Latents to frames, as a chain of stages: functions of frames, and Temp-Convs."""
 
     def __init__(self, config: VAEConfig, attention: Attention = sdpa, ops: Any = core_ops) -> None:
         super().__init__()
@@ -129,7 +137,7 @@ class Decoder(nn.Module):
         yield lambda x: F.pixel_shuffle(self.conv_out(silu(self.conv_norm_out(x))), self.patch_size)
 
     def forward(self, z: Tensor, frames: int) -> Tensor:
-        """z [B*F, C, h, w] -> [B*F, 3, H, W]."""
+        """z [B*F, C, h, w] of F frames -> [B*F, 3, H, W]."""
         for stage in self.stages():
             if not isinstance(stage, TemporalConv):
                 z = stage(z)
@@ -139,7 +147,16 @@ class Decoder(nn.Module):
 
 
 class TemporalVAE(nn.Module):
-    """Encodes frame by frame, decodes over time. Latents are normalised: about mean 0 and variance 1."""
+    """A VAE that encodes frame by frame and decodes over time. Latents have mean 0 and variance 1, approximately.
+
+    Args:
+        config: Its settings.
+        ops: Namespace of its layers: Linear, Conv2d, GroupNorm, LayerNorm.
+        attention: The attention function.
+
+    Source:
+        VidRD (Gu et al., arXiv 2309.03549), section 4.2; Rombach et al., Latent Diffusion (arXiv 2112.10752).
+    """
 
     def __init__(self, config: VAEConfig, ops: Any = core_ops, attention: Attention = sdpa) -> None:
         super().__init__()
@@ -151,49 +168,72 @@ class TemporalVAE(nn.Module):
         self.post_quant_conv = ops.Conv2d(c, c, 1) if config.post_quant_conv else nn.Identity()
 
     def moments(self, video: Tensor) -> tuple[Tensor, Tensor]:
-        """video [B, 3, F, H, W] in -1 .. 1 -> mean and log variance [B, C, F, h, w], not normalised."""
+        """The distribution of a video's latents, before their normalisation.
+
+        Args:
+            video: [B, 3, F, H, W] in -1 .. 1.
+
+        Returns:
+            Mean and log variance, each [B, C, F, h, w].
+
+        Raises:
+            ValueError: Width or height is not a multiple of `config.downsampling`.
+        """
         self._check_size(video)
         moments = self.quant_conv(self.encoder(rearrange(video, "b c f h w -> (b f) c h w")))
         mean, logvar = rearrange(moments, "(b f) c h w -> b c f h w", f=video.shape[2]).chunk(2, dim=1)
         return mean, logvar.clamp(-30, 20)
 
     def encode(self, video: Tensor, chunk: int | None = None, tile: int | None = None) -> Tensor:
-        """video [B, 3, F, H, W] in -1 .. 1 -> normalised latents [B, C, F, h, w] (the mean).
+        """Encode a video to normalised latents, the mean of their distribution.
 
-        With `chunk`, that many frames pass at a time: the same result in less memory. With `tile`, frames that are
-        wider or higher than so many pixels pass in tiles, as in `decode`.
+        Args:
+            video: [B, 3, F, H, W] in -1 .. 1.
+            chunk: Frames that are encoded at a time, all by default: the same result in less memory.
+            tile: Frames with a longer side in pixels are encoded in tiles, as in `decode`.
+
+        Returns:
+            Latents [B, C, F, h, w].
+
+        Raises:
+            ValueError: The size of the frames, `chunk` or `tile` is invalid.
         """
         self._check_size(video)
         if tile is not None:
             side = self.config.downsampling
-            return in_tiles(lambda part: self.encode(part, chunk), video, self._cells(tile), side, 1)
+            return apply_tiled(lambda part: self.encode(part, chunk), video, self._cells(tile), side, 1)
         if chunk is not None:
-            return torch.cat([self.encode(part) for part in video.split(_whole("chunk", chunk), dim=2)], dim=2)
+            return torch.cat([self.encode(part) for part in video.split(_at_least_one("chunk", chunk), dim=2)], dim=2)
         mean, std = self._statistics(video)
         return (self.moments(video)[0] - mean) / std
 
     def decode(self, latents: Tensor, chunk: int | None = None, tile: int | None = None) -> Tensor:
-        """Normalised latents [B, C, F, h, w] -> video [B, 3, F, H, W], about -1 .. 1.
+        """Decode normalised latents to a video.
 
-        With `chunk`, that many frames pass at a time, in less memory: the same result if `config.streams_exactly`,
-        nearly the same if not (see `decode_stream`).
+        Args:
+            latents: [B, C, F, h, w].
+            chunk: Frames that are decoded at a time, all by default. It takes less memory, and the result is the same
+                if `config.streams_exactly`, else nearly the same (see `decode_stream`).
+            tile: Frames with a longer side in pixels are decoded in tiles of at most that size, a multiple of
+                `config.downsampling`. Tiles overlap by a quarter and are blended linearly. This is an approximation:
+                norms and attention see one tile only. Smaller frames are decoded whole.
 
-        With `tile`, frames that are wider or higher than so many pixels pass in tiles of at most that size. A quarter
-        of a tile lies over the next one, and the results are blended linearly there. This is not exact: norms and
-        attention see a tile alone. Smaller frames stay whole.
+        Returns:
+            Video [B, 3, F, H, W], about -1 .. 1.
 
-        Raises ValueError for a chunk or a tile that cannot be.
+        Raises:
+            ValueError: `chunk` or `tile` is invalid.
         """
         if tile is not None:
             side = self.config.downsampling
-            return in_tiles(lambda part: self.decode(part, chunk), latents, self._cells(tile), 1, side)
+            return apply_tiled(lambda part: self.decode(part, chunk), latents, self._cells(tile), 1, side)
         if chunk is not None and latents.shape[2] > 1:
-            return torch.cat(list(self.decode_stream(latents.split(_whole("chunk", chunk), dim=2))), dim=2)
+            return torch.cat(list(self.decode_stream(latents.split(_at_least_one("chunk", chunk), dim=2))), dim=2)
         mean, std = self._statistics(latents)
         return self.decode_raw(latents * std + mean)
 
     def decode_raw(self, z: Tensor) -> Tensor:
-        """Latents as `moments` gives them, not normalised, -> video [B, 3, F, H, W]."""
+        """Decode latents without normalisation, as `moments` returns them: z [B, C, F, h, w] -> [B, 3, F, H, W]."""
         frames = self.post_quant_conv(rearrange(z, "b c f h w -> (b f) c h w"))
         return rearrange(self.decoder(frames, z.shape[2]), "(b f) c h w -> b c f h w", f=z.shape[2])
 
@@ -202,33 +242,40 @@ class TemporalVAE(nn.Module):
         chunks: Iterable[Tensor],
         past: Tensor | None = None,
         tile: int | None = None,
-        together: int | None = None,
+        frames_at_once: int | None = None,
     ) -> Iterator[Tensor]:
-        """Decode a video that arrives as chunks of latents [B, C, f, h, w]; frames come out when they are final.
+        """Decode a video that arrives in chunks of latents, in constant memory.
 
-        A frame is final when `config.halo` later ones are known, or the chunks end. `past` are latents from just
-        before the first chunk: their frames are not given out, they only stand beside the first ones.
+        If `config.streams_exactly`, the result is that of `decode` for all latents. If not, norms span frames: each
+        chunk is decoded in a window with `config.halo` frames on either side, and the result is nearly the same. One
+        chunk with all latents is exact.
 
-        If `config.streams_exactly` the result is what `decode` makes of all at once, and of `past` the last
-        `config.halo` suffice; no more than `together` frames pass at a time. If not, norms span frames: each chunk is
-        decoded in a window with `config.halo` frames on either side, whose statistics are the window's. One chunk
-        that holds all frames is exact, more are not.
+        Args:
+            chunks: Normalised latents [B, C, f, h, w] of consecutive chunks.
+            past: Latents from just before the first chunk, as context; the last `config.halo` of them suffice.
+            tile: Frames with a longer side in pixels are decoded in tiles, as in `decode`.
+            frames_at_once: No more frames than these are decoded at a time, if `config.streams_exactly`.
 
-        With `tile`, frames that are wider or higher than so many pixels pass in tiles, as in `decode`.
+        Yields:
+            Frames [B, 3, f', H, W], about -1 .. 1, when they are final: `config.halo` later latents are known, or the
+            chunks end. None for the latents in `past`.
+
+        Raises:
+            ValueError: `tile` is invalid.
         """
         cells = None if tile is None else self._cells(tile)
         if not self.config.streams_exactly:
             yield from decode_windows(lambda window: self.decode(window, tile=tile), chunks, self.config.halo, past)
             return
         skip = 0 if past is None else past.shape[2]
-        for frames in self._stream(chunks if past is None else chain([past], chunks), cells, together):
+        for frames in self._stream(chunks if past is None else chain([past], chunks), cells, frames_at_once):
             kept = frames[:, :, skip:]
             skip = max(0, skip - frames.shape[2])
             del frames
             if kept.shape[2]:
                 yield kept
 
-    def _stream(self, chunks: Iterable[Tensor], cells: int | None, together: int | None) -> Iterator[Tensor]:
+    def _stream(self, chunks: Iterable[Tensor], cells: int | None, at_once: int | None) -> Iterator[Tensor]:
         decoder = cast(Decoder, self.decoder)
 
         def make() -> DecoderStream:
@@ -238,7 +285,7 @@ class TemporalVAE(nn.Module):
         for chunk in chunks:
             if not chunk.shape[2]:
                 continue
-            size = together or chunk.shape[2]
+            size = at_once or chunk.shape[2]
             if isinstance(stream, TiledStream):
                 outs = iter([stream.push(chunk, size)])
             else:
@@ -247,7 +294,7 @@ class TemporalVAE(nn.Module):
         yield from stream.flush()
 
     def _enter(self, frames: Tensor) -> Tensor:
-        """Normalised latents [B*F, C, h, w] -> what the decoder takes."""
+        """Normalised latents [B*F, C, h, w] -> the decoder's input."""
         mean, std = (statistic[:, :, 0] for statistic in self._statistics(frames))
         return self.post_quant_conv(frames * std + mean)
 
@@ -259,20 +306,26 @@ class TemporalVAE(nn.Module):
                 f"width and height must be multiples of {side}"
             )
 
-    def together(self, height: int, width: int, tile: int | None = None) -> int:
-        """How many frames of so many latents are best decoded at a time: many small ones, few large ones."""
+    def frames_at_once(self, height: int, width: int, tile: int | None = None) -> int:
+        """How many frames are best decoded at a time: many small ones, few large ones.
+
+        Args:
+            height: Of a frame, in latents.
+            width: Of a frame, in latents.
+            tile: The size of a tile in pixels, if frames are decoded in tiles.
+        """
         side = tile or math.inf
         pixels = min(height * self.config.downsampling, side) * min(width * self.config.downsampling, side)
-        return max(1, int(DECODED // pixels))
+        return max(1, int(MAX_PIXELS // pixels))
 
     def check_tile(self, tile: int) -> None:
-        """Raise ValueError unless frames can pass in tiles of so many pixels a side."""
+        """Raise ValueError unless `tile` is a valid size of a tile, in pixels."""
         side = self.config.downsampling
-        if tile < LEAST_TILE * side or tile % side:
-            raise ValueError(f"tile is {tile}, expected a multiple of {side} pixels, {LEAST_TILE * side} or more")
+        if tile < MIN_TILE * side or tile % side:
+            raise ValueError(f"tile is {tile}, expected a multiple of {side} pixels, {MIN_TILE * side} or more")
 
     def _cells(self, tile: int) -> int:
-        """A tile's latents along a side."""
+        """A tile's side in latents. Raises ValueError."""
         self.check_tile(tile)
         return tile // self.config.downsampling
 
@@ -282,7 +335,7 @@ class TemporalVAE(nn.Module):
         return mean, std
 
 
-def _whole(name: str, number: int) -> int:
+def _at_least_one(name: str, number: int) -> int:
     if number < 1:
         raise ValueError(f"{name} is {number}, expected 1 or more")
     return number

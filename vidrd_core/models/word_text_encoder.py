@@ -1,4 +1,4 @@
-"""Text encoders: CLIP through transformers, over a vocabulary of whole words for small models."""
+"""The text encoder of small models: a CLIP text model over a vocabulary of whole words."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from vidrd_core.models.config import TextConfig
 
-START, END = 0, 1  # before the words' own numbers; END also pads, as in SD 1.x
+START, END = 0, 1  # token ids before those of the words; END also pads, as in SD 1.x
 
 
 class UnknownWordError(ValueError):
-    """A prompt has words that a whole-word text encoder was not trained on."""
+    """A prompt has words that are not in a whole-word text encoder's vocabulary."""
 
 
 class TextEncoder(nn.Module):
-    """Prompts to [B, max_length, hidden_size] through a CLIP text model whose tokens are whole words."""
+    """Encodes prompts through a CLIP text model whose tokens are whole words.
+
+    Args:
+        config: Its vocabulary and settings.
+    """
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config = config
-        self.numbers = {word: i + 2 for i, word in enumerate(config.words)}
+        self.word_ids = {word: i + 2 for i, word in enumerate(config.words)}
         self.clip = CLIPTextModel(
             CLIPTextConfig(
                 vocab_size=len(config.words) + 2,
@@ -38,48 +42,55 @@ class TextEncoder(nn.Module):
             )
         )
 
-    def named_as_here(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights under the names that the installed transformers gives them: its version 4 says text_model, too."""
-        here = next(iter(self.state_dict()))
-        middle = "text_model." if here.startswith("clip.text_model.") else ""
+    def match_transformers(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A state_dict with the names of the installed transformers: version 4 has "text_model." in them."""
+        first = next(iter(self.state_dict()))
+        middle = "text_model." if first.startswith("clip.text_model.") else ""
         plain = {name.replace("clip.text_model.", "clip.", 1): value for name, value in weights.items()}
         return {name.replace("clip.", "clip." + middle, 1): value for name, value in plain.items()}
 
     def tokenize(self, prompts: list[str]) -> Tensor:
-        """Token numbers [B, max_length].
+        """Token ids of prompts, padded with END.
 
-        Raises UnknownWordError naming the words it does not know and those it does, ValueError if a prompt is too
-        long.
+        Args:
+            prompts: B texts of known words; case and punctuation do not count.
+
+        Returns:
+            [B, max_length], int64.
+
+        Raises:
+            UnknownWordError: A prompt has unknown words; the message has them and the known ones.
+            ValueError: A prompt is too long.
         """
         rows = []
         for prompt in prompts:
-            numbers = self.numbers_of(prompt)
-            self.check_length(len(numbers), prompt)
-            row = [START, *numbers]
+            ids = self.token_ids(prompt)
+            self.check_length(len(ids), prompt)
+            row = [START, *ids]
             rows.append(row + [END] * (self.config.max_length - len(row)))
         return torch.tensor(rows)
 
-    def numbers_of(self, text: str) -> list[int]:
-        """The number of each word. Raises UnknownWordError."""
+    def token_ids(self, text: str) -> list[int]:
+        """The token id of each word of a text, without START and END. Raises UnknownWordError."""
         words = re.findall(r"[^\s,.;:!?]+", text.lower())
-        unknown = list(dict.fromkeys(word for word in words if word not in self.numbers))
+        unknown = list(dict.fromkeys(word for word in words if word not in self.word_ids))
         if unknown:
             raise UnknownWordError(
                 f"this model does not know {', '.join(map(repr, unknown))}; it knows: {', '.join(self.config.words)}"
             )
-        return [self.numbers[word] for word in words]
+        return [self.word_ids[word] for word in words]
 
     def check_length(self, words: int, prompt: str) -> None:
-        """Raise ValueError if a prompt has more words than are read."""
+        """Raise ValueError if a prompt has more words than the encoder reads."""
         room = self.config.max_length - 2
         if words > room:
             raise ValueError(f"a prompt has {words} words, this model reads at most {room}: {prompt[:60]!r} ...")
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Token numbers [B, L] -> the last layer's output [B, L, hidden_size]."""
+        """Token ids [B, L] -> the last layer's output [B, L, hidden_size]."""
         return self.clip(input_ids=tokens).last_hidden_state
 
     def encode(self, prompts: list[str]) -> Tensor:
-        """Prompts -> [B, max_length, hidden_size]."""
+        """B prompts -> [B, max_length, hidden_size], on the encoder's device. Raises as `tokenize`."""
         device = next(self.parameters()).device
         return self(self.tokenize(prompts).to(device))

@@ -71,7 +71,7 @@ def check_words(encoder: TextEncoder, shards: Sequence[FromShards]) -> None:
     for clips in shards:
         for sample in clips.samples:
             try:
-                encoder.numbers_of(sample.caption)
+                encoder.token_ids(sample.caption)
             except UnknownWordError as error:
                 of = sample.facts.get("source", sample.shard)
                 raise UnknownWordError(f"the caption of {of}, {sample.caption!r}: {error}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io import safetensors
 from vidrd_core.loading import files_of, find
 from vidrd_core.models.clip_text_encoder import CLIPText
 from vidrd_core.models.config import TextConfig, UNet3DConfig, VAEConfig
@@ -38,7 +38,7 @@ def configs_of(init: Path) -> InitConfigs:
         _, unet, diffusion = read_unet(files["unet"])
         _, vae = find_vae(files["vae"])
         text = load_init_text(files["text_encoder"]).config
-    except (FileNotFoundError, checkpoint.FormatError) as error:
+    except (FileNotFoundError, safetensors.FormatError) as error:
         raise ValueError(f"init: {error}") from error
     return InitConfigs(unet, vae, text if isinstance(text, TextConfig) else None, diffusion)
 
@@ -59,5 +59,5 @@ def as_video(configs: InitConfigs, tasks: set[str], data: DataConfig) -> InitCon
 
 def load_init_text(path: Path) -> TextEncoder | CLIPText:
     """A text encoder of ours, or CLIP's. Raises FileNotFoundError, FormatError."""
-    own = checkpoint.is_ours(path) and not checkpoint.holds(path, CLIP_TEXT)
+    own = safetensors.is_ours(path) and not safetensors.has_kind(path, CLIP_TEXT)
     return load_text_encoder(path) if own else load_clip_text(path)

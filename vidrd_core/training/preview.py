@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidrd_core.loading import load
-from vidrd_core.models.latent_preview import Layers, look
+from vidrd_core.models.latent_preview import Layers, preview_frames
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.procedural import random_scene, render
 from vidrd_core.video.tensors import to_video
@@ -40,7 +40,7 @@ def fit(latents: Tensor, frames: Tensor) -> Layers:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     for _ in range(STEPS):
         chosen = torch.randint(len(latents), (BATCH,))
-        loss = F.mse_loss(look(latents[chosen], _layers(convolutions)), frames[chosen])
+        loss = F.mse_loss(preview_frames(latents[chosen], _layers(convolutions)), frames[chosen])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io import safetensors
 from vidrd_core.io.atomic import atomic_file
 from vidrd_core.io.configs import changes
 from vidrd_core.loading import PARTS, files_of, find
@@ -190,7 +190,7 @@ class Recipe:
             model.text_encoder.tokenize(samples.prompts)  # a word that it does not know is told now
         task = UNET_TASKS[stage.task](model, self.config.diffusion, self.data, vae, stage, samples)
         path = self.part("heads.safetensors", stage)  # of the stages before; the model does not need them
-        heads = checkpoint.read(path, HEADS)[0] if path else {}
+        heads = safetensors.read(path, HEADS)[0] if path else {}
         model.load_state_dict(heads, strict=False)
         pair = self.trained(task, stage)
         assert isinstance(pair, Conditioned)
@@ -204,7 +204,7 @@ class Recipe:
         if pair.unet.config.temp_conv_depth or pair.unet.config.temp_attention != "none":
             save_temporal(pair.unet, folder / TEMPORAL_ALONE)
         save_text_encoder(pair.text_encoder, folder / "text_encoder.safetensors")
-        checkpoint.write(folder / "heads.safetensors", {**heads, **pair.heads()}, HEADS)
+        safetensors.write(folder / "heads.safetensors", {**heads, **pair.heads()}, HEADS)
 
     def conditioned(self, stage: StageConfig) -> Conditioned:
         """The UNet and the text encoder that a stage starts from. Raises RecipeError if they are missing."""

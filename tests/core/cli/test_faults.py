@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vidrd_core.cli.errors import reason
-from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io import safetensors
 from vidrd_core.video import read_video
 
 from .helpers import PROMPTS, error_line, posix
@@ -79,7 +79,7 @@ def test_a_full_disk_under_an_overwritten_model_leaves_the_old_one(vidrd, folder
 
     assert vidrd("pack", folder, "-o", "small")[0] == 0
     before = files()
-    monkeypatch.setattr(checkpoint, "write", fill_up)
+    monkeypatch.setattr(safetensors, "write", fill_up)
     code, out, err = vidrd("pack", folder, "-o", "small", "--overwrite")
     assert "cannot write small: the disk is full" in error_line(code, out, err.splitlines()[-1], expected=1)
     assert files() == before

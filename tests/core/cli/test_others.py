@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from vidrd_core import cli
-from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io import safetensors
 from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.load_parts import save_unet
 from vidrd_core.models.unet3d import UNet3D
@@ -53,7 +53,7 @@ def test_info_says_what_a_file_is(vidrd, whole, folder, tmp_path):
     Path("empty").mkdir()
     Path("text.txt").write_text("hello")
     for name, message in {
-        "torch.ckpt": "torch.ckpt is a pickle that holds what is no weights, and such can run any code",
+        "torch.ckpt": "torch.ckpt is a pickle that holds something other than weights; it could run any code",
         "text.txt": "is no safetensors file, and no video that can be read",
         "empty": "is a folder with no model parts, clip states or PNG frames in it",
         "none": "there is no file none",
@@ -114,7 +114,7 @@ def test_pack_takes_other_parts(vidrd, folder):
     run = ("pack", folder, "-o", "one.safetensors", "--vae", "tiny/vae.safetensors")
     assert "there is no file or folder tiny/vae.safetensors" in error_line(*vidrd(*run))
     assert vidrd(*run[:4], "--vae", folder / "vae.safetensors", "--prediction", "eps")[0] == 0
-    parts = checkpoint.parts_of(checkpoint.describe(Path("one.safetensors")))
+    parts = safetensors.parts_of(safetensors.describe(Path("one.safetensors")))
     assert parts["unet"]["diffusion"]["prediction"] == "eps"
 
 
@@ -124,7 +124,7 @@ def test_convert_writes_a_part_and_says_what_has_to_be_told(vidrd, tmp_path):
     save_unet(UNet3D(flat), DiffusionConfig(prediction="v"), tmp_path / "flat.safetensors")
     code, out, err = vidrd("convert", "flat.safetensors", "--to", "ldm", "-o", "sd.safetensors")
     assert (code, out) == (0, "sd.safetensors: unet of flat.safetensors, for ldm\n")
-    assert "the file has no place for prediction=v: say so where you load it" in err
+    assert "the file has no place for prediction=v: give it where you load it" in err
     again = ("convert", "flat.safetensors", "--to", "ldm", "-o", "sd.safetensors")
     assert "sd.safetensors is there already: add --overwrite" in error_line(*vidrd(*again))
     assert vidrd(*again, "--overwrite")[0] == 0

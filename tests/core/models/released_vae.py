@@ -1,4 +1,4 @@
-"""The released VidRD's VAE as facts: its names and shapes, and its decoder in plain functions of tensors."""
+"""The released VidRD's VAE as a reference: names and shapes of its tensors, and its decoder in plain functions."""
 
 import math
 

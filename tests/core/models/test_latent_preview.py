@@ -1,4 +1,4 @@
-"""How the tiny model's clips in the making look, without its decoder."""
+"""The tiny model's latent preview, against its decoder."""
 
 import json
 from pathlib import Path
@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 
 import vidrd_core
-from vidrd_core.models.latent_preview import load_preview, look
+from vidrd_core.models.latent_preview import load_preview, preview_frames
 from vidrd_core.procedural import random_scene, render
 from vidrd_core.video.tensors import to_video
 
 SHIPPED = Path(vidrd_core.__file__).parent / "models/tiny/preview.json"
 
 
-def test_latents_to_colours_as_well_as_a_linear_map_can():
+def test_colour_factors_are_as_good_as_a_linear_map_can_be():
     model, rng = vidrd_core.load("tiny"), np.random.default_rng(0)
     video = torch.cat([to_video(render(random_scene(rng, 0.15), 8, 64))[None] for _ in range(12)])
     latents = model.vae.encode(video).movedim(1, -1).reshape(-1, 4)
@@ -30,11 +30,11 @@ def test_latents_to_colours_as_well_as_a_linear_map_can():
     assert (unexplained < 1.1 * least).all()
 
 
-def test_convolutions_show_shapes_and_colours():
+def test_convolutions_approximate_the_frames():
     model, rng = vidrd_core.load("tiny"), np.random.default_rng(1)
     video = torch.cat([to_video(render(random_scene(rng, 0.15), 8, 64))[None] for _ in range(8)])
     frames = video.movedim(2, 1).flatten(0, 1)
-    seen = look(model.vae.encode(video).movedim(2, 1).flatten(0, 1), load_preview(SHIPPED))
+    seen = preview_frames(model.vae.encode(video).movedim(2, 1).flatten(0, 1), load_preview(SHIPPED))
     assert seen.shape == frames.shape
     unexplained = (seen - frames).square().mean() / (frames - frames.mean((0, 2, 3), keepdim=True)).square().mean()
     assert unexplained < 0.1

@@ -1,4 +1,4 @@
-"""Layers, attention and sums of the models: the same as torch's own, whatever way they are computed."""
+"""Layers, attention and in-place operations of the models: the same results as torch's own."""
 
 import dataclasses
 
@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from vidrd_core.models import attention, ops
-from vidrd_core.models import inplace_ops as in_place
-from vidrd_core.models.attention import SHORT, sdpa, sliced
+from vidrd_core.models import attention, inplace_ops, ops
+from vidrd_core.models.attention import SHORT, sdpa, sliced_attention
 from vidrd_core.models.unet3d import UNet3D
 
 from ...conftest import UNET, randomise
@@ -21,7 +20,7 @@ def plain_attention(q, k, v, heads):
 
 
 @pytest.mark.parametrize("shape", [(3, 7, 24), (70, 24), (2, 3, 40, 24), (1, 1, 24)])
-def test_linear_is_torchs_with_its_gradients(shape):
+def test_linear_equals_torchs_with_its_gradients(shape):
     torch.manual_seed(0)
     ours, theirs = ops.Linear(24, 10), nn.Linear(24, 10)
     ours.load_state_dict(theirs.state_dict())
@@ -36,7 +35,7 @@ def test_linear_is_torchs_with_its_gradients(shape):
 
 @pytest.mark.parametrize("kept", [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2])
 @torch.no_grad()
-def test_weights_of_another_type_come_to_the_input(kept):
+def test_weights_of_another_dtype_are_cast_to_the_input(kept):
     torch.manual_seed(0)
     cases = [
         (ops.Linear(8, 8), torch.randn(40, 8)),
@@ -56,20 +55,20 @@ def test_weights_of_another_type_come_to_the_input(kept):
 
 @pytest.mark.parametrize(("batch", "queries", "keys"), [(5, 8, 8), (1, 8, 8), (300, 6, 3), (2, 40, 40), (2, 8, 77)])
 @torch.no_grad()
-def test_attention_is_the_formula(batch, queries, keys):
+def test_attention_equals_the_formula(batch, queries, keys):
     torch.manual_seed(0)
     q, k, v = (torch.randn(batch, length, 24) for length in (queries, keys, keys))
     expected = plain_attention(q, k, v, 3)
     torch.testing.assert_close(sdpa(q, k, v, 3), expected)
     for scores in (1, 3 * keys, 7 * keys, 3 * keys * queries, 2 * 3 * keys * queries, 10**9):
-        torch.testing.assert_close(sliced(q, k, v, 3, scores), expected)
+        torch.testing.assert_close(sliced_attention(q, k, v, 3, scores), expected)
 
 
 @torch.no_grad()
-def test_where_no_kernel_is_fused_few_scores_are_held(monkeypatch):
+def test_without_fused_kernels_few_scores_are_held(monkeypatch):
     held = []
-    monkeypatch.setattr(attention, "FUSED", ())
-    monkeypatch.setattr(attention, "SCORES", 1000)
+    monkeypatch.setattr(attention, "FUSED_DEVICES", ())
+    monkeypatch.setattr(attention, "MAX_SCORES", 1000)
     softmax = torch.Tensor.softmax
     monkeypatch.setattr(torch.Tensor, "softmax", lambda x, dim: held.append(x.numel()) or softmax(x, dim))
     q, k, v = (torch.randn(2, 50, 24) for _ in range(3))
@@ -78,8 +77,8 @@ def test_where_no_kernel_is_fused_few_scores_are_held(monkeypatch):
     assert sorted(held)[-2] <= 1000
 
 
-def test_short_attention_goes_in_pieces_and_has_gradients(monkeypatch):
-    monkeypatch.setattr("vidrd_core.models.attention.PIECE", 100)
+def test_short_attention_runs_in_chunks_and_has_gradients(monkeypatch):
+    monkeypatch.setattr("vidrd_core.models.attention.CHUNK", 100)
     torch.manual_seed(0)
     inputs = [torch.randn(9, SHORT, 24, requires_grad=True) for _ in range(3)]
     also = [t.detach().clone().requires_grad_() for t in inputs]
@@ -90,7 +89,7 @@ def test_short_attention_goes_in_pieces_and_has_gradients(monkeypatch):
 
 
 @torch.no_grad()
-def test_pieces_give_the_whole_and_leave_the_input():
+def test_chunks_equal_the_whole_and_leave_the_input():
     x = torch.randn(7, 5)
     before = x.clone()
     seen = []
@@ -99,12 +98,12 @@ def test_pieces_give_the_whole_and_leave_the_input():
         seen.append(len(part))
         return 2 * part
 
-    for limit, pieces in ((in_place.ON_CPU, [7]), (30, [3, 3, 1]), (1, [1] * 7)):
+    for limit, chunks in ((inplace_ops.CPU_CHUNK, [7]), (30, [3, 3, 1]), (1, [1] * 7)):
         seen.clear()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(in_place, "ON_CPU", limit)
-            torch.testing.assert_close(in_place.in_pieces(x, double, growth=2), 2 * x)
-        assert seen == pieces
+            patch.setattr(inplace_ops, "CPU_CHUNK", limit)
+            torch.testing.assert_close(inplace_ops.in_chunks(x, double, growth=2), 2 * x)
+        assert seen == chunks
     torch.testing.assert_close(x, before)
 
 
@@ -113,15 +112,15 @@ def network(**changes):
 
 
 @pytest.mark.parametrize("kind", ["inside", "after"])
-def test_with_and_without_gradients_is_the_same_in_pieces_too(kind, monkeypatch):
+def test_gradients_and_chunks_make_no_difference(kind, monkeypatch):
     unet = network(temp_attention=kind)
     torch.manual_seed(0)
     x, text = torch.randn(2, 4, 5, 8, 8), torch.randn(2, 6, 12)
     kept = x.clone()
     with_gradients = unet(x, torch.tensor([3, 900]), text)
     assert with_gradients.requires_grad
-    for limit in (in_place.ON_CPU, 1):
-        monkeypatch.setattr(in_place, "ON_CPU", limit)
+    for limit in (inplace_ops.CPU_CHUNK, 1):
+        monkeypatch.setattr(inplace_ops, "CPU_CHUNK", limit)
         with torch.no_grad():
             torch.testing.assert_close(unet(x, torch.tensor([3, 900]), text), with_gradients, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(x, kept, rtol=0, atol=0)
@@ -136,7 +135,7 @@ def test_gradients_reach_every_weight(kind):
 
 
 @torch.no_grad()
-def test_channels_last_or_not_is_the_same(monkeypatch):
+def test_channels_last_makes_no_difference(monkeypatch):
     unet = network()
     x, text = torch.randn(1, 4, 5, 8, 8), torch.randn(1, 6, 12)
     result = unet(x, torch.tensor([500]), text)
@@ -144,8 +143,8 @@ def test_channels_last_or_not_is_the_same(monkeypatch):
     torch.testing.assert_close(unet(x, torch.tensor([500]), text), result, rtol=1e-5, atol=1e-5)
 
 
-def test_norms_train_where_their_input_does_not():
-    """Torch's own backward ends the process there."""
+def test_norms_train_where_their_input_needs_no_gradient():
+    """torch's own backward crashes the process there."""
     x = torch.randn(4, 32, 8, 8).to(memory_format=torch.channels_last)
     norm, plain = ops.GroupNorm(8, 32), torch.nn.GroupNorm(8, 32)
     for each, given in ((norm, x), (plain, x.contiguous())):

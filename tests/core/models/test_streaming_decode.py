@@ -1,4 +1,4 @@
-"""The temporal VAE in pieces: windows where norms span frames, chunks of frames, tiles of large ones."""
+"""The VAE in windows where norms span frames, in chunks of frames and in tiles of large ones."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vidrd_core.models.config import CONTEXT, VAEConfig
-from vidrd_core.models.tiling import spans
+from vidrd_core.models.tiling import tile_spans
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.state import ClipState
@@ -37,7 +37,7 @@ def latents(frames, height=6, width=5):
 
 
 class Peak:
-    """The most values that any layer of a module gives out at once."""
+    """The most values that any layer of a module returns at once."""
 
     def __init__(self, module):
         self.values = 0
@@ -63,7 +63,7 @@ def test_halos():
 
 
 @torch.no_grad()
-def test_one_window_is_the_whole(spanning):
+def test_one_window_equals_the_whole(spanning):
     z = latents(12)
     whole = spanning.decode(z)
     for chunk in (12, 100):
@@ -75,7 +75,7 @@ def test_one_window_is_the_whole(spanning):
 
 
 @torch.no_grad()
-def test_windows_are_nearly_the_whole(spanning):
+def test_windows_nearly_equal_the_whole(spanning):
     z = latents(32)
     whole = spanning.decode(z)
     windows = spanning.decode(z, 8)
@@ -87,7 +87,7 @@ def test_windows_are_nearly_the_whole(spanning):
 
 
 @torch.no_grad()
-def test_windows_take_no_more_memory_for_longer_videos(spanning):
+def test_windows_take_constant_memory(spanning):
     peaks = []
     for frames in (20, 60):
         with Peak(spanning.decoder) as peak:
@@ -99,13 +99,13 @@ def test_windows_take_no_more_memory_for_longer_videos(spanning):
 
 
 @torch.no_grad()
-def test_frames_come_as_soon_as_they_are_final(spanning):
+def test_frames_are_yielded_as_soon_as_they_are_final(spanning):
     counts = [frames.shape[2] for frames in spanning.decode_stream(latents(24).split(8, dim=2))]
     assert counts == [8 - CONTEXT, 8, 8, CONTEXT]
 
 
 @torch.no_grad()
-def test_a_past_leads_on(spanning):
+def test_past_latents_are_context(spanning):
     z = latents(24)
     whole = spanning.decode(z)[:, :, 12:]
     errors = []
@@ -117,7 +117,7 @@ def test_a_past_leads_on(spanning):
     assert errors[2] == errors[3]
 
 
-def test_clips_are_decoded_beside_their_neighbours(model, spanning):
+def test_clips_are_decoded_with_their_neighbours_as_context(model, spanning):
     model = dataclasses.replace(model, vae=spanning)
     clips = list(model.stream("a red circle", 3, ReuseSettings(prompt_frames=2), steps=2, seed=7))
     assert [clip.state.past.shape[2] for clip in clips] == [0, CONTEXT, CONTEXT]
@@ -131,7 +131,7 @@ def test_clips_are_decoded_beside_their_neighbours(model, spanning):
 
 @pytest.mark.parametrize("chunk", [1, 3, 5, 100])
 @torch.no_grad()
-def test_chunks_encode_to_the_whole(vae, chunk):
+def test_encoding_in_chunks_equals_the_whole(vae, chunk):
     video = torch.rand(2, 3, 5, 16, 12, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with Peak(vae.encoder) as peak:
         parts = vae.encode(video, chunk)
@@ -143,7 +143,7 @@ def test_chunks_encode_to_the_whole(vae, chunk):
 
 @pytest.mark.parametrize("config", [VAE, *CONFIGS.values()], ids=["alone", *CONFIGS])
 @torch.no_grad()
-def test_tiles_are_nearly_the_whole_away_from_seams(config):
+def test_tiles_nearly_equal_the_whole_away_from_seams(config):
     vae = randomise(TemporalVAE(config))
     side = config.downsampling
     z = latents(2, 48, 40)
@@ -152,7 +152,7 @@ def test_tiles_are_nearly_the_whole_away_from_seams(config):
     assert tiled.shape == whole.shape
     rows, columns = (torch.ones(length * side, dtype=torch.bool) for length in z.shape[-2:])
     for kept, length in ((rows, 48), (columns, 40)):
-        (_, end), (start, _) = spans(length, 32)  # two tiles a side; the overlap, and as far as the convs reach
+        (_, end), (start, _) = tile_spans(length, 32)  # two tiles a side; the overlap, and as far as the convs reach
         kept[(start - 6) * side : (end + 6) * side] = False
     error = (tiled - whole).abs()[..., rows, :][..., columns] / whole.std()
     assert error.numel() > 1000
@@ -162,7 +162,7 @@ def test_tiles_are_nearly_the_whole_away_from_seams(config):
 
 
 @torch.no_grad()
-def test_tiles_encode_nearly_the_whole(vae):
+def test_encoding_in_tiles_nearly_equals_the_whole(vae):
     video = torch.rand(1, 3, 2, 192, 160, generator=torch.Generator().manual_seed(0)) * 2 - 1
     whole = vae.encode(video)
     tiled = vae.encode(video, tile=128)
@@ -173,7 +173,7 @@ def test_tiles_encode_nearly_the_whole(vae):
 
 @pytest.mark.parametrize("size", [(8, 8), (8, 3), (1, 8)])
 @torch.no_grad()
-def test_a_size_within_the_tile_is_untouched(vae, size):
+def test_a_frame_within_one_tile_is_unchanged(vae, size):
     z = latents(3, *size)
     tile = 8 * VAE.downsampling
     video = vae.decode(z)
@@ -183,9 +183,9 @@ def test_a_size_within_the_tile_is_untouched(vae, size):
 
 @pytest.mark.parametrize("config", [VAE, *CONFIGS.values()], ids=["alone", *CONFIGS])
 @torch.no_grad()
-def test_a_constant_picture_has_no_seams(config):
+def test_a_constant_image_has_no_seams(config):
     vae = randomise(TemporalVAE(config))
-    for layer in vae.modules():  # no layer notices the borders, whose zeros are no part of the picture
+    for layer in vae.modules():  # no layer depends on the zero padding at the borders
         if isinstance(layer, torch.nn.Conv2d) and layer.kernel_size == (3, 3):
             layer.weight[:, :, [0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 2, 0, 2, 0, 1, 2]] = 0
     side = config.downsampling
@@ -213,7 +213,7 @@ def test_tiles_bound_the_memory(vae, chunk):
 
 
 @torch.no_grad()
-def test_tiles_and_chunks_go_together(vae):
+def test_tiles_and_chunks_combine(vae):
     z = latents(9, 16, 12)
     tile = 8 * VAE.downsampling
     torch.testing.assert_close(vae.decode(z, 4, tile), vae.decode(z, tile=tile), rtol=1e-5, atol=1e-5)
@@ -222,7 +222,7 @@ def test_tiles_and_chunks_go_together(vae):
 
 
 @torch.no_grad()
-def test_a_stream_in_tiles_is_the_whole_in_tiles(vae):
+def test_a_stream_in_tiles_equals_the_whole_in_tiles(vae):
     z, tile = latents(9, 16, 12), 8 * VAE.downsampling
     whole = vae.decode(z, tile=tile)
     for sizes in ((9,), (2, 3, 4), (1,) * 9):
@@ -236,7 +236,7 @@ def test_a_stream_in_tiles_is_the_whole_in_tiles(vae):
 
 
 @torch.no_grad()
-def test_a_stream_in_tiles_takes_no_more_memory_for_longer_videos(vae):
+def test_a_stream_in_tiles_takes_constant_memory(vae):
     held = []
     for frames in (12, 48):
         with Peak(vae.decoder) as peak:
@@ -256,7 +256,7 @@ def test_a_stream_in_tiles_takes_no_more_memory_for_longer_videos(vae):
         ({"chunk": -1}, "chunk is -1, expected 1 or more"),
     ],
 )
-def test_pieces_that_cannot_be_are_refused(vae, settings, message):
+def test_invalid_chunks_and_tiles_are_refused(vae, settings, message):
     with pytest.raises(ValueError, match=message):
         vae.decode(latents(3), **settings)
     with pytest.raises(ValueError, match=message):

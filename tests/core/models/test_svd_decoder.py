@@ -29,7 +29,7 @@ def ours(theirs):
 
 @pytest.mark.parametrize(("batch", "frames"), [(1, 5), (2, 3), (1, 1)])
 @torch.no_grad()
-def test_it_decodes_clips_as_diffusers(ours, theirs, batch, frames):
+def test_it_decodes_clips_like_diffusers(ours, theirs, batch, frames):
     z = torch.randn(batch, 4, frames, 6, 4, generator=torch.Generator().manual_seed(1))
     mixes = [parameter.item() for name, parameter in theirs.named_parameters() if name.endswith("mix_factor")]
     assert len(mixes) == 8
@@ -40,7 +40,7 @@ def test_it_decodes_clips_as_diffusers(ours, theirs, batch, frames):
 
 
 @torch.no_grad()
-def test_it_encodes_frames_as_diffusers(ours, theirs):
+def test_it_encodes_frames_like_diffusers(ours, theirs):
     video = torch.rand(1, 3, 3, 16, 12, generator=torch.Generator().manual_seed(2)) * 2 - 1
     mean, logvar = ours.moments(video)
     for j in range(3):
@@ -57,7 +57,7 @@ def test_every_frame_depends_on_every_other(ours):
     assert (ours.decode(z) - ours.decode(changed)).abs().amax(dim=(0, 1, 3, 4)).min() > 0
 
 
-def test_it_has_the_size_of_svds():
+def test_it_has_the_parameters_of_svd():
     with torch.device("meta"):
         ours = TemporalVAE(VAEConfig(decoder="svd", temp_conv_depth=0, post_quant_conv=False))
         theirs = AutoencoderKLTemporalDecoder(
@@ -67,6 +67,6 @@ def test_it_has_the_size_of_svds():
     assert sizes == {name: p.numel() for name, p in theirs.named_parameters()}
 
 
-def test_temp_conv_beside_it_is_refused():
+def test_temp_conv_with_it_is_refused():
     with pytest.raises(ValueError, match="temp_conv_depth is 3, expected 0: SVD's decoder has no Temp-Conv"):
         VAEConfig(decoder="svd")

@@ -19,7 +19,7 @@ def tiny():
     return load("tiny")
 
 
-def test_it_ships_whole_and_small():
+def test_it_ships_complete_and_small():
     folder = built_in_models()["tiny"]
     assert sum((folder / part).stat().st_size for part in PARTS) <= 16e6
     assert (folder / "README.md").is_file()
@@ -41,13 +41,13 @@ def test_it_knows_all_words_of_the_procedural_captions(tiny):
         ("a large orange square", "orange", "square", "stay", "black"),
     ],
 )
-def test_it_shows_what_the_prompt_says(tiny, prompt, color, shape, motion, background):
+def test_it_generates_what_the_prompt_says(tiny, prompt, color, shape, motion, background):
     reading = read_clip(tiny.frames(tiny.generate(prompt, steps=15, seed=3)))
     (sprite,) = reading.sprites
     assert (sprite.color, sprite.shape, sprite.motion, reading.background) == (color, shape, motion, background)
 
 
-def test_a_later_clip_is_of_the_later_prompt(tiny):
+def test_a_later_clip_follows_the_later_prompt(tiny):
     clips = tiny.stream(["a red circle", "a blue square"], 3, ReuseSettings(), steps=15, seed=3)
     frames = tiny.frames(clips)
     words = [read_clip(frames[start : start + 8]).sprites[0] for start in (0, 8, 16)]
@@ -55,7 +55,7 @@ def test_a_later_clip_is_of_the_later_prompt(tiny):
 
 
 @pytest.mark.parametrize("name", ["copy", "copy.safetensors"])
-def test_packing_it_again_changes_nothing(tiny, tmp_path, name):
+def test_packing_it_changes_nothing(tiny, tmp_path, name):
     pack("tiny", tmp_path / name)
     copy = load(tmp_path / name)
     assert copy.name == "copy"
@@ -65,14 +65,14 @@ def test_packing_it_again_changes_nothing(tiny, tmp_path, name):
         assert all(torch.equal(tensor, theirs[name]) for name, tensor in getattr(tiny, part).state_dict().items())
 
 
-def test_a_model_is_not_packed_over_itself_nor_unless_it_is_whole(tmp_path):
+def test_a_model_is_packed_only_elsewhere_and_complete(tmp_path):
     folder = built_in_models()["tiny"]
     with pytest.raises(ValueError, match="holds the model itself, which would lose precision: name another one"):
         pack("tiny", folder)
     for part in PARTS[:2]:
         (tmp_path / part).write_bytes((folder / part).read_bytes())
     save_file({"a": torch.zeros(2)}, tmp_path / PARTS[2])
-    with pytest.raises(ValueError, match=r"text_encoder.safetensors holds no part of a model that is known"):
+    with pytest.raises(ValueError, match=r"text_encoder.safetensors holds no known part of a model"):
         pack(tmp_path, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
 

@@ -49,14 +49,14 @@ def diffusers_2d(linear):
 @pytest.mark.parametrize("linear", [True, False])
 @pytest.mark.parametrize("temp_attention", ["inside", "after"])
 @torch.no_grad()
-def test_a_freshly_inflated_model_is_the_2d_model_frame_by_frame(linear, temp_attention):
+def test_a_freshly_inflated_model_equals_the_2d_model_frame_by_frame(linear, temp_attention):
     flat = randomise(diffusers_2d(linear))
     config = dataclasses.replace(
         SD, linear_projection=linear, temp_attention=temp_attention, transformer_in=temp_attention == "after"
     )
     ours = UNet3D(config).eval()
-    missing, surplus = ours.load_state_dict(flat.state_dict(), strict=False)
-    assert not surplus
+    missing, unexpected = ours.load_state_dict(flat.state_dict(), strict=False)
+    assert not unexpected
     assert all("temp" in name or "transformer_in" in name for name in missing)
     x, t, text = inputs()
     result = ours(x, t, text)
@@ -65,7 +65,7 @@ def test_a_freshly_inflated_model_is_the_2d_model_frame_by_frame(linear, temp_at
 
 
 @torch.no_grad()
-def test_our_modelscope_is_diffusers_unet3d():
+def test_our_modelscope_equals_diffusers_unet3d():
     blocks = ["CrossAttnDownBlock3D", "CrossAttnDownBlock3D", "DownBlock3D"]
     theirs = UNet3DConditionModel(
         sample_size=16, block_out_channels=(32, 64, 64), down_block_types=blocks,
@@ -96,7 +96,7 @@ def test_one_frame_is_an_image():
 
 
 @torch.no_grad()
-def test_every_switch_changes_what_is_computed():
+def test_every_setting_changes_the_result():
     x, t, text = inputs(text_dim=12)
     base = randomise(UNet3D(UNET))(x, t, text)
     for change in ({"embed_to": "stream"}, {"joint_resnet_norm": True}, {"heads": (2, 4)}):
@@ -118,35 +118,35 @@ def test_position_features_are_the_waves_of_the_dct():
 
 
 @torch.no_grad()
-def test_frame_positions_paint_a_sum_of_waves():
+def test_frame_positions_are_sums_of_waves():
     paint = FramePositions(hidden=3, width=2)
     places = position_features(6, 5)
-    moments = torch.randn(2, 4, 3)
-    assert not paint(moments, places).any()
+    frame_features = torch.randn(2, 4, 3)
+    assert not paint(frame_features, places).any()
     randomise(paint)
-    weights = paint.linear(moments).reshape(8, 2, 2 * POSITION_WAVES)
+    weights = paint.linear(frame_features).reshape(8, 2, 2 * POSITION_WAVES)
     expected = torch.stack([sum(w[:, k, None, None] * places[k] for k in range(len(places))) for w in weights])
-    torch.testing.assert_close(paint(moments, places), expected)
+    torch.testing.assert_close(paint(frame_features, places), expected)
 
 
 @torch.no_grad()
 def test_frame_pictures_are_sums_of_products_of_waves():
     paint = FramePictures(hidden=3, channels=2, width=5)
-    moments = torch.randn(2, 4, 3)
-    assert not paint(moments, 6, 7).any()
+    frame_features = torch.randn(2, 4, 3)
+    assert not paint(frame_features, 6, 7).any()
     randomise(paint)
-    weights = paint.linear(torch.nn.functional.silu(paint.hidden(moments))).reshape(
+    weights = paint.linear(torch.nn.functional.silu(paint.hidden(frame_features))).reshape(
         8, 2, PICTURE_WAVES, PICTURE_WAVES
     )
     expected = torch.zeros(8, 2, 6, 7)
     for y, x, j, i in itertools.product(range(6), range(7), range(PICTURE_WAVES), range(PICTURE_WAVES)):
         wave = math.cos(math.pi * j * (y + 0.5) / 6) * math.cos(math.pi * i * (x + 0.5) / 7)
         expected[:, :, y, x] += weights[:, :, j, i] * wave
-    torch.testing.assert_close(paint(moments, 6, 7), paint.out(expected), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(paint(frame_features, 6, 7), paint.out(expected), rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
-def test_frames_are_told_by_their_numbers():
+def test_frame_positions_are_counted_by_default_and_matter():
     unet = randomise(UNet3D(UNET))
     x, t, text = inputs(frames=3, text_dim=12)
     counted = unet(x, t, text, torch.arange(3).expand(2, 3))
@@ -157,13 +157,13 @@ def test_frames_are_told_by_their_numbers():
 @pytest.mark.parametrize("size", [8, 12, 10])
 @pytest.mark.parametrize("frames", [1, 2, 9])
 @torch.no_grad()
-def test_other_sizes_and_frame_counts_run(size, frames):
+def test_other_sizes_and_frame_counts_work(size, frames):
     x, t, text = inputs(frames, 12, size)
     assert randomise(UNet3D(UNET))(x, t, text).shape == x.shape
 
 
 @torch.no_grad()
-def test_clips_of_a_batch_do_not_meet():
+def test_clips_of_a_batch_are_independent():
     unet = randomise(UNet3D(UNET))
     x, t, text = inputs(text_dim=12)
     both = unet(x, t, text)

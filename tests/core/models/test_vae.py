@@ -22,14 +22,14 @@ def latents(frames, seed=0):
 @pytest.mark.parametrize("chunk", [1, 2, 3, 5, 8, 100])
 @pytest.mark.parametrize("frames", [2, 7, 16, 21])
 @torch.no_grad()
-def test_chunks_decode_to_the_whole(vae, chunk, frames):
+def test_decoding_in_chunks_equals_the_whole(vae, chunk, frames):
     z = latents(frames)
     torch.testing.assert_close(vae.decode(z, chunk), vae.decode(z), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("depth", [1, 3])
 @torch.no_grad()
-def test_chunks_of_uneven_length_and_a_past_decode_to_the_whole(depth):
+def test_uneven_chunks_and_past_latents_equal_the_whole(depth):
     vae = randomise(TemporalVAE(VAEConfig(**{**vars(VAE), "temp_conv_depth": depth})))
     z = latents(40)
     whole = vae.decode(z)
@@ -42,7 +42,7 @@ def test_chunks_of_uneven_length_and_a_past_decode_to_the_whole(depth):
 
 
 @torch.no_grad()
-def test_a_frame_depends_on_its_halo_and_no_further(vae):
+def test_a_frame_depends_on_its_halo_alone(vae):
     z = latents(21)
     changed = z.clone()
     changed[:, :, 10] += 1
@@ -52,7 +52,7 @@ def test_a_frame_depends_on_its_halo_and_no_further(vae):
 
 
 @torch.no_grad()
-def test_frames_come_out_as_soon_as_they_are_final(vae):
+def test_frames_are_yielded_as_soon_as_they_are_final(vae):
     z, counts = latents(24), []
     for frames in vae.decode_stream(z.split(8, dim=2)):
         counts.append(frames.shape[2])
@@ -76,15 +76,15 @@ def test_one_frame_is_an_image(vae):
 
 
 @torch.no_grad()
-def test_it_is_diffusers_autoencoder():
+def test_it_equals_diffusers_autoencoder():
     theirs = AutoencoderKL(
         down_block_types=["DownEncoderBlock2D"] * 3, up_block_types=["UpDecoderBlock2D"] * 3,
         block_out_channels=(8, 16, 16), layers_per_block=2, norm_num_groups=4,
     )  # fmt: skip
     randomise(theirs)
     ours = TemporalVAE(VAEConfig(block_out_channels=(8, 16, 16), norm_groups=4)).eval()
-    missing, surplus = ours.load_state_dict(theirs.state_dict(), strict=False)
-    assert not surplus
+    missing, unexpected = ours.load_state_dict(theirs.state_dict(), strict=False)
+    assert not unexpected
     assert all("temp_convs" in name for name in missing)
     video = torch.rand(1, 3, 4, 32, 24) * 2 - 1
     ours_mean, ours_logvar = ours.moments(video)
@@ -108,6 +108,6 @@ def test_the_released_decoder_has_the_known_size():
 
 
 @torch.no_grad()
-def test_a_size_that_does_not_fit_is_refused(vae):
+def test_an_invalid_size_is_refused(vae):
     with pytest.raises(ValueError, match="33 x 32 pixels; width and height must be multiples of 4"):
         vae.encode(torch.zeros(1, 3, 2, 32, 33))

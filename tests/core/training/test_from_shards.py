@@ -14,7 +14,7 @@ from vidrd_core.data.runner import run
 from vidrd_core.data.shards import DataError, Shards
 from vidrd_core.data.stills import Stills
 from vidrd_core.loading import load
-from vidrd_core.models.formats.unet import is_temporal
+from vidrd_core.models.formats.unet_keys import is_temporal
 from vidrd_core.models.load_parts import load_unet, load_vae
 from vidrd_core.training.batches import Batches
 from vidrd_core.training.caption_encoding import shortened

@@ -119,8 +119,8 @@ GOOD_STAGE = "name: a, task: vae, steps: 1, batch_size: 1, learning_rate: 1"
             "{out: x, stages: [{%s}], vae: {norm_groups: 3}}",
             "block_out_channels has 128, expected a multiple of norm_groups, 3",
         ),
-        ("{out: x, stages: [{%s}], unet: {heads: [5, 10, 20, 7]}}", "heads is 7, expected what divides .* 1280"),
-        ("{out: x, stages: [{%s}], text: {heads: 5}}", "heads is 5, expected what divides the width, 128"),
+        ("{out: x, stages: [{%s}], unet: {heads: [5, 10, 20, 7]}}", "heads is 7, expected a divisor of .* 1280"),
+        ("{out: x, stages: [{%s}], text: {heads: 5}}", "heads is 5, expected a divisor of the width, 128"),
         ("{out: x, stages: [{%s}], vae: {block_out_channels: []}}", "expected numbers of 1 or more"),
         ("{out: x, stages: [{%s, task: clip}]}", "data.size is 64, expected diffusion.size, 256; or name a mod"),
         (

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from vidrd_core.loading import load
-from vidrd_core.models.formats.unet import is_temporal
+from vidrd_core.models.formats.unet_keys import is_temporal
 from vidrd_core.models.inflate import read_temporal
 from vidrd_core.models.load_parts import load_text_encoder, load_unet
 from vidrd_core.training.config import load_config

@@ -1,9 +1,12 @@
-"""CLIP text encoders of Stable Diffusion under transformers' names, whatever naming they come in."""
+"""CLIP text encoders of Stable Diffusion in any format: their settings, and their tensors under our names.
+
+Our names are those of transformers' CLIPTextModel, without "text_model.".
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -11,7 +14,14 @@ from torch import Tensor
 
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.models.clip_text_encoder import CLIPTextSettings
+from vidrd_core.models.formats.naming import Naming, Tensors, detect_naming
 
+HEAD_DIM = 64  # channels of an attention head in all CLIP text encoders of Stable Diffusion
+
+SD2_WIDTH = 1024  # of OpenCLIP's ViT-H, Stable Diffusion 2.x's encoder
+
+_LAYER = re.compile(r"encoder\.layers\.(\d+)\.")
+_UNUSED = re.compile(r".*(position_ids|text_projection(\.weight)?|logit_scale|attn_mask)")
 _OPEN_CLIP = re.compile(r"(?:model\.)?transformer\.resblocks\.(\d+)\.(.+)")
 _OPEN_CLIP_ENDS = {
     "token_embedding.weight": "embeddings.token_embedding.weight",
@@ -26,25 +36,28 @@ _OPEN_CLIP_LAYER = {
     "mlp.c_fc": "mlp.fc1",
     "mlp.c_proj": "mlp.fc2",
 }
-_IGNORED = re.compile(r".*(position_ids|text_projection(\.weight)?|logit_scale|attn_mask)")
-HEAD_DIM = 64  # of all CLIP text encoders that Stable Diffusion uses
 
 
-def looks_like_text(keys: list[str]) -> bool:
-    """Whether these are the keys of a CLIP text encoder."""
-    return any("token_embedding.weight" in key for key in keys)
+def read_text(
+    tensors: Tensors, config: Mapping[str, Any] | None = None
+) -> tuple[CLIPTextSettings, dict[str, Tensor]]:
+    """Identify a CLIP text encoder by its tensors, in any format.
 
+    Args:
+        tensors: All of its tensors, by their names in the file without the text encoder's prefix.
+        config: transformers' config.json beside the file, for what tensors do not show: num_attention_heads (64
+            channels a head without it) and hidden_act.
 
-def read_text(tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None = None) -> tuple[
-    CLIPTextSettings, dict[str, Tensor]
-]:  # fmt: skip
-    """Settings and tensors of a text encoder; `config` is transformers' config.json where there is one.
+    Returns:
+        The encoder's settings, and its tensors under our names.
 
-    Raises FormatError for what is none.
+    Raises:
+        FormatError: The tensors are not a whole CLIP text encoder.
     """
     config = config or {}
-    open_clip = any(_OPEN_CLIP.fullmatch(key) for key in tensors)
-    named = _from_open_clip(tensors) if open_clip else _from_transformers(tensors)
+    config = config.get("text_config", config)  # in the config of a CLIPModel
+    naming = detect_naming(NAMINGS, tensors) or TRANSFORMERS
+    named = naming.to_ours(tensors)
     try:
         width = named["embeddings.token_embedding.weight"].shape[1]
         vocabulary = named["embeddings.token_embedding.weight"].shape[0]
@@ -52,7 +65,9 @@ def read_text(tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None = 
         inner = named["encoder.layers.0.mlp.fc1.weight"].shape[0]
     except KeyError as error:
         raise FormatError(f"the text encoder is no CLIP, or not whole: it lacks {error}") from error
-    layers = 1 + max(int(m[1]) for key in named if (m := re.match(r"encoder\.layers\.(\d+)\.", key)))
+    layers = 1 + max(int(m[1]) for key in named if (m := _LAYER.match(key)))
+    # OpenAI's CLIP (width 768) has a fast approximation of GELU, OpenCLIP's (1024) the real one.
+    activation = naming.settings.get("activation", "gelu" if width == SD2_WIDTH else "quick_gelu")
     settings = CLIPTextSettings(
         vocabulary=vocabulary,
         hidden_size=width,
@@ -60,26 +75,21 @@ def read_text(tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None = 
         layers=layers,
         heads=config.get("num_attention_heads", max(1, width // HEAD_DIM)),
         max_length=length,
-        # OpenAI's CLIP has a fast approximation of GELU, OpenCLIP the real one.
-        activation=config.get("hidden_act", "gelu" if open_clip or width == 1024 else "quick_gelu"),
+        activation=config.get("hidden_act", activation),
     )
     return settings, named
 
 
-def _from_transformers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        key.removeprefix("transformer.").removeprefix("text_model."): tensor
-        for key, tensor in tensors.items()
-        if not _IGNORED.fullmatch(key)
-    }
+def _is_open_clip(keys: Collection[str]) -> bool:
+    return any(_OPEN_CLIP.fullmatch(key) for key in keys)
 
 
-def _from_open_clip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """OpenCLIP's names; its last layer goes, as Stable Diffusion 2.x reads the one before it."""
+def _from_open_clip(tensors: Tensors) -> dict[str, Tensor]:
+    """Without the last layer: Stable Diffusion 2.x reads the one before it."""
     depth = 1 + max(int(m[1]) for key in tensors if (m := _OPEN_CLIP.fullmatch(key)))
     named = {}
     for key, tensor in tensors.items():
-        if _IGNORED.fullmatch(key):
+        if _UNUSED.fullmatch(key) or key.removeprefix("model.").startswith("visual."):
             continue
         if not (found := _OPEN_CLIP.fullmatch(key)):
             plain = key.removeprefix("model.")
@@ -96,3 +106,54 @@ def _from_open_clip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         stem, _, last = rest.rpartition(".")
         named[f"{layer}.{_OPEN_CLIP_LAYER.get(stem, stem)}.{last}"] = tensor
     return named
+
+
+def _is_transformers(keys: Collection[str]) -> bool:
+    return any("token_embedding.weight" in key for key in keys)
+
+
+def _from_transformers(tensors: Tensors) -> dict[str, Tensor]:
+    return {
+        key.removeprefix("transformer.").removeprefix("text_model."): tensor
+        for key, tensor in tensors.items()
+        if not _UNUSED.fullmatch(key)
+    }
+
+
+def _is_clip_model(keys: Collection[str]) -> bool:
+    return any(key.startswith("text_model.") for key in keys) and any(key.startswith("vision_model.") for key in keys)
+
+
+def _from_clip_model(tensors: Tensors) -> dict[str, Tensor]:
+    """The text model alone; OpenCLIP's (width 1024) without its last layer, as Stable Diffusion 2.x reads it."""
+    named = _from_transformers({key: tensor for key, tensor in tensors.items() if key.startswith("text_model.")})
+    norm = named.get("final_layer_norm.weight")
+    if norm is None or norm.shape[0] != SD2_WIDTH:
+        return named
+    last = max((int(m[1]) for key in named if (m := _LAYER.match(key))), default=0)
+    return {key: tensor for key, tensor in named.items() if not key.startswith(f"encoder.layers.{last}.")}
+
+
+OPEN_CLIP = Naming(
+    part="text_encoder",
+    name="OpenCLIP",
+    used_by="Stable Diffusion 2.x checkpoints, and the whole CLIP of ModelScope's and LAION's own releases",
+    detect=_is_open_clip,
+    to_ours=_from_open_clip,
+    settings={"activation": "gelu"},
+)
+TRANSFORMERS = Naming(
+    part="text_encoder",
+    name="transformers",
+    used_by="CLIPTextModel folders and Stable Diffusion 1.x checkpoints",
+    detect=_is_transformers,
+    to_ours=_from_transformers,
+)
+CLIP_MODEL = Naming(
+    part="text_encoder",
+    name="transformers' CLIPModel",
+    used_by="whole CLIPs of OpenAI and LAION on Hugging Face",
+    detect=_is_clip_model,
+    to_ours=_from_clip_model,
+)
+NAMINGS = (OPEN_CLIP, CLIP_MODEL, TRANSFORMERS)

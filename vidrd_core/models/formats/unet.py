@@ -1,4 +1,4 @@
-"""A UNet's configuration, found from its tensors' names and shapes."""
+"""A UNet in any format: its settings, by its tensors' names and shapes, and its tensors under our names."""
 
 from __future__ import annotations
 
@@ -9,110 +9,106 @@ from typing import Any
 
 from torch import Tensor
 
-from vidrd_core.io.safetensors import FormatError
+from vidrd_core.io.safetensors import FormatError, first_few
 from vidrd_core.models.config import UNet3DConfig
-from vidrd_core.models.formats.unet_keys import DIFFUSERS, LDM, VIDRD, count, from_naming, naming_of, to_naming
+from vidrd_core.models.formats.naming import Naming, Tensors, detect_naming, writable_naming
+from vidrd_core.models.formats.unet_keys import DIFFUSERS, NAMINGS, VIDRD, count, is_temporal
 
-SD1_TEXT, SD2_TEXT = 768, 1024  # widths of the text encoders that Stable Diffusion 1.x and 2.x read
-SD1_HEADS, HEAD_DIM = 8, 64  # SD 1.x has 8 heads at every level; all others have heads of 64
-_TEMPORAL = re.compile(r"(.*\.)?(temp_convs|temp_attentions|temp_attn|temp_norm|transformer_in)\..+")
+SD1_TEXT, SD2_TEXT = 768, 1024  # widths of the text encoders of Stable Diffusion 1.x and 2.x
+SD1_HEADS, HEAD_DIM = 8, 64  # SD 1.x has 8 heads at every level; all others have heads of 64 channels
 
 
 @dataclass(frozen=True)
 class FoundUNet:
-    """A UNet under the names used here."""
+    """A UNet of a file.
+
+    Args:
+        tensors: Its weights, under this package's names and with its shapes.
+        config: The settings of the network that they fit.
+        naming: The name of the format that the file has.
+        family: What it is, for messages: "Stable Diffusion 1.x UNet".
+    """
 
     tensors: dict[str, Tensor]
     config: UNet3DConfig
-    naming: str  # how its tensors were named
-    family: str  # what it is, in words
+    naming: str
+    family: str
 
     @property
     def about(self) -> str:
-        """What it is, how its tensors were named, and what becomes of it, in words."""
+        """Its family and format, and whether it becomes a video model by inflation alone, for messages."""
         inflated = "" if any(map(is_temporal, self.tensors)) else ", inflated: each frame stands alone"
         return f"{self.family} ({self.naming} names){inflated}"
 
 
-def is_temporal(key: str) -> bool:
-    """Whether a tensor, by its name here, belongs to a layer over time."""
-    return _TEMPORAL.fullmatch(key) is not None
+def read_unet(tensors: Tensors, config: Mapping[str, Any] | None = None) -> FoundUNet:
+    """Identify a UNet by its tensors, in any format.
 
+    Args:
+        tensors: All of its tensors, by their names in the file without the UNet's prefix.
+        config: diffusers' config.json beside the file, for what tensors do not show: the number of attention heads
+            and norm_num_groups (32 without it).
 
-def looks_like_unet(keys: list[str]) -> bool:
-    """Whether these are the keys of a UNet, or of the layers over time of one."""
-    return naming_of(keys) is not None
-
-
-def read_unet(tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None = None) -> FoundUNet:
-    """A UNet from its tensors in any naming; `config` is diffusers' config.json where there is one.
-
-    Raises FormatError for a network of another kind, naming what was found.
+    Raises:
+        FormatError: The tensors are not a whole UNet, or one of another network; the message names what was found.
     """
-    config = config or {}
-    naming = naming_of(tensors)
-    _refuse_others(tensors)
-    names = from_naming(tensors)
-    named = {names[key]: tensor for key, tensor in tensors.items()}
+    naming = detect_naming(NAMINGS, tensors)
+    _refuse_other_networks(tensors)
+    named = dict(tensors) if naming is None else naming.to_ours(tensors)
     if "conv_in.weight" not in named or "conv_out.weight" not in named:
         if all(map(is_temporal, named)):
             raise FormatError(
                 "these are temporal layers alone: load a Stable Diffusion checkpoint, and these with it "
                 "(temporal=, or the node Inflate Checkpoint)"
             )
-        raise FormatError(f"these are not all of a UNet's tensors: it has no conv_in or conv_out, but {_some(named)}")
-    named = {key: as_here(key, tensor) for key, tensor in named.items()}
-    found = _config_of(named, naming, config)
-    return FoundUNet(named, found, naming or DIFFUSERS, _family(found, named, naming))
+        raise FormatError(
+            f"these are not all of a UNet's tensors: it has no conv_in or conv_out, but {first_few(named)}"
+        )
+    found = _config_of(named, naming, config or {})
+    return FoundUNet(named, found, (naming or DIFFUSERS).name, _family(found, named, naming))
 
 
-def temporal_config(named: Mapping[str, Tensor], naming: str | None) -> dict[str, Any]:
-    """The settings of UNet3DConfig that layers over time decide, from their names here."""
+def temporal_config(named: Tensors, naming: Naming | None) -> dict[str, Any]:
+    """The settings of UNet3DConfig that depend on a UNet's temporal layers.
+
+    Args:
+        named: The UNet's tensors, or its temporal ones, under our names; {} for a UNet without such layers.
+        naming: The format that they come in.
+    """
     depths = [int(m[1]) for key in named if (m := re.search(r"\.temp_convs\.\d+\.conv(\d+)\.", key))]
     attention = "none"
     for part, kind in (("temp_attn", "inside"), ("temp_attentions", "after")):
         if any(f".{part}." in key for key in named):
             attention = kind
-    released = naming == VIDRD
     return {
         "temp_conv_depth": max(depths, default=0),
         "temp_attention": attention,
         "transformer_in": any(key.startswith("transformer_in.") for key in named),
-        # As the released VidRD has it: the embedding goes to the stream, ResNets are normalised over the clip.
-        "embed_to": "stream" if released else "input",
-        "joint_resnet_norm": released,
-        # diffusers' UNet3D runs its layers over time on single frames, too.
+        "embed_to": "input",
+        "joint_resnet_norm": False,
+        # diffusers' UNet3DConditionModel runs its temporal layers on single frames, too.
         "temporal_for_images": attention == "after",
+        **(naming.settings if naming else {}),
     }
 
 
-def write_unet(config: UNet3DConfig, tensors: Mapping[str, Tensor], naming: str) -> dict[str, Tensor]:
-    """The way back: tensors by names and with shapes of another naming ("diffusers", "LDM" or "VidRD").
+def write_unet(config: UNet3DConfig, tensors: Tensors, naming: str) -> dict[str, Tensor]:
+    """A UNet's tensors with the names and shapes of another format, of which `read_unet` makes the same again.
 
-    Raises ValueError where that naming has no place for what the UNet has.
+    Args:
+        config: The UNet's settings.
+        tensors: All of its tensors, under our names.
+        naming: The name of a format in `unet_keys.NAMINGS`: "diffusers", "LDM" or "VidRD".
+
+    Raises:
+        ValueError: There is no such format, or it has no name for a layer of this UNet.
     """
-    if naming == VIDRD and config.temp_attention == "after":
-        raise ValueError(f"{VIDRD} has no name for Temp-Attn after transformers: choose {DIFFUSERS} or {LDM}")
-    names = to_naming(tensors, naming)
-    written = {}
-    for key, tensor in tensors.items():
-        conv = re.search(r"\.temp_convs\..+\.weight$", key) and tensor.ndim == 4
-        projection = naming == LDM and is_temporal(key) and re.search(r"\.proj_(in|out)\.weight$", key)
-        written[names[key]] = tensor.unsqueeze(-1) if conv or projection else tensor
-    return written
+    written = writable_naming(NAMINGS, naming)
+    assert written.from_ours is not None
+    return written.from_ours(tensors)
 
 
-def as_here(key: str, tensor: Tensor) -> Tensor:
-    """A tensor, by its name here, with its shape here.
-
-    ModelScope's projections over time are convs of one frame, ours linear; a Temp-Conv's kernel has no width.
-    """
-    if tensor.ndim == 3 and is_temporal(key):
-        return tensor.squeeze(-1)
-    return tensor.squeeze(-1) if tensor.ndim == 5 else tensor
-
-
-def _config_of(named: Mapping[str, Tensor], naming: str | None, config: Mapping[str, Any]) -> UNet3DConfig:
+def _config_of(named: Tensors, naming: Naming | None, config: Mapping[str, Any]) -> UNet3DConfig:
     def has(prefix: str) -> bool:
         return any(key.startswith(prefix) for key in named)
 
@@ -123,7 +119,7 @@ def _config_of(named: Mapping[str, Tensor], naming: str | None, config: Mapping[
         context = named["mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"].shape[1]
         projection = named["mid_block.attentions.0.proj_in.weight"]
     except KeyError as error:
-        raise FormatError(f"the UNet is not whole, or of a kind that is not known: it lacks {error}") from error
+        raise FormatError(f"the UNet is not whole, or of an unknown kind: it lacks {error}") from error
     values: dict[str, Any] = {
         "in_channels": named["conv_in.weight"].shape[1],
         "out_channels": named["conv_out.weight"].shape[0],
@@ -139,35 +135,33 @@ def _config_of(named: Mapping[str, Tensor], naming: str | None, config: Mapping[
     try:
         return UNet3DConfig(**values)
     except ValueError as error:
-        raise FormatError(f"the UNet is of a kind that is not known: {error}") from error
+        raise FormatError(f"the UNet is of an unknown kind: {error}") from error
 
 
-def _heads(
-    widths: tuple[int, ...], context: int, named: Mapping[str, Tensor], config: Mapping[str, Any]
-) -> tuple[int, ...]:
-    """Heads at each level. The tensors do not say: a config.json does, else the family does."""
+def _heads(widths: tuple[int, ...], context: int, named: Tensors, config: Mapping[str, Any]) -> tuple[int, ...]:
+    """Attention heads at each level: tensors do not show them, a config.json or the family does."""
     is_3d = any(".temp_attentions." in key for key in named)
-    said = config.get("num_attention_heads") or config.get("attention_head_dim")
-    if said is None and is_3d and "transformer_in.proj_in.weight" in named:
-        said = named["transformer_in.proj_in.weight"].shape[0] // 8  # it has 8 heads
-    if said is None and not is_3d and context == SD1_TEXT:
-        said = SD1_HEADS
-    if said is None:
-        is_3d, said = True, HEAD_DIM
-    if isinstance(said, (list, tuple)):
-        return tuple(said)
-    if not is_3d:  # what diffusers' 2-D UNets call the heads' width is their number
-        return (said,) * len(widths)
-    if unfit := [width for width in widths if width % said]:
+    given = config.get("num_attention_heads") or config.get("attention_head_dim")
+    if given is None and is_3d and "transformer_in.proj_in.weight" in named:
+        given = named["transformer_in.proj_in.weight"].shape[0] // 8  # it has 8 heads
+    if given is None and not is_3d and context == SD1_TEXT:
+        given = SD1_HEADS
+    if given is None:
+        is_3d, given = True, HEAD_DIM
+    if isinstance(given, (list, tuple)):
+        return tuple(given)
+    if not is_3d:  # in diffusers' 2-D UNets attention_head_dim is the number of heads
+        return (given,) * len(widths)
+    if unfit := [width for width in widths if width % given]:
         raise FormatError(
-            f"the tensors do not say how many attention heads there are, and {unfit[0]} channels are no multiple of "
-            f"{said}: put diffusers' config.json beside the file"
+            f"the tensors do not show how many attention heads there are, and {unfit[0]} channels are no multiple of "
+            f"{given}: put diffusers' config.json beside the file"
         )
-    return tuple(width // said for width in widths)
+    return tuple(width // given for width in widths)
 
 
-def _family(config: UNet3DConfig, named: Mapping[str, Tensor], naming: str | None) -> str:
-    if naming == VIDRD:
+def _family(config: UNet3DConfig, named: Tensors, naming: Naming | None) -> str:
+    if naming is VIDRD:
         return "VidRD UNet3D, as released"
     if config.temp_attention == "after":
         return "ModelScope UNet3D"
@@ -176,8 +170,8 @@ def _family(config: UNet3DConfig, named: Mapping[str, Tensor], naming: str | Non
     return f"Stable Diffusion {'1.x' if config.cross_attention_dim == SD1_TEXT else '2.x'} UNet"
 
 
-def _refuse_others(tensors: Mapping[str, Tensor]) -> None:
-    """Raise FormatError for networks that are alike and yet others, by name."""
+def _refuse_other_networks(tensors: Tensors) -> None:
+    """Raise FormatError for networks that have similar names, with the network's own name."""
     signs = {
         "Stable Diffusion XL": r"label_emb\.|add_embedding\.linear|.*\.transformer_blocks\.1\.",
         "AnimateDiff motion module": r".*\bmotion_modules\.",
@@ -190,8 +184,3 @@ def _refuse_others(tensors: Mapping[str, Tensor]) -> None:
                 f"this is a UNet of {name} (it has {key}), which is another network: a Stable Diffusion 1.x or 2.x, "
                 f"ModelScope, ZeroScope or VidRD UNet can be loaded"
             )
-
-
-def _some(keys: Mapping[str, Any]) -> str:
-    first = list(keys)[:3]
-    return ", ".join(first) + (", ..." if len(keys) > 3 else "")

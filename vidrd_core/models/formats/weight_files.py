@@ -1,4 +1,4 @@
-"""Read the tensors of any weight file or folder: safetensors, torch pickles (weights only), diffusers folders."""
+"""Read the tensors of weight files: safetensors, torch pickles (weights only), diffusers folders and their shards."""
 
 from __future__ import annotations
 
@@ -10,39 +10,44 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from vidrd_core.io.safetensors import FormatError, sniff
+from vidrd_core.io.safetensors import FormatError, file_format, open_safetensors
 
-# The names that diffusers and transformers give to the weights of a folder, the best first.
+# Names of the weight file in folders of diffusers and transformers, in the order in which they are looked for.
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 ENDINGS = (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin")
-WRAPPERS = ("state_dict", "model_state_dict", "module", "model")  # under which trainers keep the weights
-
+WRAPPERS = ("state_dict", "model_state_dict", "module", "model")  # keys of the weights in checkpoints of trainers
 
 Wanted = Callable[[str], bool]
 
 
 def read_tensors(path: Path, wanted: Wanted = lambda key: True) -> dict[str, Tensor]:
-    """The wanted tensors of a weight file, or of a folder's. Raises FileNotFoundError, FormatError."""
+    """Read tensors of a weight file or folder.
+
+    Args:
+        path: The file, or a folder with one weight file or its shards.
+        wanted: Which tensors to read, by name; all by default.
+
+    Raises:
+        FileNotFoundError: There is no such file, or no weights in the folder.
+        FormatError: The file is damaged, of an unknown format, or a pickle with more than weights.
+    """
     path = Path(path)
     if path.is_dir():
         return {key: tensor for file in weight_files(path) for key, tensor in read_tensors(file, wanted).items()}
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    kind = sniff(path)
+    kind = file_format(path)
     if kind == "safetensors":
         return _read_safetensors(path, wanted)
     if kind == "pickle":
         return {key: tensor for key, tensor in _read_pickle(path).items() if wanted(key)}
-    raise FormatError(
-        f"{path} is neither safetensors nor a torch file (.ckpt, .pt, .pth, .bin): its first bytes say so"
-    )
+    raise FormatError(f"{path} is neither safetensors nor a torch file (.ckpt, .pt, .pth, .bin), by its first bytes")
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The weight file of a folder, or its shards. Raises FileNotFoundError naming what was looked for."""
+    """The weight file of a folder, or its shards. Raises FileNotFoundError."""
     for stem in STEMS:
         for ending in ENDINGS:
             if (file := folder / f"{stem}{ending}").is_file():
@@ -56,13 +61,13 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether a folder itself holds a weight file."""
+    """Whether a folder has a weight file, apart from its subfolders."""
     return any((folder / f"{stem}{ending}{more}").is_file()
                for stem in STEMS for ending in ENDINGS for more in ("", ".index.json"))  # fmt: skip
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file's mapping, {} if there is no such file. Raises FormatError."""
+    """The mapping in a JSON file, {} if there is no such file. Raises FormatError."""
     if not path.is_file():
         return {}
     try:
@@ -75,18 +80,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def keys_of(path: Path) -> list[str]:
-    """The keys in a weight file, or in a folder's. Raises FileNotFoundError, FormatError."""
+    """The names of the tensors in a weight file or folder. Raises as `read_tensors`."""
     found: list[str] = []
     read_tensors(path, lambda key: bool(found.append(key)))  # type: ignore[func-returns-value]
     return found
 
 
 def _read_safetensors(path: Path, wanted: Wanted) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys() if wanted(key)}  # noqa: SIM118 - no mapping
-    except (SafetensorError, OSError) as error:
-        raise FormatError(f"{path} is not a whole safetensors file: {error}") from error
+    with open_safetensors(path) as file:
+        return {key: file.get_tensor(key) for key in file.keys() if wanted(key)}  # noqa: SIM118 - not a mapping
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
@@ -94,9 +96,9 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         found = _load_weights(path)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"more than weights ({named[1]})" if named else "what is no weights"
+        what = f"more than weights ({named[1]})" if named else "something other than weights"
         raise FormatError(
-            f"{path} is a pickle that holds {what}, and such can run any code, so it is not opened: convert it to "
+            f"{path} is a pickle that holds {what}; it could run any code, so it is not opened: convert it to "
             f"safetensors with a tool and on a machine that you trust with it"
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:

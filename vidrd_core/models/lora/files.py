@@ -1,4 +1,4 @@
-"""What a LoRA file holds: a change for each layer, by the name that the file has for it."""
+"""Read LoRA files and folders of kohya, PEFT and diffusers: the change of each layer, by the file's name for it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
-from vidrd_core.io.safetensors import FormatError, sniff
+from vidrd_core.io.safetensors import FormatError, file_format, first_few, open_safetensors
 from vidrd_core.models.formats.detect import contents
 from vidrd_core.models.formats.weight_files import keys_of, read_json, read_tensors
 
-# How the two matrices (and what is between them, for convs) end a layer's name: kohya's, PEFT's, diffusers' of old.
+# What follows a layer's name: the two matrices (and a kernel between them) of kohya, PEFT and older diffusers.
 ENDINGS = {
     "down": ("lora_down.weight", "lora_A.weight", "lora_A.default.weight", "lora.down.weight",
              "lora_linear_layer.down.weight"),
@@ -27,8 +26,8 @@ ENDINGS = {
     "mid": ("lora_mid.weight",),
     "alpha": ("alpha", "lora.alpha"),
 }  # fmt: skip
-OF_PROCESSOR = re.compile(r"(.*)\.processor\.(to_q|to_k|to_v|to_out)_lora\.(down|up)\.weight")
-OTHERS = {
+PROCESSOR_KEY = re.compile(r"(.*)\.processor\.(to_q|to_k|to_v|to_out)_lora\.(down|up)\.weight")
+OTHER_ADAPTERS = {
     "hada_": "a LoHa",
     "lokr_": "a LoKr",
     "dora_scale": "a DoRA",
@@ -43,19 +42,30 @@ FOLDER_FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors",
 
 @dataclass(frozen=True)
 class Change:
-    """What a LoRA adds to a weight: scale * up @ down; for convs perhaps with a kernel between (CP decomposition)."""
+    """What a LoRA adds to a weight: scale * up @ down.
 
-    down: Tensor  # [r, in, ...]
-    up: Tensor  # [out, r, ...]
+    Args:
+        down: [r, in, ...].
+        up: [out, r, ...].
+        scale: alpha / r, or alpha / sqrt(r) for rank-stabilised LoRA.
+        mid: [r, r, ...], a conv kernel between the two (CP decomposition), if there is one.
+
+    Source:
+        Hu et al., LoRA (arXiv 2106.09685), section 4.1; Kalajdzievski, rsLoRA (arXiv 2312.03732).
+    """
+
+    down: Tensor
+    up: Tensor
     scale: float
-    mid: Tensor | None = None  # [r, r, ...]
+    mid: Tensor | None = None
 
     @property
     def rank(self) -> int:
+        """The rank r."""
         return self.down.shape[0]
 
     def like(self, weight: Tensor) -> Tensor:
-        """The change in float32 where a weight is and of its shape. Raises ValueError if it does not fit."""
+        """The change in float32, on a weight's device and of its shape. Raises ValueError if it does not fit."""
         down, up = (t.to(weight.device, torch.float32) for t in (self.down, self.up))
         if self.mid is None:
             change = up.flatten(1) @ down.flatten(1)
@@ -68,31 +78,44 @@ class Change:
 
 
 def read_lora(path: Path) -> dict[str, Change]:
-    """The changes in a LoRA file or folder, by its own names of layers. Raises FileNotFoundError, FormatError."""
+    """Read a LoRA.
+
+    Args:
+        path: A file of kohya, PEFT or diffusers, or a folder of PEFT or diffusers.
+
+    Returns:
+        The change of each layer, by the file's name for it.
+
+    Raises:
+        FileNotFoundError: There is no such file, or no LoRA in the folder.
+        FormatError: The file is damaged, no LoRA, or another kind of adapter; the message says which.
+    """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no LoRA {path}")
     file = _in_folder(path) if path.is_dir() else path
     tensors = read_tensors(file)
-    _refuse_others(file, tensors)
+    _refuse_other_adapters(file, tensors)
     pairs: dict[str, dict[str, Tensor]] = {}
-    odd = []
+    unknown = []
     for key, tensor in tensors.items():
         if (found := _part_of(key)) is None:
-            odd.append(key)
+            unknown.append(key)
             continue
         layer, part = found
         pairs.setdefault(layer, {})[part] = tensor
     lacking = [layer for layer, pair in pairs.items() if not {"down", "up"} <= set(pair)]
-    if odd or lacking:
-        what = f"what is no LoRA ({_some(odd)})" if odd else f"half of a LoRA ({_some(lacking)})"
+    if unknown or lacking:
+        what = f"half of a LoRA ({first_few(lacking)})"
+        if unknown:
+            what = f"tensors that are no LoRA ({first_few(unknown)})"
         raise FormatError(f"{file} holds {what}, expected a down and an up matrix for each layer")
-    said = _said(file)
-    return {layer: _change(file, layer, pair, said) for layer, pair in pairs.items()}
+    config = _config(file)
+    return {layer: _change(file, layer, pair, config) for layer, pair in pairs.items()}
 
 
 def is_lora(path: Path) -> bool:
-    """Whether a file, or a folder of peft's or diffusers', holds one."""
+    """Whether a file, or a folder of PEFT or diffusers, holds a LoRA."""
     if path.is_dir():
         return any((path / name).is_file() for name in FOLDER_FILES)
     return any(_part_of(key) for key in keys_of(path) if not key.endswith("alpha"))
@@ -105,18 +128,18 @@ def _in_folder(folder: Path) -> Path:
     return found
 
 
-def _refuse_others(file: Path, keys: Iterable[str]) -> None:
+def _refuse_other_adapters(file: Path, keys: Iterable[str]) -> None:
     keys = list(keys)
-    for mark, what in OTHERS.items():
+    for mark, what in OTHER_ADAPTERS.items():
         if named := [key for key in keys if mark in key]:
-            raise FormatError(f"{file} is {what} ({_some(named)}), which is not known: only plain LoRA is")
+            raise FormatError(f"{file} is {what} ({first_few(named)}), which is not supported: only plain LoRA is")
     if not any(_part_of(key) for key in keys):
         raise FormatError(f"{file} is no LoRA: it holds {contents(keys)}")
 
 
 def _part_of(key: str) -> tuple[str, str] | None:
-    """The layer and the part of a change that a key names."""
-    if (old := OF_PROCESSOR.fullmatch(key)) is not None:
+    """The layer and the part of its change ("down", "up", "mid", "alpha") that a key names; None for another key."""
+    if (old := PROCESSOR_KEY.fullmatch(key)) is not None:
         return f"{old[1]}.{old[2]}{'.0' if old[2] == 'to_out' else ''}", old[3]
     for part, endings in ENDINGS.items():
         for ending in endings:
@@ -125,37 +148,37 @@ def _part_of(key: str) -> tuple[str, str] | None:
     return None
 
 
-def _said(file: Path) -> dict[str, Any]:
-    """What PEFT's config beside a file, or diffusers' metadata in it, say of ranks and alphas."""
-    said = read_json(file.with_name("adapter_config.json")) if file.name.startswith("adapter_model") else {}
-    if sniff(file) == "safetensors":
-        with safe_open(file, framework="pt") as opened:
+def _config(file: Path) -> dict[str, Any]:
+    """Ranks and alphas in PEFT's config beside a file, or in diffusers' metadata inside it."""
+    config = read_json(file.with_name("adapter_config.json")) if file.name.startswith("adapter_model") else {}
+    if file_format(file) == "safetensors":
+        with open_safetensors(file) as opened:
             inside = (opened.metadata() or {}).get("lora_adapter_metadata")
         try:
-            said |= json.loads(inside) if inside else {}
+            config |= json.loads(inside) if inside else {}
         except ValueError as error:
-            raise FormatError(f"{file} has metadata that is no JSON: {error}") from error
-    return said
+            raise FormatError(f"{file} has metadata that are no JSON: {error}") from error
+    return config
 
 
-def _change(file: Path, layer: str, pair: Mapping[str, Tensor], said: Mapping[str, Any]) -> Change:
+def _change(file: Path, layer: str, pair: Mapping[str, Tensor], config: Mapping[str, Any]) -> Change:
     down, up, mid = pair["down"], pair["up"], pair.get("mid")
     rank = down.shape[0]
     if down.ndim < 2 or up.ndim < 2 or up.shape[1] != rank:
         raise FormatError(
             f"{file}: {layer} has matrices of {list(up.shape)} and {list(down.shape)}, which cannot be multiplied"
         )
-    return Change(down, up, _scale(layer, rank, pair.get("alpha"), said), mid)
+    return Change(down, up, _scale(layer, rank, pair.get("alpha"), config), mid)
 
 
-def _scale(layer: str, rank: int, alpha: Tensor | None, said: Mapping[str, Any]) -> float:
-    """alpha / rank, or alpha / sqrt(rank) for rank-stabilised LoRA; 1 if nothing is said."""
+def _scale(layer: str, rank: int, alpha: Tensor | None, config: Mapping[str, Any]) -> float:
+    """alpha / rank, or alpha / sqrt(rank) for rank-stabilised LoRA; 1 without an alpha."""
     if alpha is not None:
         return float(alpha) / rank
     part = layer.split(".")[0]  # diffusers' metadata has its entries as "unet.lora_alpha"
 
     def entry(name: str) -> Any:
-        return said.get(f"{part}.{name}", said.get(name))
+        return config.get(f"{part}.{name}", config.get(name))
 
     patterns = entry("alpha_pattern") or {}
     named = next((value for pattern, value in patterns.items() if re.search(rf"(^|\.){pattern}$", layer)), None)
@@ -163,7 +186,3 @@ def _scale(layer: str, rank: int, alpha: Tensor | None, said: Mapping[str, Any])
     if found is None:
         return 1.0
     return float(found) / (math.sqrt(rank) if entry("use_rslora") else rank)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,4 +1,4 @@
-"""Small models of others, with random weights, as they are saved by the libraries that they come from."""
+"""Small third-party models with random weights, saved by the libraries that they come from."""
 
 import json
 
@@ -19,7 +19,7 @@ TEXT_WIDTH = 128  # two heads of 64
 
 
 def tokenizer(folder):
-    """CLIP's kind of tokenizer, over single letters."""
+    """A CLIP tokenizer over single letters."""
     letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
     tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     folder.mkdir(parents=True)

@@ -80,7 +80,7 @@ def same(one, other):
 
 
 @pytest.mark.parametrize(("config", "first"), [(FLAT, "model.diffusion_model."), (MODELSCOPE, "")])
-def test_ldms_names_and_back_lose_nothing(tmp_path, config, first):
+def test_to_ldm_and_back_loses_nothing(tmp_path, config, first):
     config = dataclasses.replace(config, **WIDE)
     ours = saved(config, tmp_path / "unet.safetensors", DiffusionConfig())
     assert convert(tmp_path / "unet.safetensors", tmp_path / "ldm.safetensors", "ldm") == []
@@ -91,8 +91,8 @@ def test_ldms_names_and_back_lose_nothing(tmp_path, config, first):
     assert back.config == config
 
 
-def test_what_ldms_file_does_not_tell_is_told(tmp_path):
-    """How it denoises, where its table does not tell; what is built otherwise than published ones is refused."""
+def test_settings_that_ldms_file_cannot_store_are_returned(tmp_path):
+    """How it denoises, where alphas_cumprod does not show it; networks unlike any published one are refused."""
     for number, (diffusion, expected) in enumerate(
         (
             (DiffusionConfig(prediction="v"), ["prediction=v"]),
@@ -105,19 +105,19 @@ def test_what_ldms_file_does_not_tell_is_told(tmp_path):
         target = tmp_path / f"ldm{number}.safetensors"
         assert convert(tmp_path / f"{number}.safetensors", target, "ldm") == expected
         read = read_unet(target)[2]
-        told = {entry.partition("=")[0] for entry in expected}
-        known = {"prediction", "schedule", "beta_start", "beta_end", "zero_terminal_snr"} - told
+        lost = {entry.partition("=")[0] for entry in expected}
+        known = {"prediction", "schedule", "beta_start", "beta_end", "zero_terminal_snr"} - lost
         assert {name: getattr(read, name) for name in known} == {name: getattr(diffusion, name) for name in known}
     saved(dataclasses.replace(FLAT, **{**WIDE, "heads": (8, 8)}), tmp_path / "heads.safetensors")
-    with pytest.raises(ValueError, match="do not tell heads of it: no published model is like this"):
+    with pytest.raises(ValueError, match="do not show heads: no published model is like this"):
         convert(tmp_path / "heads.safetensors", tmp_path / "out.safetensors", "ldm")
     originals.vae().save_pretrained(tmp_path / "vae")  # its norms have 8 groups
-    with pytest.raises(ValueError, match=r"do not tell all of it: no published .*norm_groups, 32"):
+    with pytest.raises(ValueError, match=r"do not show all settings: no published .*norm_groups, 32"):
         convert(tmp_path / "vae", tmp_path / "out.safetensors", "ldm", "vae")
     assert not list(tmp_path.glob("*out*"))
 
 
-def test_a_folder_of_diffusers_becomes_a_file_of_ours(tmp_path):
+def test_a_diffusers_folder_becomes_our_file(tmp_path):
     theirs = originals.unet_3d()
     theirs.save_pretrained(tmp_path / "theirs")
     convert(tmp_path / "theirs", tmp_path / "ours.safetensors", "vidrd")
@@ -130,7 +130,7 @@ def test_a_folder_of_diffusers_becomes_a_file_of_ours(tmp_path):
     same(theirs, again)
 
 
-def test_layers_over_time_come_out_alone(tmp_path):
+def test_temporal_layers_are_written_alone(tmp_path):
     ours = saved(UNET, tmp_path / "unet.safetensors")
     convert(tmp_path / "unet.safetensors", tmp_path / "layers.safetensors", "temporal")
     tensors, settings = read_temporal(tmp_path / "layers.safetensors")
@@ -161,7 +161,7 @@ VAES = {
 
 @pytest.mark.parametrize("settings", VAES.values(), ids=VAES)
 @torch.no_grad()
-def test_vaes_of_other_builds_go_to_diffusers_whole(tmp_path, settings):
+def test_vaes_with_other_settings_go_to_diffusers(tmp_path, settings):
     config = VAEConfig(block_out_channels=(32, 64), layers_per_block=1, temp_conv_depth=0, **settings)
     ours = randomise(TemporalVAE(config))
     save_vae(ours, tmp_path / "vae.safetensors")
@@ -191,7 +191,7 @@ def test_svds_decoder_goes_to_diffusers(tmp_path, quant_conv):
     torch.testing.assert_close(ours.encode(video)[0].movedim(1, 0), latents * 0.18215, rtol=1e-5, atol=1e-5)
 
 
-def test_halves_stay_halves(tmp_path):
+def test_half_precision_stays_half_precision(tmp_path):
     unet = randomise(UNet3D(dataclasses.replace(MODELSCOPE, **WIDE))).half()
     save_unet(unet, DiffusionConfig(), tmp_path / "unet.safetensors")
     for to in ("vidrd", "ldm", "diffusers", "temporal"):
@@ -210,13 +210,13 @@ def test_halves_stay_halves(tmp_path):
         (("tiny", "out.safetensors", "temporal", "vae"), "taken out of UNets"),
         (("tiny", "out", "ldm"), r"give a name that ends in \.safetensors"),
         (("tiny", "out", "onnx"), "expected unet or vae, to diffusers, ldm, vidrd, temporal"),
-        (("flat.safetensors", "out.safetensors", "temporal"), "the UNet has no layers over time"),
+        (("flat.safetensors", "out.safetensors", "temporal"), "the UNet has no temporal layers"),
         (("vidrd.safetensors", "out", "diffusers"), "Temp-Conv and Temp-Attn as VidRD has them"),
         (("tiny", "flat.safetensors", "vidrd"), "is there already: add --overwrite"),
         (("none", "out", "diffusers"), "there is no model 'none'"),
     ],
 )
-def test_what_cannot_be_is_said_and_nothing_is_left(tmp_path, monkeypatch, given, message):
+def test_invalid_conversions_are_refused_and_leave_nothing(tmp_path, monkeypatch, given, message):
     monkeypatch.chdir(tmp_path)
     saved(FLAT, tmp_path / "flat.safetensors")
     saved(dataclasses.replace(FLAT, temp_conv_depth=4, temp_attention="inside"), tmp_path / "vidrd.safetensors")
@@ -226,7 +226,7 @@ def test_what_cannot_be_is_said_and_nothing_is_left(tmp_path, monkeypatch, given
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_only_what_is_written_is_overwritten_and_only_if_asked(tmp_path):
+def test_only_written_files_are_overwritten_and_only_on_request(tmp_path):
     config = dataclasses.replace(FLAT, **WIDE)
     unet = randomise(UNet3D(config))
     tensors = {f"model.diffusion_model.{k}": t for k, t in write_unet(config, unet.state_dict(), "LDM").items()}
@@ -247,7 +247,7 @@ def test_only_what_is_written_is_overwritten_and_only_if_asked(tmp_path):
 
 @posix
 @pytest.mark.parametrize("to", ["diffusers", "ldm", "vidrd", "temporal"])
-def test_a_full_disk_leaves_what_was_there(tmp_path, to):
+def test_a_full_disk_leaves_the_old_files(tmp_path, to):
     saved(dataclasses.replace(MODELSCOPE, **WIDE), tmp_path / "unet.safetensors", DiffusionConfig())
     target = tmp_path / ("out" if to == "diffusers" else "out.safetensors")
     old = target / WEIGHTS if to == "diffusers" else target

@@ -1,4 +1,4 @@
-"""Weight files of all kinds, damaged ones too."""
+"""Weight files of all formats, and damaged ones."""
 
 import json
 import pickle
@@ -21,14 +21,14 @@ def same(found):
     "wrapped", [TENSORS, {"state_dict": TENSORS, "epoch": 3}, {"module": {"state_dict": TENSORS}}]
 )
 @pytest.mark.parametrize("zipped", [True, False])
-def test_torch_files_give_their_weights(tmp_path, wrapped, zipped):
+def test_weights_are_read_from_torch_files(tmp_path, wrapped, zipped):
     path = tmp_path / "a.ckpt"
     torch.save(wrapped, path, _use_new_zipfile_serialization=zipped)
     assert same(read_tensors(path))
     assert read_tensors(path, lambda key: key == "a").keys() == {"a"}
 
 
-def test_folders_give_their_one_file_or_all_their_shards(tmp_path):
+def test_folders_are_read_with_one_file_or_all_shards(tmp_path):
     save_file(TENSORS, tmp_path / "model.safetensors")
     assert same(read_tensors(tmp_path))
     (tmp_path / "model.safetensors").unlink()
@@ -58,7 +58,7 @@ def test_a_pickle_that_could_run_code_is_not_opened(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_what_is_no_weight_file_is_told(tmp_path):
+def test_other_files_are_refused(tmp_path):
     whole = tmp_path / "whole.safetensors"
     save_file(TENSORS, whole)
     torch.save(TENSORS, tmp_path / "whole.ckpt")

@@ -1,4 +1,4 @@
-"""Layers over time: put on, taken off, and refused where they belong to another UNet."""
+"""Temporal layers: put on, taken off, and refused where they belong to another UNet."""
 
 import dataclasses
 
@@ -6,10 +6,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vidrd_core.io import safetensors as checkpoint
-from vidrd_core.io.safetensors import TEMPORAL, FormatError
+from vidrd_core.io import safetensors
+from vidrd_core.io.safetensors import TEMPORAL_LAYERS, FormatError
 from vidrd_core.models.config import UNet3DConfig
-from vidrd_core.models.formats.unet import is_temporal, write_unet
+from vidrd_core.models.formats.unet import write_unet
+from vidrd_core.models.formats.unet_keys import is_temporal
 from vidrd_core.models.inflate import save_temporal, with_temporal, without_temporal, write_temporal
 from vidrd_core.models.load_parts import build_unet, load_unet, save_unet
 from vidrd_core.models.unet3d import UNet3D
@@ -42,7 +43,7 @@ def path(tmp_path):
 
 @pytest.mark.parametrize("build", BUILDS.values(), ids=BUILDS)
 @torch.no_grad()
-def test_layers_over_time_come_off_and_go_on_again(build, path):
+def test_temporal_layers_come_off_and_go_on_again(build, path):
     video = unet(**build)
     spatial, flat = without_temporal(video.state_dict(), video.config)
     assert flat == FLAT
@@ -58,7 +59,7 @@ def test_layers_over_time_come_off_and_go_on_again(build, path):
         torch.testing.assert_close(alone[:, :, [j]], one)
 
 
-def test_they_are_taken_from_whole_unets_and_from_files_with_them_alone(path):
+def test_they_are_read_from_whole_unets_and_from_their_own_files(path):
     video, other = unet(**BUILDS["released"]), unet(**BUILDS["ours"])
     theirs = write_unet(video.config, video.state_dict(), "VidRD")
     temporal = {key: tensor for key, tensor in theirs.items() if "temp_" in key}
@@ -71,11 +72,14 @@ def test_they_are_taken_from_whole_unets_and_from_files_with_them_alone(path):
 
 
 WRONG = {
-    "other widths": ({"block_out_channels": (64, 64), "heads": (4, 4)}, r"of another shape \(.* \(64,\) for \(32,\)"),
-    "deeper": ({"layers_per_block": 2}, r"surplus \(down_blocks.0.attentions.1"),
+    "other widths": (
+        {"block_out_channels": (64, 64), "heads": (4, 4)},
+        r"of another shape \(.* \[64\], expected \[32\]",
+    ),
+    "deeper": ({"layers_per_block": 2}, r"unexpected \(down_blocks.0.attentions.1"),
     "more levels": (
         {"block_out_channels": (32, 64, 64), "attention_levels": (True, False, False), "heads": (2, 4, 4)},
-        r"surplus \(down_blocks.2.temp_convs.0",
+        r"unexpected \(down_blocks.2.temp_convs.0",
     ),
     "other heads": ({"heads": (4, 4)}, r"attention heads \(4, 4\) for \(2, 4\)"),
 }
@@ -89,22 +93,22 @@ def test_those_of_another_unet_are_refused(settings, message, path):
         with_temporal(base.state_dict(), FLAT, path)
 
 
-def test_a_file_with_them_alone_is_no_unet(path):
+def test_a_file_of_temporal_layers_is_no_unet(path):
     save_temporal(unet(**BUILDS["ours"]), path)
     with pytest.raises(FormatError, match=r"holds temporal layers alone, which go on an image model .* a UNet3D"):
         load_unet(path)
 
 
-def test_files_without_any_are_refused(path):
+def test_files_without_temporal_layers_are_refused(path):
     base = unet()
-    with pytest.raises(ValueError, match="the UNet has no layers over time: give a ModelScope"):
+    with pytest.raises(ValueError, match="the UNet has no temporal layers: give a ModelScope"):
         save_temporal(base, path)
     assert not path.exists()
     save_unet(base, DiffusionConfig(), path)
-    with pytest.raises(FormatError, match="has no layers over time: its UNet is one of images"):
+    with pytest.raises(FormatError, match="has no temporal layers: its UNet is one of images"):
         with_temporal(base.state_dict(), FLAT, path)
     save_file({f"model.diffusion_model.{k}": t for k, t in base.state_dict().items()}, path)
-    with pytest.raises(FormatError, match="has no layers over time: it holds a UNet"):
+    with pytest.raises(FormatError, match="has no temporal layers: it holds a UNet"):
         with_temporal(base.state_dict(), FLAT, path)
     with pytest.raises(FileNotFoundError, match="there is no file"):
         with_temporal(base.state_dict(), FLAT, path.with_name("gone.safetensors"))
@@ -114,11 +118,11 @@ def test_files_without_any_are_refused(path):
     ("settings", "message"),
     [(None, "it lacks settings"), ({"temp_conv_depth": 4}, "it lacks settings"), ("wrong", "temp_attention is 'up'")],
 )
-def test_a_damaged_description_is_told(settings, message, path):
+def test_a_damaged_description_is_refused(settings, message, path):
     video = unet(**BUILDS["ours"])
     write_temporal(video.state_dict(), video.config, path)
-    tensors, details = checkpoint.read(path, TEMPORAL)
+    tensors, details = safetensors.read(path, TEMPORAL_LAYERS)
     settings = {**details["settings"], "temp_attention": "up"} if settings == "wrong" else settings
-    checkpoint.write(path, tensors, TEMPORAL, settings=settings)
+    safetensors.write(path, tensors, TEMPORAL_LAYERS, settings=settings)
     with pytest.raises(FormatError, match=f"the description in .*a.safetensors is not whole.*{message}"):
         with_temporal(unet().state_dict(), FLAT, path)

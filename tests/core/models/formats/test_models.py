@@ -1,4 +1,4 @@
-"""Whole models of others: loaded by a path alone, they make what they make at home."""
+"""Third-party models: loaded by a path alone, they make what they make in diffusers."""
 
 import dataclasses
 
@@ -32,7 +32,7 @@ def modelscope(tmp_path):
     return originals.modelscope(tmp_path), tmp_path / "model"
 
 
-def test_a_text_to_video_pipeline_makes_the_same_latents_here(modelscope):
+def test_a_text_to_video_pipeline_makes_the_same_latents(modelscope):
     pipeline, folder = modelscope
     ours = load(folder)
     assert (ours.diffusion.frames, ours.diffusion.prediction) == (16, "eps")
@@ -82,8 +82,8 @@ def test_zero_terminal_snr_is_diffusers(schedule):
 
 
 def whole_checkpoint(tmp_path):
-    """A Stable Diffusion checkpoint in one file, in LDM's naming, and the diffusers models that it is of."""
-    # As in the large ones, norms have 32 groups and heads are 64 wide: a checkpoint tells neither.
+    """A Stable Diffusion checkpoint in one file, with LDM's names, and the diffusers models that it is made from."""
+    # As in the large ones, norms have 32 groups and heads 64 channels: a checkpoint shows neither.
     unet = originals.unet_2d(heads=[1, 2], linear=True, widths=(64, 128), groups=32)
     vae, words = originals.vae(widths=(32, 64), groups=32), originals.tokenizer(tmp_path / "words")
     text = originals.text_encoder(len(words))
@@ -100,30 +100,30 @@ def whole_checkpoint(tmp_path):
     return {key: tensor.contiguous() for key, tensor in tensors.items()}, unet, text
 
 
-def test_a_whole_checkpoint_is_taken_apart_by_its_keys(tmp_path):
+def test_a_whole_checkpoint_is_split_by_its_names(tmp_path):
     tensors, unet, text = whole_checkpoint(tmp_path)
     torch.save({"state_dict": tensors, "global_step": 7}, tmp_path / "a.ckpt")
     found, diffusion = find_unet(tmp_path / "a.ckpt")
     assert found.naming == "LDM"
-    assert diffusion.schedule == "linear"  # as its own table says
+    assert diffusion.schedule == "linear"  # by its alphas_cumprod
     assert found.tensors.keys() == read_unet(unet.state_dict()).tensors.keys()
     encoder = load_clip_text(tmp_path / "a.ckpt", tmp_path / "words")
-    told = encoder.tokenize(["a cat"])
-    torch.testing.assert_close(encoder.encode(["a cat"]), text(told).last_hidden_state)
+    tokens = encoder.tokenize(["a cat"])
+    torch.testing.assert_close(encoder.encode(["a cat"]), text(tokens).last_hidden_state)
     vae, _ = read_part(tmp_path / "a.ckpt", "vae")
     assert read_vae(vae)[0].block_out_channels == (32, 64)
     with pytest.raises(FileNotFoundError, match="there is no CLIP tokenizer in"):
         load_clip_text(tmp_path / "a.ckpt", tmp_path)
 
 
-def test_a_file_that_is_something_else_is_named(tmp_path):
+def test_the_contents_of_an_unsuitable_file_are_named(tmp_path):
     lora, nothing, vae = tmp_path / "lora.safetensors", tmp_path / "nothing.safetensors", tmp_path / "vae.safetensors"
     save_file({"lora_unet_a.lora_down.weight": torch.zeros(1)}, lora)
     save_file({"a": torch.zeros(1), "b": torch.zeros(1)}, nothing)
     save_file(originals.vae().state_dict(), vae)
     for path, message in (
-        (lora, "lora.safetensors holds a LoRA, expected a UNet; loaded can be Stable Diffusion"),
-        (nothing, r"holds no part of a model that is known \(2 tensors: a, b, ...\)"),
+        (lora, "lora.safetensors holds a LoRA, expected a UNet in one of these formats: LDM .Stable Diffusion"),
+        (nothing, r"holds no known part of a model \(2 tensors: a, b\)"),
         (vae, "vae.safetensors holds a VAE, expected a UNet"),
     ):
         with pytest.raises(FormatError, match=message):
@@ -137,7 +137,7 @@ def test_a_file_that_is_something_else_is_named(tmp_path):
 
 
 @torch.no_grad()
-def test_svds_decoder_takes_the_latents_of_another_model(modelscope, tmp_path):
+def test_svds_decoder_decodes_the_latents_of_another_model(modelscope, tmp_path):
     theirs = randomise(
         AutoencoderKLTemporalDecoder(
             block_out_channels=(32, 64), layers_per_block=2, latent_channels=4,
@@ -184,7 +184,7 @@ def test_open_clip_is_transformers_clip_without_its_last_layer(tmp_path):
 
 
 @torch.no_grad()
-def test_layers_over_time_can_be_put_on_any_checkpoint(tmp_path):
+def test_temporal_layers_go_on_any_checkpoint(tmp_path):
     flat = originals.unet_2d(heads=[2, 4], linear=True)
     spatial = read_unet(flat.state_dict(), dict(flat.config))
     config = dataclasses.replace(spatial.config, temp_conv_depth=4, temp_attention="inside")
@@ -202,32 +202,32 @@ def test_layers_over_time_can_be_put_on_any_checkpoint(tmp_path):
     for j in range(3):
         expected = flat(x[:, :, j], t, text).sample
         torch.testing.assert_close(image.unet(x, t, text)[:, :, j], expected, rtol=1e-5, atol=1e-5)
-    with pytest.raises(FormatError, match="has no layers over time: it holds a UNet"):
+    with pytest.raises(FormatError, match="has no temporal layers: it holds a UNet"):
         load(tmp_path / "sd", temporal=tmp_path / "sd")
     other = UNet3D(dataclasses.replace(config, block_out_channels=(64, 64), heads=(4, 4)))
     save_temporal(other, tmp_path / "wide.safetensors")
-    with pytest.raises(FormatError, match=r"is for another UNet, of other widths.* \(64,\) for \(32,\)"):
+    with pytest.raises(FormatError, match=r"is for another UNet, of other widths.* \[64\], expected \[32\]"):
         load(tmp_path / "sd", temporal=tmp_path / "wide.safetensors")
 
 
 @torch.no_grad()
-def test_the_released_temp_layers_compute_what_is_known_of_them():
-    """A plain rendering: Temp-Conv after the ResNet, Temp-Attn between cross-attention and feed-forward."""
+def test_the_released_temporal_layers_match_a_plain_implementation():
+    """Plain implementations: Temp-Conv after the ResNet, Temp-Attn between cross-attention and feed-forward."""
     config = UNet3DConfig(
         block_out_channels=(32, 64), attention_levels=(True, False), heads=(2, 4), layers_per_block=1, norm_groups=8,
         cross_attention_dim=24, embed_to="stream", joint_resnet_norm=True,
     )  # fmt: skip
     unet = randomise(UNet3D(config)).eval()
-    told = write_unet(config, unet.state_dict(), "VidRD")
-    found = read_unet(told, {"norm_num_groups": 8, "attention_head_dim": [2, 4]})
+    released = write_unet(config, unet.state_dict(), "VidRD")
+    found = read_unet(released, {"norm_num_groups": 8, "attention_head_dim": [2, 4]})
     assert found.config == config
     b, f, c, side = 2, 3, 32, 4
 
     x = torch.randn(b, c, f, side, side)
     h, at = x, "down_blocks.0.temp_convs.0.convs."
     for norm, conv in ((0, 3), (4, 7), (8, 11), (12, 15)):
-        h = F.silu(F.group_norm(h, 8, told[f"{at}{norm}.weight"], told[f"{at}{norm}.bias"], eps=1e-5))
-        h = F.conv3d(h, told[f"{at}{conv}.weight"], told[f"{at}{conv}.bias"], padding=(1, 0, 0))
+        h = F.silu(F.group_norm(h, 8, released[f"{at}{norm}.weight"], released[f"{at}{norm}.bias"], eps=1e-5))
+        h = F.conv3d(h, released[f"{at}{conv}.weight"], released[f"{at}{conv}.bias"], padding=(1, 0, 0))
     frames = x.transpose(1, 2).flatten(0, 1)
     ours = unet.down_blocks[0].temp_convs[0](frames, f).unflatten(0, (b, f)).transpose(1, 2)
     torch.testing.assert_close(ours, x + h, rtol=1e-5, atol=1e-5)
@@ -237,14 +237,14 @@ def test_the_released_temp_layers_compute_what_is_known_of_them():
     half = torch.exp(-torch.arange(16) / 16 * torch.log(torch.tensor(10000.0)))
     angles = torch.arange(f)[:, None] * half
     moved = stream + torch.cat([angles.cos(), angles.sin()], dim=1)
-    normed = F.layer_norm(moved, (width,), told[f"{at}temp_norm.weight"], told[f"{at}temp_norm.bias"])
+    normed = F.layer_norm(moved, (width,), released[f"{at}temp_norm.weight"], released[f"{at}temp_norm.bias"])
     q, k, v = (
-        (normed @ told[f"{at}temp_attn.to_{name}.weight"].T).unflatten(-1, (heads, -1)).transpose(2, 3)
+        (normed @ released[f"{at}temp_attn.to_{name}.weight"].T).unflatten(-1, (heads, -1)).transpose(2, 3)
         for name in "qkv"
     )
     weights = (q @ k.transpose(-1, -2) / 16**0.5).softmax(-1)
     mixed = (weights @ v).transpose(2, 3).flatten(-2)
-    out = moved + mixed @ told[f"{at}temp_attn.to_out.0.weight"].T + told[f"{at}temp_attn.to_out.0.bias"]
+    out = moved + mixed @ released[f"{at}temp_attn.to_out.0.weight"].T + released[f"{at}temp_attn.to_out.0.bias"]
     block = unet.down_blocks[0].attentions[0].transformer_blocks[0]
     ours = block.attend_over_frames(stream.transpose(1, 2).flatten(0, 1), f).unflatten(0, (b, f)).transpose(1, 2)
     torch.testing.assert_close(ours, out, rtol=1e-5, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Models of others in files of ours: they load without anything beside them and make the same."""
+"""Third-party models packed into our files: they load without other files and make the same."""
 
 import shutil
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vidrd_core import load
-from vidrd_core.io import safetensors as checkpoint
+from vidrd_core.io import safetensors
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.loading import PARTS, pack
 from vidrd_core.models.inflate import save_temporal, with_temporal
@@ -33,7 +33,7 @@ def same_weights(one, other):
 
 
 @pytest.mark.parametrize("name", ["copy", "copy.safetensors"])
-def test_it_loads_alone_and_makes_the_same(folder, tmp_path, name):
+def test_a_packed_model_loads_alone_and_makes_the_same(folder, tmp_path, name):
     pack(folder, tmp_path / name, dtype=torch.float32)
     theirs, ours = load(folder), load(tmp_path / name)
     same_weights(theirs, ours)
@@ -46,15 +46,15 @@ def test_it_loads_alone_and_makes_the_same(folder, tmp_path, name):
         assert sorted(path.name for path in (tmp_path / name).iterdir()) == sorted(PARTS)
 
 
-def test_in_half_precision_and_again(folder, tmp_path):
+def test_packing_in_half_precision_twice(folder, tmp_path):
     pack(folder, tmp_path / "half.safetensors")
     pack(tmp_path / "half.safetensors", tmp_path / "again")
     same_weights(load(tmp_path / "half.safetensors"), load(tmp_path / "again"))
-    tensors, _ = checkpoint.read(tmp_path / "half.safetensors", CLIP_TEXT)
+    tensors, _ = safetensors.read(tmp_path / "half.safetensors", CLIP_TEXT)
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float16, torch.uint8}
 
 
-def test_from_the_parts_of_several(folder, tmp_path):
+def test_packing_parts_of_several_models(folder, tmp_path):
     config = load(folder).unet.config
     layers = randomise(UNet3D(config), seed=5)
     save_temporal(layers, tmp_path / "layers.safetensors")
@@ -70,7 +70,7 @@ def test_from_the_parts_of_several(folder, tmp_path):
     assert all(torch.equal(tensor, expected[name]) for name, tensor in ours.unet.state_dict().items())
 
 
-def test_clips_tokenizer_is_inside_and_may_be_replaced(folder, tmp_path):
+def test_the_clip_tokenizer_is_inside_and_can_be_replaced(folder, tmp_path):
     encoder = load_clip_text(folder)
     save_text_encoder(encoder, tmp_path / "text.safetensors")
     again = load_clip_text(tmp_path / "text.safetensors")
@@ -90,17 +90,17 @@ def test_clips_tokenizer_is_inside_and_may_be_replaced(folder, tmp_path):
     ("name", "message"),
     [("tokenizer/../out", "with a folder in its name"), ("tokenizer/words.txt", "cannot be read by this version")],
 )
-def test_a_damaged_tokenizer_is_told(folder, tmp_path, name, message):
+def test_a_damaged_tokenizer_is_refused(folder, tmp_path, name, message):
     save_text_encoder(load_clip_text(folder), tmp_path / "text.safetensors")
-    tensors, details = checkpoint.read(tmp_path / "text.safetensors", CLIP_TEXT)
+    tensors, details = safetensors.read(tmp_path / "text.safetensors", CLIP_TEXT)
     tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith("tokenizer/")}
-    checkpoint.write(tmp_path / "text.safetensors", {**tensors, name: torch.ones(3).byte()}, **details)
+    safetensors.write(tmp_path / "text.safetensors", {**tensors, name: torch.ones(3).byte()}, **details)
     with pytest.raises(FormatError, match=message):
         load_clip_text(tmp_path / "text.safetensors")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_that_is_not_whole_is_not_packed(folder, tmp_path):
+def test_an_incomplete_model_is_not_packed(folder, tmp_path):
     shutil.rmtree(folder / "vae")
     with pytest.raises(FileNotFoundError, match="holds no VAE: expected a folder vae with its weights"):
         pack(folder, tmp_path / "out.safetensors")

@@ -1,4 +1,4 @@
-"""The released VidRD's UNet against a plain rendering of what is known of it, by its own names, in 5-D tensors."""
+"""The released VidRD's UNet against a plain implementation by its own names, in 5-D tensors."""
 
 import math
 
@@ -107,11 +107,11 @@ class Plain:
 
 
 @torch.no_grad()
-def test_the_whole_network_is_its_plain_rendering(tmp_path):
-    told = write_unet(CONFIG, randomise(UNet3D(CONFIG)).state_dict(), "VidRD")
-    found = read_unet(told, {"norm_num_groups": GROUPS, "attention_head_dim": [2, 4]})
+def test_the_whole_network_matches_a_plain_implementation(tmp_path):
+    released = write_unet(CONFIG, randomise(UNet3D(CONFIG)).state_dict(), "VidRD")
+    found = read_unet(released, {"norm_num_groups": GROUPS, "attention_head_dim": [2, 4]})
     ours = build_unet(found.tensors, found.config, tmp_path)
     generator = torch.Generator().manual_seed(0)
     x, text = torch.randn(2, 4, 3, 8, 8, generator=generator), torch.randn(2, 5, 24, generator=generator)
     timestep = torch.tensor([7, 901])
-    torch.testing.assert_close(ours(x, timestep, text), Plain(told).unet(x, timestep, text), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours(x, timestep, text), Plain(released).unet(x, timestep, text), rtol=1e-4, atol=1e-4)

@@ -1,4 +1,4 @@
-"""UNets in every naming: what they are is found from their tensors alone, and nothing is lost on the way."""
+"""UNets in every format: identified by their tensors alone, and mapped without loss."""
 
 import dataclasses
 
@@ -8,8 +8,9 @@ from diffusers import UNet2DConditionModel, UNet3DConditionModel
 
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.models.config import UNet3DConfig
+from vidrd_core.models.formats.naming import detect_naming
 from vidrd_core.models.formats.unet import read_unet, write_unet
-from vidrd_core.models.formats.unet_keys import naming_of
+from vidrd_core.models.formats.unet_keys import NAMINGS
 from vidrd_core.models.unet3d import UNet3D
 
 from ....conftest import randomise
@@ -31,12 +32,12 @@ WAYS = [
 
 
 @pytest.mark.parametrize(("config", "naming", "family"), WAYS)
-def test_full_size_unets_are_told_by_their_keys_and_come_back_whole(config, naming, family):
+def test_full_size_unets_are_identified_and_map_both_ways(config, naming, family):
     with torch.device("meta"):
         state = UNet3D(config).state_dict()
     theirs = write_unet(config, state, naming)
     assert len(theirs) == len(state)
-    assert naming_of(theirs) == naming
+    assert detect_naming(NAMINGS, theirs).name == naming
     found = read_unet(theirs)
     assert (found.family, found.config) == (family, config)
     assert {key: t.shape for key, t in found.tensors.items()} == {key: t.shape for key, t in state.items()}
@@ -44,7 +45,7 @@ def test_full_size_unets_are_told_by_their_keys_and_come_back_whole(config, nami
     assert {key: t.shape for key, t in again.items()} == {key: t.shape for key, t in theirs.items()}
 
 
-def test_values_stay_where_they_belong_on_the_way_to_ldm_and_back():
+def test_values_stay_with_their_layers_to_ldm_and_back():
     config = dataclasses.replace(
         MODELSCOPE, block_out_channels=(32, 64, 64), attention_levels=(True, True, False), heads=(2, 4, 4),
         norm_groups=8, cross_attention_dim=24,
@@ -56,7 +57,7 @@ def test_values_stay_where_they_belong_on_the_way_to_ldm_and_back():
     assert all(torch.equal(tensor, found.tensors[key]) for key, tensor in state.items())
 
 
-def test_names_of_stable_diffusion_and_modelscope_are_those_of_their_files():
+def test_ldm_names_are_those_of_the_published_files():
     """Names and shapes as the published files have them."""
     with torch.device("meta"):
         sd1 = write_unet(SD1, UNet3D(SD1).state_dict(), "LDM")
@@ -89,7 +90,7 @@ def test_names_of_stable_diffusion_and_modelscope_are_those_of_their_files():
 
 @pytest.mark.parametrize(("linear", "heads"), [(False, 4), (True, [2, 4, 4])])
 @torch.no_grad()
-def test_diffusers_2d_unets_are_loaded_as_they_compute(linear, heads):
+def test_diffusers_2d_unets_compute_the_same(linear, heads):
     flat = UNet2DConditionModel(
         sample_size=16, block_out_channels=(32, 64, 64), cross_attention_dim=24, norm_num_groups=8,
         down_block_types=["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
@@ -107,14 +108,14 @@ def test_diffusers_2d_unets_are_loaded_as_they_compute(linear, heads):
 
 
 @torch.no_grad()
-def test_diffusers_3d_unets_are_loaded_as_they_compute():
+def test_diffusers_3d_unets_compute_the_same():
     theirs = UNet3DConditionModel(
         sample_size=16, block_out_channels=(32, 64, 64), cross_attention_dim=24, norm_num_groups=8,
         down_block_types=["CrossAttnDownBlock3D", "CrossAttnDownBlock3D", "DownBlock3D"],
         up_block_types=["UpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D"], attention_head_dim=16,
     )  # fmt: skip
     randomise(theirs)
-    # The width of heads is in its first layer over time, so that no config.json is needed but for the norms.
+    # The channels of a head are in its first temporal layer, so config.json is needed for the norms alone.
     found = read_unet(theirs.state_dict(), {"norm_num_groups": 8})
     ours = UNet3D(found.config).eval()
     ours.load_state_dict(found.tensors)
@@ -123,7 +124,7 @@ def test_diffusers_3d_unets_are_loaded_as_they_compute():
         torch.testing.assert_close(ours(x, t, text), theirs(x, t, text).sample, rtol=1e-5, atol=1e-5)
 
 
-def test_what_is_no_unet_that_can_be_loaded_is_named():
+def test_unsuitable_networks_are_named():
     with torch.device("meta"):
         state = UNet3D(SD2).state_dict()
         video = UNet3D(UNet3DConfig()).state_dict()
@@ -139,11 +140,11 @@ def test_what_is_no_unet_that_can_be_loaded_is_named():
     narrow = dataclasses.replace(SD2, block_out_channels=(32, 32, 32, 32), heads=(1, 1, 1, 1), cross_attention_dim=24)
     with torch.device("meta"):
         state = UNet3D(narrow).state_dict()
-    with pytest.raises(FormatError, match="do not say how many attention heads there are"):
+    with pytest.raises(FormatError, match="do not show how many attention heads there are"):
         read_unet(state)
 
 
-def test_what_a_naming_has_no_place_for_is_refused():
+def test_layers_without_a_name_in_the_format_are_refused():
     with torch.device("meta"):
         for config, naming in ((UNet3DConfig(), "LDM"), (MODELSCOPE, "VidRD")):
             with pytest.raises(ValueError, match="has no name for"):

@@ -1,4 +1,4 @@
-"""VAEs under others' names: what is read of them, and the way back."""
+"""VAEs in every format: identified by their tensors alone, and mapped without loss."""
 
 import math
 
@@ -43,7 +43,7 @@ def image_vae(**settings):
 
 @pytest.mark.parametrize("naming", ["diffusers", "ldm"])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_there_and_back_loses_nothing(config, naming):
+def test_to_a_format_and_back_loses_nothing(config, naming):
     if naming == "ldm" and config.temp_conv_depth:
         with pytest.raises(ValueError, match="no names for Temp-Conv"):
             write_vae(config, weights(config), naming)
@@ -76,7 +76,7 @@ def test_diffusers_autoencoders_are_read_and_written(settings):
     assert same(write_vae(config, tensors, "diffusers"), theirs.state_dict())
 
 
-def test_statistics_of_each_channel_are_those_of_diffusers():
+def test_latent_statistics_by_channel_are_read_from_diffusers():
     state = write_vae(CONFIGS["image"], weights(CONFIGS["image"]), "diffusers")
     config = {**GROUPS, "scaling_factor": 0.5, "latents_mean": [1, 2, 3, 4], "latents_std": [4, 3, 2, 1]}
     found, _ = read_vae(state, config)
@@ -95,7 +95,7 @@ def test_old_attention_names_are_read():
 
 
 @pytest.mark.parametrize("prefix", ["", "first_stage_model."])
-def test_ldm_names_are_those_that_diffusers_reads(prefix):
+def test_ldm_names_are_those_that_diffusers_converts(prefix):
     theirs = image_vae(block_out_channels=(32, 64, 64))
     state = theirs.state_dict()
     ldm = {prefix + name: tensor for name, tensor in write_vae(*read_vae(state), "ldm").items()}
@@ -105,7 +105,7 @@ def test_ldm_names_are_those_that_diffusers_reads(prefix):
     assert same(tensors, state)
 
 
-def test_what_training_leaves_is_not_the_vae():
+def test_leftovers_of_training_are_ignored():
     config = CONFIGS["image"]
     state = write_vae(config, weights(config), "ldm")
     left = {
@@ -179,7 +179,7 @@ def test_every_tensor_of_the_released_vae_is_read_once():
 
 @pytest.mark.parametrize("frames", [5, 1])
 @torch.no_grad()
-def test_the_released_vae_decodes_as_its_facts_say(frames):
+def test_the_released_vae_matches_a_plain_implementation(frames):
     foreign = random_weights(layout((8, 16), prefix="vae."))
     config, tensors = read_vae(foreign, GROUPS)
     vae = TemporalVAE(config).eval()
@@ -204,7 +204,7 @@ STATE = write_vae(CONFIGS["image"], weights(CONFIGS["image"]), "diffusers")
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({}, "this looks like no VAE that is known"),
+        ({}, "this looks like no known VAE"),
         ({"model.diffusion_model.out.0.bias": torch.zeros(1)}, "this looks like a UNet"),
         ({"text_model.embeddings.position_ids": torch.zeros(1)}, "this looks like a text encoder"),
         ({"taesd_decoder.1.weight": torch.zeros(1)}, "this looks like TAESD"),
@@ -213,21 +213,21 @@ STATE = write_vae(CONFIGS["image"], weights(CONFIGS["image"]), "diffusers")
             without(
                 STATE, "encoder.conv_in.weight", "decoder.conv_in.bias", "quant_conv.bias", "decoder.conv_out.bias"
             ),
-            r"diffusers' AutoencoderKL, but not whole: 4 missing \(encoder.conv_in.weight, decoder.conv_in.bias, "
-            r"decoder.conv_out.bias, ...\)$",
+            r"Stable Diffusion's VAE \(diffusers names\), but not whole: 4 missing \(encoder.conv_in.weight, "
+            r"decoder.conv_in.bias, decoder.conv_out.bias, ...\)$",
         ),
-        ({**STATE, "extra": torch.zeros(1)}, r"not whole: 1 surplus \(extra\)"),
+        ({**STATE, "extra": torch.zeros(1)}, r"not whole: 1 unexpected \(extra\)"),
         (
             {**STATE, "decoder.conv_in.bias": torch.zeros(7)},
-            r"of another shape \(decoder.conv_in.bias \[7\] for \[16\]",
+            r"of another shape \(decoder.conv_in.bias \[7\], expected \[16\]",
         ),
         (
             {**STATE, "decoder.up_blocks.0.resnets.0.conv1.conv.weight": torch.zeros(1)},
-            "this looks like a VAE that compresses time: 1 surplus",
+            "this looks like a VAE that compresses time: 1 unexpected",
         ),
     ],
 )
-def test_what_is_no_such_vae_is_refused(tensors, message):
+def test_other_networks_and_incomplete_vaes_are_refused(tensors, message):
     with pytest.raises(FormatError, match=message):
         read_vae(tensors, GROUPS)
 
@@ -243,7 +243,7 @@ def test_what_is_no_such_vae_is_refused(tensors, message):
         ({**GROUPS, "latents_mean": [1, 2], "latents_std": [1, 2]}, "latents_mean has 2 entries: give 1 or 4"),
     ],
 )
-def test_configs_that_do_not_fit_are_refused(config, message):
+def test_invalid_configs_are_refused(config, message):
     with pytest.raises(FormatError, match=message):
         read_vae(STATE, config)
 
@@ -254,9 +254,9 @@ def test_latents_of_other_models_need_a_config():
         read_vae(write_vae(config, weights(config), "ldm"), GROUPS)
 
 
-def test_what_cannot_be_written_is_refused():
+def test_vaes_that_a_format_cannot_store_are_refused():
     config = CONFIGS["image"]
-    with pytest.raises(ValueError, match="naming is 'keras', expected one of diffusers, ldm"):
+    with pytest.raises(ValueError, match="naming is 'keras', expected one of VidRD, diffusers, LDM"):
         write_vae(config, STATE, "keras")
     with pytest.raises(ValueError, match="patch_size is 2, expected 1"):
         write_vae(VAEConfig(patch_size=2, temp_conv_depth=0, **SMALL), STATE, "diffusers")

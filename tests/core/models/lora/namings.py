@@ -1,11 +1,11 @@
-"""The same LoRA written as others name it."""
+"""One LoRA in the formats of kohya, PEFT and diffusers."""
 
 import json
 
 import torch
 from safetensors.torch import save_file
 
-from vidrd_core.models.formats.unet_keys import LDM, to_naming
+from vidrd_core.models.formats.unet_keys import ldm_keys_from_ours
 
 from ..formats import originals
 
@@ -23,7 +23,7 @@ def as_diffusers(tensors, path):
 
 
 def as_peft(tensors, folder):
-    """What peft saves of a UNet alone."""
+    """A folder as PEFT saves it for a UNet."""
     folder.mkdir()
     mine = {key.replace("unet.", "base_model.model.", 1): t for key, t in tensors.items() if key.startswith("unet.")}
     save_file(mine, folder / "adapter_model.safetensors")
@@ -35,7 +35,7 @@ def layers(tensors):
 
 
 def written(tensors, name, ends):
-    """The same under other names; `name` gives a layer's, `ends` are those of down and up."""
+    """The LoRA under other names: `name` maps a layer's, `ends` are the endings of down and up."""
     found = {}
     for layer in layers(tensors):
         new = name(layer)
@@ -54,9 +54,8 @@ def kohya_ldm(layer):
     part, name = layer.split(".", 1)
     if part != "unet":
         return kohya(layer)
-    return "lora_unet_" + to_naming([*KEYS, name + ".weight"], LDM)[name + ".weight"].removesuffix(".weight").replace(
-        ".", "_"
-    )
+    theirs = ldm_keys_from_ours([*KEYS, name + ".weight"])[name + ".weight"]
+    return "lora_unet_" + theirs.removesuffix(".weight").replace(".", "_")
 
 
 KEYS = list(originals.unet_2d().state_dict())

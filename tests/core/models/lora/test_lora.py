@@ -1,4 +1,4 @@
-"""LoRAs against peft and diffusers: by every naming the same change, and taken out without a trace."""
+"""LoRAs against PEFT and diffusers: every format makes the same change, and none is left after removal."""
 
 import json
 
@@ -34,7 +34,7 @@ def stable_diffusion(folder, linear=False):
 
 
 def adapted(module, layers, seed):
-    """A module with a LoRA of peft's on it, whose matrices are random."""
+    """A module with a PEFT LoRA of random matrices."""
     torch.manual_seed(seed)
     config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=layers, init_lora_weights=False)
     return get_peft_model(module, config).eval()
@@ -42,7 +42,7 @@ def adapted(module, layers, seed):
 
 @pytest.fixture
 def lora(tmp_path):
-    """Our model, and theirs with LoRAs on UNet and text encoder: (ours, unet, text encoder, matrices by layer)."""
+    """Our model, and diffusers' UNet and text encoder with LoRAs: (ours, unet, text encoder, matrices by layer)."""
     unet, text = stable_diffusion(tmp_path / "sd")
     ours = load(tmp_path / "sd")
     unet, text = adapted(unet, UNET_LAYERS, 1), adapted(text, TEXT_LAYERS, 2)
@@ -61,7 +61,7 @@ def inputs():
 
 @pytest.mark.parametrize("naming", WRITERS)
 @torch.no_grad()
-def test_every_naming_is_what_peft_computes(lora, tmp_path, naming):
+def test_every_format_computes_what_peft_does(lora, tmp_path, naming):
     ours, unet, text, tensors = lora
     WRITERS[naming](tensors, tmp_path / "lora.safetensors")
     x, timestep, context = inputs()
@@ -78,7 +78,7 @@ def test_every_naming_is_what_peft_computes(lora, tmp_path, naming):
 
 
 @torch.no_grad()
-def test_strengths_are_pefts_scales(lora, tmp_path):
+def test_strengths_equal_pefts_scales(lora, tmp_path):
     ours, unet, text, tensors = lora
     as_diffusers(tensors, tmp_path / "lora.safetensors")
     ours.load_lora(tmp_path / "lora.safetensors", 0.5, text_strength=-0.25)
@@ -97,7 +97,7 @@ def test_strengths_are_pefts_scales(lora, tmp_path):
 
 
 @torch.no_grad()
-def test_a_folder_of_peft_is_read_with_its_config(lora, tmp_path):
+def test_a_peft_folder_is_read_with_its_config(lora, tmp_path):
     ours, unet, _, tensors = lora
     as_peft(tensors, tmp_path / "adapter")
     ours.load_lora(tmp_path / "adapter")
@@ -124,7 +124,7 @@ def weights(model):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_taken_out_nothing_is_left(lora, tmp_path, dtype):
+def test_removal_restores_all_weights(lora, tmp_path, dtype):
     *_, tensors = lora
     as_kohya(tensors, tmp_path / "lora.safetensors")
     ours = load(tmp_path / "sd", dtype=dtype)
@@ -139,7 +139,7 @@ def test_taken_out_nothing_is_left(lora, tmp_path, dtype):
         assert torch.equal(now, then)
 
 
-def test_the_order_makes_no_difference_and_opposites_cancel(lora, tmp_path):
+def test_order_makes_no_difference_and_opposites_cancel(lora, tmp_path):
     ours, *_, tensors = lora
     as_kohya(tensors, tmp_path / "one.safetensors")
     as_kohya({key: t.roll(1, 0) for key, t in tensors.items()}, tmp_path / "two.safetensors")
@@ -157,7 +157,7 @@ def test_the_order_makes_no_difference_and_opposites_cancel(lora, tmp_path):
         torch.testing.assert_close(now, then, rtol=1e-5, atol=1e-5)
 
 
-def test_a_strength_of_zero_touches_nothing(lora, tmp_path):
+def test_a_strength_of_zero_changes_nothing(lora, tmp_path):
     ours, *_, tensors = lora
     as_kohya(tensors, tmp_path / "lora.safetensors")
     before = weights(ours)
@@ -166,7 +166,7 @@ def test_a_strength_of_zero_touches_nothing(lora, tmp_path):
     assert not ours.merged.originals
 
 
-def test_a_kernel_between_is_the_product_of_all_three(lora, tmp_path):
+def test_a_kernel_in_the_middle_is_multiplied_in(lora, tmp_path):
     ours, *_ = lora
     name = "lora_unet_down_blocks_0_resnets_0_conv1"
     down, mid, up = torch.randn(2, 32, 1, 1), torch.randn(2, 2, 3, 3), torch.randn(32, 2, 1, 1)
@@ -181,7 +181,7 @@ def test_a_kernel_between_is_the_product_of_all_three(lora, tmp_path):
     torch.testing.assert_close(weight - before, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_states_go_on_with_another_lora_and_say_which_was_on(lora, tmp_path):
+def test_states_continue_with_another_lora_and_record_theirs(lora, tmp_path):
     ours, *_, tensors = lora
     as_kohya(tensors, tmp_path / "style.safetensors")
     settings = {"steps": 2, "cfg": 2.0, "frames": 4, "width": 32, "height": 32}
@@ -200,9 +200,9 @@ def test_states_go_on_with_another_lora_and_say_which_was_on(lora, tmp_path):
         ({"lora_unet_conv_in.hada_w1_a": (2, 2)}, "is a LoHa .*only plain LoRA"),
         ({"lora_unet_conv_in.lokr_w1": (2, 2)}, "is a LoKr"),
         ({"lora_unet_conv_in.dora_scale": (2, 2)}, "is a DoRA"),
-        ({"a.lora_A.weight": (2, 4), "a.lora_B.weight": (4, 2), "b": (1,)}, r"what is no LoRA \(b\)"),
+        ({"a.lora_A.weight": (2, 4), "a.lora_B.weight": (4, 2), "b": (1,)}, r"tensors that are no LoRA \(b\)"),
         ({"lora_unet_conv_in.lora_down.weight": (2, 4, 3, 3)}, r"half of a LoRA \(lora_unet_conv_in\)"),
-        ({"some.weight": (2, 2)}, "is no LoRA: it holds no part of a model that is known"),
+        ({"some.weight": (2, 2)}, "is no LoRA: it holds no known part of a model"),
         ({"lora_te2_x.lora_down.weight": (1, 2), "lora_te2_x.lora_up.weight": (2, 1)}, "for SDXL"),
         ({"lora_unet_odd.lora_down.weight": (1, 2), "lora_unet_odd.lora_up.weight": (2, 1)},
          r"changes 1 layers that this model does not have \(lora_unet_odd\)"),
@@ -215,7 +215,7 @@ def test_states_go_on_with_another_lora_and_say_which_was_on(lora, tmp_path):
          "which reads text of width 768, this one of 128"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_put_on_is_said_and_nothing_is_changed(lora, tmp_path, tensors, message):
+def test_unsuitable_loras_are_refused_and_change_nothing(lora, tmp_path, tensors, message):
     ours = lora[0]
     before = weights(ours)
     save_file({key: torch.ones(shape) for key, shape in tensors.items()}, tmp_path / "odd.safetensors")
@@ -225,7 +225,7 @@ def test_what_cannot_be_put_on_is_said_and_nothing_is_changed(lora, tmp_path, te
     assert ours.loras == ""
 
 
-def test_files_that_are_not_there_and_strengths_that_are_no_numbers(lora, tmp_path):
+def test_missing_files_and_invalid_strengths_are_refused(lora, tmp_path):
     ours, *_, tensors = lora
     with pytest.raises(FileNotFoundError, match="there is no LoRA"):
         ours.load_lora(tmp_path / "none.safetensors")
@@ -237,7 +237,7 @@ def test_files_that_are_not_there_and_strengths_that_are_no_numbers(lora, tmp_pa
 
 
 @torch.no_grad()
-def test_projections_as_convs_and_as_linear_layers_take_each_others(tmp_path):
+def test_projections_as_convs_and_linear_layers_take_each_others_loras(tmp_path):
     """Stable Diffusion 1.x has convs there, 2.x linear layers, and so have their LoRAs."""
     name = "lora_unet_down_blocks_0_attentions_0_proj_in"
     down, up = torch.randn(2, 32), torch.randn(32, 2)

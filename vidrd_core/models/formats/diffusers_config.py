@@ -1,4 +1,4 @@
-"""What diffusers' classes are told of a UNet and a VAE: their config.json, and a scheduler's."""
+"""The config.json with which diffusers' classes open a converted UNet or VAE, and the scheduler's."""
 
 from __future__ import annotations
 
@@ -10,11 +10,19 @@ from torch import Tensor
 from vidrd_core.models.config import UNet3DConfig, VAEConfig
 from vidrd_core.sampling import DiffusionConfig
 
-DIGITS = 12  # of a number that was divided on the way here
+DIGITS = 12  # significant ones of a scaling factor, which comes from a division
 
 
-def unet_class(config: UNet3DConfig, diffusion: DiffusionConfig) -> dict[str, Any]:
-    """The config.json of diffusers' UNet that computes the same. Raises ValueError if there is none."""
+def unet_config(config: UNet3DConfig, diffusion: DiffusionConfig) -> dict[str, Any]:
+    """The config.json of diffusers' UNet2DConditionModel or UNet3DConditionModel that computes the same.
+
+    Args:
+        config: The UNet's settings.
+        diffusion: Its sample size is what the model was trained on.
+
+    Raises:
+        ValueError: diffusers has no such network.
+    """
     own = [name for name in ("position_features", "text_pooling", "frame_embedding", "frame_pictures")
            if getattr(config, name)]  # fmt: skip
     is_flat = config.temp_attention == "none" and not (config.temp_conv_depth or config.transformer_in)
@@ -25,7 +33,7 @@ def unet_class(config: UNet3DConfig, diffusion: DiffusionConfig) -> dict[str, An
         raise ValueError(f"diffusers has no network with {what}: convert to vidrd instead, or to temporal")
     kind = "2D" if is_flat else "3D"
     levels = config.attention_levels
-    said: dict[str, Any] = {
+    values: dict[str, Any] = {
         "_class_name": f"UNet{kind}ConditionModel",
         "sample_size": diffusion.size // 8,
         "in_channels": config.in_channels,
@@ -37,21 +45,21 @@ def unet_class(config: UNet3DConfig, diffusion: DiffusionConfig) -> dict[str, An
         "cross_attention_dim": config.cross_attention_dim,
         "norm_num_groups": config.norm_groups,
     }
-    if is_flat:  # it calls the number of heads their width
+    if is_flat:  # attention_head_dim is the number of heads there
         heads = config.heads[0] if len(set(config.heads)) == 1 else list(config.heads)
-        return {**said, "attention_head_dim": heads, "use_linear_projection": config.linear_projection}
+        return {**values, "attention_head_dim": heads, "use_linear_projection": config.linear_projection}
     wide = {width // heads for width, heads in zip(config.block_out_channels, config.heads, strict=True)}
     if len(wide) > 1 or not config.linear_projection:
         raise ValueError(f"diffusers' UNet3D has linear projections and heads of one width, not of {sorted(wide)}: "
                          f"convert to vidrd instead")  # fmt: skip
-    return {**said, "attention_head_dim": wide.pop()}
+    return {**values, "attention_head_dim": wide.pop()}
 
 
-def scheduler(diffusion: DiffusionConfig) -> dict[str, Any]:
-    """The scheduler_config.json of DDIM that denoises the same way. Raises ValueError for flow models."""
+def scheduler_config(diffusion: DiffusionConfig) -> dict[str, Any]:
+    """The scheduler_config.json of diffusers' DDIM for the same denoising. Raises ValueError for flow models."""
     kinds = {"eps": "epsilon", "v": "v_prediction"}
     if diffusion.prediction not in kinds:
-        raise ValueError("diffusers' DDIM knows no flow models: convert to vidrd instead")
+        raise ValueError("diffusers' DDIM has no flow prediction: convert to vidrd instead")
     return {
         "_class_name": "DDIMScheduler",
         "beta_schedule": diffusion.schedule,
@@ -67,12 +75,15 @@ def scheduler(diffusion: DiffusionConfig) -> dict[str, Any]:
     }
 
 
-def vae_class(config: VAEConfig) -> dict[str, Any]:
-    """The config.json of diffusers' VAE that computes the same. Raises ValueError if there is none."""
+def vae_config(config: VAEConfig) -> dict[str, Any]:
+    """The config.json of diffusers' AutoencoderKL or AutoencoderKLTemporalDecoder that computes the same.
+
+    Raises ValueError if diffusers has no such network.
+    """
     if config.temp_conv_depth or config.patch_size != 1:
         raise ValueError("diffusers has no VAE with VidRD's Temp-Conv or with patches: convert to vidrd instead")
     count = len(config.block_out_channels)
-    said: dict[str, Any] = {
+    values: dict[str, Any] = {
         "_class_name": "AutoencoderKL",
         "block_out_channels": list(config.block_out_channels),
         "down_block_types": ["DownEncoderBlock2D"] * count,
@@ -84,18 +95,18 @@ def vae_class(config: VAEConfig) -> dict[str, Any]:
     }
     if config.decoder != "svd":
         quant = {"use_quant_conv": config.quant_conv, "use_post_quant_conv": config.post_quant_conv}
-        said |= {"up_block_types": ["UpDecoderBlock2D"] * count, "norm_num_groups": config.norm_groups}
-        return {**said, **quant}
+        values |= {"up_block_types": ["UpDecoderBlock2D"] * count, "norm_num_groups": config.norm_groups}
+        return {**values, **quant}
     if config.norm_groups != 32 or config.post_quant_conv or any(config.latents_mean):
         raise ValueError(
             "diffusers' temporal decoder has norms of 32 groups, no conv before it and latents of mean 0: convert to "
             "vidrd instead"
         )
-    return {**said, "_class_name": "AutoencoderKLTemporalDecoder"}
+    return {**values, "_class_name": "AutoencoderKLTemporalDecoder"}
 
 
 def with_quant_conv(tensors: dict[str, Tensor], config: VAEConfig) -> dict[str, Tensor]:
-    """What diffusers' class for SVD's VAE cannot do without: a conv after the encoder; one that changes nothing."""
+    """A VAE's tensors for diffusers, whose class for SVD's requires a quant_conv: an identity, if there is none."""
     if config.decoder != "svd" or config.quant_conv:
         return tensors
     like, channels = next(iter(tensors.values())), 2 * config.latent_channels
@@ -104,7 +115,7 @@ def with_quant_conv(tensors: dict[str, Tensor], config: VAEConfig) -> dict[str, 
 
 
 def _statistics(config: VAEConfig) -> dict[str, Any]:
-    """Mean and deviation of the latents: a factor and a shift, or numbers for each channel."""
+    """Mean and standard deviation of the latents, as factor and shift or as one number for each channel."""
     mean, std = config.latents_mean, config.latents_std
     if len(mean) == len(std) == 1:
         factor = float(f"{1 / std[0]:.{DIGITS}g}")

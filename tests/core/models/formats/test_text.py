@@ -1,0 +1,102 @@
+"""Whole CLIPs, text and vision, against transformers' own modules and diffusers' conversion."""
+
+import pytest
+import torch
+from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel
+
+from vidrd_core.io.safetensors import FormatError
+from vidrd_core.models.formats.detect import NAMINGS
+from vidrd_core.models.formats.naming import detect_naming
+from vidrd_core.models.formats.text import read_text
+from vidrd_core.models.load_parts import load_clip_text, save_text_encoder
+
+from ....conftest import randomise
+from . import originals
+
+VISION = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+          "image_size": 32, "patch_size": 16}  # fmt: skip
+
+
+def clip_model(vocabulary, width, activation, heads=2):
+    text = {
+        "vocab_size": vocabulary, "hidden_size": width, "intermediate_size": 64, "num_hidden_layers": 3,
+        "num_attention_heads": heads, "hidden_act": activation, "bos_token_id": 0, "eos_token_id": vocabulary - 1,
+    }  # fmt: skip
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=VISION, projection_dim=16)).eval()
+    randomise(model.text_model)
+    return model
+
+
+@pytest.mark.parametrize(("width", "activation", "last"), [(128, "quick_gelu", -1), (1024, "gelu", -2)])
+@torch.no_grad()
+def test_a_whole_clip_is_the_text_encoder_that_stable_diffusion_reads(tmp_path, width, activation, last):
+    """The last layer of OpenAI's CLIP (1.x), the one before it of OpenCLIP's (2.x), with the final norm."""
+    words = originals.tokenizer(tmp_path / "clip")
+    theirs = clip_model(len(words), width, activation)
+    theirs.save_pretrained(tmp_path / "clip")
+    ours = load_clip_text(tmp_path / "clip")
+    tokens = ours.tokenize(["a cat"])
+    found = theirs.text_model(input_ids=tokens, output_hidden_states=True)
+    expected = theirs.text_model.final_layer_norm(found.hidden_states[last])
+    torch.testing.assert_close(ours.encode(["a cat"]), expected, rtol=1e-5, atol=1e-5)
+    save_text_encoder(ours, tmp_path / "ours.safetensors")
+    assert torch.equal(load_clip_text(tmp_path / "ours.safetensors").encode(["a cat"]), ours.encode(["a cat"]))
+
+
+def open_clip_model(vocabulary, width=128, layers=3):
+    """An OpenCLIP model with its vision tower, named as in open_clip_pytorch_model.bin, with random weights."""
+    shapes = {
+        "positional_embedding": (77, width), "text_projection": (width, width), "logit_scale": (1,),
+        "token_embedding.weight": (vocabulary, width), "attn_mask": (77, 77),
+        "visual.class_embedding": (32,), "visual.conv1.weight": (32, 3, 16, 16), "visual.ln_pre.weight": (32,),
+        "visual.transformer.resblocks.0.attn.in_proj_weight": (96, 32), "visual.proj": (32, width),
+    }  # fmt: skip
+    for name, size in (("attn.in_proj_", (3 * width, width)), ("attn.out_proj.", (width, width)),
+                       ("mlp.c_fc.", (64, width)), ("mlp.c_proj.", (width, 64)),
+                       ("ln_1.", (width,)), ("ln_2.", (width,))):  # fmt: skip
+        for layer in range(layers):
+            shapes[f"transformer.resblocks.{layer}.{name}weight"] = size
+            shapes[f"transformer.resblocks.{layer}.{name}bias"] = size[:1]
+    shapes |= {"ln_final.weight": (width,), "ln_final.bias": (width,)}
+    generator = torch.Generator().manual_seed(0)
+    return {name: 0.1 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+@torch.no_grad()
+def test_a_whole_open_clip_is_what_diffusers_converts_it_to(tmp_path):
+    words = originals.tokenizer(tmp_path / "words")
+    state = open_clip_model(len(words))
+    torch.save(state, tmp_path / "open_clip_pytorch_model.bin")
+    ours = load_clip_text(tmp_path / "open_clip_pytorch_model.bin", tmp_path / "words")
+    config = CLIPTextConfig(
+        vocab_size=len(words), hidden_size=128, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2,
+        hidden_act="gelu", bos_token_id=0, eos_token_id=len(words) - 1,
+    )  # fmt: skip
+    theirs = CLIPTextModel(config).eval()
+    converted = convert_open_clip_checkpoint(theirs, state, prefix="")
+    del converted["text_projection.weight"]
+    if "embeddings.token_embedding.weight" in theirs.state_dict():  # transformers 5
+        converted = {key.removeprefix("text_model."): tensor for key, tensor in converted.items()}
+    theirs.load_state_dict(converted)
+    tokens = ours.tokenize(["a cat"])
+    found = theirs(input_ids=tokens, output_hidden_states=True)
+    norm = next(module for name, module in theirs.named_modules() if name.endswith("final_layer_norm"))
+    torch.testing.assert_close(ours(tokens), norm(found.hidden_states[-2]), rtol=1e-5, atol=1e-5)
+
+
+def test_heads_and_activation_are_those_of_the_text_config():
+    theirs = clip_model(99, 128, "gelu", heads=4)
+    assert detect_naming(NAMINGS["text_encoder"], theirs.state_dict()).name == "transformers' CLIPModel"
+    settings, _ = read_text(theirs.state_dict(), theirs.config.to_dict())
+    assert (settings.heads, settings.activation, settings.layers) == (4, "gelu", 3)
+    assert read_text(theirs.state_dict())[0].activation == "quick_gelu"
+
+
+def test_a_clip_without_a_tensor_is_refused():
+    state = clip_model(99, 128, "quick_gelu").state_dict()
+    del state["text_model.embeddings.token_embedding.weight"]
+    with pytest.raises(
+        FormatError, match=r"is no CLIP, or not whole: it lacks 'embeddings\.token_embedding\.weight'"
+    ):
+        read_text(state)
