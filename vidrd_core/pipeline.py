@@ -280,6 +280,12 @@ class VidRD(Model):
 
         Raises:
             ValueError: As `generate` and `extend` raise it, at once and not with the first clip.
+
+        Example:
+            >>> model = load("tiny")
+            >>> clips = model.stream(["a red circle", "a blue circle"], clips=3, steps=2)
+            >>> [clip.prompt for clip in clips]
+            ['a red circle', 'a blue circle', 'a blue circle']
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         if not prompts:

@@ -299,13 +299,6 @@ def next_clip_noise(
 
     Raises:
         ValueError: M is not less than N.
-
-    Example:
-        >>> old = torch.randn(1, 4, 8, 2, 2)
-        >>> forward = ReuseSettings(prompt_frames=2, order="forward", noise="fresh")
-        >>> new = next_clip_noise(old, forward, torch.Generator().manual_seed(0))
-        >>> torch.equal(new[:, :, :2], old[:, :, -2:])
-        True
     """
     if settings.noise == "pns":
         new = past_dependent_noise(noise, settings, generator, frame_dim)
@@ -364,15 +357,9 @@ def _low_and_high(old: Tensor, new: Tensor, rho: float, dims: tuple[int, ...]) -
 
 
 def lowpass(x: Tensor, dims: Sequence[int], cutoff: float) -> Tensor:
-    """A Gaussian low-pass filter along `dims`, with gain 1 at frequency 0.
+    """A Gaussian low-pass filter of x along `dims`, with gain 1 at frequency 0.
 
-    Args:
-        x: Any real tensor.
-        dims: The dimensions to filter.
-        cutoff: The standard deviation of the filter, as a share of the highest frequency.
-
-    Returns:
-        A tensor like `x`.
+    Its standard deviation is `cutoff` times the highest frequency.
     """
     distance: Tensor | float = 0.0
     for dim in dims:
@@ -407,10 +394,7 @@ def steps_of_calls(call_sigmas: Tensor, sigmas: Tensor) -> list[int]:
     """The step to which each model call belongs.
 
     A step begins with the last call at its own sigma: earlier ones there looked ahead, as Heun's second call does.
-
-    Args:
-        call_sigmas: The sigma of each call [calls].
-        sigmas: The schedule [T + 1].
+    `call_sigmas` [calls] are the sigmas of the calls, `sigmas` [T + 1] those of the schedule.
     """
     begins = [0]
     for sigma in sigmas[1:-1].tolist():
@@ -464,13 +448,6 @@ class StagedGuidance:
 
     Source:
         arXiv 2309.03549, section 4.3, DSG.
-
-    Example:
-        >>> denoise = lambda x, sigma: x / (1 + sigma**2)
-        >>> guidance = StagedGuidance(denoise, ReuseSettings(prompt_frames=1), steps=1, keep=1)
-        >>> x0 = guidance(torch.ones(1, 4, 2, 8, 8), torch.tensor(1.0))
-        >>> guidance.new_record().shape
-        torch.Size([1, 1, 4, 1, 8, 8])
     """
 
     def __init__(
