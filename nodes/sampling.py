@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from vidrd_core.presets import Rule
+from vidrd_core.presets import ReuseChoice
 from vidrd_core.reuse import ReuseSettings
 
 from .host.latent_layout import family_of
@@ -20,7 +20,7 @@ from .schema import (
     reuse_inputs,
     schema,
     state_input,
-    taken_rule,
+    parse_reuse_inputs,
 )
 
 
@@ -49,7 +49,7 @@ class SampleClip(io.ComfyNode):
     @classmethod
     def execute(cls, latent: Any, **given: Any) -> io.NodeOutput:
         most = frames_of(latent) - 1 - family_of(given["model"]).compresses
-        rule = Rule(ReuseSettings(max(0, min(ReuseSettings.prompt_frames, most))), auto=True)  # what a short one can
+        rule = ReuseChoice(ReuseSettings(max(0, min(ReuseSettings.prompt_frames, most))), auto=True)  # what a short one can
         _, whole, state = sample_clip(latent=latent, **given, rule=rule)
         return io.NodeOutput(whole, state)
 
@@ -113,5 +113,5 @@ class Extend(io.ComfyNode):
 
     @classmethod
     def execute(cls, state: Any = None, **given: Any) -> io.NodeOutput:
-        rule, given = taken_rule(given)
+        rule, given = parse_reuse_inputs(given)
         return io.NodeOutput(*sample_clip(**given, rule=rule, before=state))

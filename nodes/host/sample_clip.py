@@ -14,7 +14,7 @@ from torch import Tensor
 from vidrd_core.beyond import following_noise
 from vidrd_core.clip import clip_generator
 from vidrd_core.following import check_following
-from vidrd_core.presets import Rule
+from vidrd_core.presets import ReuseChoice
 from vidrd_core.prompt_schedule import shares_of_frames
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.state import ClipState
@@ -79,7 +79,7 @@ def sample_clip(
     cfg: float,
     sampler_name: str,
     scheduler: str,
-    rule: Rule,
+    choice: ReuseChoice,
     before: ClipState | None = None,
     positive_before: Any = None,
 ) -> tuple[Latent, Latent, ClipState]:
@@ -98,7 +98,7 @@ def sample_clip(
             f"VidRD Empty Clip, and that latent in here"
         )
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
-    sampler = ReuseSampler(comfy.samplers.sampler_object(sampler_name), before, rule)
+    sampler = ReuseSampler(comfy.samplers.sampler_object(sampler_name), before, choice)
     sampler.check(model, tuple(image.shape), sigmas)
     guider = comfy.samplers.CFGGuider(model)
     if positive_before is not None and before is not None:
