@@ -68,10 +68,10 @@ class Guidance(io.ComfyNode):
             node_id="VidRD_Guidance",
             display_name="Reuse & Diffuse Guidance",
             category=_CATEGORY,
-            description="Adds Denoising with Staged Guidance to any sampler: for the first steps, prompt frames replay "
-            "the denoising trajectory of the previous clip, exactly, or approximately with the cfg_pp samplers; "
-            "dpm_adaptive chooses different steps for each clip and may be refused. Use the same state and settings as "
-            "in Reuse & Diffuse Noise.",
+            description="Adds Denoising with Staged Guidance to any sampler: for the first steps, prompt frames "
+            "replay the denoising trajectory of the previous clip, exactly, or approximately with the cfg_pp "
+            "samplers; dpm_adaptive chooses different steps for each clip and may be refused. Use the same state and "
+            "settings as in Reuse & Diffuse Noise.",
             search_aliases=["DSG", "staged guidance", "vidrd"],
             inputs=[
                 io.Sampler.Input("sampler", tooltip="The sampler to wrap, from KSamplerSelect."),
@@ -106,8 +106,8 @@ class CollectState(io.ComfyNode):
             node_id="VidRD_CollectState",
             display_name="Reuse & Diffuse State",
             category=_CATEGORY,
-            description="Collects the state for the next clip after SamplerCustomAdvanced has run with Reuse & Diffuse "
-            "Guidance.",
+            description="Collects the state for the next clip after SamplerCustomAdvanced has run with Reuse & "
+            "Diffuse Guidance.",
             search_aliases=["vidrd state"],
             inputs=[
                 io.Sampler.Input("sampler", tooltip="The sampler from Reuse & Diffuse Guidance."),
@@ -118,7 +118,9 @@ class CollectState(io.ComfyNode):
             ],
             outputs=[
                 io.Latent.Output(display_name="new frames", tooltip="The frames that this clip adds to the video."),
-                State.Output(display_name="next state", tooltip="The state for the next clip, or for Save VidRD State."),
+                State.Output(
+                    display_name="next state", tooltip="The state for the next clip, or for Save VidRD State."
+                ),
             ],
         )
 

@@ -26,7 +26,9 @@ class StateFromVideo(io.ComfyNode):
             inputs=[
                 known["model"],
                 io.Vae.Input("vae", tooltip="The VAE that encodes the frames; it must be the model's own."),
-                io.Conditioning.Input("positive", tooltip="A prompt for what the footage shows, from CLIP Text Encode."),
+                io.Conditioning.Input(
+                    "positive", tooltip="A prompt for what the footage shows, from CLIP Text Encode."
+                ),
                 io.Image.Input(
                     "images",
                     tooltip="Frames of a video, of which the last ones are used, or a single image as a still.",

@@ -42,8 +42,8 @@ def weight_dtype_input() -> io.Combo.Input:
         "weight_dtype",
         options=list(WEIGHT_DTYPES),
         default="default",
-        tooltip="The data type of the weights: fp8 halves the memory of fp16 at a small loss of quality. "
-        "default: chosen for your hardware.",
+        tooltip="The data type of the weights: fp8 halves the memory of fp16 at a small loss of quality. default: "
+        "chosen for your hardware.",
     )
 
 
@@ -129,8 +129,8 @@ class LoadTextEncoder(io.ComfyNode):
             node_id="VidRD_LoadTextEncoder",
             display_name="Load VidRD Text Encoder",
             category=f"{CATEGORY}/loaders",
-            description="Loads a text encoder of this pack, or the CLIP of Stable Diffusion. The CLIP works with CLIP "
-            "Text Encode and other nodes. The built-in model knows 73 words: a shape (circle, square, triangle, "
+            description="Loads a text encoder of this pack, or the CLIP of Stable Diffusion. The CLIP works with "
+            "CLIP Text Encode and other nodes. The built-in model knows 73 words: a shape (circle, square, triangle, "
             "star, cross, ring), its colour, its motion, and the background.",
             search_aliases=["vidrd", "clip loader", "text encoder"],
             inputs=[

@@ -35,7 +35,9 @@ class EncodePrompts(io.ComfyNode):
                 io.String.Input("negative_prompt", default="", tooltip="The negative prompt for all clips."),
             ],
             outputs=[
-                io.Conditioning.Output(display_name="positive", is_output_list=True, tooltip="A list with one conditioning per prompt."),
+                io.Conditioning.Output(
+                    display_name="positive", is_output_list=True, tooltip="A list with one conditioning per prompt."
+                ),
                 io.Conditioning.Output(display_name="negative", tooltip="The negative conditioning for all clips."),
                 io.String.Output(
                     display_name="texts",
@@ -98,8 +100,8 @@ class EmptyClip(io.ComfyNode):
                 io.Vae.Input(
                     "vae",
                     optional=True,
-                    tooltip="The VAE that decodes the clip; it sets how many pixels one latent covers. Not connected: 8 x "
-                    "8, as in Stable Diffusion. The built-in tiny model needs 4 x 4: connect its VAE.",
+                    tooltip="The VAE that decodes the clip; it sets how many pixels one latent covers. Not "
+                    "connected: 8 x 8, as in Stable Diffusion. The built-in tiny model needs 4 x 4: connect its VAE.",
                 ),
             ],
             outputs=[io.Latent.Output(display_name="latent")],

@@ -23,11 +23,14 @@ class PseudoVideo(io.ComfyNode):
             node_id="VidRD_PseudoVideo",
             display_name="Pseudo-Video",
             category=f"{CATEGORY}/data",
-            description="Makes a clip from a still by a random zoom and pan. The view stays inside the still and moves "
-            "with subpixel precision, so the motion is smooth.",
+            description="Makes a clip from a still by a random zoom and pan. The view stays inside the still and "
+            "moves with subpixel precision, so the motion is smooth.",
             search_aliases=["ken burns", "zoom", "pan", "camera", "image to video", "vidrd"],
             inputs=[
-                io.Image.Input("image", tooltip="A single still, preferably larger than the clip, so that zooming in stays sharp."),
+                io.Image.Input(
+                    "image",
+                    tooltip="A single still, preferably larger than the clip, so that zooming in stays sharp.",
+                ),
                 io.Int.Input("frames", default=8, min=1, max=4096, tooltip="Frames of the clip (N); 8 in the paper."),
                 io.Int.Input(
                     "width",
@@ -52,8 +55,8 @@ class PseudoVideo(io.ComfyNode):
                     max=float(LARGEST_ZOOM),
                     step=0.05,
                     round=0.001,
-                    tooltip="The maximum magnification at the closer end; the minimum is its square root. 1 turns zoom "
-                    "off.",
+                    tooltip="The maximum magnification at the closer end; the minimum is its square root. 1 turns "
+                    "zoom off.",
                 ),
                 io.Float.Input(
                     "pan",
@@ -62,8 +65,8 @@ class PseudoVideo(io.ComfyNode):
                     max=float(LARGEST_PAN),
                     step=0.05,
                     round=0.001,
-                    tooltip="The maximum movement, as a fraction of the view at its wider end; the minimum is half of "
-                    "that. Larger values also magnify more, to have room. 0 turns pan off.",
+                    tooltip="The maximum movement, as a fraction of the view at its wider end; the minimum is half "
+                    "of that. Larger values also magnify more, to have room. 0 turns pan off.",
                 ),
                 io.Combo.Input(
                     "direction",
@@ -108,8 +111,8 @@ class PseudoVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         if len(image) != 1:
             raise ValueError(
-                f"image is a batch of {len(image)}, expected one still: pick one with ImageFromBatch, or split the batch "
-                f"with Rebatch Images (batch_size 1) for a clip from each"
+                f"image is a batch of {len(image)} stills, expected one: pick one with ImageFromBatch, or split the "
+                "batch with Rebatch Images (batch_size 1) for a clip from each"
             )
         settings = CameraSettings(frames, width or None, height or None, zoom, pan, direction, easing)
         still = image[0].float().cpu().numpy()

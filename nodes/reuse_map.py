@@ -21,8 +21,8 @@ class ReuseMap(io.ComfyNode):
             node_id="VidRD_ReuseMap",
             display_name="Reuse Map",
             category=CATEGORY,
-            description="Draws what a clip reuses under these settings: which frame's noise each frame starts from, how "
-            "much of it is new, and for how many steps it replays the previous clip.",
+            description="Draws what a clip reuses under these settings: which frame's noise each frame starts from, "
+            "how much of it is new, and for how many steps it replays the previous clip.",
             search_aliases=["vidrd", "explain settings"],
             is_output_node=True,
             inputs=[

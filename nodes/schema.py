@@ -1,4 +1,4 @@
-"""Inputs and checks that several nodes share. Append new inputs only: saved workflows refer to widgets by position."""
+"""Inputs and checks that several nodes share. Only append inputs: saved workflows refer to widgets by position."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def clip_inputs() -> list[Any]:
             options=SAMPLERS,
             default="euler",
             tooltip="The sampling algorithm. euler is the paper's DDIM. Prompt frames replay the previous clip "
-            "exactly, with the cfg_pp samplers only approximately; dpm_adaptive chooses different steps for each clip "
-            "and may be refused.",
+            "exactly, with the cfg_pp samplers only approximately; dpm_adaptive chooses different steps for each "
+            "clip and may be refused.",
         ),
         io.Combo.Input(
             "scheduler",
@@ -114,8 +114,8 @@ def reuse_inputs() -> list[Any]:
             options=["mirror", "forward", "auto"],
             default="auto",
             tooltip="mirror: the clip starts as the previous one in reverse, as in the paper, so motion turns back. "
-            "forward: it continues from the end of the previous one in time order, so motion goes on. "
-            "auto: mirror, but forward for models whose VAE compresses time, which cannot be reversed.",
+            "forward: it continues from the end of the previous one in time order, so motion goes on. auto: mirror, "
+            "but forward for models whose VAE compresses time, which cannot be reversed.",
         ),
     ]
 
@@ -128,27 +128,26 @@ def more_reuse_inputs() -> list[Any]:
             optional=True,
             options=[AS_SET, *PRESETS],
             default=AS_SET,
-            tooltip="Replaces M, alpha, beta, order, noise policy, release and drift. "
-            "paper: as published. keep moving: forward, with a quarter of the frames as prompt frames. loop on "
-            "purpose: the same, and the last clip ends where the first began. anchored: keeps the colours of the first "
-            "clip.",
+            tooltip="Replaces M, alpha, beta, order, noise policy, release and drift. paper: as published. keep "
+            "moving: forward, with a quarter of the frames as prompt frames. loop on purpose: the same, and the last "
+            "clip ends where the first began. anchored: keeps the colours of the first clip.",
         ),
         io.Combo.Input(
             "noise_policy",
             optional=True,
             options=list(CHOICES["noise"]),
             default="pns",
-            tooltip="The initial noise of frames after the prompt frames. pns: old and new noise mixed by alpha, as in "
-            "the paper. fresh: new noise. shuffle: as pns, from old frames in random order. lowpass: keeps only the "
-            "low frequencies of the old noise.",
+            tooltip="The initial noise of frames after the prompt frames. pns: old and new noise mixed by alpha, as "
+            "in the paper. fresh: new noise. shuffle: as pns, from old frames in random order. lowpass: keeps only "
+            "the low frequencies of the old noise.",
         ),
         io.Combo.Input(
             "release",
             optional=True,
             options=list(CHOICES["release"]),
             default="hard",
-            tooltip="How the replay of a prompt frame ends. hard: at once, as in the paper. soft: its low frequencies "
-            "are replayed for as many steps again, with decreasing weight.",
+            tooltip="How the replay of a prompt frame ends. hard: at once, as in the paper. soft: its low "
+            "frequencies are replayed for as many steps again, with decreasing weight.",
         ),
         io.Float.Input(
             "drift",
@@ -158,17 +157,17 @@ def more_reuse_inputs() -> list[Any]:
             max=1.0,
             step=0.05,
             round=0.001,
-            tooltip="Anchors the brightness, colours and contrast of each clip to the first clip, to prevent drift: 0 "
-            "off, 1 fully.",
+            tooltip="Anchors the brightness, colours and contrast of each clip to the first clip, to prevent drift: "
+            "0 off, 1 fully.",
         ),
         io.Combo.Input(
             "loop",
             optional=True,
             options=list(CHOICES["loop"]),
             default="none",
-            tooltip="keep: stores the start of the first clip in the state. close: this clip ends where the first one "
-            "began, so the video loops; all earlier clips need keep. In a node that makes all clips, either value "
-            "does both.",
+            tooltip="keep: stores the start of the first clip in the state. close: this clip ends where the first "
+            "one began, so the video loops; all earlier clips need keep. In a node that makes all clips, either "
+            "value does both.",
         ),
     ]
 

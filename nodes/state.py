@@ -29,12 +29,15 @@ class SaveState(io.ComfyNode):
             search_aliases=["resume", "checkpoint", "vidrd"],
             is_output_node=True,
             inputs=[
-                State.Input("state", tooltip="The state to save, from Extend, Long Video, Sample Clip or Reuse & Diffuse State."),
+                State.Input(
+                    "state",
+                    tooltip="The state to save, from Extend, Long Video, Sample Clip or Reuse & Diffuse State.",
+                ),
                 io.String.Input(
                     "filename_prefix",
                     default="vidrd/video",
-                    tooltip="The file name in the output folder, to which the clip's number and a counter are "
-                    "added. Files are never overwritten.",
+                    tooltip="The file name in the output folder, to which the clip's number and a counter are added. "
+                    "Files are never overwritten.",
                 ),
             ],
             outputs=[

@@ -73,7 +73,7 @@ class ReuseChoice:
         if settings.order == "mirror" and settings.takes_over:
             raise ValueError(
                 "order is mirror, but this model's VAE compresses time: reversed latents are not the reversed video, "
-                "since the first latent is one frame and each other one several; choose order forward or auto, or the "
-                "preset keep moving"
+                "since the first latent is one frame and each other one several; choose order forward or auto, or "
+                "the preset keep moving"
             )
         return replace(settings, head=1)

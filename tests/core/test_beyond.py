@@ -230,7 +230,9 @@ def test_a_choice_is_resolved_for_the_clip():
     )
     assert ReuseChoice(ReuseSettings(loop="close"), "loop on purpose").resolve(8).loop == "close"
     assert ReuseChoice(ReuseSettings(3), auto=True).resolve(8) == ReuseSettings(3)
-    assert ReuseChoice(ReuseSettings(3), auto=True).resolve(8, compresses=True) == ReuseSettings(3, order="forward", head=1)
+    assert ReuseChoice(ReuseSettings(3), auto=True).resolve(8, compresses=True) == ReuseSettings(
+        3, order="forward", head=1
+    )
     for choice in (ReuseChoice(), ReuseChoice(preset="paper")):
         with pytest.raises(ValueError, match="reversed latents are not the reversed video"):
             choice.resolve(8, compresses=True)

@@ -93,9 +93,9 @@ def test_the_rows_are_what_the_chain_makes(execute, host, pack):
     [
         (
             {"prompt_frames_values": "2.5"},
-            "prompt_frames_values is '2.5', expected whole numbers with commas between",
+            "prompt_frames_values is '2.5', expected whole numbers separated by commas",
         ),
-        ({"alpha_values": "much"}, "alpha_values is 'much', expected numbers with commas between, such as 2, 4"),
+        ({"alpha_values": "much"}, "alpha_values is 'much', expected numbers separated by commas, such as 2, 4"),
         ({"beta_values": " , "}, "beta_values is empty, expected one number or more"),
         ({"beta_values": "2"}, "beta is 2.0, expected a number from 0 to 1"),
         ({"prompt_frames_values": "8"}, "prompt_frames (M) is 8, expected less than the 8 frames"),
