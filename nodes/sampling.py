@@ -79,8 +79,8 @@ class Extend(io.ComfyNode):
                 io.Conditioning.Input(
                     "positive_before",
                     optional=True,
-                    tooltip="The previous clip's prompt, to fade from it to this clip's over the first M frames, at "
-                    "twice the model calls. Not connected: the prompt changes at once.",
+                    tooltip="The prompt of the previous clip, to fade from it to the new one over the first M "
+                    "frames, at twice the model calls. Not connected: the prompt changes at once.",
                 ),
             ],
             outputs=[
