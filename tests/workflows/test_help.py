@@ -1,4 +1,4 @@
-"""The nodes' help pages: complete, and about nothing that a node does not have. `python -m tools.node_files` begins one."""
+"""The help pages: complete, and only about what a node has. `python -m tools.node_files` writes their first draft."""
 
 import re
 
