@@ -171,7 +171,7 @@ function legend(frames, { hasSteps }) {
     const entry = (colour, text) => make("span", "", [make("i", "", [], { background: colour }), text]);
     const entries = [entry("var(--old)", "old noise"), entry("var(--new)", "new")];
     if (hasSteps) entries.push(entry("var(--replayed)", "replayed"));
-    if (frames.some(({ shown }) => shown)) entries.push(make("span", "", [make("i", "outline"), "shown already"]));
+    if (frames.some(({ shown }) => shown)) entries.push(make("span", "", [make("i", "outline"), "repeated"]));
     else if (hasSteps) entries.push(entry("var(--faint)", "sampled"));
     return make("div", "legend", entries);
 }
