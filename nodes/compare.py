@@ -70,7 +70,7 @@ class CompareSettings(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         sampling = [each for each in clip_inputs() if each.id not in _LINKED]
         links = {each.id: each for each in clip_inputs()}
-        kept = [each for each in reuse_inputs() if each.id == "order"]
+        order = [each for each in reuse_inputs() if each.id == "order"]
         return schema(
             node_id="VidRD_CompareSettings",
             display_name="Compare Settings",
@@ -98,7 +98,7 @@ class CompareSettings(io.ComfyNode):
                 io.String.Input(
                     "beta_values", default="0.4", tooltip="Values of beta to compare, 0 to 1, separated by commas."
                 ),
-                *kept,
+                *order,
                 io.Int.Input("clips", default=3, min=2, max=16, tooltip="Clips per video."),
                 io.Int.Input(
                     "height", default=96, min=16, max=1024, tooltip="The height of a frame in the sheet, in pixels."

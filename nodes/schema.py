@@ -201,7 +201,7 @@ def state_input(tooltip: str) -> Any:
 
 
 def check_prefix(prefix: str | None) -> bool | str:
-    """For `validate_inputs`: True, or why `prefix` is no valid file name. None means that the input is wired."""
+    """For `validate_inputs`: True, or why `prefix` is no valid file name. None means that the input is connected."""
     try:
         folders.check_prefix(prefix or "")
     except ValueError as error:
@@ -216,7 +216,7 @@ def check_choices(node: type[io.ComfyNode], **values: str | None) -> bool | str:
 
     Args:
         node: The node whose schema lists the options.
-        values: Values by input id; None means that the input is wired.
+        values: Values by input id; None means that the input is connected.
     """
     options = {
         each.id: each.options for each in node.define_schema().inputs or [] if isinstance(each, io.Combo.Input)

@@ -84,7 +84,7 @@ class LoadState(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, file: str | None = None) -> bool | str:
         # Replaces the host's check against the list of options, which lacks files saved since the page was loaded.
-        if file is None:  # the input is wired
+        if file is None:  # the input is connected
             return True
         try:
             ClipState.load(state_files.path_of(file))

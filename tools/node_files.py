@@ -115,13 +115,13 @@ def help_page(definition: dict[str, Any], text: str | None) -> str:
         ValueError: If the page has no table under "## Inputs" or "## Outputs".
     """
     rows = {
-        "Inputs": {each.name: each.said.get("tooltip", "") for each in slots(definition)},
+        "Inputs": {each.name: each.config.get("tooltip", "") for each in slots(definition)},
         "Outputs": dict(zip(definition["output_name"], definition["output_tooltips"], strict=True)),
     }
     title = f"# {definition['display_name']}"
     if text is None:
         tables = "\n".join(
-            f"## {heading}\n\n{_table(heading.lower()[:-1], said)}" for heading, said in TABLES.items()
+            f"## {heading}\n\n{_table(heading.lower()[:-1], column)}" for heading, column in TABLES.items()
         )
         text = f"{title}\n\n{definition['description']}\n\n{tables}"
     for heading in TABLES:
@@ -165,15 +165,15 @@ def add_locales(files: Files, known: Definitions, keep_translations: bool = Fals
             if not keep_translations:
                 changed = {
                     key: translated[key]
-                    for key, said in english.items()
-                    if key in translated and before.get(key, said) != said
+                    for key, text in english.items()
+                    if key in translated and before.get(key, text) != text
                 }
-            kept = {key: said for key, said in translated.items() if key in english and key not in changed}
-            memory = {english[key]: said for key, said in kept.items() if _is_shared(key)}
+            kept = {key: text for key, text in translated.items() if key in english and key not in changed}
+            memory = {english[key]: text for key, text in kept.items() if _is_shared(key)}
             kept |= {
-                key: memory[said]
-                for key, said in english.items()
-                if key not in kept and _is_shared(key) and said in memory
+                key: memory[text]
+                for key, text in english.items()
+                if key not in kept and _is_shared(key) and text in memory
             }
             files.written[path] = texts.written(texts.arranged(texts.nested(kept), now))
             missing = [key for key in english if key not in kept]

@@ -30,10 +30,10 @@ def nodes():
 @pytest.fixture(scope="module")
 def pairs(nodes):
     """By language: key, English text and translation of every text."""
-    said = [(file, path, text) for file, texts in english(nodes).items() for path, text in flat(texts).items()]
+    source = [(file, path, text) for file, texts in english(nodes).items() for path, text in flat(texts).items()]
     known = {(language, file): flat(read(language, file)) for language in OTHERS for file in FILES}
     return {
-        language: [(path, text, known[language, file].get(path, "")) for file, path, text in said]
+        language: [(path, text, known[language, file].get(path, "")) for file, path, text in source]
         for language in OTHERS
     }
 
@@ -54,8 +54,8 @@ def test_each_text_has_its_translation(language, file):
     """`python -m tools.node_files` lists the missing ones, and puts them in order."""
     texts = flat(read(language, file))
     assert list(texts) == list(flat(read("en", file)))
-    for path, said in texts.items():
-        assert said == said.strip() != "", path
+    for path, source in texts.items():
+        assert source == source.strip() != "", path
 
 
 def test_the_files_are_what_the_host_reads():
@@ -80,12 +80,12 @@ def test_translations_are_in_their_language(pairs, language):
 
 @pytest.mark.parametrize("language", OTHERS)
 def test_numbers_names_and_letters_are_kept(pairs, language):
-    for path, said, translated in pairs[language]:
+    for path, source, translated in pairs[language]:
         if is_sentence(path):
-            assert Counter(NUMBER.findall(translated)) == Counter(NUMBER.findall(said)), path
-            assert set(LITERAL.findall(said)) <= set(LITERAL.findall(translated)), path
+            assert Counter(NUMBER.findall(translated)) == Counter(NUMBER.findall(source)), path
+            assert set(LITERAL.findall(source)) <= set(LITERAL.findall(translated)), path
             words = {each.lower() for each in WORD.findall(QUOTED.sub("", translated))}
-            assert words <= set(re.findall(r"\w+", said.lower())) | METHODS | {"latent"}, path
+            assert words <= set(re.findall(r"\w+", source.lower())) | METHODS | {"latent"}, path
 
 
 @pytest.mark.parametrize("language", OTHERS)
@@ -93,8 +93,8 @@ def test_choices_are_referred_to_by_their_ids(nodes, language):
     texts = flat(read(language, "nodeDefs"))
     for name, node in nodes.items():
         for each in slots(node):
-            tooltip, translated = each.said["tooltip"], texts[f"{name}.inputs.{each.name}.tooltip"]
-            for choice in each.said.get("options", ()):
+            tooltip, translated = each.config["tooltip"], texts[f"{name}.inputs.{each.name}.tooltip"]
+            for choice in each.config.get("options", ()):
                 if re.search(rf"(?<!\w){re.escape(choice)}:", tooltip):
                     assert choice + "\N{FULLWIDTH COLON}" in translated, (name, each.name, choice)
             for choice in ("mirror", "forward"):
@@ -104,9 +104,9 @@ def test_choices_are_referred_to_by_their_ids(nodes, language):
 @pytest.mark.parametrize("language", OTHERS)
 def test_our_nodes_are_referred_to_by_their_translated_names(nodes, pairs, language):
     texts = read(language, "nodeDefs")
-    for path, said, translated in pairs[language]:
+    for path, source, translated in pairs[language]:
         for name, node in nodes.items():
-            if is_sentence(path) and node["display_name"].removeprefix("VidRD ") in said:
+            if is_sentence(path) and node["display_name"].removeprefix("VidRD ") in source:
                 called = re.escape(texts[name]["display_name"])
                 assert re.search(f"[“「]{called}[”」]", translated), (path, called)
 
@@ -114,17 +114,17 @@ def test_our_nodes_are_referred_to_by_their_translated_names(nodes, pairs, langu
 @pytest.mark.parametrize("language", OTHERS)
 def test_the_same_english_is_the_same_in_translation(pairs, language):
     seen = {}
-    for path, said, translated in pairs[language]:
+    for path, source, translated in pairs[language]:
         if is_sentence(path) or ".inputs." in path:
-            assert seen.setdefault(said, translated) == translated, (path, said)
+            assert seen.setdefault(source, translated) == translated, (path, source)
 
 
 @pytest.mark.parametrize("language", ["en", *OTHERS])
 def test_no_text_has_characters_that_vue_i18n_interprets(language):
     """vue-i18n reads { } @ | as placeholders, links and plurals, and warns about HTML."""
     for file in FILES:
-        for path, said in flat(read(language, file)).items():
-            assert not set("{}@|<>") & set(said), path
+        for path, source in flat(read(language, file)).items():
+            assert not set("{}@|<>") & set(source), path
 
 
 def test_texts_are_arranged_like_the_english():

@@ -26,7 +26,7 @@ def english(nodes: dict[str, Any]) -> dict[str, dict[str, Any]]:
                 "display_name": node["display_name"],
                 "description": node["description"],
                 "inputs": {
-                    each.name: text(each.said.get("display_name") or each.name, each.said.get("tooltip"))
+                    each.name: text(each.config.get("display_name") or each.name, each.config.get("tooltip"))
                     for each in slots(node)
                 },
                 "outputs": {

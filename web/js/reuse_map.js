@@ -178,13 +178,13 @@ function legend(frames, { hasSteps }) {
 
 function draw(box, settings) {
     const { frames, problem } = reuse(settings);
-    const words = problem ? problemIn(problem, settings) : frames.length > MAX_FRAMES && tooMany(frames);
-    if (words) return box.replaceChildren(make("div", "problem", words));
+    const message = problem ? problemIn(problem, settings) : frames.length > MAX_FRAMES && tooMany(frames);
+    if (message) return box.replaceChildren(make("div", "problem", message));
     const count = make("span", "quiet", `${frames.length} frames${settings.isKnown ? "" : "?"}`);
     if (!settings.isKnown) count.title = "The number of latents per clip is unknown: drawn for 8.";
-    const said = make("span", "", sentence(settings));
-    said.title = said.textContent; // in full, where it is cut off
-    const head = make("div", "head", [said, count]);
+    const words = make("span", "", sentence(settings));
+    words.title = words.textContent; // in full, where it is cut off
+    const head = make("div", "head", [words, count]);
     box.replaceChildren(head, map(frames, settings), legend(frames, settings));
 }
 
