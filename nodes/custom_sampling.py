@@ -32,8 +32,9 @@ class Noise(io.ComfyNode):
             node_id="VidRD_Noise",
             display_name="Reuse & Diffuse Noise",
             category=_CATEGORY,
-            description="The initial noise of a clip, made from the previous clip's by Frame-level Noise Reversion "
-            "and Past-dependent Noise Sampling. For SamplerCustomAdvanced, together with Reuse & Diffuse Guidance.",
+            description="Makes the initial noise of a clip from that of the previous clip, by Frame-level Noise "
+            "Reversion (FNR) and Past-dependent Noise Sampling (PNS). For SamplerCustomAdvanced, together with Reuse "
+            "& Diffuse Guidance.",
             search_aliases=["FNR", "PNS", "noise reversion", "vidrd"],
             inputs=[
                 seed_input(),
@@ -68,8 +69,8 @@ class Guidance(io.ComfyNode):
             node_id="VidRD_Guidance",
             display_name="Reuse & Diffuse Guidance",
             category=_CATEGORY,
-            description="Adds Denoising with Staged Guidance to any sampler: for the first steps, prompt frames "
-            "replay the denoising trajectory of the previous clip, exactly, or approximately with the cfg_pp "
+            description="Adds Denoising with Staged Guidance (DSG) to any sampler, so that prompt frames replay the "
+            "denoising trajectory of the previous clip. The replay is exact, or approximate with the cfg_pp "
             "samplers; dpm_adaptive chooses different steps for each clip and may be refused. Use the same state and "
             "settings as in Reuse & Diffuse Noise.",
             search_aliases=["DSG", "staged guidance", "vidrd"],

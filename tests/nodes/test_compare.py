@@ -36,7 +36,7 @@ def test_rows_grow_clip_by_clip(run):
     assert text.splitlines()[1] == "two"
     larger, *_ = run("ContactSheet", images=clips[0], label="one", height=64, same_row=False)
     assert larger.shape[1] > sheet.shape[1] + 40
-    with pytest.raises(ValueError, match="there is no row to go on"):
+    with pytest.raises(ValueError, match="there is no row to append to"):
         run("ContactSheet", images=clips[0], label="", height=16, same_row=True)
     with pytest.raises(ValueError, match="clips of one row are 24 x 16 and 8 x 8 pixels, expected one size"):
         run("ContactSheet", images=torch.rand(2, 8, 8, 3), label="", height=16, same_row=True, rows=rows)
