@@ -1,4 +1,4 @@
-"""VidRD for ComfyUI. This is the host's door: what lies behind it is imported when the host asks for it."""
+"""VidRD for ComfyUI: the entry point of the node pack. Nodes are imported only when ComfyUI asks for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WEB_DIRECTORY = "./web"
 
 
 async def comfy_entrypoint() -> ComfyExtension:
-    """What ComfyUI calls for the nodes."""
+    """The extension with the pack's nodes; ComfyUI calls this once at start."""
     _find_core()
     from .nodes import VidRDExtension
 
@@ -22,7 +22,7 @@ async def comfy_entrypoint() -> ComfyExtension:
 
 
 def _find_core() -> None:
-    """Make the `vidrd_core` beside this file importable, and nothing else that lies here."""
+    """Make the `vidrd_core` beside this file importable without adding this folder to `sys.path`."""
     name, folder = "vidrd_core", Path(__file__).parent / "vidrd_core"
     if name in sys.modules:
         return

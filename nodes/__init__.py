@@ -1,4 +1,4 @@
-"""The nodes that users drag: one feature a file, thin over `host` and `vidrd_core`."""
+"""The ComfyUI nodes, a feature a file: schemas, and thin calls into `host` and `vidrd_core`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ NODES: list[type[io.ComfyNode]] = [
 
 
 class VidRDExtension(ComfyExtension):
-    """What the host asks for the nodes."""
+    """The extension that ComfyUI loads."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """The nodes of the pack, in the order of the documentation."""
         return NODES

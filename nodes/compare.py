@@ -1,4 +1,4 @@
-"""Contact Sheet, and Compare Settings."""
+"""The nodes Contact Sheet and Compare Settings."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from vidrd_core.reports.contact_sheet_rows import Row, added, sheet
 
 from .host.images import as_image, frames_in
 from .host.progress import tell_clips
-from .schema import CATEGORY, check_choices, clip_inputs, more_reuse_inputs, reuse_inputs, schema
+from .schema import CATEGORY, RAW_LINK, check_choices, clip_inputs, more_reuse_inputs, reuse_inputs, schema
 
 Rows = io.Custom("VIDRD_ROWS")
-MOST = 36  # combinations
+MAX_COMBINATIONS = 36
 _LINKED = ("model", "positive", "negative", "latent", "vae")
-_LINK: dict[str, Any] = {"extra_dict": {"rawLink": True}}
 
 
 class ContactSheet(io.ComfyNode):
-    """Clips as rows of frames, beneath those before."""
+    """Lays clips out as rows of frames."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -30,23 +29,27 @@ class ContactSheet(io.ComfyNode):
             node_id="VidRD_ContactSheet",
             display_name="Contact Sheet",
             category=CATEGORY,
-            description="Lays the frames of a clip out as a row beneath the rows before, or at the end of the last "
-            "one, after a bar. Rows of more than one clip say how these meet.",
+            description="Lays out the frames of a clip as a new row below the previous rows, or appends them to the "
+            "last row after a bar. Rows of several clips also show figures for their seams.",
             search_aliases=["vidrd", "grid", "film strip", "compare"],
             is_output_node=True,
             inputs=[
                 io.Image.Input("images", tooltip="The frames of a clip."),
-                io.String.Input("label", default="", tooltip="What is written above the row."),
-                io.Int.Input("height", default=96, min=16, max=1024, tooltip="Pixels that a frame is high here."),
-                io.Boolean.Input(
-                    "same_row", default=False, tooltip="On: the clip goes on in the last row, whose label stays."
+                io.String.Input("label", default="", tooltip="The text above the row."),
+                io.Int.Input(
+                    "height", default=96, min=16, max=1024, tooltip="The height of a frame in the sheet, in pixels."
                 ),
-                Rows.Input("rows", optional=True, tooltip="The rows so far. Nothing wired: this is the first one."),
+                io.Boolean.Input(
+                    "same_row",
+                    default=False,
+                    tooltip="On: appends the clip to the last row and keeps that row's label.",
+                ),
+                Rows.Input("rows", optional=True, tooltip="The rows so far. Not connected: this is the first row."),
             ],
             outputs=[
-                io.Image.Output(display_name="sheet", tooltip="The picture that the node shows."),
-                Rows.Output(display_name="rows", tooltip="For the next Contact Sheet."),
-                io.String.Output(display_name="text", tooltip="The labels with their figures, a line each."),
+                io.Image.Output(display_name="sheet", tooltip="The image that the node shows."),
+                Rows.Output(display_name="rows", tooltip="All rows, for the next Contact Sheet."),
+                io.String.Output(display_name="text", tooltip="The labels with their figures, one per line."),
             ],
         )
 
@@ -61,42 +64,50 @@ class ContactSheet(io.ComfyNode):
 
 
 class CompareSettings(io.ComfyNode):
-    """What each of some settings makes of one prompt."""
+    """Makes a short video with each combination of settings, laid out as a contact sheet."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         sampling = [each for each in clip_inputs() if each.id not in _LINKED]
         links = {each.id: each for each in clip_inputs()}
-        kept = [each for each in reuse_inputs() if each.id == "order"]
+        order = [each for each in reuse_inputs() if each.id == "order"]
         return schema(
             node_id="VidRD_CompareSettings",
             display_name="Compare Settings",
             category=CATEGORY,
-            description="Makes a short video of each combination of M, alpha and beta, from the same first clip, and "
-            "lays them out as a contact sheet with figures. Combinations that were made stay made.",
+            description="Makes a short video for each combination of M, alpha and beta, all from the same first "
+            "clip, and shows them as a contact sheet with figures. Finished combinations are not made again.",
             search_aliases=["vidrd", "xy plot", "grid", "ablation", "compare"],
             enable_expand=True,
             is_output_node=True,
             inputs=[
-                io.Model.Input("model", tooltip=links["model"].tooltip, **_LINK),
-                io.Conditioning.Input("positive", tooltip=links["positive"].tooltip, **_LINK),
-                io.Conditioning.Input("negative", tooltip=links["negative"].tooltip, **_LINK),
-                io.Latent.Input("latent", tooltip=links["latent"].tooltip, **_LINK),
-                io.Vae.Input("vae", tooltip="The VAE that decodes the clips.", **_LINK),
+                io.Model.Input("model", tooltip=links["model"].tooltip, **RAW_LINK),
+                io.Conditioning.Input("positive", tooltip=links["positive"].tooltip, **RAW_LINK),
+                io.Conditioning.Input("negative", tooltip=links["negative"].tooltip, **RAW_LINK),
+                io.Latent.Input("latent", tooltip=links["latent"].tooltip, **RAW_LINK),
+                io.Vae.Input("vae", tooltip="The VAE that decodes the clips.", **RAW_LINK),
                 *sampling,
                 io.String.Input(
-                    "prompt_frames_values", default="2, 4", tooltip="Values of M, with commas between: whole numbers."
+                    "prompt_frames_values",
+                    default="2, 4",
+                    tooltip="Values of M to compare, separated by commas: whole numbers.",
                 ),
-                io.String.Input("alpha_values", default="1, 4", tooltip="Values of alpha, with commas between."),
-                io.String.Input("beta_values", default="0.4", tooltip="Values of beta, 0 to 1, with commas between."),
-                *kept,
-                io.Int.Input("clips", default=3, min=2, max=16, tooltip="Clips of each video."),
-                io.Int.Input("height", default=96, min=16, max=1024, tooltip="Pixels that a frame is high here."),
+                io.String.Input(
+                    "alpha_values", default="1, 4", tooltip="Values of alpha to compare, separated by commas."
+                ),
+                io.String.Input(
+                    "beta_values", default="0.4", tooltip="Values of beta to compare, 0 to 1, separated by commas."
+                ),
+                *order,
+                io.Int.Input("clips", default=3, min=2, max=16, tooltip="Clips per video."),
+                io.Int.Input(
+                    "height", default=96, min=16, max=1024, tooltip="The height of a frame in the sheet, in pixels."
+                ),
                 *(each for each in more_reuse_inputs() if each.id in ("noise_policy", "release", "drift")),
             ],
             outputs=[
-                io.Image.Output(display_name="sheet", tooltip="The picture that the node shows."),
-                io.String.Output(display_name="text", tooltip="Each combination with its figures, a line each."),
+                io.Image.Output(display_name="sheet", tooltip="The image that the node shows."),
+                io.String.Output(display_name="text", tooltip="The combinations with their figures, one per line."),
             ],
         )
 
@@ -126,59 +137,73 @@ class CompareSettings(io.ComfyNode):
         beta_values: str,
         clips: int,
         height: int,
-        **given: Any,
+        **settings: Any,
     ) -> io.NodeOutput:
-        vae = given.pop("vae")
+        vae = settings.pop("vae")
         points = combinations(prompt_frames_values, alpha_values, beta_values)
         graph = GraphBuilder()
 
         def decoded(name: str, latent: Any) -> Any:
             return graph.node("VAEDecode", f"decode_{name}", samples=latent, vae=vae).out(0)
 
+        # The first clip records as many frames as the combination with the most prompt frames needs.
         most = max(points, key=lambda point: point["prompt_frames"])
-        first = graph.node("VidRD_Extend", "clip_1", **given, **most)  # which keeps as much as any of them takes over
-        begun = decoded("1", first.out(0))
-        rows, drawn, made = None, None, 1
+        first = graph.node("VidRD_Extend", "clip_1", **settings, **most)
+        first_images = decoded("1", first.out(0))
+        rows, sheet_node, made = None, None, 1
         for number, point in enumerate(points):
             state = first.out(2)
             for clip in range(clips):
-                images = begun
+                images = first_images
                 if clip:
                     made += 1
-                    extend = graph.node("VidRD_Extend", f"clip_{made}", **given, **point, state=state)
+                    extend = graph.node("VidRD_Extend", f"clip_{made}", **settings, **point, state=state)
                     state, images = extend.out(2), decoded(str(made), extend.out(0))
-                shown = {"images": images, "label": _label(point), "height": height, "same_row": clip > 0}
-                drawn = graph.node("VidRD_ContactSheet", f"sheet_{number + 1}_{clip + 1}", **shown)
-                drawn.set_input("rows", rows)
-                rows = drawn.out(1)
-        assert drawn is not None
+                row = {"images": images, "label": _label(point), "height": height, "same_row": clip > 0}
+                sheet_node = graph.node("VidRD_ContactSheet", f"sheet_{number + 1}_{clip + 1}", **row)
+                sheet_node.set_input("rows", rows)
+                rows = sheet_node.out(1)
+        assert sheet_node is not None
         tell_clips(made)
-        return io.NodeOutput(drawn.out(0), drawn.out(2), expand=graph.finalize())
+        return io.NodeOutput(sheet_node.out(0), sheet_node.out(2), expand=graph.finalize())
 
 
 def combinations(counts: str, alphas: str, betas: str) -> list[dict[str, Any]]:
-    """All of them. Raises ValueError for what are no numbers, or for too many."""
+    """All combinations of settings, as inputs of Reuse & Diffuse Extend.
+
+    Args:
+        counts: Values of M, separated by commas.
+        alphas: Values of alpha, separated by commas.
+        betas: Values of beta, separated by commas.
+
+    Raises:
+        ValueError: For an entry that is not a number, an empty list, or more than `MAX_COMBINATIONS` combinations.
+    """
     values = {
         "prompt_frames": _numbers("prompt_frames_values", counts, int),
         "alpha": _numbers("alpha_values", alphas, float),
         "beta": _numbers("beta_values", betas, float),
     }
     found = [dict(zip(values, each, strict=True)) for each in product(*values.values())]
-    if len(found) > MOST:
-        raise ValueError(f"there are {len(found)} combinations, expected {MOST} at most: give fewer values")
+    if len(found) > MAX_COMBINATIONS:
+        raise ValueError(
+            f"there are {len(found)} combinations, expected {MAX_COMBINATIONS} at most: give fewer values"
+        )
     return found
 
 
 def _numbers(name: str, text: str, kind: Any) -> list[Any]:
+    """The distinct numbers of a text, in order."""
     try:
         found = [kind(part) for part in text.split(",") if part.strip()]
     except ValueError as error:
         what = "whole numbers" if kind is int else "numbers"
-        raise ValueError(f"{name} is {text!r}, expected {what} with commas between, such as 2, 4") from error
+        raise ValueError(f"{name} is {text!r}, expected {what} separated by commas, such as 2, 4") from error
     if not found:
-        raise ValueError(f"{name} is empty, expected one number or more, with commas between")
+        raise ValueError(f"{name} is empty, expected one number or more, separated by commas")
     return list(dict.fromkeys(found))
 
 
 def _label(point: dict[str, Any]) -> str:
+    """The label of a combination in the sheet."""
     return f"M {point['prompt_frames']}, alpha {point['alpha']:g}, beta {point['beta']:g}"

@@ -1,4 +1,4 @@
-"""Reuse & Diffuse Noise, Guidance and State: the parts, for SamplerCustomAdvanced."""
+"""The nodes Reuse & Diffuse Noise, Guidance and State, for custom sampling with SamplerCustomAdvanced."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .schema import (
     State,
     check_choices,
     more_reuse_inputs,
+    parse_reuse_inputs,
     reuse_inputs,
     schema,
     seed_input,
     state_input,
-    taken_rule,
 )
 
 _CATEGORY = f"{CATEGORY}/parts"
 
 
 class Noise(io.ComfyNode):
-    """The noise of a clip that follows a state."""
+    """The initial noise of the clip after a state (FNR and PNS)."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -32,13 +32,14 @@ class Noise(io.ComfyNode):
             node_id="VidRD_Noise",
             display_name="Reuse & Diffuse Noise",
             category=_CATEGORY,
-            description="The noise from which a clip starts, made from the last clip's: Frame-level Noise Reversion "
-            "and Past-dependent Noise Sampling. For SamplerCustomAdvanced, with Reuse & Diffuse Guidance.",
+            description="Makes the initial noise of a clip from that of the previous clip, by Frame-level Noise "
+            "Reversion (FNR) and Past-dependent Noise Sampling (PNS). For SamplerCustomAdvanced, together with Reuse "
+            "& Diffuse Guidance.",
             search_aliases=["FNR", "PNS", "noise reversion", "vidrd"],
             inputs=[
                 seed_input(),
                 *(each for each in reuse_inputs() if each.id != "beta"),
-                state_input("What the clip before left. Nothing wired: fresh noise, for a first clip."),
+                state_input("The state of the previous clip. Not connected: new noise, for a first clip."),
                 *(each for each in more_reuse_inputs() if each.id in ("preset", "noise_policy", "loop")),
             ],
             outputs=[io.Noise.Output(display_name="noise")],
@@ -55,12 +56,12 @@ class Noise(io.ComfyNode):
         return check_choices(cls, order=order, preset=preset, noise_policy=noise_policy, loop=loop)
 
     @classmethod
-    def execute(cls, seed: int, state: Any = None, **given: Any) -> io.NodeOutput:
-        return io.NodeOutput(ReuseNoise(seed, taken_rule(given)[0], state))
+    def execute(cls, seed: int, state: Any = None, **reuse: Any) -> io.NodeOutput:
+        return io.NodeOutput(ReuseNoise(seed, parse_reuse_inputs(reuse)[0], state))
 
 
 class Guidance(io.ComfyNode):
-    """A sampler that leads prompt frames along the old clip's denoising."""
+    """A sampler with Denoising with Staged Guidance (DSG): prompt frames replay the previous clip."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -68,14 +69,15 @@ class Guidance(io.ComfyNode):
             node_id="VidRD_Guidance",
             display_name="Reuse & Diffuse Guidance",
             category=_CATEGORY,
-            description="Denoising with Staged Guidance around any sampler: the first frames follow the last clip's "
-            "denoising for a while, exactly, and only nearly under samplers named cfg_pp; dpm_adaptive takes other "
-            "steps each time and may be refused. Wire the same state and settings as into Reuse & Diffuse Noise.",
+            description="Adds Denoising with Staged Guidance (DSG) to any sampler, so that prompt frames replay the "
+            "denoising trajectory of the previous clip. The replay is exact, or approximate with the cfg_pp "
+            "samplers; dpm_adaptive chooses different steps for each clip and may be refused. Use the same state and "
+            "settings as in Reuse & Diffuse Noise.",
             search_aliases=["DSG", "staged guidance", "vidrd"],
             inputs=[
-                io.Sampler.Input("sampler", tooltip="The sampler that takes the steps, from KSamplerSelect."),
+                io.Sampler.Input("sampler", tooltip="The sampler to wrap, from KSamplerSelect."),
                 *reuse_inputs(),
-                state_input("What the clip before left. Nothing wired: records a first clip."),
+                state_input("The state of the previous clip. Not connected: this is a first clip, and is recorded."),
                 *(each for each in more_reuse_inputs() if each.id != "noise_policy"),
             ],
             outputs=[io.Sampler.Output(display_name="guided sampler")],
@@ -92,12 +94,12 @@ class Guidance(io.ComfyNode):
         return check_choices(cls, order=order, preset=preset, release=release, loop=loop)
 
     @classmethod
-    def execute(cls, sampler: Any, state: Any = None, **given: Any) -> io.NodeOutput:
-        return io.NodeOutput(ReuseSampler(sampler, state, taken_rule(given)[0]))
+    def execute(cls, sampler: Any, state: Any = None, **reuse: Any) -> io.NodeOutput:
+        return io.NodeOutput(ReuseSampler(sampler, state, parse_reuse_inputs(reuse)[0]))
 
 
 class CollectState(io.ComfyNode):
-    """What a run under Reuse & Diffuse Guidance leaves for the next clip."""
+    """The state of a clip that was sampled with Reuse & Diffuse Guidance."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -105,19 +107,21 @@ class CollectState(io.ComfyNode):
             node_id="VidRD_CollectState",
             display_name="Reuse & Diffuse State",
             category=_CATEGORY,
-            description="What the next clip takes over, from a clip that SamplerCustomAdvanced made with Reuse & "
+            description="Collects the state for the next clip after SamplerCustomAdvanced has run with Reuse & "
             "Diffuse Guidance.",
             search_aliases=["vidrd state"],
             inputs=[
                 io.Sampler.Input("sampler", tooltip="The sampler from Reuse & Diffuse Guidance."),
                 io.Latent.Input(
                     "latent",
-                    tooltip="What SamplerCustomAdvanced made with it: its first output, not denoised_output.",
+                    tooltip="The output of SamplerCustomAdvanced that used this sampler; not its denoised_output.",
                 ),
             ],
             outputs=[
-                io.Latent.Output(display_name="new frames", tooltip="What this clip adds to the video."),
-                State.Output(display_name="next state", tooltip="For the next clip, or Save VidRD State."),
+                io.Latent.Output(display_name="new frames", tooltip="The frames that this clip adds to the video."),
+                State.Output(
+                    display_name="next state", tooltip="The state for the next clip, or for Save VidRD State."
+                ),
             ],
         )
 

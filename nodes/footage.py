@@ -1,4 +1,4 @@
-"""State From Video."""
+"""The node State From Video."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .schema import CATEGORY, State, check_choices, clip_inputs, schema
 
 
 class StateFromVideo(io.ComfyNode):
-    """What real footage leaves for a next clip."""
+    """The state of existing footage, so that it can be extended."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -20,23 +20,25 @@ class StateFromVideo(io.ComfyNode):
             node_id="VidRD_StateFromVideo",
             display_name="State From Video",
             category=f"{CATEGORY}/state",
-            description="Lets a video that was not made here go on: encodes its last frames, or a still, finds out "
-            "how they might have been denoised, and gives a state to extend.",
+            description="Makes a state from an existing video, or from a still, so that it can be extended: encodes "
+            "its last frames and reconstructs their denoising trajectory.",
             search_aliases=["extend video", "image to video", "DDIM inversion", "vidrd"],
             inputs=[
                 known["model"],
-                io.Vae.Input("vae", tooltip="Encodes the frames: the one of this model."),
-                io.Conditioning.Input("positive", tooltip="What the footage shows, from CLIP Text Encode."),
+                io.Vae.Input("vae", tooltip="The VAE that encodes the frames; it must be the model's own."),
+                io.Conditioning.Input(
+                    "positive", tooltip="A prompt for what the footage shows, from CLIP Text Encode."
+                ),
                 io.Image.Input(
                     "images",
-                    tooltip="Frames of a video, the last of which are taken, or one picture, which stands still.",
+                    tooltip="Frames of a video, of which the last ones are used, or a single image as a still.",
                 ),
                 io.Int.Input(
                     "frames",
                     default=8,
                     min=2,
                     max=4096,
-                    tooltip="Frames of a clip (N), as in VidRD Empty Clip: the clips that follow have as many.",
+                    tooltip="Frames per clip (N), the same as in VidRD Empty Clip for the clips that follow.",
                 ),
                 known["seed"],
                 known["steps"],
@@ -46,13 +48,13 @@ class StateFromVideo(io.ComfyNode):
                     "method",
                     options=list(METHODS),
                     default="inversion",
-                    tooltip="inversion: DDIM run backwards, three model calls a step; the noise is of the footage. "
-                    "noise: no model call; the footage is led exactly, and the noise is new.",
+                    tooltip="inversion: finds the footage's noise by DDIM inversion, three model calls per step. "
+                    "noise: uses new noise, no model call. Both replay the footage exactly.",
                 ),
             ],
             outputs=[
-                State.Output(display_name="state", tooltip="For Reuse & Diffuse Extend."),
-                io.Latent.Output(display_name="footage", tooltip="The latents of the frames that were taken."),
+                State.Output(display_name="state", tooltip="The state for Reuse & Diffuse Extend."),
+                io.Latent.Output(display_name="footage", tooltip="The latents of the frames that were used."),
             ],
         )
 
@@ -63,5 +65,5 @@ class StateFromVideo(io.ComfyNode):
         return check_choices(cls, sampler_name=sampler_name, scheduler=scheduler, method=method)
 
     @classmethod
-    def execute(cls, model: Any, vae: Any, positive: Any, images: Any, **given: Any) -> io.NodeOutput:
-        return io.NodeOutput(*state_of_footage(model, vae, positive, images, **given))
+    def execute(cls, model: Any, vae: Any, positive: Any, images: Any, **settings: Any) -> io.NodeOutput:
+        return io.NodeOutput(*state_of_footage(model, vae, positive, images, **settings))

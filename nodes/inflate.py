@@ -1,4 +1,4 @@
-"""Inflate Checkpoint."""
+"""The node Inflate Checkpoint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NONE = "none"
 
 
 class InflateCheckpoint(io.ComfyNode):
-    """An image model's UNet, and layers over time for it, as MODEL."""
+    """A video model (MODEL) from an image model's UNet and temporal layers."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -26,21 +26,21 @@ class InflateCheckpoint(io.ComfyNode):
             node_id="VidRD_InflateCheckpoint",
             display_name="Inflate Checkpoint",
             category=f"{CATEGORY}/loaders",
-            description="Makes a video model of an image model: the UNet of a Stable Diffusion checkpoint, a "
-            "fine-tune too, with layers over time from another file. A MODEL like that of Load VidRD UNet3D.",
+            description="Turns an image model into a video model: the UNet of a Stable Diffusion checkpoint or "
+            "fine-tune, with temporal layers from another file. The MODEL works like that of Load VidRD UNet3D.",
             search_aliases=["vidrd", "inflate", "temporal layers", "motion", "sd1.5 to video", "video model loader"],
             inputs=[
                 file_input(
                     FOLDER,
-                    "the UNet that draws the frames, of Stable Diffusion 1 or 2. Of a video model its layers "
-                    "over time are left out.",
+                    "a Stable Diffusion 1 or 2 UNet for the spatial layers. Temporal layers of a video model are "
+                    "ignored.",
                 ),
                 io.Combo.Input(
                     "temporal",
                     options=[known[0], NONE, *known[1:]],
                     default=known[0],
-                    tooltip="Where the layers over time come from: a file with these alone, or any VidRD, "
-                    "ModelScope or ZeroScope UNet3D of the same widths. none: each frame stands alone.",
+                    tooltip="The source of the temporal layers: a file with these only, or a VidRD, ModelScope or "
+                    "ZeroScope UNet3D of the same widths. none: frames are independent images.",
                 ),
                 weight_dtype_input(),
             ],
@@ -63,5 +63,6 @@ class InflateCheckpoint(io.ComfyNode):
 
 
 def _paths(file: str, temporal: str) -> tuple[Path, Path | None]:
-    over_time = None if temporal == NONE else folders.path_of(temporal, FOLDER, "unet")
-    return folders.path_of(file, FOLDER, "unet"), over_time
+    """The files of the UNet and of the temporal layers."""
+    layers = None if temporal == NONE else folders.path_of(temporal, FOLDER, "unet")
+    return folders.path_of(file, FOLDER, "unet"), layers

@@ -1,4 +1,4 @@
-"""Load VidRD UNet3D, Temporal VAE, Text Encoder."""
+"""The nodes Load VidRD UNet3D, Load VidRD Temporal VAE and Load VidRD Text Encoder."""
 
 from __future__ import annotations
 
@@ -22,27 +22,33 @@ WEIGHT_DTYPES = {
 
 
 def file_input(folder: str, what: str) -> io.Combo.Input:
-    """A file of a stock model folder, or the built-in one; `what` says of which part, and of which models."""
+    """The choice of a model file.
+
+    Args:
+        folder: The stock model folder, such as "vae".
+        what: For the tooltip: which part of which models fits.
+    """
     return io.Combo.Input(
         "file",
         options=folders.choices(folder),
         default=folders.BUILT_IN,
-        tooltip=f"The built-in one, a file in models/{folder}, or that part of a checkpoint: {what}",
+        tooltip=f"The built-in model, a file in models/{folder}, or the matching part of a checkpoint: {what}",
     )
 
 
 def weight_dtype_input() -> io.Combo.Input:
+    """The data type in which weights are stored."""
     return io.Combo.Input(
         "weight_dtype",
         options=list(WEIGHT_DTYPES),
         default="default",
-        tooltip="How weights are kept: fp8 takes half the memory of fp16, for a little quality. "
-        "default: what suits this machine.",
+        tooltip="The data type of the weights: fp8 halves the memory of fp16 at a small loss of quality. default: "
+        "chosen for your hardware.",
     )
 
 
 class LoadUNet3D(io.ComfyNode):
-    """A UNet3D file as MODEL."""
+    """Loads a UNet3D as MODEL."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -50,15 +56,15 @@ class LoadUNet3D(io.ComfyNode):
             node_id="VidRD_LoadUNet3D",
             display_name="Load VidRD UNet3D",
             category=f"{CATEGORY}/loaders",
-            description="The part that denoises: the UNet of a video model, or of Stable Diffusion. A MODEL for "
-            "KSampler, SamplerCustomAdvanced, LoraLoader and all other nodes that take one; its latents have a frame "
-            "dimension. Frames of an image model know nothing of each other: see Inflate Checkpoint.",
+            description="Loads a UNet of a video model or of Stable Diffusion. The MODEL works with KSampler, "
+            "SamplerCustomAdvanced, LoraLoader and other nodes; its latents have a frame dimension. An image model "
+            "treats frames independently: see Inflate Checkpoint.",
             search_aliases=["vidrd", "reuse and diffuse", "video model loader", "unet3d", "modelscope", "zeroscope"],
             inputs=[
                 file_input(
                     "diffusion_models",
                     "a UNet of this pack, Stable Diffusion 1 or 2, ModelScope, ZeroScope or the released VidRD. "
-                    "What it is its tensors tell, not its name.",
+                    "The format is detected from the tensors, not from the file name.",
                 ),
                 weight_dtype_input(),
             ],
@@ -80,7 +86,7 @@ class LoadUNet3D(io.ComfyNode):
 
 
 class LoadTemporalVAE(io.ComfyNode):
-    """A temporal VAE file as VAE."""
+    """Loads a temporal VAE as VAE."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -88,15 +94,14 @@ class LoadTemporalVAE(io.ComfyNode):
             node_id="VidRD_LoadTemporalVAE",
             display_name="Load VidRD Temporal VAE",
             category=f"{CATEGORY}/loaders",
-            description="The part that turns latents into frames: a temporal one with an eye on the frames around, "
-            "or one for images. A VAE for VAE Decode, VAE Decode (Tiled), VAE Encode and all other nodes that "
-            "take one.",
+            description="Loads a VAE that decodes latents into frames: a temporal one, which also uses neighbouring "
+            "frames, or an image VAE. The VAE works with VAE Decode, VAE Decode (Tiled), VAE Encode and other nodes.",
             search_aliases=["vidrd", "video vae loader", "temporal decoder", "svd vae"],
             inputs=[
                 file_input(
                     "vae",
                     "a VAE of this pack, Stable Diffusion 1 or 2, Stable Video Diffusion or the released VidRD, "
-                    "for the same latents as the UNet has.",
+                    "with the same latent space as the UNet.",
                 )
             ],
             outputs=[io.Vae.Output(display_name="VAE")],
@@ -116,7 +121,7 @@ class LoadTemporalVAE(io.ComfyNode):
 
 
 class LoadTextEncoder(io.ComfyNode):
-    """A text encoder file as CLIP."""
+    """Loads a text encoder as CLIP."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -124,15 +129,15 @@ class LoadTextEncoder(io.ComfyNode):
             node_id="VidRD_LoadTextEncoder",
             display_name="Load VidRD Text Encoder",
             category=f"{CATEGORY}/loaders",
-            description="The part that reads prompts: that of this pack, or the CLIP of Stable Diffusion. A "
-            "CLIP for CLIP Text Encode and all other nodes that take one. The built-in one knows 73 words: a shape "
-            "(circle, square, triangle, star, cross, ring), its colour, how it moves, and on what background.",
+            description="Loads a text encoder of this pack, or the CLIP of Stable Diffusion. The CLIP works with "
+            "CLIP Text Encode and other nodes. The built-in model knows 73 words: a shape (circle, square, triangle, "
+            "star, cross, ring), its colour, its motion, and the background.",
             search_aliases=["vidrd", "clip loader", "text encoder"],
             inputs=[
                 file_input(
                     "text_encoders",
-                    "a text encoder of this pack, or the CLIP of Stable Diffusion 1 or 2; the one that the UNet "
-                    "was trained with.",
+                    "a text encoder of this pack, or the CLIP of Stable Diffusion 1 or 2. It must be the one that "
+                    "the UNet was trained with.",
                 )
             ],
             outputs=[io.Clip.Output(display_name="CLIP")],

@@ -1,4 +1,4 @@
-"""VidRD Long Video."""
+"""The node VidRD Long Video."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from comfy_execution.graph_utils import GraphBuilder
 from vidrd_core.prompt_schedule import OVER_FRAMES, fade_of, parse_per_clip
 
 from .host.progress import tell_clips
-from .prompts import lines_of
+from .prompts import parse_prompts
 from .schema import (
     CATEGORY,
-    LARGEST_SEED,
+    MAX_SEED,
+    RAW_LINK,
     State,
     check_choices,
     check_prefix,
@@ -24,16 +25,15 @@ from .schema import (
 )
 from .video import check_rate, video_inputs
 
-# Handed on as links to the nodes that this one expands into: so these are known by what they link to, and run again
-# only if that has changed.
+# Passed on as links to the nodes that this one expands into, so that the cache identifies those by the source of the
+# links and runs them again only if that has changed.
 _LINKED = ("model", "clip", "vae", "latent", "state", "before")
-LARGEST = {"seed": LARGEST_SEED, "cfg": 100, "alpha": 1000}
-MOST = 500  # the host looks along chains by recursion, which Python ends near 1000
-_LINK: dict[str, Any] = {"extra_dict": {"rawLink": True}}
+MAX_VALUES = {"seed": MAX_SEED, "cfg": 100, "alpha": 1000}
+MAX_CLIPS = 500  # the host follows a chain of nodes by recursion, which Python limits to about 1000 calls
 
 
 class LongVideo(io.ComfyNode):
-    """Many clips, a prompt each, in one growing file."""
+    """Samples a video of many clips, with a prompt for each, and writes it to one file."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -42,31 +42,34 @@ class LongVideo(io.ComfyNode):
             node_id="VidRD_LongVideo",
             display_name="VidRD Long Video",
             category=CATEGORY,
-            description="A long video, clip by clip, with a prompt for each: what a chain of Reuse & Diffuse Extend "
-            "and Decode & Write Clip makes. After a change only the clips from there on are made anew.",
+            description="Makes a long video clip by clip, with a prompt for each clip, like a chain of Reuse & "
+            "Diffuse Extend and Decode & Write Clip. After a change, only the affected clip and the later ones are "
+            "made again.",
             search_aliases=["vidrd", "text to video", "long video", "prompt travel", "extend video"],
             enable_expand=True,
             is_output_node=True,
             inputs=[
-                io.Model.Input("model", tooltip="The model that denoises: a VidRD UNet3D, or another one.", **_LINK),
-                io.Clip.Input("clip", tooltip="The text encoder that reads the prompts.", **_LINK),
-                io.Vae.Input("vae", tooltip="The VAE that decodes the clips.", **_LINK),
-                io.Latent.Input("latent", tooltip=latent.tooltip, **_LINK),
+                io.Model.Input(
+                    "model", tooltip="The diffusion model: a VidRD UNet3D or any other video model.", **RAW_LINK
+                ),
+                io.Clip.Input("clip", tooltip="The text encoder (CLIP) for the prompts.", **RAW_LINK),
+                io.Vae.Input("vae", tooltip="The VAE that decodes the clips.", **RAW_LINK),
+                io.Latent.Input("latent", tooltip=latent.tooltip, **RAW_LINK),
                 io.String.Input(
                     "prompts",
                     multiline=True,
                     dynamic_prompts=True,
                     default="",
-                    tooltip="One prompt a line, for one clip each; empty lines do not count.",
+                    tooltip="One prompt per line and clip; empty lines are ignored.",
                 ),
-                io.String.Input("negative_prompt", default="", tooltip="What no clip should show."),
+                io.String.Input("negative_prompt", default="", tooltip="The negative prompt for all clips."),
                 io.Int.Input(
                     "clips",
                     default=0,
                     min=0,
-                    max=MOST,
-                    tooltip="How many clips. 0: one for each prompt. With more clips than prompts the last prompt "
-                    "goes on.",
+                    max=MAX_CLIPS,
+                    tooltip="The number of clips. 0: one for each prompt. If there are more clips than prompts, the "
+                    "last prompt is used for the rest.",
                 ),
                 *sampling,
                 *reuse_inputs(),
@@ -75,38 +78,41 @@ class LongVideo(io.ComfyNode):
                     io.String.Input(
                         f"{name}_per_clip",
                         default="",
-                        tooltip=f"The {name} of each clip, with commas between. An empty place takes the value "
-                        f"above: ',, {value}' changes that of the third clip alone.",
+                        tooltip=f"The {name} of each clip, separated by commas. Empty entries use the {name} above: "
+                        f"',, {value}' changes the third clip only.",
                     )
                     for name, value in (("seed", "7"), ("cfg", "4.5"), ("alpha", "1"))
                 ),
                 State.Input(
                     "state",
                     optional=True,
-                    tooltip="What a clip before left, to go on from. Nothing wired: a new video.",
-                    **_LINK,
+                    tooltip="The state of a clip to continue from. Not connected: a new video.",
+                    **RAW_LINK,
                 ),
                 io.Video.Input(
                     "before",
                     optional=True,
-                    tooltip="The video so far, from Decode & Write Clip or Long Video, whose file is to grow. "
-                    "Nothing wired: a new file.",
-                    **_LINK,
+                    tooltip="A video from Decode & Write Clip or Long Video; the clips are appended to its file. Not "
+                    "connected: a new file.",
+                    **RAW_LINK,
                 ),
                 *more_reuse_inputs(),
                 io.Int.Input(
                     "travel",
                     default=0,
                     min=OVER_FRAMES,
-                    max=MOST,
+                    max=MAX_CLIPS,
                     optional=True,
-                    tooltip="Over how many clips a new prompt fades in, mixed with the one before. 0: at once. -1: "
+                    tooltip="Prompt travel: the number of clips over which a new prompt fades in. 0: at once. -1: "
                     "over the first frames of its first clip, at twice the model calls for that clip.",
                 ),
             ],
             outputs=[
-                io.Video.Output(display_name="video", tooltip="All clips."),
-                State.Output(display_name="last state", tooltip="For Reuse & Diffuse Extend, or Save VidRD State."),
+                io.Video.Output(display_name="video", tooltip="The video with all clips."),
+                State.Output(
+                    display_name="last state",
+                    tooltip="The state for Reuse & Diffuse Extend, or for Save VidRD State.",
+                ),
             ],
         )
 
@@ -123,7 +129,7 @@ class LongVideo(io.ComfyNode):
         release: str | None = None,
         loop: str | None = None,
     ) -> bool | str:
-        told = check_choices(
+        checked = check_choices(
             cls,
             sampler_name=sampler_name,
             scheduler=scheduler,
@@ -134,7 +140,7 @@ class LongVideo(io.ComfyNode):
             release=release,
             loop=loop,
         )
-        return told if isinstance(told, str) else check_prefix(filename_prefix)
+        return checked if isinstance(checked, str) else check_prefix(filename_prefix)
 
     @classmethod
     def execute(
@@ -154,25 +160,25 @@ class LongVideo(io.ComfyNode):
         alpha_per_clip: str,
         loop: str = "none",
         travel: int = 0,
-        **given: Any,
+        **settings: Any,
     ) -> io.NodeOutput:
-        links = {name: given.pop(name, None) for name in _LINKED}
+        links = {name: settings.pop(name, None) for name in _LINKED}
         check_rate(format, fps)
-        lines = prompts_of(prompts, clips)
-        own = {
-            "seed": per_clip("seed", seed_per_clip, seed, len(lines)),
-            "cfg": per_clip("cfg", cfg_per_clip, cfg, len(lines)),
-            "alpha": per_clip("alpha", alpha_per_clip, alpha, len(lines)),
+        texts = prompts_per_clip(prompts, clips)
+        per_clip = {
+            "seed": values_per_clip("seed", seed_per_clip, seed, len(texts)),
+            "cfg": values_per_clip("cfg", cfg_per_clip, cfg, len(texts)),
+            "alpha": values_per_clip("alpha", alpha_per_clip, alpha, len(texts)),
         }
-        how = {"filename_prefix": filename_prefix, "format": format, "fps": fps, "scale": scale}
+        file = {"filename_prefix": filename_prefix, "format": format, "fps": fps, "scale": scale}
         graph = GraphBuilder()
         negative = graph.node("CLIPTextEncode", "negative", clip=links["clip"], text=negative_prompt)
         state, video = links["state"], links["before"]
-        loops = len(lines) > 1 and (loop != "none" or given.get("preset") == "loop on purpose")
-        for k, prompt in enumerate(lines):
+        loops = len(texts) > 1 and (loop != "none" or settings.get("preset") == "loop on purpose")
+        for k, prompt in enumerate(texts):
             positive = graph.node("CLIPTextEncode", f"prompt_{k + 1}", clip=links["clip"], text=prompt)
             over_frames = {}
-            if (fade := fade_of(lines, k, travel)) is not None:
+            if (fade := fade_of(texts, k, travel)) is not None:
                 old = graph.node("CLIPTextEncode", f"before_{k + 1}", clip=links["clip"], text=fade[0])
                 if fade[1] == OVER_FRAMES:
                     over_frames = {"positive_before": old.out(0)}
@@ -191,35 +197,54 @@ class LongVideo(io.ComfyNode):
                 positive=positive.out(0),
                 negative=negative.out(0),
                 latent=links["latent"],
-                **{name: values[k] for name, values in own.items()},
-                **given,
+                **{name: values[k] for name, values in per_clip.items()},
+                **settings,
                 **over_frames,
-                loop="none" if not loops else "close" if k == len(lines) - 1 else "keep",
+                loop="none" if not loops else "close" if k == len(texts) - 1 else "keep",
             )
-            write = graph.node("VidRD_WriteClip", f"write_{k + 1}", latent=extend.out(0), vae=links["vae"], **how)
+            write = graph.node("VidRD_WriteClip", f"write_{k + 1}", latent=extend.out(0), vae=links["vae"], **file)
             extend.set_input("state", state)
             write.set_input("before", video)
             state, video = extend.out(2), write.out(0)
-        tell_clips(len(lines))
+        tell_clips(len(texts))
         return io.NodeOutput(video, state, expand=graph.finalize())
 
 
-def prompts_of(text: str, clips: int) -> list[str]:
-    """The prompt of each clip. Raises ValueError if there is none, more than clips, or too many."""
-    lines = lines_of(text)
-    count = clips or len(lines)
-    if count > MOST:
+def prompts_per_clip(text: str, clips: int) -> list[str]:
+    """The prompt of each clip.
+
+    Args:
+        text: The prompts, one per line.
+        clips: The number of clips; 0 for one per prompt.
+
+    Raises:
+        ValueError: If there is no prompt, there are more prompts than clips, or more than `MAX_CLIPS` clips.
+    """
+    prompts = parse_prompts(text)
+    count = clips or len(prompts)
+    if count > MAX_CLIPS:
         raise ValueError(
-            f"there are {count} clips, expected {MOST} at most: make the rest in a run from a saved state"
+            f"there are {count} clips, expected {MAX_CLIPS} at most: make the rest in another run, from a saved state"
         )
-    if len(lines) > count:
+    if len(prompts) > count:
         raise ValueError(
-            f"clips is {count}, but there are {len(lines)} prompts: set it to 0 for one clip a prompt, or more"
+            f"clips is {count}, but there are {len(prompts)} prompts: raise it, or set it to 0 for one clip per "
+            "prompt"
         )
-    return lines + lines[-1:] * (count - len(lines))
+    return prompts + prompts[-1:] * (count - len(prompts))
 
 
-def per_clip(name: str, text: str, otherwise: float, count: int) -> list[float]:
-    """The numbers of each clip, by a text like "1, , 3". Raises ValueError for what is no number, or one too many."""
-    own = parse_per_clip(name, text, count, 0, LARGEST[name])
-    return [otherwise if value is None else value for value in own] + [otherwise] * (count - len(own))
+def values_per_clip(name: str, text: str, default: float, count: int) -> list[float]:
+    """The value of each clip.
+
+    Args:
+        name: The setting, such as "seed".
+        text: Values by clip, separated by commas, such as "1, , 3".
+        default: The value of clips that `text` gives none for.
+        count: The number of clips.
+
+    Raises:
+        ValueError: For an entry that is not a number or out of range, or more entries than clips.
+    """
+    values = parse_per_clip(name, text, count, 0, MAX_VALUES[name])
+    return [default if value is None else value for value in values] + [default] * (count - len(values))

@@ -1,4 +1,4 @@
-"""VidRD Encode Prompts, and VidRD Empty Clip."""
+"""The nodes VidRD Encode Prompts and VidRD Empty Clip."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .schema import CATEGORY, schema
 
 
 class EncodePrompts(io.ComfyNode):
-    """One prompt a line, as conditioning."""
+    """Encodes a prompt per line to a list of conditionings."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -20,47 +20,49 @@ class EncodePrompts(io.ComfyNode):
             node_id="VidRD_EncodePrompts",
             display_name="VidRD Encode Prompts",
             category=CATEGORY,
-            description="Encodes one prompt a line, for one clip each. Nodes that take one conditioning run once for "
-            "each in the list.",
+            description="Encodes a list of prompts, one per line and clip. Nodes connected to the list run once for "
+            "each prompt.",
             search_aliases=["clip text encode", "prompt list", "vidrd"],
             inputs=[
-                io.Clip.Input("clip", tooltip="The text encoder."),
+                io.Clip.Input("clip", tooltip="The text encoder (CLIP) for the prompts."),
                 io.String.Input(
                     "prompts",
                     multiline=True,
                     dynamic_prompts=True,
                     default="",
-                    tooltip="One prompt a line; empty lines do not count.",
+                    tooltip="One prompt per line; empty lines are ignored.",
                 ),
-                io.String.Input("negative_prompt", default="", tooltip="What no clip should show."),
+                io.String.Input("negative_prompt", default="", tooltip="The negative prompt for all clips."),
             ],
             outputs=[
-                io.Conditioning.Output(display_name="positive", is_output_list=True, tooltip="One for each prompt."),
-                io.Conditioning.Output(display_name="negative", tooltip="One for all clips."),
+                io.Conditioning.Output(
+                    display_name="positive", is_output_list=True, tooltip="A list with one conditioning per prompt."
+                ),
+                io.Conditioning.Output(display_name="negative", tooltip="The negative conditioning for all clips."),
                 io.String.Output(
                     display_name="texts",
                     is_output_list=True,
-                    tooltip="The prompts themselves. Loops tell by them which rounds have changed.",
+                    tooltip="The prompts as a list of texts, by which a loop detects which rounds have changed.",
                 ),
             ],
         )
 
     @classmethod
     def execute(cls, clip: Any, prompts: str, negative_prompt: str) -> io.NodeOutput:
-        lines = lines_of(prompts)
+        lines = parse_prompts(prompts)
         return io.NodeOutput([encode(clip, line) for line in lines], encode(clip, negative_prompt), lines)
 
 
-def lines_of(prompts: str) -> list[str]:
-    """The prompts in a text. Raises ValueError if there is none."""
-    lines = [line.strip() for line in prompts.splitlines() if line.strip()]
+def parse_prompts(text: str) -> list[str]:
+    """The prompts of a text, one per line that is not blank. Raises ValueError if there is none."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
-        raise ValueError("there is no prompt: write at least one line that says what a clip shows")
+        raise ValueError("there is no prompt: write at least one line that describes a clip")
     return lines
 
 
 class EmptyClip(io.ComfyNode):
-    """An empty latent of a clip's size."""
+    """An empty video latent."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -68,8 +70,8 @@ class EmptyClip(io.ComfyNode):
             node_id="VidRD_EmptyClip",
             display_name="VidRD Empty Clip",
             category=CATEGORY,
-            description="An empty clip to sample into. Its latents have a frame dimension, which Empty Latent Image "
-            "lacks.",
+            description="Makes the empty latent of a clip. It has a frame dimension, unlike that of Empty Latent "
+            "Image.",
             search_aliases=["empty latent video", "vidrd"],
             inputs=[
                 io.Int.Input(
@@ -78,7 +80,7 @@ class EmptyClip(io.ComfyNode):
                     min=8,
                     max=16384,
                     step=8,
-                    tooltip="Pixels across. The paper: 256; the built-in tiny model: 64.",
+                    tooltip="The width in pixels: 256 in the paper, 64 for the built-in tiny model.",
                 ),
                 io.Int.Input(
                     "height",
@@ -86,20 +88,20 @@ class EmptyClip(io.ComfyNode):
                     min=8,
                     max=16384,
                     step=8,
-                    tooltip="Pixels down. The paper: 256; the built-in tiny model: 64.",
+                    tooltip="The height in pixels: 256 in the paper, 64 for the built-in tiny model.",
                 ),
                 io.Int.Input(
                     "frames",
                     default=8,
                     min=2,
                     max=4096,
-                    tooltip="Frames of a clip (N), best as many as the model was trained on. The paper: 8.",
+                    tooltip="Frames per clip (N), preferably as many as the model was trained on; 8 in the paper.",
                 ),
                 io.Vae.Input(
                     "vae",
                     optional=True,
-                    tooltip="The VAE that will decode the clip. Without one a latent stands for 8 x 8 pixels, as "
-                    "with Stable Diffusion; the built-in tiny model's stands for 4 x 4, so wire its VAE.",
+                    tooltip="The VAE that decodes the clip; it sets how many pixels one latent covers. Not "
+                    "connected: 8 x 8, as in Stable Diffusion. The built-in tiny model needs 4 x 4: connect its VAE.",
                 ),
             ],
             outputs=[io.Latent.Output(display_name="latent")],

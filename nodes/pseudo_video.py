@@ -1,4 +1,4 @@
-"""Pseudo-Video."""
+"""The node Pseudo-Video."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from vidrd_core.data.pseudo_video import DIRECTIONS, EASINGS, LARGEST_PAN, LARGEST_ZOOM, CameraSettings, pseudo_video
 
-from .schema import CATEGORY, KEPT, LARGEST_SEED, check_choices, schema
+from .schema import CATEGORY, MAX_SEED, SEED_CONTROL, check_choices, schema
 
 
 class PseudoVideo(io.ComfyNode):
-    """A still as a clip."""
+    """A pseudo-video: a clip made from a still by zoom and pan."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -23,19 +23,22 @@ class PseudoVideo(io.ComfyNode):
             node_id="VidRD_PseudoVideo",
             display_name="Pseudo-Video",
             category=f"{CATEGORY}/data",
-            description="Makes a clip of a still by a random zoom and pan over it. The view never leaves the still, "
-            "and moves by fractions of a pixel, so nothing jumps.",
+            description="Makes a clip from a still by a random zoom and pan. The view stays inside the still and "
+            "moves with subpixel precision, so the motion is smooth.",
             search_aliases=["ken burns", "zoom", "pan", "camera", "image to video", "vidrd"],
             inputs=[
-                io.Image.Input("image", tooltip="One still. Best larger than the clip, to stay sharp close up."),
-                io.Int.Input("frames", default=8, min=1, max=4096, tooltip="Frames of the clip (N). The paper: 8."),
+                io.Image.Input(
+                    "image",
+                    tooltip="A single still, preferably larger than the clip, so that zooming in stays sharp.",
+                ),
+                io.Int.Input("frames", default=8, min=1, max=4096, tooltip="Frames of the clip (N); 8 in the paper."),
                 io.Int.Input(
                     "width",
                     default=0,
                     min=0,
                     max=16384,
                     step=8,
-                    tooltip="Pixels across. 0: as the still, or as its shape asks for at the height given.",
+                    tooltip="The width in pixels. 0: that of the still, or by its aspect ratio if height is set.",
                 ),
                 io.Int.Input(
                     "height",
@@ -43,7 +46,7 @@ class PseudoVideo(io.ComfyNode):
                     min=0,
                     max=16384,
                     step=8,
-                    tooltip="Pixels down. 0: as the still, or as its shape asks for at the width given.",
+                    tooltip="The height in pixels. 0: that of the still, or by its aspect ratio if width is set.",
                 ),
                 io.Float.Input(
                     "zoom",
@@ -52,8 +55,8 @@ class PseudoVideo(io.ComfyNode):
                     max=float(LARGEST_ZOOM),
                     step=0.05,
                     round=0.001,
-                    tooltip="The most that the view is magnified at its closer end; the least is the square root of "
-                    "that. 1 is none.",
+                    tooltip="The maximum magnification at the closer end; the minimum is its square root. 1 turns "
+                    "zoom off.",
                 ),
                 io.Float.Input(
                     "pan",
@@ -62,28 +65,28 @@ class PseudoVideo(io.ComfyNode):
                     max=float(LARGEST_PAN),
                     step=0.05,
                     round=0.001,
-                    tooltip="The most that the view moves, as a share of what its wider end shows; the least is half "
-                    "of that. More needs a closer view to have room. 0 is none.",
+                    tooltip="The maximum movement, as a fraction of the view at its wider end; the minimum is half "
+                    "of that. Larger values also magnify more, to have room. 0 turns pan off.",
                 ),
                 io.Combo.Input(
                     "direction",
                     options=list(DIRECTIONS),
                     default="random",
-                    tooltip="in: the view comes closer. out: it draws back. random: the seed decides.",
+                    tooltip="The direction of the zoom. in: zooms in. out: zooms out. random: chosen by the seed.",
                 ),
                 io.Combo.Input(
                     "easing",
                     options=list(EASINGS),
                     default="linear",
-                    tooltip="linear: at one speed throughout. smooth: it starts and ends at rest.",
+                    tooltip="The speed of the motion. linear: constant. smooth: starts and ends slowly.",
                 ),
                 io.Int.Input(
                     "seed",
                     default=0,
                     min=0,
-                    max=LARGEST_SEED,
-                    control_after_generate=KEPT,
-                    tooltip="Decides where the view goes and how far. The same seed is the same way at any size.",
+                    max=MAX_SEED,
+                    control_after_generate=SEED_CONTROL,
+                    tooltip="The random seed of the zoom and pan. The same seed gives the same motion at any size.",
                 ),
             ],
             outputs=[io.Image.Output(display_name="images", tooltip="The frames of the clip.")],
@@ -108,8 +111,8 @@ class PseudoVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         if len(image) != 1:
             raise ValueError(
-                f"image holds {len(image)} stills, expected one: pick it with ImageFromBatch, or part them with "
-                f"Rebatch Images (batch_size 1) for a clip of each"
+                f"image is a batch of {len(image)} stills, expected one: pick one with ImageFromBatch, or split the "
+                "batch with Rebatch Images (batch_size 1) for a clip from each"
             )
         settings = CameraSettings(frames, width or None, height or None, zoom, pan, direction, easing)
         still = image[0].float().cpu().numpy()

@@ -1,4 +1,4 @@
-"""Reuse Map."""
+"""The node Reuse Map."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from comfy_api.latest import io, ui
 from vidrd_core.video.reuse_map import reuse_map
 
 from .host.images import as_image
-from .schema import CATEGORY, check_choices, more_reuse_inputs, reuse_inputs, schema, taken_rule
+from .schema import CATEGORY, check_choices, more_reuse_inputs, parse_reuse_inputs, reuse_inputs, schema
 
 
 class ReuseMap(io.ComfyNode):
-    """A picture of what a clip takes over."""
+    """Draws what a clip reuses of the previous one."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -21,13 +21,13 @@ class ReuseMap(io.ComfyNode):
             node_id="VidRD_ReuseMap",
             display_name="Reuse Map",
             category=CATEGORY,
-            description="Draws what these settings take over from clip to clip: whose noise each frame has, how much "
-            "of it is new, and for how many steps it follows the old frame.",
+            description="Draws what a clip reuses under these settings: which frame's noise each frame starts from, "
+            "how much of it is new, and for how many steps it replays the previous clip.",
             search_aliases=["vidrd", "explain settings"],
             is_output_node=True,
             inputs=[
                 *reuse_inputs(),
-                io.Int.Input("frames", default=8, min=2, max=64, tooltip="Frames of a clip (N)."),
+                io.Int.Input("frames", default=8, min=2, max=64, tooltip="Frames per clip (N)."),
                 io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Denoising steps (T)."),
                 *(each for each in more_reuse_inputs() if each.id != "drift"),
             ],
@@ -46,7 +46,7 @@ class ReuseMap(io.ComfyNode):
         return check_choices(cls, order=order, preset=preset, noise_policy=noise_policy, release=release, loop=loop)
 
     @classmethod
-    def execute(cls, frames: int, steps: int, **given: Any) -> io.NodeOutput:
-        picture = reuse_map(taken_rule(given)[0].at(frames), frames, steps)
+    def execute(cls, frames: int, steps: int, **reuse: Any) -> io.NodeOutput:
+        picture = reuse_map(parse_reuse_inputs(reuse)[0].resolve(frames), frames, steps)
         image = as_image(picture)
         return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))

@@ -1,4 +1,4 @@
-"""VidRD Sample Clip, and Reuse & Diffuse Extend."""
+"""The nodes VidRD Sample Clip and Reuse & Diffuse Extend."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from vidrd_core.presets import Rule
+from vidrd_core.presets import ReuseChoice
 from vidrd_core.reuse import ReuseSettings
 
 from .host.latent_layout import family_of
@@ -17,15 +17,15 @@ from .schema import (
     check_choices,
     clip_inputs,
     more_reuse_inputs,
+    parse_reuse_inputs,
     reuse_inputs,
     schema,
     state_input,
-    taken_rule,
 )
 
 
 class SampleClip(io.ComfyNode):
-    """A first clip."""
+    """Samples a first clip."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -33,12 +33,15 @@ class SampleClip(io.ComfyNode):
             node_id="VidRD_SampleClip",
             display_name="VidRD Sample Clip",
             category=CATEGORY,
-            description="Makes a first clip, as KSampler does, and keeps what the next one takes over from it.",
+            description="Samples the first clip, as KSampler does, and stores the state that the next clip starts "
+            "from.",
             search_aliases=["ksampler", "video sampler", "vidrd"],
             inputs=clip_inputs(),
             outputs=[
-                io.Latent.Output(display_name="clip", tooltip="The clip's latents."),
-                State.Output(display_name="state", tooltip="For Reuse & Diffuse Extend, or Save VidRD State."),
+                io.Latent.Output(display_name="clip", tooltip="The latents of the clip."),
+                State.Output(
+                    display_name="state", tooltip="The state for Reuse & Diffuse Extend, or for Save VidRD State."
+                ),
             ],
         )
 
@@ -47,15 +50,16 @@ class SampleClip(io.ComfyNode):
         return check_choices(cls, sampler_name=sampler_name, scheduler=scheduler)
 
     @classmethod
-    def execute(cls, latent: Any, **given: Any) -> io.NodeOutput:
-        most = frames_of(latent) - 1 - family_of(given["model"]).compresses
-        rule = Rule(ReuseSettings(max(0, min(ReuseSettings.prompt_frames, most))), auto=True)  # what a short one can
-        _, whole, state = sample_clip(latent=latent, **given, rule=rule)
+    def execute(cls, latent: Any, **settings: Any) -> io.NodeOutput:
+        # A clip shorter than the default number of prompt frames records as many as it can.
+        most = frames_of(latent) - 1 - family_of(settings["model"]).compresses
+        choice = ReuseChoice(ReuseSettings(max(0, min(ReuseSettings.prompt_frames, most))), auto=True)
+        _, whole, state = sample_clip(latent=latent, **settings, choice=choice)
         return io.NodeOutput(whole, state)
 
 
 class Extend(io.ComfyNode):
-    """The clip that follows a state, or a first one."""
+    """Samples the clip after a state, or a first clip."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -63,29 +67,34 @@ class Extend(io.ComfyNode):
             node_id="VidRD_Extend",
             display_name="Reuse & Diffuse Extend",
             category=CATEGORY,
-            description="Makes the clip that follows another: it takes over that one's noise (FNR, PNS) and is led "
-            "along its denoising (DSG). Without a state it makes the first clip, so chains and loops need this node "
-            "alone. Works with any model whose latents have a frame dimension.",
+            description="Extends a video by one clip, which reuses the previous clip's noise (FNR, PNS) and replays "
+            "its denoising trajectory in the prompt frames (DSG). Without a state it samples a first clip, so chains "
+            "and loops need no other sampler. Works with any model whose latents have a frame dimension.",
             search_aliases=["vidrd", "long video", "extend video", "continue video", "FNR", "PNS", "DSG"],
             inputs=[
                 *clip_inputs(),
                 *reuse_inputs(),
-                state_input("What the clip before left. Nothing wired: this is the first clip."),
+                state_input("The state of the previous clip. Not connected: this is the first clip."),
                 *more_reuse_inputs(),
                 io.Conditioning.Input(
                     "positive_before",
                     optional=True,
-                    tooltip="What the clip before showed, if that shall fade into what this one shows: over as many "
-                    "first frames as are prompt frames, at twice the model calls. Nothing wired: at once.",
+                    tooltip="The prompt of the previous clip, to fade from it to the new one over the first M "
+                    "frames, at twice the model calls. Not connected: the prompt changes at once.",
                 ),
             ],
             outputs=[
                 io.Latent.Output(
                     display_name="new frames",
-                    tooltip="What this clip adds to the video; in forward order without the M frames shown already.",
+                    tooltip="The frames that this clip adds to the video: in forward order all but the M prompt "
+                    "frames, which repeat the previous clip.",
                 ),
-                io.Latent.Output(display_name="whole clip", tooltip="All of the clip's frames."),
-                State.Output(display_name="next state", tooltip="For the next Extend, or Save VidRD State."),
+                io.Latent.Output(
+                    display_name="whole clip", tooltip="All frames of the clip, including repeated ones."
+                ),
+                State.Output(
+                    display_name="next state", tooltip="The state for the next Extend, or for Save VidRD State."
+                ),
             ],
         )
 
@@ -112,6 +121,6 @@ class Extend(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, state: Any = None, **given: Any) -> io.NodeOutput:
-        rule, given = taken_rule(given)
-        return io.NodeOutput(*sample_clip(**given, rule=rule, before=state))
+    def execute(cls, state: Any = None, **inputs: Any) -> io.NodeOutput:
+        choice, settings = parse_reuse_inputs(inputs)
+        return io.NodeOutput(*sample_clip(**settings, choice=choice, before=state))

@@ -1,4 +1,4 @@
-"""What the nodes' schemas share. Later versions only append inputs: saved workflows go by their order."""
+"""Inputs and checks that several nodes share. Only append inputs: saved workflows refer to widgets by position."""
 
 from __future__ import annotations
 
@@ -7,36 +7,38 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from vidrd_core.presets import AS_SET, PRESETS, Rule
+from vidrd_core.presets import AS_SET, PRESETS, ReuseChoice
 from vidrd_core.reuse import CHOICES, ReuseSettings
 
 from .host import folders
 from .host.reuse_sampler import SAMPLERS, SCHEDULERS
 
 CATEGORY = "VidRD"
-LARGEST_SEED = 0xFFFFFFFFFFFFFFFF
-# A new seed with every run would make all clips anew; older hosts cannot be told.
-KEPT = getattr(getattr(io, "ControlAfterGenerate", None), "fixed", True)
+MAX_SEED = 0xFFFFFFFFFFFFFFFF
+# "randomize" would change every clip at each run. Hosts without ControlAfterGenerate can only switch the control on.
+SEED_CONTROL = getattr(getattr(io, "ControlAfterGenerate", None), "fixed", True)
+# The input arrives as a link, not as a value: for nodes that expand into others.
+RAW_LINK: dict[str, Any] = {"extra_dict": {"rawLink": True}}
 State = io.Custom("VIDRD_STATE")
 
 
-def schema(**known: Any) -> io.Schema:
-    """An io.Schema without the fields that this host does not know yet, such as search_aliases."""
-    here = {field.name for field in fields(io.Schema)}
-    return io.Schema(**{name: value for name, value in known.items() if name in here})
+def schema(**settings: Any) -> io.Schema:
+    """An `io.Schema`, without the fields that this host does not know yet, such as `search_aliases`."""
+    known = {field.name for field in fields(io.Schema)}
+    return io.Schema(**{name: value for name, value in settings.items() if name in known})
 
 
 def clip_inputs() -> list[Any]:
-    """What a clip is made from, as KSampler has it."""
+    """The inputs of KSampler, for one clip."""
     return [
-        io.Model.Input("model", tooltip="The model that denoises: a VidRD UNet3D, or another video model."),
-        io.Conditioning.Input("positive", tooltip="What the clip shows, from CLIP Text Encode."),
+        io.Model.Input("model", tooltip="The diffusion model: a VidRD UNet3D or any other video model."),
+        io.Conditioning.Input("positive", tooltip="The encoded prompt, from CLIP Text Encode."),
         io.Conditioning.Input(
-            "negative", tooltip="What it does not show; for nothing in particular, encode an empty prompt."
+            "negative", tooltip="The encoded negative prompt; encode an empty prompt if there is none."
         ),
-        io.Latent.Input("latent", tooltip="An empty clip of the size wanted, from VidRD Empty Clip."),
+        io.Latent.Input("latent", tooltip="An empty clip of the size you want, from VidRD Empty Clip."),
         seed_input(),
-        io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Denoising steps (T). The paper takes 50."),
+        io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Denoising steps (T). The paper uses 50."),
         io.Float.Input(
             "cfg",
             default=10.0,
@@ -44,45 +46,48 @@ def clip_inputs() -> list[Any]:
             max=100.0,
             step=0.1,
             round=0.01,
-            tooltip="How closely to follow the prompt. The paper takes 10; the built-in tiny model does best at 2.5; "
-            "1 is off.",
+            tooltip="Classifier-free guidance scale. The paper uses 10; 2.5 works best for the built-in tiny model; "
+            "1 turns guidance off.",
         ),
         io.Combo.Input(
             "sampler_name",
             options=SAMPLERS,
             default="euler",
-            tooltip="How a step is taken. euler is the paper's DDIM. Prompt frames follow the old clip exactly, only "
-            "nearly under those named cfg_pp; dpm_adaptive takes other steps each time and may be refused.",
+            tooltip="The sampling algorithm. euler is the paper's DDIM. Prompt frames replay the previous clip "
+            "exactly, with the cfg_pp samplers only approximately; dpm_adaptive chooses different steps for each "
+            "clip and may be refused.",
         ),
         io.Combo.Input(
             "scheduler",
             options=SCHEDULERS,
             default="ddim_uniform",
-            tooltip="How noise falls from step to step. ddim_uniform is the paper's.",
+            tooltip="The noise schedule. The paper uses ddim_uniform.",
         ),
     ]
 
 
 def seed_input() -> Any:
+    """A seed that stays fixed between runs."""
     return io.Int.Input(
         "seed",
         default=0,
         min=0,
-        max=LARGEST_SEED,
-        control_after_generate=KEPT,
-        tooltip="All randomness comes from it and the clip's number, so all clips of a video may share one.",
+        max=MAX_SEED,
+        control_after_generate=SEED_CONTROL,
+        tooltip="The random seed. It is combined with the clip's number, so all clips of a video can share one seed.",
     )
 
 
 def reuse_inputs() -> list[Any]:
-    """How much of the last clip is taken over."""
+    """The paper's settings (M, alpha, beta) and the frame order."""
     return [
         io.Int.Input(
             "prompt_frames",
             default=4,
             min=0,
             max=1024,
-            tooltip="M: how many frames of a clip are led by the clip before. Less than its frames (N); 0 is none.",
+            tooltip="M: the number of frames at the start of a clip that replay the previous clip. Must be less than "
+            "the clip's frames (N); 0 turns the replay off.",
         ),
         io.Float.Input(
             "alpha",
@@ -91,8 +96,8 @@ def reuse_inputs() -> list[Any]:
             max=1000.0,
             step=0.1,
             round=0.001,
-            tooltip="How much of the old noise the other frames keep: 0 is none, 1 half, 4 nearly all. More is "
-            "steadier, and repeats itself sooner.",
+            tooltip="How much of the previous clip's noise the other frames keep: 0 none, 1 half, 4 nearly all. "
+            "Higher values are steadier but repeat sooner.",
         ),
         io.Float.Input(
             "beta",
@@ -101,48 +106,48 @@ def reuse_inputs() -> list[Any]:
             max=1.0,
             step=0.05,
             round=0.001,
-            tooltip="For what share of the steps the first frame follows the old clip; the next ones do for less. "
-            "Used by mirror only.",
+            tooltip="The fraction of steps for which the first frame replays the previous clip; each later prompt "
+            "frame replays fewer. Used in mirror order only.",
         ),
         io.Combo.Input(
             "order",
             options=["mirror", "forward", "auto"],
             default="auto",
-            tooltip="mirror: a clip begins as the last one run backwards, as in the paper: motion turns back. "
-            "forward: it begins with the last one's end, in time order, shown once: motion goes on. "
-            "auto: mirror, or forward for models whose VAE compresses time, which cannot be run backwards.",
+            tooltip="mirror: the clip starts as the previous one in reverse, as in the paper, so motion turns back. "
+            "forward: it continues from the end of the previous one in time order, so motion goes on. auto: mirror, "
+            "but forward for models whose VAE compresses time, which cannot be reversed.",
         ),
     ]
 
 
 def more_reuse_inputs() -> list[Any]:
-    """What goes beyond the paper; to be appended after all other inputs. Optional, as older prompts lack them."""
+    """Settings beyond the paper. They come after all other inputs, and are optional since older prompts lack them."""
     return [
         io.Combo.Input(
             "preset",
             optional=True,
             options=[AS_SET, *PRESETS],
             default=AS_SET,
-            tooltip="Settings by what they are for, in place of M, alpha, beta, order, noise, release and drift. "
-            "paper: as published. keep moving: forward, a quarter of the frames lead. loop on purpose: the "
-            "same, and the last clip ends where the first began. anchored: colours stay those of the first clip.",
+            tooltip="Replaces M, alpha, beta, order, noise policy, release and drift. paper: as published. keep "
+            "moving: forward, with a quarter of the frames as prompt frames. loop on purpose: the same, and the last "
+            "clip ends where the first began. anchored: keeps the colours of the first clip.",
         ),
         io.Combo.Input(
             "noise_policy",
             optional=True,
             options=list(CHOICES["noise"]),
             default="pns",
-            tooltip="Where the noise of frames that are not led comes from. pns: old and new by alpha, as in the "
-            "paper. fresh: all new. shuffle: as pns, from old frames in any order. lowpass: old at low frequencies "
-            "alone.",
+            tooltip="The initial noise of frames after the prompt frames. pns: old and new noise mixed by alpha, as "
+            "in the paper. fresh: new noise. shuffle: as pns, from old frames in random order. lowpass: keeps only "
+            "the low frequencies of the old noise.",
         ),
         io.Combo.Input(
             "release",
             optional=True,
             options=list(CHOICES["release"]),
             default="hard",
-            tooltip="hard: a frame is led, then it is not, as in the paper. soft: its coarse features are led on for "
-            "as long again, ever less.",
+            tooltip="How the replay of a prompt frame ends. hard: at once, as in the paper. soft: its low "
+            "frequencies are replayed for as many steps again, with decreasing weight.",
         ),
         io.Float.Input(
             "drift",
@@ -152,41 +157,53 @@ def more_reuse_inputs() -> list[Any]:
             max=1.0,
             step=0.05,
             round=0.001,
-            tooltip="Draws brightness, colours and contrast of each clip towards those of the first one: 0 not at "
-            "all, 1 wholly.",
+            tooltip="Anchors the brightness, colours and contrast of each clip to the first clip, to prevent drift: "
+            "0 off, 1 fully.",
         ),
         io.Combo.Input(
             "loop",
             optional=True,
             options=list(CHOICES["loop"]),
             default="none",
-            tooltip="keep: keeps how the first clip began. close: this clip ends where the first one began, so that "
-            "the video loops; all clips before need keep. Where one node makes all clips, either does both.",
+            tooltip="keep: stores the start of the first clip in the state. close: this clip ends where the first "
+            "one began, so the video loops; all earlier clips need keep. In a node that makes all clips, either "
+            "value does both.",
         ),
     ]
 
 
-def taken_rule(given: dict[str, Any]) -> tuple[Rule, dict[str, Any]]:
-    """What the reuse inputs among a node's say, and its other inputs. Raises ValueError for what cannot be."""
+def parse_reuse_inputs(inputs: dict[str, Any]) -> tuple[ReuseChoice, dict[str, Any]]:
+    """Split a node's inputs into the reuse settings and the rest.
+
+    Args:
+        inputs: Values by input id. `order` is required; the other reuse inputs are optional.
+
+    Returns:
+        The reuse settings, and the inputs that are none.
+
+    Raises:
+        ValueError: For values out of range.
+    """
     names = {each.id for each in (*reuse_inputs(), *more_reuse_inputs())}
-    said = {name: given[name] for name in names & set(given)}
-    name, auto = said.pop("preset", AS_SET), said["order"] == "auto"
-    if "drift" in said:
-        said["anchor"] = said.pop("drift")
-    if "noise_policy" in said:
-        said["noise"] = said.pop("noise_policy")
+    settings = {name: inputs[name] for name in names & set(inputs)}
+    preset, auto = settings.pop("preset", AS_SET), settings["order"] == "auto"
+    if "drift" in settings:
+        settings["anchor"] = settings.pop("drift")
+    if "noise_policy" in settings:
+        settings["noise"] = settings.pop("noise_policy")
     if auto:
-        said["order"] = "mirror"
-    rule = Rule(ReuseSettings(**said), name, auto)
-    return rule, {name: value for name, value in given.items() if name not in names}
+        settings["order"] = "mirror"
+    choice = ReuseChoice(ReuseSettings(**settings), preset, auto)
+    return choice, {name: value for name, value in inputs.items() if name not in names}
 
 
 def state_input(tooltip: str) -> Any:
+    """The optional input for the previous clip's state."""
     return State.Input("state", optional=True, tooltip=tooltip)
 
 
 def check_prefix(prefix: str | None) -> bool | str:
-    """For validate_inputs: True, or why files cannot bear this name. None is wired."""
+    """For `validate_inputs`: True, or why `prefix` is no valid file name. None means that the input is connected."""
     try:
         folders.check_prefix(prefix or "")
     except ValueError as error:
@@ -194,12 +211,19 @@ def check_prefix(prefix: str | None) -> bool | str:
     return True
 
 
-def check_choices(node: type[io.ComfyNode], **given: str | None) -> bool | str:
-    """For validate_inputs: True, or what is not on an input's list, which older hosts do not check. None is wired."""
+def check_choices(node: type[io.ComfyNode], **values: str | None) -> bool | str:
+    """For `validate_inputs`: True, or which value is not among its input's options.
+
+    Older hosts do not check combo inputs themselves.
+
+    Args:
+        node: The node whose schema lists the options.
+        values: Values by input id; None means that the input is connected.
+    """
     options = {
         each.id: each.options for each in node.define_schema().inputs or [] if isinstance(each, io.Combo.Input)
     }
-    for name, value in given.items():
+    for name, value in values.items():
         if value is not None and value not in options[name]:
             return f"{name} is {value!r}, expected one of {', '.join(map(str, options[name]))}"
     return True

@@ -1,4 +1,4 @@
-"""Seam Report."""
+"""The node Seam Report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .schema import CATEGORY, schema, state_input
 
 
 class SeamReport(io.ComfyNode):
-    """How a video's clips meet, as a picture and numbers."""
+    """Measures the seams between the clips of a video."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -26,45 +26,54 @@ class SeamReport(io.ComfyNode):
             node_id="VidRD_SeamReport",
             display_name="Seam Report",
             category=CATEGORY,
-            description="Measures how the clips of a video meet: doubled frames and jumps at the seams, motion that "
-            "turns back, and whether the video comes round. Needs no other model.",
+            description="Measures the seams between the clips of a video: duplicate frames, jumps, motion that "
+            "reverses, and repetition from clip to clip. Needs no other model.",
             search_aliases=["vidrd", "measure", "quality", "metrics", "loop", "seam"],
             is_output_node=True,
             inputs=[
                 io.Image.Input("images", tooltip="All frames of the video."),
                 io.Int.Input(
-                    "clip_frames", default=8, min=0, max=4096, tooltip="Frames of a clip (N). 0: there are no seams."
+                    "clip_frames",
+                    default=8,
+                    min=0,
+                    max=4096,
+                    tooltip="Frames per clip (N). 0: the video has no seams.",
                 ),
                 io.Int.Input(
                     "repeated_frames",
                     default=0,
                     min=0,
                     max=4096,
-                    tooltip="How many frames of a later clip were shown already and so are left out: M in forward "
-                    "order, 0 in mirror order.",
+                    tooltip="The frames of each later clip that repeat the previous one and are not shown again: M "
+                    "in forward order, 0 in mirror order.",
                 ),
                 io.Int.Input(
                     "prompt_frames",
                     default=4,
                     min=0,
                     max=4096,
-                    tooltip="M. A jump is looked for in so many steps after a seam, too.",
+                    tooltip="M. Frame changes up to M frames after a seam are also checked for jumps.",
                 ),
-                state_input("What the last clip left: it tells the three numbers above. Nothing wired: they count."),
+                state_input(
+                    "The state of the last clip, which replaces the three numbers above. Not connected: they are "
+                    "used."
+                ),
             ],
             outputs=[
-                io.Image.Output(display_name="report", tooltip="The picture that the node shows."),
-                io.String.Output(display_name="text", tooltip="The same in words, a line for each seam."),
+                io.Image.Output(display_name="report", tooltip="The image that the node shows."),
+                io.String.Output(display_name="text", tooltip="The results as text, one line per seam."),
                 io.Float.Output(
                     display_name="seam ratio",
-                    tooltip="The step across the worst seam over the usual step: 1 is perfect, near 0 a doubled "
-                    "frame, more a jump.",
+                    tooltip="The frame change across the worst seam divided by the typical change: 1 is perfect, "
+                    "near 0 is a duplicate frame, larger is a jump.",
                 ),
                 io.Float.Output(
-                    display_name="worst step", tooltip="The largest step from a seam on, over the usual step."
+                    display_name="worst step",
+                    tooltip="The largest frame change at or shortly after a seam, divided by the typical change.",
                 ),
                 io.Float.Output(
-                    display_name="loopiness", tooltip="How much the video comes round after one or two clips; 0: not."
+                    display_name="loopiness",
+                    tooltip="How much the video repeats after one or two clips; 0 is not at all.",
                 ),
             ],
         )
@@ -80,7 +89,7 @@ class SeamReport(io.ComfyNode):
     ) -> io.NodeOutput:
         video = frames_in(images)
         if state is not None:
-            clip_frames, repeated_frames, prompt_frames = told_by(state, len(video))
+            clip_frames, repeated_frames, prompt_frames = chain_of(state, len(video))
         joints = Joints()
         if clip_frames:
             joints = Joints.regular(len(video), clip_frames, repeated_frames, min(prompt_frames, clip_frames - 1))
@@ -90,20 +99,30 @@ class SeamReport(io.ComfyNode):
         return io.NodeOutput(picture, "\n".join(report.lines()), *numbers, ui=ui.PreviewImage(picture, cls=cls))
 
 
-def told_by(state: ClipState, length: int) -> tuple[int, int, int]:
-    """N, how many frames of later clips repeat, and M, by the last clip's state.
+def chain_of(state: ClipState, length: int) -> tuple[int, int, int]:
+    """How a video is divided into clips, from its last clip's state.
 
-    Raises ValueError if a video of `length` frames is not all clips up to it.
+    Args:
+        state: The state of the last clip.
+        length: Frames of the video.
+
+    Returns:
+        Frames per clip (N), frames of each later clip that repeat the previous one, and prompt frames (M).
+
+    Raises:
+        ValueError: If the video is not all clips up to the state's.
     """
     reuse: dict[str, Any] = state.made_with.get("reuse", {})
     expected = state.frames + state.index * (state.frames - state.repeated) - state.closed
     if length != expected:
         raise ValueError(
-            f"images are {length} frames, and the state is of clip {state.index + 1} of {state.frames} frames each, "
-            f"{expected} in all: wire the whole video, from the first clip on, or set clip_frames and no state"
+            f"images has {length} frames, expected {expected}: the state is that of clip {state.index + 1}, with "
+            f"{state.frames} frames per clip. Connect the whole video from the first clip on, or disconnect state "
+            "and set clip_frames"
         )
     return state.frames, state.repeated, int(reuse.get("prompt_frames", 0))
 
 
-def _or(value: float, otherwise: float) -> float:
-    return otherwise if math.isnan(value) else float(value)
+def _or(value: float, default: float) -> float:
+    """The value, or the default for NaN: nothing was measured."""
+    return default if math.isnan(value) else float(value)

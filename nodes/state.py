@@ -1,4 +1,4 @@
-"""Save and Load VidRD State."""
+"""The nodes Save VidRD State and Load VidRD State."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CATEGORY = f"{CATEGORY}/state"
 
 
 class SaveState(io.ComfyNode):
-    """A state as a file."""
+    """Saves a state to a file."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -24,22 +24,25 @@ class SaveState(io.ComfyNode):
             node_id="VidRD_SaveState",
             display_name="Save VidRD State",
             category=_CATEGORY,
-            description="Keeps what a next clip takes over in one safetensors file: to go on tomorrow, bit for bit, "
-            "or to branch from this clip again and again.",
+            description="Saves a state to a safetensors file, to resume the video later with bit-identical results, "
+            "or to branch from this clip.",
             search_aliases=["resume", "checkpoint", "vidrd"],
             is_output_node=True,
             inputs=[
-                State.Input("state", tooltip="From Extend, Long Video, Sample Clip or Reuse & Diffuse State."),
+                State.Input(
+                    "state",
+                    tooltip="The state to save, from Extend, Long Video, Sample Clip or Reuse & Diffuse State.",
+                ),
                 io.String.Input(
                     "filename_prefix",
                     default="vidrd/video",
-                    tooltip="The name, in the output folder; the clip's number is put after it. No file is ever "
-                    "overwritten.",
+                    tooltip="The file name in the output folder, to which the clip's number and a counter are added. "
+                    "Files are never overwritten.",
                 ),
             ],
             outputs=[
-                State.Output(display_name="same state", tooltip="The same state, to go on with."),
-                io.String.Output(display_name="file", tooltip="The name, as Load VidRD State has it."),
+                State.Output(display_name="same state", tooltip="The same state, passed through."),
+                io.String.Output(display_name="file", tooltip="The file name, as listed by Load VidRD State."),
             ],
         )
 
@@ -55,7 +58,7 @@ class SaveState(io.ComfyNode):
 
 
 class LoadState(io.ComfyNode):
-    """A state from a file."""
+    """Loads a state from a file."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -63,25 +66,25 @@ class LoadState(io.ComfyNode):
             node_id="VidRD_LoadState",
             display_name="Load VidRD State",
             category=_CATEGORY,
-            description="Takes up a video after a saved clip: wire the state into Reuse & Diffuse Extend.",
+            description="Loads a saved state, to resume or branch a video: connect it to Reuse & Diffuse Extend.",
             search_aliases=["resume", "branch", "continue video", "vidrd"],
             inputs=[
                 io.Combo.Input(
                     "file",
                     options=state_files.saved_states(),
-                    tooltip="A state in the output or input folder, the newest first.",
+                    tooltip="A state file in the output or input folder, newest first.",
                 ),
             ],
             outputs=[
-                State.Output(display_name="state", tooltip="For Reuse & Diffuse Extend."),
-                io.Int.Output(display_name="clip", tooltip="The clip's number, from 0."),
+                State.Output(display_name="state", tooltip="The state for Reuse & Diffuse Extend."),
+                io.Int.Output(display_name="clip", tooltip="The number of the clip, starting at 0."),
             ],
         )
 
     @classmethod
     def validate_inputs(cls, file: str | None = None) -> bool | str:
-        # In place of the host's own check against the list, which files made since then are not on.
-        if file is None:  # it is wired
+        # Replaces the host's check against the list of options, which lacks files saved since the page was loaded.
+        if file is None:  # the input is connected
             return True
         try:
             ClipState.load(state_files.path_of(file))

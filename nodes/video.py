@@ -1,4 +1,4 @@
-"""VidRD Decode & Write Clip."""
+"""The node VidRD Decode & Write Clip."""
 
 from __future__ import annotations
 
@@ -12,43 +12,48 @@ from .schema import CATEGORY, check_choices, check_prefix, schema
 
 
 def video_inputs() -> list[Any]:
-    """How a video is written."""
+    """The inputs of a video file."""
     return [
         io.String.Input(
             "filename_prefix",
             default="vidrd/video",
-            tooltip="The name, in the output folder; a number is put after it, so that nothing is overwritten.",
+            tooltip="The file name in the output folder, to which a counter is added. Files are never overwritten.",
         ),
         io.Combo.Input(
             "format",
             options=list(KINDS),
             default="mp4",
-            tooltip="mp4: H.264, plays everywhere. webm: VP9. gif: 50 frames a second at most. png: a folder.",
+            tooltip="The file format. mp4: H.264, plays everywhere. webm: VP9. gif: at most 50 fps. png: a folder of "
+            "frames.",
         ),
         io.Float.Input(
-            "fps", default=8.0, min=0.01, max=1000.0, step=0.5, round=0.001, tooltip="Frames shown in a second."
+            "fps",
+            default=8.0,
+            min=0.01,
+            max=1000.0,
+            step=0.5,
+            round=0.001,
+            tooltip="The frame rate, in frames per second.",
         ),
         io.Int.Input(
             "scale",
             default=1,
             min=1,
             max=16,
-            tooltip="Enlarges each pixel so many times along each side. 4 suits the built-in tiny model, whose small "
-            "frames players would blur.",
+            tooltip="Enlarges the frames by this factor, without smoothing. 4 suits the built-in tiny model, whose "
+            "small frames video players would blur.",
         ),
     ]
 
 
 def check_rate(kind: str, fps: float) -> None:
-    """Raise ValueError for a rate that a GIF cannot have."""
+    """Raise ValueError for a frame rate that a GIF cannot have."""
     if kind == "gif" and fps > 50:
-        raise ValueError(
-            f"fps is {fps:g}, but a GIF shows at most 50 frames a second: write mp4 or webm, or give less"
-        )
+        raise ValueError(f"fps is {fps:g}, expected at most 50 for a GIF: lower it, or choose mp4 or webm")
 
 
 class WriteClip(io.ComfyNode):
-    """A clip put at the end of a video file."""
+    """Decodes a clip and appends it to a video file."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -56,37 +61,37 @@ class WriteClip(io.ComfyNode):
             node_id="VidRD_WriteClip",
             display_name="VidRD Decode & Write Clip",
             category=CATEGORY,
-            description="Decodes a clip's new frames and writes them to a video file, or puts them at the end of the "
-            "video that is wired to before. A frame is decoded beside those of the clips before, so there is no "
-            "seam, and memory does not grow with the video. A run that is cancelled keeps the clips that are "
-            "finished. The clips of a list, as loops give it, are written one after the other.",
+            description="Decodes the new frames of a clip and writes them to a video file, or appends them to the "
+            "video in before. Frames are decoded together with the end of the previous clip, so there is no seam, "
+            "and memory use does not grow with the video. A cancelled run keeps the finished clips. A list of clips, "
+            "as from a loop, is written in sequence.",
             search_aliases=["save video", "vae decode", "video combine", "mp4", "append video", "vidrd"],
             is_output_node=True,
             not_idempotent=True,
             is_input_list=True,
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             inputs=[
-                io.Latent.Input("latent", tooltip="What the clip adds: the new frames of Reuse & Diffuse Extend."),
-                io.Vae.Input("vae", tooltip="The VAE that decodes them."),
+                io.Latent.Input("latent", tooltip="The latents to append: new frames of Reuse & Diffuse Extend."),
+                io.Vae.Input("vae", tooltip="The VAE that decodes the latents."),
                 *video_inputs(),
                 io.Video.Input(
                     "before",
                     optional=True,
-                    tooltip="The video so far, from the Decode & Write Clip of the clip before: its file grows, and "
-                    "its name, format, fps and scale stay. Nothing wired: a new file.",
+                    tooltip="The video so far, from Decode & Write Clip of the previous clip: the clip is appended "
+                    "to its file, with that file's name, format, fps and scale. Not connected: a new file.",
                 ),
             ],
             outputs=[
                 io.Video.Output(
-                    display_name="video", tooltip="The video so far, for the next clip or any video node."
+                    display_name="video", tooltip="The video up to this clip, for the next clip or any video node."
                 )
             ],
         )
 
     @classmethod
     def validate_inputs(cls, format: list[str] | None = None, filename_prefix: list[str] | None = None) -> bool | str:
-        told = check_choices(cls, format=format[0] if format else None)
-        return told if isinstance(told, str) else check_prefix(filename_prefix[0] if filename_prefix else None)
+        checked = check_choices(cls, format=format[0] if format else None)
+        return checked if isinstance(checked, str) else check_prefix(filename_prefix[0] if filename_prefix else None)
 
     @classmethod
     def execute(
@@ -110,7 +115,7 @@ class WriteClip(io.ComfyNode):
 
 
 def _shown(video: GrowingVideo) -> ui.PreviewVideo | ui.SavedImages:
-    """The video in the node; of PNG frames, those of the newest clip."""
+    """The preview in the node: the video, or the newest clip's frames for PNG."""
     folder, names = place_of(video)
     saved = [ui.SavedResult(name, folder, io.FolderType.output) for name in names]
     return ui.SavedImages(saved) if Path(names[0]).suffix == ".png" else ui.PreviewVideo(saved)

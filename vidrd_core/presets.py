@@ -1,4 +1,4 @@
-"""Reuse settings by names that say what they are for."""
+"""Presets: reuse settings by the name of what they are good for."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ AS_SET = "as set here"
 
 
 def preset(name: str, frames: int) -> ReuseSettings:
-    """Settings by a name that says what they are for, for clips of N = `frames` frames.
+    """The reuse settings of a preset.
 
-    "paper" is the paper's rule. The others go on in time order with a quarter of a clip's frames as prompt frames, a
-    third more model calls for a shown frame, and shuffle the old noise, so that less comes round again; "loop on
-    purpose" ends where it began, "anchored" keeps the colours and contrast of the first clip. Raises ValueError for
-    an unknown name.
+    "paper" is the paper's method. The others use forward order with a quarter of a clip's frames as prompt frames (a
+    third more model calls per shown frame) and shuffle the old noise, which repeats less. "loop on purpose" also ends
+    where the video began; "anchored" also keeps the colours and contrast of the first clip.
+
+    Args:
+        name: One of `PRESETS`.
+        frames: Frames (latents) of a clip, N.
+
+    Raises:
+        ValueError: For an unknown name.
     """
     moving = ReuseSettings(max(1, frames // 4), order="forward", noise="shuffle")
     if name == "paper":
@@ -31,21 +37,29 @@ def preset(name: str, frames: int) -> ReuseSettings:
 
 
 @dataclass(frozen=True)
-class Rule:
-    """Reuse settings that wait for a clip: for its length, if a preset is named, and for its model.
+class ReuseChoice:
+    """A choice of reuse settings that depends on the clip: on its length, for a preset, and on its model's VAE.
 
-    `settings` are those of "as set here"; of a preset they say only whether this clip closes a loop. `auto` lets the
-    model decide on the order: the paper's, or forward where the VAE compresses time.
+    Args:
+        settings: The settings if `preset` is `AS_SET`. With any other preset only its `loop` counts: "close" closes
+            the loop with this clip.
+        preset: `AS_SET` or one of `PRESETS`.
+        auto: Choose the order by the model: mirror, or forward for a VAE that compresses time.
     """
 
     settings: ReuseSettings = field(default_factory=ReuseSettings)
     preset: str = AS_SET
     auto: bool = False
 
-    def at(self, frames: int, compresses: bool = False) -> ReuseSettings:
-        """The settings of a clip of N latents. If the VAE `compresses` time, its first latent is a single picture.
+    def resolve(self, frames: int, compresses: bool = False) -> ReuseSettings:
+        """The settings for one clip.
 
-        Raises ValueError for mirror order there, or an unknown preset.
+        Args:
+            frames: Latents of the clip, N.
+            compresses: Whether the VAE compresses time, so that the first latent is one frame and others several.
+
+        Raises:
+            ValueError: For mirror order with a VAE that compresses time, or an unknown preset.
         """
         settings = self.settings
         if self.preset != AS_SET:
@@ -58,8 +72,8 @@ class Rule:
             return settings
         if settings.order == "mirror" and settings.reuses_anything:
             raise ValueError(
-                "order is mirror, but this model's VAE compresses time: its latents in reverse are not the video in "
-                "reverse, as the first stands for one frame and each other one for several; choose order forward or "
-                "auto, or the preset keep moving"
+                "order is mirror, but this model's VAE compresses time: reversed latents are not the reversed video, "
+                "since the first latent is one frame and each other one several; choose order forward or auto, or "
+                "the preset keep moving"
             )
         return replace(settings, warmup_latents=1)

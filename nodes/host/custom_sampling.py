@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from vidrd_core.presets import Rule
+from vidrd_core.presets import ReuseChoice
 from vidrd_core.state import ClipState
 
 from .audio_video import TIME_FACTOR, parts_of
@@ -18,8 +18,8 @@ from .sample_clip import Latent, all_noise, new_frames
 class ReuseNoise:
     """The host's NOISE: z_T of the clip that follows a state, or of a first one."""
 
-    def __init__(self, seed: int, rule: Rule, before: ClipState | None) -> None:
-        self.seed, self.rule, self.before = seed, rule, before
+    def __init__(self, seed: int, choice: ReuseChoice, before: ClipState | None) -> None:
+        self.seed, self.choice, self.before = seed, choice, before
 
     def generate_noise(self, input_latent: Latent) -> Any:
         """Noise like the latent's samples: video, or video and sound. Raises ValueError, StateMismatchError."""
@@ -28,7 +28,7 @@ class ReuseNoise:
         if self.before is not None:
             self.before.check_model(self.before.model_signature, shape)
         compresses = self.before is not None and bool(self.before.made_with.get("compresses"))
-        settings = self.rule.at(shape[2], compresses) if self.before is not None else self.rule.settings
+        settings = self.choice.resolve(shape[2], compresses) if self.before is not None else self.choice.settings
         factor = TIME_FACTOR if self.before is None else int(self.before.made_with.get("time_factor", TIME_FACTOR))
         return all_noise(parts, self.seed, settings, self.before, factor)
 

@@ -11,7 +11,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from vidrd_core.presets import Rule
+from vidrd_core.presets import ReuseChoice
 from vidrd_core.reuse import ReuseSettings, StagedGuidance, steps_of_calls
 from vidrd_core.sampling import DivergenceError, clip_generator
 from vidrd_core.state import ClipState, StateMismatchError, anchoring
@@ -49,9 +49,9 @@ class Guided:
 class ReuseSampler(comfy.samplers.Sampler):
     """A SAMPLER under which prompt frames follow an old clip; the `state` it leaves is what a next clip needs."""
 
-    def __init__(self, inner: Any, before: ClipState | None, rule: Rule | None = None) -> None:
-        self.inner, self.before, self.rule = inner, before, rule or Rule()
-        self.settings = self.rule.settings  # until `check` knows the clip
+    def __init__(self, inner: Any, before: ClipState | None, choice: ReuseChoice | None = None) -> None:
+        self.inner, self.before, self.choice = inner, before, choice or ReuseChoice()
+        self.settings = self.choice.settings  # until `check` knows the clip
         self.state: ClipState | None = None
         self.clip: Tensor | None = None  # the same clip as LATENT has it
         self.past: Tensor | None = None  # so the latents shown before it
@@ -69,7 +69,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         family = family_of(model)
         family.check(shape)
         shape = clip_shape(shape)
-        self.settings = self.rule.at(shape[2], family.compresses)
+        self.settings = self.choice.resolve(shape[2], family.compresses)
         self.settings.check_frames(shape[2])
         if self.before is not None:
             if (theirs := self.before.made_with.get("family", family.name)) != family.name:

@@ -11,7 +11,7 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-from vidrd_core.presets import Rule
+from vidrd_core.presets import ReuseChoice
 from vidrd_core.prompt_schedule import shares_of_frames
 from vidrd_core.reuse import ReuseSettings, next_clip_noise
 from vidrd_core.sampling import clip_generator
@@ -77,7 +77,7 @@ def sample_clip(
     cfg: float,
     sampler_name: str,
     scheduler: str,
-    rule: Rule,
+    choice: ReuseChoice,
     before: ClipState | None = None,
     positive_before: Any = None,
 ) -> tuple[Latent, Latent, ClipState]:
@@ -96,7 +96,7 @@ def sample_clip(
             f"VidRD Empty Clip, and that latent in here"
         )
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
-    sampler = ReuseSampler(comfy.samplers.sampler_object(sampler_name), before, rule)
+    sampler = ReuseSampler(comfy.samplers.sampler_object(sampler_name), before, choice)
     sampler.check(model, tuple(image.shape), sigmas)
     guider = comfy.samplers.CFGGuider(model)
     if positive_before is not None and before is not None:

@@ -40,7 +40,7 @@ def test_clips_are_shown_as_they_are_made(page):
     told = {"node": str(node["id"]), "clips": 3, "clip": 1, "share": 0.5, "picture": PICTURE}
     shown = page.run(TELL, [{**told, "clip": 0, "share": 1}, told])
     assert shown["panels"] == 1
-    assert shown["cells"] == ["clip 1: done", "clip 2: in the making", "clip 3: to come"]
+    assert shown["cells"] == ["clip 1: done", "clip 2: in progress", "clip 3: waiting"]
     assert shown["picture"] == PICTURE
     assert "clips_shown" not in shown["sent"]
     assert shown["saved"] == node["widgets_values"]
@@ -48,7 +48,7 @@ def test_clips_are_shown_as_they_are_made(page):
 
 def test_clips_that_the_host_had_kept_are_done_when_all_is(page):
     node = str(opened_example(page)["id"])
-    assert page.run(TELL, [{"node": node, "clips": 2, "clip": 0}])["cells"] == ["clip 1: to come", "clip 2: to come"]
+    assert page.run(TELL, [{"node": node, "clips": 2, "clip": 0}])["cells"] == ["clip 1: waiting", "clip 2: waiting"]
     page.run("() => { app.api.dispatchCustomEvent('execution_success', {}); return true; }")
     assert page.run(TELL, [])["cells"] == ["clip 1: done", "clip 2: done"]
 

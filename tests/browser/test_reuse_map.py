@@ -53,7 +53,7 @@ TOOLS = """
         return {
             problem: texts(".problem").join(), words: texts(".head span").join("; "),
             old: texts(".column:not(.names) > :first-child").join(" "),
-            led: texts(".steps > span").join(" "),
+            replayed: texts(".steps > span").join(" "),
             shown: texts(".cell.shown").length,
         };
     };
@@ -97,7 +97,7 @@ def said(given):
     return {
         "source": settings.source_frames(n),
         "share": pytest.approx([1.0] * m + [kept] * (n - m)),
-        "led": settings.replay_counts(given["steps"]) + [0] * (n - m),
+        "replayed": settings.replay_counts(given["steps"]) + [0] * (n - m),
         "shown": [j < settings.repeated_frames for j in range(n)],
     }
 
@@ -113,7 +113,7 @@ def test_it_reckons_as_the_core_does(arithmetic):
 def test_what_cannot_be_is_said_in_words(arithmetic):
     for given, told in zip(WRONG, arithmetic(WRONG), strict=True):
         assert said(given) is None
-        assert "must be" in told["problem"], given
+        assert ", expected " in told["problem"], given
 
 
 def test_the_picture_follows_the_settings(page):
@@ -134,11 +134,11 @@ def test_the_picture_follows_the_settings(page):
     )
     fresh, six, forward, wrong = told
     assert fresh["words"] == "No state: a first clip. With one:; 8 frames?"
-    assert (fresh["old"], fresh["led"], fresh["shown"]) == ("7 6 5 4 3 2 1 0", "20 15 10 5", 0)
+    assert (fresh["old"], fresh["replayed"], fresh["shown"]) == ("7 6 5 4 3 2 1 0", "20 15 10 5", 0)
     assert six["words"].endswith("; 6 frames")
-    assert (six["old"], six["led"]) == ("5 4 3 2 1 0", "20 15 10 5")
-    assert (forward["old"], forward["led"], forward["shown"]) == ("4 5 - - - -", "20 20", 2)
-    assert wrong["problem"] == "prompt_frames is 6: it must be less than a clip's 6 frames"
+    assert (six["old"], six["replayed"]) == ("5 4 3 2 1 0", "20 15 10 5")
+    assert (forward["old"], forward["replayed"], forward["shown"]) == ("4 5 - - - -", "20 20", 2)
+    assert wrong["problem"] == "prompt_frames is 6, expected less than the clip's 6 frames"
 
 
 def test_the_number_of_frames_is_known_where_a_latent_is_a_frame(page):
@@ -166,8 +166,8 @@ def test_what_comes_by_wire_is_said(page):
         return [...seen, await look(node)];
     """)
     )
-    assert told[0]["words"] == "Begins as the old clip run backwards; 8 frames?"
-    assert told[1]["words"] == "alpha by wire: drawn as last set; 8 frames?"
+    assert told[0]["words"] == "Starts as the previous clip in reverse; 8 frames?"
+    assert told[1]["words"] == "alpha connected: drawn as last set; 8 frames?"
 
 
 @pytest.mark.parametrize("name", ["VidRD_Extend", "VidRD_LongVideo", "VidRD_Noise", "VidRD_Guidance"])

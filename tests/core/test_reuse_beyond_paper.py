@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vidrd_core.presets import PRESETS, Rule, preset
+from vidrd_core.presets import PRESETS, ReuseChoice, preset
 from vidrd_core.reuse import (
     ReuseSettings,
     StagedGuidance,
@@ -234,18 +234,18 @@ def test_a_loop_can_be_closed_only_if_its_beginning_was_kept(model):
         model.extend(state, "a red circle", ReuseSettings(2, order="forward", loop="close"), **FAST)
 
 
-def test_a_rule_waits_for_the_clip():
-    assert Rule(preset="keep moving").at(16).prompt_frames == 4
-    assert Rule(preset="keep moving").at(16).head == 0
-    assert Rule(preset="keep moving").at(21, compresses=True) == ReuseSettings(
+def test_a_choice_is_resolved_for_the_clip():
+    assert ReuseChoice(preset="keep moving").resolve(16).prompt_frames == 4
+    assert ReuseChoice(preset="keep moving").resolve(16).head == 0
+    assert ReuseChoice(preset="keep moving").resolve(21, compresses=True) == ReuseSettings(
         5, order="forward", noise="shuffle", warmup_latents=1
     )
-    assert Rule(ReuseSettings(loop="close"), "loop on purpose").at(8).loop == "close"
-    assert Rule(ReuseSettings(3), auto=True).at(8) == ReuseSettings(3)
-    assert Rule(ReuseSettings(3), auto=True).at(8, compresses=True) == ReuseSettings(
+    assert ReuseChoice(ReuseSettings(loop="close"), "loop on purpose").resolve(8).loop == "close"
+    assert ReuseChoice(ReuseSettings(3), auto=True).resolve(8) == ReuseSettings(3)
+    assert ReuseChoice(ReuseSettings(3), auto=True).resolve(8, compresses=True) == ReuseSettings(
         3, order="forward", warmup_latents=1
     )
-    for rule in (Rule(), Rule(preset="paper")):
-        with pytest.raises(ValueError, match="reverse are not the video in reverse"):
-            rule.at(8, compresses=True)
-    assert Rule(ReuseSettings(0, 0.0)).at(8, compresses=True).order == "mirror"  # takes nothing over
+    for choice in (ReuseChoice(), ReuseChoice(preset="paper")):
+        with pytest.raises(ValueError, match="reversed latents are not the reversed video"):
+            choice.resolve(8, compresses=True)
+    assert ReuseChoice(ReuseSettings(0, 0.0)).resolve(8, compresses=True).order == "mirror"  # takes nothing over

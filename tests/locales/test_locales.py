@@ -1,4 +1,4 @@
-"""English is the schemas'; the other languages say all of it, and what may not be translated is as it is there."""
+"""English texts come from the schemas; translations are complete, and keep what may not be translated."""
 
 import re
 from collections import Counter
@@ -7,18 +7,18 @@ import pytest
 
 from ..stand_in import definitions
 from ..workflows.slots import slots
-from .texts import FILES, LOCALES, OTHERS, arranged, english, flat, place, read, written
+from .texts import FILES, LOCALES, OTHERS, arranged, english, flat, nested, place, read, written
 
 HAN = re.compile("[\u4e00-\u9fff]")
 KANA = re.compile("[\u3041-\u30ff]")
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
-LITERAL = re.compile(  # what is no English prose: ',, 7', models/vae, cfg_pp, fp8, DDIM, UNet3D, M
+LITERAL = re.compile(  # what is not English prose: ',, 7', models/vae, cfg_pp, fp8, DDIM, UNet3D, M
     r"'[^']*'|\w+/\w+|\w*(?:_|[a-z]\d)\w*|[A-Z][A-Z0-9]+|[A-Z]\w*[A-Z]\w*|\b[B-HJ-Z]\b", re.ASCII
 )
 WORD = re.compile(r"[A-Za-z]\w*", re.ASCII)
-QUOTED = re.compile("“.*?”|「.*?」")  # nodes by their names
-KEPT = {"model", "clip", "vae", "latent", "alpha", "beta", "cfg", "fps"}  # names that may stay as they are
-METHODS = {"fnr", "pns", "dsg"}  # may stand beside their translated names
+QUOTED = re.compile("“.*?”|「.*?」")  # names of nodes
+UNTRANSLATED = {"model", "clip", "vae", "latent", "alpha", "beta", "cfg", "fps"}  # names that may stay English
+METHODS = {"fnr", "pns", "dsg"}  # may be added to their translated names
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +29,11 @@ def nodes():
 
 @pytest.fixture(scope="module")
 def pairs(nodes):
-    """By language: path, English and translated text of all there is."""
-    said = [(file, path, text) for file, texts in english(nodes).items() for path, text in flat(texts).items()]
+    """By language: key, English text and translation of every text."""
+    source = [(file, path, text) for file, texts in english(nodes).items() for path, text in flat(texts).items()]
     known = {(language, file): flat(read(language, file)) for language in OTHERS for file in FILES}
     return {
-        language: [(path, text, known[language, file].get(path, "")) for file, path, text in said]
+        language: [(path, text, known[language, file].get(path, "")) for file, path, text in source]
         for language in OTHERS
     }
 
@@ -43,7 +43,7 @@ def is_sentence(path):
 
 
 def test_english_is_what_the_schemas_say(nodes):
-    """Run `python -m tests.locales.texts`; it names what has to be translated anew."""
+    """Run `python -m tools.node_files`; it lists the translations that are missing then."""
     for file, texts in english(nodes).items():
         assert place("en", file).read_text(encoding="utf-8") == written(texts)
 
@@ -51,15 +51,15 @@ def test_english_is_what_the_schemas_say(nodes):
 @pytest.mark.parametrize("language", OTHERS)
 @pytest.mark.parametrize("file", FILES)
 def test_each_text_has_its_translation(language, file):
-    """All of them, in the same order, none empty."""
+    """`python -m tools.node_files` lists the missing ones, and puts them in order."""
     texts = flat(read(language, file))
     assert list(texts) == list(flat(read("en", file)))
-    for path, said in texts.items():
-        assert said == said.strip() != "", path
+    for path, source in texts.items():
+        assert source == source.strip() != "", path
 
 
 def test_the_files_are_what_the_host_reads():
-    """UTF-8 without a mark at its start, in our layout, and nothing beside."""
+    """UTF-8 without a byte order mark, in our layout, and no other files."""
     expected = {place(language, file) for language in ("en", *OTHERS) for file in FILES}
     assert {path for path in LOCALES.rglob("*") if path.is_file()} == expected
     for path in expected:
@@ -74,27 +74,27 @@ def test_translations_are_in_their_language(pairs, language):
             assert translated.endswith("。"), path
             assert not re.search(r"[,;:!?()]|[.](?!\d)", re.sub("'.*'", "", QUOTED.sub("", translated))), path
         else:
-            assert HAN.search(translated) or KANA.search(translated) or translated.lower() in KEPT, path
+            assert HAN.search(translated) or KANA.search(translated) or translated.lower() in UNTRANSLATED, path
         assert language == "ja" or not KANA.search(translated), path
 
 
 @pytest.mark.parametrize("language", OTHERS)
 def test_numbers_names_and_letters_are_kept(pairs, language):
-    for path, said, translated in pairs[language]:
+    for path, source, translated in pairs[language]:
         if is_sentence(path):
-            assert Counter(NUMBER.findall(translated)) == Counter(NUMBER.findall(said)), path
-            assert set(LITERAL.findall(said)) <= set(LITERAL.findall(translated)), path
+            assert Counter(NUMBER.findall(translated)) == Counter(NUMBER.findall(source)), path
+            assert set(LITERAL.findall(source)) <= set(LITERAL.findall(translated)), path
             words = {each.lower() for each in WORD.findall(QUOTED.sub("", translated))}
-            assert words <= set(re.findall(r"\w+", said.lower())) | METHODS | {"latent"}, path
+            assert words <= set(re.findall(r"\w+", source.lower())) | METHODS | {"latent"}, path
 
 
 @pytest.mark.parametrize("language", OTHERS)
-def test_choices_are_called_as_the_list_has_them(nodes, language):
+def test_choices_are_referred_to_by_their_ids(nodes, language):
     texts = flat(read(language, "nodeDefs"))
     for name, node in nodes.items():
         for each in slots(node):
-            tooltip, translated = each.said["tooltip"], texts[f"{name}.inputs.{each.name}.tooltip"]
-            for choice in each.said.get("options", ()):
+            tooltip, translated = each.config["tooltip"], texts[f"{name}.inputs.{each.name}.tooltip"]
+            for choice in each.config.get("options", ()):
                 if re.search(rf"(?<!\w){re.escape(choice)}:", tooltip):
                     assert choice + "\N{FULLWIDTH COLON}" in translated, (name, each.name, choice)
             for choice in ("mirror", "forward"):
@@ -102,11 +102,11 @@ def test_choices_are_called_as_the_list_has_them(nodes, language):
 
 
 @pytest.mark.parametrize("language", OTHERS)
-def test_our_nodes_are_called_by_their_translated_names(nodes, pairs, language):
+def test_our_nodes_are_referred_to_by_their_translated_names(nodes, pairs, language):
     texts = read(language, "nodeDefs")
-    for path, said, translated in pairs[language]:
+    for path, source, translated in pairs[language]:
         for name, node in nodes.items():
-            if is_sentence(path) and node["display_name"].removeprefix("VidRD ") in said:
+            if is_sentence(path) and node["display_name"].removeprefix("VidRD ") in source:
                 called = re.escape(texts[name]["display_name"])
                 assert re.search(f"[“「]{called}[”」]", translated), (path, called)
 
@@ -114,20 +114,22 @@ def test_our_nodes_are_called_by_their_translated_names(nodes, pairs, language):
 @pytest.mark.parametrize("language", OTHERS)
 def test_the_same_english_is_the_same_in_translation(pairs, language):
     seen = {}
-    for path, said, translated in pairs[language]:
+    for path, source, translated in pairs[language]:
         if is_sentence(path) or ".inputs." in path:
-            assert seen.setdefault(said, translated) == translated, (path, said)
+            assert seen.setdefault(source, translated) == translated, (path, source)
 
 
 @pytest.mark.parametrize("language", ["en", *OTHERS])
-def test_nothing_has_a_meaning_of_its_own_to_the_page(language):
-    """vue-i18n takes { } @ | for placeholders, links and plurals, and warns of HTML."""
+def test_no_text_has_characters_that_vue_i18n_interprets(language):
+    """vue-i18n reads { } @ | as placeholders, links and plurals, and warns about HTML."""
     for file in FILES:
-        for path, said in flat(read(language, file)).items():
-            assert not set("{}@|<>") & set(said), path
+        for path, source in flat(read(language, file)).items():
+            assert not set("{}@|<>") & set(source), path
 
 
 def test_texts_are_arranged_like_the_english():
+    """No English text fills the place of a missing translation."""
     like = {"b": {"x": "new", "y": "Y"}, "a": "A"}
     found = arranged({"a": "1", "b": {"y": "2", "gone": "3"}, "gone": {"z": "4"}}, like)
-    assert written(found) == written({"b": {"x": "new", "y": "2"}, "a": "1"})
+    assert written(found) == written({"b": {"y": "2"}, "a": "1"})
+    assert nested(flat(found)) == found

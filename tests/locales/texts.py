@@ -1,7 +1,6 @@
-"""The texts in `locales`: `python -m tests.locales.texts` writes the English ones, which are the schemas'.
+"""The texts in `locales`: English ones, which come from the schemas, and their translations.
 
-The other languages' are put into the same order, with English for what is new. What changed in English is named, as
-their texts have to follow.
+`python -m tools.node_files` writes the English files, puts translations in the same order, and lists missing ones.
 """
 
 from __future__ import annotations
@@ -10,17 +9,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..stand_in import definitions
 from ..workflows.slots import slots
 
 LOCALES = Path(__file__).parents[2] / "locales"
 FILES = ("nodeDefs", "main")
 OTHERS = ("zh", "ja")
-STOCK_CATEGORIES = ("loaders",)  # the page itself has these in every language
+STOCK_CATEGORIES = ("loaders",)  # ComfyUI translates these itself
 
 
 def english(nodes: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What the schemas say, by file: in the page's order, so that a translator reads it as a user does."""
+    """The texts of the schemas, by file, in the order in which a node shows them."""
     categories = dict.fromkeys(part for node in nodes.values() for part in node["category"].split("/")[1:])
     return {
         "nodeDefs": {
@@ -28,7 +26,7 @@ def english(nodes: dict[str, Any]) -> dict[str, dict[str, Any]]:
                 "display_name": node["display_name"],
                 "description": node["description"],
                 "inputs": {
-                    each.name: text(each.said.get("display_name") or each.name, each.said.get("tooltip"))
+                    each.name: text(each.config.get("display_name") or each.name, each.config.get("tooltip"))
                     for each in slots(node)
                 },
                 "outputs": {
@@ -43,45 +41,49 @@ def english(nodes: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def text(name: str, tooltip: str | None) -> dict[str, str]:
+    """The texts of an input or output."""
     return {"name": name, "tooltip": tooltip} if tooltip else {"name": name}
 
 
 def place(language: str, file: str) -> Path:
+    """The path of a locale file, such as "nodeDefs"."""
     return LOCALES / language / f"{file}.json"
 
 
 def read(language: str, file: str) -> dict[str, Any]:
+    """The texts of a locale file."""
     return json.loads(place(language, file).read_text(encoding="utf-8"))
 
 
 def written(texts: dict[str, Any]) -> str:
-    """As the files have it."""
+    """Texts as the text of their file."""
     return json.dumps(texts, indent=2, ensure_ascii=False) + "\n"
 
 
 def flat(texts: dict[str, Any], above: str = "") -> dict[str, str]:
-    """Texts by path, such as VidRD_Extend.inputs.alpha.tooltip."""
-    found = {}
+    """Texts by key, such as VidRD_Extend.inputs.alpha.tooltip."""
+    found: dict[str, str] = {}
     for key, each in texts.items():
         found |= flat(each, f"{above}{key}.") if isinstance(each, dict) else {f"{above}{key}": each}
     return found
 
 
+def nested(texts: dict[str, str]) -> dict[str, Any]:
+    """Texts by key as `flat` got them."""
+    found: dict[str, Any] = {}
+    for path, each in texts.items():
+        *above, key = path.split(".")
+        place = found
+        for name in above:
+            place = place.setdefault(name, {})
+        place[key] = each
+    return found
+
+
 def arranged(texts: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
-    """The texts that `like` has, in its order, and its own where there is none."""
+    """The texts that `like` has, too, in its order."""
     return {
-        key: arranged(texts.get(key, {}), each) if isinstance(each, dict) else texts.get(key, each)
+        key: arranged(texts[key], each) if isinstance(each, dict) else texts[key]
         for key, each in like.items()
+        if key in texts
     }
-
-
-if __name__ == "__main__":
-    for file, now in english(definitions()).items():
-        before = flat(read("en", file)) if place("en", file).exists() else {}
-        place("en", file).write_text(written(now), encoding="utf-8", newline="\n")
-        for language in OTHERS:
-            known = read(language, file) if place(language, file).exists() else {}
-            place(language, file).write_text(written(arranged(known, now)), encoding="utf-8", newline="\n")
-        for path, said in flat(now).items():
-            if before.get(path) != said:
-                print(f"{path}: now {said!r}, was {before.get(path)!r}; translate it to {', '.join(OTHERS)}")

@@ -1,6 +1,6 @@
-"""The order that saved workflows go by, kept in inputs.json: `python -m tests.nodes.inputs` writes what is true now.
+"""The order of inputs and outputs, by which saved workflows refer to them, as recorded in inputs.json.
 
-Run it to put new nodes, inputs and outputs on record; where it changes lines that were there, saved workflows break.
+`python -m tools.node_files` adds new nodes, inputs and outputs to the record, and refuses any other change.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..stand_in import definitions
 from ..workflows.slots import sockets, widgets
 
 FILE = Path(__file__).with_suffix(".json")
 
 
 def order(definition: dict[str, Any]) -> dict[str, list[str]]:
-    """What may only grow at the end."""
+    """The names of a node that may only be appended to."""
     return {
         "widgets": widgets(definition),
         "sockets": sockets(definition),
@@ -25,10 +24,10 @@ def order(definition: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def recorded() -> dict[str, dict[str, list[str]]]:
-    """The order that earlier versions had."""
+    """The recorded order, by node id."""
     return json.loads(FILE.read_text(encoding="utf-8"))
 
 
-if __name__ == "__main__":
-    told = {name: order(definition) for name, definition in sorted(definitions().items())}
-    FILE.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+def written(orders: dict[str, dict[str, list[str]]]) -> str:
+    """A record as the text of its file."""
+    return json.dumps(orders, indent=2) + "\n"

@@ -36,7 +36,7 @@ def test_rows_grow_clip_by_clip(run):
     assert text.splitlines()[1] == "two"
     larger, *_ = run("ContactSheet", images=clips[0], label="one", height=64, same_row=False)
     assert larger.shape[1] > sheet.shape[1] + 40
-    with pytest.raises(ValueError, match="there is no row to go on"):
+    with pytest.raises(ValueError, match="there is no row to append to"):
         run("ContactSheet", images=clips[0], label="", height=16, same_row=True)
     with pytest.raises(ValueError, match="clips of one row are 24 x 16 and 8 x 8 pixels, expected one size"):
         run("ContactSheet", images=torch.rand(2, 8, 8, 3), label="", height=16, same_row=True, rows=rows)
@@ -93,9 +93,9 @@ def test_the_rows_are_what_the_chain_makes(execute, host, pack):
     [
         (
             {"prompt_frames_values": "2.5"},
-            "prompt_frames_values is '2.5', expected whole numbers with commas between",
+            "prompt_frames_values is '2.5', expected whole numbers separated by commas",
         ),
-        ({"alpha_values": "much"}, "alpha_values is 'much', expected numbers with commas between, such as 2, 4"),
+        ({"alpha_values": "much"}, "alpha_values is 'much', expected numbers separated by commas, such as 2, 4"),
         ({"beta_values": " , "}, "beta_values is empty, expected one number or more"),
         ({"beta_values": "2"}, "beta is 2.0, expected a number from 0 to 1"),
         ({"prompt_frames_values": "8"}, "prompt_frames (M) is 8, expected less than the 8 frames"),

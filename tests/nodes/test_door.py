@@ -1,4 +1,4 @@
-"""The pack as a host finds it."""
+"""The node pack as ComfyUI loads it."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ..stand_in import definitions, told
+from ..stand_in import definitions, describe
 
 ROOT = Path(__file__).parents[2]
 ALONE = f"""
@@ -23,23 +23,23 @@ assert not {{"comfy", "comfy_api", "torch", "vidrd_core"}} & set(sys.modules)
 """
 
 
-def test_the_door_opens_without_a_host():
+def test_the_entry_point_imports_without_comfyui():
     ended = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
 
 
-def test_all_nodes_are_behind_it():
-    """Their ids stand in the source as they are, as registries find nodes by reading it."""
+def test_all_node_ids_are_literals_in_the_source():
+    """Registries find nodes by reading it."""
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "nodes").glob("*.py"))
     assert sorted(re.findall(r'node_id="(\w+)"', source)) == sorted(definitions())
 
 
-def test_the_stand_in_tells_what_a_host_tells():
-    """Apart from choices that only this host has, and fields that the stand-in's version did not know."""
+def test_the_stand_in_gives_the_definitions_of_a_real_host():
+    """Apart from options that only this host has, and fields that the stand-in's version does not have."""
     checkout = os.environ.get("COMFYUI_PATH")
     if not checkout:
         pytest.skip("COMFYUI_PATH names no ComfyUI checkout")
-    host = told("--host", checkout)["definitions"]
+    host = describe("--host", checkout)["definitions"]
     assert host.keys() == definitions().keys()
     for name, ours in definitions().items():
         theirs = {field: value for field, value in host[name].items() if field in ours}
@@ -50,15 +50,15 @@ def test_the_stand_in_tells_what_a_host_tells():
 
 def choices(definition):
     """The options of a node's inputs."""
-    return [said["options"] for kind in definition["input"].values() for _, *rest in kind.values() for said in rest
-            if "options" in said]  # fmt: skip
+    configs = [config for kind in definition["input"].values() for _, *rest in kind.values() for config in rest]
+    return [config["options"] for config in configs if "options" in config]
 
 
 def without_choices(definition):
-    """A definition without them."""
+    """A definition without the options of its inputs."""
     inputs = {
         kind: {
-            name: [type_, *({**said, "options": None} if "options" in said else said for said in rest)]
+            name: [type_, *({**config, "options": None} if "options" in config else config for config in rest)]
             for name, (type_, *rest) in named.items()
         }
         for kind, named in definition["input"].items()

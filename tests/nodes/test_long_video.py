@@ -95,7 +95,7 @@ def test_it_goes_on_from_a_state_and_a_video(execute, output):
 def test_what_cannot_be_is_refused_before_a_clip_is_made(execute):
     for changes, message in (
         ({"prompts": [" "]}, "there is no prompt: write at least one line"),
-        ({"clips": 2}, "clips is 2, but there are 3 prompts: set it to 0 for one clip a prompt, or more"),
+        ({"clips": 2}, "clips is 2, but there are 3 prompts: raise it, or set it to 0 for one clip per prompt"),
         (
             {"seed_per_clip": "1,2,3,4"},
             "seed_per_clip has 4 entries, but clips are 3: take some out, or make more clips",
@@ -106,7 +106,7 @@ def test_what_cannot_be_is_refused_before_a_clip_is_made(execute):
         ({"cfg_per_clip": "101"}, "cfg_per_clip has '101' for clip 1, expected a number from 0 to 100"),
         ({"prompts": ["a star"] * 501}, "there are 501 clips, expected 500 at most"),
         ({"order": "back"}, "order is 'back', expected one of mirror, forward"),
-        ({"format": "gif", "fps": 60.0}, "fps is 60, but a GIF shows at most 50 frames a second"),
+        ({"format": "gif", "fps": 60.0}, "fps is 60, expected at most 50 for a GIF: lower it, or choose mp4 or webm"),
     ):
         ran, errors, refused = execute(long_video(**changes))
         assert clips_in(ran) == []

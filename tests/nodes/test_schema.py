@@ -1,8 +1,8 @@
-"""What the page is told of the nodes."""
+"""The nodes' definitions, as ComfyUI's /object_info serves them."""
 
 import pytest
 
-from ..stand_in import definitions, told
+from ..stand_in import definitions, describe
 from ..workflows.slots import slots
 from .inputs import order, recorded
 
@@ -16,7 +16,7 @@ def nodes():
     return definitions()
 
 
-def test_every_node_says_what_it_is_for(nodes):
+def test_every_node_has_a_name_a_category_and_a_description(nodes):
     names = [node["display_name"] for node in nodes.values()]
     assert len(set(names)) == len(names)
     for name, node in nodes.items():
@@ -30,53 +30,53 @@ def test_every_node_says_what_it_is_for(nodes):
 def test_every_input_has_a_tooltip(nodes):
     for name, node in nodes.items():
         for each in slots(node):
-            assert each.said.get("tooltip", "").endswith("."), (name, each.name)
+            assert each.config.get("tooltip", "").endswith("."), (name, each.name)
 
 
-def test_outputs_are_told_apart(nodes):
-    """A lone output may speak for itself; of several, and of states, each has a tooltip."""
+def test_outputs_can_be_distinguished(nodes):
+    """A single output needs no tooltip; each of several, and each state, has one."""
     for name, node in nodes.items():
         assert len(set(node["output_name"])) == len(node["output_name"]), name
         for output, type_, tooltip in zip(node["output_name"], node["output"], node["output_tooltips"], strict=True):
             assert tooltip or (len(node["output"]) == 1 and type_ != "VIDRD_STATE"), (name, output)
 
 
-def test_defaults_are_among_what_may_be_given(nodes):
+def test_defaults_are_valid_values(nodes):
     for name, node in nodes.items():
         for each in filter(lambda each: each.is_widget, slots(node)):
-            where, said = (name, each.name), each.said
+            where, config = (name, each.name), each.config
             if each.type in ("INT", "FLOAT"):
-                assert said["min"] <= said["default"] <= said["max"], where
-                grid = said.get("step", 1) if each.type == "INT" else said["round"]
-                for value in (said["default"], said["min"], said["max"]):
+                assert config["min"] <= config["default"] <= config["max"], where
+                grid = config.get("step", 1) if each.type == "INT" else config["round"]
+                for value in (config["default"], config["min"], config["max"]):
                     assert value / grid == pytest.approx(round(value / grid)), where
             elif each.type == "COMBO":
-                assert len(set(said["options"])) == len(said["options"]) > 0, where
-                assert said.get("default", said["options"][0]) in said["options"], where
+                assert len(set(config["options"])) == len(config["options"]) > 0, where
+                assert config.get("default", config["options"][0]) in config["options"], where
             else:
-                assert "default" in said, where
+                assert "default" in config, where
 
 
-def test_seeds_come_with_the_hosts_control(nodes):
+def test_seeds_have_control_after_generate(nodes):
     seeds = [each for node in nodes.values() for each in slots(node) if each.type == "INT" and "seed" in each.name]
     assert len(seeds) >= 3
     for each in seeds:
-        assert each.said["control_after_generate"] is True
-        assert (each.said["min"], each.said["max"]) == (0, 0xFFFFFFFFFFFFFFFF)
+        assert each.config["control_after_generate"] is True
+        assert (each.config["min"], each.config["max"]) == (0, 0xFFFFFFFFFFFFFFFF)
 
 
 def test_defaults_are_the_papers(nodes):
     for name, paper in (("VidRD_Extend", PAPER), ("VidRD_EmptyClip", PAPER_SIZE)):
-        defaults = {each.name: each.said.get("default") for each in slots(nodes[name])}
+        defaults = {each.name: each.config.get("default") for each in slots(nodes[name])}
         assert defaults | paper == defaults
 
 
-def test_the_same_input_means_the_same_everywhere(nodes):
-    """Two nodes' inputs of one name have one type, and settings of the method one default."""
+def test_inputs_of_one_name_are_alike(nodes):
+    """They have the same type, and settings of the method the same default."""
     seen = {}
     for name, node in nodes.items():
         for each in slots(node):
-            default = each.said.get("default") if each.name in PAPER else None
+            default = each.config.get("default") if each.name in PAPER else None
             assert seen.setdefault(each.name, (each.type, default)) == (each.type, default), (name, each.name)
 
 
@@ -84,11 +84,11 @@ def test_the_built_in_model_comes_first(nodes):
     for name in ("LoadUNet3D", "LoadTemporalVAE", "LoadTextEncoder", "InflateCheckpoint"):
         for each in slots(nodes[f"VidRD_{name}"]):
             if each.name in ("file", "temporal"):
-                assert each.said["options"][0] == each.said["default"] == "tiny (built in)"
+                assert each.config["options"][0] == each.config["default"] == "tiny (built in)"
 
 
-def test_nodes_take_what_their_schemas_name(nodes):
-    for name, methods in told()["taken"].items():
+def test_methods_accept_the_inputs_of_their_schema(nodes):
+    for name, methods in describe()["taken"].items():
         inputs = {each.name for each in slots(nodes[name])}
         optional = {each.name for each in slots(nodes[name]) if each.optional}
         for method, taken in methods.items():
@@ -98,8 +98,8 @@ def test_nodes_take_what_their_schemas_name(nodes):
         assert execute["others"] or set(execute["named"]) == inputs, name
 
 
-def test_saved_workflows_go_on_to_fit(nodes):
-    """Run `python -m tests.nodes.inputs` where inputs were appended; nothing else may change."""
+def test_saved_workflows_still_fit(nodes):
+    """Inputs may only be appended; `python -m tools.node_files` records them."""
     for name, before in recorded().items():
         assert name in nodes, "a saved workflow may have it"
         for kind, names in order(nodes[name]).items():

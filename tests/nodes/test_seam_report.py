@@ -47,7 +47,7 @@ def test_a_state_tells_the_clips(run, tiny, order):
     assert told[1:] == by_hand[1:]
     assert "seam at frame 8" in told[1]
     with pytest.raises(
-        ValueError, match=r"images are 5 frames, and the state is of clip 2 of 8 frames each, 1\d in all"
+        ValueError, match=r"images has 5 frames, expected 1\d: the state is that of clip 2, with 8 frames per clip"
     ):
         run("SeamReport", images=video[:5], **NUMBERS, state=state)
 

@@ -154,7 +154,7 @@ def test_what_cannot_follow_is_told(execute, output, pack):
     assert "the clip's latents are [8, 8], those of the video so far [16, 16]" in errors[0]["exception_message"]
     assert len(frames_of(output / "refused" / "v_00001_.mp4")) == 8
     _, errors, _ = execute(written(1, "gif", "refused", fps=60.0))
-    assert "fps is 60, but a GIF shows at most 50" in errors[0]["exception_message"]
+    assert "fps is 60, expected at most 50 for a GIF" in errors[0]["exception_message"]
     _, _, refused = execute(written(1, "mkv", "refused"))
     assert "format is 'mkv', expected one of mp4, webm, gif, png" in str(refused)
     for prefix, message in (("../outside", "leads out of the output folder"), ("x" * 300, "give a shorter one")):

@@ -1,6 +1,6 @@
-"""What the page is told of our nodes, by a small stand-in of ComfyUI.
+"""The definitions of our nodes without ComfyUI, by a small stand-in for it.
 
-It runs in a process of its own, which alone can import it.
+It runs in a process of its own: no other process can import the stand-in.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 
 @cache
-def told(*arguments: str) -> dict[str, Any]:
-    """What `define.py` prints with these arguments."""
+def describe(*arguments: str) -> dict[str, Any]:
+    """The output of `define.py` with these arguments."""
     script = Path(__file__).parent / "define.py"
     ended = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, encoding="utf-8")
     assert ended.returncode == 0, ended.stderr[-4000:]
@@ -23,5 +23,5 @@ def told(*arguments: str) -> dict[str, Any]:
 
 
 def definitions() -> dict[str, Any]:
-    """Our nodes by id, as /object_info has them."""
-    return told()["definitions"]
+    """The definitions of our nodes by id, as in /object_info."""
+    return describe()["definitions"]

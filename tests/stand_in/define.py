@@ -1,4 +1,4 @@
-"""Print what the page is told of our nodes as JSON: by the stand-in here, or by a ComfyUI checkout that is named."""
+"""Print the definitions of our nodes as JSON, with the stand-in or with a ComfyUI checkout."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ METHODS = ("execute", "validate_inputs", "fingerprint_inputs")
 
 
 def load_pack() -> list[Any]:
-    """Our nodes through the pack's door, as a host takes them."""
+    """Our nodes, loaded through the pack's entry point as ComfyUI does."""
     spec = importlib.util.spec_from_file_location(
         "custom_nodes_vidrd", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
     )
-    door = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = door
-    spec.loader.exec_module(door)
-    nodes = asyncio.run(asyncio.run(door.comfy_entrypoint()).get_node_list())
+    entry = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = entry
+    spec.loader.exec_module(entry)
+    nodes = asyncio.run(asyncio.run(entry.comfy_entrypoint()).get_node_list())
     for node in nodes:
         node.RELATIVE_PYTHON_MODULE = "custom_nodes.vidrd"
     return nodes
 
 
 def start_host(checkout: str, folder: str) -> Any:
-    """ComfyUI's `nodes` with all that comes with it."""
+    """ComfyUI's module `nodes`, with its extra nodes loaded."""
     sys.path[0] = checkout  # in place of the stand-in
     sys.argv = ["main.py", "--cpu", "--base-directory", folder]
     importlib.import_module("comfy.options").enable_args_parsing()
-    importlib.import_module("utils.extra_config")  # as main.py does, before comfy/utils.py bears that name
+    importlib.import_module("utils.extra_config")  # as main.py does, before comfy/utils.py takes that name
     nodes = importlib.import_module("nodes")
     asyncio.run(nodes.init_builtin_extra_nodes())
     return nodes
 
 
 def stock_definition(nodes: Any, name: str) -> dict[str, Any]:
-    """A stock node as the page is told of it."""
+    """The definition of a stock node."""
     node = nodes.NODE_CLASS_MAPPINGS[name]
     if hasattr(node, "GET_NODE_INFO_V1"):
         return node.GET_NODE_INFO_V1()
@@ -64,7 +64,7 @@ def stock_definition(nodes: Any, name: str) -> dict[str, Any]:
 
 
 def taken(node: Any, method: str) -> dict[str, Any]:
-    """The inputs that a method names, and which of them it needs; whether it takes others, too."""
+    """The parameters of a method: named ones, required ones, and whether it accepts others."""
     parameters = inspect.signature(getattr(node, method, lambda **_: None)).parameters.values()
     named = [each for each in parameters if each.kind is not each.VAR_KEYWORD]
     return {
@@ -76,11 +76,11 @@ def taken(node: Any, method: str) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--host", help="a ComfyUI checkout, with whose Python this runs")
-    parser.add_argument("--stock", nargs="*", default=[], help="its own nodes to define, too")
+    parser.add_argument("--host", help="a ComfyUI checkout; run this with its Python")
+    parser.add_argument("--stock", nargs="*", default=[], help="stock nodes to define as well")
     arguments = parser.parse_args()
-    said = sys.stdout
-    sys.stdout = sys.stderr  # the host prints
+    output = sys.stdout
+    sys.stdout = sys.stderr  # the host prints to stdout
     with tempfile.TemporaryDirectory() as folder:
         if arguments.host:
             stock = start_host(arguments.host, folder)
@@ -88,12 +88,12 @@ def main() -> None:
             importlib.import_module("modules").install()
         nodes = load_pack()
         by_id = {node.GET_SCHEMA().node_id: node for node in nodes}
-        told = {
+        described = {
             "definitions": {name: node.GET_NODE_INFO_V1() for name, node in by_id.items()},
             "taken": {name: {method: taken(node, method) for method in METHODS} for name, node in by_id.items()},
             "stock": {name: stock_definition(stock, name) for name in arguments.stock},
         }
-    json.dump(told, said)
+    json.dump(described, output)
 
 
 if __name__ == "__main__":

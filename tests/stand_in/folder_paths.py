@@ -1,4 +1,4 @@
-"""The host's folders: there is no file in any of them."""
+"""The host's folders, all empty."""
 
 import atexit
 import shutil
@@ -14,7 +14,7 @@ def get_filename_list(folder: str) -> list[str]:
 
 
 def get_output_directory() -> str:
-    """Where nodes save."""
+    """The folder for saved files."""
     return models_dir
 
 

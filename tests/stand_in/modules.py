@@ -1,4 +1,4 @@
-"""The modules of ComfyUI that nodes import but need only when they are executed: every one is there, and empty."""
+"""Empty modules in place of those of ComfyUI that nodes need only when they run."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ SCHEDULERS = "simple sgm_uniform karras exponential ddim_uniform beta normal lin
 
 
 class KSampler:
-    """The names that 0.3.64 has."""
+    """The samplers and schedulers of 0.3.64."""
 
     SAMPLERS, SCHEDULERS = SAMPLERS.split(), SCHEDULERS.split()
 
 
 class EmptyModule(ModuleType):
+    """A module that has every attribute."""
+
     def __getattr__(self, name: str) -> Any:
         return KSampler if (self.__name__, name) == ("comfy.samplers", "KSampler") else getattr(Anything, name)
 
@@ -45,9 +47,9 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return EmptyModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """There is nothing to execute."""
+        """The modules are empty."""
 
 
 def install() -> None:
-    """Let this process import what ComfyUI has."""
+    """Make ComfyUI's modules importable in this process."""
     sys.meta_path.insert(0, Finder())

@@ -1,4 +1,4 @@
-"""A workflow as the page saves it, as the prompt that the page sends: the test of the one is the other."""
+"""Convert a saved workflow into the prompt that ComfyUI's page would send for it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ INPUTS, OUTPUTS = SUBGRAPHS_ENDS
 class Graph:
     """The nodes and wires of a workflow, or of one use of a subgraph: the node `use` of the graph `outer`."""
 
-    def __init__(self, said: dict[str, Any], outer: Graph | None = None, use: dict[str, Any] | None = None) -> None:
-        self.said, self.outer, self.use = said, outer, use
-        self.subgraphs = subgraphs(said) if outer is None else outer.subgraphs
+    def __init__(self, graph: dict[str, Any], outer: Graph | None = None, use: dict[str, Any] | None = None) -> None:
+        self.graph, self.outer, self.use = graph, outer, use
+        self.subgraphs = subgraphs(graph) if outer is None else outer.subgraphs
         self.path = "" if outer is None else f"{outer.path}{use['id']}:"
-        self.nodes = {node["id"]: node for node in said["nodes"]}
-        self.wires = {wire.id: wire for wire in wires(said)}
+        self.nodes = {node["id"]: node for node in graph["nodes"]}
+        self.wires = {wire.id: wire for wire in wires(graph)}
 
     def within(self, node: dict[str, Any]) -> Graph:
         """The subgraph that a node of this graph uses."""
         return Graph(self.subgraphs[node["type"]], self, node)
 
     def source(self, link: int | None, type_: str) -> Any:
-        """What a wire brings: [node, slot], {"value": a widget's outside}, or None."""
+        """The source of a link: [node, slot], {"value": the value of an outer widget}, or None."""
         if link is None:
             return None
         wire = self.wires[link]
@@ -47,8 +47,8 @@ class Graph:
         return [f"{self.path}{node['id']}", slot]
 
     def from_outside(self, slot: int, type_: str) -> Any:
-        """What a subgraph's input brings: a wire's source, or the value of the widget that stands for it."""
-        name = self.said["inputs"][slot]["name"]
+        """The source of a subgraph's input: that of a link, or the value of its widget."""
+        name = self.graph["inputs"][slot]["name"]
         link = next((each["link"] for each in self.use["inputs"] if each["name"] == name), None)
         if link is not None:
             return self.outer.source(link, type_)
@@ -60,10 +60,10 @@ class Graph:
         ends = [self.nodes[each.target_id]["inputs"][each.target_slot] if each.origin_id == INPUTS else {}
                 for each in self.wires.values()]  # fmt: skip
         widgets = {each["link"] for each in ends if "widget" in each}
-        return [each["name"] for each in self.said["inputs"] if widgets & set(each["linkIds"])]
+        return [each["name"] for each in self.graph["inputs"] if widgets & set(each["linkIds"])]
 
     def sent(self, definitions: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Each node that the host gets, by its id."""
+        """Each node that is sent to the host, by its id."""
         for node in self.nodes.values():
             if node["mode"] in (NEVER, BYPASS) or node["type"] in PAGES_OWN:
                 continue
@@ -79,15 +79,15 @@ class Graph:
 
 
 def bypass(node: dict[str, Any], slot: int, type_: str) -> int | None:
-    """The wire that goes on in place of a bypassed node's output: that of the same slot, or the first of its type."""
+    """The link that replaces a bypassed node's output: that of the same slot, or the first of its type."""
     same = [*node["inputs"][slot : slot + 1], *node["inputs"]]
     return next((each["link"] for each in same if each["type"] == type_), None)
 
 
 def values(node: dict[str, Any], definition: dict[str, Any]) -> dict[str, Any]:
-    """What a node's widgets say; those that it was saved without have their defaults."""
-    said = {each.name: each.said for each in slots(definition) if each.is_widget}
-    defaults = {name: each.get("default", (each.get("options") or [""])[0]) for name, each in said.items()}
+    """The values of a node's widgets; widgets that it was saved without have their defaults."""
+    configs = {each.name: each.config for each in slots(definition) if each.is_widget}
+    defaults = {name: each.get("default", (each.get("options") or [""])[0]) for name, each in configs.items()}
     given = zip(widgets(definition), node.get("widgets_values") or [], strict=False)
     return {**defaults, **{name: value for name, value in given if name not in ADDED}}
 

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "example_workflows"
 PATHS = [*sorted(EXAMPLES.glob("*.json")), *sorted((ROOT / "subgraphs").glob("*.json"))]
-PAGES_OWN = ("MarkdownNote", "Note", "Reroute")  # the page alone has these nodes, and sends them never
-SUBGRAPHS_ENDS = (-10, -20)  # what stands for a subgraph's inputs and outputs in it
+PAGES_OWN = ("MarkdownNote", "Note", "Reroute")  # nodes of the page only, which it never sends
+SUBGRAPHS_ENDS = (-10, -20)  # the ids of a subgraph's input and output node
 
 
 class Wire(NamedTuple):
+    """A link between two nodes."""
+
     id: int
     origin_id: int
     origin_slot: int
@@ -28,17 +30,17 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def subgraphs(workflow: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The subgraphs that it defines, by what nodes that use them have as type."""
+    """The subgraphs that a workflow defines, by the type of nodes that use them."""
     return {graph["id"]: graph for graph in (workflow.get("definitions") or {}).get("subgraphs", [])}
 
 
 def graphs(workflow: dict[str, Any]) -> list[dict[str, Any]]:
-    """The workflow's own nodes and wires, and those of its subgraphs."""
+    """The workflow itself and its subgraphs."""
     return [workflow, *subgraphs(workflow).values()]
 
 
 def wires(graph: dict[str, Any]) -> list[Wire]:
-    """Its wires: lists in a workflow, objects in a subgraph."""
+    """The links of a graph: lists in a workflow, objects in a subgraph."""
     return [
         Wire(**{name: link[name] for name in Wire._fields}) if isinstance(link, dict) else Wire(*link)
         for link in graph["links"]
@@ -46,6 +48,6 @@ def wires(graph: dict[str, Any]) -> list[Wire]:
 
 
 def nodes(workflow: dict[str, Any]) -> list[dict[str, Any]]:
-    """All nodes that a host must have."""
+    """All nodes whose types the host must have."""
     apart = {*PAGES_OWN, *subgraphs(workflow)}
     return [node for graph in graphs(workflow) for node in graph["nodes"] if node["type"] not in apart]

@@ -1,6 +1,6 @@
-"""The definitions of ComfyUI's own nodes that workflows use, kept in stock.json.
+"""The definitions of ComfyUI's own nodes that workflows use, stored in stock.json.
 
-`python -m tests.workflows.stock CHECKOUT`, with ComfyUI's Python, writes them anew.
+`python -m tests.workflows.stock CHECKOUT`, with ComfyUI's Python, writes the file.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from ..stand_in import definitions as ours
-from ..stand_in import told
+from ..stand_in import describe
 from .files import PATHS, nodes, read
 
 FILE = Path(__file__).with_suffix(".json")
-LOOPS = Path(__file__).with_name("loops.json")  # of newer versions, as our workflow has them
-PACKS = Path(__file__).with_name("packs.json")  # of other packs: {the pack's name: {node: definition}}
+LOOPS = Path(__file__).with_name("loops.json")  # nodes of newer versions, as in our workflow
+PACKS = Path(__file__).with_name("packs.json")  # of third-party packs: {pack: {node: definition}}
 EDGE_CASES = Path(__file__).parent / "edge_cases"
-PAGES = {  # the nodes of the page's first graph, and the loaders that it takes to be there
+PAGES = {  # the nodes of the page's default workflow, and the loaders that it expects
     "CLIPTextEncode", "CheckpointLoaderSimple", "ControlNetLoader", "EmptyLatentImage", "GLIGENLoader",
     "ImageOnlyCheckpointLoader", "KSampler", "LoraLoader", "LoraLoaderModelOnly", "SaveImage", "StyleModelLoader",
     "UNETLoader", "UpscaleModelLoader", "VAEDecode", "VAELoader",
@@ -26,28 +26,28 @@ PAGES = {  # the nodes of the page's first graph, and the loaders that it takes 
 
 
 def definitions(loops: bool = True) -> dict[str, Any]:
-    """Of our nodes and these, as /object_info has them; with those of loops, which the page here does not know."""
+    """Our nodes and these, as in /object_info; `loops` adds those that the installed page does not know."""
     files = (FILE, LOOPS) if loops else (FILE,)
     stock = {name: each for file in files for name, each in json.loads(file.read_text(encoding="utf-8")).items()}
     return {**stock, **{name: each for pack in packs().values() for name, each in pack.items()}, **ours()}
 
 
 def packs() -> dict[str, dict[str, Any]]:
-    """Definitions of nodes of other packs, by the packs' names."""
+    """Definitions of nodes of third-party packs, by pack."""
     return json.loads(PACKS.read_text(encoding="utf-8"))
 
 
 def has_loops(workflow: dict[str, Any]) -> bool:
-    """Whether it is for newer versions than the page here."""
+    """Whether a workflow needs a newer version than the installed page."""
     return any(node["type"] not in definitions(loops=False) for node in nodes(workflow))
 
 
 def without_prose(definition: dict[str, Any]) -> dict[str, Any]:
-    """Of a definition the names, types and ranges: what workflows must agree with."""
+    """The names, types and ranges of a definition, with which workflows must agree."""
     inputs = {
         kind: {
-            name: [type_, *({key: value for key, value in each.items() if key != "tooltip"} for each in said)]
-            for name, (type_, *said) in named.items()
+            name: [type_, *({key: value for key, value in each.items() if key != "tooltip"} for each in configs)]
+            for name, (type_, *configs) in named.items()
         }
         for kind, named in definition["input"].items()
         if kind != "hidden"
@@ -63,6 +63,6 @@ if __name__ == "__main__":
     others = {name for pack in packs().values() for name in pack}
     known = {*ours(), *others, *json.loads(LOOPS.read_text(encoding="utf-8"))}
     names = sorted((used | PAGES) - known)
-    found = told("--host", sys.argv[1], "--stock", *names)["stock"]
+    found = describe("--host", sys.argv[1], "--stock", *names)["stock"]
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(without_prose(found[name]))}" for name in names)
     FILE.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The workflows that come with the pack, as files: that a page finds in them what the nodes of today have."""
+"""The workflows of the pack as files: they fit the current nodes."""
 
 import json
 import re
@@ -11,8 +11,8 @@ from .files import EXAMPLES, PATHS, ROOT, SUBGRAPHS_ENDS, graphs, nodes, read, s
 from .slots import CONTROLS, slots, widgets
 from .stock import definitions, packs
 
-EXACT = 2**53  # beyond it a page cannot tell numbers apart
-FROM_DISK = {  # whose choices no one can know
+EXACT = 2**53  # larger integers are not exact in a page
+FROM_DISK = {  # whose options depend on the user's files
     "ADE_AnimateDiffLoaderGen1.model_name", "CLIPLoader.clip_name", "CheckpointLoaderSimple.ckpt_name",
     "LoadImage.image", "LoadVideo.file", "UNETLoader.unet_name", "VAELoader.vae_name", "VidRD_LoadState.file",
 }  # fmt: skip
@@ -32,17 +32,17 @@ def workflow(path):
 
 @pytest.fixture
 def known(workflow):
-    """Each node of it with its definition."""
+    """Each of its nodes with its definition."""
     return [(node, definitions()[node["type"]]) for node in nodes(workflow)]
 
 
-def test_it_is_of_the_version_that_all_pages_read(workflow):
+def test_it_has_the_version_that_all_pages_read(workflow):
     assert workflow["version"] == 0.4
     assert workflow["last_node_id"] >= max(node["id"] for node in workflow["nodes"])
     assert workflow["last_link_id"] >= max((wire.id for wire in wires(workflow)), default=0)
 
 
-def test_every_node_is_known_and_says_whose_it_is(workflow):
+def test_every_node_is_known_and_names_its_pack(workflow):
     for node in nodes(workflow):
         assert node["type"] in definitions(), "for a stock node run `python -m tests.workflows.stock`"
         properties = node["properties"]
@@ -52,7 +52,7 @@ def test_every_node_is_known_and_says_whose_it_is(workflow):
         assert properties["ver"]
 
 
-def test_values_are_the_nodes_by_place_and_by_name(known):
+def test_values_fit_the_widgets_by_position_and_by_name(known):
     for node, definition in known:
         names, given = widgets(definition), node.get("widgets_values", [])
         assert len(given) == len(names), node["type"]
@@ -60,30 +60,30 @@ def test_values_are_the_nodes_by_place_and_by_name(known):
             assert node["widgets_values_named"] == dict(zip(names, given, strict=True)), node["type"]
 
 
-def test_values_are_among_what_may_be_given(known):
+def test_values_are_valid(known):
     for node, definition in known:
         given = dict(zip(widgets(definition), node.get("widgets_values", []), strict=True))
         assert given.get("control_after_generate", "fixed") in CONTROLS
         for each in filter(lambda each: each.is_widget, slots(definition)):
-            where, value, said = f"{node['type']}.{each.name}", given[each.name], each.said
+            where, value, config = f"{node['type']}.{each.name}", given[each.name], each.config
             if each.type in ("INT", "FLOAT"):
                 assert type(value) is int or (each.type == "FLOAT" and type(value) is float), where
-                assert said["min"] <= value <= min(said["max"], EXACT), where
-                grid = said.get("round") if each.type == "FLOAT" else said.get("step", 1)
+                assert config["min"] <= value <= min(config["max"], EXACT), where
+                grid = config.get("round") if each.type == "FLOAT" else config.get("step", 1)
                 if grid:
                     assert value / grid == pytest.approx(round(value / grid)), where
             elif "COMBO" in each.type and where not in FROM_DISK:
-                assert value in said["options"], where
+                assert value in config["options"], where
             else:
                 assert type(value) is (bool if each.type == "BOOLEAN" else str), where
 
 
-def test_sockets_are_the_nodes(known):
+def test_sockets_fit_the_nodes(known):
     for node, definition in known:
-        said = {each.name: each for each in slots(definition)}
+        known_slots = {each.name: each for each in slots(definition)}
         assert len({socket["name"] for socket in node["inputs"]}) == len(node["inputs"])
         for socket in node["inputs"]:
-            each = said[socket["name"]]
+            each = known_slots[socket["name"]]
             assert socket["type"] == each.type, (node["type"], each.name)
             assert socket.get("shape") == (7 if each.optional else None), (node["type"], each.name)
             assert socket.get("widget") == ({"name": each.name} if each.is_widget else None), (
@@ -91,18 +91,18 @@ def test_sockets_are_the_nodes(known):
                 each.name,
             )
         given = [socket["name"] for socket in node["inputs"] if "widget" not in socket]
-        assert given == [each.name for each in said.values() if not each.is_widget], node["type"]
+        assert given == [each.name for each in known_slots.values() if not each.is_widget], node["type"]
         outputs = list(zip(definition["output_name"], definition["output"], strict=True))
         assert [(output["name"], output["type"]) for output in node["outputs"]] == outputs, node["type"]
 
 
-def test_what_a_node_needs_is_wired(known):
+def test_required_inputs_are_connected(known):
     for node, definition in known:
         wired = {socket["name"] for socket in node["inputs"] if socket["link"] is not None}
         assert wired >= {each.name for each in slots(definition) if not (each.is_widget or each.optional)}, node
 
 
-def test_wires_are_told_alike_at_both_ends(workflow):
+def test_links_agree_at_both_ends(workflow):
     for graph in graphs(workflow):
         by_id = {node["id"]: node for node in graph["nodes"]}
         assert len(by_id) == len(graph["nodes"])
@@ -123,12 +123,12 @@ def test_wires_are_told_alike_at_both_ends(workflow):
             assert set(at_nodes) <= told.keys()
 
 
-def test_nothing_in_it_belongs_to_one_machine(path):
+def test_it_has_no_absolute_paths(path):
     for text in re.findall(r'"((?:[^"\\]|\\.)*)"', path.read_text(encoding="utf-8")):
         assert not re.match(r"/\w+/|~/|[A-Za-z]:[\\/]|\\\\", json.loads(f'"{text}"')), text
 
 
-def test_it_has_its_picture(path):
+def test_it_has_a_preview_image(path):
     if path.parent != EXAMPLES:
         pytest.skip("blueprints are shown without one")
     picture = path.with_suffix(".jpg")
@@ -140,14 +140,14 @@ def test_it_has_its_picture(path):
 
 
 def test_the_folder_is_flat():
-    """The page looks no deeper."""
+    """The page does not read subfolders."""
     assert [each for each in EXAMPLES.glob("*") if each.suffix not in (".json", ".jpg")] == []
     for picture in EXAMPLES.glob("*.jpg"):
         assert picture.with_suffix(".json").exists()
 
 
 @pytest.mark.skipif(not EXAMPLES.is_dir(), reason="there is no example workflow yet")
-def test_every_node_of_ours_is_shown_in_one():
+def test_every_node_of_ours_is_in_an_example():
     shown = {node["type"] for path in EXAMPLES.glob("*.json") for node in nodes(read(path))}
     assert ours().keys() - shown == set()
 

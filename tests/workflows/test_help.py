@@ -1,4 +1,4 @@
-"""The nodes' help pages, as the page shows them: they tell of all that a node has, and of nothing that it has not."""
+"""The help pages: complete, and only about what a node has. `python -m tools.node_files` writes their first draft."""
 
 import re
 
@@ -31,12 +31,12 @@ def text(path):
 
 @pytest.fixture
 def node(path):
-    """The definition of the node that it is of."""
+    """The definition of the page's node."""
     return definitions()[path.stem]
 
 
 def named(text, heading):
-    """What the rows of the table under a heading are of."""
+    """The names in the first column of the table under a heading."""
     section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     rows = [line.split("|")[1].strip() for line in section.splitlines() if line.startswith("|")]
     assert re.fullmatch("-+", rows[1]), f"{heading}: no table"
@@ -48,22 +48,22 @@ def test_every_node_has_its_page():
     assert {page.stem for page in PAGES} == set(definitions())
 
 
-def test_it_bears_the_nodes_name(text, node):
+def test_its_title_is_the_nodes_name(text, node):
     assert text.splitlines()[0] == f"# {node['display_name']}"
 
 
-def test_its_tables_have_what_the_node_has(text, node):
+def test_its_tables_list_all_inputs_and_outputs(text, node):
     assert named(text, "Inputs") == [each.name for each in slots(node)]
     assert named(text, "Outputs") == node["output_name"]
 
 
-def test_tables_are_whole(text):
-    """As many cells in each row: a | in a cell needs a backslash."""
+def test_tables_have_as_many_cells_in_each_row(text):
+    """A | in a cell needs a backslash."""
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1, table
 
 
-def test_its_pictures_are_there(text):
+def test_its_pictures_exist(text):
     for words, name in PICTURE.findall(text):
         assert words, name
         assert re.fullmatch(r"[\w.]+", name), name  # beside the pages, where the page looks for them
@@ -72,20 +72,20 @@ def test_its_pictures_are_there(text):
             assert image.format == "PNG"
 
 
-def test_it_leads_nowhere_else(text):
-    """Links to files or other pages would lead into the page's own address."""
+def test_its_links_are_absolute(text):
+    """ComfyUI would resolve links to other files against its own address."""
     assert set(ADDRESS.findall(text)) <= HOSTS
     assert all(link.startswith("https://") for link in LINK.findall(text))
     assert not re.search(r"<\w", text)
 
 
-def test_nodes_and_workflows_are_called_as_they_are_today(text):
+def test_nodes_and_workflows_that_it_names_exist(text):
     names = {each["display_name"] for each in definitions().values()}
     assert set(re.findall(r"\*\*(.+?)\*\*", " ".join(text.split()))) <= names
     for name in re.findall(r"\*(\d_\w+)\*", text):
         assert (EXAMPLES / f"{name}.json").is_file(), name
 
 
-def test_there_is_nothing_beside():
+def test_the_folder_holds_only_pages_and_their_pictures():
     shown = {name for page in PAGES for _, name in PICTURE.findall(page.read_text(encoding="utf-8"))}
     assert {each.name for each in DOCS.iterdir()} == shown | {page.name for page in PAGES}

@@ -1,4 +1,4 @@
-"""A picture of what a clip takes over from the one before: noise, and steps of the denoising."""
+"""The reuse map: an image of what a clip reuses of the previous clip, noise and denoising steps."""
 
 from __future__ import annotations
 
@@ -8,21 +8,27 @@ from vidrd_core.reuse import ReuseSettings
 
 CELL, GAP, NOISE_HEIGHT, STEPS_HEIGHT, MARGIN = 46, 4, 30, 120, 10  # pixels
 BACKGROUND, INK, FAINT = (24, 24, 28), (225, 225, 225), (70, 70, 78)
-OLD, NEW, LED = (86, 140, 220), (240, 140, 40), (150, 110, 210)
+OLD, NEW, REPLAYED = (86, 140, 220), (240, 140, 40), (150, 110, 210)
 
 
 def reuse_map(settings: ReuseSettings, frames: int = 8, steps: int = 50) -> Image.Image:
-    """Draw what each of the N `frames` of a clip takes over: which old frame's noise and how much of it, and below,
-    for how many of the T `steps` it follows that frame's denoising. Frames that were shown already are outlined.
+    """Draw which old frame's noise each frame of a clip reuses, how much of it, and for how many steps it replays the
+    old frame's denoising. Frames that repeat the previous clip are outlined.
 
-    Raises ValueError unless M < N and there is a step.
+    Args:
+        settings: The reuse settings.
+        frames: Frames of a clip, N.
+        steps: Denoising steps, T.
+
+    Raises:
+        ValueError: Unless M < N and there is at least one step.
     """
     settings.check_frames(frames)
     if steps < 1:
         raise ValueError(f"steps is {steps}, expected 1 or more")
     font = ImageFont.load_default()
     line = 16
-    width = max(2 * MARGIN + frames * (CELL + GAP), 330)
+    width = max(2 * MARGIN + frames * (CELL + GAP), 380)
     top = MARGIN + 2 * line
     height = top + NOISE_HEIGHT + GAP + STEPS_HEIGHT + 3 * line + MARGIN
     picture = Image.new("RGB", (width, height), BACKGROUND)
@@ -51,11 +57,13 @@ def reuse_map(settings: ReuseSettings, frames: int = 8, steps: int = 50) -> Imag
         below = top + NOISE_HEIGHT + GAP
         draw.rectangle((left, below, right, below + STEPS_HEIGHT), FAINT)
         if count:
-            led = min(steps, 2 * count) if settings.release == "soft" else count
-            draw.rectangle((left, below, right, below + round(STEPS_HEIGHT * count / steps)), LED)
-            for step in range(count, led):  # ever less
+            until = min(steps, 2 * count) if settings.release == "soft" else count
+            draw.rectangle((left, below, right, below + round(STEPS_HEIGHT * count / steps)), REPLAYED)
+            for step in range(count, until):  # with decreasing weight
                 line_at = below + round(STEPS_HEIGHT * (step + 0.5) / steps)
-                draw.line((left, line_at, left + round(CELL * (led - step) / (led - count + 1)), line_at), LED)
+                draw.line(
+                    (left, line_at, left + round(CELL * (until - step) / (until - count + 1)), line_at), REPLAYED
+                )
             draw.text((left + 3, below + 1), f"{count}", INK, font)
         if j < settings.repeated_frames:
             draw.rectangle((left, top, right, below + STEPS_HEIGHT), outline=INK)
@@ -63,8 +71,8 @@ def reuse_map(settings: ReuseSettings, frames: int = 8, steps: int = 50) -> Imag
     texts = [
         (OLD, "noise of the old frame above"),
         (NEW, "new noise"),
-        (LED, f"led, of {steps} steps"),
-        (FAINT, "free"),
+        (REPLAYED, f"replayed, of {steps} steps"),
+        (FAINT, "sampled"),
     ]
     x, y = MARGIN, height - MARGIN - line
     for colour, text in texts:

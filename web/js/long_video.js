@@ -1,17 +1,17 @@
-// Long Video and Compare Settings while they are made: which clips are done, and the one in the making, moving.
-// The page itself shows the result; it cannot show a picture in the same node, so this has a place of its own.
+// The progress of Long Video and Compare Settings: which clips are done, and an animated preview of the current one.
+// The page shows the result; it cannot show a preview in the same node, so this adds a widget for it.
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 
 const MANY = new Set(["VidRD_LongVideo", "VidRD_CompareSettings"]);
-const ROW = 12, HEIGHT = 150; // pixels, without and with the picture
+const ROW = 12, HEIGHT = 150; // pixels, without and with the preview
 const DONE = "#5690dc", WAITING = "#46464e", STOPPED = "#c84848";
 
 const panels = new WeakMap(); // by node
-let running = null; // the panel of the clip in the making
+let running = null; // the panel of the current clip
 
-// The node of an id as the server has it: "3", or "7:3" in a subgraph.
+// The node of a server id: "3", or "7:3" in a subgraph.
 function nodeOf(id) {
     let graph = app.rootGraph ?? app.graph, node = null;
     for (const part of String(id).split(":")) {
@@ -47,7 +47,7 @@ function show(panel, { clip, clips, share = 0, picture }) {
     }
     [...panel.row.children].forEach((cell, k) => {
         const done = k < clip ? 1 : k === clip ? share : 0;
-        cell.title = `clip ${k + 1}: ${done === 1 ? "done" : done ? "in the making" : "to come"}`;
+        cell.title = `clip ${k + 1}: ${done === 1 ? "done" : done ? "in progress" : "waiting"}`;
         cell.style.background = `linear-gradient(to right, ${DONE} ${100 * done}%, ${WAITING} ${100 * done}%)`;
     });
     panel.clip = clip;
@@ -64,7 +64,7 @@ function resize(panel, height) {
     panel.node.setDirtyCanvas(true, true);
 }
 
-// Clips that the host had kept are told of by nothing else.
+// There are no events for cached clips.
 function finish() {
     if (running) show(running, { clip: running.row.children.length, clips: running.row.children.length });
     stop();
@@ -78,7 +78,7 @@ function stop() {
     running = null;
 }
 
-// A run in which nothing has changed tells nothing of the clips: a page that was opened since has no result yet.
+// A run in which nothing has changed sends no result: a page opened since then has to fetch it.
 async function recall({ nodes }) {
     const blank = nodes.map(String).filter((id) => MANY.has(nodeOf(id)?.comfyClass) && !app.nodeOutputs[id]);
     if (!blank.length) return;
@@ -92,7 +92,7 @@ async function recall({ nodes }) {
     }
 }
 
-// Whatever the page is like: if this does not fit it, the node works without.
+// If a version of the page does not support this, the node works without it.
 const guarded = (act) => (event) => {
     try {
         Promise.resolve(act(event?.detail)).catch(missed);
@@ -102,17 +102,17 @@ const guarded = (act) => (event) => {
 };
 
 function missed(error) {
-    console.debug("VidRD: what is being made is not shown", error);
+    console.debug("VidRD: progress is not shown", error);
 }
 
-// At once: a page that is opened during a run is told of clips before it is all there.
+// Registered at once: a page opened during a run receives events before it is ready.
 guarded(() => {
-    api.addEventListener("vidrd.clip", guarded((told) => {
-        const node = nodeOf(told.node);
+    api.addEventListener("vidrd.clip", guarded((progress) => {
+        const node = nodeOf(progress.node);
         if (!MANY.has(node?.comfyClass)) return; // another workflow is open
         if (!panels.has(node)) panels.set(node, makePanel(node));
         running = panels.get(node);
-        show(running, told);
+        show(running, progress);
     }));
     api.addEventListener("execution_cached", guarded(recall));
     api.addEventListener("execution_success", guarded(finish));

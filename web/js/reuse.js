@@ -1,26 +1,26 @@
-// What a clip takes over from the one before, as vidrd_core/reuse.py has it; without a page, so that it can be tested.
+// What a clip reuses of the previous clip, as in vidrd_core/reuse.py. It needs no page, so it can be tested alone.
 
-// Settings are promptFrames (M), alpha, beta, order and noise (the policy); `frames` is N, `steps` T. Gives { problem }
-// in words, or { frames: [{ source, share, led, shown }] }: the old frame whose noise a frame takes over (null: any), the
-// share of its noise's variance that is old, for how many of the first steps it follows the old frame, and whether it was
-// shown already.
+// Settings are promptFrames (M), alpha, beta, order and noise (the policy); `frames` is N, `steps` T. Returns { problem }
+// in words, or { frames: [{ source, share, replayed, shown }] }: the old frame whose noise a frame reuses (null: any), the
+// share of its noise's variance that is old, how many of the first steps it replays of the old frame, and whether it
+// repeats a frame that the previous clip has shown.
 export function reuse({ promptFrames, alpha, beta, order, noise = "pns", frames, steps }) {
-    if (order === "auto") order = "mirror"; // as of models with a latent a frame
+    if (order === "auto") order = "mirror"; // as for models with one latent per frame
     const problem = problemOf({ promptFrames, alpha, beta, order, frames, steps });
     if (problem) return { problem };
-    const led = replayCounts(promptFrames, beta, order, steps);
+    const counts = replayCounts(promptFrames, beta, order, steps);
     const old = noise === "fresh" ? 0 : alpha ** 2 / (1 + alpha ** 2); // rho^2
     return {
         frames: sources(promptFrames, order, frames).map((source, j) => ({
             source: noise === "shuffle" && j >= promptFrames ? null : source,
             share: j < promptFrames ? 1 : old,
-            led: led[j] ?? 0,
+            replayed: counts[j] ?? 0,
             shown: order === "forward" && j < promptFrames,
         })),
     };
 }
 
-// Settings by name, as vidrd_core/presets.py has them; null for those of the node's own.
+// The settings of a preset, as in vidrd_core/presets.py; null for the node's own settings.
 export function preset(name, frames) {
     const own = { alpha: 4, beta: 0.4 };
     if (name === "paper") return { ...own, promptFrames: Math.min(4, frames - 1), order: "mirror", noise: "pns" };
@@ -31,17 +31,17 @@ export function preset(name, frames) {
 const isFrom0To = (most, value) => typeof value === "number" && value >= 0 && value <= most;
 
 function problemOf({ promptFrames, alpha, beta, order, frames, steps }) {
-    if (!Number.isInteger(frames) || frames < 1) return `frames is ${frames}: it must be a whole number`;
-    if (!Number.isInteger(steps) || steps < 1) return `steps is ${steps}: it must be 1 or more`;
+    if (!Number.isInteger(frames) || frames < 1) return `frames is ${frames}, expected a whole number from 1`;
+    if (!Number.isInteger(steps) || steps < 1) return `steps is ${steps}, expected a whole number from 1`;
     if (!Number.isInteger(promptFrames) || promptFrames < 0) {
-        return `prompt_frames is ${promptFrames}: it must be a whole number, 0 or more`;
+        return `prompt_frames is ${promptFrames}, expected a whole number from 0`;
     }
     if (promptFrames >= frames) {
-        return `prompt_frames is ${promptFrames}: it must be less than a clip's ${frames} frames`;
+        return `prompt_frames is ${promptFrames}, expected less than the clip's ${frames} frames`;
     }
-    if (!isFrom0To(1e6, alpha)) return `alpha is ${alpha}: it must be 0 or more`;
-    if (!isFrom0To(1, beta)) return `beta is ${beta}: it must be from 0 to 1`;
-    if (order !== "mirror" && order !== "forward") return `order is ${order}: it must be mirror or forward`;
+    if (!isFrom0To(1e6, alpha)) return `alpha is ${alpha}, expected 0 or more`;
+    if (!isFrom0To(1, beta)) return `beta is ${beta}, expected a number from 0 to 1`;
+    if (order !== "mirror" && order !== "forward") return `order is ${order}, expected mirror or forward`;
     return null;
 }
 
@@ -51,7 +51,7 @@ function sources(promptFrames, order, frames) {
 }
 
 function replayCounts(promptFrames, beta, order, steps) {
-    // Rounded first, as 0.4 * 50 * (1 - 1 / 4) comes out a little above 15.
+    // Rounded first, since 0.4 * 50 * (1 - 1 / 4) is slightly more than 15.
     const count = (j) => Math.ceil(Number((beta * steps * (1 - j / promptFrames)).toFixed(9)));
     return Array.from({ length: promptFrames }, (_, j) => (order === "mirror" ? count(j) : steps));
 }

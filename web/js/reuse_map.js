@@ -1,16 +1,16 @@
-// A small picture in the node, redrawn as its settings change: which frame of a clip takes over whose noise, and for
-// how many steps it follows the old frame. docs/reuse.png has the same, by vidrd_core/video/reuse_map.py.
+// A small map in the node, redrawn when its settings change: which old frame's noise each frame of a clip reuses, and for
+// how many steps it replays that frame. The node Reuse Map draws the same in vidrd_core/video/reuse_map.py.
 
 import { app } from "../../../scripts/app.js";
 import { preset, reuse } from "./reuse.js";
 
 const NODES = ["VidRD_Extend", "VidRD_LongVideo", "VidRD_Noise", "VidRD_Guidance"];
-const FRAMES = 8; // of a clip, where the node cannot tell
-const MOST_FRAMES = 96; // more are too thin to see
-const HEIGHT = 130, LOW = 92, MARGIN = 10; // pixels; LOW is without steps, MARGIN what the page leaves around it
+const FRAMES = 8; // per clip, where the number is unknown
+const MAX_FRAMES = 96; // columns of more would be too thin to see
+const HEIGHT = 130, LOW = 92, MARGIN = 10; // pixels; LOW: without the steps, MARGIN: what the page leaves around the map
 const STYLE = `
 .vidrd-reuse { --ink: var(--input-text, #ddd); --faint: color-mix(in srgb, var(--ink) 18%, transparent);
-    --old: #568cdc; --new: #f08c28; --led: #966ed2; box-sizing: border-box; width: 100%; height: 100%; overflow: hidden;
+    --old: #568cdc; --new: #f08c28; --replayed: #966ed2; box-sizing: border-box; width: 100%; height: 100%; overflow: hidden;
     display: flex; flex-direction: column; gap: 4px; padding: 5px 7px; border-radius: 6px; user-select: none;
     background: var(--comfy-input-bg, #222); color: var(--ink); font: 10px/12px Inter, Arial, sans-serif;
     white-space: nowrap; font-variant-numeric: tabular-nums; }
@@ -29,14 +29,14 @@ const STYLE = `
 .vidrd-reuse .noise { flex: none; height: 14px; border-radius: 2px; }
 .vidrd-reuse .low .noise { flex: 1; }
 .vidrd-reuse .steps { flex: 1; min-height: 0; border-radius: 2px; background: var(--faint); position: relative; }
-.vidrd-reuse .steps > div { background: var(--led); border-radius: 2px; }
+.vidrd-reuse .steps > div { background: var(--replayed); border-radius: 2px; }
 .vidrd-reuse .steps > span { position: absolute; left: 50%; transform: translateX(-50%); }
 .vidrd-reuse .inside { color: #fff; text-shadow: 0 0 2px #412d5c, 0 0 2px #412d5c; }
 .vidrd-reuse i { display: inline-block; width: 8px; height: 8px; border-radius: 2px; margin-right: 4px; }
 .vidrd-reuse i.outline { box-sizing: border-box; border: 1px solid var(--ink); }
 `;
 
-const pictures = new WeakMap(); // by node: its box, and what it shows
+const pictures = new WeakMap(); // by node: the map's box, and the settings that it shows
 
 function make(tag, className, content = [], style = {}) {
     const element = document.createElement(tag);
@@ -46,7 +46,7 @@ function make(tag, className, content = [], style = {}) {
     return element;
 }
 
-// What the node says.
+// The node's settings.
 
 const widgetOf = (node, name) => node.widgets?.find((widget) => widget.name === name);
 
@@ -65,7 +65,7 @@ function nodeInto(node, name) {
     return from;
 }
 
-// N, where the node that makes the empty latent says it; null where it is not known, as where a VAE may compress time.
+// N, from the node that makes the empty latent; null where it is unknown, for example if a VAE may compress time.
 function framesOf(node) {
     const from = nodeInto(node, "latent");
     const name = { VidRD_EmptyClip: "frames", EmptyLatentImage: "batch_size" }[from?.type];
@@ -95,29 +95,29 @@ function settingsOf(node) {
 // In words.
 
 function sentence({ promptFrames: m, alpha, order, wired, isFirst }) {
-    if (wired.length) return `${wired.join(", ")} by wire: drawn as last set`;
+    if (wired.length) return `${wired.join(", ")} connected: drawn as last set`;
     if (isFirst) return "No state: a first clip. With one:";
     const reused = order !== "forward"
-        ? m ? "Begins as the old clip run backwards" : "Old noise backwards, no frame led"
-        : m ? `Goes on from the old clip's last ${m === 1 ? "frame" : m}` : "Old noise in order, no frame led";
-    return m || alpha ? reused : "Takes nothing over";
+        ? m ? "Starts as the previous clip in reverse" : "Old noise in reverse, no replay"
+        : m ? `Continues from the previous clip's last ${m === 1 ? "frame" : m}` : "Old noise in order, no replay";
+    return m || alpha ? reused : "Reuses nothing";
 }
 
-// Where N is not known, M may be right.
+// Where N is unknown, M may be valid.
 function problemIn(problem, { promptFrames, isKnown }) {
     const mayFit = !isKnown && Number.isInteger(promptFrames) && promptFrames >= FRAMES;
-    return mayFit ? `prompt_frames is ${promptFrames}: a clip must have more frames` : problem;
+    return mayFit ? `prompt_frames is ${promptFrames}: the clip needs more frames` : problem;
 }
 
 const tooMany = (frames) => `${frames.length} frames are too many to draw`;
 
-function title({ source, share, led, shown }, j, { steps, percent, hasSteps }) {
+function title({ source, share, replayed, shown }, j, { steps, percent, hasSteps }) {
     const noise = share ? `noise of ${source === null ? "any old frame" : `old frame ${source}`}` : "new noise";
     const mixed = share && share < 1 ? `, ${Math.round(100 * (1 - share)) || "under 1"} % of it new` : "";
-    const some = percent ? `the first ${led} % of the steps` : `the first ${led} of ${steps} steps`;
-    const length = led === steps ? "all steps" : some;
-    const follows = !hasSteps ? "" : led ? `; follows that frame for ${length}` : "; follows none";
-    return `frame ${j}: ${noise}${mixed}${follows}${shown ? "; shown already" : ""}`;
+    const some = percent ? `the first ${replayed} % of the steps` : `the first ${replayed} of ${steps} steps`;
+    const length = replayed === steps ? "all steps" : some;
+    const replay = !hasSteps ? "" : replayed ? `; replays that frame for ${length}` : "; no replay";
+    return `frame ${j}: ${noise}${mixed}${replay}${shown ? "; shown already" : ""}`;
 }
 
 // In the picture.
@@ -127,31 +127,31 @@ function number(text) {
 }
 
 function column(frame, j, settings, every) {
-    const { source, share, led, shown } = frame;
+    const { source, share, replayed, shown } = frame;
     const split = share < 1 ? `max(2px, ${100 * (1 - share)}%)` : "0px";
     const noise = make("div", "noise", [], {
         background: `linear-gradient(var(--new) ${split}, var(--old) ${split})`,
     });
     const cell = make("div", shown ? "cell shown" : "cell", noise);
-    if (settings.hasSteps) cell.append(stepsOf(led, settings.steps, j % every === 0));
+    if (settings.hasSteps) cell.append(stepsOf(replayed, settings.steps, j % every === 0));
     const labels = j % every ? ["", ""] : [share ? source ?? "?" : "-", j];
     const whole = make("div", "column", [number(labels[0]), cell, number(labels[1])]);
     whole.title = title(frame, j, settings);
     return whole;
 }
 
-function stepsOf(led, steps, isTold) {
-    const share = led / steps;
+function stepsOf(replayed, steps, hasNumber) {
+    const share = replayed / steps;
     const bar = make("div", "", [], { height: `${100 * share}%` });
-    if (!led || !isTold) return make("div", "steps", bar);
+    if (!replayed || !hasNumber) return make("div", "steps", bar);
     // Below the bar, or in it where no room is left.
     const isBelow = share <= 0.7;
     const place = isBelow ? { top: `${100 * share}%` } : { bottom: "1px" };
-    return make("div", "steps", [bar, make("span", isBelow ? "" : "inside", String(led), place)]);
+    return make("div", "steps", [bar, make("span", isBelow ? "" : "inside", String(replayed), place)]);
 }
 
 function map(frames, settings) {
-    const digits = String(Math.max(frames.length - 1, ...frames.map(({ led }) => led))).length;
+    const digits = String(Math.max(frames.length - 1, ...frames.map(({ replayed }) => replayed))).length;
     const every = Math.ceil((frames.length * (digits + 1)) / 40); // as many numbers as there is room for
     const noise = make("div", "noise", "noise");
     const names = make("div", "cell", settings.hasSteps ? [noise, make("div", "", stepsName(settings))] : noise);
@@ -164,27 +164,27 @@ function map(frames, settings) {
 }
 
 function stepsName({ steps, percent }) {
-    return [make("div", "", "steps led"), make("div", "", percent ? "in %" : `of ${steps}`)];
+    return [make("div", "", "replayed"), make("div", "", percent ? "in %" : `of ${steps}`)];
 }
 
 function legend(frames, { hasSteps }) {
     const entry = (colour, text) => make("span", "", [make("i", "", [], { background: colour }), text]);
     const entries = [entry("var(--old)", "old noise"), entry("var(--new)", "new")];
-    if (hasSteps) entries.push(entry("var(--led)", "led"));
-    if (frames.some(({ shown }) => shown)) entries.push(make("span", "", [make("i", "outline"), "shown already"]));
-    else if (hasSteps) entries.push(entry("var(--faint)", "free"));
+    if (hasSteps) entries.push(entry("var(--replayed)", "replayed"));
+    if (frames.some(({ shown }) => shown)) entries.push(make("span", "", [make("i", "outline"), "repeated"]));
+    else if (hasSteps) entries.push(entry("var(--faint)", "sampled"));
     return make("div", "legend", entries);
 }
 
 function draw(box, settings) {
     const { frames, problem } = reuse(settings);
-    const words = problem ? problemIn(problem, settings) : frames.length > MOST_FRAMES && tooMany(frames);
-    if (words) return box.replaceChildren(make("div", "problem", words));
+    const message = problem ? problemIn(problem, settings) : frames.length > MAX_FRAMES && tooMany(frames);
+    if (message) return box.replaceChildren(make("div", "problem", message));
     const count = make("span", "quiet", `${frames.length} frames${settings.isKnown ? "" : "?"}`);
-    if (!settings.isKnown) count.title = "Nothing wired tells how many latents a clip has: drawn for 8.";
-    const said = make("span", "", sentence(settings));
-    said.title = said.textContent; // whole, where it is cut
-    const head = make("div", "head", [said, count]);
+    if (!settings.isKnown) count.title = "The number of latents per clip is unknown: drawn for 8.";
+    const words = make("span", "", sentence(settings));
+    words.title = words.textContent; // in full, where it is cut off
+    const head = make("div", "head", [words, count]);
     box.replaceChildren(head, map(frames, settings), legend(frames, settings));
 }
 
@@ -195,7 +195,7 @@ function update(node) {
     if (!picture) return;
     if (picture.height !== node.size[1]) {
         picture.height = node.size[1];
-        node.setDirtyCanvas(true, true); // the page makes room as it draws, and shows that at its next drawing only
+        node.setDirtyCanvas(true, true); // the page makes room while it draws, and shows that only at its next drawing
     }
     const settings = settingsOf(node);
     const key = JSON.stringify(settings);
@@ -204,7 +204,7 @@ function update(node) {
     draw(picture.box, settings);
 }
 
-// The picture lies over the canvas: what is not for it goes on to there. Nodes that are no canvas do so themselves.
+// The map lies over the canvas: pass on the events that are not for it. Nodes in Vue pass them on themselves.
 function passOn(box) {
     const isOver = () => box.closest(".dom-widget");
     box.addEventListener("wheel", guarded((event) => {
@@ -223,27 +223,27 @@ function addPicture(node) {
     const height = widgetOf(node, "beta") ? HEIGHT : LOW;
     const box = make("div", "vidrd-reuse", [], { minHeight: `${height}px` });
     pictures.set(node, { box });
-    // Not to be sent goes by the options, not to be saved by the widget.
+    // The option keeps it out of the prompt, the widget's field out of the saved workflow.
     const widget = node.addDOMWidget("reuse_map", "vidrd_reuse_map", box, { serialize: false, hideOnZoom: false });
     const whole = height + 2 * MARGIN;
     Object.assign(widget, {
         serialize: false,
-        computeSize: () => [0, whole - 4], // to which the page adds 4
-        computeLayoutSize: undefined, // or it would grow with the node
+        computeSize: () => [0, whole - 4], // the page adds 4
+        computeLayoutSize: undefined, // otherwise it would grow with the node
     });
-    node.setSize([node.size[0], node.size[1] + whole]); // so that the other widgets keep their room
+    node.setSize([node.size[0], node.size[1] + whole]); // so that the other widgets keep their space
     passOn(box);
 }
 
-// Whatever the page is like: if this does not fit it, the nodes work without.
-let isSaid = false;
+// If a version of the page does not support this, the nodes work without the map.
+let isLogged = false;
 function guarded(act) {
     return (given) => {
         try {
             return act(given);
         } catch (error) {
-            if (!isSaid) console.debug("VidRD: the picture of what is reused is not shown", error);
-            isSaid = true;
+            if (!isLogged) console.debug("VidRD: the reuse map is not shown", error);
+            isLogged = true;
         }
     };
 }
@@ -252,7 +252,7 @@ app.registerExtension({
     name: "VidRD.ReuseMap",
     setup: guarded(() => {
         document.head.append(make("style", "", STYLE));
-        // Looked after, not listened to: loading, undo, wires and other nodes change it without a word to this one.
+        // Polled: loading, undo, connections and other nodes change the settings without an event for this node.
         setInterval(guarded(() => app.canvas?.graph?.nodes?.forEach(guarded(update))), 100);
     }),
     nodeCreated: guarded(addPicture),

@@ -1,5 +1,5 @@
-// New nodes keep their seed from run to run, so that only what was changed is made anew.
-// Newer hosts are told so by the definitions; this is for the others.
+// New nodes keep their seed between runs, so that only changed clips are made again.
+// Newer hosts read this from the node definitions; this is for older ones.
 
 import { app } from "../../../scripts/app.js";
 
@@ -8,6 +8,6 @@ app.registerExtension({
     nodeCreated(node) {
         if (!node.comfyClass?.startsWith("VidRD_")) return;
         const control = node.widgets?.find((widget) => widget.name === "control_after_generate");
-        if (control?.value === "randomize") control.value = "fixed"; // a saved node's own value comes after this
+        if (control?.value === "randomize") control.value = "fixed"; // a saved node's own value is set after this
     },
 });

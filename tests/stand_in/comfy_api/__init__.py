@@ -1,4 +1,4 @@
-"""As much of ComfyUI's package as nodes need to be defined."""
+"""The parts of ComfyUI's package that node definitions need."""
 
 from typing import Any
 
@@ -11,4 +11,4 @@ class _Meta(type):
 
 
 class Anything(metaclass=_Meta):
-    """What nodes need only when they are executed: it has every attribute and may be derived from."""
+    """Stands in for what nodes need only when they run: it has every attribute and can be a base class."""

@@ -1,4 +1,4 @@
-"""`comfy_api.latest` as 0.3.64 has it, the oldest host that we serve."""
+"""`comfy_api.latest` of 0.3.64, the oldest supported host."""
 
 from abc import ABC, abstractmethod
 
@@ -9,7 +9,7 @@ ui = Input = InputImpl = Types = Anything
 
 
 class ComfyExtension(ABC):
-    """What a pack's door gives."""
+    """The base class of a pack's extension."""
 
     @abstractmethod
     async def get_node_list(self) -> list[type[io.ComfyNode]]:

@@ -1,4 +1,4 @@
-"""Schemas: what 0.3.64 has, with its checks. What it does not know is refused here, too."""
+"""Schemas of 0.3.64, with its checks. Fields that it does not have are refused here, too."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar
 
-# Where a definition names a field otherwise than Python does, or does not have it.
+# Fields that have another name in a definition than in Python, or are missing from it.
 NAMES = {
     "widget_type": "widgetType",
     "force_input": "forceInput",
@@ -20,7 +20,7 @@ RANGE = ("default", "min", "max", "step")
 
 
 class Input:
-    """A socket that takes a wire."""
+    """An input socket."""
 
     io_type: ClassVar[str]
     fields: ClassVar[tuple[str, ...]] = ("display_name", "optional", "tooltip", "lazy", "extra_dict")
@@ -36,7 +36,7 @@ class Input:
             setattr(self, name, named.get(name, self.always.get(name)))
 
     def definition(self) -> tuple[str, dict[str, Any]]:
-        """The input as the page is told of it."""
+        """The input's part of the definition."""
         said = {**self.always, **{name: getattr(self, name) for name in self.fields if name not in APART}}
         said |= getattr(self, "extra_dict", None) or {}
         said = {NAMES.get(name, name): value for name, value in said.items() if value is not None}
@@ -44,14 +44,14 @@ class Input:
 
 
 class WidgetInput(Input):
-    """An input that a person types or chooses."""
+    """An input with a widget."""
 
     fields = ("display_name", "optional", "tooltip", "lazy", *WIDGET)
 
 
 @dataclass
 class Output:
-    """A socket that gives."""
+    """An output socket."""
 
     id: str | None = None
     display_name: str | None = None
@@ -61,7 +61,7 @@ class Output:
 
 
 def _type(io_type: str, own: tuple[str, ...] | None = None, **always: Any) -> Any:
-    """A type of sockets; `own` are the fields of its widget, if it has one."""
+    """A socket type; `own` are the fields of its widget, if it has one."""
     base, fields = Input, Input.fields
     if own is not None:
         base, fields = WidgetInput, tuple(dict.fromkeys((*WidgetInput.fields[:4], *own, *WIDGET)))
@@ -78,7 +78,7 @@ def _type(io_type: str, own: tuple[str, ...] | None = None, **always: Any) -> An
 
 
 def Custom(io_type: str) -> Any:
-    """A type that the host does not have."""
+    """A socket type that the host does not have."""
     return _type(io_type)
 
 
@@ -112,7 +112,7 @@ class Hidden(str, Enum):
 
 @dataclass
 class Schema:
-    """A node as it describes itself."""
+    """A node's description of itself."""
 
     node_id: str
     display_name: str | None = None
@@ -130,7 +130,7 @@ class Schema:
     enable_expand: bool = False
 
     def finalize(self) -> None:
-        """Complete what the host needs and a schema may leave out."""
+        """Fill in what a schema may leave out."""
         self.inputs, self.outputs, self.hidden = self.inputs or [], self.outputs or [], self.hidden or []
         if self.is_output_node:
             self.hidden += [each for each in (Hidden.prompt, Hidden.extra_pnginfo) if each not in self.hidden]
@@ -138,14 +138,14 @@ class Schema:
             each.id = each.id or f"_{number}_{each.io_type}_"
 
     def validate(self) -> None:
-        """Raise ValueError where an input or output has another one's id."""
+        """Raise ValueError for duplicate ids of inputs and outputs."""
         ids = Counter(each.id for each in [*self.inputs, *self.outputs])
         twice = [each for each, count in ids.items() if count > 1]
         if twice:
             raise ValueError(f"ids must be unique, but {twice} are not")
 
     def definition(self, module: str | None) -> dict[str, Any]:
-        """The node as the page is told of it."""
+        """The node's definition, as in /object_info."""
         inputs: dict[str, Any] = {"required": {}}
         for each in self.inputs:
             inputs.setdefault("optional" if each.optional else "required", {})[each.id] = each.definition()
@@ -185,9 +185,9 @@ class ComfyNode:
 
     @classmethod
     def GET_NODE_INFO_V1(cls) -> dict[str, Any]:
-        """The node as the page is told of it."""
+        """The node's definition, as in /object_info."""
         return cls.GET_SCHEMA().definition(cls.RELATIVE_PYTHON_MODULE)
 
 
 class NodeOutput:
-    """What a node gives; nothing is executed here."""
+    """A node's outputs; nothing runs here."""
