@@ -12,7 +12,7 @@ from PIL import Image
 
 from vidrd_core.data.captioners.local import LocalModel
 from vidrd_core.data.captioners.server import Server
-from vidrd_core.data.captions import Captioned, CaptionerError, Sidecar, key_frames
+from vidrd_core.data.captions import AddCaption, CaptionerError, Sidecar, key_frames
 from vidrd_core.data.files import find_files
 from vidrd_core.data.records import IMAGE, Record, UnfitError
 from vidrd_core.data.runner import settings_of
@@ -91,7 +91,7 @@ def said(text):
 
 
 def captions(captioner, path):
-    return [record.caption for record in Captioned(captioner)(Record(str(path)))]
+    return [record.caption for record in AddCaption(captioner)(Record(str(path)))]
 
 
 def test_a_server_is_shown_key_frames(server, tmp_path, monkeypatch):
@@ -205,7 +205,7 @@ def test_a_model_is_asked_where_nothing_is_said(tmp_path):
             return f"{len(pictures)} picture"
 
     said, silent = Record(str(path), caption="its own"), Record(str(path))
-    for step, expected in ((Captioned(Model()), "its own"), (Captioned(Model(), anew=True), "1 picture")):
+    for step, expected in ((AddCaption(Model()), "its own"), (AddCaption(Model(), recaption=True), "1 picture")):
         assert [record.caption for record in step(said)] == [expected]
         assert [record.caption for record in step(silent)] == ["1 picture"]
 

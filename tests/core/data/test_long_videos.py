@@ -6,10 +6,10 @@ import pytest
 from vidrd_core.data.captions import Sidecar
 from vidrd_core.data.clip_sampling import ClipSettings
 from vidrd_core.data.long_videos import LongVideos
-from vidrd_core.data.motion_filter import Lively, LivelySettings
+from vidrd_core.data.motion_filter import MotionFilter, MotionFilterSettings
 from vidrd_core.data.records import Record, UnfitError
 from vidrd_core.data.runner import run
-from vidrd_core.data.scene_detection import Segmented, SegmentSettings
+from vidrd_core.data.scene_detection import SceneDetection, SceneSettings
 from vidrd_core.data.shards import Shards, manifests
 
 from .media import moving, still_frames, write_still, write_video
@@ -31,7 +31,7 @@ def film(tmp_path_factory):
 
 
 def stretches(path, **settings):
-    return [(r.start, r.stop) for r in Segmented(SegmentSettings(**settings))(Record(str(path)))]
+    return [(r.start, r.stop) for r in SceneDetection(SceneSettings(**settings))(Record(str(path)))]
 
 
 @pytest.mark.parametrize("detector", ["adaptive", "content", "transnetv2"])
@@ -84,21 +84,21 @@ def test_what_is_dropped_can_be_chosen(film):
     still = Record(str(film), start=2.1, stop=3.9)
     for record in (black, still):
         with pytest.raises(UnfitError):
-            list(Lively(LivelySettings())(record))
-        assert len(list(Lively(LivelySettings(motion=0, black=0))(record))) == 1
+            list(MotionFilter(MotionFilterSettings())(record))
+        assert len(list(MotionFilter(MotionFilterSettings(motion=0, black=0))(record))) == 1
     with pytest.raises(UnfitError, match="is static: levels change by"):
-        list(Lively(LivelySettings(motion=100))(Record(str(film), start=0.1, stop=1.9)))
+        list(MotionFilter(MotionFilterSettings(motion=100))(Record(str(film), start=0.1, stop=1.9)))
 
 
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
-        (SegmentSettings, {"detector": "eyes"}, "detector is 'eyes', expected one of adaptive"),
-        (SegmentSettings, {"margin": -1}, "margin is -1, expected 0 or more"),
-        (SegmentSettings, {"longest": 0}, "longest is 0, expected more than 0"),
-        (SegmentSettings, {"threshold": 0}, "threshold is 0, expected more than 0"),
-        (LivelySettings, {"least": -1}, "least is -1, expected 0 to"),
-        (LivelySettings, {"black_share": 2}, "black_share is 2, expected 0 to 1"),
+        (SceneSettings, {"detector": "eyes"}, "detector is 'eyes', expected one of adaptive"),
+        (SceneSettings, {"margin": -1}, "margin is -1, expected 0 or more"),
+        (SceneSettings, {"longest": 0}, "longest is 0, expected more than 0"),
+        (SceneSettings, {"threshold": 0}, "threshold is 0, expected more than 0"),
+        (MotionFilterSettings, {"least": -1}, "least is -1, expected 0 to"),
+        (MotionFilterSettings, {"black_share": 2}, "black_share is 2, expected 0 to 1"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(kind, settings, message):

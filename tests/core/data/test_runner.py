@@ -11,8 +11,8 @@ import pytest
 from vidrd_core.data import runner as stages
 from vidrd_core.data.captions import Sidecar
 from vidrd_core.data.clip_sampling import ClipSettings
-from vidrd_core.data.decoding import read_still
-from vidrd_core.data.executors import Here, Processes, Ray
+from vidrd_core.data.decoding import read_image
+from vidrd_core.data.executors import InProcess, Processes, Ray
 from vidrd_core.data.long_videos import LongVideos
 from vidrd_core.data.pseudo_video import CameraSettings, pseudo_video
 from vidrd_core.data.records import UnfitError
@@ -61,8 +61,8 @@ def test_stills_become_pseudo_videos_with_their_captions(pictures, tmp_path):
         frames = sample.frames()
         assert frames.shape == (4, 32, 48, 3), "the picture's aspect ratio"
         assert (np.abs(np.diff(frames.astype(int), axis=0)).mean(axis=(1, 2, 3)) > 0.5).all(), "the camera moves"
-    sample, still = found.samples[0], read_still(found.samples[0].facts["source"])
-    record = stages._identified(next(stills(pictures).find()))
+    sample, still = found.samples[0], read_image(found.samples[0].facts["source"])
+    record = stages._digested(next(stills(pictures).find()))
     expected = pseudo_video(still, CameraSettings(4, 48, 32), record.rng(0))
     assert np.abs(sample.frames().astype(int) - expected).mean() < 3, "but for the codec's loss"
 
@@ -88,7 +88,7 @@ def test_running_again_does_only_what_is_new(pictures, tmp_path):
 
 def test_files_are_not_read_again_to_know_that_they_are_known(pictures, tmp_path, monkeypatch):
     run(stills(pictures), tmp_path / "out")
-    monkeypatch.setattr(stages, "identified", lambda record: pytest.fail("read again"))
+    monkeypatch.setattr(stages, "with_digest", lambda record: pytest.fail("read again"))
     assert counts(run(stills(pictures), tmp_path / "out")) == (5, 5, 0, 0)
 
 
@@ -144,7 +144,7 @@ def test_a_run_that_dies_loses_at_most_the_shard_it_was_at(pictures, tmp_path, m
     class Killed(BaseException):
         pass
 
-    whole, calls = stages.made, []
+    whole, calls = stages.apply_steps, []
 
     def dying(record, steps):
         calls.append(record)
@@ -153,7 +153,7 @@ def test_a_run_that_dies_loses_at_most_the_shard_it_was_at(pictures, tmp_path, m
         return whole(record, steps)
 
     with monkeypatch.context() as patched:
-        patched.setattr(stages, "made", dying)
+        patched.setattr(stages, "apply_steps", dying)
         with pytest.raises(Killed):
             run(stills(pictures), out, per_shard=2)
     assert [tar.name for tar, _, _ in manifests(out)] == ["shard_000000.tar"]
@@ -202,7 +202,7 @@ def test_other_settings_need_another_folder(pictures, tmp_path):
 def test_a_folder_in_which_nothing_was_made_yet_takes_other_settings(pictures, tmp_path, monkeypatch):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("vidrd_core.data.runner.work", lambda part: 1 / 0)
+        patch.setattr("vidrd_core.data.runner.process", lambda part: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(stills(pictures), out)
     other = stills(pictures, clips=ClipSettings(frames=4, size=24))
@@ -245,7 +245,7 @@ def test_a_disk_that_is_full_leaves_nothing_half_written(pictures, tmp_path, mon
 
 
 def test_one_bad_record_gives_up_no_other():
-    from vidrd_core.data.records import Record, Skipped, made
+    from vidrd_core.data.records import Record, Skipped, apply_steps
 
     def three(record):
         yield from (Record(f"{record.source}{i}") for i in range(3))
@@ -255,7 +255,7 @@ def test_one_bad_record_gives_up_no_other():
             raise UnfitError("is the second")
         yield record
 
-    results = list(made(Record("a"), (three, no_second)))
+    results = list(apply_steps(Record("a"), (three, no_second)))
     assert [(type(r).__name__, getattr(r, "source", "")) for r in results] == [
         ("Record", "a0"), ("Skipped", ""), ("Record", "a2"),
     ]  # fmt: skip
@@ -276,7 +276,7 @@ def test_it_is_the_same_wherever_it_runs(pictures, tmp_path, executor, monkeypat
     # Workers are other processes, which find the package as this one does.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(stages.__file__).parents[2]), *_path()]))
     (pictures / "damaged.png").write_bytes(b"x")
-    run(stills(pictures), tmp_path / "here", Here(), per_shard=2)
+    run(stills(pictures), tmp_path / "here", InProcess(), per_shard=2)
     report = run(stills(pictures), tmp_path / "there", executor, per_shard=2)
     assert counts(report) == (6, 0, 5, 1)
     names = sorted(path.name for path in (tmp_path / "here").glob("shard_*"))
@@ -331,10 +331,10 @@ def test_digests_outlive_a_run_that_was_stopped(pictures, tmp_path, monkeypatch)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(stages, "work", dying)
+        patched.setattr(stages, "process", dying)
         with pytest.raises(KeyboardInterrupt):
             run(stills(pictures), out)
-    monkeypatch.setattr(stages, "identified", lambda record: read.append(record))
+    monkeypatch.setattr(stages, "with_digest", lambda record: read.append(record))
     assert counts(run(stills(pictures), out)) == (5, 0, 5, 0)
     assert not read
     assert not (out / stages.DIGESTS).exists()
@@ -343,7 +343,7 @@ def test_digests_outlive_a_run_that_was_stopped(pictures, tmp_path, monkeypatch)
 def test_no_picture_ends_the_run_of_the_others(pictures, tmp_path, monkeypatch):
     write_still(pictures / "strip.png", 40, 30000, caption="a long strip")
     write_still(pictures / "odd.png", seed=9, caption="odd")
-    whole = stages.made
+    whole = stages.apply_steps
 
     def failing(record, steps):
         def fails(record):
@@ -351,7 +351,7 @@ def test_no_picture_ends_the_run_of_the_others(pictures, tmp_path, monkeypatch):
 
         return whole(record, (fails,) if record.caption == "odd" else steps)
 
-    monkeypatch.setattr(stages, "made", failing)
+    monkeypatch.setattr(stages, "apply_steps", failing)
     assert counts(run(stills(pictures), tmp_path / "out")) == (7, 0, 5, 2)
     why = reasons(tmp_path / "out")
     assert why["strip.png"] == "is 40 x 30000 pixels, and clips of it 32 x 24000, over 16384 a side"

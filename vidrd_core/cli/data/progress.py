@@ -1,4 +1,4 @@
-"""What is seen while a stage runs: a bar on a terminal, a line a shard elsewhere."""
+"""Progress of a stage of data preparation: a bar on a terminal, a line for each shard elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from vidrd_core.data.runner import Report
 
 
 class Bar:
-    """Counts what was found, then what was worked on."""
+    """A context that shows how many files are found, then how many are done, on stderr.
+
+    Args:
+        name: The stage's name.
+    """
 
     def __init__(self, name: str) -> None:
         self.name, self.shards = name, 0
@@ -25,11 +29,14 @@ class Bar:
             self.task = self.bars.add_task(name, total=None)
 
     def update(self, report: Report, todo: int) -> None:
-        """The state of the run, and how many records there are to do, 0 while that is not known."""
+        """Show a run's report; `todo` is how many records there are to do, 0 while that is not known."""
         if self.bars:
-            told = f"{self.name}: {report.made} made, {report.skipped} skipped" if todo else f"{self.name}: looking"
+            counts = f"{report.made} made, {report.skipped} skipped" if todo else "searching"
             self.bars.update(
-                self.task, description=told, total=todo or None, completed=report.worked if todo else report.found
+                self.task,
+                description=f"{self.name}: {counts}",
+                total=todo or None,
+                completed=report.worked if todo else report.found,
             )
         elif report.shards > self.shards:
             self.shards = report.shards
