@@ -1,4 +1,4 @@
-"""Where parts are worked on does not show in what comes back."""
+"""Results do not depend on where parts are processed."""
 
 import os
 import subprocess

@@ -1,13 +1,17 @@
-"""The stages of data preparation as commands: settings from options, then a run with its progress."""
+"""The stages of data preparation as commands: settings from options, a run, and its progress."""
 
 from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeVar
 
-from vidrd_core.cli.data.progress import Bar
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
 from vidrd_core.cli.errors import CommandError, InputError, input_checked, note, reason
+from vidrd_core.cli.progress import alive
 from vidrd_core.data.actions import TEMPLATES, Actions
 from vidrd_core.data.captioners.local import LocalModel
 from vidrd_core.data.captioners.server import Server
@@ -19,7 +23,7 @@ from vidrd_core.data.long_videos import LongVideos
 from vidrd_core.data.motion_filter import MotionFilterSettings
 from vidrd_core.data.pseudo_video import CameraSettings
 from vidrd_core.data.records import MissingError
-from vidrd_core.data.runner import Stage, run
+from vidrd_core.data.runner import Report, Stage, run
 from vidrd_core.data.scene_detection import SceneSettings
 from vidrd_core.data.stills import Stills
 
@@ -135,3 +139,45 @@ def _run(stage: Stage, given: dict[str, Any]) -> None:
     before = f"; {report.known} of {report.found} were done before" if report.known else ""
     why = f" ('vidrd data show {output}' says why)" if report.skipped else ""
     note(f"{done}{before}{why}")
+
+
+class Bar:
+    """A context that shows how many files are found, then how many are done, on stderr.
+
+    Args:
+        name: The stage's name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name, self.shards = name, 0
+        self.bars: Progress | None = None
+        console = Console(stderr=True)
+        if alive(console):
+            columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+            self.bars = Progress(*columns, console=console, transient=True)
+            self.task = self.bars.add_task(name, total=None)
+
+    def update(self, report: Report, todo: int) -> None:
+        """Show a run's report; `todo` is how many records there are to do, 0 while that is not known."""
+        if self.bars:
+            counts = f"{report.made} made, {report.skipped} skipped" if todo else "searching"
+            self.bars.update(
+                self.task,
+                description=f"{self.name}: {counts}",
+                total=todo or None,
+                completed=report.worked if todo else report.found,
+            )
+        elif report.shards > self.shards:
+            self.shards = report.shards
+            note(f"{report.worked} of {todo} files: {report.made} clips made, {report.skipped} skipped")
+
+    def __enter__(self) -> Bar:
+        if self.bars:
+            self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bars:
+            self.bars.stop()
