@@ -79,7 +79,7 @@ def test_kinetics_csv_gives_segments_and_missing_videos(tmp_path):
     ("text", "message"),
     [
         ("label,youtube_id\nrunning,abc\n", "line 2 lacks time_start, time_end, expected Kinetics' columns"),
-        ("label,youtube_id,time_start,time_end\nrunning,abc,soon,3\n", "line 2: times are no numbers of seconds"),
+        ("label,youtube_id,time_start,time_end\nrunning,abc,soon,3\n", "line 2: times are not numbers of seconds"),
     ],
 )
 def test_another_table_than_kinetics_csv_is_refused(tmp_path, text, message):

@@ -161,7 +161,10 @@ GOOD_STAGE = "name: a, task: vae, steps: 1, batch_size: 1, learning_rate: 1"
         ("{out: x, stages: [{%s}], trackers: [paper]}", "trackers has 'paper', expected tensorboard or wandb"),
         ("{out: x, stages: [{%s}], samples: {clips: 0}}", "samples: clips is 0, expected 1 or more"),
         ("{out: x, stages: [{%s, optimizer: sgd}]}", "optimizer is 'sgd', expected one of adamw, adamw8bit"),
-        ("{out: x, stages: [{%s, perceptual_weight: 1}]}", "expected both or neither: the network's file, and how"),
+        (
+            "{out: x, stages: [{%s, perceptual_weight: 1}]}",
+            "expected both or neither: the network's file, and its weight",
+        ),
         ("{out: x, init: nowhere, stages: [{%s}]}", "init: there is no model 'nowhere'"),
         ("{out: x, stages: [{%s}], diffusion: {prediction: w}}", "prediction is 'w', expected one of eps, v, flow"),
     ],
@@ -181,6 +184,7 @@ def test_a_recipe_with_mistakes_is_refused(tmp_path, text, message):
 def test_yaml_may_write_small_numbers_without_a_point(tmp_path):
     path = tmp_path / "recipe.yaml"
     data = f"data: {{{GOOD_DATA}}}"
-    path.write_text(f"{{out: x, {data}, stages: [{{{GOOD_STAGE}, learning_rate: 1e-4}}], mixed_precision: no}}")
+    stage = GOOD_STAGE.replace("learning_rate: 1", "learning_rate: 1e-4")
+    path.write_text(f"{{out: x, {data}, stages: [{{{stage}}}], mixed_precision: no}}")
     assert load_config(path).stages[0].learning_rate == 1e-4
     assert load_config(path).mixed_precision == "no"  # which YAML reads as false

@@ -140,8 +140,8 @@ def test_a_stage_with_settings_of_another_task_is_mended_by_removing_them(tmp_pa
     with pytest.raises(ValueError) as error:  # noqa: PT011 (the whole message follows)
         load_config(write_recipe(tmp_path / "r.yaml", stages=[before]))
     assert str(error.value).endswith(
-        "stage vae: min_snr is no setting of task vae; it belongs to image and clip; change_weight is no setting of "
-        "task vae; it belongs to vae_temporal: remove them from this stage"
+        "stage vae: change_weight is no setting of task vae; it belongs to vae_temporal; min_snr is no setting of "
+        "task vae; it belongs to image and clip: remove them from this stage"
     )
     del before["min_snr"], before["change_weight"]
     assert load_config(write_recipe(tmp_path / "r.yaml", stages=[before])).stages[0].name == "vae"
