@@ -181,7 +181,7 @@ def process(part: Part) -> dict[str, int]:
 
 
 def source_of(found: Found) -> str:
-    """What tells a found record from others: its identity, or a digest of name and reason where it was skipped."""
+    """What identifies a found record: its identity, or a digest of name and reason where it was skipped."""
     if isinstance(found, Record):
         return found.identity
     return hashed("skipped", found.record.source, found.record.stamp, found.reason)

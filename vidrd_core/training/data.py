@@ -256,7 +256,7 @@ def _file_name(bucket: Bucket) -> str:
 
 
 def encoder_digest(vae: TemporalVAE) -> str:
-    """Twelve hex digits that tell the latents of a VAE from those of another."""
+    """Twelve hex digits that identify a VAE's latents: they depend on its encoder and its latent statistics."""
     digest = hashlib.sha256(repr((vae.config.latents_mean, vae.config.latents_std)).encode())
     for part in (vae.encoder, vae.quant_conv):
         for name, tensor in part.state_dict().items():

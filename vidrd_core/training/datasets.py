@@ -33,7 +33,7 @@ class Clips(Protocol):
         """A caption of a clip; with `plain` the complete, plain one, where there are several."""
 
     def fingerprint(self) -> Any:
-        """What tells these clips from any others, as JSON-ready values."""
+        """What identifies these clips, as JSON-ready values."""
 
     def subset(self, indices: NDArray[np.int64]) -> tuple[Clips, NDArray[np.int64]]:
         """A dataset that needs to hold the clips of these indices only, and their indices in it."""

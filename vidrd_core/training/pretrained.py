@@ -51,7 +51,9 @@ def read_configs(init: Path) -> PretrainedConfigs:
 
 
 def with_temporal_layers(configs: PretrainedConfigs, tasks: set[str], data: DataConfig) -> PretrainedConfigs:
-    """An image model's settings with the temporal layers that its stages train: VidRD's, unless the recipe says more.
+    """An image model's settings with the temporal layers that its stages train: VidRD's.
+
+    The recipe's own sections come after these.
 
     Args:
         configs: The model's settings.

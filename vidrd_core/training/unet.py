@@ -24,6 +24,7 @@ class _UNetTask:
 
     step = 0  # set by the trainer
     single_frames = True
+    stage: UNetStageConfig
 
     def __init__(
         self,
@@ -34,7 +35,7 @@ class _UNetTask:
         stage: UNetStageConfig,
         validation: Validation,
     ) -> None:
-        self.model, self.vae, self.validation = model, vae, validation
+        self.model, self.vae, self.stage, self.validation = model, vae, stage, validation
         self.schedule = Schedule(diffusion)
         self.batches = Batches(data, vae, stage)
         held_out = data.held_out(stage.weights, images=self.single_frames)
@@ -44,11 +45,10 @@ class _UNetTask:
         if not self.batches.sampler.has(images=True):
             raise RecipeError(f"stage {stage.name} has nothing to train on: no source has clips and a weight")
         self.captions = CaptionEncoder(model.text_encoder, data, stage)
-        self._unet_stage = stage
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters of the stage's preset."""
-        return select(self.model, self._unet_stage.train)
+        return select(self.model, self.stage.train)
 
     def batch(self, rng: np.random.Generator, shared_rng: np.random.Generator, held_out: bool = False) -> Batch:
         """A batch of single frames."""
@@ -57,7 +57,7 @@ class _UNetTask:
         gives_positions = (
             self.uses_positions
             and batches.sampler.has(images=False)
-            and shared_rng.random() < self._unet_stage.number_share
+            and shared_rng.random() < self.stage.number_share
         )
         return batches.draw(rng, 1, gives_positions)
 
@@ -72,7 +72,7 @@ class _UNetTask:
             tokens: The captions' tokens [B, L]; None where the text encoder is frozen.
             encoded: The encoded captions [B, L, D].
         """
-        losses, stage = {}, self._unet_stage
+        losses, stage = {}, self.stage
         if model.words is not None and tokens is not None:
             losses["words"] = stage.words_weight * model.words(encoded, tokens)
         targets = batch.head_targets
@@ -117,7 +117,6 @@ class CaptionTask(_UNetTask):
         validation: Validation,
     ) -> None:
         super().__init__(model, diffusion, data, vae, stage, validation)
-        self.stage = stage
         if not self.model.heads():
             raise RecipeError(
                 f"stage {stage.name} has nothing to train: give words_weight, or places_weight or "
@@ -147,6 +146,8 @@ class ImageTask(_UNetTask):
         RecipeError: There are no clips, or `min_snr` is used with a flow model.
     """
 
+    stage: ImageStageConfig
+
     def __init__(
         self,
         model: UNetWithTextEncoder,
@@ -159,7 +160,6 @@ class ImageTask(_UNetTask):
         if stage.min_snr and diffusion.prediction == "flow":
             raise RecipeError(f"stage {stage.name}: min_snr is for models that predict eps or v, this one has flow")
         super().__init__(model, diffusion, data, vae, stage, validation)
-        self.stage = stage
 
     def loss(
         self, model: UNetWithTextEncoder, batch: Batch, rng: np.random.Generator, generator: torch.Generator
@@ -225,6 +225,7 @@ class ClipTask(ImageTask):
     """
 
     single_frames = False
+    stage: ClipStageConfig
 
     def __init__(
         self,
@@ -236,7 +237,6 @@ class ClipTask(ImageTask):
         validation: Validation,
     ) -> None:
         super().__init__(model, diffusion, data, vae, stage, validation)
-        self.clip_stage = stage
         self.frames = self.batches.clip_frames
         if stage.prompt_share and stage.prompt_frames >= self.frames:
             raise RecipeError(
@@ -248,7 +248,7 @@ class ClipTask(ImageTask):
 
     def batch(self, rng: np.random.Generator, shared_rng: np.random.Generator, held_out: bool = False) -> Batch:
         """A batch of clips, or for a share of the batches of single frames."""
-        if not held_out and shared_rng.random() < self.clip_stage.image_share:
+        if not held_out and shared_rng.random() < self.stage.image_share:
             return super().batch(rng, shared_rng)
         batches = self.held_out if held_out and self.held_out else self.batches
         return batches.draw(rng, self.frames, gives_positions=True)
@@ -260,7 +260,7 @@ class ClipTask(ImageTask):
 
         These clips are shifted in time, so that they begin anywhere, as clips that extend others do.
         """
-        stage, frames = self.clip_stage, latents.shape[2]
+        stage, frames = self.stage, latents.shape[2]
         count = int((rng.random(len(latents)) < stage.prompt_share).sum()) if frames > 1 else 0
         if not count:
             return super().noised(latents, noise, timestep, positions, rng)

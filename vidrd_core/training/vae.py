@@ -50,22 +50,22 @@ class _VAETask:
     frames = 1
     step = 0  # set by the trainer
     single_frames = True
+    stage: VAEStageConfig
 
     def __init__(self, vae: TemporalVAE, data: TrainingData, stage: VAEStageConfig) -> None:
         self.model = VAEWithDiscriminator(vae, stage)
-        self.data = data
+        self.data, self.stage = data, stage
         self.sampler = data.sampler(stage.weights)
         self.held_out = data.held_out(stage.weights, images=self.single_frames)
-        self._train, self._batch_size = stage.train, stage.batch_size
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters of the stage's preset, and the discriminator's."""
-        return select(self.model.vae, self._train) | self.model.discriminator_parameters()
+        return select(self.model.vae, self.stage.train) | self.model.discriminator_parameters()
 
     def batch(self, rng: np.random.Generator, shared_rng: np.random.Generator, held_out: bool = False) -> Tensor:
         """Video in -1 to 1, [batch_size, 3, frames, H, W]."""
         sampler = self.held_out if held_out and self.held_out else self.sampler
-        slices = sampler.draw(rng, self._batch_size, self.frames, images=self.frames == 1)
+        slices = sampler.draw(rng, self.stage.batch_size, self.frames, images=self.frames == 1)
         return self.data.video(slices, self.frames)
 
     def sample(self, model: VAEWithDiscriminator, folder: Path, step: int) -> dict[str, float]:
@@ -94,9 +94,10 @@ class ImageVAETask(_VAETask):
         stage: Batch size and losses.
     """
 
+    stage: ImageVAEStageConfig
+
     def __init__(self, vae: TemporalVAE, data: TrainingData, stage: ImageVAEStageConfig) -> None:
         super().__init__(vae, data, stage)
-        self.stage = stage
 
     def loss(
         self, model: VAEWithDiscriminator, batch: Tensor, rng: np.random.Generator, generator: torch.Generator
@@ -130,6 +131,7 @@ class TemporalVAETask(_VAETask):
     """
 
     single_frames = False
+    stage: TemporalVAEStageConfig
 
     def __init__(self, vae: TemporalVAE, data: TrainingData, stage: TemporalVAEStageConfig) -> None:
         if stage.train not in ("temporal", "decoder"):
@@ -138,7 +140,6 @@ class TemporalVAETask(_VAETask):
                 f"of it): the encoder is frozen, so that latents are what the UNet knows"
             )
         super().__init__(vae, data, stage)
-        self.stage = stage
         self.frames = data.config.frames
         if not self.sampler.has(images=False):
             raise RecipeError(f"stage {stage.name} has no clips of {self.frames} frames, only images")
