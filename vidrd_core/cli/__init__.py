@@ -190,7 +190,7 @@ def train(
         typer.Option(
             metavar="FILE",
             parser=o.named,
-            help="Write the recipe to a file, to be edited, and stop.",
+            help="Write the recipe to a file for editing, and stop.",
             show_default=False,
         ),
     ] = None,

@@ -33,7 +33,7 @@ CHOICE = option(
     metavar="middle|random|spread|all",
     help="Which clips of a video or scene are taken: the middle one, --clips random or evenly spread ones, or all.",
 )
-CLIPS_OF = option(CLIPS, help="Most clips of a video or scene.")
+CLIPS_OF = option(CLIPS, help="At most so many clips of each video or scene.")
 ENLARGE = option(CLIPS, "--enlarge", help="Also use files with fewer pixels than a clip.", like=False)
 CAPTIONS = option(
     WORDS,
