@@ -41,7 +41,8 @@ from vidrd_core.data.runner import run
 from vidrd_core.data.shards import Shards
 from vidrd_core.procedural import sample_clip
 from vidrd_core.training.config import load_config
-from vidrd_core.training.recipe import UNET_TASKS, Recipe
+from vidrd_core.training.recipe import Recipe
+from vidrd_core.training.stage_config import UNetStageConfig
 from vidrd_core.training.trainable import select
 from vidrd_core.training.trainer import Trainer
 from vidrd_core.video import open_video
@@ -180,11 +181,10 @@ def trainer(folder: Path, model: Path, shards: Path, cache: bool, given: argpars
     path = write_recipe(folder, model, shards, cache, given)
     recipe = Recipe(load_config(path))
     stage = recipe.config.stages[0]
-    parts = recipe.conditioned(stage), recipe.config.diffusion, recipe.data, recipe.load_vae(stage)
-    task = UNET_TASKS[stage.task](*parts, stage, recipe.samples())
-    made = Trainer(task, stage, folder / "stage", given.precision)
+    assert isinstance(stage, UNetStageConfig)
+    made = Trainer(recipe.unet_task(stage), stage, folder / "stage", given.precision)
     made.loss.train()
-    with made.reading():
+    with made.prefetching():
         yield made
 
 

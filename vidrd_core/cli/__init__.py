@@ -176,12 +176,17 @@ def train(
         typer.Option(
             metavar="FILE",
             parser=nonempty_path,
-            help="Write the recipe there, to be changed, and stop.",
+            help="Write the recipe to a file for editing, and stop.",
             show_default=False,
         ),
     ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print a JSON line for each log line to stdout: stage, step, losses, time left."),
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Train a model by a recipe, in stages. The same command resumes a run that was stopped.
+    """Train a model by a recipe, in stages. Run the same command again to resume where it was stopped.
 
     On several GPUs or machines: accelerate launch -m vidrd_core.cli train CONFIG. Needs: pip install -e ".[train]"
     """
@@ -190,7 +195,7 @@ def train(
     if save_as:
         save(config, save_as)
     else:
-        run(config, stage)
+        run(config, stage, as_json, quiet)
 
 
 @app.command(cls=o.Command, epilog=_STATE)

@@ -1,4 +1,4 @@
-"""Clips of action recognition data: Kinetics-700's layout and CSV, UCF-101's layout; labels become captions."""
+"""The stage that makes clips of action-recognition datasets, Kinetics and UCF-101; labels become captions."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from vidrd_core.data.captions import Captioned, Captioner, Templates, words_of
-from vidrd_core.data.clip_sampling import ClipSettings, Cut
+from vidrd_core.data.captions import AddCaption, Captioner, Templates, words_of
+from vidrd_core.data.clip_sampling import ClipSettings, SampleClips
 from vidrd_core.data.files import Found, read_rows, walk
 from vidrd_core.data.long_videos import SUFFIXES
 from vidrd_core.data.records import Record, Skipped, Step
@@ -18,7 +18,7 @@ from vidrd_core.data.records import Record, Skipped, Step
 LAYOUTS = ("kinetics", "ucf101")
 TEMPLATES = {
     "kinetics": Templates.templates,
-    "ucf101": ("a video of {label}", "a clip that shows {label}", "{label}"),  # its labels are no participles
+    "ucf101": ("a video of {label}", "a clip that shows {label}", "{label}"),  # its labels are not participles
 }
 _TRIMMED = re.compile(r"(?P<id>.+)_(?P<start>\d{6})_(?P<stop>\d{6})")
 _UCF = re.compile(r"v_(?P<label>[A-Za-z0-9]+)_g\d+_c\d+")
@@ -26,11 +26,22 @@ _UCF = re.compile(r"v_(?P<label>[A-Za-z0-9]+)_g\d+_c\d+")
 
 @dataclass(frozen=True)
 class Actions:
-    """A stage: a folder of labelled videos -> captioned clips.
+    """The stage `vidrd data actions`: a folder of labelled videos to captioned clips.
 
-    Kinetics: `table` is its CSV (label, youtube_id, time_start, time_end, split); videos may be trimmed
-    (`ID_000012_000022.mp4`) or whole (`ID.mp4`, of which the stretch is taken), in any folders. Without a CSV the
-    folder of a video is its label. UCF-101: `v_ApplyEyeMakeup_g01_c01.avi`; `table` may be its list of videos.
+    Kinetics' videos may be trimmed (`ID_000012_000022.mp4`) or whole (`ID.mp4`, of which the table's segment is
+    taken), in any folders; without a table the folder of a video is its label. UCF-101's have their label in their
+    name (`v_ApplyEyeMakeup_g01_c01.avi`).
+
+    Args:
+        folder: The folder.
+        layout: "kinetics" or "ucf101".
+        captioner: Makes captions of labels; by default the layout's templates.
+        clips: Shape and choice of the clips.
+        table: Kinetics' CSV (label, youtube_id, time_start, time_end, split), or UCF-101's list of videos.
+        split: The split of Kinetics' CSV to take: train, validate or test; None takes all.
+
+    Raises:
+        ValueError: The layout is unknown, or a split is given without a table of splits.
     """
 
     name: ClassVar[str] = "actions"
@@ -38,24 +49,24 @@ class Actions:
 
     folder: Path
     layout: Literal["kinetics", "ucf101"]
-    captioner: Captioner | None = None  # the layout's templates
+    captioner: Captioner | None = None
     clips: ClipSettings = field(default_factory=ClipSettings)
     table: Path | None = None
-    split: str | None = None  # of Kinetics' CSV: train, validate or test
+    split: str | None = None
     steps: tuple[Step, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
             raise ValueError(f"layout is {self.layout!r}, expected one of {', '.join(LAYOUTS)}")
         if self.split and (self.layout == "ucf101" or not self.table):
-            raise ValueError(f"split is {self.split!r}, and only Kinetics' CSV tells splits: name it as the table")
+            raise ValueError(f"split is {self.split!r}, and only Kinetics' CSV has splits: name it as the table")
         if self.captioner is None:
             object.__setattr__(self, "captioner", Templates(TEMPLATES[self.layout]))
         assert self.captioner is not None
-        object.__setattr__(self, "steps", (Captioned(self.captioner), Cut(self.clips)))
+        object.__setattr__(self, "steps", (AddCaption(self.captioner), SampleClips(self.clips)))
 
     def find(self) -> Iterator[Found]:
-        """The videos, with their labels."""
+        """The videos, with their labels. Raises OSError, ValueError for a table that cannot be read."""
         if self.layout == "ucf101":
             return self._ucf101()
         return self._kinetics_table(self.table) if self.table else self._kinetics_folders()
@@ -81,7 +92,7 @@ class Actions:
         for path in self._videos():
             record = Record(str(path))
             if path.parent == Path(self.folder):
-                yield Skipped(record, "is in no folder that bears its label; or name Kinetics' CSV as the table")
+                yield Skipped(record, "is in no folder named by a label: move it, or name Kinetics' CSV as the table")
             else:
                 yield replace(record, label=words_of(path.parent.name))
 
@@ -101,7 +112,7 @@ class Actions:
             try:
                 start, stop = (float(row[name]) for name in ("time_start", "time_end"))
             except ValueError as error:
-                raise ValueError(f"{table}, line {number}: times are no numbers of seconds: {error}") from error
+                raise ValueError(f"{table}, line {number}: times are not numbers of seconds: {error}") from error
             label, known = words_of(row["label"]), files.get(row["youtube_id"], [])
             own = [path for path, name in known if name and (int(name["start"]), int(name["stop"])) == (start, stop)]
             whole = [path for path, name in known if not name]
@@ -111,9 +122,9 @@ class Actions:
                 yield Record(str(whole[0]), label=label, start=start, stop=stop)
             else:
                 absent = Record(f"{row['youtube_id']} ({start:g} to {stop:g} s)", label=label)
-                yield Skipped(absent, f"is in the table, and no video of it is in {self.folder}")
+                yield Skipped(absent, f"is in the table, but no video of it is in {self.folder}")
         if self.split and self.split not in splits:
-            told = ", ".join(sorted(filter(None, splits))) or "none"
-            raise ValueError(f"no line of {table} is of the split {self.split!r}; its splits are {told}")
+            present = ", ".join(sorted(filter(None, splits))) or "none"
+            raise ValueError(f"no line of {table} is of the split {self.split!r}; its splits are {present}")
         for path in (path for video, found in files.items() if video not in named for path, _ in found):
             yield Skipped(Record(str(path)), f"is in no line of {table}")

@@ -1,6 +1,6 @@
-"""Captions of records: what lies beside a file, templates for a class, or a vision-language model's words.
+"""Captions of records: sidecar files, templates for a class label, or a vision-language model.
 
-The paper captions long videos with MiniGPT-4 (section 5); here the model is whatever the user names.
+The paper captions long videos with MiniGPT-4 (section 5); here it is any model that the user names.
 """
 
 from __future__ import annotations
@@ -14,40 +14,55 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vidrd_core.data.clip_sampling import measured
-from vidrd_core.data.decoding import frames_at
-from vidrd_core.data.files import tidy
+from vidrd_core.data.clip_sampling import with_video_facts
+from vidrd_core.data.decoding import frames_at, read_image
+from vidrd_core.data.files import one_line
 from vidrd_core.data.records import VIDEO, Record, UnfitError
 
-Picture = NDArray[np.uint8]  # [H, W, 3]
-KEY_FRAME_SIDE = 768  # pixels of the longer side, at most: what models look at is smaller still
+ImageArray = NDArray[np.uint8]
+"""uint8 [H, W, 3]."""
 
+KEY_FRAME_SIDE = 768  # pixels of the longer side, at most: models scale images down further
 
-DOES_NOT_SHAPE = {"shapes": False}  # metadata of settings that change no caption: where a model is, how it is asked
+DOES_NOT_SHAPE = {"shapes": False}  # metadata of settings that change no caption: where a model is, how it is called
 
 
 class CaptionerError(RuntimeError):
-    """The captioner itself fails, so that no record can be captioned: the run stops, and goes on when mended."""
+    """The captioner itself fails, so that no record can be captioned: the run stops, to be resumed later."""
 
 
 class Captioner(Protocol):
-    """Says what a record shows. It is a frozen dataclass of settings, so that it can be sent to other processes."""
+    """Writes captions. A frozen dataclass of settings, so that it can be sent to other processes."""
 
     @property
     def key_frames(self) -> int:
-        """How many pictures it wants to see; 0 for none."""
+        """How many images it takes; 0 for none."""
 
-    def __call__(self, record: Record, pictures: list[Picture]) -> str:
-        """A caption. Raises UnfitError for a record that it cannot caption, CaptionerError if it is out of order."""
+    def __call__(self, record: Record, images: list[ImageArray]) -> str:
+        """A caption.
+
+        Args:
+            record: What is captioned.
+            images: Its key frames.
+
+        Raises:
+            UnfitError: It has no caption for this record.
+            CaptionerError: It cannot caption any record.
+        """
 
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What is said beside the file, or in a table."""
+    """The caption that a file has already, in a sidecar file or a table.
+
+    Args:
+        key_frames: None are needed.
+    """
 
     key_frames: int = 0
 
-    def __call__(self, record: Record, pictures: list[Picture]) -> str:
+    def __call__(self, record: Record, images: list[ImageArray]) -> str:
+        """The record's caption. Raises UnfitError if it has none."""
         if not record.caption:
             raise UnfitError("has no caption: put it beside the file as NAME.txt, in a table, or name a captioner")
         return record.caption
@@ -55,10 +70,16 @@ class Sidecar:
 
 @dataclass(frozen=True)
 class Templates:
-    """A class label put into one of several sentences, always the same one for a file.
+    """A class label in one of several sentences, always the same one for a file.
 
-    `descriptions` has sentences of their own for some classes, as the paper wrote for UCF-101. Raises ValueError for
-    a template without {label}.
+    Args:
+        templates: Sentences with {label} in them.
+        descriptions: Sentences of their own for some labels, as the paper wrote for UCF-101.
+        seed: Seed of the choice of a sentence.
+        key_frames: None are needed.
+
+    Raises:
+        ValueError: There is no template, or one without {label}.
     """
 
     templates: tuple[str, ...] = ("a video of {label}", "a person is {label}", "someone {label}")
@@ -77,7 +98,8 @@ class Templates:
         if not self.templates:
             raise ValueError("there are no templates: give one at least, with {label} in it")
 
-    def __call__(self, record: Record, pictures: list[Picture]) -> str:
+    def __call__(self, record: Record, images: list[ImageArray]) -> str:
+        """One of the sentences. Raises UnfitError for a record without a label."""
         if not record.label:
             raise UnfitError("has no label for the templates")
         sentences = dict(self.descriptions).get(record.label, self.templates)
@@ -85,33 +107,34 @@ class Templates:
 
 
 @dataclass(frozen=True)
-class Captioned:
-    """A step: the record with its caption. Raises UnfitError for what the captioner has no words for.
+class AddCaption:
+    """A step that captions a record.
 
-    A captioner that looks at pictures is asked where nothing is said yet, or if `anew` always.
+    Args:
+        captioner: Writes the captions.
+        recaption: Whether a captioner that takes images also replaces captions that exist.
     """
 
     captioner: Captioner
-    anew: bool = False
+    recaption: bool = False
 
     def __call__(self, record: Record) -> Iterator[Record]:
-        if record.caption and self.captioner.key_frames and not self.anew:
+        """The record with its caption. Raises UnfitError if there is none for it."""
+        if record.caption and self.captioner.key_frames and not self.recaption:
             yield record
             return
-        pictures = key_frames(record, self.captioner.key_frames) if self.captioner.key_frames else []
-        caption = tidy(self.captioner(record, pictures))
+        images = key_frames(record, self.captioner.key_frames) if self.captioner.key_frames else []
+        caption = one_line(self.captioner(record, images))
         if not any(map(str.isalnum, caption)):
             raise UnfitError(f"has a caption without words, {caption!r}")
         yield replace(record, caption=caption)
 
 
-def key_frames(record: Record, count: int) -> list[Picture]:
-    """Pictures spread over a stretch of video, or the picture itself."""
+def key_frames(record: Record, count: int) -> list[ImageArray]:
+    """So many frames spread evenly over a segment of video; of an image the image itself."""
     if record.kind != VIDEO:
-        from vidrd_core.data.decoding import read_still
-
-        return [read_still(record.source)]
-    record = measured(record)
+        return [read_image(record.source)]
+    record = with_video_facts(record)
     assert record.stop is not None
     width, height = record.details["source_size"]
     factor = min(1.0, KEY_FRAME_SIDE / max(width, height))
@@ -123,4 +146,4 @@ def key_frames(record: Record, count: int) -> list[Picture]:
 def words_of(label: str) -> str:
     """A class's name as words: "ApplyEyeMakeup", "playing_guitar" -> "apply eye makeup", "playing guitar"."""
     apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", label.replace("_", " "))
-    return tidy(apart).lower()
+    return one_line(apart).lower()

@@ -1,4 +1,4 @@
-"""How large clips are, how many frames they have, and where in a video they are taken."""
+"""Sampling clips from video: how large they are, how many frames they have, where they begin."""
 
 from __future__ import annotations
 
@@ -13,32 +13,43 @@ from numpy.typing import NDArray
 from vidrd_core.data.decoding import facts_of, frames_at
 from vidrd_core.data.records import Record, UnfitError
 
-SIDE = 8  # pixels that a latent of Stable Diffusion stands for; sides of clips are multiples of it
-LARGEST = 16384  # pixels along a side
+MULTIPLE = 8  # pixels for each latent of Stable Diffusion: the sides of clips are multiples of it
+LARGEST_SIDE = 16384  # pixels
 CHOICES = ("middle", "random", "spread", "all")
 
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """The clips that videos are cut into. Raises ValueError for what cannot be.
+    """The clips that are sampled from videos.
 
-    With `height`, clips are `size` x `height` pixels, cut from the middle; without, their shorter side is `size` and
-    they keep the video's aspect ratio, as near as multiples of eight pixels come.
+    Args:
+        frames: Frames of a clip (N), 1 to 4096.
+        fps: Frames a second of a clip, 0 to 1000; 0 takes the video's own rate.
+        size: Shorter side in pixels, a multiple of 8; with `height`, the width.
+        height: Height in pixels, a multiple of 8, of clips cropped from the middle; None keeps the video's aspect
+            ratio, as nearly as multiples of 8 pixels do.
+        choice: Which clips of a segment: the middle one, random ones, evenly spread ones, or all, one after another.
+        clips: How many clips of a segment, at most; "all" takes as many as there are.
+        enlarge: Whether videos with fewer pixels than a clip are used.
+        seed: Seed of random choices.
+
+    Raises:
+        ValueError: A setting is out of its range.
     """
 
     frames: int = 8
-    fps: float = 8.0  # frames a second of a clip; 0 takes the video's own
+    fps: float = 8.0
     size: int = 256
     height: int | None = None
     choice: Literal["middle", "random", "spread", "all"] = "middle"
-    clips: int = 1  # of a stretch of video; `all` takes as many as there are, one after the other
-    enlarge: bool = False  # take videos that have fewer pixels than a clip, too
+    clips: int = 1
+    enlarge: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name, least, most in (
             ("frames", 1, 4096),
-            ("size", SIDE, LARGEST),
+            ("size", MULTIPLE, LARGEST_SIDE),
             ("clips", 1, 10000),
             ("seed", 0, None),
         ):
@@ -48,38 +59,46 @@ class ClipSettings:
                 raise ValueError(f"{name} is {value}, expected {expected}")
         for name in ("size", "height"):
             value = getattr(self, name)
-            if value is not None and (value < SIDE or value % SIDE):
-                raise ValueError(f"{name} is {value}, expected a multiple of {SIDE} pixels")
+            if value is not None and (value < MULTIPLE or value % MULTIPLE):
+                raise ValueError(f"{name} is {value}, expected a multiple of {MULTIPLE} pixels")
         if not (math.isfinite(self.fps) and 0 <= self.fps <= 1000):
             raise ValueError(f"fps is {self.fps}, expected 0 (the video's own) to 1000")
         if self.choice not in CHOICES:
             raise ValueError(f"choice is {self.choice!r}, expected one of {', '.join(CHOICES)}")
 
-    def sides(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """The size to which a picture is scaled, and the clip's, which is cut from its middle; width and height.
+    def scaled_and_cropped(self, width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The size that frames are scaled to, and the clip's, which is cropped from their middle.
 
-        Raises UnfitError for a picture with too few pixels.
+        Args:
+            width: Width of the video or image in pixels.
+            height: Its height.
+
+        Returns:
+            Two pairs of width and height.
+
+        Raises:
+            UnfitError: It has too few pixels, or the clip would be too large.
         """
         if self.height:
             clip = (self.size, self.height)
         else:
             factor = self.size / min(width, height)
-            clip = tuple(max(self.size, int(side * factor + 1e-6) // SIDE * SIDE) for side in (width, height))  # type: ignore[assignment]
-        if max(clip) > LARGEST:
+            clip = tuple(max(self.size, int(side * factor + 1e-6) // MULTIPLE * MULTIPLE) for side in (width, height))  # type: ignore[assignment]
+        if max(clip) > LARGEST_SIDE:
             raise UnfitError(
-                f"is {width} x {height} pixels, and clips of it {clip[0]} x {clip[1]}, over {LARGEST} a side"
+                f"is {width} x {height} pixels, and clips of it {clip[0]} x {clip[1]}, over {LARGEST_SIDE} a side"
             )
         factor = max(clip[0] / width, clip[1] / height)
         if factor > 1 and not self.enlarge:
             raise UnfitError(
                 f"is {width} x {height} pixels, fewer than the clip's {clip[0]} x {clip[1]}: make smaller clips, or "
-                f"allow to enlarge"
+                f"allow enlarging"
             )
         scaled = (max(clip[0], round(width * factor)), max(clip[1], round(height * factor)))
         return scaled, clip
 
-    def begins(self, record: Record, fps: float) -> list[float]:
-        """When the clips of a stretch begin, in seconds. Raises UnfitError for a stretch that is too short."""
+    def start_times(self, record: Record, fps: float) -> list[float]:
+        """When the clips of a segment begin, in seconds. Raises UnfitError for a segment that is too short."""
         assert record.stop is not None
         length, room = self.frames / fps, record.stop - record.start
         spare = room - length
@@ -95,13 +114,20 @@ class ClipSettings:
         fitting = 1 + int(spare / length + 1e-6)
         if self.choice == "all":
             return [record.start + length * i for i in range(fitting)]
-        count = min(self.clips, fitting)  # no two that overlap
+        count = min(self.clips, fitting)  # none of which overlap
         return [record.start + spare * (i + 0.5) / count for i in range(count)]
 
 
 @dataclass(frozen=True)
-class Cut:
-    """A step: a stretch of video -> its clips, with frames."""
+class SampleClips:
+    """A step that samples clips, with their frames, from a segment of video.
+
+    Args:
+        settings: Shape and choice of the clips.
+
+    Raises:
+        ValueError: More than one clip is asked for of the middle.
+    """
 
     settings: ClipSettings
 
@@ -112,7 +138,8 @@ class Cut:
             )
 
     def __call__(self, record: Record) -> Iterator[Record]:
-        record = measured(record)
+        """A record for each clip. Raises UnfitError for a segment that does not fit the settings."""
+        record = with_video_facts(record)
         facts = record.details
         fps = self.settings.fps or facts["source_fps"]
         if facts["source_fps"] < 0.99 * fps:
@@ -120,27 +147,27 @@ class Cut:
                 f"has {facts['source_fps']:.4g} frames a second, fewer than the clip's {fps:g}: ask for fewer, or 0, "
                 f"its own"
             )
-        scaled, clip = self.settings.sides(*facts["source_size"])
-        for number, begin in enumerate(self.settings.begins(record, fps)):
+        scaled, clip = self.settings.scaled_and_cropped(*facts["source_size"])
+        for number, begin in enumerate(self.settings.start_times(record, fps)):
             times = [begin + i / fps for i in range(self.settings.frames)]
-            frames = middle(frames_at(record.source, times, scaled), clip)
+            frames = center_crop(frames_at(record.source, times, scaled), clip)
             details = {**record.details, "begin": round(begin, 4)}
             yield replace(record, frames=frames, fps=fps, number=number, details=details)
 
 
-def measured(record: Record) -> Record:
-    """The record with its video's rate and size, and where it ends. Raises UnfitError."""
+def with_video_facts(record: Record) -> Record:
+    """The record with its video's frame rate and size as details, and its end. Raises UnfitError."""
     if "source_fps" in record.details:
         return record
     facts = facts_of(record.source)
     if record.start >= facts.seconds:
-        raise UnfitError(f"is {facts.seconds:.2f} s long, and should begin at {record.start:.2f} s")
+        raise UnfitError(f"is {facts.seconds:.2f} s long, and the segment begins at {record.start:.2f} s")
     stop = facts.seconds if record.stop is None else min(record.stop, facts.seconds)
     details = {**record.details, "source_fps": facts.fps, "source_size": (facts.width, facts.height)}
     return replace(record, stop=stop, details=details)
 
 
-def middle(frames: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The middle of frames [F, H, W, 3], of a size (width, height)."""
+def center_crop(frames: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The middle of frames [F, H, W, 3], of a size (width, height) in pixels."""
     left, top = ((whole - part) // 2 for whole, part in zip(frames.shape[2:0:-1], size, strict=True))
     return np.ascontiguousarray(frames[:, top : top + size[1], left : left + size[0]])

@@ -12,13 +12,13 @@ from PIL import Image
 
 from vidrd_core.video.sinks import rate_of
 
-CRF = 12  # of H.264: what is lost cannot be seen, and a VAE loses more
-SMALL = 128  # pixels along the shorter side below which halved colour would blur edges
+CRF = 12  # of H.264: the loss is invisible, and a VAE loses more
+SMALL = 128  # pixels of the shorter side, below which chroma subsampling would blur edges
 JPEG = {"quality": 95, "subsampling": 0}
 
 
 def encode_clip(frames: NDArray[np.uint8], fps: float) -> bytes:
-    """Frames [F, H, W, 3], of even sides, as an MP4; small ones keep all their colour (yuv444p)."""
+    """Encode frames uint8 [F, H, W, 3], of even sides, as an MP4; small ones without chroma subsampling (yuv444p)."""
     file = io.BytesIO()
     height, width = frames.shape[1:3]
     with av.open(file, "w", format="mp4") as container:
@@ -26,7 +26,7 @@ def encode_clip(frames: NDArray[np.uint8], fps: float) -> bytes:
         stream.width, stream.height = width, height
         stream.pix_fmt = "yuv444p" if min(width, height) < SMALL else "yuv420p"
         stream.codec_context.thread_count = 1
-        # Without looking ahead: with it, one clip in hundreds comes out with other bits than the last time.
+        # No lookahead: with it, one clip in hundreds is encoded to different bits than the last time.
         stream.options = {"crf": str(CRF), "tune": "zerolatency", "colorspace": "smpte170m", "color_range": "tv"}
         for frame in frames:
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
@@ -36,7 +36,7 @@ def encode_clip(frames: NDArray[np.uint8], fps: float) -> bytes:
 
 
 def decode_clip(data: bytes) -> NDArray[np.uint8]:
-    """The frames [F, H, W, 3] of an MP4. Raises ValueError if it is damaged."""
+    """The frames of an MP4, uint8 [F, H, W, 3]. Raises ValueError if it is damaged."""
     try:
         file: Any = io.BytesIO(data)
         with av.open(file, "r", options={"format_whitelist": "mov,mp4"}) as container:
@@ -49,14 +49,14 @@ def decode_clip(data: bytes) -> NDArray[np.uint8]:
 
 
 def encode_image(frame: NDArray[np.uint8]) -> bytes:
-    """A frame [H, W, 3] as a JPEG."""
+    """Encode a frame uint8 [H, W, 3] as a JPEG."""
     file = io.BytesIO()
     Image.fromarray(frame).save(file, "JPEG", **JPEG)
     return file.getvalue()
 
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:
-    """A frame as a clip of one, [1, H, W, 3]. Raises ValueError if it is damaged."""
+    """An image as a clip of one frame, uint8 [1, H, W, 3]. Raises ValueError if it is damaged."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("RGB"))[None]

@@ -1,4 +1,4 @@
-"""Frames of video files at chosen times, by PyAV: upright, with square pixels, as small as asked for."""
+"""Decoding: frames of video files at chosen times (PyAV) and images, upright, with square pixels."""
 
 from __future__ import annotations
 
@@ -15,14 +15,21 @@ from PIL import Image, ImageOps
 
 from vidrd_core.data.records import UnfitError
 
-# No playlists, which could have us open other files.
+# No playlists, which could open other files.
 FORMATS = "mov,mp4,matroska,webm,gif,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,m4v"
 QUARTERS = {0: 0, 90: 1, -90: 3, 180: 2, -180: 2, 270: 3}
 
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """A video's length in seconds, its frames a second, and its size in pixels as it is to be seen."""
+    """What a video is.
+
+    Args:
+        seconds: Its length.
+        fps: Frames a second.
+        width: Width in pixels, as displayed.
+        height: Height in pixels, as displayed.
+    """
 
     seconds: float
     fps: float
@@ -31,8 +38,8 @@ class VideoFacts:
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
-    """A container and its video stream. Raises UnfitError for a file that is damaged or no video."""
+def open_video_file(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
+    """A context with a file's container and video stream. Raises UnfitError if it is damaged or no video."""
     try:
         with av.open(os.fspath(path), options={"format_whitelist": FORMATS}) as container:
             if not container.streams.video:
@@ -49,20 +56,21 @@ def opened(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
 
 
 def facts_of(path: str | os.PathLike[str]) -> VideoFacts:
-    """What a video is. Raises UnfitError as `opened` does, and where nothing tells its length."""
-    with opened(path) as (container, stream):
+    """Length, frame rate and size of a video. Raises UnfitError for one that is damaged or has no known length."""
+    with open_video_file(path) as (container, stream):
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         seconds = _seconds(container, stream, rate)
         if seconds <= 0 or rate <= 0:
-            raise UnfitError("has no length or rate that its file or frames tell")
+            raise UnfitError("has no known length or frame rate")
         first = next(iter(container.decode(stream)), None)
         if first is None:
             raise UnfitError("has no frame that can be decoded")
-        width, height = _seen_size(stream, first)
+        width, height = _display_size(stream, first)
         return VideoFacts(seconds, rate, width, height)
 
 
 def _seconds(container: Any, stream: Any, rate: float) -> float:
+    """Length of a stream: its own, the container's, or from its packets' times; 0 if unknown."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     if container.duration:
@@ -73,8 +81,8 @@ def _seconds(container: Any, stream: Any, rate: float) -> float:
     return times[-1] - times[0] + 1 / rate if times and rate else 0.0
 
 
-def _seen_size(stream: Any, frame: Any) -> tuple[int, int]:
-    """Width and height with square pixels, after the frame is turned upright."""
+def _display_size(stream: Any, frame: Any) -> tuple[int, int]:
+    """Width and height with square pixels, after rotation."""
     aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
     width, height = max(1, round(frame.width * float(aspect))), frame.height
     return (height, width) if QUARTERS.get(round(frame.rotation), 0) % 2 else (width, height)
@@ -83,19 +91,27 @@ def _seen_size(stream: Any, frame: Any) -> tuple[int, int]:
 def frames_at(
     path: str | os.PathLike[str], times: Sequence[float], size: tuple[int, int] | None = None
 ) -> NDArray[np.uint8]:
-    """The frames shown at times, in seconds and in order: uint8 [F, H, W, 3] of a size (width, height) or their own.
+    """The frames displayed at given times; the file is read only from the key frame before the first of them.
 
-    Reads no more of the file than from the key frame before the first time to the last. Raises UnfitError for a file
-    that is damaged or ends before.
+    Args:
+        path: A video file.
+        times: Seconds, in ascending order.
+        size: Width and height to scale to; None: the video's own.
+
+    Returns:
+        uint8 [F, H, W, 3].
+
+    Raises:
+        UnfitError: The file is damaged or ends before the last time.
     """
-    with opened(path) as (container, stream):
+    with open_video_file(path) as (container, stream):
         begun = float((stream.start_time or 0) * stream.time_base)
         if times[0] > 0:
             container.seek(int((begun + times[0]) / stream.time_base), stream=stream, backward=True)
         found: list[NDArray[np.uint8]] = []
         shown: Any = None  # the newest frame that is not after the time asked for
         rate = float(stream.average_rate or stream.guessed_rate or 25)
-        for number, frame in enumerate(_sound(container.decode(stream))):
+        for number, frame in enumerate(_reject_corrupt(container.decode(stream))):
             at = number / rate if frame.time is None else frame.time - begun
             while len(found) < len(times) and at > times[len(found)] + 0.5 / rate:
                 found.append(_pixels(stream, shown or frame, size))
@@ -110,16 +126,17 @@ def frames_at(
 
 
 def all_frames(path: str | os.PathLike[str], size: tuple[int, int]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """Every frame with its time in seconds, one by one: uint8 [H, W, 3] of size (width, height)."""
-    with opened(path) as (container, stream):
+    """All frames one by one, with their times in seconds: uint8 [H, W, 3], scaled to a size (width, height)."""
+    with open_video_file(path) as (container, stream):
         begun = float((stream.start_time or 0) * stream.time_base)
         rate = float(stream.average_rate or stream.guessed_rate or 25)
-        for number, frame in enumerate(_sound(container.decode(stream))):
+        for number, frame in enumerate(_reject_corrupt(container.decode(stream))):
             at = number / rate if frame.time is None else frame.time - begun
             yield at, _pixels(stream, frame, size)
 
 
-def _sound(frames: Iterator[Any]) -> Iterator[Any]:
+def _reject_corrupt(frames: Iterator[Any]) -> Iterator[Any]:
+    """The same frames. Raises UnfitError for one that is corrupt."""
     for frame in frames:
         if frame.is_corrupt:
             raise UnfitError(f"is damaged at {frame.time or 0.0:.2f} s")
@@ -127,21 +144,22 @@ def _sound(frames: Iterator[Any]) -> Iterator[Any]:
 
 
 def _pixels(stream: Any, frame: Any, size: tuple[int, int] | None) -> NDArray[np.uint8]:
+    """A frame, uint8 [H, W, 3], rotated and scaled."""
     quarters = QUARTERS.get(round(frame.rotation), 0)
-    width, height = size or _seen_size(stream, frame)
+    width, height = size or _display_size(stream, frame)
     if quarters % 2:
         width, height = height, width
-    # Averages where it shrinks, so that there are no aliases; smooth where it grows.
+    # Area averaging where it shrinks, against aliasing; smooth where it grows.
     how = "AREA" if width < frame.width else "BICUBIC"
     pixels = frame.reformat(width=width, height=height, format="rgb24", interpolation=how).to_ndarray()
     return np.ascontiguousarray(np.rot90(pixels, quarters))
 
 
-def read_still(path: str) -> NDArray[np.uint8]:
-    """A picture as uint8 [H, W, 3], upright, what is transparent on white. Raises UnfitError."""
+def read_image(path: str) -> NDArray[np.uint8]:
+    """An image, uint8 [H, W, 3], upright, on white where it is transparent. Raises UnfitError if it is damaged."""
     try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -158,4 +176,4 @@ def read_still(path: str) -> NDArray[np.uint8]:
         MemoryError,
         Image.DecompressionBombError,
     ) as error:
-        raise UnfitError(f"is damaged or no picture: {error}") from error
+        raise UnfitError(f"is damaged or no image: {error}") from error

@@ -1,4 +1,4 @@
-"""Where parts of a stage are worked on: in this process, in several, or on a Ray cluster. The parts do not know."""
+"""Where the parts of a stage are processed: in this process, in several, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -12,62 +12,70 @@ from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import Any, Protocol, TypeVar
 
-from vidrd_core.data.scene_detection import MissingError
+from vidrd_core.data.records import MissingError
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
 class Executor(Protocol):
-    """Runs a function over parts; results come as they are ready, in any order."""
+    """Runs a function on parts."""
 
-    def map(self, work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]: ...
+    def map(self, work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
+        """The results as they become ready, in any order."""
 
 
-class Here:
+class InProcess:
     """In this process, one after the other."""
 
     def map(self, work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
+        """The results, in order."""
         return map(work, parts)
 
 
 @dataclass(frozen=True)
 class Processes:
-    """In several processes of this machine."""
+    """In several processes of this machine.
+
+    Args:
+        workers: How many.
+    """
 
     workers: int
 
     def map(self, work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
+        """The results as they become ready. Raises ChildProcessError if a process dies."""
         context = get_context("spawn")  # forks of a process with PyTorch's threads hang
-        pool = ProcessPoolExecutor(min(self.workers, max(1, len(parts))), context, _begin)
+        pool = ProcessPoolExecutor(min(self.workers, max(1, len(parts))), context, _start_worker)
         try:
             waiting, running = iter(parts), set[Future[Result]]()
             for part in waiting:
                 running.add(pool.submit(work, part))
                 if len(running) > 2 * self.workers:
-                    running, results = _some(running)
+                    running, results = _next_results(running)
                     yield from results
             while running:
-                running, results = _some(running)
+                running, results = _next_results(running)
                 yield from results
         except BrokenProcessPool as error:
             raise ChildProcessError(
-                "a worker died, of too little memory or of a file that crashes its decoder: the same command goes on "
-                "from the shards that are whole; with one worker it says at which file it is"
+                "a worker died, of too little memory or of a file that crashes its decoder: run the same command "
+                "again to continue after the complete shards; with one worker it stops at the file"
             ) from error
         finally:
-            for process in list((pool._processes or {}).values()):  # what is under way is not waited for
+            for process in list((pool._processes or {}).values()):  # do not wait for what is running
                 process.terminate()
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _some(running: set[Future[Result]]) -> tuple[set[Future[Result]], list[Result]]:
+def _next_results(running: set[Future[Result]]) -> tuple[set[Future[Result]], list[Result]]:
+    """Wait for the first results; what is still running, and the results."""
     done, left = wait(running, return_when=FIRST_COMPLETED)
     return left, [future.result() for future in done]
 
 
-def _begin() -> None:
-    """Workers leave Ctrl-C to the process that started them, and end when that one is killed."""
+def _start_worker() -> None:
+    """Have a worker leave Ctrl-C to the process that started it, and end when that one is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
 
@@ -100,15 +108,18 @@ class _Numbered:
 
 @dataclass(frozen=True)
 class Ray:
-    """On Ray Data: a cluster at an address, or one on this machine with so many workers.
+    """On Ray Data. All machines must see the folders under the same names.
 
-    All machines must see the folders by the same names.
+    Args:
+        address: A cluster's address, or "auto"; None starts one on this machine.
+        workers: CPUs of the one that is started here.
     """
 
     address: str | None = None
     workers: int | None = None
 
     def map(self, work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
+        """The results as they become ready. Raises MissingError without Ray."""
         try:
             import ray
         except ImportError as error:
@@ -123,7 +134,7 @@ class Ray:
         try:
             ray.data.DataContext.get_current().enable_progress_bars = False
             rows = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts))
-            for row in rows.map(_Worked(work)).iter_rows():
+            for row in rows.map(_RowWork(work)).iter_rows():
                 yield row["result"]
         finally:
             if started:
@@ -134,7 +145,7 @@ _SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "in
 
 
 @dataclass(frozen=True)
-class _Worked:
+class _RowWork:
     work: Callable[[Any], Any]
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Files of a folder, with the captions that lie beside them or in a table."""
+"""Files of a folder, with their captions from sidecar files or a table."""
 
 from __future__ import annotations
 
@@ -12,24 +12,34 @@ from pathlib import Path
 from vidrd_core.data.records import Record, Skipped
 
 Found = Record | Skipped
-COMPANIONS = {".txt", ".caption", ".json", ".jsonl", ".csv", ".md", ".srt", ".vtt"}  # what lies beside data
+SIDECARS = {".txt", ".caption", ".json", ".jsonl", ".csv", ".md", ".srt", ".vtt"}  # files beside data, not data
 FILE_COLUMNS, CAPTION_COLUMNS = ("file_name", "file", "path", "video", "image"), ("caption", "text", "prompt")
 
 
 def find_files(folder: Path, suffixes: Sequence[str], expected: str, table: Path | None = None) -> Iterator[Found]:
     """Every file under a folder, in order, with its caption if there is one; files of other kinds as skipped.
 
-    A caption is what `NAME.txt` beside the file says, or a table: CSV or JSON lines with columns for the file, as
-    named from the folder, and for the caption. Raises FileNotFoundError, NotADirectoryError, ValueError for a table
-    that cannot be read.
+    Args:
+        folder: The folder.
+        suffixes: Suffixes of the files that are wanted, with the dot, in lower case.
+        expected: What these are called in the reason of a skipped file: "a video".
+        table: CSV or JSON lines with a column for the file, named relative to the folder, and one for its caption.
+            Without an entry there, a caption is the text of `NAME.txt` beside the file.
+
+    Raises:
+        FileNotFoundError: There is no such folder or table.
+        NotADirectoryError: `folder` is a file.
+        ValueError: The table cannot be read.
     """
-    said = read_table(table) if table else {}
+    captions = read_table(table) if table else {}
     for path in walk(folder):
-        if path.suffix.lower() in COMPANIONS and path.suffix.lower() not in suffixes:
+        if path.suffix.lower() in SIDECARS and path.suffix.lower() not in suffixes:
             continue
         name = path.relative_to(folder).as_posix()
         try:
-            record = Record(str(path), caption=said.get(name, said.get(path.name, "")) or beside(path))
+            record = Record(
+                str(path), caption=captions.get(name, captions.get(path.name, "")) or sidecar_caption(path)
+            )
         except UnicodeDecodeError as error:
             yield Skipped(
                 Record(str(path)), f"has a caption that is no UTF-8 text ({error.reason}): save it as UTF-8"
@@ -44,7 +54,10 @@ def find_files(folder: Path, suffixes: Sequence[str], expected: str, table: Path
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """Files under a folder in order of their names, hidden ones and those of hidden folders left out."""
+    """Files under a folder, in order of their names, without hidden ones and those in hidden folders.
+
+    Raises FileNotFoundError, NotADirectoryError.
+    """
     if not Path(folder).exists():
         raise FileNotFoundError(f"there is no folder {folder}")
     if not Path(folder).is_dir():
@@ -54,23 +67,23 @@ def walk(folder: Path) -> Iterator[Path]:
         yield from (Path(at) / name for name in sorted(files) if not name.startswith("."))
 
 
-def beside(path: Path) -> str:
-    """What a text file of the same name says, "" without one. Raises UnicodeDecodeError if it is not UTF-8."""
+def sidecar_caption(path: Path) -> str:
+    """The text of the file of the same name in .txt or .caption; "" without one. Raises UnicodeDecodeError."""
     for suffix in (".txt", ".caption"):
         text = path.with_suffix(suffix)
         if text.is_file():
-            return tidy(text.read_text(encoding="utf-8"))
+            return one_line(text.read_text(encoding="utf-8"))
     return ""
 
 
-def tidy(text: str) -> str:
-    """Text on one line, without spaces that nobody needs and without a byte order mark."""
+def one_line(text: str) -> str:
+    """Text on one line, with single spaces, without a byte order mark or null characters."""
     return " ".join(text.replace("\ufeff", "").replace("\x00", "").split())
 
 
 def read_table(path: Path) -> dict[str, str]:
-    """File names and captions of a CSV file with a header, or of JSON lines. Raises OSError, ValueError."""
-    said: dict[str, str] = {}
+    """Captions by file name, from a CSV file with a header or JSON lines. Raises OSError, ValueError."""
+    captions: dict[str, str] = {}
     for number, row in read_rows(path):
         file = next((row[name] for name in FILE_COLUMNS if row.get(name)), None)
         text = next((row[name] for name in CAPTION_COLUMNS if row.get(name)), None)
@@ -79,12 +92,15 @@ def read_table(path: Path) -> dict[str, str]:
                 f"{path}, line {number}: expected columns for a file ({', '.join(FILE_COLUMNS)}) and for its caption "
                 f"({', '.join(CAPTION_COLUMNS)}), got {', '.join(map(str, row)) or 'nothing'}"
             )
-        said[str(file).replace("\\", "/")] = tidy(str(text))
-    return said
+        captions[str(file).replace("\\", "/")] = one_line(str(text))
+    return captions
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Numbers of lines, and what they hold by column. Raises OSError, ValueError if there are none."""
+    """Line numbers and values by column of a CSV file with a header, or of JSON lines.
+
+    Raises OSError, or ValueError if there are no lines or one is invalid.
+    """
     found = False
     for number, row in _rows(path):
         found = True

@@ -1,4 +1,4 @@
-"""Long videos (as VideoLT's) -> captioned clips: segmented, what shows nothing dropped, then captioned (VidRD, 5)."""
+"""The stage that makes captioned clips of long videos: scene detection, motion filter, captions (VidRD, 5)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from vidrd_core.data.captions import Captioned, Captioner
-from vidrd_core.data.clip_sampling import ClipSettings, Cut
+from vidrd_core.data.captions import AddCaption, Captioner
+from vidrd_core.data.clip_sampling import ClipSettings, SampleClips
 from vidrd_core.data.files import Found, find_files
-from vidrd_core.data.motion_filter import Lively, LivelySettings
+from vidrd_core.data.motion_filter import MotionFilter, MotionFilterSettings
 from vidrd_core.data.records import Step
-from vidrd_core.data.scene_detection import Segmented, SegmentSettings
+from vidrd_core.data.scene_detection import SceneDetection, SceneSettings
 
 SUFFIXES = (
     ".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".gif", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".ogv", ".3gp",
@@ -21,7 +21,17 @@ SUFFIXES = (
 
 @dataclass(frozen=True)
 class LongVideos:
-    """A stage: a folder of videos -> captioned clips of their scenes."""
+    """The stage `vidrd data videos`: a folder of long videos, as VideoLT's, to captioned clips of their scenes.
+
+    Args:
+        folder: The folder.
+        captioner: Writes the captions.
+        clips: Shape and choice of the clips.
+        scenes: How videos are split into scenes.
+        motion_filter: Which scenes are dropped.
+        table: A table of captions.
+        recaption: Whether a model also captions videos that have a caption.
+    """
 
     name: ClassVar[str] = "videos"
     per_shard: ClassVar[int] = 16
@@ -29,21 +39,21 @@ class LongVideos:
     folder: Path
     captioner: Captioner
     clips: ClipSettings = field(default_factory=ClipSettings)
-    segments: SegmentSettings = field(default_factory=SegmentSettings)
-    lively: LivelySettings = field(default_factory=LivelySettings)
-    table: Path | None = None  # of captions
-    recaption: bool = False  # ask a model, too, where there is a caption
+    scenes: SceneSettings = field(default_factory=SceneSettings)
+    motion_filter: MotionFilterSettings = field(default_factory=MotionFilterSettings)
+    table: Path | None = None
+    recaption: bool = False
     steps: tuple[Step, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         steps = (
-            Segmented(self.segments),
-            Lively(self.lively),
-            Captioned(self.captioner, self.recaption),
-            Cut(self.clips),
+            SceneDetection(self.scenes),
+            MotionFilter(self.motion_filter),
+            AddCaption(self.captioner, self.recaption),
+            SampleClips(self.clips),
         )
         object.__setattr__(self, "steps", steps)
 
     def find(self) -> Iterator[Found]:
-        """The videos, with what is said beside them."""
+        """The videos, with their captions."""
         return find_files(self.folder, SUFFIXES, "a video", self.table)

@@ -1,4 +1,4 @@
-"""Stretches of video that show something: neither black nor standing still, and long enough."""
+"""A filter that drops segments of video that show nothing: too short, black or static."""
 
 from __future__ import annotations
 
@@ -7,25 +7,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidrd_core.data.clip_sampling import measured
+from vidrd_core.data.clip_sampling import with_video_facts
 from vidrd_core.data.decoding import frames_at
 from vidrd_core.data.records import Record, UnfitError
+from vidrd_core.video.tensors import LUMA
 
-LOOKS, SIDE = 16, 64  # how many frames are looked at, and their longer side in pixels
-LUMA = np.array([0.299, 0.587, 0.114])
+EXAMINED, SIDE = 16, 64  # how many frames are examined, and their longer side in pixels
 
 
 @dataclass(frozen=True)
-class LivelySettings:
-    """What is dropped; our defaults, the paper names none. Levels are of 0 to 255.
+class MotionFilterSettings:
+    """What is dropped. The paper gives no thresholds; the defaults are ours. Levels are of 0 to 255.
 
-    Raises ValueError for what cannot be.
+    Args:
+        least: Length in seconds; shorter segments are dropped.
+        black: A frame is black if 98 % of its pixels are below this level.
+        black_share: Share of the examined frames that may be black, 0 to 1.
+        motion: Least mean change of level between frames an eighth of a second apart.
+
+    Raises:
+        ValueError: A setting is out of its range.
     """
 
-    least: float = 1.0  # seconds; shorter stretches are dropped
-    black: float = 20.0  # a frame is black if 98 % of it is darker
-    black_share: float = 0.5  # of the frames looked at that may be black
-    motion: float = 0.5  # the least mean change of levels between frames an eighth of a second apart
+    least: float = 1.0
+    black: float = 20.0
+    black_share: float = 0.5
+    motion: float = 0.5
 
     def __post_init__(self) -> None:
         for name, most in (("least", 1e6), ("black", 255), ("black_share", 1), ("motion", 255)):
@@ -34,13 +41,18 @@ class LivelySettings:
 
 
 @dataclass(frozen=True)
-class Lively:
-    """A step: gives up a stretch that is too short, black or static, and says how much it moves."""
+class MotionFilter:
+    """A step that skips segments that are too short, black or static, and records how much the others move.
 
-    settings: LivelySettings
+    Args:
+        settings: The thresholds.
+    """
+
+    settings: MotionFilterSettings
 
     def __call__(self, record: Record) -> Iterator[Record]:
-        record = measured(record)
+        """The record with the detail `motion`. Raises UnfitError to skip it."""
+        record = with_video_facts(record)
         assert record.stop is not None
         length = record.stop - record.start
         if length < self.settings.least:
@@ -50,7 +62,7 @@ class Lively:
         factor = SIDE / max(width, height)
         size = (max(1, round(width * factor)), max(1, round(height * factor)))
         apart = min(0.125, room / 4)
-        begins = [record.start + (room - apart) * i / max(1, LOOKS // 2 - 1) for i in range(LOOKS // 2)]
+        begins = [record.start + (room - apart) * i / max(1, EXAMINED // 2 - 1) for i in range(EXAMINED // 2)]
         times = sorted(time for begin in begins for time in (begin, begin + apart))
         luma = frames_at(record.source, times, size).astype(np.float64) @ LUMA
         black = float(np.mean(np.quantile(luma, 0.98, axis=(1, 2)) < self.settings.black))
@@ -58,9 +70,9 @@ class Lively:
             raise UnfitError(f"is black in {black:.0%} of its frames")
         order = {time: i for i, time in enumerate(times)}
         changes = [np.abs(luma[order[begin + apart]] - luma[order[begin]]).mean() for begin in begins]
-        moved = float(np.median(changes))
-        if moved < self.settings.motion:
+        motion = float(np.median(changes))
+        if motion < self.settings.motion:
             raise UnfitError(
-                f"is static: levels change by {moved:.2f} of 255, expected {self.settings.motion:g} or more"
+                f"is static: levels change by {motion:.2f} of 255, expected {self.settings.motion:g} or more"
             )
-        yield record.with_details(motion=round(moved, 3))
+        yield record.with_details(motion=round(motion, 3))

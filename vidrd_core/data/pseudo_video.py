@@ -1,8 +1,8 @@
-"""Pseudo-videos (arXiv 2309.03549, 5): a still becomes a clip by a random zoom and pan of a camera over it.
+"""Pseudo-videos: a still image becomes a clip by a random zoom and pan over it (VidRD, arXiv 2309.03549, section 5).
 
-The view goes from one window of the still to another. Its size changes by the same factor from frame to frame and its
-place changes with its size, so what is seen on the screen moves alike from the first frame to the last. As every
-edge stays between where it starts and where it ends, so does the view stay on the still.
+The view moves from one window of the still to another. Its size changes by the same factor from frame to frame and
+its place changes with its size, so that the motion on the screen is even from the first frame to the last. Each edge
+stays between its start and its end, and so the view stays inside the still.
 """
 
 from __future__ import annotations
@@ -21,26 +21,37 @@ EASINGS = ("linear", "smooth")
 DIRECTIONS = ("in", "out", "random")
 LARGEST = {"frames": 4096, "width": 16384, "height": 16384}
 LARGEST_ZOOM, LARGEST_PAN = 8, 4
-LEAST_SHARE = 0.5  # of the largest zoom and pan, so that a clip that should move does
+LEAST_SHARE = 0.5  # of the largest zoom and pan, so that each clip moves visibly
 
 Pixels = TypeVar("Pixels", NDArray[np.uint8], NDArray[np.float32])
 
 
 @dataclass(frozen=True)
 class CameraSettings:
-    """How a camera may move over a still. Raises ValueError for what cannot be.
+    """How the camera may move over a still.
 
-    A clip zooms and pans by half of `zoom` (in powers) and `pan`, or more. `pan` is in views as wide as the wider
-    end's: at 0.5 the middle moves by half of what is seen. A size of None is the still's, or follows from the other.
+    Each clip zooms and pans by a random share, half or more, of `zoom` (as an exponent) and `pan`.
+
+    Args:
+        frames: Frames of the clip, 1 to 4096.
+        width: Width in pixels, up to 16384; None: the still's, or from `height` by the aspect ratio.
+        height: Height in pixels, likewise.
+        zoom: Largest zoom factor between the two ends, 1 (none) to 8.
+        pan: Largest distance that the middle moves, in widths of the wider view, 0 to 4.
+        direction: Whether the camera zooms "in", "out", or either at "random".
+        easing: "linear", or "smooth": the camera starts and ends at rest.
+
+    Raises:
+        ValueError: A setting is out of its range.
     """
 
     frames: int = 8
-    width: int | None = None  # pixels
-    height: int | None = None  # pixels
-    zoom: float = 1.3  # the closer end is at most so many times as close; 1 is none
+    width: int | None = None
+    height: int | None = None
+    zoom: float = 1.3
     pan: float = 0.15
     direction: Literal["in", "out", "random"] = "random"
-    easing: Literal["linear", "smooth"] = "linear"  # smooth starts and ends at rest
+    easing: Literal["linear", "smooth"] = "linear"
 
     def __post_init__(self) -> None:
         for name, largest in LARGEST.items():
@@ -56,7 +67,7 @@ class CameraSettings:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """The clip's width and height for a still's. Raises ValueError if the side that follows is too large."""
+        """The clip's width and height for a still's, in pixels. Raises ValueError if a side would be too large."""
         across = self.width or (max(1, round(self.height * width / height)) if self.height else width)
         down = self.height or (max(1, round(self.width * height / width)) if self.width else height)
         if max(across, down) > LARGEST["width"]:
@@ -67,23 +78,31 @@ class CameraSettings:
         return across, down
 
     def progress(self) -> NDArray[np.float64]:
-        """Which part of the way is behind at each frame, [F] from 0 to 1."""
+        """Share of the path covered at each frame, [F], from 0 to 1."""
         time = np.linspace(0, 1, self.frames, dtype=np.float64)
         return time if self.easing == "linear" else time * time * (3 - 2 * time)
 
 
 def camera_path(settings: CameraSettings, width: int, height: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A random way over a still of that size: windows [F, 4] as left, top, right and bottom, in shares of the still.
+    """A random camera path over a still.
 
-    The windows have the clip's aspect ratio, and together reach over as much of the still as they can, about its
-    middle. `rng` is always asked for the same four numbers, so a seed means the same way at any size.
+    The windows have the clip's aspect ratio and together cover as much of the still as possible, about its middle.
+
+    Args:
+        settings: Zoom, pan and the clip's shape.
+        width: The still's width in pixels.
+        height: The still's height.
+        rng: Gives four numbers, whatever the settings, so a seed means the same path at any size.
+
+    Returns:
+        Windows [F, 4]: left, top, right, bottom, as shares of the still's sides.
     """
     share, distance = rng.uniform(LEAST_SHARE, 1, 2)
     angle, toss = rng.uniform(0, 2 * math.pi), rng.uniform()
     closer = settings.zoom**share
     inwards = settings.direction == "in" or (settings.direction == "random" and toss < 0.5)
 
-    # Both ends as [end, left-top or right-bottom, x or y], the wide one first; of any scale, about 0.
+    # Both ends as [end, left-top or right-bottom, x or y], the wide one first; at any scale, about 0.
     wide = np.array(settings.size(width, height)) / (width, height)
     centre = settings.pan * distance * wide * (math.cos(angle), math.sin(angle))
     corner = np.array([[-0.5], [0.5]])
@@ -96,14 +115,26 @@ def camera_path(settings: CameraSettings, width: int, height: int, rng: np.rando
     progress = settings.progress()
     passed = np.expm1(grown * progress) / np.expm1(grown) if grown else progress
     windows = first + (last - first) * passed[:, None, None]
-    return windows.reshape(-1, 4).clip(0, 1)  # for the last digit alone
+    return windows.reshape(-1, 4).clip(0, 1)  # against rounding errors
 
 
 def render(still: Pixels, windows: NDArray[np.float64], width: int, height: int) -> Pixels:
-    """What is seen through windows [F, 4], in shares of the still [H, W, 3]: [F, height, width, 3], uint8 or float32.
+    """Render a still through windows.
 
-    Lanczos, as wide as the pixels that a new one stands for: at any fraction of a pixel all but equally sharp, and
-    free of aliases where the still has more pixels. Floats are kept in 0 .. 1. Raises ValueError for another still.
+    Lanczos resampling, at subpixel positions, with a kernel that widens where the still has more pixels: equally
+    sharp everywhere, without aliasing.
+
+    Args:
+        still: uint8, or float32 in 0 to 1, [H, W, 3].
+        windows: [F, 4], as from `camera_path`.
+        width: Width of the clip in pixels.
+        height: Height of the clip.
+
+    Returns:
+        [F, height, width, 3] of the still's dtype.
+
+    Raises:
+        ValueError: The still has another shape or dtype.
     """
     check_still(still)
     planes = [still] if still.dtype == np.uint8 else np.moveaxis(still, 2, 0)  # Pillow has no colours in floats
@@ -116,7 +147,21 @@ def render(still: Pixels, windows: NDArray[np.float64], width: int, height: int)
 
 
 def pseudo_video(still: Pixels, settings: CameraSettings, rng: np.random.Generator) -> Pixels:
-    """A clip [F, h, w, 3] of a still [H, W, 3], both uint8 or both float32 in 0 .. 1."""
+    """Make a clip of a still by a random zoom and pan.
+
+    Args:
+        still: uint8, or float32 in 0 to 1, [H, W, 3].
+        settings: Zoom, pan and the clip's shape.
+        rng: Decides the camera path.
+
+    Returns:
+        [F, h, w, 3] of the still's dtype.
+
+    Raises:
+        ValueError: The still has another shape or dtype, or the clip would be too large.
+
+    Source: VidRD, section 5.
+    """
     check_still(still)
     height, width = still.shape[:2]
     return render(still, camera_path(settings, width, height, rng), *settings.size(width, height))

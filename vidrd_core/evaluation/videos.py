@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vidrd_core.data.files import beside, read_table, walk
+from vidrd_core.data.files import read_table, sidecar_caption, walk
 from vidrd_core.data.long_videos import SUFFIXES
 from vidrd_core.io.digests import stamp
 from vidrd_core.metrics.seams import Video
@@ -79,7 +79,7 @@ def from_folder(folder: Path, clips: Clips | None = None, table: Path | None = N
         raise ValueError(f"there are no videos in {folder}: expected {', '.join(SUFFIXES)}, or folders of PNG frames")
 
     def subject(name: str, path: Path) -> Subject:
-        text = said.get(name, said.get(path.name, "")) or beside(path)
+        text = said.get(name, said.get(path.name, "")) or sidecar_caption(path)
         files = sorted(path.glob("*.png")) if path.is_dir() else [path]
         return Subject(name, lambda: _read(path, text, clips), stamp(files, text, clips))
 

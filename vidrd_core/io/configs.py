@@ -6,10 +6,66 @@ import dataclasses
 from collections.abc import Collection
 from contextlib import suppress
 from difflib import get_close_matches
+from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 Config = TypeVar("Config")
+
+# What messages call a type: one value, several values.
+_TYPE_NAMES: dict[Any, tuple[str, str]] = {
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    str: ("text", "texts"),
+    bool: ("true or false", "true or false"),
+    dict: ("names with values", "names with values"),
+    type(None): ("null", "null"),
+}
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read a YAML file strictly: a key given twice in one mapping is an error, not the last one's win.
+
+    Args:
+        path: The file, in UTF-8.
+
+    Returns:
+        The values: dicts, lists, strings, numbers, booleans, None.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is not UTF-8, not YAML, or gives a key twice; the message names the file and the line.
+        ModuleNotFoundError: PyYAML is not installed.
+    """
+    import yaml
+
+    class StrictLoader(yaml.SafeLoader):
+        """YAML's safe loader that raises ValueError for a key given twice."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            lines: dict[Any, int] = {}
+            for key_node, _ in node.value:
+                if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == "tag:yaml.org,2002:merge":
+                    continue  # "<<" may be repeated; a key that is no scalar is refused by the safe loader itself
+                key, line = self.construct_object(key_node), key_node.start_mark.line + 1
+                if key in lines:
+                    raise ValueError(
+                        f"{path}, line {line}: {key_node.value} is given twice, first in line {lines[key]}: "
+                        "remove one of them"
+                    )
+                lines[key] = line
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(Path(path).read_text(encoding="utf-8"), StrictLoader)  # a SafeLoader
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not YAML: byte {error.start} is not UTF-8 text") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{path}, line {mark.line + 1}" if mark else f"{path}"
+        raise ValueError(f"{where} is not YAML: {error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -18,25 +74,38 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(kind: type[Config], values: dict[str, Any], what: str = "") -> Config:
-    """A configuration from JSON or YAML values; lists become tuples. Errors call it `what`, or by its class.
+    """A configuration from JSON or YAML values.
 
-    Raises ValueError naming any setting that this version does not know, that is missing or of another type.
+    Lists become tuples, and a string that reads as a number becomes one where a number is expected (YAML reads
+    `1e-4`, without a point, as text).
+
+    Args:
+        kind: The dataclass.
+        values: Its settings by name; those with a default may be missing.
+        what: What error messages call the configuration; the name of its class by default.
+
+    Raises:
+        ValueError: A setting is unknown, missing, of the wrong type or out of its range; the message names it.
     """
     what = what or kind.__name__
     if not isinstance(values, dict):
         raise ValueError(f"{what} is {values!r}, expected names with values")
-    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    known = {field.name for field in dataclasses.fields(kind) if field.init}  # type: ignore[arg-type]
     if unknown := sorted(map(str, set(values) - known)):
         raise ValueError(f"{what} has no setting {meant(unknown, known)}; it has {', '.join(sorted(known))}")
-    required = [f.name for f in dataclasses.fields(kind) if _has_no_default(f)]  # type: ignore[arg-type]
+    required = [f.name for f in dataclasses.fields(kind) if f.init and _has_no_default(f)]  # type: ignore[arg-type]
     if missing := [name for name in required if name not in values]:
         raise ValueError(f"{what} lacks {', '.join(missing)}")
     hints = get_type_hints(kind)
-    return kind(**{key: _of_type(hints[key], key, value) for key, value in values.items()})
+    try:
+        typed = {key: _of_type(hints[key], key, value) for key, value in values.items()}
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
+    return kind(**typed)
 
 
 def meant(unknown: list[str], known: Collection[str]) -> str:
-    """Unknown names, with the known one that the first may stand for."""
+    """Unknown names as text, with the known name that is most like the first one."""
     near = get_close_matches(unknown[0], known, 1)
     return ", ".join(unknown) + (f" (did you mean {near[0]}?)" if near else "")
 
@@ -46,36 +115,41 @@ def _has_no_default(field: dataclasses.Field) -> bool:
 
 
 def _of_type(hint: Any, name: str, value: Any) -> Any:
-    """A value as its setting's type has it. Raises ValueError if it cannot be."""
-    if isinstance(value, list) and get_origin(hint) is tuple:
+    """A value converted to the type of its setting. Raises ValueError if it has another type."""
+    origin, options = get_origin(hint), get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    if isinstance(value, list) and origin is tuple:
         inner = get_args(hint)[0]
         if get_origin(inner) is tuple and not all(isinstance(entry, list) for entry in value):
-            raise ValueError(f"{name} is {value!r}, expected {_called(hint)}")
+            raise ValueError(f"{name} is {value!r}, expected {_type_name(hint)}")
         return tuple(_of_type(inner, name, entry) for entry in value)
-    if get_origin(hint) is Literal:
+    if origin is Literal:
         if value not in get_args(hint):
             raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(str, get_args(hint)))}")
         return value
-    if hint is float and isinstance(value, str):  # what YAML makes of 1e-4
+    if origin is dict and isinstance(value, dict) and get_args(hint)[1] is not Any:
+        return {key: _of_type(get_args(hint)[1], f"{name}.{key}", entry) for key, entry in value.items()}
+    if float in options and isinstance(value, str):
         with suppress(ValueError):
             return float(value)
-    kinds = tuple(get_origin(each) or each for each in (get_args(hint) if isinstance(hint, UnionType) else (hint,)))
+    kinds = tuple(get_origin(each) or each for each in options)
     kinds = (*kinds, int) if float in kinds else kinds
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        raise ValueError(f"{name} is {value!r}, expected {_called(hint)}")
+        raise ValueError(f"{name} is {value!r}, expected {_type_name(hint)}")
     return value
 
 
-def _called(hint: Any) -> str:
-    """What errors call a type."""
+def _type_name(hint: Any, several: bool = False) -> str:
+    """What messages call a type, or several values of it."""
     if get_origin(hint) is tuple:
-        inner = get_args(hint)[0]
-        return f"a list of {_called(inner).replace('a list', 'lists')}"
-    return getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint)
+        return f"{'lists' if several else 'a list'} of {_type_name(get_args(hint)[0], several=True)}"
+    if isinstance(hint, UnionType):
+        return " or ".join(_type_name(each, several) for each in get_args(hint))
+    names = _TYPE_NAMES.get(get_origin(hint) or hint)
+    return names[several] if names else getattr(hint, "__name__", str(hint))
 
 
 def changes(now: dict[str, Any], before: dict[str, Any]) -> str:
-    """What is otherwise than it was, of the settings that both know; "" if nothing."""
+    """The settings that differ from what they were, of those that both have, as text; "" if none does."""
     return ", ".join(
         f"{name} {value!r} (then {before[name]!r})"
         for name, value in now.items()

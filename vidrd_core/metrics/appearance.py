@@ -9,8 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from vidrd_core.metrics.seams import Array, Video, check
-
-LUMA = np.array([0.299, 0.587, 0.114])  # of red, green, blue (ITU-R BT.601)
+from vidrd_core.video.tensors import LUMA
 
 
 @dataclass(frozen=True)

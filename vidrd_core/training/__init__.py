@@ -1,0 +1,1 @@
+"""Training of VidRD models: recipes of stages, tasks and their losses, the training loop."""

@@ -1,4 +1,4 @@
-"""What one step on the UNet learns from: clips or single frames of them, as latents, with captions."""
+"""Batches for the UNet: clips or single frames, as latents, with captions."""
 
 from __future__ import annotations
 
@@ -10,80 +10,115 @@ from torch import Tensor
 
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.procedural.datasets import ShapesData
-from vidrd_core.training.buckets import Pick, Pool
-from vidrd_core.training.data import Data, emphasised
-from vidrd_core.training.datasets import Drawn
-from vidrd_core.training.stage_config import StageConfig
+from vidrd_core.training.buckets import BucketSampler, ClipSlice
+from vidrd_core.training.data import TrainingData, emphasised
+from vidrd_core.training.datasets import ProceduralClips
+from vidrd_core.training.stage_config import UNetStageConfig
 
 
 @dataclass(frozen=True)
-class Drawings:
-    """Of a batch's clips those that were drawn, and so are known."""
+class HeadTargets:
+    """What the auxiliary heads predict, for the procedural clips of a batch.
 
-    which: Tensor  # [K], numbers in the batch
-    clips: Tensor  # the whole clips' latents, [K, C, N, h, w]
-    truth: Tensor  # where the sprites are in them, [K, N, 10]
+    Args:
+        which: Their numbers in the batch, [K].
+        clips: Latents of the whole clips, [K, C, N, h, w].
+        truth: Where the sprites are in them, [K, N, 10] (see `ShapesData.truth`).
+    """
+
+    which: Tensor
+    clips: Tensor
+    truth: Tensor
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips or single frames of them."""
+    """Clips, or single frames of clips, with captions.
 
-    latents: Tensor | None  # [B, C, F, h, w]; None if they are yet to be made of `video`
-    video: Tensor | None  # [B, 3, F, H, W] in -1 .. 1
-    captions: list[str]  # some of them empty
-    numbers: Tensor  # of the frames in their clips, [B, F]
-    told: bool  # whether the network is told these
-    drawings: Drawings | None
+    Args:
+        latents: [B, C, F, h, w]; None if they are to be encoded from `video`.
+        video: [B, 3, F, H, W] in -1 to 1; None if there are latents.
+        captions: B texts, some of them empty.
+        frame_positions: Positions of the frames in their clips, [B, F].
+        gives_positions: Whether the network gets these positions.
+        head_targets: For the auxiliary heads; None without any.
+    """
+
+    latents: Tensor | None
+    video: Tensor | None
+    captions: list[str]
+    frame_positions: Tensor
+    gives_positions: bool
+    head_targets: HeadTargets | None
 
 
 class Batches:
-    """Draws batches from a recipe's data; each from a generator of its own."""
+    """Draws batches from a recipe's data.
 
-    def __init__(self, data: Data, vae: TemporalVAE, stage: StageConfig, pool: Pool | None = None) -> None:
-        """Of what is trained on, or of another pool of the data, where none is drawn more often than others."""
+    Args:
+        data: The data.
+        vae: The VAE whose latents the UNet is trained on.
+        stage: Batch size, emphasis, shares.
+        sampler: Buckets to draw from, each clip as often as any other; by default those that are trained on, with
+            the stage's emphasis.
+    """
+
+    def __init__(
+        self, data: TrainingData, vae: TemporalVAE, stage: UNetStageConfig, sampler: BucketSampler | None = None
+    ) -> None:
         self.data, self.stage = data, stage
-        self.pool: Pool = pool or emphasised(data.pool(stage.weights), stage.emphasis, stage.name)
+        self.sampler = sampler or emphasised(data.sampler(stage.weights), stage.emphasis, stage.name)
         cached = data.config.cache
-        self.latents = {group.name: data.latents(group, vae) for group in self.pool.groups} if cached else {}
-        self.needs_drawings = bool(stage.places_weight or stage.pictures_weight)
+        self.latents = {bucket.name: data.latents(bucket, vae) for bucket in self.sampler.buckets} if cached else {}
+        self.needs_targets = bool(stage.places_weight or stage.pictures_weight)
 
     @property
-    def whole(self) -> int:
-        """Frames of a clip."""
-        return self.pool.whole
+    def clip_frames(self) -> int:
+        """Frames of a clip (N)."""
+        return self.sampler.clip_frames
 
-    def draw(self, rng: np.random.Generator, frames: int, told: bool) -> Batch:
-        """`batch_size` stretches of `frames` frames, or as many single frames as that many clips have.
+    def draw(self, rng: np.random.Generator, frames: int, gives_positions: bool) -> Batch:
+        """Draw a batch.
 
-        Single frames whose numbers are told are those of clips; others may be images, too.
+        Args:
+            rng: Decides everything random in it.
+            frames: Frames of each slice: `batch_size` slices, or for 1 as many single frames as so many clips have.
+            gives_positions: Whether the network gets the frames' positions; then all are of clips, while others may
+                be images as well.
         """
-        count = self.stage.batch_size * (self.whole if frames == 1 else 1)
-        picks = self.pool.draw(rng, count, frames, still=not told)
-        numbers = torch.tensor([pick.start for pick in picks])[:, None] + torch.arange(frames)
+        count = self.stage.batch_size * (self.clip_frames if frames == 1 else 1)
+        slices = self.sampler.draw(rng, count, frames, images=not gives_positions)
+        positions = torch.tensor([each.start for each in slices])[:, None] + torch.arange(frames)
         plain = rng.random(count) < self.stage.plain_share
         captions = [
-            pick.group.clips.caption(int(pick.group.numbers[pick.number]), rng, bool(all_said))
-            for pick, all_said in zip(picks, plain, strict=True)
+            each.bucket.clips.caption(int(each.bucket.indices[each.number]), rng, bool(is_plain))
+            for each, is_plain in zip(slices, plain, strict=True)
         ]
         dropped = rng.random(count) < self.stage.caption_dropout
         captions = ["" if drop else text for drop, text in zip(dropped, captions, strict=True)]
         if not self.latents:
-            return Batch(None, self.data.video(picks, frames), captions, numbers, told, None)
-        drawings = self.drawings(picks) if self.needs_drawings else None
-        return Batch(self.stretches(picks, frames), None, captions, numbers, told, drawings)
+            return Batch(None, self.data.video(slices, frames), captions, positions, gives_positions, None)
+        targets = self.head_targets(slices) if self.needs_targets else None
+        return Batch(self.cached_latents(slices, frames), None, captions, positions, gives_positions, targets)
 
-    def stretches(self, picks: list[Pick], frames: int) -> Tensor:
-        parts = [self.latents[p.group.name][p.number, :, p.start : p.start + frames] for p in picks]
+    def cached_latents(self, slices: list[ClipSlice], frames: int) -> Tensor:
+        """Latents of slices from the cache, [B, C, frames, h, w]."""
+        parts = [self.latents[s.bucket.name][s.number, :, s.start : s.start + frames] for s in slices]
         return torch.from_numpy(np.stack(parts)).float()
 
-    def drawings(self, picks: list[Pick]) -> Drawings | None:
-        known = [i for i, p in enumerate(picks) if isinstance(p.group.clips, Drawn)
-                 and isinstance(p.group.clips.data, ShapesData)]  # fmt: skip
+    def head_targets(self, slices: list[ClipSlice]) -> HeadTargets | None:
+        """Targets of the auxiliary heads for the slices of procedural clips; None if there are none."""
+        known = [
+            (i, each, each.bucket.clips.data)
+            for i, each in enumerate(slices)
+            if isinstance(each.bucket.clips, ProceduralClips) and isinstance(each.bucket.clips.data, ShapesData)
+        ]
         if not known:
             return None
-        clips = [self.latents[picks[i].group.name][picks[i].number] for i in known]
-        truth = [picks[i].group.clips.data.truth(int(picks[i].group.numbers[picks[i].number])) for i in known]  # type: ignore[attr-defined]
-        return Drawings(
-            torch.tensor(known), torch.from_numpy(np.stack(clips)).float(), torch.from_numpy(np.stack(truth))
+        clips = [self.latents[each.bucket.name][each.number] for _, each, _ in known]
+        truth = [shapes.truth(int(each.bucket.indices[each.number])) for _, each, shapes in known]
+        return HeadTargets(
+            torch.tensor([i for i, _, _ in known]),
+            torch.from_numpy(np.stack(clips)).float(),
+            torch.from_numpy(np.stack(truth)),
         )

@@ -1,4 +1,4 @@
-"""Clips of all sources in groups of one shape, drawn by their shares; images are clips of one frame."""
+"""Aspect-ratio buckets: clips of one shape, from which batches are drawn; images are clips of one frame."""
 
 from __future__ import annotations
 
@@ -18,125 +18,169 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
-    """Clips of a source that are alike in frames and size."""
+class Bucket:
+    """Clips of one source with the same number of frames and the same size.
+
+    Args:
+        source: The source's name.
+        clips: The source's clips.
+        indices: Which of them are in the bucket.
+        frames: Frames of each clip.
+        size: Width and height that they are scaled and cropped to.
+        share: Share of all draws, 0 to 1.
+        held_out: Whether they are held out of training.
+        probabilities: Of each clip within the bucket, with sum 1; None: all the same.
+    """
 
     source: str
     clips: Clips
-    numbers: NDArray[np.int64]  # of its clips in the source
+    indices: NDArray[np.int64]
     frames: int
-    size: Size  # to which they are cut
-    share: float  # of all that is drawn
+    size: Size
+    share: float
     held_out: bool = False
-    chances: NDArray[np.float64] | None = None  # of each clip, adding up to 1; alike unless told
+    probabilities: NDArray[np.float64] | None = None
 
     @property
     def name(self) -> str:
         """A name for files."""
-        kept = "_held_out" if self.held_out else ""
-        return f"{self.source}_{self.frames}x{self.size[0]}x{self.size[1]}{kept}"
+        suffix = "_held_out" if self.held_out else ""
+        return f"{self.source}_{self.frames}x{self.size[0]}x{self.size[1]}{suffix}"
 
-    def part(self, which: slice) -> Group:
-        """Some of its clips, and nothing of the others: for another process."""
-        clips, numbers = self.clips.part(self.numbers[which])
-        return replace(self, clips=clips, numbers=numbers, chances=None)
+    def subset(self, which: slice) -> Bucket:
+        """A bucket of some of the clips that holds nothing of the others, to be sent to another process."""
+        clips, indices = self.clips.subset(self.indices[which])
+        return replace(self, clips=clips, indices=indices, probabilities=None)
 
     def pixels(self, number: int) -> NDArray[np.uint8]:
-        """The frames of the group's clip, uint8 [F, H, W, 3], cut to its size."""
-        return fitted(self.clips.frames(int(self.numbers[number])), self.size)
+        """The bucket's clip `number`, uint8 [F, H, W, 3], scaled and cropped to its size."""
+        return cover(self.clips.frames(int(self.indices[number])), self.size)
 
 
-def pixels_of(group: Group) -> NDArray[np.uint8]:
-    """The frames of all of a group's clips, uint8 [clips, F, H, W, 3]."""
-    return np.stack([group.pixels(number) for number in range(len(group.numbers))])
-
-
-@dataclass(frozen=True)
-class Pick:
-    """A stretch of a clip."""
-
-    group: Group
-    number: int  # of the clip in the group
-    start: int  # its first frame
+def all_pixels(bucket: Bucket) -> NDArray[np.uint8]:
+    """All clips of a bucket, uint8 [clips, F, H, W, 3]."""
+    return np.stack([bucket.pixels(number) for number in range(len(bucket.indices))])
 
 
 @dataclass(frozen=True)
-class Pool:
-    """What batches are drawn from; all of a batch have one size, so that they fit into one tensor."""
+class ClipSlice:
+    """Some consecutive frames of a clip.
 
-    groups: tuple[Group, ...]
-    whole: int  # frames of a clip
-    sizes: dict[tuple[Size, bool], tuple[list[Group], NDArray[np.float64]]] = field(init=False)
+    Args:
+        bucket: Where the clip is.
+        number: The clip's number in the bucket.
+        start: The first frame.
+    """
+
+    bucket: Bucket
+    number: int
+    start: int
+
+
+@dataclass(frozen=True)
+class BucketSampler:
+    """Draws batches from buckets; all clips of a batch have the same size, so that they form one tensor.
+
+    Args:
+        buckets: The buckets.
+        clip_frames: Frames of a clip (N).
+    """
+
+    buckets: tuple[Bucket, ...]
+    clip_frames: int
+    by_size: dict[tuple[Size, bool], tuple[list[Bucket], NDArray[np.float64]]] = field(init=False)
 
     def __post_init__(self) -> None:
-        sizes = {}
-        for size in sorted({group.size for group in self.groups}):
-            for still in (False, True):
-                fitting = [g for g in self.groups if g.size == size and (still or g.frames >= self.whole) and g.share]
+        by_size = {}
+        for size in sorted({bucket.size for bucket in self.buckets}):
+            for images in (False, True):
+                fitting = [
+                    b for b in self.buckets if b.size == size and (images or b.frames >= self.clip_frames) and b.share
+                ]
                 if fitting:
-                    sizes[size, still] = fitting, np.array([group.share for group in fitting])
-        object.__setattr__(self, "sizes", sizes)
+                    by_size[size, images] = fitting, np.array([bucket.share for bucket in fitting])
+        object.__setattr__(self, "by_size", by_size)
 
-    def has(self, still: bool) -> bool:
-        """Whether there is anything to draw."""
-        return any(key[1] == still for key in self.sizes)
+    def has(self, images: bool) -> bool:
+        """Whether there are clips, or with `images` clips or images, to draw."""
+        return any(key[1] == images for key in self.by_size)
 
-    def draw(self, rng: np.random.Generator, count: int, frames: int, still: bool) -> list[Pick]:
-        """`count` stretches of `frames` frames of one size, each source by its share; `still`: of images, too."""
-        known = [key for key in self.sizes if key[1] == still]
-        totals = np.array([self.sizes[key][1].sum() for key in known])
-        groups, shares = self.sizes[known[rng.choice(len(known), p=totals / totals.sum())]]
-        which = rng.choice(len(groups), size=count, p=shares / shares.sum())
-        picks: list[Pick | None] = [None] * count
-        for i, group in enumerate(groups):
+    def draw(self, rng: np.random.Generator, count: int, frames: int, images: bool) -> list[ClipSlice]:
+        """Draw slices of clips, all of one size, each source by its share.
+
+        Args:
+            rng: Decides the size, the clips and their first frames.
+            count: How many.
+            frames: Frames of each.
+            images: Whether images are drawn as well as clips; for single frames.
+        """
+        known = [key for key in self.by_size if key[1] == images]
+        totals = np.array([self.by_size[key][1].sum() for key in known])
+        buckets, shares = self.by_size[known[rng.choice(len(known), p=totals / totals.sum())]]
+        which = rng.choice(len(buckets), size=count, p=shares / shares.sum())
+        slices: list[ClipSlice | None] = [None] * count
+        for i, bucket in enumerate(buckets):
             places = np.flatnonzero(which == i)
-            chosen = rng.choice(len(group.numbers), size=len(places), p=group.chances)
-            starts = rng.integers(group.frames - frames + 1, size=len(places))
+            chosen = rng.choice(len(bucket.indices), size=len(places), p=bucket.probabilities)
+            starts = rng.integers(bucket.frames - frames + 1, size=len(places))
             for place, number, start in zip(places, chosen, starts, strict=True):
-                picks[place] = Pick(group, int(number), int(start))
-        return [pick for pick in picks if pick is not None]
+                slices[place] = ClipSlice(bucket, int(number), int(start))
+        return [each for each in slices if each is not None]
 
 
-def grouped(
-    name: str, clips: Clips, share: float, whole: int, sizes: Sequence[Size], chosen: NDArray[np.int64]
-) -> tuple[list[Group], dict[str, int]]:
-    """The chosen clips of a source by shape, each put into the size of nearest aspect ratio that it covers.
+def into_buckets(
+    name: str, clips: Clips, share: float, clip_frames: int, sizes: Sequence[Size], chosen: NDArray[np.int64]
+) -> tuple[list[Bucket], dict[str, int]]:
+    """Sort clips of a source into buckets, each to the size of the nearest aspect ratio that it covers.
 
-    Clips that cover none, or have more than one frame and fewer than `whole`, are left out: reasons with their
-    counts. Raises DataError if none is left.
+    Args:
+        name: The source's name.
+        clips: Its clips.
+        share: Its share of all draws.
+        clip_frames: Frames of a clip (N).
+        sizes: The sizes that there are.
+        chosen: Indices of the clips to sort.
+
+    Returns:
+        The buckets, and for clips that fit into none the reasons with counts: they cover no size, or have more than
+        one frame and fewer than `clip_frames`.
+
+    Raises:
+        DataError: No clip fits.
     """
     found: dict[tuple[int, Size], list[int]] = defaultdict(list)
     unfit: Counter[str] = Counter()
-    for number in chosen.tolist():
-        frames, height, width = clips.shape(number)
+    for index in chosen.tolist():
+        frames, height, width = clips.shape(index)
         covered = [size for size in sizes if width >= size[0] and height >= size[1]]
         if not covered:
-            told = " or ".join(f"{across} x {down}" for across, down in sizes)
-            unfit[f"{width} x {height} pixels, too small for {told}: make its shards larger, or train smaller"] += 1
-        elif 1 < frames < whole:
+            text = " or ".join(f"{across} x {down}" for across, down in sizes)
+            unfit[f"{width} x {height} pixels, too small for {text}: make its shards larger, or train smaller"] += 1
+        elif 1 < frames < clip_frames:
             unfit[
-                f"{frames} frames, and {whole} are trained: use --frames {whole} for its shards, or train fewer"
+                f"{frames} frames, and {clip_frames} are trained: use --frames {clip_frames} for its shards, "
+                f"or train fewer"
             ] += 1
         else:
-            found[frames, min(covered, key=lambda size: _unlike(size, (width, height)))].append(number)
+            found[frames, min(covered, key=lambda size: _distance(size, (width, height)))].append(index)
     if not found:
         reason, count = unfit.most_common(1)[0]
         raise DataError(f"source {name} has {count} clips of {reason}")
     total = sum(map(len, found.values()))
-    groups = [
-        Group(name, clips, np.array(numbers), frames, size, share * len(numbers) / total)
-        for (frames, size), numbers in sorted(found.items())
+    buckets = [
+        Bucket(name, clips, np.array(indices), frames, size, share * len(indices) / total)
+        for (frames, size), indices in sorted(found.items())
     ]
-    return groups, dict(unfit)
+    return buckets, dict(unfit)
 
 
-def _unlike(one: Size, other: Size) -> float:
-    """How far apart two aspect ratios are; of those alike the larger size is nearer."""
+def _distance(one: Size, other: Size) -> float:
+    """How far apart two aspect ratios are, as a logarithm; of the same ones the larger size is nearer."""
     return abs(float(np.log(one[0] * other[1] / one[1] / other[0]))) - 1e-9 * one[0]
 
 
-def fitted(frames: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
-    """Frames [F, H, W, 3] scaled to cover a size, and cut to it in the middle."""
+def cover(frames: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+    """Frames [F, H, W, 3] scaled to cover a size and cropped to it in the middle."""
     height, width = frames.shape[1:3]
     if (width, height) == size:
         return frames

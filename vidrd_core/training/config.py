@@ -1,4 +1,4 @@
-"""What `vidrd train` reads: one YAML file, a list of stages that are run in order."""
+"""Training recipes, as `vidrd train` reads them: one YAML file with a list of stages that run in order."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
-from vidrd_core.io.configs import from_dict, meant
+from vidrd_core.io.configs import from_dict, meant, read_yaml
 from vidrd_core.loading import built_in_models
 from vidrd_core.models.config import TextConfig, UNet3DConfig, VAEConfig
 from vidrd_core.models.unet3d import UNet3D
@@ -20,9 +19,9 @@ from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.sampling import DiffusionConfig
 from vidrd_core.training.data import DataConfig, RecipeError, clips_of
 from vidrd_core.training.datasets import SourceConfig
-from vidrd_core.training.pretrained import InitConfigs, as_video, configs_of
-from vidrd_core.training.stage_config import VAE_TASKS, StageConfig
-from vidrd_core.training.validation import SampleConfig
+from vidrd_core.training.pretrained import PretrainedConfigs, read_configs, with_temporal_layers
+from vidrd_core.training.stage_config import VAE_TASKS, StageConfig, read_stage
+from vidrd_core.training.validation import ValidationConfig
 
 PRECISIONS = ("no", "fp16", "bf16")
 TRACKERS = ("tensorboard", "wandb")
@@ -32,7 +31,24 @@ __all__ = ["RecipeError", "StageConfig", "TrainConfig", "load_config"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole recipe."""
+    """A whole recipe.
+
+    Args:
+        out: The folder that everything is written to.
+        stages: The stages, in order.
+        data: What is trained on.
+        unet: The UNet to train, or the settings of `init`'s.
+        vae: The VAE likewise.
+        text: The text encoder likewise.
+        diffusion: Noise schedule, prediction type, and the shape of clips.
+        samples: What is generated during training.
+        init: A model to start from: a file or folder of any kind that is loaded, or a built-in one's.
+        mixed_precision: "no", "fp16" or "bf16".
+        trackers: "tensorboard" and "wandb", or none of them.
+
+    Raises:
+        ValueError: A part is invalid or does not fit another, as far as the stages need it.
+    """
 
     out: Path
     stages: tuple[StageConfig, ...]
@@ -41,41 +57,40 @@ class TrainConfig:
     vae: VAEConfig
     text: TextConfig
     diffusion: DiffusionConfig
-    samples: SampleConfig = field(default_factory=SampleConfig)
-    init: Path | None = None  # a model to start from: a file or folder of any kind, or a built-in one's name
+    samples: ValidationConfig = field(default_factory=ValidationConfig)
+    init: Path | None = None
     mixed_precision: str = "no"
     trackers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises ValueError for parts that cannot be or do not fit each other, as far as the stages need them."""
         tasks = {stage.task for stage in self.stages}
-        facts: list[tuple[str, int, str, int]] = []
+        requirements: list[tuple[str, int, str, int]] = []  # setting, value, expected, fitting value
         side = self.vae.downsampling
         for width, height in self.data.all_sizes():
-            facts += [
+            requirements += [
                 ("data.size", s, f"a multiple of {side}, for the VAE", s // side * side) for s in (width, height)
             ]
         if tasks & VAE_TASKS:
-            _try(TemporalVAE, self.vae)
+            _check_buildable(TemporalVAE, self.vae)
         if tasks - VAE_TASKS:
-            _try(UNet3D, self.unet)
+            _check_buildable(UNet3D, self.unet)
             expected = self.diffusion.frames
-            facts.append(("data.frames", self.data.frames, f"diffusion.frames, {expected}", expected))
+            requirements.append(("data.frames", self.data.frames, f"diffusion.frames, {expected}", expected))
         if tasks - VAE_TASKS and not self.init:
             size, width, channels = self.diffusion.size, self.unet.cross_attention_dim, self.vae.latent_channels
-            anew = "; or name a model to start from in init"
+            advice = "; or name a model to start from in init"
             if not self.data.sizes:
-                facts.append(("data.size", self.data.size, f"diffusion.size, {size}{anew}", size))
-            facts += [
-                ("text.hidden_size", self.text.hidden_size, f"unet.cross_attention_dim, {width}{anew}", width),
-                ("unet.in_channels", self.unet.in_channels, f"vae.latent_channels, {channels}{anew}", channels),
+                requirements.append(("data.size", self.data.size, f"diffusion.size, {size}{advice}", size))
+            requirements += [
+                ("text.hidden_size", self.text.hidden_size, f"unet.cross_attention_dim, {width}{advice}", width),
+                ("unet.in_channels", self.unet.in_channels, f"vae.latent_channels, {channels}{advice}", channels),
             ]
-        for name, value, wanted, fitting in facts:
+        for name, value, wanted, fitting in requirements:
             if value != fitting:
                 raise ValueError(f"{name} is {value}, expected {wanted}")
 
     def shaping(self, stage: StageConfig) -> dict[str, Any]:
-        """The settings that shape the result of a stage, by name, as JSON has them."""
+        """The settings that change the result of a stage, by name, as JSON-ready values."""
         sections = ("data", "vae") if stage.task in VAE_TASKS else ("data", "unet", "text", "diffusion")
         values = stage.shaping()
         for section in sections:
@@ -84,21 +99,29 @@ class TrainConfig:
         return dict(json.loads(json.dumps({**values, "init": str(self.init) if self.init else None}, default=str)))
 
 
-def _try(kind: Any, config: Any) -> None:
-    """Raise ValueError if there can be no such model; none is made."""
+def _check_buildable(kind: Any, config: Any) -> None:
+    """Raise ValueError if a model cannot be built with these settings; no memory is used for it."""
     try:
         with torch.device("meta"):
             kind(config)
     except (ValueError, RuntimeError, ZeroDivisionError) as error:
-        raise ValueError(f"there can be no such {kind.__name__}: {error}") from error
+        raise ValueError(f"a {kind.__name__} with these settings is impossible: {error}") from error
 
 
 def load_config(path: Path) -> TrainConfig:
-    """Read a recipe. Raises OSError, or ValueError naming a setting that is unknown, missing or unfit."""
+    """Read a recipe.
+
+    Args:
+        path: A YAML file.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is not YAML, gives a key twice, or a setting is unknown, missing, of the wrong type, belongs to
+            another task or does not fit the others; the message names the file and the setting.
+    """
+    raw = read_yaml(path)
     try:
-        return _config(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
+        return _config(raw)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -114,43 +137,46 @@ def _config(raw: Any) -> TrainConfig:
             raise ValueError(f"{needed} is missing")
     if not isinstance(raw["stages"], list):
         raise ValueError(f"stages are {raw['stages']!r}, expected a list")
-    stages = tuple(from_dict(StageConfig, stage, _stage(stage)) for stage in raw["stages"])
+    stages = tuple(map(read_stage, raw["stages"]))
     names = [stage.name for stage in stages]
     if unfit := [name for name in names if names.count(name) > 1 or name in ("model", "bank")]:
         raise ValueError(f"a stage is called {unfit[0]!r}: each needs a name of its own, not model or bank")
-    precision = raw.get("mixed_precision") or "no"  # YAML takes a bare no for false
+    precision = raw.get("mixed_precision") or "no"  # YAML reads a bare no as false
     if precision not in PRECISIONS:
         raise ValueError(f"mixed_precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
-    trackers = raw.get("trackers") or ()
-    trackers = (trackers,) if isinstance(trackers, str) else tuple(trackers)
-    if unknown := [name for name in trackers if name not in TRACKERS]:
-        raise ValueError(f"trackers has {unknown[0]!r}, expected {' or '.join(TRACKERS)}")
-    if missing := [name for name in trackers if not find_spec(name)]:
-        raise ValueError(f"trackers has {missing[0]}, which is not installed: pip install {missing[0]}")
     init, data = _model(raw) if raw.get("init") else None, _data(raw.get("data") or {})
-    like = as_video(configs_of(init), {stage.task for stage in stages}, data) if init else InitConfigs()
+    pretrained = PretrainedConfigs()
+    if init:
+        pretrained = with_temporal_layers(read_configs(init), {stage.task for stage in stages}, data)
     return TrainConfig(
         out=_folder(raw, "out"),
         stages=stages,
         data=data,
-        unet=_like(UNet3DConfig, like.unet, raw, "unet"),
-        vae=_like(VAEConfig, like.vae, raw, "vae"),
-        text=_like(TextConfig, like.text, raw, "text"),
-        diffusion=_like(DiffusionConfig, like.diffusion, raw, "diffusion"),
-        samples=from_dict(SampleConfig, raw.get("samples") or {}, "samples"),
+        unet=_section(UNet3DConfig, pretrained.unet, raw, "unet"),
+        vae=_section(VAEConfig, pretrained.vae, raw, "vae"),
+        text=_section(TextConfig, pretrained.text, raw, "text"),
+        diffusion=_section(DiffusionConfig, pretrained.diffusion, raw, "diffusion"),
+        samples=from_dict(ValidationConfig, raw.get("samples") or {}, "samples"),
         init=init,
         mixed_precision=precision,
-        trackers=trackers,
+        trackers=_trackers(raw.get("trackers") or ()),
     )
 
 
-def _stage(raw: Any) -> str:
-    """What errors call a stage that is not read yet."""
-    return f"stage {raw['name']}" if isinstance(raw, dict) and raw.get("name") else "a stage"
+def _trackers(raw: Any) -> tuple[str, ...]:
+    """The names of trackers: one, or a list of them."""
+    if not isinstance(raw, str | list | tuple):
+        raise ValueError(f"trackers is {raw!r}, expected a list of {' or '.join(TRACKERS)}")
+    trackers = (raw,) if isinstance(raw, str) else tuple(raw)
+    if unknown := [name for name in trackers if name not in TRACKERS]:
+        raise ValueError(f"trackers has {unknown[0]!r}, expected {' or '.join(TRACKERS)}")
+    if missing := [name for name in trackers if not find_spec(name)]:
+        raise ValueError(f"trackers has {missing[0]}, which is not installed: pip install {missing[0]}")
+    return trackers
 
 
 def _data(raw: Any) -> DataConfig:
-    """The data's settings, its sources as settings of their own."""
+    """The section `data`, with its sources."""
     if not isinstance(raw, dict):
         raise ValueError(f"data is {raw!r}, expected names with values")
     config = from_dict(DataConfig, {name: value for name, value in raw.items() if name != "sources"}, "data")
@@ -164,16 +190,16 @@ def _data(raw: Any) -> DataConfig:
         raise ValueError("data has no sources: give some, or a mix")
     for source in config.all_sources():
         if source.shards is None:
-            clips_of(source, config)  # a mistake in it is told now
+            clips_of(source, config)  # raises for invalid settings of procedural clips
     return config
 
 
-def _like(kind: Any, like: Any, recipe: dict[str, Any], section: str) -> Any:
-    """A section of a recipe, in place of a model's own settings where there is one."""
-    raw = recipe.get(section) or {}
-    if like is not None and isinstance(raw, dict):
-        return from_dict(kind, {**vars(like), **raw}, section) if raw else like
-    return from_dict(kind, raw, section)
+def _section(kind: Any, pretrained: Any, recipe: dict[str, Any], name: str) -> Any:
+    """A section of a recipe; what it leaves out is as in the pretrained model, where there is one."""
+    raw = recipe.get(name) or {}
+    if pretrained is not None and isinstance(raw, dict):
+        return from_dict(kind, {**vars(pretrained), **raw}, name) if raw else pretrained
+    return from_dict(kind, raw, name)
 
 
 def _folder(raw: dict[str, Any], name: str) -> Path:

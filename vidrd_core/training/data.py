@@ -1,4 +1,4 @@
-"""A recipe's data: its sources, what is held out of training, and their frames and latents kept on disk."""
+"""A recipe's data: its sources, what is held out of training, and frames and latents cached on disk."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,45 +14,55 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidrd_core.data.executors import Here, Processes, in_order
+from vidrd_core.data.executors import InProcess, Processes, in_order
 from vidrd_core.data.shards import DataError
-from vidrd_core.io.configs import from_dict
+from vidrd_core.io.configs import from_dict, read_yaml
 from vidrd_core.io.digests import hashed
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.procedural.datasets import ShapesData, StillsData
-from vidrd_core.training.array_cache import bank
-from vidrd_core.training.buckets import Group, Pick, Pool, Size, grouped, pixels_of
-from vidrd_core.training.datasets import Clips, Drawn, FromShards, SourceConfig, shares
+from vidrd_core.training.array_cache import cached_array
+from vidrd_core.training.buckets import Bucket, BucketSampler, ClipSlice, Size, all_pixels, into_buckets
+from vidrd_core.training.datasets import Clips, ProceduralClips, ShardClips, SourceConfig, shares
 from vidrd_core.video.tensors import to_video
 
-AT_ONCE = 16  # clips that are drawn or decoded together
-PIXELS_AT_ONCE = 2**20  # that pass through the encoder: a few GiB of Stable Diffusion's
-WORTH_PROCESSES = 32  # as many times so many take longer than to start processes
+AT_ONCE = 16  # clips that are rendered or decoded together
+PIXELS_AT_ONCE = 2**20  # that pass through the VAE's encoder: a few GiB of Stable Diffusion's
+PARTS_FOR_PROCESSES = 32  # fewer parts are done sooner than processes start
 
 
 class RecipeError(ValueError):
-    """A recipe asks for what cannot be done."""
+    """A recipe asks for something that cannot be done."""
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What a recipe trains on. Raises ValueError for what cannot be.
+    """What a recipe trains on.
 
-    `mix` names a file of `vidrd data mix`, whose sources come after those that are named here.
+    Args:
+        sources: The data sources.
+        mix: A file of `vidrd data mix`, whose sources come after `sources`.
+        frames: Frames of a clip (N).
+        size: Side of square clips in pixels.
+        sizes: Widths and heights of aspect-ratio buckets, in place of `size`.
+        pseudo_videos: Whether clips made from stills are trained on.
+        held_out: Share of each source's clips, 0 to 0.5, held out of training for the evaluation loss.
+        cache: Whether latents and encoded captions are kept on disk; otherwise they are made for every batch.
+
+    Raises:
+        ValueError: A setting is out of its range.
     """
 
     sources: tuple[SourceConfig, ...] = ()
     mix: str | None = None
-    frames: int = 8  # N
-    size: int = 64  # pixels of square clips
-    sizes: tuple[tuple[int, ...], ...] = ()  # widths and heights, in place of `size`: aspect ratios to train on
+    frames: int = 8
+    size: int = 64
+    sizes: tuple[tuple[int, ...], ...] = ()
     pseudo_videos: bool = True
-    held_out: float = 0.0  # share of each source that is not trained on, for the evaluation loss
-    cache: bool = True  # keep latents and encoded captions on disk; False makes them anew for every batch
+    held_out: float = 0.0
+    cache: bool = True
 
     def __post_init__(self) -> None:
         for name, least in {"frames": 1, "size": 8}.items():
@@ -64,56 +74,78 @@ class DataConfig:
             raise ValueError(f"data: sizes has {list(wrong[0])}, expected a width and a height of 8 or more pixels")
 
     def all_sizes(self) -> list[Size]:
+        """Widths and heights of the aspect-ratio buckets."""
         return [(width, height) for width, height in self.sizes] or [(self.size, self.size)]
 
     def all_sources(self) -> tuple[SourceConfig, ...]:
-        """With those of the mixture. Raises ValueError, also for two of one name."""
-        sources = (*self.sources, *(_mixed(Path(self.mix)) if self.mix else ()))
+        """The sources, those of the mixture included. Raises ValueError if two have the same name."""
+        sources = (*self.sources, *(_read_mix(Path(self.mix)) if self.mix else ()))
         names = [source.name for source in sources]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"data: two sources are called {twice[0]}: give one another name")
         return sources
 
 
-def _mixed(path: Path) -> tuple[SourceConfig, ...]:
+def _read_mix(path: Path) -> tuple[SourceConfig, ...]:
+    """The sources of a mixture's file. Raises ValueError."""
     try:
-        said = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        mixture = read_yaml(path)
+    except (OSError, ValueError) as error:
         raise ValueError(f"the mix {path} cannot be read: {error}") from error
-    if not isinstance(said, dict) or not isinstance(said.get("sources"), list):
+    if not isinstance(mixture, dict) or not isinstance(mixture.get("sources"), list):
         raise ValueError(f"{path} holds no sources: make it by 'vidrd data mix'")
-    return tuple(from_dict(SourceConfig, entry, f"a source of {path}") for entry in said["sources"])
+    return tuple(from_dict(SourceConfig, entry, f"a source of {path}") for entry in mixture["sources"])
 
 
 def clips_of(source: SourceConfig, config: DataConfig) -> Clips:
-    """A source's clips. Raises ValueError, FileNotFoundError."""
+    """The clips of a source. Raises ValueError for settings out of range, FileNotFoundError for a missing folder."""
     if source.shards is not None:
-        return FromShards(Path(source.shards), config.pseudo_videos)
-    like = {"frames": config.frames, "size": config.size}
+        return ShardClips(Path(source.shards), config.pseudo_videos)
+    shape = {"frames": config.frames, "size": config.size}
     if source.shapes is not None:
-        return Drawn(from_dict(ShapesData, {**like, **source.shapes}, "shapes"))
-    return Drawn(from_dict(StillsData, {**like, **(source.stills or {})}, "stills"))
+        return ProceduralClips(from_dict(ShapesData, {**shape, **source.shapes}, "shapes"))
+    return ProceduralClips(from_dict(StillsData, {**shape, **(source.stills or {})}, "stills"))
 
 
-class Data:
-    """The clips of a recipe, and what is kept of them in a folder."""
+class TrainingData:
+    """The clips of a recipe, with their frames and latents cached in a folder.
 
-    def __init__(self, config: DataConfig, folder: Path, workers: int = 1) -> None:
-        self.config, self.folder, self.workers = config, Path(folder), workers
+    Args:
+        config: The sources and the shape of clips.
+        folder: The cache's folder.
+        workers: Processes that render or decode.
+        report: Gets messages for the user.
+
+    Raises:
+        ValueError: Two sources have the same name, or the mixture cannot be read.
+    """
+
+    def __init__(
+        self, config: DataConfig, folder: Path, workers: int = 1, report: Callable[[str], None] = print
+    ) -> None:
+        self.config, self.folder, self.workers, self.report = config, Path(folder), workers, report
         self.sources = config.all_sources()
+        self._reported: set[str] = set()
+        self._pixel_caches: dict[str, NDArray[np.uint8] | None] = {}
 
     @cached_property
     def clips(self) -> dict[str, Clips]:
-        """The clips of each source; without pseudo-videos, a source of nothing else has none."""
+        """The clips by source; without pseudo-videos, sources of nothing else are left out."""
         found = {source.name: clips_of(source, self.config) for source in self.sources}
         if not self.config.pseudo_videos:
-            found = {name: clips for name, clips in found.items() if not _only_pseudo(clips)}
+            found = {name: clips for name, clips in found.items() if not _only_pseudo_videos(clips)}
         return {name: clips for name, clips in found.items() if len(clips)}
 
-    def pool(self, weights: dict[str, float], held_out: bool = False) -> Pool:
-        """What a stage draws from, with weights in place of the recipe's; or what is held out of it.
+    def sampler(self, weights: dict[str, float], held_out: bool = False) -> BucketSampler:
+        """What a stage draws its batches from.
 
-        Raises RecipeError if that is nothing, DataError for clips that do not fit.
+        Args:
+            weights: Weights of sources in place of the recipe's.
+            held_out: The clips held out of training, in place of the others.
+
+        Raises:
+            RecipeError: There is nothing to draw from, or a weight is of an unknown source.
+            DataError: No clip of a source fits.
         """
         given = {source.name: source.weight for source in self.sources if source.name in self.clips}
         if unknown := sorted(set(weights) - {source.name for source in self.sources}):
@@ -125,113 +157,106 @@ class Data:
             raise RecipeError(f"data: {error}") from error
         chosen = {name: self._chosen(len(clips), held_out) for name, clips in self.clips.items()}
         used = {s.name: s.share for s in mixture if s.share and len(chosen[s.name])}
-        groups: list[Group] = []
+        buckets: list[Bucket] = []
         for name, share in used.items():
             clips, sizes = self.clips[name], self.config.all_sizes()
             try:
-                found, unfit = grouped(name, clips, share, self.config.frames, sizes, chosen[name])
+                found, unfit = into_buckets(name, clips, share, self.config.frames, sizes, chosen[name])
             except DataError:
                 if held_out:  # those that are trained on may fit all the same
                     continue
                 raise
-            groups += [dataclasses.replace(group, held_out=held_out) for group in found]
+            buckets += [dataclasses.replace(bucket, held_out=held_out) for bucket in found]
             for reason, count in unfit.items():
-                self.say(f"source {name}: {count} clips are left out, of {reason}")
-        return Pool(tuple(groups), self.config.frames)
+                self.report_once(f"source {name}: {count} clips are left out, of {reason}")
+        return BucketSampler(tuple(buckets), self.config.frames)
 
-    def say(self, text: str) -> None:
-        """Tell something once."""
-        if text not in self._said:
-            self._said.add(text)
-            print(text, flush=True)
+    def report_once(self, text: str) -> None:
+        """Report a message, unless it has been reported before."""
+        if text not in self._reported:
+            self._reported.add(text)
+            self.report(text)
 
-    def held_out(self, weights: dict[str, float], still: bool) -> Pool | None:
-        """What is held out, if there are such single frames (`still`) or clips; None, and a word of it, if not."""
+    def held_out(self, weights: dict[str, float], images: bool) -> BucketSampler | None:
+        """The held-out clips, or with `images` clips and images; None, which is reported, if none fits."""
         if not self.config.held_out:
             return None
-        pool = self.pool(weights, held_out=True)
-        if pool.has(still):
-            return pool
-        self.say("nothing that fits is held out, so there is no loss on it: there are too few clips")
+        sampler = self.sampler(weights, held_out=True)
+        if sampler.has(images):
+            return sampler
+        self.report_once("nothing that fits is held out, so there is no loss on it: there are too few clips")
         return None
 
     def _chosen(self, count: int, held_out: bool) -> NDArray[np.int64]:
-        """Of a source's clips every n-th is held out, the same ones always; of few the last one."""
-        numbers = np.arange(count)
+        """Indices of a source's clips: every n-th is held out, always the same ones; of few clips the last one."""
+        indices = np.arange(count)
         if not self.config.held_out or count < 2:
-            return numbers[:0] if held_out else numbers
+            return indices[:0] if held_out else indices
         step = min(count, max(2, round(1 / self.config.held_out)))
-        return numbers[(numbers % step == step - 1) == held_out]
+        return indices[(indices % step == step - 1) == held_out]
 
-    def frames(self, group: Group) -> NDArray[np.uint8] | None:
-        """Frames of all clips of a group that is drawn by program, uint8 [clips, F, H, W, 3]; None for others."""
-        if not isinstance(group.clips, Drawn):
+    def frames(self, bucket: Bucket) -> NDArray[np.uint8] | None:
+        """Cached frames of a bucket's clips, uint8 [clips, F, H, W, 3]; None unless they are procedural."""
+        if not isinstance(bucket.clips, ProceduralClips):
             return None
-        shape = (len(group.numbers), group.frames, group.size[1], group.size[0], 3)
-        made_of = _made_of(group)
-        path = self.folder / f"pixels_{_tag(group)}_{hashed(json.dumps(made_of))[:8]}.npy"
-        return bank(path, shape, np.uint8, partial(self._pixels, group), made_of)
+        shape = (len(bucket.indices), bucket.frames, bucket.size[1], bucket.size[0], 3)
+        source = _fingerprint(bucket)
+        path = self.folder / f"pixels_{_file_name(bucket)}_{hashed(json.dumps(source))[:8]}.npy"
+        return cached_array(path, shape, np.uint8, partial(self._pixels, bucket), source, self.report)
 
-    def _pixels(self, group: Group, first: int = 0) -> Iterator[NDArray[np.uint8]]:
-        """Frames of a group's clips from one on, in order, uint8 [some, F, H, W, 3], by `workers` processes."""
-        parts = [group.part(slice(i, i + AT_ONCE)) for i in range(first, len(group.numbers), AT_ONCE)]
-        several = self.workers > 1 and len(parts) >= WORTH_PROCESSES
-        return in_order(Processes(self.workers) if several else Here(), pixels_of, parts)
+    def _pixels(self, bucket: Bucket, first: int = 0) -> Iterator[NDArray[np.uint8]]:
+        """Frames of a bucket's clips from one on, in order, uint8 [some, F, H, W, 3], by `workers` processes."""
+        parts = [bucket.subset(slice(i, i + AT_ONCE)) for i in range(first, len(bucket.indices), AT_ONCE)]
+        several = self.workers > 1 and len(parts) >= PARTS_FOR_PROCESSES
+        return in_order(Processes(self.workers) if several else InProcess(), all_pixels, parts)
 
-    def video(self, picks: list[Pick], frames: int) -> Tensor:
-        """Stretches of clips as video in -1 .. 1, [B, 3, frames, H, W]."""
+    def video(self, slices: list[ClipSlice], frames: int) -> Tensor:
+        """Slices of clips as video in -1 to 1, [B, 3, frames, H, W]."""
         found = []
-        for pick in picks:
-            if pick.group.name not in self._banks:
-                self._banks[pick.group.name] = self.frames(pick.group)
-            drawn = self._banks[pick.group.name]
-            whole = pick.group.pixels(pick.number) if drawn is None else drawn[pick.number]
-            found.append(whole[pick.start : pick.start + frames])
+        for each in slices:
+            if each.bucket.name not in self._pixel_caches:
+                self._pixel_caches[each.bucket.name] = self.frames(each.bucket)
+            cached = self._pixel_caches[each.bucket.name]
+            clip = each.bucket.pixels(each.number) if cached is None else cached[each.number]
+            found.append(clip[each.start : each.start + frames])
         return to_video(np.stack(found))
 
-    @cached_property
-    def _said(self) -> set[str]:
-        return set()
-
-    @cached_property
-    def _banks(self) -> dict[str, NDArray[np.uint8] | None]:
-        return {}
-
-    def latents(self, group: Group, vae: TemporalVAE) -> NDArray[np.float16]:
-        """A group's clips as this VAE's normalised latents, float16 [clips, C, F, h, w]."""
+    def latents(self, bucket: Bucket, vae: TemporalVAE) -> NDArray[np.float16]:
+        """Cached latents of a bucket's clips, normalised, float16 [clips, C, F, h, w]."""
         side = vae.config.downsampling
-        size = group.size[1] // side, group.size[0] // side
-        shape = (len(group.numbers), vae.config.latent_channels, group.frames, *size)
-        made_of = {**_made_of(group), "encoder": encoder_digest(vae)}
-        path = self.folder / f"latents_{_tag(group)}_{hashed(json.dumps(made_of))[:8]}.npy"
-        return bank(path, shape, np.float16, partial(self._encoded, group, vae), made_of)
+        size = bucket.size[1] // side, bucket.size[0] // side
+        shape = (len(bucket.indices), vae.config.latent_channels, bucket.frames, *size)
+        source = {**_fingerprint(bucket), "encoder": encoder_digest(vae)}
+        path = self.folder / f"latents_{_file_name(bucket)}_{hashed(json.dumps(source))[:8]}.npy"
+        return cached_array(path, shape, np.float16, partial(self._encode, bucket, vae), source, self.report)
 
     @torch.no_grad()
-    def _encoded(self, group: Group, vae: TemporalVAE, first: int = 0) -> Iterator[NDArray[np.float16]]:
-        device, drawn = next(vae.parameters()).device, self.frames(group)
-        starts = range(first, len(group.numbers), AT_ONCE)
-        parts = self._pixels(group, first) if drawn is None else (drawn[i : i + AT_ONCE] for i in starts)
-        frames = max(1, PIXELS_AT_ONCE // (group.size[0] * group.size[1]))
+    def _encode(self, bucket: Bucket, vae: TemporalVAE, first: int = 0) -> Iterator[NDArray[np.float16]]:
+        device, cached = next(vae.parameters()).device, self.frames(bucket)
+        starts = range(first, len(bucket.indices), AT_ONCE)
+        parts = self._pixels(bucket, first) if cached is None else (cached[i : i + AT_ONCE] for i in starts)
+        frames = max(1, PIXELS_AT_ONCE // (bucket.size[0] * bucket.size[1]))
         for part in parts:
-            videos = to_video(part).split(max(1, frames // group.frames))
+            videos = to_video(part).split(max(1, frames // bucket.frames))
             yield np.concatenate([vae.encode(v.to(device), frames).half().cpu().numpy() for v in videos])
 
 
-def _only_pseudo(clips: Clips) -> bool:
-    return isinstance(clips, Drawn) and isinstance(clips.data, StillsData) and clips.data.frames > 1
+def _only_pseudo_videos(clips: Clips) -> bool:
+    return isinstance(clips, ProceduralClips) and isinstance(clips.data, StillsData) and clips.data.frames > 1
 
 
-def _made_of(group: Group) -> dict[str, Any]:
-    numbers = hashlib.sha256(group.numbers.astype("<i8").tobytes()).hexdigest()[:12]
-    return {"clips": group.clips.made_of(), "numbers": numbers, "size": list(group.size)}
+def _fingerprint(bucket: Bucket) -> dict[str, Any]:
+    """What determines a bucket's frames."""
+    numbers = hashlib.sha256(bucket.indices.astype("<i8").tobytes()).hexdigest()[:12]
+    return {"clips": bucket.clips.fingerprint(), "numbers": numbers, "size": list(bucket.size)}
 
 
-def _tag(group: Group) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in group.name)
+def _file_name(bucket: Bucket) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in bucket.name)
 
 
 def encoder_digest(vae: TemporalVAE) -> str:
-    """Twelve hex digits that tell the latents of this VAE from those of another."""
+    """Twelve hex digits that identify a VAE's latents: they depend on its encoder and its latent statistics."""
     digest = hashlib.sha256(repr((vae.config.latents_mean, vae.config.latents_std)).encode())
     for part in (vae.encoder, vae.quant_conv):
         for name, tensor in part.state_dict().items():
@@ -239,20 +264,26 @@ def encoder_digest(vae: TemporalVAE) -> str:
     return digest.hexdigest()[:12]
 
 
-def emphasised(pool: Pool, emphasis: dict[str, float], stage: str) -> Pool:
-    """A pool whose clips are drawn more often the more words of their plain captions are emphasised.
+def emphasised(sampler: BucketSampler, emphasis: dict[str, float], stage: str) -> BucketSampler:
+    """A sampler that draws clips more often the more emphasised words their plain captions have.
 
-    Raises RecipeError for a word that no plain caption has.
+    Args:
+        sampler: The sampler.
+        emphasis: Words with factors of how often.
+        stage: The stage's name, for errors.
+
+    Raises:
+        RecipeError: No plain caption has one of the words.
     """
     if not emphasis:
-        return pool
-    rng, heard = np.random.default_rng(0), set[str]()
-    groups = []
-    for group in pool.groups:
-        said = [set(group.clips.caption(int(i), rng, plain=True).split()) for i in group.numbers]
-        heard |= set().union(*said)
-        factors = np.array([math.prod(factor for word, factor in emphasis.items() if word in each) for each in said])
-        groups.append(dataclasses.replace(group, chances=factors / factors.sum()))
-    if unknown := sorted(set(emphasis) - heard):
-        raise RecipeError(f"stage {stage}: no clip's plain caption says {', '.join(unknown)}")
-    return Pool(tuple(groups), pool.whole)
+        return sampler
+    rng, known = np.random.default_rng(0), set[str]()
+    buckets = []
+    for bucket in sampler.buckets:
+        captions = [set(bucket.clips.caption(int(i), rng, plain=True).split()) for i in bucket.indices]
+        known |= set().union(*captions)
+        factors = np.array([math.prod(f for word, f in emphasis.items() if word in each) for each in captions])
+        buckets.append(dataclasses.replace(bucket, probabilities=factors / factors.sum()))
+    if unknown := sorted(set(emphasis) - known):
+        raise RecipeError(f"stage {stage}: no clip's plain caption has {', '.join(unknown)}")
+    return BucketSampler(tuple(buckets), sampler.clip_frames)

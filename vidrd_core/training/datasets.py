@@ -1,4 +1,4 @@
-"""Where clips for training come from: drawn by program, or shards made by `vidrd data`."""
+"""Where training clips come from: procedural clips, or shards made by `vidrd data`; and their shares of a mixture."""
 
 from __future__ import annotations
 
@@ -19,29 +19,33 @@ from vidrd_core.procedural.datasets import ShapesData, StillsData
 
 
 class Clips(Protocol):
-    """Captioned clips by number."""
+    """A dataset of captioned clips, read by index."""
 
     def __len__(self) -> int: ...
 
     def shape(self, index: int) -> tuple[int, int, int]:
-        """Frames, height and width."""
+        """Frames, height and width of a clip."""
 
     def frames(self, index: int) -> NDArray[np.uint8]:
-        """uint8 [F, H, W, 3]. Raises DataError if they cannot be read any more."""
+        """A clip, uint8 [F, H, W, 3]. Raises DataError if it can no longer be read."""
 
     def caption(self, index: int, rng: np.random.Generator, plain: bool) -> str:
-        """One way to say what it shows; the plain one, if there are several."""
+        """A caption of a clip; with `plain` the complete, plain one, where there are several."""
 
-    def made_of(self) -> Any:
-        """What tells these clips from others, as JSON has it."""
+    def fingerprint(self) -> Any:
+        """What identifies these clips, as JSON-ready values."""
 
-    def part(self, numbers: NDArray[np.int64]) -> tuple[Clips, NDArray[np.int64]]:
-        """Clips that hold these alone, and their numbers there."""
+    def subset(self, indices: NDArray[np.int64]) -> tuple[Clips, NDArray[np.int64]]:
+        """A dataset that needs to hold the clips of these indices only, and their indices in it."""
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """Clips drawn by program."""
+class ProceduralClips:
+    """Clips rendered by `vidrd_core.procedural`.
+
+    Args:
+        data: What is rendered.
+    """
 
     data: ShapesData | StillsData
 
@@ -49,32 +53,43 @@ class Drawn:
         return self.data.clips
 
     def shape(self, index: int) -> tuple[int, int, int]:
+        """Frames, height and width of a clip."""
         return self.data.frames, self.data.size, self.data.size
 
     def frames(self, index: int) -> NDArray[np.uint8]:
+        """A clip, uint8 [F, H, W, 3]."""
         return self.data.frames_of(index)
 
     def caption(self, index: int, rng: np.random.Generator, plain: bool) -> str:
+        """A caption of a clip; stills have no plain one."""
         if plain and isinstance(self.data, ShapesData):
             return self.data.plain(index)
         return self.data.caption(index, rng)
 
-    def made_of(self) -> Any:
+    def fingerprint(self) -> Any:
+        """The settings, and the version of the renderer."""
         return self.data.made_of()
 
-    def part(self, numbers: NDArray[np.int64]) -> tuple[Clips, NDArray[np.int64]]:
-        return self, numbers
+    def subset(self, indices: NDArray[np.int64]) -> tuple[Clips, NDArray[np.int64]]:
+        """The same dataset: it holds no clips."""
+        return self, indices
 
 
 @dataclass(frozen=True)
-class FromShards:
-    """Clips of a folder of shards."""
+class ShardClips:
+    """Clips of a folder of shards.
+
+    Args:
+        folder: The folder.
+        pseudo_videos: Whether clips made from stills are among them.
+    """
 
     folder: Path
     pseudo_videos: bool = True
 
     @cached_property
     def samples(self) -> list[Any]:
+        """The clips as `data.shards.Sample`."""
         found = Shards(self.folder).samples
         return [s for s in found if self.pseudo_videos or s.facts["kind"] != PSEUDO]
 
@@ -82,27 +97,43 @@ class FromShards:
         return len(self.samples)
 
     def shape(self, index: int) -> tuple[int, int, int]:
+        """Frames, height and width of a clip."""
         facts = self.samples[index].facts
         return facts["frames"], facts["height"], facts["width"]
 
     def frames(self, index: int) -> NDArray[np.uint8]:
+        """A clip, uint8 [F, H, W, 3]. Raises DataError if it can no longer be read."""
         return self.samples[index].frames()
 
     def caption(self, index: int, rng: np.random.Generator, plain: bool) -> str:
+        """The caption of a clip; there is one of each."""
         return self.samples[index].caption
 
-    def made_of(self) -> Any:
+    def fingerprint(self) -> Any:
+        """A digest of the clips' keys."""
         return {"shards": hashed(*(sample.facts["key"] for sample in self.samples))[:16]}
 
-    def part(self, numbers: NDArray[np.int64]) -> tuple[Clips, NDArray[np.int64]]:
-        some = FromShards(self.folder, self.pseudo_videos)
-        some.__dict__["samples"] = [self.samples[int(number)] for number in numbers]  # in place of all in the folder
-        return some, np.arange(len(numbers))
+    def subset(self, indices: NDArray[np.int64]) -> tuple[Clips, NDArray[np.int64]]:
+        """A dataset of these clips alone, which is quick to send to another process."""
+        some = ShardClips(self.folder, self.pseudo_videos)
+        some.__dict__["samples"] = [self.samples[int(index)] for index in indices]  # in place of all in the folder
+        return some, np.arange(len(indices))
 
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """A source of data in a recipe: one of `shapes`, `stills` (both drawn by program) and `shards`."""
+    """A data source in a recipe: exactly one of `shapes`, `stills` (both procedural) and `shards`.
+
+    Args:
+        name: The source's name; by default that of its folder, or its kind.
+        weight: How often it is drawn from, relative to the other sources; 0 or more.
+        shapes: Settings of `procedural.datasets.ShapesData`.
+        stills: Settings of `procedural.datasets.StillsData`.
+        shards: A folder made by `vidrd data`.
+
+    Raises:
+        ValueError: None or several of the three are given, or the weight is out of its range.
+    """
 
     name: str = ""
     weight: float = 1.0
@@ -124,33 +155,47 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class Share:
-    """A source's part of a mixture."""
+    """A source's part of a mixture.
+
+    Args:
+        name: The source.
+        clips: How many clips it has.
+        weight: Its weight.
+        share: Its share of all draws, 0 to 1.
+    """
 
     name: str
     clips: int
     weight: float
-    share: float  # of all that is drawn
+    share: float
 
     def visits(self, draws: int) -> float:
-        """How often each of its clips is drawn."""
+        """How often each of its clips is drawn on average, in so many draws of the mixture."""
         return draws * self.share / self.clips if self.clips else 0.0
 
 
 def shares(clips: Mapping[str, int], weights: Mapping[str, float]) -> list[Share]:
-    """The shares of sources, by how many clips they have and how much more each clip counts.
+    """The shares of the sources of a mixture.
 
-    A weight is a source's, not a clip's: a source of weight 2 is drawn twice as often as one of weight 1, whatever
-    their sizes. Raises ValueError for weights that cannot be.
+    A weight is a source's, not a clip's: a source of weight 2 is drawn from twice as often as one of weight 1,
+    whatever their sizes.
+
+    Args:
+        clips: How many clips each source has.
+        weights: Weights by source, 0 or more; 1 by default.
+
+    Raises:
+        ValueError: A weight is negative, of an unknown source or of one without clips, or all are 0.
     """
     if unknown := sorted(set(weights) - set(clips)):
         raise ValueError(f"there is no source {', '.join(unknown)}; the sources are {', '.join(clips)}")
-    drawn = {name: float(weights.get(name, 1.0)) for name in clips}
-    if wrong := {name: weight for name, weight in drawn.items() if not (math.isfinite(weight) and weight >= 0)}:
+    used = {name: float(weights.get(name, 1.0)) for name in clips}
+    if wrong := {name: weight for name, weight in used.items() if not (math.isfinite(weight) and weight >= 0)}:
         raise ValueError(f"weights are {wrong}, expected numbers of 0 or more")
-    if empty := [name for name, weight in drawn.items() if weight and not clips[name]]:
+    if empty := [name for name, weight in used.items() if weight and not clips[name]]:
         raise ValueError(f"{', '.join(empty)} has no clips to draw from: give it weight 0, or clips")
-    total = sum(drawn.values())
+    total = sum(used.values())
     if not total:
         why = f"all weights are 0, of {', '.join(clips)}" if clips else "no source is left that has clips"
         raise ValueError(f"there is nothing to draw from: {why}")
-    return [Share(name, clips[name], drawn[name], drawn[name] / total) for name in clips]
+    return [Share(name, clips[name], used[name], used[name] / total) for name in clips]

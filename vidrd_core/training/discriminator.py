@@ -1,7 +1,8 @@
-"""What a decoder's pictures are judged by: distance, a perceptual network, a critic (LDM's and VQGAN's losses).
+"""The losses of a VAE's decoder: reconstruction, perceptual distance, discriminator (as in LDM and VQGAN).
 
-The critic is PatchGAN's (Isola et al., 2017), with a hinge loss; its weight adapts so that its gradient at the
-decoder's last layer is as large as that of the reconstruction (Esser et al., 2021, equation 7).
+The discriminator is PatchGAN's (Isola et al., arXiv 1611.07004) with a hinge loss; the generator loss has an adaptive
+weight that makes its gradient at the decoder's last layer as large as that of the reconstruction (Esser et al., arXiv
+2012.09841, equation 7).
 """
 
 from __future__ import annotations
@@ -17,13 +18,18 @@ from torch.func import functional_call
 
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.training.data import RecipeError
-from vidrd_core.training.stage_config import StageConfig
+from vidrd_core.training.stage_config import VAEStageConfig
 
-LARGEST = 1e4  # of the adaptive weight
+MAX_ADAPTIVE_WEIGHT = 1e4
 
 
-class Critic(nn.Module):
-    """Says of patches of pictures [B, 3, H, W] how real they look."""
+class Discriminator(nn.Module):
+    """PatchGAN's: a logit of being real for each patch of an image.
+
+    Args:
+        width: Channels of the first layer.
+        layers: Layers after it.
+    """
 
     def __init__(self, width: int = 64, layers: int = 3) -> None:
         super().__init__()
@@ -34,59 +40,95 @@ class Critic(nn.Module):
             parts += [nn.Conv2d(before, after, 4, stride, 1, bias=False), nn.GroupNorm(16, after), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*parts, nn.Conv2d(after, 1, 4, 1, 1))
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.layers(pictures)
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, 1, h, w] of images [B, 3, H, W]."""
+        return self.layers(images)
 
 
-class Judged(nn.Module):
-    """A VAE with the critic that helps it, if that has a weight."""
+class VAEWithDiscriminator(nn.Module):
+    """A VAE with the discriminator that helps to train it, if that has a weight.
 
-    def __init__(self, vae: TemporalVAE, stage: StageConfig) -> None:
+    Args:
+        vae: The VAE.
+        stage: The weights of the losses.
+
+    Raises:
+        RecipeError: The perceptual network's file cannot be loaded.
+    """
+
+    def __init__(self, vae: TemporalVAE, stage: VAEStageConfig) -> None:
         super().__init__()
         self.vae, self.stage = vae, stage
-        self.critic = Critic() if stage.adversarial_weight else None
-        self.perceive = [_perceptual(stage)] if stage.perceptual else []  # in a list: not a part of the model
+        self.discriminator = Discriminator() if stage.adversarial_weight else None
+        # In a list, so that it is no submodule and in no state dict.
+        self.perceptual_network = [_load_perceptual(stage)] if stage.perceptual else []
 
-    def of_critic(self) -> dict[str, nn.Parameter]:
-        """Its parameters, by name."""
-        return {f"critic.{n}": p for n, p in self.critic.named_parameters()} if self.critic is not None else {}
+    def discriminator_parameters(self) -> dict[str, nn.Parameter]:
+        """The discriminator's parameters by name; none without one."""
+        if self.discriminator is None:
+            return {}
+        # The prefix is that of earlier versions, whose checkpoints are resumed and whose recipes name it in `rates`.
+        return {f"critic.{name}": parameter for name, parameter in self.discriminator.named_parameters()}
 
     def losses(self, decoded: Tensor, video: Tensor, step: int = 0) -> dict[str, Tensor]:
-        """What is wrong with decoded video [B, 3, F, H, W] in -1 .. 1, by name, each with its weight.
+        """The losses of decoded video, each with its weight.
 
-        The critic joins in at the stage's step `adversarial_from`.
+        Args:
+            decoded: [B, 3, F, H, W] in -1 to 1.
+            video: What it should be, of the same shape.
+            step: Steps done: from `adversarial_from` on the discriminator takes part.
+
+        Returns:
+            `mse`, `l1`, and, where they have a weight, `perceptual`, `generator_loss` and `discriminator_loss`.
         """
         losses = {"mse": F.mse_loss(decoded, video), "l1": self.stage.l1_weight * F.l1_loss(decoded, video)}
-        pictures = [rearrange(each, "b c f h w -> (b f) c h w") for each in (decoded, video)]
-        if self.perceive:
-            network = self.perceive[0].to(decoded.device)
-            losses["perceptual"] = self.stage.perceptual_weight * network(*pictures).float().mean()
-        if self.critic is not None and step >= self.stage.adversarial_from:
-            losses |= self.judged(pictures[0], pictures[1], torch.stack(list(losses.values())).sum())
+        images = [rearrange(each, "b c f h w -> (b f) c h w") for each in (decoded, video)]
+        if self.perceptual_network:
+            network = self.perceptual_network[0].to(decoded.device)
+            losses["perceptual"] = self.stage.perceptual_weight * network(*images).float().mean()
+        if self.discriminator is not None and step >= self.stage.adversarial_from:
+            losses |= self.adversarial_losses(images[0], images[1], torch.stack(list(losses.values())).sum())
         return losses
 
-    def judged(self, made: Tensor, real: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
-        """The loss of the decoder by the critic, and that of the critic; neither trains the other."""
-        assert self.critic is not None
+    def adversarial_losses(self, generated: Tensor, real: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
+        """The decoder's loss by the discriminator, and the discriminator's own; neither trains the other network.
+
+        Args:
+            generated: Decoded images [B, 3, H, W].
+            real: The real ones.
+            reconstruction: The sum of the other losses, for the adaptive weight.
+
+        Returns:
+            `generator_loss` and `discriminator_loss`; nothing without gradients.
+        """
+        assert self.discriminator is not None
         if not torch.is_grad_enabled():
             return {}
-        held = {name: p.detach() for name, p in self.critic.named_parameters()}
-        fooled = -functional_call(self.critic, held, (made,)).mean()
-        weight = self.adaptive(reconstruction, fooled)
-        own = [F.relu(1 + sign * self.critic(each)).mean() for sign, each in ((-1, real), (1, made.detach()))]
-        return {"fooled": self.stage.adversarial_weight * weight * fooled, "critic": 0.5 * (own[0] + own[1])}
+        frozen = {name: p.detach() for name, p in self.discriminator.named_parameters()}
+        generator = -functional_call(self.discriminator, frozen, (generated,)).mean()
+        weight = self.adaptive_weight(reconstruction, generator)
+        hinge = [
+            F.relu(1 + sign * self.discriminator(each)).mean() for sign, each in ((-1, real), (1, generated.detach()))
+        ]
+        return {
+            "generator_loss": self.stage.adversarial_weight * weight * generator,
+            "discriminator_loss": 0.5 * (hinge[0] + hinge[1]),
+        }
 
-    def adaptive(self, reconstruction: Tensor, fooled: Tensor) -> Tensor:
-        """The gradient of the reconstruction at the decoder's last layer over that of the critic's judgement."""
+    def adaptive_weight(self, reconstruction: Tensor, generator: Tensor) -> Tensor:
+        """Norm of the reconstruction's gradient at the decoder's last layer over that of the generator loss.
+
+        Source: Esser et al., arXiv 2012.09841, equation 7.
+        """
         last = self.vae.decoder.conv_out.weight
         if not last.requires_grad:  # Temp-Conv alone is trained: its last one
             last = [p for n, p in self.vae.decoder.named_parameters() if p.requires_grad and p.ndim > 1][-1]
-        norms = [torch.autograd.grad(loss, last, retain_graph=True)[0].norm() for loss in (reconstruction, fooled)]
-        return (norms[0] / (norms[1] + 1e-4)).clamp(0, LARGEST).detach()
+        norms = [torch.autograd.grad(loss, last, retain_graph=True)[0].norm() for loss in (reconstruction, generator)]
+        return (norms[0] / (norms[1] + 1e-4)).clamp(0, MAX_ADAPTIVE_WEIGHT).detach()
 
 
-def _perceptual(stage: StageConfig) -> Any:
-    """A network from a file. Raises RecipeError."""
+def _load_perceptual(stage: VAEStageConfig) -> Any:
+    """The perceptual network from its file. Raises RecipeError."""
     assert stage.perceptual is not None
     try:
         network = torch.jit.load(Path(stage.perceptual), map_location="cpu").eval()
@@ -96,5 +138,5 @@ def _perceptual(stage: StageConfig) -> Any:
     except (OSError, RuntimeError, ValueError) as error:
         raise RecipeError(
             f"stage {stage.name}: perceptual is {stage.perceptual}, expected a TorchScript file of a network that "
-            f"gives the distance of two pictures, as torch.jit.script makes of LPIPS: {str(error).splitlines()[0]}"
+            f"gives the distance of two images, as torch.jit.script makes of LPIPS: {str(error).splitlines()[0]}"
         ) from error

@@ -11,18 +11,18 @@ from accelerate import PartialState
 
 from vidrd_core.training.data import RecipeError
 
-PATIENCE = timedelta(hours=6)  # of processes that wait for the main one: it makes samples meanwhile
+TIMEOUT = timedelta(hours=6)  # processes wait so long for the main one, which draws samples
 
 
-def settings() -> dict[str, Any]:
-    """What Accelerate must be told: of several processes without a GPU it would know nothing."""
+def accelerate_settings() -> dict[str, Any]:
+    """Arguments for Accelerate, which does not notice several processes without a GPU by itself."""
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     return {"cpu": True} if several and not torch.cuda.is_available() else {}
 
 
-def processes() -> PartialState:
-    """This process among them. Raises RecipeError if they do not know each other."""
-    state = PartialState(**settings(), timeout=PATIENCE)
+def join_processes() -> PartialState:
+    """This process's place among those that were started. Raises RecipeError if they do not find each other."""
+    state = PartialState(**accelerate_settings(), timeout=TIMEOUT)
     expected = int(os.environ.get("WORLD_SIZE", "1"))
     if state.num_processes != expected:
         raise RecipeError(

@@ -1,4 +1,4 @@
-"""Models that are spread over processes (FSDP), and how they come together again."""
+"""Models whose parameters are sharded over processes (PyTorch's FSDP 2), and gathering them again."""
 
 from __future__ import annotations
 
@@ -15,10 +15,19 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from vidrd_core.training.data import RecipeError
 
 
-class Pieces:
-    """A model before it is spread: knows which parameters are trained, and takes them all in again.
+class ShardedModel:
+    """Knows a model before Accelerate shards it, so that it can be gathered into one process again.
 
-    Of a model that is not spread it keeps nothing, and gives back itself.
+    Without FSDP nothing is copied, and the gathered model is the model itself.
+
+    Args:
+        model: The model before `Accelerator.prepare`.
+        trainable: Its trained parameters by name.
+        accelerator: What prepares it.
+        blocks: Module types that are sharded as a unit, whatever Accelerate's configuration says.
+
+    Raises:
+        RecipeError: Accelerate was started with FSDP 1.
     """
 
     def __init__(
@@ -31,13 +40,13 @@ class Pieces:
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         self.names = {name: names[id(parameter)] for name, parameter in trainable.items()}
         self.accelerator = accelerator
-        spread = accelerator.distributed_type == DistributedType.FSDP
-        if spread and accelerator.state.fsdp_plugin.fsdp_version != 2:
+        sharded = accelerator.distributed_type == DistributedType.FSDP
+        if sharded and accelerator.state.fsdp_plugin.fsdp_version != 2:
             raise RecipeError("FSDP is of version 1: start with 'accelerate launch --use_fsdp --fsdp_version 2'")
-        # A copy of the network alone: what else the task holds, latents among them, can be large.
+        # Of the network alone: what else the task holds, latents among them, can be large.
         task = getattr(model, "task", None)
-        self.model = copy.deepcopy(model, {id(task): task}) if spread else None
-        if spread:  # whatever was configured: these are called, what is around them is not
+        self.full_copy = copy.deepcopy(model, {id(task): task}) if sharded else None
+        if sharded:
             plugin = accelerator.state.fsdp_plugin
             found = {type(module).__name__ for module in model.modules() if isinstance(module, blocks)}
             plugin.auto_wrap_policy, plugin.transformer_cls_names_to_wrap = (
@@ -45,36 +54,41 @@ class Pieces:
                 sorted(found),
             )
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether FSDP is in use."""
+        return self.full_copy is not None
+
     def trainable(self, prepared: nn.Module) -> dict[str, nn.Parameter]:
-        """The trained parameters of the model as Accelerate gave it back, by their names."""
+        """The trained parameters of the model that Accelerate returned, by their names before."""
         own = dict(self.accelerator.unwrap_model(prepared).named_parameters())
         return {name: own[path] for name, path in self.names.items()}
 
     @torch.no_grad()
-    def whole(self, prepared: nn.Module) -> Any:
-        """The model in one piece, with the values of now; all processes have to ask."""
+    def gathered(self, prepared: nn.Module) -> Any:
+        """The whole model with its current values; every process has to call it."""
         model = self.accelerator.unwrap_model(prepared)
-        if self.model is None:
+        if self.full_copy is None:
             return model
         values = model.state_dict()
-        for name, value in self.model.state_dict().items():
-            value.copy_(whole(values[name]))
-        return self.model
+        for name, value in self.full_copy.state_dict().items():
+            value.copy_(full_tensor(values[name]))
+        return self.full_copy
 
-    def rest(self) -> None:
-        """Take the copy of a model that is spread off the device again."""
-        if self.model is not None:
-            self.model.cpu()
+    def offload_copy(self) -> None:
+        """Move the copy that a sharded model is gathered into to the CPU."""
+        if self.full_copy is not None:
+            self.full_copy.cpu()
 
 
-def whole(value: Tensor) -> Tensor:
-    """A tensor's pieces put together; all processes have to ask."""
+def full_tensor(value: Tensor) -> Tensor:
+    """A sharded tensor gathered into one; every process has to call it."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 @torch.no_grad()
-def put(target: Tensor, value: Tensor) -> None:
-    """Give a tensor, or each process its piece of it, the values of a whole one."""
+def copy_full(target: Tensor, value: Tensor) -> None:
+    """Copy a whole tensor into a tensor, or each process's shard of it into the shard."""
     if isinstance(target, DTensor):
         value = distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
     target.copy_(value)

@@ -1,4 +1,4 @@
-"""The statistics of a VAE's latents, by which they are normalised."""
+"""Mean and standard deviation of a VAE's latents, by which they are normalised."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ MEASURED, AT_ONCE = 4096, 128  # frames
 
 @torch.no_grad()
 def measure_latents(vae: TemporalVAE, task: ImageVAETask) -> None:
-    """Set the VAE's latent statistics, per channel, from frames of the data."""
+    """Set the VAE's latent statistics, for each channel, from random frames of the task's data."""
     rng, means, device = np.random.default_rng(0), [], next(vae.parameters()).device
     for _ in range(MEASURED // AT_ONCE):
-        frames = task.data.video(task.pool.draw(rng, AT_ONCE, 1, still=True), 1)
+        frames = task.data.video(task.sampler.draw(rng, AT_ONCE, 1, images=True), 1)
         means.append(vae.moments(frames.to(device))[0].transpose(0, 1).flatten(1).cpu())
     channels = torch.cat(means, dim=1)
     vae.config = dataclasses.replace(

@@ -1,4 +1,4 @@
-"""Low-rank changes of a UNet by PEFT (Hu et al., 2021): put in, written as a file of their own, merged."""
+"""LoRA layers in a UNet (Hu et al., arXiv 2106.09685), by PEFT: inject, save as a file, merge."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ TARGETS = r".*\.(attn1|attn2|temp_attn)\.(to_q|to_k|to_v|to_out\.0)"
 FILE = "lora.safetensors"
 
 
-def put_in(unet: UNet3D, rank: int) -> None:
-    """Put layers of a rank beside all that self-, cross- and temporal attention project; at first without effect.
+def inject(unet: UNet3D, rank: int) -> None:
+    """Add LoRA layers, without effect at first, to the projections of self-, cross- and temporal attention.
 
     Raises RecipeError if PEFT is missing.
     """
@@ -26,22 +26,23 @@ def put_in(unet: UNet3D, rank: int) -> None:
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS), unet)
 
 
-def is_in(unet: UNet3D) -> bool:
+def has_lora(unet: UNet3D) -> bool:
+    """Whether a UNet has LoRA layers."""
     return any(".lora_A." in name for name, _ in unet.named_parameters())
 
 
-def write(unet: UNet3D, path: Path) -> None:
-    """Write the changes as a LoRA file, by the names of diffusers and PEFT, which LoRA loaders know."""
-    changes: dict[str, Tensor] = {
+def save(unet: UNet3D, path: Path) -> None:
+    """Write the LoRA layers as a file with the names of diffusers and PEFT, which LoRA loaders know."""
+    tensors: dict[str, Tensor] = {
         f"unet.{name.replace('.default.weight', '.weight')}": value.detach().cpu().contiguous()
         for name, value in unet.state_dict().items()
         if ".lora_A." in name or ".lora_B." in name
     }
-    safetensors.write_tensors(path, changes, {"format": "pt"})
+    safetensors.write_tensors(path, tensors, {"format": "pt"})
 
 
 def merge(unet: UNet3D) -> None:
-    """Add the changes to the weights and take the layers out."""
+    """Merge the LoRA layers into the weights and remove them."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, module in list(unet.named_modules()):

@@ -1,4 +1,4 @@
-"""The optimiser of a stage: its groups, and how its rate goes."""
+"""The optimiser of a stage, its parameter groups and its learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -15,7 +15,16 @@ from vidrd_core.training.stage_config import StageConfig
 def make_optimizer(
     trainable: dict[str, nn.Parameter], stage: StageConfig, device: torch.device
 ) -> torch.optim.Optimizer:
-    """AdamW, or bitsandbytes' with states of 8 bits. Raises RecipeError where that cannot be."""
+    """AdamW, or bitsandbytes' AdamW with 8-bit states.
+
+    Args:
+        trainable: The parameters by name.
+        stage: Learning rates, weight decay and which optimiser.
+        device: Where the parameters are.
+
+    Raises:
+        RecipeError: The 8-bit optimiser has no GPU or no bitsandbytes, or a key of `rates` matches no name.
+    """
     groups = parameter_groups(trainable, stage)
     settings: dict[str, Any] = {"lr": stage.learning_rate, "weight_decay": stage.weight_decay}
     if stage.optimizer == "adamw":
@@ -32,25 +41,25 @@ def make_optimizer(
 
 
 def parameter_groups(trainable: dict[str, nn.Parameter], stage: StageConfig) -> list[dict[str, Any]]:
-    """One optimiser group for each rate; of the marks in `stage.rates` that a name contains, the last decides.
+    """One optimiser group for each learning rate; of the keys of `stage.rates` in a name the last one counts.
 
-    Raises RecipeError for a mark that no name contains.
+    Raises RecipeError for a key that is in no name.
     """
-    if unfit := [mark for mark in stage.rates if not any(mark in name for name in trainable)]:
+    if unmatched := [key for key in stage.rates if not any(key in name for name in trainable)]:
         raise RecipeError(
-            f"stage {stage.name}: no parameter that it trains has {unfit[0]!r} in its name, as rates say; there are "
+            f"stage {stage.name}: no trained parameter has {unmatched[0]!r} in its name, as rates expect; there are "
             f"{', '.join(sorted(trainable)[:3])}, ..."
         )
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in trainable.items():
-        fitting = [factor for mark, factor in stage.rates.items() if mark in name]
-        factor = fitting[-1] if fitting else 1.0
+        matching = [factor for key, factor in stage.rates.items() if key in name]
+        factor = matching[-1] if matching else 1.0
         groups.setdefault(factor, []).append(parameter)
     return [{"params": params, "lr": stage.learning_rate * factor} for factor, params in groups.items()]
 
 
-def rate(step: int, stage: StageConfig) -> float:
-    """Linear warm-up, then a cosine from 1 to `final_rate`."""
+def learning_rate_factor(step: int, stage: StageConfig) -> float:
+    """Factor of the learning rate at a step, counted from 0: linear warm-up, then a cosine down to `final_rate`."""
     if step < stage.warmup:
         return (step + 1) / stage.warmup
     share = min(1.0, (step - stage.warmup) / max(1, stage.steps - stage.warmup))

@@ -1,4 +1,4 @@
-"""The model that a recipe starts from: any that `vidrd generate` takes, an image model too."""
+"""The model that a recipe starts from (`init`): any that `vidrd generate` takes, or an image model."""
 
 from __future__ import annotations
 
@@ -22,8 +22,15 @@ from vidrd_core.training.data import DataConfig
 
 
 @dataclass(frozen=True)
-class InitConfigs:
-    """The settings of its parts; None where there is no model, or a part of another kind."""
+class PretrainedConfigs:
+    """The settings of a pretrained model's parts; None where there is no model, or a part of another kind.
+
+    Args:
+        unet: Of the UNet.
+        vae: Of the VAE.
+        text: Of a text encoder of this package; None for CLIP's.
+        diffusion: Noise schedule, prediction type, and the shape of clips.
+    """
 
     unet: UNet3DConfig | None = None
     vae: VAEConfig | None = None
@@ -31,8 +38,8 @@ class InitConfigs:
     diffusion: DiffusionConfig | None = None
 
 
-def configs_of(init: Path) -> InitConfigs:
-    """The settings of a model's parts. Raises ValueError if it cannot be read."""
+def read_configs(init: Path) -> PretrainedConfigs:
+    """The settings of a model's parts, from its files. Raises ValueError if it cannot be read."""
     try:
         files = files_of(find(init))
         _, unet, diffusion = read_unet(files["unet"])
@@ -40,24 +47,31 @@ def configs_of(init: Path) -> InitConfigs:
         text = load_init_text(files["text_encoder"]).config
     except (FileNotFoundError, safetensors.FormatError) as error:
         raise ValueError(f"init: {error}") from error
-    return InitConfigs(unet, vae, text if isinstance(text, TextConfig) else None, diffusion)
+    return PretrainedConfigs(unet, vae, text if isinstance(text, TextConfig) else None, diffusion)
 
 
-def as_video(configs: InitConfigs, tasks: set[str], data: DataConfig) -> InitConfigs:
-    """An image model's settings with the layers over time that its stages train, VidRD's unless the recipe says; and
-    the clips that it is trained on as those that it makes."""
+def with_temporal_layers(configs: PretrainedConfigs, tasks: set[str], data: DataConfig) -> PretrainedConfigs:
+    """An image model's settings with the temporal layers that its stages train: VidRD's.
+
+    The recipe's own sections come after these.
+
+    Args:
+        configs: The model's settings.
+        tasks: The tasks of the recipe's stages.
+        data: The clips that it is trained on, which become those that it generates.
+    """
     unet, vae, diffusion = configs.unet, configs.vae, configs.diffusion
     if "clip" in tasks and unet is not None and not unet.temp_conv_depth and unet.temp_attention == "none":
-        usual = UNet3DConfig()
-        unet = replace(unet, temp_conv_depth=usual.temp_conv_depth, temp_attention=usual.temp_attention)
+        vidrd = UNet3DConfig()
+        unet = replace(unet, temp_conv_depth=vidrd.temp_conv_depth, temp_attention=vidrd.temp_attention)
     if "vae_temporal" in tasks and vae is not None and not vae.temp_conv_depth and vae.decoder == "temp_conv":
         vae = replace(vae, temp_conv_depth=VAEConfig().temp_conv_depth)
     if diffusion is not None:
         diffusion = replace(diffusion, frames=data.frames, size=min(data.all_sizes()[0]))
-    return InitConfigs(unet, vae, configs.text, diffusion)
+    return PretrainedConfigs(unet, vae, configs.text, diffusion)
 
 
 def load_init_text(path: Path) -> TextEncoder | CLIPText:
-    """A text encoder of ours, or CLIP's. Raises FileNotFoundError, FormatError."""
+    """A text encoder of this package, or CLIP's, from a file. Raises FileNotFoundError, FormatError."""
     own = safetensors.is_ours(path) and not safetensors.has_kind(path, CLIP_TEXT)
     return load_text_encoder(path) if own else load_clip_text(path)

@@ -1,16 +1,16 @@
-"""Fits the quick look at a model's latents: `python -m vidrd_core.training.preview MODEL TARGET.json`."""
+"""Fits the fast preview of a model's latents: `python -m vidrd_core.training.preview MODEL TARGET.json`."""
 
 from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vidrd_core.io.atomic import write_text
 from vidrd_core.loading import load
 from vidrd_core.models.latent_preview import Layers, preview_frames
 from vidrd_core.models.vae import TemporalVAE
@@ -21,7 +21,7 @@ WIDTH, STEPS, BATCH, RATE = 32, 4000, 32, 3e-3
 
 
 def frames_of(vae: TemporalVAE, clips: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Latents [F, C, h, w] and frames [F, 3, H, W] of drawn clips."""
+    """Latents [F, C, h, w] and frames [F, 3, H, W] in -1 to 1 of so many procedural clips."""
     rng, latents, frames = np.random.default_rng(seed), [], []
     for _ in range(clips):
         video = to_video(render(random_scene(rng, 0.15), 8, 64))[None]
@@ -32,7 +32,7 @@ def frames_of(vae: TemporalVAE, clips: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def fit(latents: Tensor, frames: Tensor) -> Layers:
-    """Three convolutions from latents to the pixels that each stands for."""
+    """Fit three convolutions from latents [F, C, h, w] to the pixels of frames [F, 3, H, W] that each covers."""
     torch.manual_seed(0)
     pixels = 3 * (frames.shape[-1] // latents.shape[-1]) ** 2
     convolutions = [nn.Conv2d(latents.shape[1], WIDTH, 3), nn.Conv2d(WIDTH, WIDTH, 1), nn.Conv2d(WIDTH, pixels, 1)]
@@ -53,7 +53,7 @@ def _layers(convolutions: list[nn.Conv2d]) -> Layers:
 
 
 def linear(latents: Tensor, frames: Tensor) -> Tensor:
-    """What a latent's colour is as near as a linear map can tell: factors [C, 3] with the bias as the last row."""
+    """The linear map from latents to colours with the least squared error: factors [C, 3], then the bias as a row."""
     side = frames.shape[-1] // latents.shape[-1]
     colours = F.avg_pool2d(frames, side).movedim(1, -1).reshape(-1, 3)
     known = latents.movedim(1, -1).reshape(-1, latents.shape[1])
@@ -61,11 +61,12 @@ def linear(latents: Tensor, frames: Tensor) -> Tensor:
 
 
 def main(model: str, target: str) -> None:
+    """Fit the preview of a model and write it as JSON."""
     latents, frames = frames_of(load(model).vae, 120, seed=0)
     *factors, bias = _rounded(linear(latents, frames))
     layers = [{"weight": _rounded(weight), "bias": _rounded(offset)} for weight, offset in fit(latents, frames)]
-    told = {"latent_rgb_factors": factors, "latent_rgb_factors_bias": bias, "convolutions": layers}
-    Path(target).write_text(json.dumps(told) + "\n", encoding="utf-8")
+    result = {"latent_rgb_factors": factors, "latent_rgb_factors_bias": bias, "convolutions": layers}
+    write_text(target, json.dumps(result) + "\n")
 
 
 def _rounded(tensor: Tensor) -> list[object]:

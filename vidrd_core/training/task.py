@@ -1,4 +1,4 @@
-"""What the trainer asks of a task, and its loss as a module."""
+"""What the trainer needs of a training task, and its loss as a module."""
 
 from __future__ import annotations
 
@@ -13,38 +13,48 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 class Task(Protocol[Model]):
-    """One thing to train."""
+    """One thing to train: which parameters, on what batches, by which losses."""
 
-    step: int  # set before each one
+    step: int
+    """Steps done, set by the trainer before each step."""
 
     @property
     def model(self) -> Model:
-        """All that the stage holds; its average is what comes out."""
+        """Everything that takes part in the loss; a stage ends in its EMA weights."""
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """The parameters to train, by name; all others stay as they are."""
+        """The parameters to train, by name; all others are frozen."""
 
-    def batch(self, rng: np.random.Generator, alike: np.random.Generator, held_out: bool = False) -> Any:
-        """What one batch is, in main memory; made in a thread of its own.
+    def batch(self, rng: np.random.Generator, shared_rng: np.random.Generator, held_out: bool = False) -> Any:
+        """A batch on the CPU; made in a thread of its own.
 
-        `alike` decides of what kind it is: which parts of the model it needs.
+        Args:
+            rng: For the content of the batch.
+            shared_rng: For its kind, which decides what parts of the model it needs: with FSDP it is the same in all
+                processes.
+            held_out: Take the clips that are held out of training.
         """
 
     def loss(
         self, model: Model, batch: Any, rng: np.random.Generator, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """The losses of one batch; their sum is minimised."""
+        """The losses of a batch by name, each with its weight; their sum is minimised."""
 
     def sample(self, model: Model, folder: Path, step: int) -> dict[str, float]:
-        """Write what the model makes as `sample_STEP.png` and more; return figures for the log."""
+        """Write what the model generates as `sample_STEP.png`, and maybe more; return figures for the log."""
 
 
 class Loss(nn.Module):
-    """A task's loss as a module, so that Accelerate can wrap what is trained."""
+    """A task's loss as a module, which Accelerate can wrap.
+
+    Args:
+        task: The task; its model is a submodule.
+    """
 
     def __init__(self, task: Task[Any]) -> None:
         super().__init__()
         self.model, self.task = task.model, task
 
     def forward(self, batch: Any, rng: np.random.Generator, generator: torch.Generator) -> dict[str, Tensor]:
+        """The task's losses."""
         return self.task.loss(self.model, batch, rng, generator)

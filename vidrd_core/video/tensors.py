@@ -1,4 +1,4 @@
-"""Between frames, as files and people have them, and videos, as networks do."""
+"""Between frames, as files and people have them, and videos, as networks do; the weights of luma."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import torch
 from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
+
+LUMA = np.array([0.299, 0.587, 0.114])
+"""Weights of red, green and blue (ITU-R BT.601)."""
 
 
 def to_video(frames: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:

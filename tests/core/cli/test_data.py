@@ -1,4 +1,4 @@
-"""`vidrd data` as a user types it."""
+"""`vidrd data` as a user runs it."""
 
 import pytest
 import yaml
@@ -88,18 +88,18 @@ def test_images_and_several_clips(here, vidrd):
         (("show", "nowhere"), "there is no folder nowhere"),
         (("mix", "empty", "-o", "m.yaml"), "empty holds no clips: make them by 'vidrd data'"),
         (("videos", "films", "-o", "s", "--longest", "0.5"), "--longest is 0.5 s, expected --least, 1 s, or more"),
-        (("mix", "s", "s=2", "-o", "m.yaml"), "s is named twice: give it once, and its weight as in s=2"),
+        (("mix", "s", "s=2", "-o", "m.yaml"), "s is given twice: give it once, and its weight as in s=2"),
         (("mix", "s=much", "-o", "m.yaml"), "s=much has the weight 'much', expected a number as in s=2"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(here, vidrd, arguments, message):
+def test_invalid_input_is_refused_in_one_line(here, vidrd, arguments, message):
     (here / "empty").mkdir()
     line = error_line(*vidrd("data", *arguments))
     assert message in line
     assert not (here / "s").exists()
 
 
-def test_folders_of_one_name_are_told_apart_in_a_mixture():
+def test_folders_of_the_same_name_have_distinct_names_in_a_mixture():
     from pathlib import Path
 
     from vidrd_core.cli.data.mix import distinct

@@ -171,7 +171,7 @@ def test_bad_recipes_are_refused(vidrd, monkeypatch):
         (["nothing"], "there is no recipe 'nothing': give a YAML file, or one of "),
         (["word"], "error: word: it holds no settings"),
         (["unknown"], "unknown settings size"),
-        (["broken"], "broken is not YAML"),
+        (["broken"], "broken, line 1 is not YAML"),
         (["short"], "task"),
         (["good", "--stage", "y"], "there is no stage 'y'; the recipe has x"),
     ]:

@@ -1,4 +1,4 @@
-"""Pictures and videos made for the tests, sound and damaged."""
+"""Images and videos made for the tests, intact and damaged."""
 
 import struct
 from fractions import Fraction

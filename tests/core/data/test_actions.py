@@ -21,7 +21,7 @@ def listed(stage):
     }
 
 
-def test_ucf101_names_tell_labels(tmp_path):
+def test_ucf101_labels_come_from_file_names(tmp_path):
     for name in ("ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01", "YoYo/v_YoYo_g02_c03", "YoYo/v_YoYo_g02_c04"):
         write_video(tmp_path / f"{name}.avi", moving(1, seed=len(name) + int(name[-1])), codec="mpeg4")
     write_video(tmp_path / "other.avi", moving(1), codec="mpeg4")
@@ -37,15 +37,15 @@ def test_ucf101_names_tell_labels(tmp_path):
     assert Shards(tmp_path / "out").samples[0].caption in ("a video of yo yo", "a clip that shows yo yo", "yo yo")
 
 
-def test_kinetics_folders_tell_labels(tmp_path):
+def test_kinetics_labels_come_from_folders(tmp_path):
     write_video(tmp_path / "playing guitar" / "abc_000002_000012.mp4", moving(1))
     write_video(tmp_path / "loose.mp4", moving(1, seed=1))
     found = listed(Actions(tmp_path, "kinetics"))
     assert found["abc_000002_000012.mp4"].label == "playing guitar"
-    assert "is in no folder that bears its label" in found["loose.mp4"].reason
+    assert "is in no folder named by a label" in found["loose.mp4"].reason
 
 
-def test_kinetics_csv_tells_stretches_and_what_is_not_there(tmp_path):
+def test_kinetics_csv_gives_segments_and_missing_videos(tmp_path):
     videos = tmp_path / "videos"
     write_video(videos / "a" / "abc_000002_000003.mp4", moving(1))
     write_video(videos / "whole-1_x.mp4", numbered(48))
@@ -66,7 +66,7 @@ def test_kinetics_csv_tells_stretches_and_what_is_not_there(tmp_path):
     assert level["jumping, high"] == pytest.approx(36, abs=2)
     skipped, unnamed = [line for _, _, found in manifests(tmp_path / "out") for line in found if "reason" in line]
     assert skipped["source"] == "zzz (1 to 3 s)"
-    assert skipped["reason"].startswith("is in the table, and no video of it is in")
+    assert skipped["reason"].startswith("is in the table, but no video of it is in")
     assert unnamed["source"].endswith("wrongly named.mp4")
     assert unnamed["reason"] == f"is in no line of {table}"
     train = Actions(videos, "kinetics", table=table, split="train")
@@ -79,20 +79,20 @@ def test_kinetics_csv_tells_stretches_and_what_is_not_there(tmp_path):
     ("text", "message"),
     [
         ("label,youtube_id\nrunning,abc\n", "line 2 lacks time_start, time_end, expected Kinetics' columns"),
-        ("label,youtube_id,time_start,time_end\nrunning,abc,soon,3\n", "line 2: times are no numbers of seconds"),
+        ("label,youtube_id,time_start,time_end\nrunning,abc,soon,3\n", "line 2: times are not numbers of seconds"),
     ],
 )
-def test_a_table_that_is_no_kinetics_csv_is_refused(tmp_path, text, message):
+def test_another_table_than_kinetics_csv_is_refused(tmp_path, text, message):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
         run(Actions(tmp_path, "kinetics", table=tmp_path / "t.csv"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_layouts_and_splits_that_cannot_be_are_refused(tmp_path):
+def test_invalid_layouts_and_splits_are_refused(tmp_path):
     with pytest.raises(ValueError, match="layout is 'sports1m', expected one of kinetics, ucf101"):
         Actions(tmp_path, "sports1m")
-    with pytest.raises(ValueError, match="split is 'train', and only Kinetics' CSV tells splits"):
+    with pytest.raises(ValueError, match="split is 'train', and only Kinetics' CSV has splits"):
         Actions(tmp_path, "kinetics", split="train")
 
 
@@ -111,7 +111,7 @@ def test_labels_become_words(label, words):
     assert words_of(label) == words
 
 
-def test_a_video_has_always_the_same_of_several_templates():
+def test_a_video_always_gets_the_same_of_several_templates():
     templates = Templates(("one {label}", "two {label}"), (("yo yo", ("a child plays",)),))
     said = {templates(Record("a", label="run", digest=str(i)), []) for i in range(20)}
     assert said == {"one run", "two run"}

@@ -1,4 +1,4 @@
-"""Captions from beside files and from tables, from a server, and from a local model."""
+"""Captions from sidecar files and tables, from a server, and from a local model."""
 
 import base64
 import io
@@ -12,7 +12,7 @@ from PIL import Image
 
 from vidrd_core.data.captioners.local import LocalModel
 from vidrd_core.data.captioners.server import Server
-from vidrd_core.data.captions import Captioned, CaptionerError, Sidecar, key_frames
+from vidrd_core.data.captions import AddCaption, CaptionerError, Sidecar, key_frames
 from vidrd_core.data.files import find_files
 from vidrd_core.data.records import IMAGE, Record, UnfitError
 from vidrd_core.data.runner import settings_of
@@ -21,7 +21,7 @@ from vidrd_core.data.stills import Stills
 from .media import numbered, write_still, write_video
 
 
-def test_captions_lie_beside_files_or_in_a_table(tmp_path):
+def test_captions_come_from_sidecar_files_or_a_table(tmp_path):
     folder = tmp_path / "files"
     for name in ("a.png", "sub/b.png", "c.png", "d.png"):
         write_still(folder / name)
@@ -48,7 +48,7 @@ def test_a_table_that_cannot_be_read_is_refused(tmp_path, name, text, message):
         list(find_files(tmp_path, (".png",), "a picture", tmp_path / name))
 
 
-def test_key_frames_are_spread_over_the_stretch(tmp_path):
+def test_key_frames_are_spread_over_the_segment(tmp_path):
     path = str(write_video(tmp_path / "a.mp4", numbered(48, width=1024, height=512)))
     frames = key_frames(Record(path, start=0, stop=2), 4)
     assert [round((frame.mean() - 20) / 4) for frame in frames] == [6, 18, 30, 42]
@@ -91,10 +91,10 @@ def said(text):
 
 
 def captions(captioner, path):
-    return [record.caption for record in Captioned(captioner)(Record(str(path)))]
+    return [record.caption for record in AddCaption(captioner)(Record(str(path)))]
 
 
-def test_a_server_is_shown_key_frames(server, tmp_path, monkeypatch):
+def test_a_server_gets_key_frames(server, tmp_path, monkeypatch):
     monkeypatch.setenv("MY_KEY", "secret")
     path = write_video(tmp_path / "a.mp4", numbered(24))
     Scripted.answers.append((200, said(" A gray\n picture. ")))
@@ -115,7 +115,7 @@ def _picture(url):
     return Image.open(io.BytesIO(base64.b64decode(data)))
 
 
-def test_a_server_that_is_busy_is_asked_again(server, tmp_path):
+def test_a_busy_server_is_asked_again(server, tmp_path):
     path = write_video(tmp_path / "a.mp4", numbered(24))
     Scripted.answers += [(503, b"busy"), (429, b"slowly"), (200, said("at last"))]
     assert captions(Server(server, "m", wait=0.01), path) == ["at last"]
@@ -127,21 +127,21 @@ def test_a_server_that_is_busy_is_asked_again(server, tmp_path):
     [
         ([(400, b"too large")], UnfitError, "is refused by the server, 400: too large"),
         ([(200, said("  "))], UnfitError, "has a caption without words, ''"),
-        ([(200, said(None))], UnfitError, "got no words from the server"),
+        ([(200, said(None))], UnfitError, "got no caption from the server"),
         ([(404, b"no such model")], CaptionerError, "refuses the model 'm', 404: no such model"),
         ([(200, b"<html>")], CaptionerError, "does not answer with JSON"),
         ([(200, {"error": 1})], CaptionerError, "answers with no caption"),
         ([(503, b"busy")] * 2, CaptionerError, "did not answer in 2 tries: 503: busy"),
     ],
 )
-def test_one_record_is_given_up_or_the_run_stops(server, tmp_path, answers, kind, message):
+def test_a_record_is_skipped_or_the_run_stops(server, tmp_path, answers, kind, message):
     path = write_video(tmp_path / "a.mp4", numbered(24))
     Scripted.answers += answers
     with pytest.raises(kind, match=message):
         captions(Server(server, "m", wait=0.01, tries=2), path)
 
 
-def test_a_server_that_is_not_there_stops_the_run(tmp_path):
+def test_an_unreachable_server_stops_the_run(tmp_path):
     path = write_video(tmp_path / "a.mp4", numbered(24))
     with pytest.raises(CaptionerError, match=r"did not answer in 2 tries: .*refused"):
         captions(Server("http://127.0.0.1:9/v1", "m", wait=0.01, tries=2), path)
@@ -190,12 +190,12 @@ def test_a_folder_without_a_model_stops_the_run(tmp_path):
         LocalModel(tmp_path)(Record("a"), [])
 
 
-def test_without_a_captioner_a_caption_must_be_there():
+def test_without_a_captioner_a_caption_must_exist():
     with pytest.raises(UnfitError, match=r"has no caption: put it beside the file as NAME\.txt"):
         Sidecar()(Record("a"), [])
 
 
-def test_a_model_is_asked_where_nothing_is_said(tmp_path):
+def test_a_model_is_asked_where_there_is_no_caption(tmp_path):
     path = write_video(tmp_path / "a.mp4", numbered(24))
 
     class Model:
@@ -205,12 +205,12 @@ def test_a_model_is_asked_where_nothing_is_said(tmp_path):
             return f"{len(pictures)} picture"
 
     said, silent = Record(str(path), caption="its own"), Record(str(path))
-    for step, expected in ((Captioned(Model()), "its own"), (Captioned(Model(), anew=True), "1 picture")):
+    for step, expected in ((AddCaption(Model()), "its own"), (AddCaption(Model(), recaption=True), "1 picture")):
         assert [record.caption for record in step(said)] == [expected]
         assert [record.caption for record in step(silent)] == ["1 picture"]
 
 
-def test_where_a_model_is_does_not_shape_its_captions(tmp_path):
+def test_a_models_address_does_not_change_the_settings(tmp_path):
     one, other = (Server(url, "m", tries=tries) for url, tries in (("http://a:1/v1", 2), ("http://b:2/v1", 5)))
     assert settings_of(Stills(tmp_path, one)) == settings_of(Stills(tmp_path, other))
     assert settings_of(Stills(tmp_path, one)) != settings_of(Stills(tmp_path, Server("http://a:1/v1", "n")))

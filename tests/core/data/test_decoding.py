@@ -1,4 +1,4 @@
-"""Frames at chosen times, upright and square, and videos that cannot be decoded."""
+"""Frames at chosen times, upright and with square pixels, and videos that cannot be decoded."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_the_frame_nearest_to_each_time_is_read(tmp_path, name, codec):
     assert number_of(np.stack([frame for _, frame in all_frames(path, (64, 64))])) == list(range(48))
 
 
-def test_a_video_is_seen_as_it_is_to_be_shown(tmp_path):
+def test_a_video_is_decoded_as_it_is_displayed(tmp_path):
     frames = moving(0.5, width=96, height=64)
     frames[:, :8, :8] = (255, 0, 0)  # a corner
     for quarters in range(4):
@@ -44,7 +44,7 @@ def test_a_video_is_seen_as_it_is_to_be_shown(tmp_path):
     assert frames_at(wide, [0.0]).shape == (1, 64, 192, 3)
 
 
-def test_what_cannot_be_decoded_says_so(tmp_path):
+def test_a_damaged_file_is_unfit(tmp_path):
     sound = write_video(tmp_path / "sound.mp4", moving(2))
     cut = tmp_path / "cut.avi"
     whole = write_video(tmp_path / "whole.avi", moving(2), codec="mpeg4").read_bytes()

@@ -1,4 +1,4 @@
-"""Where parts are worked on does not show in what comes back."""
+"""Results do not depend on where parts are processed."""
 
 import os
 import subprocess
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import psutil
 
-from vidrd_core.data.executors import Here, Processes, in_order
+from vidrd_core.data.executors import InProcess, Processes, in_order
 
 
 def test_results_come_in_the_order_of_their_parts():
     parts = [range(10_000_000), range(2), range(5_000_000), range(3)]  # the first takes longest
-    for executor in (Here(), Processes(2)):
+    for executor in (InProcess(), Processes(2)):
         assert list(in_order(executor, sum, parts)) == [49999995000000, 1, 12499997500000, 3]
     assert list(in_order(Processes(2), sum, [])) == []
 

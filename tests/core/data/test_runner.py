@@ -1,4 +1,4 @@
-"""Stages into shards: only what is new, wherever they run, whatever is wrong with the files."""
+"""Stages write shards: of new files only, wherever they run, whatever is wrong with the files."""
 
 import json
 import os
@@ -11,8 +11,8 @@ import pytest
 from vidrd_core.data import runner as stages
 from vidrd_core.data.captions import Sidecar
 from vidrd_core.data.clip_sampling import ClipSettings
-from vidrd_core.data.decoding import read_still
-from vidrd_core.data.executors import Here, Processes, Ray
+from vidrd_core.data.decoding import read_image
+from vidrd_core.data.executors import InProcess, Processes, Ray
 from vidrd_core.data.long_videos import LongVideos
 from vidrd_core.data.pseudo_video import CameraSettings, pseudo_video
 from vidrd_core.data.records import UnfitError
@@ -61,8 +61,8 @@ def test_stills_become_pseudo_videos_with_their_captions(pictures, tmp_path):
         frames = sample.frames()
         assert frames.shape == (4, 32, 48, 3), "the picture's aspect ratio"
         assert (np.abs(np.diff(frames.astype(int), axis=0)).mean(axis=(1, 2, 3)) > 0.5).all(), "the camera moves"
-    sample, still = found.samples[0], read_still(found.samples[0].facts["source"])
-    record = stages._identified(next(stills(pictures).find()))
+    sample, still = found.samples[0], read_image(found.samples[0].facts["source"])
+    record = stages._digested(next(stills(pictures).find()))
     expected = pseudo_video(still, CameraSettings(4, 48, 32), record.rng(0))
     assert np.abs(sample.frames().astype(int) - expected).mean() < 3, "but for the codec's loss"
 
@@ -86,13 +86,13 @@ def test_running_again_does_only_what_is_new(pictures, tmp_path):
     assert len(Shards(out)) == 6
 
 
-def test_files_are_not_read_again_to_know_that_they_are_known(pictures, tmp_path, monkeypatch):
+def test_known_files_are_not_read_again(pictures, tmp_path, monkeypatch):
     run(stills(pictures), tmp_path / "out")
-    monkeypatch.setattr(stages, "identified", lambda record: pytest.fail("read again"))
+    monkeypatch.setattr(stages, "with_digest", lambda record: pytest.fail("read again"))
     assert counts(run(stills(pictures), tmp_path / "out")) == (5, 5, 0, 0)
 
 
-def test_what_cannot_be_used_is_skipped_with_its_reason(pictures, tmp_path):
+def test_unusable_files_are_skipped_with_their_reason(pictures, tmp_path):
     (pictures / "zero.jpg").write_bytes(b"")
     (pictures / "damaged.png").write_bytes((pictures / "0.png").read_bytes()[:300])
     (pictures / "video.png").write_bytes(write_video(tmp_path / "v.mp4", moving()).read_bytes())
@@ -108,24 +108,24 @@ def test_what_cannot_be_used_is_skipped_with_its_reason(pictures, tmp_path):
     shutil.copy(pictures / "2.txt", pictures / "twin.txt")
     (pictures / ".hidden.png").write_bytes(b"x")
     assert counts(run(stills(pictures), tmp_path / "out")) == (14, 0, 5, 9)
-    said = reasons(tmp_path / "out")
+    found = reasons(tmp_path / "out")
     expected = {
         "zero.jpg": "is empty, 0 bytes",
-        "damaged.png": "is damaged or no picture",
-        "video.png": "is damaged or no picture",
-        "notes.docx": "is a .docx, expected a picture",
+        "damaged.png": "is damaged or no image",
+        "video.png": "is damaged or no image",
+        "notes.docx": "is a .docx, expected an image",
         "silent.png": "has no caption",
         "dots.png": "has a caption without words",
         "latin.png": "has a caption that is no UTF-8 text",
         "tiny.png": "is 16 x 16 pixels, fewer than the clip's 32 x 32",
         "twin.png": "is the same as",
     }
-    assert said.keys() == expected.keys()
-    assert all(said[name].startswith(reason) for name, reason in expected.items()), said
+    assert found.keys() == expected.keys()
+    assert all(found[name].startswith(reason) for name, reason in expected.items()), found
     assert counts(run(stills(pictures), tmp_path / "out")) == (14, 14, 0, 0), "nor are they tried again"
 
 
-def test_what_was_mended_is_made_and_the_rest_tried_again_only_if_asked(pictures, tmp_path, monkeypatch):
+def test_mended_files_are_used_and_skipped_ones_retried_only_on_request(pictures, tmp_path, monkeypatch):
     write_still(pictures / "silent.png", seed=50)
     (pictures / "damaged.png").write_bytes(b"x")
     (pictures / "damaged.txt").write_text("a caption")
@@ -137,14 +137,14 @@ def test_what_was_mended_is_made_and_the_rest_tried_again_only_if_asked(pictures
     assert sorted(s.caption for s in Shards(out).samples)[0] == "it has one now"
 
 
-def test_a_run_that_dies_loses_at_most_the_shard_it_was_at(pictures, tmp_path, monkeypatch):
+def test_a_killed_run_loses_at_most_the_shard_it_was_writing(pictures, tmp_path, monkeypatch):
     out, straight = tmp_path / "out", tmp_path / "straight"
     run(stills(pictures), straight, per_shard=2)
 
     class Killed(BaseException):
         pass
 
-    whole, calls = stages.made, []
+    whole, calls = stages.apply_steps, []
 
     def dying(record, steps):
         calls.append(record)
@@ -153,7 +153,7 @@ def test_a_run_that_dies_loses_at_most_the_shard_it_was_at(pictures, tmp_path, m
         return whole(record, steps)
 
     with monkeypatch.context() as patched:
-        patched.setattr(stages, "made", dying)
+        patched.setattr(stages, "apply_steps", dying)
         with pytest.raises(Killed):
             run(stills(pictures), out, per_shard=2)
     assert [tar.name for tar, _, _ in manifests(out)] == ["shard_000000.tar"]
@@ -164,7 +164,7 @@ def test_a_run_that_dies_loses_at_most_the_shard_it_was_at(pictures, tmp_path, m
     assert not list(out.glob("*.partial"))
 
 
-def test_a_shard_that_is_gone_is_made_again(pictures, tmp_path):
+def test_a_missing_shard_is_made_again(pictures, tmp_path):
     out = tmp_path / "out"
     run(stills(pictures), out, per_shard=2)
     before = contents(out)
@@ -175,7 +175,7 @@ def test_a_shard_that_is_gone_is_made_again(pictures, tmp_path):
     assert contents(out) == before
 
 
-def test_a_shard_that_is_damaged_is_made_again_and_kept_aside(pictures, tmp_path):
+def test_a_damaged_shard_is_set_aside_and_made_again(pictures, tmp_path):
     out = tmp_path / "out"
     run(stills(pictures), out, per_shard=2)
     before, shard = contents(out), out / "shard_000001.tar"
@@ -199,10 +199,10 @@ def test_other_settings_need_another_folder(pictures, tmp_path):
         run(stills(pictures), out)
 
 
-def test_a_folder_in_which_nothing_was_made_yet_takes_other_settings(pictures, tmp_path, monkeypatch):
+def test_a_folder_without_shards_takes_other_settings(pictures, tmp_path, monkeypatch):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("vidrd_core.data.runner.work", lambda part: 1 / 0)
+        patch.setattr("vidrd_core.data.runner.process", lambda part: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(stills(pictures), out)
     other = stills(pictures, clips=ClipSettings(frames=4, size=24))
@@ -223,7 +223,7 @@ def test_two_runs_do_not_write_to_one_folder(pictures, tmp_path, monkeypatch):
     assert inner
 
 
-def test_a_disk_that_is_full_leaves_nothing_half_written(pictures, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_partial_files(pictures, tmp_path, monkeypatch):
     from vidrd_core.data import shards
 
     put, calls = shards._put, []
@@ -236,7 +236,7 @@ def test_a_disk_that_is_full_leaves_nothing_half_written(pictures, tmp_path, mon
 
     with monkeypatch.context() as patched:
         patched.setattr(shards, "_put", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match="the disk is full; free some space"):
             run(stills(pictures), tmp_path / "out", per_shard=2)
     assert sorted(p.name for p in (tmp_path / "out").iterdir() if p.name.startswith("shard")) == [
         "shard_000000.jsonl", "shard_000000.tar",
@@ -244,8 +244,8 @@ def test_a_disk_that_is_full_leaves_nothing_half_written(pictures, tmp_path, mon
     assert counts(run(stills(pictures), tmp_path / "out")) == (5, 2, 3, 0)
 
 
-def test_one_bad_record_gives_up_no_other():
-    from vidrd_core.data.records import Record, Skipped, made
+def test_one_bad_record_skips_no_other():
+    from vidrd_core.data.records import Record, Skipped, apply_steps
 
     def three(record):
         yield from (Record(f"{record.source}{i}") for i in range(3))
@@ -255,7 +255,7 @@ def test_one_bad_record_gives_up_no_other():
             raise UnfitError("is the second")
         yield record
 
-    results = list(made(Record("a"), (three, no_second)))
+    results = list(apply_steps(Record("a"), (three, no_second)))
     assert [(type(r).__name__, getattr(r, "source", "")) for r in results] == [
         ("Record", "a0"), ("Skipped", ""), ("Record", "a2"),
     ]  # fmt: skip
@@ -270,13 +270,13 @@ EXECUTORS = [
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
-def test_it_is_the_same_wherever_it_runs(pictures, tmp_path, executor, monkeypatch):
+def test_shards_are_the_same_wherever_they_are_made(pictures, tmp_path, executor, monkeypatch):
     if isinstance(executor, Ray):
         pytest.importorskip("ray", reason="Ray is not installed")
     # Workers are other processes, which find the package as this one does.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(stages.__file__).parents[2]), *_path()]))
     (pictures / "damaged.png").write_bytes(b"x")
-    run(stills(pictures), tmp_path / "here", Here(), per_shard=2)
+    run(stills(pictures), tmp_path / "here", InProcess(), per_shard=2)
     report = run(stills(pictures), tmp_path / "there", executor, per_shard=2)
     assert counts(report) == (6, 0, 5, 1)
     names = sorted(path.name for path in (tmp_path / "here").glob("shard_*"))
@@ -299,7 +299,7 @@ def test_shards_are_read_by_webdataset(pictures, tmp_path):
     assert samples[0]["json"]["frames"] == 4
 
 
-def test_a_shard_that_is_damaged_says_so(pictures, tmp_path):
+def test_a_damaged_shard_raises(pictures, tmp_path):
     out = tmp_path / "out"
     run(stills(pictures), out)
     sample = Shards(out).samples[0]
@@ -324,26 +324,26 @@ def test_a_shard_that_is_damaged_says_so(pictures, tmp_path):
     assert json.loads((out / "dataset.json").read_text())["stage"] == "stills"
 
 
-def test_digests_outlive_a_run_that_was_stopped(pictures, tmp_path, monkeypatch):
+def test_digests_are_kept_by_a_run_that_was_stopped(pictures, tmp_path, monkeypatch):
     out, read = tmp_path / "out", []
 
     def dying(part):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(stages, "work", dying)
+        patched.setattr(stages, "process", dying)
         with pytest.raises(KeyboardInterrupt):
             run(stills(pictures), out)
-    monkeypatch.setattr(stages, "identified", lambda record: read.append(record))
+    monkeypatch.setattr(stages, "with_digest", lambda record: read.append(record))
     assert counts(run(stills(pictures), out)) == (5, 0, 5, 0)
     assert not read
     assert not (out / stages.DIGESTS).exists()
 
 
-def test_no_picture_ends_the_run_of_the_others(pictures, tmp_path, monkeypatch):
+def test_one_bad_image_does_not_end_the_run(pictures, tmp_path, monkeypatch):
     write_still(pictures / "strip.png", 40, 30000, caption="a long strip")
     write_still(pictures / "odd.png", seed=9, caption="odd")
-    whole = stages.made
+    whole = stages.apply_steps
 
     def failing(record, steps):
         def fails(record):
@@ -351,8 +351,8 @@ def test_no_picture_ends_the_run_of_the_others(pictures, tmp_path, monkeypatch):
 
         return whole(record, (fails,) if record.caption == "odd" else steps)
 
-    monkeypatch.setattr(stages, "made", failing)
+    monkeypatch.setattr(stages, "apply_steps", failing)
     assert counts(run(stills(pictures), tmp_path / "out")) == (7, 0, 5, 2)
     why = reasons(tmp_path / "out")
     assert why["strip.png"] == "is 40 x 30000 pixels, and clips of it 32 x 24000, over 16384 a side"
-    assert why["odd.png"] == "cannot be worked on, IndexError: list index out of range"
+    assert why["odd.png"] == "cannot be processed, IndexError: list index out of range"

@@ -1,4 +1,4 @@
-"""Recorded networks: on a GPU the same numbers as without, elsewhere nothing changes."""
+"""CUDA graphs: on a GPU the same results as without, elsewhere nothing changes."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vidrd_core.training.config import load_config
-from vidrd_core.training.cuda_graphs import record
+from vidrd_core.training.cuda_graphs import capture
 from vidrd_core.training.recipe import Recipe
 
 from .helpers import RECIPE, write_recipe
@@ -14,10 +14,10 @@ from .helpers import RECIPE, write_recipe
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
-def trained(folder, recorded):
+def trained(folder, captured):
     """The losses of a recipe of all stages, and its model."""
     folder.mkdir()
-    stages = [{**stage, "steps": 12, "cuda_graphs": recorded} for stage in RECIPE["stages"]]
+    stages = [{**stage, "steps": 12, "cuda_graphs": captured} for stage in RECIPE["stages"]]
     recipe = load_config(write_recipe(folder / "recipe.yaml", stages=stages))
     Recipe(recipe).run()
     lines = {
@@ -33,18 +33,18 @@ def trained(folder, recorded):
 
 
 @needs_gpu
-def test_a_recorded_training_has_the_losses_of_a_plain_one(tmp_path, monkeypatch):
+def test_training_with_cuda_graphs_has_the_same_losses(tmp_path, monkeypatch):
     used = []
-    monkeypatch.setattr("vidrd_core.training.trainer.record", lambda model: (used.append(model), record(model)))
-    plain, recorded = trained(tmp_path / "plain", False), trained(tmp_path / "recorded", True)
+    monkeypatch.setattr("vidrd_core.training.trainer.capture", lambda model: (used.append(model), capture(model)))
+    plain, captured = trained(tmp_path / "plain", False), trained(tmp_path / "captured", True)
     assert len(used) == 5
-    assert plain.keys() == recorded.keys()
+    assert plain.keys() == captured.keys()
     for key, loss in plain.items():
-        assert recorded[key] == pytest.approx(loss, rel=0.02, abs=1e-4), key
+        assert captured[key] == pytest.approx(loss, rel=0.02, abs=1e-4), key
 
 
 @needs_gpu
-def test_recorded_gradients_are_those_of_the_network(tmp_path):
+def test_gradients_with_cuda_graphs_are_the_same(tmp_path):
     from vidrd_core import load
 
     model = load("tiny", "cuda").unet.train()
@@ -65,23 +65,23 @@ def test_recorded_gradients_are_those_of_the_network(tmp_path):
         return found
 
     plain = gradients()
-    record(model)
+    capture(model)
     for before, after in zip(plain, gradients(), strict=True):
         assert before.keys() == after.keys()
         for name, gradient in before.items():
             torch.testing.assert_close(after[name], gradient, rtol=0.01, atol=1e-3 * float(gradient.abs().max()))
 
 
-def test_without_a_gpu_nothing_is_recorded():
+def test_without_a_gpu_nothing_is_captured():
     layer = torch.nn.Linear(2, 2)
-    record(layer)
+    capture(layer)
     assert "forward" not in layer.__dict__
 
 
 @pytest.mark.parametrize(
     "other", [{"accumulation": 2}, {"gradient_checkpointing": True}, {"adversarial_weight": 0.1}]
 )
-def test_what_cannot_be_recorded_is_told(tmp_path, other):
+def test_settings_that_exclude_cuda_graphs_are_refused(tmp_path, other):
     stages = [{**RECIPE["stages"][0], "cuda_graphs": True, **other}]
     with pytest.raises(ValueError, match="cuda_graphs is on, with gradient_checkpointing, accumulation or"):
         load_config(write_recipe(tmp_path / "recipe.yaml", stages=stages))

@@ -6,7 +6,7 @@ import pytest
 from vidrd_core.training.datasets import shares
 
 
-def test_a_source_has_its_weights_share_whatever_its_size():
+def test_a_sources_share_is_by_its_weight_whatever_its_size():
     mixture = shares({"a": 10, "b": 1000, "c": 5}, {"a": 3, "c": 0})
     assert {s.name: s.share for s in mixture} == {"a": 0.75, "b": 0.25, "c": 0}
     assert [s.visits(400) for s in mixture] == pytest.approx([30, 0.1, 0])
@@ -23,6 +23,6 @@ def test_a_source_has_its_weights_share_whatever_its_size():
         ({}, {}, "no source is left that has clips"),
     ],
 )
-def test_weights_that_cannot_be_are_refused(clips, weights, message):
+def test_invalid_weights_are_refused(clips, weights, message):
     with pytest.raises(ValueError, match=message):
         shares(clips, weights)

@@ -21,7 +21,7 @@ ROOT = str(Path(vidrd_core.__file__).parents[1])
 
 
 # Accelerate knows FSDP on GPUs alone; PyTorch's own runs on CPUs, too.
-SPREAD = """
+SHARDED = """
 import sys
 from accelerate import PartialState
 from accelerate.utils import DistributedType
@@ -32,12 +32,12 @@ sys.exit(cli.main(["train", *sys.argv[1:]]))
 """
 
 
-def launched(recipe, processes=2, program=("-m", "vidrd_core.cli", "train"), **told):
+def launched(recipe, processes=2, program=("-m", "vidrd_core.cli", "train"), **environment):
     """`vidrd train` in several processes of this machine."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    told = {"OMP_NUM_THREADS": "1", "PYTHONPATH": ROOT, "CUDA_VISIBLE_DEVICES": "", **told}
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": ROOT, "CUDA_VISIBLE_DEVICES": "", **environment}
     run = [*command, *program, str(recipe)]
-    return subprocess.run(run, env={**os.environ, **told}, capture_output=True, text=True, timeout=300)
+    return subprocess.run(run, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300)
 
 
 def test_two_processes_are_one_with_twice_the_accumulation(tmp_path):
@@ -64,35 +64,36 @@ def test_two_processes_are_one_with_twice_the_accumulation(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_model_that_is_spread_over_processes_trains_alike(tmp_path):
+def test_a_model_sharded_by_fsdp_trains_the_same(tmp_path):
     short = [{**stage, "steps": 1} for stage in RECIPE["stages"]]
     start = write_recipe(tmp_path / "start.yaml", out=str(tmp_path / "start"), stages=short)
     start = Recipe(load_config(start)).run()
-    constant = {"final_rate": 1.0, "image_share": 0.0, "checkpoint_every": 2, "gradient_checkpointing": True}
+    constant = {"final_rate": 1.0, "checkpoint_every": 2, "gradient_checkpointing": True}
     clip, decoder = ({**stage, **constant} for stage in RECIPE["stages"][3:])
+    clip["image_share"] = 0.0
 
     def recipe(name, steps, **changes):
         stages = [{**stage, **changes} for stage in ({**clip, "steps": steps}, decoder)]
         path = tmp_path / f"{name}_{steps}.yaml"
         return write_recipe(path, out=str(tmp_path / name), init=str(start), stages=stages)
 
-    (tmp_path / "spread.py").write_text(SPREAD)
-    told = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
-    for steps in (2, 4):  # the second run goes on from the first one's checkpoint
-        (tmp_path / "spread" / "clip" / "done").unlink(missing_ok=True)
-        result = launched(recipe("spread", steps), program=[str(tmp_path / "spread.py")], **told)
+    (tmp_path / "sharded.py").write_text(SHARDED)
+    fsdp = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+    for steps in (2, 4):  # the second run resumes from the first one's checkpoint
+        (tmp_path / "sharded" / "clip" / "done").unlink(missing_ok=True)
+        result = launched(recipe("sharded", steps), program=[str(tmp_path / "sharded.py")], **fsdp)
         assert result.returncode == 0, result.stderr[-3000:]
     assert "clip: resumed at step 2" in result.stdout
-    Recipe(load_config(recipe("whole", 4, accumulation=2))).run()
+    Recipe(load_config(recipe("single", 4, accumulation=2))).run()
     for part in ("vae", "unet"):
-        weights = [load_file(tmp_path / name / "model" / f"{part}.safetensors") for name in ("spread", "whole")]
+        weights = [load_file(tmp_path / name / "model" / f"{part}.safetensors") for name in ("sharded", "single")]
         assert weights[0].keys() == weights[1].keys()
         for name, value in weights[0].items():
             torch.testing.assert_close(value, weights[1][name], rtol=1e-3, atol=2e-5)
 
 
-def test_processes_that_do_not_know_each_other_do_not_train(tmp_path, monkeypatch):
+def test_processes_that_do_not_find_each_other_do_not_train(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr("vidrd_core.training.distributed.settings", dict)
+    monkeypatch.setattr("vidrd_core.training.distributed.accelerate_settings", dict)
     with pytest.raises(RecipeError, match="2 processes were started, and each would train by itself: start one, or"):
         Recipe(load_config(write_recipe(tmp_path / "recipe.yaml")))

@@ -1,4 +1,4 @@
-"""What goes wrong from outside: a killed process, a full disk, a loss that runs away."""
+"""Faults from outside: a killed process, a full disk, a diverging loss."""
 
 import errno
 import json
@@ -35,7 +35,7 @@ def slow_recipe(folder, name):
 
 
 @posix
-def test_a_process_that_is_killed_goes_on_to_the_same_bits(tmp_path):
+def test_a_killed_process_resumes_to_the_same_bits(tmp_path):
     straight = Recipe(load_config(slow_recipe(tmp_path, "straight"))).run()
     recipe = slow_recipe(tmp_path, "killed")
     log = tmp_path / "killed" / "image" / "log.jsonl"
@@ -88,7 +88,7 @@ def test_a_full_disk_stops_it_and_leaves_the_last_checkpoint(tmp_path, monkeypat
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_a_checkpoint_is_whole_or_not_there(tmp_path, monkeypatch):
+def test_a_checkpoint_is_complete_or_absent(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path)
 
     def save(target):
@@ -118,7 +118,7 @@ def test_a_checkpoint_is_whole_or_not_there(tmp_path, monkeypatch):
         checkpoints.write(3, {}, full_for_pytorch)
 
 
-def test_a_checkpoint_stays_until_training_went_on_from_the_next(tmp_path):
+def test_a_checkpoint_is_kept_until_a_step_from_the_next_succeeded(tmp_path):
     def names():
         return sorted(path.name for path in tmp_path.glob("checkpoint_*"))
 
@@ -128,7 +128,7 @@ def test_a_checkpoint_stays_until_training_went_on_from_the_next(tmp_path):
     assert names() == ["checkpoint_000001", "checkpoint_000002"]
     assert checkpoints.before(2)["step"] == 1
     assert checkpoints.before(3)["step"] == 2
-    checkpoints.prove()
+    checkpoints.confirm()
     assert names() == ["checkpoint_000002"]
     assert checkpoints.before(2)["step"] == 2  # a loss came of it before
     checkpoints.write(3, {}, Path.mkdir)
@@ -136,7 +136,7 @@ def test_a_checkpoint_stays_until_training_went_on_from_the_next(tmp_path):
     assert (names(), checkpoints.latest()["step"]) == (["checkpoint_000002"], 2)
 
 
-def test_a_step_that_spoils_the_weights_leaves_a_checkpoint_to_go_on_from(tmp_path, monkeypatch):
+def test_a_step_that_spoils_the_weights_leaves_a_checkpoint_to_resume_from(tmp_path, monkeypatch):
     def recipe(rate, steps):
         stages = [{**RECIPE["stages"][0], "steps": steps, "checkpoint_every": 1, "learning_rate": rate, "warmup": 0}]
         return load_config(write_recipe(tmp_path / "recipe.yaml", stages=stages))
@@ -163,7 +163,7 @@ def test_a_step_that_spoils_the_weights_leaves_a_checkpoint_to_go_on_from(tmp_pa
     assert (tmp_path / "run" / "model" / "vae.safetensors").exists()
 
 
-def test_the_command_says_why_it_stops(tmp_path, monkeypatch, capsys):
+def test_the_command_reports_why_it_stops(tmp_path, monkeypatch, capsys):
     stages = [{**RECIPE["stages"][0], "checkpoint_every": 1}, RECIPE["stages"][1], RECIPE["stages"][2]]
     recipe = str(write_recipe(tmp_path / "recipe.yaml", stages=stages))
     loss = ImageTask.loss
@@ -176,13 +176,13 @@ def test_the_command_says_why_it_stops(tmp_path, monkeypatch, capsys):
         assert cli.main(["train", recipe, "--stage", "vae"]) == 0
         assert cli.main(["train", recipe, "--stage", "captions"]) == 0
         assert cli.main(["train", recipe, "--stage", "image"]) == 1
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("vidrd: error: the loss became inf at step 1; there is no good checkpoint yet: lower the")
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("vidrd: error: the loss became inf at step 1; there is no good checkpoint yet: lower the")
     with monkeypatch.context() as patched:
         full = OSError(errno.ENOSPC, "No space left on device")
         patched.setattr("accelerate.Accelerator.save_state", lambda *_: (_ for _ in ()).throw(full))
         assert cli.main(["train", recipe, "--stage", "image"]) == 1
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert "the disk is full; free some space" in said
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "the disk is full; free some space" in last
     assert cli.main(["train", recipe]) == 0
     assert capsys.readouterr().err.splitlines()[-1].startswith("vidrd: finished: the model is in")

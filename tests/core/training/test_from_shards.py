@@ -1,4 +1,4 @@
-"""From folders of media and an image model to a video model: what `vidrd data` made is what is trained on."""
+"""From folders of media and an image model to a video model: training on shards made by `vidrd data`."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from vidrd_core.loading import load
 from vidrd_core.models.formats.unet_keys import is_temporal
 from vidrd_core.models.load_parts import load_unet, load_vae
 from vidrd_core.training.batches import Batches
-from vidrd_core.training.caption_encoding import shortened
+from vidrd_core.training.caption_encoding import truncated
 from vidrd_core.training.config import load_config
 from vidrd_core.training.data import RecipeError
 from vidrd_core.training.recipe import Recipe
@@ -93,23 +93,25 @@ def test_an_image_model_and_folders_become_a_video_model(media, image_model, tmp
 def test_clips_go_to_the_size_of_their_aspect_ratio(media, image_model, tmp_path):
     config = load_config(recipe(media, image_model, tmp_path))
     data = Recipe(config).data
-    pool = data.pool({})
-    sizes = {(group.source, group.size): len(group.numbers) for group in pool.groups}
+    sampler = data.sampler({})
+    sizes = {(bucket.source, bucket.size): len(bucket.indices) for bucket in sampler.buckets}
     assert sizes == {
         ("films", (48, 32)): 3, ("films", (32, 48)): 2, ("pseudo", (32, 32)): 3, ("images", (32, 32)): 3,
     }  # fmt: skip
-    shares = {(group.source, group.size): group.share for group in pool.groups}
+    shares = {(bucket.source, bucket.size): bucket.share for bucket in sampler.buckets}
     assert shares["films", (48, 32)] == pytest.approx(3 / 5 / 3)
     batches = Batches(data, load_vae(image_model), config.stages[0])
-    shapes = {batches.draw(np.random.default_rng(i), 4, told=True).latents.shape[2:] for i in range(20)}
+    shapes = {batches.draw(np.random.default_rng(i), 4, gives_positions=True).latents.shape[2:] for i in range(20)}
     assert shapes == {(4, 16, 24), (4, 24, 16), (4, 16, 16)}
-    starts = {int(batches.draw(np.random.default_rng(i), 4, told=True).numbers[0, 0]) for i in range(40)}
+    starts = {
+        int(batches.draw(np.random.default_rng(i), 4, gives_positions=True).frame_positions[0, 0]) for i in range(40)
+    }
     assert starts == {0, 1, 2}, "any 4 of the 6 frames"
 
 
 def test_without_a_cache_it_is_the_same_but_for_half_precision(media, image_model, tmp_path):
     weights = []
-    for name, cache in (("kept", True), ("anew", False)):
+    for name, cache in (("cached", True), ("uncached", False)):
         (tmp_path / name).mkdir()
         path = recipe(media, image_model, tmp_path / name, data={"cache": cache}, stages=[CLIP])
         weights.append(load_unet(Recipe(load_config(path)).run() / "unet.safetensors")[0].state_dict())
@@ -129,11 +131,11 @@ def test_a_mixture_is_named_by_its_file(media, image_model, tmp_path):
     config = load_config(
         recipe(media, image_model, tmp_path, data={"sources": [], "mix": str(tmp_path / "mix.yaml")})
     )
-    groups = Recipe(config).data.pool({}).groups
-    assert sum(group.share for group in groups if group.source == "films") == pytest.approx(0.75)
+    buckets = Recipe(config).data.sampler({}).buckets
+    assert sum(bucket.share for bucket in buckets if bucket.source == "films") == pytest.approx(0.75)
 
 
-def test_the_loss_on_what_is_held_out_is_logged_and_shown(media, image_model, tmp_path):
+def test_the_held_out_loss_is_logged_and_tracked(media, image_model, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -154,12 +156,12 @@ def test_the_loss_on_what_is_held_out_is_logged_and_shown(media, image_model, tm
 
 def test_clips_that_fit_no_size_are_left_out(media, image_model, tmp_path, capsys):
     path = recipe(media, image_model, tmp_path, data={"sizes": [[48, 32]], "sources": sources(media, "films")})
-    (group,) = Recipe(load_config(path)).data.pool({}).groups
-    assert len(group.numbers) == 3
+    (bucket,) = Recipe(load_config(path)).data.sampler({}).buckets
+    assert len(bucket.indices) == 3
     assert capsys.readouterr().out.count("source films: 2 clips are left out, of 32 x 48 pixels, too small for") == 1
 
 
-def test_what_is_wrong_with_the_data_is_told_before_anything_is_trained(media, image_model, tmp_path):
+def test_invalid_data_raises_before_anything_is_trained(media, image_model, tmp_path):
     def refused(message, **data):
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
         with pytest.raises(RecipeError, match=message):
@@ -204,35 +206,35 @@ def test_a_shard_that_goes_away_stops_the_training_and_leaves_the_checkpoint(
     assert (tmp_path / "run" / "clip" / "done").exists()
 
 
-def test_a_caption_that_is_too_long_is_read_as_far_as_it_can_be(image_model):
+def test_a_caption_that_is_too_long_is_truncated(image_model):
     encoder = load(image_model).text_encoder
     words = ["bird"] * 12  # of a tokenizer of letters
-    assert shortened(encoder, "bird bird") == "bird bird"
-    assert shortened(encoder, " ".join(words * 9)) == " ".join(["bird"] * 18), "72 of 75 tokens"
-    assert shortened(encoder, "") == ""
-    assert encoder.encode([shortened(encoder, "x" * 300)]).shape == (1, 77, originals.TEXT_WIDTH)
+    assert truncated(encoder, "bird bird") == "bird bird"
+    assert truncated(encoder, " ".join(words * 9)) == " ".join(["bird"] * 18), "72 of 75 tokens"
+    assert truncated(encoder, "") == ""
+    assert encoder.encode([truncated(encoder, "x" * 300)]).shape == (1, 77, originals.TEXT_WIDTH)
 
 
-def test_few_clips_hold_out_one(media, image_model, tmp_path, capsys):
+def test_of_few_clips_one_is_held_out(media, image_model, tmp_path, capsys):
     held = {"held_out": 0.02, "sources": sources(media, "films")}
     path = recipe(media, image_model, tmp_path, data=held, stages=[{**CLIP, "evaluate_every": 3}])
     Recipe(load_config(path)).run()
     assert "held_out_mse" in (tmp_path / "run" / "clip" / "log.jsonl").read_text()
 
 
-def test_without_anything_that_fits_to_hold_out_there_is_no_loss_on_it(media, image_model, tmp_path, capsys):
+def test_without_a_held_out_clip_that_fits_there_is_no_held_out_loss(media, image_model, tmp_path, capsys):
     held = {"held_out": 0.02, "sizes": [[32, 48]], "sources": sources(media, "films")}  # the last film is wide
     Recipe(load_config(recipe(media, image_model, tmp_path, data=held, stages=[{**CLIP, "evaluate_every": 3}]))).run()
     assert capsys.readouterr().out.count("nothing that fits is held out") == 1
     assert "held_out_mse" not in (tmp_path / "run" / "clip" / "log.jsonl").read_text()
 
 
-def test_a_part_of_a_group_holds_its_own_clips_alone(media, image_model, tmp_path):
+def test_a_subset_of_a_bucket_has_its_own_clips_alone(media, image_model, tmp_path):
     data = Recipe(load_config(recipe(media, image_model, tmp_path, data={"sources": sources(media, "films")}))).data
-    group = max(data.pool({}).groups, key=lambda group: len(group.numbers))
-    part = group.part(slice(1, 2))
-    assert len(part.clips) == len(part.numbers) == 1
-    assert np.array_equal(part.pixels(0), group.pixels(1))
+    bucket = max(data.sampler({}).buckets, key=lambda bucket: len(bucket.indices))
+    subset = bucket.subset(slice(1, 2))
+    assert len(subset.clips) == len(subset.indices) == 1
+    assert np.array_equal(subset.pixels(0), bucket.pixels(1))
 
 
 def test_two_sources_of_one_name_are_refused(media, image_model, tmp_path):

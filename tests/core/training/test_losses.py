@@ -1,4 +1,4 @@
-"""Noise, weights and losses against what they should be."""
+"""Noise, loss weights and losses against closed forms."""
 
 import dataclasses
 
@@ -9,12 +9,13 @@ from vidrd_core.models.config import VAEConfig
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.sampling import DiffusionConfig, Schedule
 from vidrd_core.training.data import RecipeError
-from vidrd_core.training.discriminator import Judged
-from vidrd_core.training.stage_config import StageConfig
-from vidrd_core.training.unet import drawn_noise, drawn_timesteps, loss_weights
+from vidrd_core.training.discriminator import VAEWithDiscriminator
+from vidrd_core.training.stage_config import ClipStageConfig, TemporalVAEStageConfig
+from vidrd_core.training.unet import min_snr_weights, random_noise, random_timesteps
 from vidrd_core.training.vae import flicker, psnr
 
-STAGE = StageConfig("a", "clip", steps=1, batch_size=1, learning_rate=1.0)
+COMMON = {"name": "a", "steps": 1, "batch_size": 1, "learning_rate": 1.0}
+STAGE = ClipStageConfig(**COMMON)
 VAE = VAEConfig(block_out_channels=(8, 8), layers_per_block=1, norm_groups=2, temp_conv_depth=1)
 
 
@@ -31,27 +32,27 @@ def test_min_snr_weighs_the_error_of_x0_by_the_snr_up_to_gamma(prediction):
         found = alpha.sqrt() * noisy - (1 - alpha).sqrt() * output
     snr = (alpha / (1 - alpha)).view(-1)
     of_x0 = snr.clamp(max=5) * (found - x0).square().mean(dim=(1, 2, 3, 4))
-    ours = loss_weights(timestep, schedule, 5.0) * (output - target).square().mean(dim=(1, 2, 3, 4))
+    ours = min_snr_weights(timestep, schedule, 5.0) * (output - target).square().mean(dim=(1, 2, 3, 4))
     torch.testing.assert_close(ours, of_x0, rtol=1e-3, atol=1e-9)
 
 
-def test_offset_noise_is_alike_in_all_of_a_clip():
+def test_offset_noise_is_constant_over_a_clip():
     like, generator = torch.zeros(4000, 2, 2, 2, 2), torch.Generator().manual_seed(0)
-    plain = drawn_noise(like, STAGE, generator)
+    plain = random_noise(like, STAGE, generator)
     assert plain.std() == pytest.approx(1, abs=0.02)
-    offset = drawn_noise(like, dataclasses.replace(STAGE, noise_offset=0.5), generator)
+    offset = random_noise(like, dataclasses.replace(STAGE, noise_offset=0.5), generator)
     assert offset.var() == pytest.approx(1.25, abs=0.03)
     places = offset.flatten(2)
     common = (places[..., 0] * places[..., 7]).mean()
     assert common == pytest.approx(0.25, abs=0.03), "0.5 squared is common to any two places"
 
 
-def test_noisy_timesteps_come_more_often_with_a_power_below_1():
+def test_noisy_timesteps_are_more_frequent_with_a_power_below_1():
     schedule, generator = Schedule(DiffusionConfig()), torch.Generator().manual_seed(0)
-    plain = drawn_timesteps(20000, schedule, STAGE, generator)
+    plain = random_timesteps(20000, schedule, STAGE, generator)
     assert (plain.min(), plain.max()) == (0, 999)
     assert plain.float().mean() == pytest.approx(499.5, abs=5)
-    noisy = drawn_timesteps(20000, schedule, dataclasses.replace(STAGE, timestep_power=0.5), generator)
+    noisy = random_timesteps(20000, schedule, dataclasses.replace(STAGE, timestep_power=0.5), generator)
     assert noisy.float().mean() == pytest.approx(1000 * 2 / 3, abs=5)
 
 
@@ -65,31 +66,30 @@ def test_flicker_is_of_errors_that_change_and_psnr_of_all():
     assert flicker(trembling, video) == pytest.approx(0.2 * 127.5, rel=1e-3)
 
 
-def judged(**changes):
+def with_losses(**settings):
     torch.manual_seed(0)
-    stage = dataclasses.replace(STAGE, task="vae_temporal", **changes)
-    return Judged(TemporalVAE(VAE), stage)
+    return VAEWithDiscriminator(TemporalVAE(VAE), TemporalVAEStageConfig(**COMMON, **settings))
 
 
-def test_the_critics_weight_makes_its_gradient_as_large_as_the_reconstructions():
-    model = judged(adversarial_weight=1.0)
+def test_the_adaptive_weight_makes_the_generator_gradient_as_large_as_the_reconstructions():
+    model = with_losses(adversarial_weight=1.0)
     video = torch.rand(1, 3, 2, 32, 32) * 2 - 1
     decoded = model.vae.decode(model.vae.encode(video))
     losses = model.losses(decoded, video)
     last = model.vae.decoder.conv_out.weight
     rec = losses["mse"] + losses["l1"]
-    norms = [torch.autograd.grad(loss, last, retain_graph=True)[0].norm() for loss in (rec, losses["fooled"])]
+    norms = [torch.autograd.grad(loss, last, retain_graph=True)[0].norm() for loss in (rec, losses["generator_loss"])]
     assert norms[1] == pytest.approx(float(norms[0]), rel=0.02)
 
 
-def test_decoder_and_critic_do_not_train_each_other():
-    model = judged(adversarial_weight=1.0)
+def test_decoder_and_discriminator_do_not_train_each_other():
+    model = with_losses(adversarial_weight=1.0)
     video = torch.rand(1, 3, 2, 32, 32) * 2 - 1
     losses = model.losses(model.vae.decode(model.vae.encode(video)), video)
-    critics, decoders = list(model.critic.parameters()), list(model.vae.decoder.parameters())
-    fooled = torch.autograd.grad(losses["fooled"], critics, retain_graph=True, allow_unused=True)
-    assert all(gradient is None for gradient in fooled)
-    own = torch.autograd.grad(losses["critic"], decoders, allow_unused=True)
+    discriminators, decoders = list(model.discriminator.parameters()), list(model.vae.decoder.parameters())
+    of_generator = torch.autograd.grad(losses["generator_loss"], discriminators, retain_graph=True, allow_unused=True)
+    assert all(gradient is None for gradient in of_generator)
+    own = torch.autograd.grad(losses["discriminator_loss"], decoders, allow_unused=True)
     assert all(gradient is None for gradient in own)
 
 
@@ -100,17 +100,17 @@ def test_a_perceptual_network_is_any_torchscript_file(tmp_path):
 
     path = tmp_path / "distance.pt"
     torch.jit.script(Distance()).save(str(path))
-    model = judged(perceptual=str(path), perceptual_weight=0.5)
+    model = with_losses(perceptual=str(path), perceptual_weight=0.5)
     video = torch.zeros(1, 3, 2, 16, 16)
     losses = model.losses(video + 0.2, video)
     assert losses["perceptual"].item() == pytest.approx(0.1, rel=1e-4)
-    assert all("perceive" not in name for name in model.state_dict())
+    assert all("perceptual" not in name for name in model.state_dict())
     with pytest.raises(RecipeError, match="expected a TorchScript file of a network"):
-        judged(perceptual=str(tmp_path / "none.pt"), perceptual_weight=0.5)
+        with_losses(perceptual=str(tmp_path / "none.pt"), perceptual_weight=0.5)
 
 
-def test_the_critic_joins_in_at_its_step():
-    model = judged(adversarial_weight=1.0, adversarial_from=5)
+def test_the_discriminator_takes_part_from_its_step_on():
+    model = with_losses(adversarial_weight=1.0, adversarial_from=5)
     video = torch.rand(1, 3, 2, 32, 32) * 2 - 1
     decoded = model.vae.decode(model.vae.encode(video))
-    assert [("fooled" in model.losses(decoded, video, step)) for step in (0, 4, 5)] == [False, False, True]
+    assert [("generator_loss" in model.losses(decoded, video, step)) for step in (0, 4, 5)] == [False, False, True]

@@ -1,4 +1,4 @@
-"""Small real runs: presets train what they name, a recipe ends in a model that generates."""
+"""Small real runs: presets train the parameters that they name, a recipe ends in a model that generates."""
 
 import dataclasses
 import shutil
@@ -14,9 +14,9 @@ from vidrd_core.loading import load
 from vidrd_core.models.load_parts import load_text_encoder, load_unet, load_vae
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.procedural.datasets import ShapesData, StillsData
-from vidrd_core.training.auxiliary_heads import Conditioned
+from vidrd_core.training.auxiliary_heads import UNetWithTextEncoder
 from vidrd_core.training.config import RecipeError, load_config
-from vidrd_core.training.data import Data, DataConfig
+from vidrd_core.training.data import DataConfig, TrainingData
 from vidrd_core.training.datasets import SourceConfig
 from vidrd_core.training.recipe import Recipe
 from vidrd_core.training.trainable import select
@@ -65,27 +65,27 @@ def test_a_finished_stage_with_other_settings_is_refused(recipe, tmp_path):
         Recipe(load_config(path)).run()
 
 
-def test_heads_go_on_from_stage_to_stage(tmp_path, monkeypatch):
+def test_heads_are_trained_on_from_stage_to_stage(tmp_path, monkeypatch):
     config = load_config(write_recipe(tmp_path / "recipe.yaml"))
     for stage in ("vae", "captions"):
         Recipe(config).run(stage)
-    taught = load_file(tmp_path / "run" / "captions" / "heads.safetensors")
-    assert {name.split(".")[0] for name in taught} == {"places", "pictures"}
+    learned = load_file(tmp_path / "run" / "captions" / "heads.safetensors")
+    assert {name.split(".")[0] for name in learned} == {"places", "pictures"}
     original = Trainer.run
 
     def watched(self):
-        assert torch.equal(self.task.model.places.linear.weight, taught["places.linear.weight"])
+        assert torch.equal(self.task.model.places.linear.weight, learned["places.linear.weight"])
         return original(self)
 
     monkeypatch.setattr(Trainer, "run", watched)
     Recipe(config).run("image")
     kept = load_file(tmp_path / "run" / "image" / "heads.safetensors")
     assert {name.split(".")[0] for name in kept} == {"places", "pictures", "words"}
-    assert torch.equal(kept["pictures.conv.weight"], taught["pictures.conv.weight"]), "the image stage has none"
-    assert not torch.equal(kept["places.linear.weight"], taught["places.linear.weight"])
+    assert torch.equal(kept["pictures.conv.weight"], learned["pictures.conv.weight"]), "the image stage has none"
+    assert not torch.equal(kept["places.linear.weight"], learned["places.linear.weight"])
 
 
-def test_a_stage_trained_anew_starts_from_those_before_it(tmp_path):
+def test_a_stage_trained_again_starts_from_those_before_it(tmp_path):
     stages = [RECIPE["stages"][0], RECIPE["stages"][-1]]
     config = load_config(write_recipe(tmp_path / "recipe.yaml", stages=stages))
     Recipe(config).run()
@@ -97,7 +97,7 @@ def test_a_stage_trained_anew_starts_from_those_before_it(tmp_path):
     assert (tmp_path / "run" / "model" / "vae.safetensors").read_bytes() == first["decoder"]
 
 
-def test_layers_of_a_model_that_is_not_there_are_not_trained(tmp_path):
+def test_temporal_layers_without_a_model_are_not_trained(tmp_path):
     config = load_config(write_recipe(tmp_path / "recipe.yaml"))
     Recipe(config).run("vae")
     with pytest.raises(RecipeError, match="stage clip trains the layers of 'paper' alone, and there is no UNet"):
@@ -118,7 +118,7 @@ def test_a_captions_stage_without_heads_is_refused(tmp_path):
         Recipe(load_config(write_recipe(tmp_path / "recipe.yaml", stages=stages))).run()
 
 
-def test_the_papers_preset_trains_what_the_papers_figure_says(recipe):
+def test_the_papers_preset_trains_what_the_papers_figure_shows(recipe):
     run, folder = recipe
     image = Recipe(load_config(write_recipe(run.parent / "image.yaml", out=str(run.parent / "image_only"))))
     for stage in ("vae", "captions", "image"):
@@ -153,26 +153,26 @@ def test_the_temporal_vae_stage_leaves_the_latents_as_they_are(recipe):
             assert torch.equal(tensor, before[name]) == (name not in trained), name
 
 
-def test_the_bank_is_the_same_however_it_is_made(tmp_path):
+def test_the_cache_is_the_same_however_it_is_filled(tmp_path):
     def frames(**changes):
         config = DataConfig(
             (SourceConfig(shapes={"clips": 5, "frames": 3, "size": 32, **changes}),), frames=3, size=32
         )
-        data = Data(config, tmp_path)
-        return data.frames(data.pool({}).groups[0])
+        data = TrainingData(config, tmp_path)
+        return data.frames(data.sampler({}).buckets[0])
 
-    bank = frames()
+    cached = frames()
     for i in (4, 0, 2):
-        assert np.array_equal(bank[i], ShapesData(clips=5, frames=3, size=32).frames_of(i))
-    assert len(frames(clips=6)) == 6  # other clips have a bank of their own, and nothing is lost
-    assert not np.array_equal(frames(seed=2), bank)
+        assert np.array_equal(cached[i], ShapesData(clips=5, frames=3, size=32).frames_of(i))
+    assert len(frames(clips=6)) == 6  # other clips have a cache of their own, and nothing is lost
+    assert not np.array_equal(frames(seed=2), cached)
     assert len(list(tmp_path.glob("pixels_*.npy"))) == 3
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("pixels_*.npy")}
-    assert np.array_equal(frames(), bank)
+    assert np.array_equal(frames(), cached)
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_which_clips_are_drawn_and_what_is_said_of_them(recipe, tmp_path):
+def test_emphasis_and_plain_captions(recipe, tmp_path):
     run, folder = recipe
     sources = RECIPE["data"]["sources"][:1]
     path = write_recipe(tmp_path / "again.yaml", out=str(run), data={**RECIPE["data"], "sources": sources})
@@ -183,21 +183,23 @@ def test_which_clips_are_drawn_and_what_is_said_of_them(recipe, tmp_path):
 
     def task(emphasis, **changes):
         stage = dataclasses.replace(config.stages[2], batch_size=500, emphasis=emphasis, **changes)
-        samples = Recipe(config).samples()
-        return ImageTask(Conditioned(unet, text, stage), diffusion, Recipe(config).data, vae, stage, samples)
+        validation = Recipe(config).validation()
+        return ImageTask(
+            UNetWithTextEncoder(unet, text, stage), diffusion, Recipe(config).data, vae, stage, validation
+        )
 
     emphasised = task({"red": 4.0, "spinning": 2.0})
-    said = [shapes.plain(i).split() for i in range(shapes.clips)]
-    factors = np.array([4 ** ("red" in words) * 2 ** ("spinning" in words) for words in said])
+    plain_words = [shapes.plain(i).split() for i in range(shapes.clips)]
+    factors = np.array([4 ** ("red" in words) * 2 ** ("spinning" in words) for words in plain_words])
     assert set(factors) == {1, 4, 8}
-    chances = emphasised.batches.pool.groups[0].chances
-    np.testing.assert_allclose(chances, factors / factors.sum())
+    probabilities = emphasised.batches.sampler.buckets[0].probabilities
+    np.testing.assert_allclose(probabilities, factors / factors.sum())
     captions = emphasised.batch(rng := np.random.default_rng(0), rng).captions
     share = sum("red" in text.split() for text in captions) / sum(text != "" for text in captions)
-    assert share == pytest.approx(chances[factors > 1].sum(), abs=0.05)
+    assert share == pytest.approx(probabilities[factors > 1].sum(), abs=0.05)
     plain = task({}, plain_share=1.0, caption_dropout=0.0).batch(rng := np.random.default_rng(0), rng).captions
     assert set(plain) == {shapes.plain(i) for i in range(shapes.clips)}
-    with pytest.raises(RecipeError, match="stage image: no clip's plain caption says dragon"):
+    with pytest.raises(RecipeError, match="stage image: no clip's plain caption has dragon"):
         task({"dragon": 2.0})
 
 
@@ -207,27 +209,27 @@ def test_sources_are_drawn_by_their_weights(recipe):
     data = Recipe(config).data
 
     def drawn(weights, frames, still):
-        picks = data.pool(weights).draw(np.random.default_rng(0), 4000, frames, still)
-        return {name: sum(p.group.source == name for p in picks) / 4000 for name in data.clips}
+        slices = data.sampler(weights).draw(np.random.default_rng(0), 4000, frames, still)
+        return {name: sum(p.bucket.source == name for p in slices) / 4000 for name in data.clips}
 
     assert drawn({}, 1, True) == pytest.approx({"shapes": 0.5, "stills": 0.25, "pictures": 0.25}, abs=0.03)
     assert drawn({}, 4, False) == pytest.approx({"shapes": 2 / 3, "stills": 1 / 3, "pictures": 0}, abs=0.03)
     assert drawn({"stills": 0, "pictures": 2}, 1, True)["pictures"] == pytest.approx(2 / 3, abs=0.03)
     with pytest.raises(RecipeError, match="there is no source film"):
-        data.pool({"film": 1})
-    without = Data(dataclasses.replace(config.data, pseudo_videos=False), data.folder)
+        data.sampler({"film": 1})
+    without = TrainingData(dataclasses.replace(config.data, pseudo_videos=False), data.folder)
     assert list(without.clips) == ["shapes", "pictures"], "pseudo-videos go, images stay"
 
 
 def test_what_is_held_out_is_never_trained_on(recipe):
     run, _ = recipe
     config = load_config(write_recipe(run.parent / "held.yaml", out=str(run)))
-    data = Data(dataclasses.replace(config.data, held_out=0.25), Recipe(config).data.folder)
-    trained, held = (data.pool({}, held_out).groups for held_out in (False, True))
+    data = TrainingData(dataclasses.replace(config.data, held_out=0.25), Recipe(config).data.folder)
+    trained, held = (data.sampler({}, held_out).buckets for held_out in (False, True))
     for one, other in zip(trained, held, strict=True):
         assert other.name == f"{one.name}_held_out"
-        assert sorted([*one.numbers, *other.numbers]) == list(range(len(one.clips)))
-    assert [len(group.numbers) for group in held] == [5, 1, 1]
+        assert sorted([*one.indices, *other.indices]) == list(range(len(one.clips)))
+    assert [len(bucket.indices) for bucket in held] == [5, 1, 1]
 
 
 def test_stills_keep_their_caption_and_the_camera_its_way():
@@ -244,16 +246,16 @@ def test_latents_of_another_encoder_are_not_used(recipe, tmp_path):
     run, folder = recipe
     data = Recipe(load_config(write_recipe(tmp_path / "again.yaml", out=str(run)))).data
     vae = load_vae(folder / "vae.safetensors")
-    group = next(group for group in data.pool({}).groups if group.source == "shapes")
-    before = data.latents(group, vae)
+    bucket = next(bucket for bucket in data.sampler({}).buckets if bucket.source == "shapes")
+    before = data.latents(bucket, vae)
     assert len(before) == 20
     vae.quant_conv.weight.data += 1e-3
-    after = data.latents(group, vae)
+    after = data.latents(bucket, vae)
     assert not np.array_equal(after, before)
     np.testing.assert_allclose(after, before, atol=0.1)
 
 
-def test_prompt_frames_are_kept_clean_and_count_for_nothing(recipe, tmp_path, monkeypatch):
+def test_prompt_frames_are_given_clean_and_have_no_loss(recipe, tmp_path, monkeypatch):
     run, _ = recipe
     stage = {**RECIPE["stages"][3], "prompt_share": 1.0, "prompt_frames": 2, "image_share": 0.0}
     path = write_recipe(tmp_path / "r.yaml", init=str(run / "model"), stages=[stage])
@@ -261,20 +263,20 @@ def test_prompt_frames_are_kept_clean_and_count_for_nothing(recipe, tmp_path, mo
 
     forward = UNet3D.forward
 
-    def watched(self, x, timestep, text, numbers=None):
-        seen.append((x, numbers))
-        return forward(self, x, timestep, text, numbers)
+    def watched(self, x, timestep, text, positions=None):
+        seen.append((x, positions))
+        return forward(self, x, timestep, text, positions)
 
     monkeypatch.setattr(UNet3D, "forward", watched)
     config = load_config(path)
     folder = Recipe(config).run()
-    banks = [np.load(path, mmap_mode="r") for path in (config.out / "bank").glob("latents_*_4x32x32_*.npy")]
-    latents = [clip for bank in banks for clip in bank]
-    x, numbers = seen[0]
+    caches = [np.load(path, mmap_mode="r") for path in (config.out / "bank").glob("latents_*_4x32x32_*.npy")]
+    latents = [clip for cache in caches for clip in cache]
+    x, positions = seen[0]
     clean = {clip[:, frame].tobytes() for clip in latents for frame in range(4)}
     kept = [x[0, :, j].half().numpy().tobytes() in clean for j in range(4)]
     assert kept == [True, True, False, False]
-    assert all((numbers[0, 1:] - numbers[0, :-1]) % 4 == 1)
+    assert all((positions[0, 1:] - positions[0, :-1]) % 4 == 1)
     assert load(folder).generate("a red circle", steps=1).latents.isfinite().all()
     other = {"out": str(tmp_path / "other"), "init": str(run / "model")}
     bad = write_recipe(tmp_path / "bad.yaml", **other, stages=[{**stage, "prompt_frames": 4}])

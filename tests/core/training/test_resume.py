@@ -1,4 +1,4 @@
-"""A run that goes on: what changed is told, what cannot be is refused, and what was lost with the process is made."""
+"""Resuming a run: changed settings are reported, impossible ones refused, lost evaluations and samples made."""
 
 import dataclasses
 import json
@@ -22,8 +22,8 @@ from .test_trainer import STAGE, OneNumber
 EVERY = {"evaluate_every": 2, "sample_every": 2, "checkpoint_every": 2}
 
 
-class Looked(OneNumber):
-    """It has something held out, and leaves a sample."""
+class Evaluated(OneNumber):
+    """It has held-out data, and writes a sample."""
 
     held_out = True
 
@@ -44,7 +44,7 @@ def stopped(folder, at, monkeypatch, name="checkpoint", stage=STAGE, **given):
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, name, dying)
         with pytest.raises(KeyboardInterrupt):
-            Trainer(Looked(), dataclasses.replace(stage, **EVERY), folder, **given).run()
+            Trainer(Evaluated(), dataclasses.replace(stage, **EVERY), folder, **given).run()
 
 
 def entries(folder):
@@ -52,47 +52,47 @@ def entries(folder):
 
 
 @pytest.mark.parametrize("at", [4, 12])
-def test_an_evaluation_and_a_sample_that_were_lost_are_made(tmp_path, monkeypatch, at):
+def test_a_lost_evaluation_and_sample_are_made(tmp_path, monkeypatch, at):
     stopped(tmp_path, at, monkeypatch)
     assert not (tmp_path / f"sample_{at:06d}.png").exists()
-    Trainer(Looked(), dataclasses.replace(STAGE, **EVERY), tmp_path).run()
+    Trainer(Evaluated(), dataclasses.replace(STAGE, **EVERY), tmp_path).run()
     assert len(list(tmp_path.glob("sample_*.png"))) == 6
     steps = [entry["step"] for entry in entries(tmp_path) if "held_out_loss" in entry]
     assert steps == [2, 4, 6, 8, 10, 12]
 
 
-def test_what_is_there_is_not_made_again(tmp_path, monkeypatch):
+def test_an_existing_evaluation_is_not_made_again(tmp_path, monkeypatch):
     stopped(tmp_path, 4, monkeypatch, "sample")
-    Trainer(Looked(), dataclasses.replace(STAGE, **EVERY), tmp_path).run()
+    Trainer(Evaluated(), dataclasses.replace(STAGE, **EVERY), tmp_path).run()
     assert [entry["step"] for entry in entries(tmp_path) if "held_out_loss" in entry] == [2, 4, 6, 8, 10, 12]
 
 
-def test_what_changed_is_told(tmp_path, monkeypatch, capsys):
-    stopped(tmp_path, 4, monkeypatch, made_with={"data.mix": "a.yaml", "learning_rate": 0.1})
+def test_changed_settings_are_reported(tmp_path, monkeypatch, capsys):
+    stopped(tmp_path, 4, monkeypatch, settings={"data.mix": "a.yaml", "learning_rate": 0.1})
     now = {"data.mix": "b.yaml", "learning_rate": 0.1}
-    Trainer(Looked(), dataclasses.replace(STAGE, **EVERY), tmp_path, made_with=now).run()
+    Trainer(Evaluated(), dataclasses.replace(STAGE, **EVERY), tmp_path, settings=now).run()
     assert "one: resumed at step 4, now with data.mix 'b.yaml' (then 'a.yaml')\n" in capsys.readouterr().out
 
 
-def test_other_parameters_cannot_go_on(tmp_path, monkeypatch):
+def test_other_trained_parameters_cannot_be_resumed(tmp_path, monkeypatch):
     stopped(tmp_path, 4, monkeypatch)
     other = dataclasses.replace(STAGE, **EVERY, train="temporal")
     with pytest.raises(RecipeError, match="was stopped at step 4 of train: all, and now has temporal: undo that, or"):
-        Trainer(Looked(), other, tmp_path).run()
+        Trainer(Evaluated(), other, tmp_path).run()
 
 
 @pytest.mark.parametrize("name", ["optimizer.bin", "custom_checkpoint_0.pkl"])
-def test_a_damaged_checkpoint_is_told(tmp_path, monkeypatch, name):
+def test_a_damaged_checkpoint_raises(tmp_path, monkeypatch, name):
     stopped(tmp_path, 4, monkeypatch)
     file = tmp_path / "checkpoint_000004" / name
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(
-        CheckpointError, match=r"checkpoint_000004 is damaged: .*; delete .* to train this stage anew"
+        CheckpointError, match=r"checkpoint_000004 is damaged: .*; delete .* to train this stage again"
     ):
-        Trainer(Looked(), dataclasses.replace(STAGE, **EVERY), tmp_path).run()
+        Trainer(Evaluated(), dataclasses.replace(STAGE, **EVERY), tmp_path).run()
 
 
-def test_another_model_to_start_from_is_told_by_a_finished_stage(tmp_path):
+def test_a_finished_stage_with_another_init_is_refused(tmp_path):
     first = Recipe(load_config(write_recipe(tmp_path / "first.yaml"))).run()
     stage = {**RECIPE["stages"][3], "steps": 1}
     path = write_recipe(tmp_path / "r.yaml", out=str(tmp_path / "next"), init=str(first), stages=[stage])
@@ -103,14 +103,14 @@ def test_another_model_to_start_from_is_told_by_a_finished_stage(tmp_path):
         Recipe(config).run()
 
 
-def test_words_that_the_model_does_not_know_are_told_before_training(tmp_path):
+def test_unknown_words_in_prompts_raise_before_training(tmp_path):
     path = write_recipe(tmp_path / "r.yaml", samples={"prompts": ["a red horse"]})
     with pytest.raises(ValueError, match="does not know 'horse'"):
         Recipe(load_config(path)).run()
     assert not (tmp_path / "run" / "captions" / "latest.json").exists()
 
 
-def test_captions_with_words_that_the_model_does_not_know_are_told_before_training(tmp_path, monkeypatch):
+def test_unknown_words_in_captions_raise_before_training(tmp_path, monkeypatch):
     monkeypatch.setattr("vidrd_core.training.latent_statistics.MEASURED", 128)
     write_still(tmp_path / "pictures" / "a.png", 64, 64, caption="a red zebra")
     run(Stills(tmp_path / "pictures", Sidecar(), ClipSettings(frames=4, size=32)), tmp_path / "shards")
@@ -126,7 +126,7 @@ def test_of_two_runs_in_one_folder_the_second_is_refused(tmp_path):
     path = write_recipe(tmp_path / "r.yaml")
     recipe = Recipe(load_config(path))
     with (
-        recipe.alone(),
+        recipe.locked(),
         pytest.raises(RecipeError, match=r"another run trains in .*: wait for it, or choose another"),
     ):
         Recipe(load_config(path)).run()
@@ -134,5 +134,5 @@ def test_of_two_runs_in_one_folder_the_second_is_refused(tmp_path):
 
 
 def test_rates_that_fit_no_parameter_are_refused(tmp_path):
-    with pytest.raises(RecipeError, match=r"no parameter that it trains has '\.atn1\.' in its name, as rates say"):
+    with pytest.raises(RecipeError, match=r"no trained parameter has '\.atn1\.' in its name, as rates expect"):
         Trainer(OneNumber(), dataclasses.replace(STAGE, rates={".atn1.": 0.1}), tmp_path)

@@ -1,4 +1,4 @@
-"""A run that ends early goes on as if it had not."""
+"""A run that was stopped resumes as if it had not been."""
 
 import dataclasses
 import json
@@ -39,7 +39,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path):
 
 
 def curve(log):
-    """What a stage's log says, but how long it took."""
+    """A stage's log without how long it took."""
     lines = map(json.loads, log.read_text().splitlines())
     return [{name: value for name, value in line.items() if name != "steps_per_s"} for line in lines]
 
@@ -62,7 +62,7 @@ def run_and_kill(config, stage, step):
     Recipe(config).run(stage.name)
 
 
-def test_an_interrupt_saves_where_it_was(tmp_path, monkeypatch):
+def test_an_interrupt_saves_a_checkpoint(tmp_path, monkeypatch):
     config = load_config(write_recipe(tmp_path / "recipe.yaml"))
     original = Trainer.train_step
 

@@ -1,4 +1,4 @@
-"""Each preset changes exactly what it names; what comes of LoRA fits the model that it was trained on."""
+"""Each preset trains exactly the parameters that it names; a LoRA file fits the model that it was trained on."""
 
 import shutil
 
@@ -21,7 +21,7 @@ CLIP = {"name": "clip", "task": "clip", "steps": 3, **STAGE, "learning_rate": 1e
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """A model of all parts, its layers over time trained a little, so that none is at zero."""
+    """A model of all parts, its temporal layers trained a little, so that none is at zero."""
     path = write_recipe(tmp_path_factory.mktemp("start") / "recipe.yaml")
     return Recipe(load_config(path)).run()
 
@@ -47,7 +47,7 @@ NAMED = {
 
 
 @pytest.mark.parametrize("preset", NAMED)
-def test_a_preset_changes_exactly_what_it_names(start, tmp_path, preset):
+def test_a_preset_trains_exactly_what_it_names(start, tmp_path, preset):
     folder = trained(start, tmp_path, train=preset)
     unet = changed(start, folder, load_unet, "unet.safetensors")
     every = set(load_unet(start / "unet.safetensors")[0].state_dict())
@@ -73,7 +73,7 @@ def test_a_lora_on_its_own_is_the_merged_model(start, tmp_path):
     assert (made[0] - made[2]).abs().max() > 1e-3, "it does something"
 
 
-def test_layers_over_time_come_alone_as_well(start, tmp_path):
+def test_temporal_layers_are_a_file_of_their_own_as_well(start, tmp_path):
     folder = trained(start, tmp_path, train="temporal")
     temporal, _ = read_temporal(folder / "temporal.safetensors")
     whole = load_file(folder / "unet.safetensors")
@@ -94,7 +94,7 @@ def test_gradient_checkpointing_is_the_same_to_the_last_bit(start, tmp_path):
     assert (Recipe(load_config(recipe)).run() / "vae.safetensors").exists()
 
 
-def test_gradient_checkpointing_computes_blocks_anew(start, tmp_path, monkeypatch):
+def test_gradient_checkpointing_recomputes_blocks(start, tmp_path, monkeypatch):
     from vidrd_core.models.temporal import TemporalConv
 
     calls = []

@@ -1,4 +1,4 @@
-"""`vidrd data`: folders of pictures and videos to captioned clips for training."""
+"""`vidrd data`: from folders of images and videos to captioned clips for training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ vidrd data mix shards/films=2 shards/kinetics=1 shards/pseudo=0.5 -o mix.yaml"""
 
 app = typer.Typer(
     name="data",
-    help="Make captioned clips of pictures and videos, as shards to train on. Run again, each does what is new.",
+    help="Make captioned clips of images and videos, as shards for training. Run again, a command does what is new.",
     no_args_is_help=True,
     rich_markup_mode=None,
     cls=o.Commands,
@@ -34,18 +34,22 @@ def stills(
     frames: Annotated[int, d.FRAMES] = 8,
     size: Annotated[int, d.SIZE] = 256,
     height: Annotated[int | None, d.HEIGHT] = None,
-    fps: Annotated[float, o.panel_option(d.CLIPS, help="Frames a second that clips are shown at.")] = 8.0,
-    clips: Annotated[int, o.panel_option(d.CLIPS, help="How many clips to make of a picture.")] = 1,
+    fps: Annotated[float, o.panel_option(d.CLIPS, help="Frames a second of the clips.")] = 8.0,
+    clips: Annotated[int, o.panel_option(d.CLIPS, help="Clips of each image.")] = 1,
     enlarge: Annotated[bool, d.ENLARGE] = False,
     images: Annotated[
         bool,
-        o.panel_option(d.CAMERA, "--images", help="No camera: each picture is a clip of one frame.", default=False),
+        o.panel_option(d.CAMERA, "--images", help="No camera: each image is a clip of one frame.", default=False),
     ] = False,
-    zoom: Annotated[float, o.panel_option(d.CAMERA, help="How many times as close the camera comes, at most.")] = 1.3,
-    pan: Annotated[float, o.panel_option(d.CAMERA, help="How far it goes at most, in views.")] = 0.15,
-    direction: Annotated[str, o.panel_option(d.CAMERA, metavar="in|out|random", help="Where it zooms.")] = "random",
+    zoom: Annotated[float, o.panel_option(d.CAMERA, help="Largest zoom factor.")] = 1.3,
+    pan: Annotated[
+        float, o.panel_option(d.CAMERA, help="Largest distance that the camera pans, in widths of the view.")
+    ] = 0.15,
+    direction: Annotated[
+        str, o.panel_option(d.CAMERA, metavar="in|out|random", help="Direction of the zoom.")
+    ] = "random",
     easing: Annotated[
-        str, o.panel_option(d.CAMERA, metavar="linear|smooth", help="smooth: it starts and ends at rest.")
+        str, o.panel_option(d.CAMERA, metavar="linear|smooth", help="smooth: the camera starts and ends at rest.")
     ] = "linear",
     captions: Annotated[Path | None, d.CAPTIONS] = None,
     captioner: Annotated[str, d.CAPTIONER] = "sidecar",
@@ -59,9 +63,9 @@ def stills(
     ray_address: Annotated[str | None, d.RAY_ADDRESS] = None,
     per_shard: Annotated[int | None, d.PER_SHARD] = None,
 ) -> None:
-    """Pictures -> pseudo-videos: clips of a camera that zooms and pans over them, or images.
+    """Make pseudo-videos of images by zoom and pan, or clips of one frame.
 
-    The caption of NAME.jpg is what NAME.txt beside it says.
+    The caption of NAME.jpg is the text of NAME.txt beside it.
     """
     given = locals()
     from vidrd_core.cli.data import stages
@@ -95,7 +99,7 @@ def actions(
         o.panel_option(
             d.LABELS,
             metavar="TEXT",
-            help="A caption with {label} in it; one of several is drawn for each video.",
+            help="A caption with {label} in it; with several, each video gets one at random.",
             default="'a video of {label}' and two more",
         ),
     ] = None,
@@ -123,7 +127,7 @@ def actions(
     ray_address: Annotated[str | None, d.RAY_ADDRESS] = None,
     per_shard: Annotated[int | None, d.PER_SHARD] = None,
 ) -> None:
-    """Videos of action recognition, Kinetics or UCF-101, -> clips; their labels become captions."""
+    """Make clips of an action-recognition dataset, Kinetics or UCF-101; labels become captions."""
     given = locals()
     from vidrd_core.cli.data import stages
 
@@ -139,22 +143,24 @@ def videos(
         o.panel_option(
             d.SCENES,
             metavar="adaptive|content|transnetv2|none",
-            help="What finds the scenes: PySceneDetect's two, a network, or nothing.",
+            help="What detects scenes: adaptive and content (PySceneDetect), a network, or nothing.",
         ),
     ] = "adaptive",
     threshold: Annotated[
         float | None,
-        o.panel_option(d.SCENES, help="Of the detector.", default="3 adaptive, 27 content, 0.5 transnetv2"),
+        o.panel_option(d.SCENES, help="The detector's threshold.", default="3 adaptive, 27 content, 0.5 transnetv2"),
     ] = None,
     margin: Annotated[float, o.panel_option(d.SCENES, help="Seconds left out at both ends of a scene.")] = 0.0,
     longest: Annotated[
-        float, o.panel_option(d.SCENES, help="Seconds; a longer scene is parted, each part captioned by itself.")
+        float, o.panel_option(d.SCENES, help="Seconds; longer scenes are split, each part with a caption of its own.")
     ] = 60.0,
     least: Annotated[float, o.panel_option(d.SCENES, help="Seconds; shorter scenes are dropped.")] = 1.0,
-    black: Annotated[float, o.panel_option(d.SCENES, help="Level of 255 below which a frame is black.")] = 20.0,
+    black: Annotated[float, o.panel_option(d.SCENES, help="Level, of 255, below which a frame is black.")] = 20.0,
     motion: Annotated[
         float,
-        o.panel_option(d.SCENES, help="Levels of 255 by which pixels must change in 1/8 s; 0 keeps what is static."),
+        o.panel_option(
+            d.SCENES, help="Least mean change of pixels in 1/8 s, in levels of 255; 0 keeps static scenes."
+        ),
     ] = 0.5,
     frames: Annotated[int, d.FRAMES] = 8,
     fps: Annotated[float, d.FPS] = 8.0,
@@ -175,7 +181,7 @@ def videos(
     ray_address: Annotated[str | None, d.RAY_ADDRESS] = None,
     per_shard: Annotated[int | None, d.PER_SHARD] = None,
 ) -> None:
-    """Videos -> clips of their scenes; what is short, black or static is dropped, the rest captioned."""
+    """Make clips of the scenes of videos; short, black and static scenes are dropped, the others captioned."""
     given = locals()
     from vidrd_core.cli.data import stages
 
@@ -192,13 +198,13 @@ def show(
             "-o",
             metavar="FILE",
             parser=nonempty_path,
-            help="A picture of some clips.",
+            help="An image file for a contact sheet of clips.",
             show_default=False,
         ),
     ] = None,
-    rows: Annotated[int, typer.Option(min=1, help="How many clips the picture shows.")] = 12,
+    rows: Annotated[int, typer.Option(min=1, help="Clips on the contact sheet.")] = 12,
 ) -> None:
-    """Say what a folder of shards holds, and why the rest was skipped."""
+    """Show what a folder of shards contains, and why the rest was skipped."""
     from vidrd_core.cli.data.show import show as run
 
     run(folder, output, rows)
@@ -207,13 +213,13 @@ def show(
 @app.command(cls=o.Command)
 def mix(
     sources: Annotated[
-        list[str], typer.Argument(metavar="FOLDER[=WEIGHT]...", help="Folders of shards; a weight is 1 unless told.")
+        list[str], typer.Argument(metavar="FOLDER[=WEIGHT]...", help="Folders of shards; weights are 1 by default.")
     ],
     output: d.MixFile,
-    pseudo_videos: Annotated[bool, typer.Option(help="Train on pseudo-videos, too.")] = True,
-    draws: Annotated[int, typer.Option(help="Of how many clips to say how often each is seen.")] = 100_000,
+    pseudo_videos: Annotated[bool, typer.Option(help="Train on pseudo-videos as well.")] = True,
+    draws: Annotated[int, typer.Option(help="Draws for which to show how often each clip is seen.")] = 100_000,
 ) -> None:
-    """Put folders of shards together, by weights, for 'vidrd train'."""
+    """Make a mixture of folders of shards, by weights, for 'vidrd train'."""
     from vidrd_core.cli.data.mix import mix as run
 
     run(sources, output, pseudo_videos, draws)

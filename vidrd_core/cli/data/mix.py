@@ -1,4 +1,4 @@
-"""`vidrd data mix`: folders of shards put together, by weights."""
+"""`vidrd data mix`: a mixture of folders of shards, by weights."""
 
 from __future__ import annotations
 
@@ -11,13 +11,24 @@ from vidrd_core.cli.errors import InputError, input_checked, note
 
 
 def mix(sources: list[str], output: Path, pseudo_videos: bool, draws: int) -> None:
-    """Write the mixture and say what it comes to."""
+    """Write a mixture's YAML file and print the shares of its sources.
+
+    Args:
+        sources: FOLDER or FOLDER=WEIGHT, each once.
+        output: The YAML file.
+        pseudo_videos: Whether clips made from stills are trained on.
+        draws: Draws for which the table shows how often each clip is seen.
+
+    Raises:
+        InputError: A folder has no shards, a weight is invalid, or PyYAML is missing.
+    """
     try:
         import yaml
     except ModuleNotFoundError as error:
         raise InputError("a mixture needs yaml, which is missing: pip install pyyaml") from error
     from vidrd_core.data.records import PSEUDO
     from vidrd_core.data.shards import Shards
+    from vidrd_core.io.atomic import write_text
     from vidrd_core.training.datasets import shares
 
     weights: dict[str, float] = {}
@@ -25,7 +36,7 @@ def mix(sources: list[str], output: Path, pseudo_videos: bool, draws: int) -> No
         for text in sources:
             folder, _, weight = text.rpartition("=") if "=" in text else (text, "", "1")
             if folder in weights:
-                raise ValueError(f"{folder} is named twice: give it once, and its weight as in {folder}=2")
+                raise ValueError(f"{folder} is given twice: give it once, and its weight as in {folder}=2")
             try:
                 weights[folder] = float(weight)
             except ValueError as error:
@@ -42,7 +53,7 @@ def mix(sources: list[str], output: Path, pseudo_videos: bool, draws: int) -> No
             for name, s in zip(names, mixture, strict=True)
         ]
         text = yaml.safe_dump({"pseudo_videos": pseudo_videos, "sources": entries}, sort_keys=False)
-        output.write_text(text, encoding="utf-8")
+        write_text(output, text)
     table = Table("source", "clips", "weight", "share", f"seen in {draws} draws")
     for s in mixture:
         table.add_row(s.name, str(s.clips), f"{s.weight:g}", f"{s.share:.1%}", f"{s.visits(draws):.1f} times each")
@@ -51,7 +62,7 @@ def mix(sources: list[str], output: Path, pseudo_videos: bool, draws: int) -> No
 
 
 def distinct(folders: list[Path]) -> list[str]:
-    """The folders' names, with as much of what is before them as tells them apart."""
+    """The folders' names, each with as many of its parent folders as make them distinct."""
     depth = 1
     names = [folder.name for folder in folders]
     while len(set(names)) < len(names) and depth < max(len(folder.parts) for folder in folders):

@@ -1,4 +1,4 @@
-"""`vidrd data show`: what shards hold, why the rest was skipped, and a picture of some clips."""
+"""`vidrd data show`: what shards contain, why the rest was skipped, and a contact sheet of some clips."""
 
 from __future__ import annotations
 
@@ -17,13 +17,22 @@ EXAMPLES = 3  # of each reason
 
 
 def show(folder: Path, output: Path | None, rows: int) -> None:
-    """Print counts and reasons; draw some clips."""
+    """Print counts and reasons.
+
+    Args:
+        folder: A folder of shards.
+        output: An image file for a contact sheet of clips.
+        rows: How many clips that shows.
+
+    Raises:
+        InputError: There are no shards, or the image cannot be written.
+    """
     with input_checked():
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no folder {folder}")
         lines = [line for _, _, found in manifests(folder) for line in found]
     if not lines:
-        raise InputError(f"{folder} holds no shards: make some by 'vidrd data stills', 'actions' or 'videos'")
+        raise InputError(f"{folder} holds no shards: make some with 'vidrd data stills', 'actions' or 'videos'")
     if output:
         draw(folder, output, rows)
     made = [line for line in lines if "key" in line]
@@ -48,7 +57,7 @@ def show(folder: Path, output: Path | None, rows: int) -> None:
 
 
 def draw(folder: Path, output: Path, rows: int) -> None:
-    """A contact sheet of clips from all over the shards."""
+    """Write a contact sheet of clips spread evenly over the shards."""
     with input_checked():
         samples = Shards(folder).samples
         chosen = [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, rows).astype(int))]

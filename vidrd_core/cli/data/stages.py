@@ -1,31 +1,37 @@
-"""Stages of data as commands: settings from options, then a run with a bar."""
+"""The stages of data preparation as commands: settings from options, a run, and its progress."""
 
 from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeVar
 
-from vidrd_core.cli.data.progress import Bar
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
 from vidrd_core.cli.errors import CommandError, InputError, input_checked, note, reason
+from vidrd_core.cli.progress import alive
 from vidrd_core.data.actions import TEMPLATES, Actions
 from vidrd_core.data.captioners.local import LocalModel
 from vidrd_core.data.captioners.server import Server
 from vidrd_core.data.captions import Captioner, CaptionerError, Sidecar, Templates, words_of
 from vidrd_core.data.clip_sampling import ClipSettings
-from vidrd_core.data.executors import Executor, Here, Processes, Ray
-from vidrd_core.data.files import read_rows, tidy
+from vidrd_core.data.executors import Executor, InProcess, Processes, Ray
+from vidrd_core.data.files import one_line, read_rows
 from vidrd_core.data.long_videos import LongVideos
-from vidrd_core.data.motion_filter import LivelySettings
+from vidrd_core.data.motion_filter import MotionFilterSettings
 from vidrd_core.data.pseudo_video import CameraSettings
-from vidrd_core.data.runner import Stage, run
-from vidrd_core.data.scene_detection import MissingError, SegmentSettings
+from vidrd_core.data.records import MissingError
+from vidrd_core.data.runner import Report, Stage, run
+from vidrd_core.data.scene_detection import SceneSettings
 from vidrd_core.data.stills import Stills
 
 Settings = TypeVar("Settings")
 
 
 def stills(given: dict[str, Any]) -> None:
+    """Run `vidrd data stills` with its options by name."""
     with input_checked():
         clips = _settings(ClipSettings, given)
         camera = CameraSettings(**{name: given[name] for name in ("zoom", "pan", "direction", "easing")})
@@ -37,6 +43,7 @@ def stills(given: dict[str, Any]) -> None:
 
 
 def actions(given: dict[str, Any]) -> None:
+    """Run `vidrd data actions` with its options by name."""
     with input_checked():
         templates = tuple(given["template"] or TEMPLATES.get(given["layout"], Templates.templates))
         captioner = Templates(templates, _descriptions(given["descriptions"]), given["seed"])
@@ -46,6 +53,7 @@ def actions(given: dict[str, Any]) -> None:
 
 
 def videos(given: dict[str, Any]) -> None:
+    """Run `vidrd data videos` with its options by name."""
     if given["longest"] < given["least"]:
         raise InputError(f"--longest is {given['longest']:g} s, expected --least, {given['least']:g} s, or more")
     with input_checked():
@@ -53,8 +61,8 @@ def videos(given: dict[str, Any]) -> None:
             given["folder"],
             _captioner(given),
             _settings(ClipSettings, given),
-            _settings(SegmentSettings, given),
-            _settings(LivelySettings, given),
+            _settings(SceneSettings, given),
+            _settings(MotionFilterSettings, given),
             given["captions"],
             given["recaption"],
         )
@@ -62,11 +70,13 @@ def videos(given: dict[str, Any]) -> None:
 
 
 def _settings(kind: type[Settings], given: dict[str, Any]) -> Settings:
+    """A dataclass of settings from the options that have its fields' names."""
     names = [field.name for field in fields(kind) if field.name in given]  # type: ignore[arg-type]
     return kind(**{name: given[name] for name in names})
 
 
 def _captioner(given: dict[str, Any]) -> Captioner:
+    """The captioner that --captioner names. Raises InputError."""
     who, _, where = given["captioner"].partition(":")
     prompt, model = given["caption_prompt"], given["caption_model"]
     if who == "server" and where:
@@ -87,26 +97,28 @@ def _captioner(given: dict[str, Any]) -> Captioner:
 
 
 def _descriptions(path: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Labels and their captions, in the order of a table's lines."""
-    said: dict[str, tuple[str, ...]] = {}
+    """Labels with their captions, in the order of a table's lines."""
+    captions: dict[str, tuple[str, ...]] = {}
     for number, row in read_rows(path) if path else ():
         if not (row.get("label") and row.get("caption")):
             raise ValueError(f"{path}, line {number}: expected columns label and caption, got {', '.join(row)}")
         label = words_of(row["label"])
-        said[label] = (*said.get(label, ()), tidy(row["caption"]))
-    return tuple(said.items())
+        captions[label] = (*captions.get(label, ()), one_line(row["caption"]))
+    return tuple(captions.items())
 
 
 def _executor(given: dict[str, Any]) -> Executor:
+    """Where the parts are processed. Raises InputError."""
     workers = given["workers"]
     if workers < 1:
         raise InputError(f"workers is {workers}, expected 1 or more")
     if given["ray"] or given["ray_address"]:
         return Ray(given["ray_address"], workers)
-    return Processes(workers) if workers > 1 else Here()
+    return Processes(workers) if workers > 1 else InProcess()
 
 
 def _run(stage: Stage, given: dict[str, Any]) -> None:
+    """Run a stage and report what it did. Raises InputError, CommandError."""
     if (per_shard := given["per_shard"]) is not None and per_shard < 1:
         raise InputError(f"per-shard is {per_shard}, expected 1 or more")
     executor, output = _executor(given), given["output"]
@@ -114,11 +126,11 @@ def _run(stage: Stage, given: dict[str, Any]) -> None:
         with input_checked(), Bar(stage.name) as bar:
             report = run(stage, output, executor, retry=given["retry"], progress=bar.update, per_shard=per_shard)
     except (MissingError, CaptionerError) as error:
-        raise InputError(f"{reason(error)}; what was made before is kept in {output}") from error
+        raise InputError(f"{reason(error)}; the shards made so far are kept in {output}") from error
     except ChildProcessError as error:
         raise CommandError(reason(error)) from error
     except KeyboardInterrupt:
-        note(f"stopped; the same command goes on from the whole shards in {output}")
+        note(f"stopped; run the same command again to continue after the complete shards in {output}")
         raise
     if not report.found:
         wanted = "pictures" if isinstance(stage, Stills) else "videos"
@@ -127,3 +139,45 @@ def _run(stage: Stage, given: dict[str, Any]) -> None:
     before = f"; {report.known} of {report.found} were done before" if report.known else ""
     why = f" ('vidrd data show {output}' says why)" if report.skipped else ""
     note(f"{done}{before}{why}")
+
+
+class Bar:
+    """A context that shows how many files are found, then how many are done, on stderr.
+
+    Args:
+        name: The stage's name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name, self.shards = name, 0
+        self.bars: Progress | None = None
+        console = Console(stderr=True)
+        if alive(console):
+            columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+            self.bars = Progress(*columns, console=console, transient=True)
+            self.task = self.bars.add_task(name, total=None)
+
+    def update(self, report: Report, todo: int) -> None:
+        """Show a run's report; `todo` is how many records there are to do, 0 while that is not known."""
+        if self.bars:
+            counts = f"{report.made} made, {report.skipped} skipped" if todo else "searching"
+            self.bars.update(
+                self.task,
+                description=f"{self.name}: {counts}",
+                total=todo or None,
+                completed=report.worked if todo else report.found,
+            )
+        elif report.shards > self.shards:
+            self.shards = report.shards
+            note(f"{report.worked} of {todo} files: {report.made} clips made, {report.skipped} skipped")
+
+    def __enter__(self) -> Bar:
+        if self.bars:
+            self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bars:
+            self.bars.stop()

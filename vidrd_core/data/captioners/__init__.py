@@ -1,1 +1,1 @@
-"""Vision-language models that caption: in this process, or on a server."""
+"""Captioning by vision-language models: in this process, or on a server."""

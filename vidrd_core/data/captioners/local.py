@@ -1,4 +1,4 @@
-"""An image-text model of transformers from a local folder."""
+"""Captions by an image-text model of transformers from a local folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from vidrd_core.data.captions import DOES_NOT_SHAPE, CaptionerError, Picture
+from vidrd_core.data.captions import DOES_NOT_SHAPE, CaptionerError, ImageArray
 from vidrd_core.data.records import Record
 
 PROMPT = "Describe in one sentence what happens in this video."
@@ -18,22 +18,29 @@ PROMPT = "Describe in one sentence what happens in this video."
 
 @dataclass(frozen=True)
 class LocalModel:
-    """Captions by a transformers image-text model: any that AutoModelForImageTextToText loads, from a folder.
+    """A captioner: any model that transformers' AutoModelForImageTextToText loads from a folder.
 
-    A model that chats is asked `prompt` about all key frames; one that only captions sees the middle one, and its
-    caption goes on from `prompt` if that is given.
+    A chat model is asked `prompt` about all key frames; a captioning model gets the middle one and continues
+    `prompt`, if that is given.
+
+    Args:
+        folder: The model's folder.
+        prompt: The question, or the beginning of the caption.
+        device: Where the model runs; "auto" is a GPU, if there is one.
+        max_tokens: Longest caption in tokens.
+        key_frames: How many key frames it gets.
     """
 
     folder: Path = field(metadata=DOES_NOT_SHAPE)
     prompt: str | None = None
-    device: str = field(default="auto", metadata=DOES_NOT_SHAPE)  # auto: a GPU if there is one
+    device: str = field(default="auto", metadata=DOES_NOT_SHAPE)
     max_tokens: int = 60
     key_frames: int = 3
 
-    def __call__(self, record: Record, pictures: list[Picture]) -> str:
+    def __call__(self, record: Record, images: list[ImageArray]) -> str:
+        """A caption. Raises CaptionerError if the model cannot be loaded."""
         model, processor = _loaded(self.folder, self.device)
-        images = [Image.fromarray(picture) for picture in pictures]
-        inputs = self._inputs(processor, images).to(model.device)
+        inputs = self._inputs(processor, [Image.fromarray(image) for image in images]).to(model.device)
         with torch.inference_mode():
             tokens = model.generate(**inputs, max_new_tokens=self.max_tokens, do_sample=False)
         asked = inputs.get("input_ids")

@@ -6,11 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from vidrd_core.io.configs import from_dict
+from vidrd_core.io.configs import from_dict, read_yaml
 
 _FOLDER = Path(__file__).parent
 
@@ -57,9 +54,8 @@ def protocol(named: str) -> Protocol:
     if not path.is_file():
         raise FileNotFoundError(f"there is no protocol {named!r}: give a YAML file, or one of {', '.join(known)}")
     try:
-        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return from_dict(Protocol, raw)
-    except (ValueError, yaml.YAMLError) as error:
+        return from_dict(Protocol, read_yaml(path))
+    except ValueError as error:
         raise ValueError(f"{path} is no protocol: {error}") from error
 
 

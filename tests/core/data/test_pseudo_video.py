@@ -1,4 +1,4 @@
-"""Pseudo-videos against closed forms: where the view goes, and what is seen through it."""
+"""Pseudo-videos against closed forms: the camera path, and what is rendered."""
 
 import math
 from typing import Any
