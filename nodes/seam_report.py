@@ -8,8 +8,8 @@ from typing import Any
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from vidrd_core.metrics.video_metrics import Joints
-from vidrd_core.reports.seam_figure import seam_picture
+from vidrd_core.metrics import ClipBoundaries
+from vidrd_core.reports.seam_figure import draw_seam_figure
 from vidrd_core.reports.seam_report import seam_report
 from vidrd_core.state import ClipState
 
@@ -81,11 +81,12 @@ class SeamReport(io.ComfyNode):
         video = frames_in(images)
         if state is not None:
             clip_frames, repeated_frames, prompt_frames = told_by(state, len(video))
-        joints = Joints()
+        boundaries = ClipBoundaries()
         if clip_frames:
-            joints = Joints.regular(len(video), clip_frames, repeated_frames, min(prompt_frames, clip_frames - 1))
-        report = seam_report(video, joints)
-        picture = as_image(seam_picture(video, report))
+            prompt_frames = min(prompt_frames, clip_frames - 1)
+            boundaries = ClipBoundaries.regular(len(video), clip_frames, repeated_frames, prompt_frames)
+        report = seam_report(video, boundaries)
+        picture = as_image(draw_seam_figure(video, report))
         numbers = (_or(report.seam_ratio, 1.0), _or(report.worst_step, 1.0), _or(report.loopiness, 0.0))
         return io.NodeOutput(picture, "\n".join(report.lines()), *numbers, ui=ui.PreviewImage(picture, cls=cls))
 

@@ -49,6 +49,7 @@ def evaluate(
     clip: Annotated[Path | None, e.CLIP] = None,
     network_frames: Annotated[int | None, e.NETWORK_FRAMES] = None,
     sheets: Annotated[int, e.SHEETS] = 12,
+    json: Annotated[bool, e.JSON] = False,
     preset: Annotated[str | None, o.PRESET] = None,
     prompt_frames: Annotated[int | None, o.PROMPT_FRAMES] = None,
     alpha: Annotated[float | None, o.ALPHA] = None,
@@ -79,10 +80,10 @@ def evaluate(
     device: Annotated[str, o.DEVICE] = "cpu",
     threads: Annotated[int | None, o.THREADS] = None,
 ) -> None:
-    """Measure a folder of videos, or what a model makes of prompts: one JSON file and one page.
+    """Measure a folder of videos, or videos that a model generates from prompts: a JSON file and an HTML report.
 
-    Seams, loops, drift, motion and flicker need no weights; FVD, Inception Score and CLIPSIM take networks of yours.
-    The same command goes on where it was stopped. Needs: pip install -e ".\\[evaluate]"
+    Seams, loops, drift, motion and flicker need no weights; for FVD, Inception Score and CLIPSIM name networks.
+    The same command resumes a stopped run. Needs: pip install -e ".\\[evaluate]"
     """
     given = locals()
     from vidrd_core.cli.progress import busy
@@ -139,10 +140,10 @@ def ablate(
     device: Annotated[str, o.DEVICE] = "cpu",
     threads: Annotated[int | None, o.THREADS] = None,
 ) -> None:
-    """Vary M, alpha and beta, each alone, as the paper does: figures with intervals, plots, and what they say.
+    """Vary M, alpha and beta, each alone, as the paper does: figures with intervals, plots, and conclusions.
 
-    Every point makes the same videos, so that they are compared one by one. The same command goes on where it was
-    stopped. Needs: pip install -e ".\\[evaluate]"
+    Every point generates the same videos, so that they are compared one by one. The same command resumes a stopped
+    run. Needs: pip install -e ".\\[evaluate]"
     """
     given = locals()
     from vidrd_core.cli.progress import busy

@@ -12,7 +12,7 @@ from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import Any, Protocol, TypeVar
 
-from vidrd_core.data.scene_detection import MissingError
+from vidrd_core.io import MissingPackageError as MissingError
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")

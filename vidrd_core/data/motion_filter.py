@@ -10,9 +10,9 @@ import numpy as np
 from vidrd_core.data.clip_sampling import measured
 from vidrd_core.data.decoding import frames_at
 from vidrd_core.data.records import Record, UnfitError
+from vidrd_core.metrics.appearance import LUMA
 
 LOOKS, SIDE = 16, 64  # how many frames are looked at, and their longer side in pixels
-LUMA = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True)

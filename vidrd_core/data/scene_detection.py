@@ -14,12 +14,9 @@ import numpy as np
 from vidrd_core.data.clip_sampling import measured
 from vidrd_core.data.decoding import all_frames
 from vidrd_core.data.records import Record, UnfitError
+from vidrd_core.io import MissingPackageError as MissingError
 
 DETECTORS = ("adaptive", "content", "transnetv2", "none")
-
-
-class MissingError(RuntimeError):
-    """A package that a stage needs is not installed."""
 
 
 @dataclass(frozen=True)

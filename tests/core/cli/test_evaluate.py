@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from vidrd_core.evaluation.runner import read
+from vidrd_core.evaluation.runner import read_records
 from vidrd_core.video import open_video
 
 from ..metrics.test_feature_extractors import Classes, Mean, saved
@@ -74,11 +74,11 @@ def test_other_videos_of_the_same_names_are_not_taken_for_those_that_were_measur
     shutil.copytree(here / "real", here / "films")
     assert vidrd("evaluate", "films", "-o", "films measured")[0] == 0
     line = error_line(*vidrd("evaluate", "films", "-o", "films measured", "--clip-frames", "4"))
-    assert "is another than was measured in films measured: choose another folder" in line
+    assert "have changed since it was measured in films measured: choose another folder" in line
     film = next((here / "films").glob("*.mp4"))
     shutil.copy(next((here / "made").glob("*.mp4")), film)
     line = error_line(*vidrd("evaluate", "films", "-o", "films measured"))
-    assert line.startswith(f"vidrd: error: {film.name}, or what is told of it, is another")
+    assert line.startswith(f"vidrd: error: {film.name}, its caption or its clips have changed")
     line = error_line(*vidrd("evaluate", "films", "-o", "none", "--clip-frames", "0"))
     assert "frames is 0, expected the 1 or more that a clip has" in line
 
@@ -178,7 +178,7 @@ def test_a_protocol_follows_the_classes_of_a_list(here, vidrd, folder):
     code, _, err = vidrd("evaluate", *given, "--class-list", "list.txt", "-o", "out")
     assert code == 0
     assert "vidrd: Two circles: Not run here." in err
-    found = [record["text"] for record in read(here / "out")]
+    found = [record["text"] for record in read_records(here / "out")]
     assert found == ["a blue circle moving right"] + ["a red circle moving right"] * 2
     assert result(here / "out")["settings"]["protocol"] == "Two circles"
     assert "<strong>Not run here.</strong>" in (here / "out" / "report.html").read_text()

@@ -2,11 +2,11 @@
 
 import pytest
 
-from vidrd_core.evaluation.protocols import Protocol, protocol, shares
+from vidrd_core.evaluation.protocols import Protocol, apportion, load_protocol
 
 
 def test_ucf101_is_the_papers():
-    ucf = protocol("ucf101")
+    ucf = load_protocol("ucf101")
     assert (ucf.videos, ucf.network_frames, len(ucf.prompts)) == (10_000, 16, 101)
     assert ucf.status.startswith("Not run by this project")
     assert len(set(ucf.prompts.values())) == 101
@@ -14,15 +14,15 @@ def test_ucf101_is_the_papers():
 
 
 def test_classes_get_their_shares():
-    assert shares({"b": 1, "a": 2}, 9) == {"a": 6, "b": 3}
-    assert shares({"a": 1, "b": 1, "c": 1}, 10) == {"a": 4, "b": 3, "c": 3}
+    assert apportion({"b": 1, "a": 2}, 9) == {"a": 6, "b": 3}
+    assert apportion({"a": 1, "b": 1, "c": 1}, 10) == {"a": 4, "b": 3, "c": 3}
     counts = {f"c{i}": 70 + i for i in range(101)}
-    found = shares(counts, 10_000)
+    found = apportion(counts, 10_000)
     assert sum(found.values()) == 10_000
     whole = sum(counts.values())
     assert all(abs(found[name] - 10_000 * count / whole) < 1 for name, count in counts.items())
     with pytest.raises(ValueError, match="there are no classes"):
-        shares({}, 3)
+        apportion({}, 3)
 
 
 def test_texts_come_class_by_class():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vidrd_core.metrics.appearance import TRAITS, brightness, contrast, drift, saturation, sharpness
+from vidrd_core.metrics.appearance import FRAME_STATISTICS, brightness, contrast, drift, saturation, sharpness
 
 from .test_seams import moving, noise, still
 
@@ -63,7 +63,7 @@ def test_clips_of_other_lengths_count_alike():
 
 def test_one_clip_does_not_drift():
     assert {(each.slope, each.change) for each in drift(moving(8), []).values()} == {(0.0, 0.0)}
-    assert drift(moving(8), []).keys() == TRAITS.keys()
+    assert drift(moving(8), []).keys() == FRAME_STATISTICS.keys()
 
 
 def test_seams_that_cannot_be_are_refused():

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from vidrd_core.io.safetensors import FormatError
-from vidrd_core.metrics.clip_features import Clip
+from vidrd_core.metrics.clip_features import CLIPFeatures
 from vidrd_core.metrics.consistency import clipsim, frame_consistency
-from vidrd_core.metrics.feature_extractors import classifier, network
+from vidrd_core.metrics.feature_extractors import load_classifier, load_feature_extractor
 
 from .test_seams import moving, still
 
@@ -49,7 +49,7 @@ def saved(module, path):
 
 
 def test_i3d_gets_levels_and_is_told_to_size_and_scale_them(tmp_path):
-    i3d = network(f"i3d:{saved(I3D(), tmp_path / 'i3d.pt')}")
+    i3d = load_feature_extractor(f"i3d:{saved(I3D(), tmp_path / 'i3d.pt')}")
     assert i3d.name == "i3d:i3d.pt"
     given = videos()
     expected = given.astype(float).mean((2, 3)).transpose(0, 2, 1).reshape(3, -1) / 255
@@ -71,12 +71,12 @@ def test_any_module_as_script_or_in_python(tmp_path, monkeypatch):
     given = videos()
     expected = given.mean((1, 2, 3)) / 255
     for named in (f"script:{saved(Mean(), tmp_path / 'mean.pt')}", "python:my_features:levels"):
-        np.testing.assert_allclose(network(named)(given), expected, atol=1e-6)
+        np.testing.assert_allclose(load_feature_extractor(named)(given), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("softmax", [True, False])
 def test_a_classifiers_logits_or_probabilities_become_probabilities(tmp_path, softmax):
-    probabilities = classifier(saved(Classes(softmax), tmp_path / "c3d.pt"))
+    probabilities = load_classifier(saved(Classes(softmax), tmp_path / "c3d.pt"))
     given = videos(frames=16)
     logits = given.mean((1, 2, 3)) / 10
     expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -100,7 +100,7 @@ def videomae(folder):
 def test_videomae_of_a_folder(tmp_path):
     from transformers import VideoMAEModel
 
-    mae = network(f"videomae:{videomae(tmp_path / 'mae')}")
+    mae = load_feature_extractor(f"videomae:{videomae(tmp_path / 'mae')}")
     given = videos(frames=4, size=32)
     pixels = torch.from_numpy(given).permute(0, 1, 4, 2, 3).float() / 255
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -139,7 +139,7 @@ def clip(tmp_path_factory):
 def test_clip_of_a_folder(clip):
     from transformers import CLIPModel, CLIPTokenizer
 
-    ours, video = Clip(clip), moving(3)
+    ours, video = CLIPFeatures(clip), moving(3)
     assert ours.frames(video).shape == (3, 8)
     theirs, tokens = (
         CLIPModel.from_pretrained(clip),
@@ -164,24 +164,24 @@ def test_clip_of_a_folder(clip):
 )
 def test_networks_that_cannot_be_are_told(named, message):
     with pytest.raises(ValueError, match=message):
-        network(named)
+        load_feature_extractor(named)
 
 
 def test_files_and_folders_that_are_none_are_told(tmp_path, clip):
     with pytest.raises(FileNotFoundError, match="there is no file"):
-        network(f"i3d:{tmp_path / 'no.pt'}")
+        load_feature_extractor(f"i3d:{tmp_path / 'no.pt'}")
     (tmp_path / "bad.pt").write_text("hello")
     with pytest.raises(FormatError, match="is no torchscript module"):
-        network(f"script:{tmp_path / 'bad.pt'}")
+        load_feature_extractor(f"script:{tmp_path / 'bad.pt'}")
     with pytest.raises(FileNotFoundError, match="there is no folder"):
-        network(f"videomae:{tmp_path / 'no'}")
+        load_feature_extractor(f"videomae:{tmp_path / 'no'}")
     with pytest.raises(FormatError, match="is a clip of transformers, expected a videomae"):
-        network(f"videomae:{clip}")
+        load_feature_extractor(f"videomae:{clip}")
     with pytest.raises(FormatError, match="cannot be loaded by transformers"):
-        Clip(tmp_path)
+        CLIPFeatures(tmp_path)
 
 
 def test_what_is_no_video_is_told(tmp_path):
-    mean = network(f"script:{saved(Mean(), tmp_path / 'mean.pt')}")
+    mean = load_feature_extractor(f"script:{saved(Mean(), tmp_path / 'mean.pt')}")
     with pytest.raises(ValueError, match=r"expected videos uint8 \[B, F, H, W, 3\], got float64"):
         mean(videos().astype(float))

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from vidrd_core.metrics.seams import loopiness, mirror_score, seam_ratio, similarity, steps, worst_step
+from vidrd_core.metrics.seams import frame_changes, loopiness, mirror_score, seam_ratio, similarity, worst_step
 from vidrd_core.procedural import DIRECTIONS, Scene, Sprite, render
-from vidrd_core.procedural.chain_metrics import measure, track, turns, velocity
-from vidrd_core.procedural.recognition import read_clip
+from vidrd_core.procedural.chain_metrics import measure_chain, track, turns, velocity
+from vidrd_core.procedural.recognition import recognize
 from vidrd_core.reuse import ReuseSettings, past_dependent_noise
 
 
@@ -41,7 +41,7 @@ def test_steps_are_mean_absolute_changes():
     video = np.zeros((3, 4, 4, 3), np.uint8)
     video[1] = 255
     video[2, :2] = 255
-    np.testing.assert_allclose(steps(video), [1, 0.5])
+    np.testing.assert_allclose(frame_changes(video), [1, 0.5])
 
 
 def test_motion_that_goes_on_has_perfect_seams():
@@ -156,14 +156,14 @@ def test_seams_must_lie_inside_the_video(seams):
 @pytest.mark.parametrize("video", [np.zeros((2, 4, 4, 3), np.float32), np.zeros((4, 4, 3), np.uint8)])
 def test_only_videos_are_measured(video):
     with pytest.raises(ValueError, match=r"expected a video uint8 \[F, H, W, 3\], got"):
-        steps(video)
+        frame_changes(video)
 
 
 # --- movement ---
 
 
 def turns_of(video, clips, frames=8):
-    readings = [read_clip(video[start : start + frames]) for start in range(0, clips * frames, frames)]
+    readings = [recognize(video[start : start + frames]) for start in range(0, clips * frames, frames)]
     return turns(track(readings), list(range(frames, clips * frames, frames)))
 
 
@@ -193,7 +193,7 @@ def test_velocity_leaves_out_what_was_not_seen():
 
 
 def test_measures_of_a_mirrored_chain():
-    found = measure(ping_pong(8, reach=0.45), scene(reach=0.45), 8, 8, ReuseSettings())
+    found = measure_chain(ping_pong(8, reach=0.45), scene(reach=0.45), 8, 8, ReuseSettings())
     assert [clip["motion"] for clip in found["clips"]] == ["right", "left"] * 4
     assert [clip["right"]["motion"] for clip in found["clips"]] == [True, False] * 4
     assert found["turns"] == ["reversed"] * 7
@@ -204,7 +204,7 @@ def test_measures_of_a_mirrored_chain():
 
 def test_measures_of_forward_clips_that_share_frames():
     """Three clips of 8 frames of which 6 are shared: 12 frames of one even way."""
-    found = measure(moving(12), scene(), 8, 3, ReuseSettings(prompt_frames=6, order="forward"))
+    found = measure_chain(moving(12), scene(), 8, 3, ReuseSettings(prompt_frames=6, order="forward"))
     assert [clip["motion"] for clip in found["clips"]] == ["right"] * 3
     assert found["turns"] == ["kept"] * 2
     np.testing.assert_allclose(found["seam_ratio"], 1, atol=0.15)
@@ -223,6 +223,6 @@ def test_the_loop_period_is_that_of_the_noise(order, prompt_frames):
         shown.append(clip[:, :, reuse.repeated_frames :])
     video = torch.cat(shown, dim=2)
     clips = ping_pong(2)[: 16 - reuse.repeated_frames]
-    period = measure(clips, scene(), 8, 2, reuse)["loop_period"]
+    period = measure_chain(clips, scene(), 8, 2, reuse)["loop_period"]
     assert video.shape[2] > period
     torch.testing.assert_close(video[:, :, period:], video[:, :, :-period], atol=1e-4, rtol=0)

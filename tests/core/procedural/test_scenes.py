@@ -32,7 +32,7 @@ from vidrd_core.procedural import (
     sample_clip,
     trajectory,
 )
-from vidrd_core.procedural.caption_parsing import scene_of
+from vidrd_core.procedural.caption_parsing import parse_caption
 from vidrd_core.procedural.captions import MOTION_PHRASES
 
 
@@ -243,10 +243,10 @@ def test_captions_are_read_back() -> None:
     for _ in range(400):
         scene = random_scene(rng, two_objects=0.5)
         for text in (caption(scene, rng), describe(scene), f"{caption(scene, rng)}.".capitalize()):
-            found = scene_of(text)
+            found = parse_caption(text)
             assert found is not None, text
             assert (found.background, found.layout) == (scene.background, scene.layout)
             for read, sprite in zip(found.sprites, scene.sprites, strict=True):
                 assert (read.shape, read.color, read.motion) == (sprite.shape, sprite.color, sprite.motion)
     for text in ("a dog on a beach", "a red circle moving right and barking", "", "red circle"):
-        assert scene_of(text) is None
+        assert parse_caption(text) is None

@@ -19,8 +19,9 @@ from vidrd_core.data.long_videos import LongVideos
 from vidrd_core.data.motion_filter import LivelySettings
 from vidrd_core.data.pseudo_video import CameraSettings
 from vidrd_core.data.runner import Stage, run
-from vidrd_core.data.scene_detection import MissingError, SegmentSettings
+from vidrd_core.data.scene_detection import SegmentSettings
 from vidrd_core.data.stills import Stills
+from vidrd_core.io import MissingPackageError as MissingError
 
 Settings = TypeVar("Settings")
 

@@ -5,24 +5,25 @@ import json
 import numpy as np
 import pytest
 
-from vidrd_core.metrics.video_metrics import Joints, measures
+from vidrd_core.metrics.registry import measure_video
+from vidrd_core.metrics.seams import ClipBoundaries
 
 from .test_seams import moving, noise, ping_pong, still
 
-FOUR = Joints.regular(32, 8, prompt_frames=4)
+FOUR = ClipBoundaries.regular(32, 8, prompt_frames=4)
 
 
 def test_seams_of_regular_clips():
-    assert Joints.regular(32, 8).seams == (8, 16, 24)
-    forward = Joints.regular(20, 8, repeated=4, prompt_frames=4)
+    assert ClipBoundaries.regular(32, 8).seams == (8, 16, 24)
+    forward = ClipBoundaries.regular(20, 8, repeated=4, prompt_frames=4)
     assert (forward.seams, forward.window, forward.periods) == ((8, 12, 16), 5, (4, 8, 16))
-    assert Joints.regular(8, 8).seams == ()
+    assert ClipBoundaries.regular(8, 8).seams == ()
     with pytest.raises(ValueError, match="repeated is 8, expected 0 or more and less than the 8 frames"):
-        Joints.regular(32, 8, repeated=8)
+        ClipBoundaries.regular(32, 8, repeated=8)
 
 
 def test_a_mirrored_video():
-    found = measures(ping_pong(4), FOUR)
+    found = measure_video(ping_pong(4), FOUR)
     assert all(ratio < 0.01 for ratio in found["seam_ratio"])
     assert all(turn > 165 for turn in found["flow_jump"])
     assert all(score > 0.5 for score in found["mirror_score"])
@@ -34,13 +35,13 @@ def test_a_mirrored_video():
 def test_a_video_that_is_cut_at_each_seam():
     looks = [("navy", "red"), ("gray", "white"), ("brown", "cyan"), ("navy", "yellow")]
     video = np.concatenate([moving(8, background=background, color=color) for background, color in looks])
-    found = measures(video, FOUR)
+    found = measure_video(video, FOUR)
     assert all(ratio > 5 for ratio in found["seam_ratio"])
     assert found["scene_cuts"] == 3
 
 
 def test_a_video_that_stands_still():
-    found = measures(still(32), FOUR)
+    found = measure_video(still(32), FOUR)
     assert found["seam_ratio"] == [1, 1, 1]
     assert found["flow_jump"] == [None] * 3
     assert (found["dynamic"], found["change"], found["frame_consistency"]) == (False, 0, 1)
@@ -48,15 +49,15 @@ def test_a_video_that_stands_still():
 
 
 def test_white_noise():
-    found = measures(noise(32), FOUR)
+    found = measure_video(noise(32), FOUR)
     assert found["temporal_flickering"] == pytest.approx(2 / 3, abs=0.02)
     assert all(ratio == pytest.approx(1, abs=0.1) for ratio in found["seam_ratio"])
     assert all(abs(score) < 0.2 for score in found["mirror_score"])
 
 
 def test_without_seams_there_is_nothing_of_seams():
-    found = measures(moving(8))
+    found = measure_video(moving(8))
     assert found["seams"] == []
     assert "seam_ratio" not in found
-    assert measures(moving(1))["frame_consistency"] is None
-    json.dumps([found, measures(ping_pong(2), Joints.regular(16, 8))], allow_nan=False)
+    assert measure_video(moving(1))["frame_consistency"] is None
+    json.dumps([found, measure_video(ping_pong(2), ClipBoundaries.regular(16, 8))], allow_nan=False)
