@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from vidrd_core.metrics import ClipBoundaries
+from vidrd_core.metrics import METRICS, ClipBoundaries
 from vidrd_core.reports.seam_figure import draw_seam_figure
 from vidrd_core.reports.seam_report import seam_report
 from vidrd_core.state import ClipState
@@ -56,15 +56,17 @@ class SeamReport(io.ComfyNode):
                 io.Image.Output(display_name="report", tooltip="The picture that the node shows."),
                 io.String.Output(display_name="text", tooltip="The same in words, a line for each seam."),
                 io.Float.Output(
-                    display_name="seam ratio",
+                    display_name=METRICS["seam_ratio"].label,
                     tooltip="The step across the worst seam over the usual step: 1 is perfect, near 0 a doubled "
                     "frame, more a jump.",
                 ),
                 io.Float.Output(
-                    display_name="worst step", tooltip="The largest step from a seam on, over the usual step."
+                    display_name=METRICS["worst_step"].label,
+                    tooltip="The largest step from a seam on, over the usual step.",
                 ),
                 io.Float.Output(
-                    display_name="loopiness", tooltip="How much the video comes round after one or two clips; 0: not."
+                    display_name=METRICS["loopiness"].label,
+                    tooltip="How much the video comes round after one or two clips; 0: not.",
                 ),
             ],
         )

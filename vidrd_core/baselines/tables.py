@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vidrd_core.io.atomic import write_text
+from vidrd_core.reports.markdown import replace_between
+
 LINE_HEIGHT = 14  # pixels, for a method's name
 MAX_WIDTH = 1080  # pixels
 COLUMNS = 3  # contact sheets side by side
-MARKS = "<!-- table: made by vidrd_core.baselines.compare -->", "<!-- end of table -->"
+MARKERS = "<!-- table: made by vidrd_core.baselines.compare -->", "<!-- end of table -->"
 
 
 def table(comparison: dict[str, Any]) -> str:
@@ -94,13 +97,8 @@ def write_docs(comparison: dict[str, Any], sheets: Path, docs: Path, pictured: d
         ValueError: The page has no markers for the table.
     """
     page = docs / "long_videos.md"
-    text = page.read_text(encoding="utf-8")
-    if not all(mark in text for mark in MARKS):
-        raise ValueError(f"{page} has no place for the table: put lines {MARKS[0]} and {MARKS[1]} where it belongs")
-    before, rest = text.split(MARKS[0], 1)
-    after = rest.split(MARKS[1], 1)[1]
     tables = f"{table(comparison)}\n{by_clip(comparison)}"
-    page.write_text(f"{before}{MARKS[0]}\n{tables}{MARKS[1]}{after}", encoding="utf-8", newline="\n")
+    write_text(page, replace_between(page, MARKERS, tables))
     methods = [row["method"] for row in comparison["methods"]]
     for name, index in pictured.items():
         found = [sheets / f"{index:03d}_{file_name(method)}.png" for method in methods]

@@ -1,8 +1,8 @@
 """The registry of metrics: their names, meanings and directions, and how each is computed from a video.
 
 Records, reports, the figures that `vidrd evaluate` prints and the table in `docs/measuring.md` are made from
-`METRICS`. A new metric is a function in a module here and one entry below; `python docs/metrics_table.py` then
-updates the table.
+`METRICS`. A new metric is a function in a module here and one entry below;
+`python -m vidrd_core.reports.markdown` then updates the table.
 """
 
 from __future__ import annotations
@@ -320,15 +320,6 @@ def measure_video(
     found |= {metric.name: metric.compute(inputs) for metric in here if metric.compute and not metric.needs}
     found["seams"] = list(boundaries.seams)
     return found | {metric.name: metric.compute(inputs) for metric in here if metric.compute and metric.needs}
-
-
-def markdown_table() -> str:
-    """The registry as a table in GitHub's Markdown, a row per metric."""
-    lines = ["| metric | what it measures | unit or range | better | needs |", "| --- | --- | --- | --- | --- |"]
-    for metric in METRICS.values():
-        needs = ", ".join((*metric.needs, *([f"`{metric.package}`"] if metric.package else [])))
-        lines.append(f"| `{metric.name}` | {metric.meaning} | {metric.unit} | {BETTER[metric.better]} | {needs} |")
-    return "\n".join(lines) + "\n"
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float | None:

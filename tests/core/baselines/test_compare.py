@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from vidrd_core.baselines import compare
-from vidrd_core.baselines.base import count_denoised_frames
+from vidrd_core.baselines.base import Candidate, count_denoised_frames
 from vidrd_core.baselines.clip_by_clip import IndependentClips, ReuseAndDiffuse
 from vidrd_core.baselines.context_windows import ContextWindows
 from vidrd_core.baselines.reconstruction_guidance import CleanFrameConditioning, ReconstructionGuidance
 from vidrd_core.baselines.registry import candidates
 from vidrd_core.baselines.repaint import RePaint
-from vidrd_core.baselines.tables import MARKS, write_docs
+from vidrd_core.baselines.tables import MARKERS, write_docs
 from vidrd_core.metrics.peak_memory import peak_memory_mib
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
@@ -117,6 +117,15 @@ def compared(tmp_path_factory):
         yield folder, given, compare.run("small", folder, **given)
 
 
+def test_videos_of_a_single_clip_have_contact_sheets(compared, monkeypatch, tmp_path):
+    """They add no frames after the first clip, so there is one row."""
+    _, given, _ = compared
+    monkeypatch.setattr(compare, "candidates", lambda *_: [Candidate("forward", "M=2", ReuseAndDiffuse(FORWARD))])
+    comparison = compare.run("small", tmp_path, **{**given, "clips": 1})
+    assert [row["method"] for row in comparison["methods"]] == ["forward"]
+    assert (tmp_path / "sheets" / "000_forward.png").exists()
+
+
 def test_a_run_goes_on_where_it_stopped(compared):
     folder, given, first = compared
     path = folder / "records.jsonl"
@@ -185,9 +194,9 @@ def test_the_page_takes_table_and_pictures(compared, tmp_path):
         write_docs(comparison, folder / "sheets", tmp_path, {"first": 0})
     tables = f"{compare.table(comparison)}\n{compare.by_clip(comparison)}"
     assert compare.by_clip(comparison).count(" / ") == 1 + 2 * len(comparison["methods"])
-    page.write_text(f"before\n\n{MARKS[0]}\nold\n{MARKS[1]}\n\nafter\n")
+    page.write_text(f"before\n\n{MARKERS[0]}\nold\n{MARKERS[1]}\n\nafter\n")
     for _ in range(2):
         write_docs(comparison, folder / "sheets", tmp_path, {"first": 0, "none": 5})
-        assert page.read_text() == f"before\n\n{MARKS[0]}\n{tables}{MARKS[1]}\n\nafter\n"
+        assert page.read_text() == f"before\n\n{MARKERS[0]}\n{tables}{MARKERS[1]}\n\nafter\n"
     assert Image.open(tmp_path / "methods_first.png").size[0] > 500
     assert not (tmp_path / "methods_none.png").exists()

@@ -6,8 +6,10 @@ import shutil
 
 import numpy as np
 import pytest
+from markupsafe import escape
 
 from vidrd_core.evaluation.runner import read_records
+from vidrd_core.metrics import METRICS
 from vidrd_core.video import open_video
 
 from ..metrics.test_feature_extractors import Classes, Mean, saved
@@ -49,6 +51,22 @@ def test_a_folder_becomes_a_json_file_and_a_page(here, vidrd):
     assert "<svg" in page
     assert "http" not in re.sub(r'(xmlns(:\w+)?|href|resource)="http[^"]*"', "", page)  # nothing is fetched
     assert not list((here / "out").glob("*.partial"))
+
+
+def test_json_is_all_that_is_printed(here, vidrd):
+    code, out, err = vidrd("evaluate", "made", "-o", "out", "--clip-frames", "8", "--sheets", "0", "--json")
+    assert code == 0
+    assert json.loads(out) == result(here / "out")
+    assert "2 videos measured, 1 skipped" in err
+    assert vidrd("evaluate", "made", "-o", "out", "--clip-frames", "8", "--sheets", "0", "--json")[1] == out
+
+
+def test_the_page_explains_every_metric(here, vidrd):
+    assert vidrd("evaluate", "made", "-o", "out", "--clip-frames", "8", "--sheets", "0")[0] == 0
+    page = (here / "out" / "report.html").read_text()
+    assert "<th>better" in page
+    for name in result(here / "out")["measures"]:
+        assert name == "frames" or str(escape(METRICS[name.split()[0]].meaning)) in page, name
 
 
 def test_fvd_against_a_folder_and_against_what_was_kept_of_it(here, vidrd):

@@ -1,11 +1,14 @@
-"""All measures of videos whose answers are known."""
+"""The registry of metrics, and all metrics of videos whose answers are known."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from vidrd_core.metrics.registry import measure_video
+from vidrd_core import metrics
+from vidrd_core.metrics.registry import METRICS, measure_video, metric_of
 from vidrd_core.metrics.seams import ClipBoundaries
 
 from .test_seams import moving, noise, ping_pong, still
@@ -61,3 +64,38 @@ def test_without_seams_there_is_nothing_of_seams():
     assert "seam_ratio" not in found
     assert measure_video(moving(1))["frame_consistency"] is None
     json.dumps([found, measure_video(ping_pong(2), ClipBoundaries.regular(16, 8))], allow_nan=False)
+
+
+def test_every_figure_of_a_record_belongs_to_a_metric():
+    found = measure_video(ping_pong(4), FOUR)
+    assert set(found) - {"frames", "seams"} <= set(METRICS)
+    assert metric_of("drift brightness slope") is METRICS["drift"]
+    assert metric_of("frames") is None
+    for name, metric in METRICS.items():
+        assert metric.name == name
+        assert metric.meaning
+        assert not metric.meaning.endswith(".")
+        assert metric.unit
+
+
+def test_metrics_are_left_out_without_what_they_need():
+    text_only = {name for name, metric in METRICS.items() if "text" in metric.needs}
+    assert not text_only & set(measure_video(moving(8), text="a red circle"))
+    at_seams = {name for name, metric in METRICS.items() if metric.compute and metric.needs == ("seams",)}
+    assert not at_seams & set(measure_video(moving(8)))
+    assert at_seams <= set(measure_video(moving(16), ClipBoundaries((8,))))
+
+
+def test_the_direction_has_a_sign():
+    assert [METRICS[name].sign for name in ("inception_score", "fvd", "seam_ratio", "speed")] == [1, -1, 0, 0]
+
+
+def test_the_package_exports_its_functions_and_imports_neither_torch_nor_opencv():
+    for name in metrics.__all__:
+        assert getattr(metrics, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = metrics.nothing
+    heavy = "[name for name in ('torch', 'cv2', 'scenedetect', 'transformers', 'scipy') if name in sys.modules]"
+    code = f"import sys, vidrd_core.metrics; assert vidrd_core.metrics.METRICS; print({heavy})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
