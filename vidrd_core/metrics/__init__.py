@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         frechet_video_distance,
     )
     from vidrd_core.metrics.peak_memory import peak_memory_mib
-    from vidrd_core.metrics.random_features import RandomProjectionFeatures
+    from vidrd_core.metrics.random_features import RandomProjectionFeatures, random_appearance_features
 
 _NEED_TORCH = {
     "CLIPFeatures": "clip_features",
@@ -53,6 +53,7 @@ _NEED_TORCH = {
     "load_classifier": "feature_extractors",
     "load_feature_extractor": "feature_extractors",
     "peak_memory_mib": "peak_memory",
+    "random_appearance_features": "random_features",
 }
 
 __all__ = [
@@ -87,6 +88,7 @@ __all__ = [
     "measure_video",
     "mirror_score",
     "peak_memory_mib",
+    "random_appearance_features",
     "saturation",
     "seam_ratio",
     "sharpness",

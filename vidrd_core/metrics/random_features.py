@@ -1,7 +1,8 @@
-"""Features of videos from random projections, without trained weights.
+"""Features from fixed random weights, without a trained network: of videos, and of the appearance of a subject.
 
-They make a Frechet distance possible for procedural clips, which no network was trained on: such a distance tells
-the clips of one renderer from others. For real videos it means little: use I3D there.
+`RandomProjectionFeatures` make a Frechet distance possible for procedural clips, which no network was trained on: such
+a distance tells the clips of one renderer from others. `random_appearance_features` compare what frames show, wherever
+it is in the frame. For real videos both mean little: use I3D and CLIP there.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from vidrd_core.metrics.seams import Array, Video, check_video
+
+PATCH, FILTERS = 5, 256  # of `random_appearance_features`
+APPEARANCE_SIZE = 64  # pixels of the shorter side of a frame for `random_appearance_features`
 CELLS = 8  # per side: the resolution that a frame is averaged to
 WIDTH = 32  # features of the frames, and as many of the changes between them
 
@@ -49,3 +54,34 @@ def _project(values: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(values.shape[1])
     directions = torch.randn(values.shape[1], WIDTH, generator=generator) / WIDTH**0.5
     return values @ directions.to(values)
+
+
+@torch.no_grad()
+def random_appearance_features(video: Video) -> Array:
+    """Features of the appearance of what each frame shows in front of its background, wherever it is.
+
+    Frames are resized to 64 pixels, their median color is subtracted, and the responses of random 5 x 5 filters after
+    a ReLU are averaged over all positions. So a plain background, of whatever color, does not count, nor does the
+    position of a subject; and because there is no bias, its size hardly changes the direction of the features.
+
+    Args:
+        video: uint8 [F, H, W, 3].
+
+    Returns:
+        float32 [F, 256], 0 or more; 0 for a frame of one color.
+
+    Source:
+        Saxe et al., "On Random Weights and Unsupervised Feature Learning", ICML 2011.
+    """
+    check_video(video, ())
+    generator = torch.Generator().manual_seed(FILTERS)
+    filters = torch.randn(FILTERS, 3, PATCH, PATCH, generator=generator) / (3 * PATCH**2) ** 0.5
+    scale = APPEARANCE_SIZE / min(video.shape[1:3])
+    size = [max(PATCH, round(side * scale)) for side in video.shape[1:3]]
+    found = []
+    for frame in video:
+        pixels = rearrange(torch.from_numpy(frame).float() / 255, "h w c -> 1 c h w")
+        pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
+        pixels = pixels - pixels.flatten(2).median(2).values[..., None, None]
+        found.append(F.relu(F.conv2d(pixels, filters)).mean((2, 3)))
+    return torch.cat(found).numpy()

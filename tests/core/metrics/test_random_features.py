@@ -6,8 +6,10 @@ import torch
 
 from vidrd_core.metrics.feature_extractors import load_feature_extractor
 from vidrd_core.metrics.fvd import feature_statistics, frechet_video_distance
-from vidrd_core.metrics.random_features import RandomProjectionFeatures
+from vidrd_core.metrics.random_features import RandomProjectionFeatures, random_appearance_features
 from vidrd_core.procedural import evaluation_scenes, render
+
+from .test_seams import moving, still
 
 NAME = "python:vidrd_core.metrics.random_features:RandomProjectionFeatures"
 
@@ -43,3 +45,19 @@ def test_size_hardly_counts():
 def test_single_frames_are_refused():
     with pytest.raises(ValueError, match="videos have 1 frame, expected 2 or more"):
         RandomProjectionFeatures()(torch.zeros(1, 3, 1, 8, 8))
+
+
+def cosine(a, b):
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def test_the_appearance_of_a_subject_does_not_depend_on_its_position():
+    first, *_, last = random_appearance_features(moving(16))
+    assert cosine(first, last) > 0.999
+    (green,) = random_appearance_features(moving(1, color="green"))
+    assert cosine(first, green) < 0.9
+
+
+def test_a_plain_background_has_no_features():
+    assert (random_appearance_features(np.full((2, 32, 48, 3), 90, np.uint8)) == 0).all()
+    assert random_appearance_features(still(3)).shape == (3, 256)
