@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from vidrd_core.metrics.seams import Array, Video, check_video
 
-PATCH, FILTERS = 5, 256  # of `random_appearance_features`
-APPEARANCE_SIZE = 64  # pixels of the shorter side of a frame for `random_appearance_features`
+PATCH, FILTERS = 15, 256  # of `random_appearance_features`
+APPEARANCE_SIZE = 32  # pixels of the shorter side of a frame for `random_appearance_features`
 CELLS = 8  # per side: the resolution that a frame is averaged to
 WIDTH = 32  # features of the frames, and as many of the changes between them
 
@@ -60,28 +60,31 @@ def _project(values: Tensor) -> Tensor:
 def random_appearance_features(video: Video) -> Array:
     """Features of the appearance of what each frame shows in front of its background, wherever it is.
 
-    Frames are resized to 64 pixels, their median color is subtracted, and the responses of random 5 x 5 filters after
-    a ReLU are averaged over all positions. So a plain background, of whatever color, does not count, nor does the
-    position of a subject; and because there is no bias, its size hardly changes the direction of the features.
+    Frames are resized to 32 pixels and their median color is subtracted. The features are the largest response, over
+    all positions, of each of 256 random 15 x 15 filters of mean 0, after a ReLU and minus the mean of all. So neither
+    the color of a plain background nor the position of a subject counts; color, shape and size relative to the frame
+    do, in this order.
 
     Args:
         video: uint8 [F, H, W, 3].
 
     Returns:
-        float32 [F, 256], 0 or more; 0 for a frame of one color.
+        float32 [F, 256] of mean 0; 0 for a frame of one color.
 
     Source:
         Saxe et al., "On Random Weights and Unsupervised Feature Learning", ICML 2011.
     """
     check_video(video, ())
     generator = torch.Generator().manual_seed(FILTERS)
-    filters = torch.randn(FILTERS, 3, PATCH, PATCH, generator=generator) / (3 * PATCH**2) ** 0.5
+    filters = torch.randn(FILTERS, 3, PATCH, PATCH, generator=generator)
+    filters -= filters.mean((2, 3), keepdim=True)
     scale = APPEARANCE_SIZE / min(video.shape[1:3])
-    size = [max(PATCH, round(side * scale)) for side in video.shape[1:3]]
+    size = [round(side * scale) for side in video.shape[1:3]]
     found = []
     for frame in video:
         pixels = rearrange(torch.from_numpy(frame).float() / 255, "h w c -> 1 c h w")
         pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
         pixels = pixels - pixels.flatten(2).median(2).values[..., None, None]
-        found.append(F.relu(F.conv2d(pixels, filters)).mean((2, 3)))
-    return torch.cat(found).numpy()
+        found.append(F.relu(F.conv2d(F.pad(pixels, [PATCH - 1] * 4), filters)).amax((2, 3)))
+    features = torch.cat(found)
+    return (features - features.mean(1, keepdim=True)).numpy()
