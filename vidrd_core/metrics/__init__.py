@@ -14,6 +14,7 @@ from vidrd_core.metrics.appearance import brightness, contrast, drift, saturatio
 from vidrd_core.metrics.consistency import clipsim, frame_consistency, subject_consistency, temporal_flickering
 from vidrd_core.metrics.flow import farneback, flow_jump, is_dynamic, speeds
 from vidrd_core.metrics.frechet import Moments, frechet_distance
+from vidrd_core.metrics.identity import Identity, identity_distances, subject_identity
 from vidrd_core.metrics.inception import inception_score
 from vidrd_core.metrics.registry import METRICS, Metric, MetricInputs, measure_video
 from vidrd_core.metrics.scene_cuts import find_scene_cuts
@@ -64,6 +65,7 @@ __all__ = [
     "FeatureExtractor",
     "FeatureSource",
     "FeatureStatistics",
+    "Identity",
     "Metric",
     "MetricInputs",
     "Moments",
@@ -80,6 +82,7 @@ __all__ = [
     "frame_consistency",
     "frechet_distance",
     "frechet_video_distance",
+    "identity_distances",
     "inception_score",
     "is_dynamic",
     "load_classifier",
@@ -95,6 +98,7 @@ __all__ = [
     "similarity",
     "speeds",
     "subject_consistency",
+    "subject_identity",
     "temporal_flickering",
     "thumbnail_features",
     "worst_step",

@@ -18,6 +18,7 @@ import numpy as np
 from vidrd_core.metrics.appearance import drift
 from vidrd_core.metrics.consistency import clipsim, frame_consistency, subject_consistency, temporal_flickering
 from vidrd_core.metrics.flow import Flow, are_dynamic, farneback, flow_jump, speeds
+from vidrd_core.metrics.identity import subject_identity
 from vidrd_core.metrics.scene_cuts import find_scene_cuts
 from vidrd_core.metrics.seams import (
     LOOP_REACH,
@@ -262,6 +263,19 @@ _ENTRIES = (
         _drift,
         needs=("seams",),
         printed=False,
+    ),
+    Metric(
+        "identity",
+        "how far the appearance of the subject wanders, by CLIP's or random features: cosine distance of the later "
+        "clips to the first one, their mean and that of the last clip (drift); without seams of eighths of the video",
+        "0 to 2",
+        "0",
+        lambda given: {
+            name: _number(each)
+            for name, each in vars(
+                subject_identity(given.video, given.seams, given.clip.frames if given.clip else None)
+            ).items()
+        },
     ),
     Metric(
         "fvd",
