@@ -1,4 +1,4 @@
-"""The comparison of ways to a long video: each is what it says, and a stopped run goes on."""
+"""The baselines for long videos, and their comparison."""
 
 import json
 from dataclasses import replace
@@ -20,9 +20,7 @@ from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.models.word_text_encoder import TextEncoder
 from vidrd_core.pipeline import VidRD
-from vidrd_core.procedural import VOCABULARY, evaluation_scenes, render
-from vidrd_core.procedural.chain_metrics import motion_at_any_phase, moves_in_direction
-from vidrd_core.procedural.recognition import recognize
+from vidrd_core.procedural import VOCABULARY
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.sampling import DiffusionConfig
 from vidrd_core.settings import SampleSettings
@@ -46,7 +44,7 @@ def test_one_window_is_a_plain_clip(model, sample, freenoise):
     assert np.abs(made.astype(int) - plain).max() <= 1
 
 
-def test_windows_overlap_and_cost_what_they_say(model, sample):
+def test_windows_overlap_and_cost_as_many_passes(model, sample):
     with count_denoised_frames(model) as count:
         made = ContextWindows(6).generate(model, TEXT, 4, sample)
     assert len(made.video) == 8 + 3 * 6
@@ -54,14 +52,14 @@ def test_windows_overlap_and_cost_what_they_say(model, sample):
     assert made.reuse.repeated_frames == 2
 
 
-def test_resampling_once_is_forward_order(model, sample):
-    """Which checks its DDIM and its replay against the real ones."""
+def test_repaint_with_a_single_round_is_forward_order(model, sample):
+    """This checks its DDIM and its replay against the real ones."""
     once = RePaint(1, FORWARD).generate(model, TEXT, 3, sample).video
     assert np.abs(once.astype(int) - ReuseAndDiffuse(FORWARD).generate(model, TEXT, 3, sample).video).max() <= 1
     assert np.abs(RePaint(2, FORWARD).generate(model, TEXT, 3, sample).video.astype(int) - once).max() > 1
 
 
-def test_independent_clips_differ_and_the_first_frames_cost_nothing_more(model, sample):
+def test_independent_clips_differ_and_cost_one_pass_per_frame(model, sample):
     with count_denoised_frames(model) as count:
         video = IndependentClips().generate(model, TEXT, 3, sample).video
     assert len(video) == 24
@@ -69,39 +67,16 @@ def test_independent_clips_differ_and_the_first_frames_cost_nothing_more(model, 
     assert not np.array_equal(video[:8], video[8:16])
 
 
-def test_every_way_makes_a_video_of_the_length_it_says(model, sample):
+def test_every_method_generates_a_video_of_the_expected_length(model, sample):
     for candidate in candidates(8):
         made = candidate.method.generate(model, TEXT, 2, replace(sample, steps=1))
         assert len(made.video) == 16 - made.reuse.repeated_frames, candidate
         assert made.video.dtype == np.uint8
 
 
-def test_straight_motion_is_told_right_from_wrong_whatever_jumps():
-    video = np.full((8, 64, 64, 3), 10, np.uint8)
-    for index, x in enumerate((30, 34, 38, 42, 10, 14, 18, 22)):  # starts anew in the middle
-        video[index, 26:38, x : x + 12] = (228, 30, 40)
-    there, back = ([recognize(each).sprites[0]] for each in (video, video[::-1]))
-    assert moves_in_direction(there, "right", 64) == motion_at_any_phase(there, "right", 64) == [True]
-    assert moves_in_direction(back, "right", 64) == motion_at_any_phase(back, "right", 64) == [False]
-    assert moves_in_direction(there, "stay", 64) is None
-
-
-def test_a_motion_is_read_from_any_moment_and_never_another():
-    """Of drawn clips, begun at every moment; those that run backwards are what backwards is."""
-    backwards = {"grow": "shrink", "left": "right", "up": "down", "up-left": "down-right", "up-right": "down-left"}
-    backwards |= {back: word for word, back in backwards.items()} | {word: word for word in ("stay", "bounce")}
-    words = [*backwards, "circle", "spin"]
-    for scene in evaluation_scenes(14, 5, 1):  # one of each motion
-        word, video = scene.sprites[0].motion, render(scene)
-        for moment in range(8):
-            for clip, told in ((video, word), (video[::-1], backwards.get(word, ""))):
-                read = [recognize(np.roll(clip, moment, axis=0)).sprites[0]]
-                assert [each for each in words if motion_at_any_phase(read, each, 64)[0]] == [told] * bool(told), word
-
-
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    """A folder, a run by a small model in it, how it was asked for, and what came of it."""
+    """A folder, the arguments of a comparison of a small model in it, and the result."""
     small = VidRD(
         randomise(UNet3D(UNET)),
         randomise(TemporalVAE(VAE)),
@@ -126,7 +101,7 @@ def test_videos_of_a_single_clip_have_contact_sheets(compared, monkeypatch, tmp_
     assert (tmp_path / "sheets" / "000_forward.png").exists()
 
 
-def test_a_run_goes_on_where_it_stopped(compared):
+def test_a_stopped_run_is_resumed(compared):
     folder, given, first = compared
     path = folder / "records.jsonl"
     lines = path.read_text().splitlines()
@@ -147,7 +122,7 @@ def test_a_run_goes_on_where_it_stopped(compared):
         compare.run("small", folder, **{**given, "prompts": 2})
 
 
-def test_without_weight_reconstruction_guidance_is_forward_order(model, sample):
+def test_reconstruction_guidance_of_weight_0_is_forward_order(model, sample):
     made = ReconstructionGuidance(FORWARD, 0.0).generate(model, TEXT, 2, sample).video
     plain = ReuseAndDiffuse(FORWARD).generate(model, TEXT, 2, sample).video
     assert np.abs(made.astype(int) - plain).max() <= 1
@@ -158,14 +133,14 @@ def test_without_weight_reconstruction_guidance_is_forward_order(model, sample):
     assert not np.array_equal(guided[8:], plain[8:])
 
 
-def test_prompt_frames_shown_clean_stay_and_change_what_follows(model, sample):
+def test_clean_frame_conditioning_keeps_prompt_frames_and_changes_new_ones(model, sample):
     made = CleanFrameConditioning(FORWARD).generate(model, TEXT, 2, sample).video
     plain = ReuseAndDiffuse(FORWARD).generate(model, TEXT, 2, sample).video
     assert np.abs(made[:6].astype(int) - plain[:6]).max() <= 1  # the decoder sees later frames
     assert not np.array_equal(made[8:], plain[8:])
 
 
-def test_chains_hold_finished_frames_alone_and_windows_everything(model, sample):
+def test_chains_keep_only_finished_frames_in_memory_and_windows_keep_everything(model, sample):
     chain, windows = (
         [
             peak_memory_mib(lambda n=n, method=method: method.generate(model, TEXT, n, replace(sample, steps=1)))
@@ -178,7 +153,7 @@ def test_chains_hold_finished_frames_alone_and_windows_everything(model, sample)
     assert windows[1] > 1.3 * windows[0]
 
 
-def test_memory_added_up_at_every_call_is_the_same(model, sample):
+def test_peak_memory_counted_at_every_call_is_the_same(model, sample):
     def work():
         return ReuseAndDiffuse(FORWARD).generate(model, TEXT, 2, sample)
 
@@ -186,7 +161,7 @@ def test_memory_added_up_at_every_call_is_the_same(model, sample):
     assert not model.unet._forward_pre_hooks
 
 
-def test_the_page_takes_table_and_pictures(compared, tmp_path):
+def test_tables_and_pictures_are_written_into_the_docs(compared, tmp_path):
     folder, _, comparison = compared
     page = tmp_path / "long_videos.md"
     page.write_text("before\n")

@@ -1,4 +1,4 @@
-"""What an ablation's records come to, where the answer is known."""
+"""The analysis of an ablation's records where the answer is known."""
 
 import json
 
@@ -34,7 +34,7 @@ def test_trends():
     assert (flat.change, flat.direction, flat.correlation) == (0, 0, 0)
 
 
-def test_only_videos_of_both_ends_count():
+def test_only_videos_with_both_ends_count():
     few = [{0: 1.0, 1: 2.0}, {5: 1.0, 0: 3.0, 1: 4.0}]
     assert paired_trend([0, 1], few).change == 2
     with pytest.raises(ValueError, match="there are 1 videos of both ends, expected two or more"):
@@ -52,7 +52,7 @@ def standard():
     return frechet_to(moments)
 
 
-def test_a_mean_has_its_textbook_interval():
+def test_the_jackknife_of_a_mean_is_the_textbook_interval():
     (values,) = gaussians(3, dim=1)
     found = jackknife_interval(values[:150], lambda v: float(v.mean()))
     assert found.value == values[:150].mean()
@@ -63,7 +63,7 @@ def test_a_mean_has_its_textbook_interval():
         jackknife_interval(values[:1], lambda v: float(v.mean()))
 
 
-def test_a_distance_has_the_interval_that_other_draws_would_have():
+def test_the_interval_of_a_distance_matches_the_spread_over_samples():
     rng = np.random.default_rng(5)
     found = [jackknife_interval(rng.standard_normal((100, 4)) + 1, standard()) for _ in range(60)]
     spread = np.std([each.value for each in found])
@@ -84,7 +84,7 @@ def test_distances_that_grow():
 
 
 def records(better, loops, videos=40):
-    """Of all points: the more of a setting, the nearer the features, and the more loopy, as far as told."""
+    """Records of all points: a higher setting moves features nearer by `better`, and adds `loops` to loopiness."""
     rng = np.random.default_rng(3)
     for each in paper_sweeps(8):
         for place, point in enumerate(each.points):
@@ -101,7 +101,7 @@ def records(better, loops, videos=40):
     ("better", "loops", "verdict"),
     [(1, 1, "is seen."), (-1, 1, "is seen in part."), (1, -1, "is seen in part."), (-1, -1, "is not seen.")],
 )
-def test_the_papers_claim_is_held_against_what_was_measured(better, loops, verdict):
+def test_the_papers_claim_is_tested_against_the_metrics(better, loops, verdict):
     statistics = {"fvd": ("fvd", standard())}
     for found in analyze(paper_sweeps(8), group_by_point(records(better, loops), 16), statistics):
         assert verdict in found["statement"]
@@ -113,7 +113,7 @@ def test_the_papers_claim_is_held_against_what_was_measured(better, loops, verdi
         json.dumps(found, allow_nan=False)
 
 
-def test_points_without_videos_are_told():
+def test_points_without_videos_are_refused():
     some = [each for each in records(1, 1, 2) if "M=6" not in each["name"]]
     with pytest.raises(ValueError, match=r"there are no videos of M=6 alpha=4 beta=0\.4"):
         analyze(

@@ -1,4 +1,4 @@
-"""Videos of a folder, or of a model, measured: gone on with, shared out, summed up."""
+"""The evaluation of a folder's or a model's videos: resumed, shared by processes, summarized."""
 
 import json
 
@@ -42,7 +42,7 @@ def records(out):
     return {record["name"]: record for record in read_records(out)}
 
 
-def test_a_folders_videos_are_found_with_what_is_said_of_them(folder):
+def test_videos_of_a_folder_are_found_with_their_captions(folder):
     subjects = from_folder(folder, ClipLayout(8))
     assert [each.name for each in subjects] == ["bad.mp4", "blue.mp4", "deep/frames", "green.mp4", "red.mp4"]
     shown = subjects[-1].load()
@@ -50,7 +50,7 @@ def test_a_folders_videos_are_found_with_what_is_said_of_them(folder):
     assert subjects[2].load().text == ""
 
 
-def test_videos_of_vidrd_tell_their_clips_and_prompt(tmp_path):
+def test_videos_by_vidrd_contain_their_layout_and_prompt(tmp_path):
     made = {"software": "vidrd", "prompts": ["a red circle"], "frames": 8, "prompt_frames": 2, "order": "forward"}
     write(tmp_path / "made.mp4", moving(20), comment=json.dumps(made))
     (subject,) = from_folder(tmp_path)
@@ -59,7 +59,7 @@ def test_videos_of_vidrd_tell_their_clips_and_prompt(tmp_path):
     assert subject.load().boundaries == shown.boundaries
 
 
-def test_every_video_leaves_a_record_and_the_damaged_one_a_reason(folder, tmp_path):
+def test_every_video_has_a_record_and_the_damaged_one_a_reason(folder, tmp_path):
     evaluate(from_folder(folder), tmp_path / "out", NETWORKS)
     found = records(tmp_path / "out")
     assert len(found) == 5
@@ -72,7 +72,7 @@ def test_every_video_leaves_a_record_and_the_damaged_one_a_reason(folder, tmp_pa
     }  # fmt: skip
 
 
-def test_a_run_goes_on_whatever_the_number_of_processes(folder, tmp_path):
+def test_a_run_is_resumed_by_any_number_of_processes(folder, tmp_path):
     whole, parts, seen = tmp_path / "whole", tmp_path / "parts", []
     subjects = from_folder(folder, ClipLayout(8))
     evaluate(subjects, whole, NETWORKS)
@@ -99,7 +99,7 @@ def test_records_of_other_settings_are_refused(folder, tmp_path):
         evaluate(subjects, tmp_path / "out", NETWORKS)
 
 
-def test_fvd_and_inception_score_come_of_the_records(folder, tmp_path):
+def test_fvd_and_inception_score_are_computed_from_records(folder, tmp_path):
     evaluate(from_folder(folder), tmp_path / "out", NETWORKS)
     own = [each.load().video[None, :4] for each in from_folder(folder) if each.name != "bad.mp4"]
     same = feature_statistics(own, MEAN, "mean", 8.0)
@@ -116,7 +116,16 @@ def test_a_video_too_short_for_the_networks_is_skipped_with_its_reason(folder, t
     assert records(tmp_path / "out")["red.mp4"]["reason"].startswith("it has 16 frames, the networks are given 20")
 
 
-def test_numbers_at_seams_count_each():
+def test_a_metric_that_older_records_lack_is_summarized_over_the_others():
+    common = {"text": "", "fps": 8.0, "width": 64, "height": 64, "seams": [], "features": {}}
+    old = {"name": "old", **common, "speed": 1.0}
+    new = {"name": "new", **common, "speed": 3.0, "identity": {"mean": 0.5}}
+    found = summarize([old, new], Networks())["measures"]
+    assert (found["speed"]["mean"], found["speed"]["of"]) == (2, 2)
+    assert (found["identity mean"]["mean"], found["identity mean"]["of"]) == (0.5, 1)
+
+
+def test_each_number_at_a_seam_counts():
     record = {"name": "a", "speed": 2.0, "seam_ratio": [1.0, None, 3.0], "drift": {"contrast": {"slope": 0.5}}}
     assert list(flatten(record)) == [
         ("speed", 2.0), ("seam_ratio", 1.0), ("seam_ratio", 3.0), ("drift contrast slope", 0.5)
@@ -139,7 +148,7 @@ def test_a_model_and_prompts(tmp_path):
     assert told == [{"faithful_look", "faithful_motion"}] * 4
 
 
-def test_mirrored_videos_are_told_from_such_that_go_on(tmp_path):
+def test_mirrored_videos_differ_from_continuing_ones(tmp_path):
     write(tmp_path / "v" / "mirror.mp4", ping_pong(4))
     write(tmp_path / "v" / "on.mp4", moving(32, reach=0.6, x=0.2))
     evaluate(from_folder(tmp_path / "v", ClipLayout(8)), tmp_path / "out")
@@ -158,6 +167,6 @@ def test_mirrored_videos_are_told_from_such_that_go_on(tmp_path):
         (lambda _: Networks(frames=0), "frames is 0, expected 1 or more"),
     ],
 )
-def test_what_cannot_be_measured_is_told(tmp_path, broken, message):
+def test_invalid_input_is_refused(tmp_path, broken, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         broken(tmp_path)

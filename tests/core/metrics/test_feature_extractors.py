@@ -1,4 +1,4 @@
-"""Networks from files and folders, small ones of random weights in the very formats that users bring."""
+"""Networks from files and folders: small ones with random weights in the formats that users have."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ def videos(count=3, frames=10, size=24, seed=0):
 
 
 class I3D(nn.Module):
-    """Called as the one in StyleGAN-V's files is."""
+    """Has the signature of the I3D that StyleGAN-V distributes."""
 
     def forward(self, x: torch.Tensor, rescale: bool = False, resize: bool = False, return_features: bool = False):
         assert rescale and resize and return_features  # noqa: PT018
@@ -48,7 +48,7 @@ def saved(module, path):
     return path
 
 
-def test_i3d_gets_levels_and_is_told_to_size_and_scale_them(tmp_path):
+def test_i3d_gets_pixel_values_and_resizes_and_scales_them(tmp_path):
     i3d = load_feature_extractor(f"i3d:{saved(I3D(), tmp_path / 'i3d.pt')}")
     assert i3d.name == "i3d:i3d.pt"
     given = videos()
@@ -64,7 +64,7 @@ def levels():
 """
 
 
-def test_any_module_as_script_or_in_python(tmp_path, monkeypatch):
+def test_any_module_in_torchscript_or_python(tmp_path, monkeypatch):
     (tmp_path / "my_features.py").write_text(IN_PYTHON)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", list(sys.path))
@@ -97,7 +97,7 @@ def videomae(folder):
     return folder
 
 
-def test_videomae_of_a_folder(tmp_path):
+def test_videomae_from_a_folder(tmp_path):
     from transformers import VideoMAEModel
 
     mae = load_feature_extractor(f"videomae:{videomae(tmp_path / 'mae')}")
@@ -136,7 +136,7 @@ def clip(tmp_path_factory):
     return folder
 
 
-def test_clip_of_a_folder(clip):
+def test_clip_from_a_folder(clip):
     from transformers import CLIPModel, CLIPTokenizer
 
     ours, video = CLIPFeatures(clip), moving(3)
@@ -162,12 +162,12 @@ def test_clip_of_a_folder(clip):
         ("python:torch:Net", "there is no 'Net' in the module 'torch'"),
     ],
 )
-def test_networks_that_cannot_be_are_told(named, message):
+def test_unknown_networks_are_refused(named, message):
     with pytest.raises(ValueError, match=message):
         load_feature_extractor(named)
 
 
-def test_files_and_folders_that_are_none_are_told(tmp_path, clip):
+def test_missing_and_damaged_files_are_refused(tmp_path, clip):
     with pytest.raises(FileNotFoundError, match="there is no file"):
         load_feature_extractor(f"i3d:{tmp_path / 'no.pt'}")
     (tmp_path / "bad.pt").write_text("hello")
@@ -181,7 +181,7 @@ def test_files_and_folders_that_are_none_are_told(tmp_path, clip):
         CLIPFeatures(tmp_path)
 
 
-def test_what_is_no_video_is_told(tmp_path):
+def test_arrays_that_are_no_videos_are_refused(tmp_path):
     mean = load_feature_extractor(f"script:{saved(Mean(), tmp_path / 'mean.pt')}")
     with pytest.raises(ValueError, match=r"expected videos uint8 \[B, F, H, W, 3\], got float64"):
         mean(videos().astype(float))

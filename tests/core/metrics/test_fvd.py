@@ -1,4 +1,4 @@
-"""FVD on features whose answer is known, against other programs' formulas, and its files."""
+"""FVD of features where the answer is known, compared with other programs' formulas, and its files."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def of(features, **about):
     return FeatureStatistics(moments.mean, moments.covariance, FeatureSource(**about))
 
 
-def test_statistics_come_from_batches_and_say_of_what():
+def test_statistics_of_batches_and_their_source():
     found = feature_statistics(batched(videos()), colors, "colors", 8.0)
     features = colors(videos())
     np.testing.assert_allclose(found.mean, features.mean(0))
@@ -40,7 +40,7 @@ def test_statistics_come_from_batches_and_say_of_what():
     assert found.about == FeatureSource("colors", 12, 4, 8.0)
 
 
-def test_videos_that_are_brighter_are_as_far_as_their_means():
+def test_brighter_videos_are_as_far_apart_as_their_means():
     a, b = (feature_statistics(batched(videos(level=level)), colors, "colors", 8.0) for level in (0, 20))
     found = frechet_video_distance(a, b)
     assert isinstance(found, FVD)
@@ -61,7 +61,7 @@ def sets(dim=16, count=300):
     return a, b @ mixing / 2 + 0.3
 
 
-def test_it_is_scipys():
+def test_it_equals_scipys_formula():
     linalg = pytest.importorskip("scipy.linalg")
     a, b = sets()
     root = linalg.sqrtm(np.cov(a.T) @ np.cov(b.T))
@@ -70,7 +70,7 @@ def test_it_is_scipys():
     assert frechet_video_distance(of(a), of(b)).value == pytest.approx(expected, rel=1e-9)
 
 
-def test_it_is_torchmetrics():
+def test_it_equals_torchmetrics():
     image = pytest.importorskip("torchmetrics.image.fid")
     torch = pytest.importorskip("torch")
 
@@ -89,7 +89,7 @@ def test_it_is_torchmetrics():
     assert frechet_video_distance(of(a), of(b)).value == pytest.approx(float(theirs.compute()), rel=1e-6)
 
 
-def test_it_is_cd_fvds_formula_but_for_the_covariance():
+def test_it_equals_cd_fvds_formula_except_for_the_covariance():
     """Theirs divides by n where ours, scipy's and torchmetrics' covariance divides by n - 1."""
     linalg = pytest.importorskip("scipy.linalg")
     a, b = sets(count=100)
@@ -103,7 +103,7 @@ def test_it_is_cd_fvds_formula_but_for_the_covariance():
     assert frechet_video_distance(of(a), of(b)).value - means == pytest.approx((theirs - means) * 100 / 99, rel=1e-9)
 
 
-def test_files_hold_all_of_it(tmp_path):
+def test_files_hold_everything(tmp_path):
     found = feature_statistics(batched(videos()), colors, "colors", 8.0)
     found.save(tmp_path / "real.safetensors")
     again = FeatureStatistics.load(tmp_path / "real.safetensors")
@@ -113,7 +113,7 @@ def test_files_hold_all_of_it(tmp_path):
     assert again.mean.dtype == np.float64
 
 
-def test_other_programs_statistics(tmp_path):
+def test_statistics_of_other_programs(tmp_path):
     found = of(sets()[0])
     np.savez(tmp_path / "fid.npz", mu=found.mean, sigma=found.covariance)
     again = FeatureStatistics.load(tmp_path / "fid.npz")
@@ -121,7 +121,7 @@ def test_other_programs_statistics(tmp_path):
     assert again.about == FeatureSource()
 
 
-def test_files_that_are_none_are_told(tmp_path):
+def test_other_files_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", mu=np.zeros(3))
     with pytest.raises(FormatError, match=r"a.npz holds no mu \[D\] and sigma \[D, D\]"):
         FeatureStatistics.load(tmp_path / "a.npz")
@@ -143,13 +143,13 @@ def test_files_that_are_none_are_told(tmp_path):
         ({"fps": 25.0}, "the videos' fps is 8.0, the reference's 25.0"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(change, message):
+def test_statistics_that_are_not_comparable_are_refused(change, message):
     about = {"network": "colors", "clips": 12, "frames": 4, "fps": 8.0}
     with pytest.raises(ValueError, match=message):
         frechet_video_distance(of(colors(videos()), **about), of(colors(videos()), **{**about, **change}))
 
 
-def test_videos_of_other_lengths_are_refused():
+def test_videos_of_different_lengths_are_refused():
     with pytest.raises(ValueError, match="videos have 4 and 5 frames, expected as many: cut them alike"):
         feature_statistics([videos(), videos(frames=5)], colors, "colors", None)
     with pytest.raises(ValueError, match="of 1 videos, expected two or more"):

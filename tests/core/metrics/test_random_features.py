@@ -18,7 +18,7 @@ def clips(count, seed, size=64):
     return np.stack([render(scene, size=size) for scene in evaluation_scenes(count, seed)])
 
 
-def test_distances_are_small_for_alike_and_large_for_other_clips():
+def test_distances_are_small_for_similar_and_large_for_different_clips():
     extractor = load_feature_extractor(NAME)
 
     def distance(videos):
@@ -36,7 +36,7 @@ def test_distances_are_small_for_alike_and_large_for_other_clips():
         assert distance(videos) > 1.5 * alike, name
 
 
-def test_size_hardly_counts():
+def test_resolution_hardly_counts():
     found = [load_feature_extractor(NAME)(clips(4, 3, size)) for size in (64, 128)]
     np.testing.assert_allclose(*found, atol=0.2)
     assert found[0].shape == (4, 64)

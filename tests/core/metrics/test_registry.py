@@ -35,7 +35,7 @@ def test_a_mirrored_video():
     assert all(abs(each["slope"]) < 1e-3 for each in found["drift"].values())
 
 
-def test_a_video_that_is_cut_at_each_seam():
+def test_a_video_with_a_cut_at_each_seam():
     looks = [("navy", "red"), ("gray", "white"), ("brown", "cyan"), ("navy", "yellow")]
     video = np.concatenate([moving(8, background=background, color=color) for background, color in looks])
     found = measure_video(video, FOUR)
@@ -43,7 +43,7 @@ def test_a_video_that_is_cut_at_each_seam():
     assert found["scene_cuts"] == 3
 
 
-def test_a_video_that_stands_still():
+def test_a_still_video():
     found = measure_video(still(32), FOUR)
     assert found["seam_ratio"] == [1, 1, 1]
     assert found["flow_jump"] == [None] * 3
@@ -58,7 +58,7 @@ def test_white_noise():
     assert all(abs(score) < 0.2 for score in found["mirror_score"])
 
 
-def test_without_seams_there_is_nothing_of_seams():
+def test_without_seams_there_are_no_metrics_of_seams():
     found = measure_video(moving(8))
     assert found["seams"] == []
     assert "seam_ratio" not in found

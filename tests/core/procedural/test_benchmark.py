@@ -1,4 +1,4 @@
-"""Scores of models whose answer is known."""
+"""The benchmark of models where the answer is known."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -28,7 +28,7 @@ class Lossless(nn.Identity):
 
 
 class Painter(VidRD):
-    """Draws the scene that it is asked for, as `paint` has it, in every clip anew."""
+    """Draws the scene of its prompt, changed by `paint`, in every clip from its start."""
 
     def __init__(self, paint=lambda scene: scene, backwards=False):
         super().__init__(nn.Linear(1, 1), Lossless(), nn.Identity(), DiffusionConfig(frames=8, size=64), "painter")
@@ -57,7 +57,7 @@ class Painter(VidRD):
 
 
 def repaint(**changes):
-    """Draw every scene with other words: each word's successor in the list that is given for it."""
+    """Draw every scene with other words: each word's successor in its list."""
 
     def paint(scene):
         (sprite,) = scene.sprites
@@ -73,7 +73,7 @@ def right(shares):
 
 @pytest.fixture(scope="module")
 def perfect(tmp_path_factory):
-    """The records of a model that is always right."""
+    """The records of a perfect model."""
     return run_benchmark(Painter(), tmp_path_factory.mktemp("perfect") / "records.jsonl", **PERFECT)
 
 
@@ -84,7 +84,7 @@ def test_a_perfect_model_is_always_right(perfect):
         assert list(result["clips"]) == ["1", "2", "3", "4"]
         for shares in result["clips"].values():
             assert right(shares) == dict.fromkeys(TRAITS, (14, 14))
-        assert result["directions"]["jumped"] == 1  # each clip is drawn anew, from where the motion starts
+        assert result["directions"]["jumped"] == 1  # each clip is drawn from the start of the motion
         assert result["straight_seams"] == 3 * 8
         one_way, comes_back = (result["by_kind"][kind]["seam_ratio"] for kind in ("one way", "comes back"))
         assert one_way["median"] > 1.5 > comes_back["low"]
@@ -124,7 +124,7 @@ def test_two_objects_must_both_be_right(tmp_path):
             assert list(row["read_as"]) == [word]  # however the two are ordered
 
 
-def test_wrong_colours_are_never_right(tmp_path):
+def test_wrong_colors_are_never_right(tmp_path):
     painter = Painter(repaint(color=list(COLORS)))
     summary = summarize(run_benchmark(painter, tmp_path / "records.jsonl", **PERFECT, orders=("forward",)))
     for shares in summary["orders"]["forward"]["clips"].values():
@@ -134,7 +134,7 @@ def test_wrong_colours_are_never_right(tmp_path):
     assert "mirror" not in summary["orders"]
 
 
-def test_wrong_shapes_are_told_in_the_breakdown(tmp_path):
+def test_wrong_shapes_appear_in_the_breakdown(tmp_path):
     painter = Painter(repaint(shape=["circle", "square", "triangle", "star", "cross", "ring"]))
     summary = summarize(run_benchmark(painter, tmp_path / "records.jsonl", **PERFECT, orders=("mirror",)))
     assert summary["by_shape"]["triangle"]["shape"]["right"] == 0
@@ -142,7 +142,7 @@ def test_wrong_shapes_are_told_in_the_breakdown(tmp_path):
     assert summary["by_shape"]["triangle"]["color"]["share"] == 1
 
 
-def test_mirrored_clips_turn_back(tmp_path):
+def test_mirrored_clips_reverse_motion(tmp_path):
     painter = Painter(backwards=True)
     result = summarize(run_benchmark(painter, tmp_path / "records.jsonl", **PERFECT, orders=("mirror",)))["orders"]
     assert result["mirror"]["directions"]["reversed"] == 1

@@ -1,4 +1,4 @@
-"""Records of chains that the pipeline makes, which survive being stopped."""
+"""The benchmark's records of chains, which a stopped run resumes."""
 
 import json
 from dataclasses import replace
@@ -41,7 +41,7 @@ def timeless(records):
     return [{key: value for key, value in record.items() if "seconds" not in key} for record in records]
 
 
-def test_a_stopped_run_goes_on_where_it_was(scribbler, tmp_path):
+def test_a_stopped_run_is_resumed(scribbler, tmp_path):
     seen = []
     whole = run_benchmark(scribbler, tmp_path / "whole.jsonl", on_record=lambda *count: seen.append(count), **FAST)
     assert [(record["prompt"], record["order"]) for record in whole[:4]] == [
@@ -99,14 +99,14 @@ def test_records_of_other_settings_or_models_are_refused(scribbler, tmp_path):
         ({"reuse": ReuseSettings(prompt_frames=8)}, "expected less than the 8 frames"),
     ],
 )
-def test_settings_that_cannot_be(scribbler, tmp_path, settings, message):
+def test_invalid_settings_are_refused(scribbler, tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
         run_benchmark(scribbler, tmp_path / "records.jsonl", **settings)
     assert not (tmp_path / "records.jsonl").exists()
 
 
 @pytest.mark.parametrize("order", ["mirror", "forward"])
-def test_a_record_is_of_the_chain_that_the_pipeline_makes(scribbler, tmp_path, order):
+def test_a_record_measures_the_chain_that_the_pipeline_generates(scribbler, tmp_path, order):
     reuse = ReuseSettings(3, order=order)
     for record in run_benchmark(scribbler, tmp_path / "records.jsonl", **FAST, seed=7):
         if record["order"] == order:
@@ -116,8 +116,8 @@ def test_a_record_is_of_the_chain_that_the_pipeline_makes(scribbler, tmp_path, o
             assert {name: record[name] for name in measured} == measured
 
 
-def test_what_a_forward_clip_repeats_is_what_was_there(scribbler):
-    """So these frames need not be decoded again."""
+def test_a_forward_clip_repeats_the_last_frames_exactly(scribbler):
+    """So these frames are not decoded again."""
     chain = list(scribbler.stream("a red circle", 3, ReuseSettings(3, order="forward"), steps=2, seed=7))
     for before, after in pairwise(chain):
         torch.testing.assert_close(after.state.latents[:, :, :3], before.state.latents[:, :, -3:])
@@ -148,7 +148,7 @@ def test_the_command_with_processes(scribbler, tmp_path, capsys):
         benchmark.main([*command.split(), "--steps", "3"])
 
 
-def test_prompts_made_together_are_read_as_those_made_alone(scribbler, tmp_path):
+def test_prompts_in_a_batch_are_recognized_as_single_ones(scribbler, tmp_path):
     alone = run_benchmark(scribbler, tmp_path / "alone.jsonl", **FAST)
     together = run_benchmark(scribbler, tmp_path / "together.jsonl", batch=2, **FAST)
     for one, other in zip(alone, together, strict=True):

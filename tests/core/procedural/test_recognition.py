@@ -1,4 +1,4 @@
-"""The read-out is right on what was drawn, clean or degraded, and wrong clips are scored wrong."""
+"""Recognition of drawn clips, clean or degraded, and of clips that show something else."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,7 +37,7 @@ def read_score(frames: np.ndarray, scene: Scene) -> Comparison:
 
 
 @pytest.mark.parametrize(("two_objects", "count"), [(0.0, 280), (1.0, 80)])
-def test_drawn_clips_are_read_without_error(two_objects: float, count: int) -> None:
+def test_drawn_clips_are_recognized_without_error(two_objects: float, count: int) -> None:
     rng = np.random.default_rng(7)
     for _ in range(count):
         scene = random_scene(rng, two_objects)
@@ -74,7 +74,7 @@ def test_measured_tracks_agree_with_the_truth() -> None:
             assert np.abs(apart - np.round(apart)).max() * np.degrees(PERIODS[sprite.shape]) < 6
 
 
-def test_wrong_colour_shape_and_background_are_scored_wrong() -> None:
+def test_wrong_color_shape_and_background_do_not_match() -> None:
     for scene in evaluation_scenes(24, seed=2):
         sprite = replace(scene.sprites[0], motion="stay", reach=0.0, x=0.5, y=0.5)
         frames = render(Scene(scene.background, (sprite,)))
@@ -88,7 +88,7 @@ def test_wrong_colour_shape_and_background_are_scored_wrong() -> None:
         assert not read_score(frames, Scene(other, (sprite,))).background
 
 
-def test_reversed_clips_read_as_the_reversed_motion() -> None:
+def test_reversed_clips_are_recognized_as_the_reversed_motion() -> None:
     for scene in evaluation_scenes(84, seed=4):
         motion = scene.sprites[0].motion
         read = recognize(render(scene)[::-1]).sprites[0].motion
@@ -105,7 +105,7 @@ def test_a_frozen_clip_does_not_move() -> None:
 
 
 def teleport(frames: np.ndarray) -> np.ndarray:
-    """The second half with its frames moved by half the picture."""
+    """The second half with its frames shifted by half the frame."""
     return np.concatenate([frames[:4], np.roll(frames[4:], (32, 32), axis=(1, 2))])
 
 
@@ -161,7 +161,7 @@ def test_half_a_shape_and_morphing_shapes_are_unclear() -> None:
         assert recognize(frames).sprites[0].shape == UNCLEAR
 
 
-def test_a_colour_that_flickers_is_unclear() -> None:
+def test_a_flickering_color_is_unclear() -> None:
     for scene in evaluation_scenes(16, seed=9):
         sprite, frames = scene.sprites[0], render(scene)
         other = replace(sprite, color="blue" if sprite.color != "blue" else "red")
@@ -172,7 +172,7 @@ def test_a_colour_that_flickers_is_unclear() -> None:
         assert not read_score(frames, scene).color
 
 
-def test_company_is_not_overlooked() -> None:
+def test_a_second_sprite_is_not_overlooked() -> None:
     rng = np.random.default_rng(9)
     for _ in range(40):
         scene = random_scene(rng, 1.0)
@@ -198,7 +198,7 @@ def test_a_background_that_changes_is_unclear() -> None:
     assert recognize(frames).background == UNCLEAR
 
 
-def test_swapped_places_of_two_sprites_are_wrong() -> None:
+def test_swapped_positions_of_two_sprites_are_wrong() -> None:
     first = Sprite("circle", "red", "small", "right", 0.25, 0.25, 0.4)
     second = Sprite("circle", "blue", "small", "right", 0.25, 0.75, 0.4)
     frames = render(Scene("black", (first, second), "stacked"))

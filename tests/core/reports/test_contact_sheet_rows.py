@@ -8,7 +8,7 @@ from vidrd_core.reports.contact_sheet_rows import add_clip, draw_sheet
 from ..metrics.test_seams import moving, ping_pong
 
 
-def test_clips_go_to_a_row_or_begin_one():
+def test_clips_are_appended_to_a_row_or_begin_one():
     first, second = moving(8), moving(8)[::-1]
     rows = add_clip(add_clip(add_clip((), "a", first, False), "", second, True), "b", first[:4], False)
     assert [(row.label, [len(clip) for clip in row.clips]) for row in rows] == [("a", [8, 8]), ("b", [4])]
@@ -17,7 +17,7 @@ def test_clips_go_to_a_row_or_begin_one():
     assert rows[1].boundaries.seams == ()
 
 
-def test_figures_stand_behind_the_label_of_several_clips():
+def test_rows_of_several_clips_have_figures_after_their_label():
     video = ping_pong(3)
     rows = add_clip((), "mirror", video[:8], False)
     assert rows[0].summary() == "mirror"
@@ -31,7 +31,7 @@ def test_figures_stand_behind_the_label_of_several_clips():
     assert report.loopiness > 0.9
 
 
-def test_frames_are_as_high_as_asked():
+def test_frames_have_the_requested_height():
     rows = add_clip(add_clip((), "", moving(4), False), "", moving(6), False)
     low, high = draw_sheet(rows, 16), draw_sheet(rows, 128)
     assert low.height < 80
@@ -39,7 +39,7 @@ def test_frames_are_as_high_as_asked():
     assert high.width > 6 * 128
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_rows_are_refused():
     with pytest.raises(ValueError, match="there are no rows"):
         draw_sheet((), 16)
     with pytest.raises(ValueError, match="there is no row to append to"):

@@ -1,4 +1,4 @@
-"""What is said of seams whose truth is known."""
+"""Reports of seams where the answer is known."""
 
 import numpy as np
 import pytest
@@ -23,14 +23,14 @@ def report(video, frames=8, prompt_frames=4):
         (moving(16, reach=0.5), "nothing is visible"),
     ],
 )
-def test_each_kind_of_seam_has_its_words(video, verdict):
+def test_each_kind_of_seam_has_its_verdict(video, verdict):
     found = report(video)
     assert found.verdict(0) == verdict
     assert found.lines()[0] == "16 frames, 2 clips, it moves"
     assert any(line.startswith("seam at frame 8: ratio ") and line.endswith(verdict) for line in found.lines())
 
 
-def test_the_worst_seam_and_the_loop_count():
+def test_the_worst_seam_and_the_strongest_loop_count():
     found = report(ping_pong(4))
     assert found.seam_ratio == found.ratios.min() < 0.1
     assert found.loopiness == found.loops[16] > 0.9
@@ -40,7 +40,7 @@ def test_the_worst_seam_and_the_loop_count():
     assert not [line for line in whole.lines() if "seam at" in line]
 
 
-def test_stillness_is_told():
+def test_still_videos_are_reported():
     assert "it hardly moves: smooth seams mean little" in report(moving(16)[:1].repeat(16, 0)).lines()[0]
 
 
@@ -56,7 +56,7 @@ def test_without_opencv_motion_is_left_out(monkeypatch):
 
 
 @pytest.mark.parametrize("video", [ping_pong(12), moving(16), moving(1), moving(16)[:, :20, :60]])
-def test_the_picture_has_the_seams_that_show_most(video):
+def test_the_figure_shows_the_most_visible_seams(video):
     found = report(video)
     picture = draw_seam_figure(video, found)
     assert picture.width >= MIN_WIDTH
