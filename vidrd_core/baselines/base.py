@@ -94,7 +94,15 @@ def count_denoised_frames(model: VidRD) -> Iterator[list[int]]:
 
 @torch.no_grad()
 def decode_latents(model: VidRD, latents: Iterable[Tensor]) -> Video:
-    """Decode consecutive pieces of a video's latents [1, C, F, h, w] without seams: uint8 [F, H, W, 3]."""
+    """Decode consecutive pieces of a video's latents without seams.
+
+    Args:
+        model: The model.
+        latents: Pieces [1, C, F, h, w] in their order.
+
+    Returns:
+        uint8 [F, H, W, 3].
+    """
     pieces = iter(latents)
     first = next(pieces)
     height, width = first.shape[-2:]

@@ -152,7 +152,17 @@ def analyze_records(
     names: set[str],
     drawn: Callable[[], FeatureStatistics] | None,
 ) -> list[dict[str, Any]]:
-    """The analysis of the records, as JSON has it; `drawn` computes the reference of a model of procedural clips."""
+    """The analysis of the records, as JSON has it.
+
+    Args:
+        options: What is varied.
+        chosen: The options that name networks.
+        networks: The networks.
+        varied: The sweeps.
+        period: Lag in frames at which loopiness is taken.
+        names: Names of the videos that count.
+        drawn: Computes the reference statistics for a model of procedural clips.
+    """
     results = group_by_point((each for each in read_records(options.output) if each["name"] in names), period)
     statistics: dict[str, tuple[str, Statistic]] = {}
     reference = drawn() if drawn else chosen.reference_statistics(networks, options.output)

@@ -61,7 +61,16 @@ def prompt_frame_counts(frames: int) -> tuple[int, ...]:
 
 
 def sweep(setting: str, values: Iterable[Any], base: ReuseSettings) -> Sweep:
-    """Vary one setting of `base`. Raises ValueError for invalid values."""
+    """Vary one setting.
+
+    Args:
+        setting: Name of a field of `ReuseSettings`: prompt_frames, alpha or beta.
+        values: Its values, two or more, rising.
+        base: The other settings.
+
+    Raises:
+        ValueError: A value is invalid, or the values do not rise.
+    """
     return Sweep(setting, tuple(replace(base, **{setting: value}) for value in values))
 
 

@@ -59,7 +59,15 @@ def group_by_point(records: Iterable[Record], period: int) -> dict[str, PointRes
 
 
 def video_figures(record: Record, period: int) -> dict[str, float]:
-    """One number per figure of a video: means over its seams, loopiness at `period`, and `seam_error`."""
+    """One number per figure of a video.
+
+    Args:
+        record: The video's record.
+        period: Lag in frames at which loopiness is taken.
+
+    Returns:
+        Means over the seams, `loopiness` at the period, and `seam_error`, the mean |log2| of the seam ratios.
+    """
     values: dict[str, list[float]] = {}
     for name, value in flatten(record):
         values.setdefault(name, []).append(value)
@@ -124,7 +132,13 @@ def _analyze_sweep(
 
 
 def statement(sweep: Sweep, figures: Mapping[str, Sequence[Mapping[str, float]]], trends: Mapping[str, Trend]) -> str:
-    """Whether a higher value of a setting has the effect that the paper claims, in sentences."""
+    """Whether a higher value of a setting has the effect that the paper claims, in sentences.
+
+    Args:
+        sweep: The sweep.
+        figures: Each figure at each value, as `analyze` returns them.
+        trends: The trend of each figure.
+    """
     effects = {name: each.direction * _sign(name) for name, each in trends.items()}
     better, worse = ([name for name in QUALITY if effects.get(name) == sign] for sign in (1, -1))
     confirmed = (bool(better) and not worse) + (effects.get("loopiness", 0) > 0)

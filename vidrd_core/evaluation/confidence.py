@@ -80,7 +80,15 @@ class Interval:
 
 
 def jackknife_interval(values: Array, statistic: Statistic) -> Interval:
-    """A statistic of values [n, ...] with its jackknife interval. Raises ValueError for fewer than two videos."""
+    """A statistic with its 95 % interval by the jackknife.
+
+    Args:
+        values: [n, ...], one entry per video.
+        statistic: The statistic.
+
+    Raises:
+        ValueError: There are fewer than two videos.
+    """
     value, error = statistic(values), _standard_error(_leave_out(values, statistic))
     return Interval(value, value - Z * error, value + Z * error)
 

@@ -69,6 +69,15 @@ class JsonLines:
 
 
 def check_header(path: str | Path, expected: Record, found: Record) -> None:
-    """Raise ValueError unless the header of a file is the expected one, naming what differs."""
+    """Check that a file holds records of the expected settings.
+
+    Args:
+        path: The file.
+        expected: The header of the settings now.
+        found: The header of the file.
+
+    Raises:
+        ValueError: They differ; the message names what does.
+    """
     if differing := changes(expected, found) or ", ".join(sorted(set(expected) ^ set(found))):
         raise ValueError(f"{path} holds records of other settings, now {differing}: choose another folder")

@@ -171,7 +171,16 @@ def load_classifier(path: Path, device: str = "cpu") -> FeatureExtractor:
 
 
 def load_torchscript(path: Path, device: str) -> Any:
-    """Load a TorchScript module, in evaluation mode. Raises FileNotFoundError, FormatError."""
+    """Load a TorchScript module, in evaluation mode.
+
+    Args:
+        path: The file.
+        device: Where the module runs.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        FormatError: It is no TorchScript module.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     try:
@@ -196,14 +205,33 @@ def load_errors(where: str | Path) -> Iterator[None]:
 
 
 def to_float_video(videos: VideoBatch, device: str) -> Tensor:
-    """Videos uint8 [B, F, H, W, 3] as float [B, 3, F, H, W], 0 to 255. Raises ValueError for other arrays."""
+    """Videos as a tensor in the layout of networks.
+
+    Args:
+        videos: uint8 [B, F, H, W, 3].
+        device: Where the result is.
+
+    Returns:
+        float32 [B, 3, F, H, W], 0 to 255.
+
+    Raises:
+        ValueError: The array has another shape or type.
+    """
     if videos.ndim != 5 or videos.shape[-1] != 3 or videos.dtype != np.uint8:
         raise ValueError(f"expected videos uint8 [B, F, H, W, 3], got {videos.dtype} {list(videos.shape)}")
     return rearrange(torch.from_numpy(videos).to(device), "b f h w c -> b c f h w").float()
 
 
 def resize_and_crop(videos: Tensor, size: int) -> Tensor:
-    """Resize the shorter side of videos [B, 3, F, H, W] to `size` and crop the center to `size` x `size`."""
+    """Resize the shorter side of videos (bicubic, antialiased) and crop the center.
+
+    Args:
+        videos: [B, 3, F, H, W], 0 to 1.
+        size: Pixels per side of the result.
+
+    Returns:
+        [B, 3, F, size, size], 0 to 1.
+    """
     frames = rearrange(videos, "b c f h w -> (b f) c h w")
     height, width = frames.shape[-2:]
     scale = size / min(height, width)
@@ -215,7 +243,15 @@ def resize_and_crop(videos: Tensor, size: int) -> Tensor:
 
 
 def normalization(folder: Path, device: str) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of colors, [3, 1, 1, 1] each, that a transformers folder's network expects."""
+    """The normalization of colors that the network in a folder of transformers expects, ImageNet's by default.
+
+    Args:
+        folder: The folder.
+        device: Where the result is.
+
+    Returns:
+        Mean and standard deviation, [3, 1, 1, 1] each.
+    """
     file = folder / "preprocessor_config.json"
     config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     mean, std = (torch.tensor(config.get(name, IMAGENET[name]), device=device) for name in IMAGENET)

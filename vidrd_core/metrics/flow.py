@@ -74,6 +74,10 @@ def is_dynamic(video: Video, flow: Flow = farneback) -> bool:
     The share of such videos is VBench's dynamic degree, which uses RAFT's flow of videos at 8 frames per second;
     figures from another flow are not comparable with VBench's.
 
+    Args:
+        video: uint8 [F, H, W, 3], of two frames or more.
+        flow: Optical flow.
+
     Source:
         Huang et al., "VBench", CVPR 2024, dynamic degree.
     """

@@ -28,7 +28,19 @@ class Identity:
 
 
 def subject_identity(video: Video, seams: Sequence[int], features: Features | None = None) -> Identity:
-    """The mean and the last of the distances that `identity_distances` returns; NaN for a single frame."""
+    """The mean and the last of the distances that `identity_distances` returns.
+
+    Args:
+        video: uint8 [F, H, W, 3].
+        seams: Indices of the first frame of each later clip; see `identity_distances` for a video without seams.
+        features: Features of frames, [F, D]: a CLIP's, or by default random ones.
+
+    Returns:
+        Distances from 0 to 2; NaN for a single frame.
+
+    Raises:
+        ValueError: This is not a video, or a seam is outside it.
+    """
     distances = identity_distances(video, seams, features)
     if not len(distances):
         return Identity(float("nan"), float("nan"))

@@ -202,7 +202,15 @@ def mirror_score(video: Video, seams: Sequence[int], features: Features = thumbn
 
 
 def check_video(video: Video, seams: Sequence[int]) -> None:
-    """Raise ValueError unless this is a video uint8 [F, H, W, 3] and the seams are rising indices in it."""
+    """Check that this is a video with seams in it.
+
+    Args:
+        video: What should be a video uint8 [F, H, W, 3].
+        seams: What should be rising indices of its frames, from 1.
+
+    Raises:
+        ValueError: It is not.
+    """
     if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8 or 0 in video.shape:
         raise ValueError(f"expected a video uint8 [F, H, W, 3], got {video.dtype} {list(video.shape)}")
     if any(after <= before for before, after in pairwise([0, *seams, len(video)])):

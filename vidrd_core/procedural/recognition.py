@@ -120,7 +120,12 @@ def recognize(frames: NDArray[np.uint8], sprites: int = 1) -> RecognizedScene:
 def match_sprites(recognized: RecognizedScene, scene: Scene) -> list[tuple[RecognizedSprite, Sprite]]:
     """Pairs of recognized sprites and sprites of a scene; two are paired by the order of their positions.
 
-    Raises ValueError if their numbers differ.
+    Args:
+        recognized: What was recognized in a clip.
+        scene: The scene.
+
+    Raises:
+        ValueError: Their numbers of sprites differ.
     """
     if len(recognized.sprites) != len(scene.sprites):
         raise ValueError(
@@ -134,7 +139,15 @@ def match_sprites(recognized: RecognizedScene, scene: Scene) -> list[tuple[Recog
 
 
 def compare(recognized: RecognizedScene, scene: Scene) -> Comparison:
-    """Compare what was recognized in a clip with a scene."""
+    """Compare what was recognized in a clip with a scene.
+
+    Args:
+        recognized: What was recognized.
+        scene: What should be.
+
+    Raises:
+        ValueError: Their numbers of sprites differ.
+    """
     pairs = match_sprites(recognized, scene)
     return Comparison(
         color=all(found.color == sprite.color for found, sprite in pairs),

@@ -32,7 +32,16 @@ class SpriteTruth:
 
 
 def coverage(shape: str, truth: SpriteTruth, size: int) -> Array:
-    """The share of each pixel that a sprite covers, float32 [F, size, size], 0 to 1."""
+    """The share of each pixel that a sprite covers.
+
+    Args:
+        shape: One of `shapes.SHAPES`.
+        truth: The track of the sprite, of F frames.
+        size: Pixels per side.
+
+    Returns:
+        float32 [F, size, size], 0 to 1.
+    """
     centres = np.arange(size, dtype=np.float32) + 0.5
     x = centres[None, None, :] - truth.position[:, 0, None, None].astype(np.float32)
     y = centres[None, :, None] - truth.position[:, 1, None, None].astype(np.float32)
@@ -45,7 +54,13 @@ def coverage(shape: str, truth: SpriteTruth, size: int) -> Array:
 
 
 def trajectory(sprite: Sprite, frames: int, size: int) -> SpriteTruth:
-    """The track of a sprite in `frames` frames of `size` x `size` pixels."""
+    """The track of a sprite.
+
+    Args:
+        sprite: The sprite.
+        frames: Number of frames.
+        size: Pixels per side of a frame.
+    """
     time: Array = np.linspace(0, 1, frames)
     zero: Array = np.zeros(frames)
     x: Array
@@ -80,7 +95,16 @@ def trajectory(sprite: Sprite, frames: int, size: int) -> SpriteTruth:
 
 
 def draw(scene: Scene, truth: Sequence[SpriteTruth], size: int) -> NDArray[np.uint8]:
-    """Draw the sprites with their tracks over the background: uint8 [F, size, size, 3]."""
+    """Draw the sprites of a scene on given tracks over its background.
+
+    Args:
+        scene: The scene.
+        truth: The track of each sprite, of F frames.
+        size: Pixels per side.
+
+    Returns:
+        uint8 [F, size, size, 3].
+    """
     background = np.array(BACKGROUNDS[scene.background], np.float32)
     image = np.broadcast_to(background, (len(truth[0].angle), size, size, 3))
     for sprite, path in zip(scene.sprites, truth, strict=True):
@@ -90,7 +114,16 @@ def draw(scene: Scene, truth: Sequence[SpriteTruth], size: int) -> NDArray[np.ui
 
 
 def render(scene: Scene, frames: int = 8, size: int = 64) -> NDArray[np.uint8]:
-    """Draw a scene: uint8 [frames, size, size, 3]."""
+    """Draw a scene.
+
+    Args:
+        scene: The scene.
+        frames: Number of frames.
+        size: Pixels per side.
+
+    Returns:
+        uint8 [frames, size, size, 3].
+    """
     return draw(scene, [trajectory(sprite, frames, size) for sprite in scene.sprites], size)
 
 

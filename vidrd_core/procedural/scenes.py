@@ -180,7 +180,12 @@ def random_still(rng: np.random.Generator) -> Scene:
 
 
 def random_scene(rng: np.random.Generator, two_objects: float = 0.15) -> Scene:
-    """A random scene; with probability `two_objects` of two sprites of different colors, each in its own lane."""
+    """A random scene.
+
+    Args:
+        rng: The source of randomness.
+        two_objects: Probability of two sprites, of different colors and each in its own lane, 0 to 1.
+    """
     background = pick(rng, tuple(BACKGROUNDS))
     if rng.random() < two_objects:
         return _two_lanes(rng, background)

@@ -70,7 +70,18 @@ def ablation_page(
 
 
 def plot_figures(sweeps: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:
-    """A matplotlib figure with a plot of each named figure (row) over each setting (column)."""
+    """Plot figures (rows) over settings (columns), with their 95 % intervals.
+
+    Args:
+        sweeps: What `evaluation.ablation_analysis.analyze` returns.
+        names: The figures to plot.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+    """
     figure = new_figure(3.6 * len(sweeps), 1.9 * len(names))
     grid = figure.subplots(len(names), len(sweeps), squeeze=False, sharey="row")
     for row, name in zip(grid, names, strict=True):

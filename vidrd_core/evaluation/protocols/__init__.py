@@ -91,9 +91,17 @@ def class_counts(path: Path) -> Counter[str]:
 
 
 def apportion(counts: Mapping[str, int], total: int) -> dict[str, int]:
-    """Divide `total` in proportion to counts, by the largest remainder method; sorted by name.
+    """Divide a total in proportion to counts, by the largest remainder method.
 
-    Raises ValueError if all counts are 0.
+    Args:
+        counts: A count by name.
+        total: What is divided.
+
+    Returns:
+        Whole numbers that add up to `total`, sorted by name.
+
+    Raises:
+        ValueError: All counts are 0.
     """
     whole = sum(counts.values())
     if not whole:
