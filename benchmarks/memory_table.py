@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from vidrd_core.metrics.peak_memory import allocated
+from vidrd_core.metrics.peak_memory import peak_memory_mib
 from vidrd_core.model import store
 from vidrd_core.models.config import UNet3DConfig, VAEConfig
 from vidrd_core.models.offload import blocks_of
@@ -94,7 +94,7 @@ def held(work: Callable[[], Any], device: str) -> float:
     """What a piece of work holds at most beside what was there before, in MiB."""
     if device != "meta":
         work()  # what is set up once is no part of it
-        return allocated(work)
+        return peak_memory_mib(work)
     count = Held()
     parking = Parking(count)
     with count, mock.patch.object(DecoderStream, "to", lambda stream, device: parking.to(stream, device)):

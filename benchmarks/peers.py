@@ -27,7 +27,6 @@ from processes import in_a_process
 
 ROOT = Path(__file__).parents[1]
 LENGTHS, QUICK_LENGTHS = (8, 32, 120, 512), (8, 16)  # not 128: the host's windows cut text of that width, too
-SCENE_SEED = 2309
 WARM_SEED = 2**20  # of no video that is measured: the host makes nothing twice
 FIGURES = {
     "dynamic": "videos that move",
@@ -89,10 +88,10 @@ class Stage:
 
 def compare(given: argparse.Namespace) -> dict[str, Any]:
     """All ways in turn, prompt by prompt: seconds, passes and figures of each video."""
-    from vidrd_core.procedural import describe, evaluation_scenes
+    from vidrd_core.procedural import EVALUATION_SEED, describe, evaluation_scenes
 
     stage, records = Stage(given), []
-    for number, scene in enumerate(evaluation_scenes(given.prompts, SCENE_SEED)):
+    for number, scene in enumerate(evaluation_scenes(given.prompts, EVALUATION_SEED)):
         names = list(stage.peers)
         for name in names[number % len(names) :] + names[: number % len(names)]:  # none is always the first
             if not number:
@@ -107,19 +106,19 @@ def figures(file: Path, reuse: Any, scene: Any) -> dict[str, float]:
     """What a video's file shows."""
     from peer_graphs import FRAMES
 
-    from vidrd_core.metrics.video_metrics import Joints, measures
-    from vidrd_core.procedural.prompt_alignment import faithfulness
+    from vidrd_core.metrics import ClipBoundaries, measure_video
+    from vidrd_core.procedural.prompt_alignment import prompt_alignment
     from vidrd_core.video import read_video
 
     video, _ = read_video(file)
     repeated = reuse.repeated_frames
-    joints = Joints.regular(len(video), FRAMES, repeated, reuse.prompt_frames)
-    found = measures(video, joints)
+    boundaries = ClipBoundaries.regular(len(video), FRAMES, repeated, reuse.prompt_frames)
+    found = measure_video(video, boundaries)
     at_seams = {name: statistics.median(found[name]) for name in ("seam_ratio", "worst_step")}
     loop = max(each for each in found["loopiness"].values() if each is not None)
-    told = faithfulness(video, scene, FRAMES, repeated)
+    aligned = prompt_alignment(video, scene, FRAMES, repeated)
     shown = {"shown": len(video), "dynamic": float(found["dynamic"]), "change": found["change"], "loopiness": loop}
-    return {**shown, **at_seams, **told}
+    return {**shown, **at_seams, **aligned}
 
 
 def one_length(given: argparse.Namespace) -> dict[str, float | None]:

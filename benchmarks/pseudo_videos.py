@@ -29,9 +29,7 @@ from vidrd_core.loading import files_of, find, load
 from vidrd_core.metrics.frechet import Moments, frechet_distance
 from vidrd_core.models.inflate import without_temporal
 from vidrd_core.models.load_parts import build_unet, read_unet, save_unet
-from vidrd_core.procedural import describe, evaluation_scenes, random_scene, render
-from vidrd_core.procedural.benchmark import SCENE_SEED
-from vidrd_core.procedural.recognition import read_clip, score
+from vidrd_core.procedural import EVALUATION_SEED, describe, evaluation_scenes, random_scene, recognition, render
 from vidrd_core.training.config import load_config
 from vidrd_core.training.recipe import Recipe
 
@@ -74,13 +72,15 @@ def recipe(folder: Path, base: Path, pseudo_videos: bool, seed: int, given: argp
 def measure(folder: Path, given: argparse.Namespace) -> dict[str, float]:
     """What a model's clips are like."""
     model = load(folder)
-    scenes = evaluation_scenes(given.prompts, SCENE_SEED)
+    scenes = evaluation_scenes(given.prompts, EVALUATION_SEED)
     clips: list[NDArray[np.uint8]] = []
     for start in range(0, len(scenes), AT_ONCE):
         texts = [describe(scene) for scene in scenes[start : start + AT_ONCE]]
         made = model.generate_many(texts, range(start, start + len(texts)), steps=given.sampling)
         clips += [model.frames(clip) for clip in made]
-    right = [score(read_clip(clip), scene) for clip, scene in zip(clips, scenes, strict=True)]
+    right = [
+        recognition.compare(recognition.recognize(clip), scene) for clip, scene in zip(clips, scenes, strict=True)
+    ]
     rng = np.random.default_rng(7)
     drawn = (render(random_scene(rng, 0.0), clips[0].shape[0], clips[0].shape[1]) for _ in range(DRAWN))
     return {

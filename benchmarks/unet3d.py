@@ -27,7 +27,7 @@ from memory import grown_by
 from processes import in_a_process
 from torch import Tensor, nn
 
-from vidrd_core.metrics.peak_memory import allocated
+from vidrd_core.metrics.peak_memory import peak_memory_mib
 
 WIDTHS = {"tenth": 32, "half": 160, "full": 320}  # of the first level
 TEXT_WIDTH, TOKENS, GUIDED = 1024, 77, 2
@@ -138,7 +138,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         rounds.append({name: seconds(networks[name], given.device) for name in names})
         products_taken += [seconds(call, given.device) for call in peaks.values() for _ in range(3)]
     peak = 2 * PEAK_SIDE**3 / min(products_taken)
-    memory = {name: allocated(networks[name]) for name in networks}
+    memory = {name: peak_memory_mib(networks[name]) for name in networks}
     return {"off": off, "work": work, "rounds": rounds, "peak": peak, "memory": memory}
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from vidrd_core import ReuseSettings, VidRD, contact_sheet, load
 from vidrd_core.presets import preset
-from vidrd_core.reports.ablation import figures_by_setting
+from vidrd_core.reports.ablation import plot_figures
 from vidrd_core.video.reuse_map import reuse_map
 
 HERE = Path(__file__).parent
@@ -93,7 +93,7 @@ def draw_ablation(result: Path) -> None:
     """The figures that say most, by M, alpha and beta."""
     names = ["fvd", "faithful_motion", "seam_error", "worst_step", "loopiness", "dynamic"]
     sweeps = json.loads(result.read_text(encoding="utf-8"))["sweeps"]
-    figures_by_setting(sweeps, names).savefig(HERE / "ablation.png", dpi=80)
+    plot_figures(sweeps, names).savefig(HERE / "ablation.png", dpi=80)
 
 
 def main() -> None:

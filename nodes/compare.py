@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import GraphBuilder
 from torch import Tensor
 
-from vidrd_core.reports.contact_sheet_rows import Row, added, sheet
+from vidrd_core.reports.contact_sheet_rows import SheetRow, add_clip, draw_sheet
 
 from .host.images import as_image, frames_in
 from .host.progress import tell_clips
@@ -55,11 +55,11 @@ class ContactSheet(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, images: Tensor, label: str, height: int, same_row: bool, rows: tuple[Row, ...] = ()
+        cls, images: Tensor, label: str, height: int, same_row: bool, rows: tuple[SheetRow, ...] = ()
     ) -> io.NodeOutput:
-        rows = added(rows, label, frames_in(images), same_row)
-        picture = as_image(sheet(rows, height))
-        text = "\n".join(row.said() for row in rows)
+        rows = add_clip(rows, label, frames_in(images), same_row)
+        picture = as_image(draw_sheet(rows, height))
+        text = "\n".join(row.summary() for row in rows)
         return io.NodeOutput(picture, rows, text, ui=ui.PreviewImage(picture, cls=cls))
 
 

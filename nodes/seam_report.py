@@ -8,8 +8,8 @@ from typing import Any
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from vidrd_core.metrics.video_metrics import Joints
-from vidrd_core.reports.seam_figure import seam_picture
+from vidrd_core.metrics import METRICS, ClipBoundaries
+from vidrd_core.reports.seam_figure import draw_seam_figure
 from vidrd_core.reports.seam_report import seam_report
 from vidrd_core.state import ClipState
 
@@ -63,16 +63,16 @@ class SeamReport(io.ComfyNode):
                 io.Image.Output(display_name="report", tooltip="The image that the node shows."),
                 io.String.Output(display_name="text", tooltip="The results as text, one line per seam."),
                 io.Float.Output(
-                    display_name="seam ratio",
+                    display_name=METRICS["seam_ratio"].label,
                     tooltip="The frame change across the worst seam divided by the typical change: 1 is perfect, "
                     "near 0 is a duplicate frame, larger is a jump.",
                 ),
                 io.Float.Output(
-                    display_name="worst step",
+                    display_name=METRICS["worst_step"].label,
                     tooltip="The largest frame change at or shortly after a seam, divided by the typical change.",
                 ),
                 io.Float.Output(
-                    display_name="loopiness",
+                    display_name=METRICS["loopiness"].label,
                     tooltip="How much the video repeats after one or two clips; 0 is not at all.",
                 ),
             ],
@@ -90,11 +90,12 @@ class SeamReport(io.ComfyNode):
         video = frames_in(images)
         if state is not None:
             clip_frames, repeated_frames, prompt_frames = chain_of(state, len(video))
-        joints = Joints()
+        boundaries = ClipBoundaries()
         if clip_frames:
-            joints = Joints.regular(len(video), clip_frames, repeated_frames, min(prompt_frames, clip_frames - 1))
-        report = seam_report(video, joints)
-        picture = as_image(seam_picture(video, report))
+            prompt_frames = min(prompt_frames, clip_frames - 1)
+            boundaries = ClipBoundaries.regular(len(video), clip_frames, repeated_frames, prompt_frames)
+        report = seam_report(video, boundaries)
+        picture = as_image(draw_seam_figure(video, report))
         numbers = (_or(report.seam_ratio, 1.0), _or(report.worst_step, 1.0), _or(report.loopiness, 0.0))
         return io.NodeOutput(picture, "\n".join(report.lines()), *numbers, ui=ui.PreviewImage(picture, cls=cls))
 

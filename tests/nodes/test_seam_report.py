@@ -20,7 +20,7 @@ def test_a_video_run_backwards_is_told(run, clip):
     assert report.shape[0] == 1
     assert report.shape[3] == 3
     assert text.count("seam at frame") == 2
-    assert "the clip before run backwards" in text
+    assert "the previous clip played backwards" in text
     assert ratio < 0.1
     assert worst == pytest.approx(1, abs=0.1)
     assert loop > 0.9

@@ -1,8 +1,9 @@
-"""What a way to a long video is, what it makes, and what that costs."""
+"""The base class of all ways to generate a long video from a model of short clips, and what they return and cost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -17,47 +18,74 @@ from vidrd_core.reuse import ReuseSettings
 from vidrd_core.settings import SampleSettings
 from vidrd_core.video.tensors import to_frames
 
-Method = Callable[[VidRD, str, int, SampleSettings], "Made"]
-"""`method(model, text, clips, sample) -> Made`; `sample` is a complete one."""
-
 
 @dataclass(frozen=True, eq=False)
-class Made:
-    """A long video uint8 [F, H, W, 3]; `reuse` says how its clips lie: how many frames of each repeat older ones."""
+class LongVideo:
+    """A long video that a method generated.
+
+    Args:
+        video: uint8 [F, H, W, 3].
+        reuse: How its clips overlap, in the terms of Reuse and Diffuse: how many frames of each repeat older ones.
+    """
 
     video: Video
     reuse: ReuseSettings
 
 
+class LongVideoMethod(ABC):
+    """A way to generate a long video from a model of short clips; its attributes are its settings."""
+
+    @abstractmethod
+    def generate(self, model: VidRD, text: str, clips: int, sample: SampleSettings) -> LongVideo:
+        """Generate a long video.
+
+        Args:
+            model: The model, of clips of N frames.
+            text: The prompt.
+            clips: Number of clips, 1 or more.
+            sample: Complete settings, as `VidRD.complete` returns them.
+        """
+
+
 @dataclass(frozen=True)
 class Candidate:
-    """A method at one setting."""
+    """A method at one setting.
 
-    method: str
+    Args:
+        name: Name of the method.
+        setting: Its setting, in words.
+        method: The method.
+        model: Name of a model of its own; "" for the common one.
+    """
+
+    name: str
     setting: str
-    make: Method
-    model: str = ""  # one of its own, if not that of all
+    method: LongVideoMethod
+    model: str = ""
 
 
 @contextmanager
-def frames_denoised(model: VidRD) -> Iterator[list[int]]:
-    """Counts, in a list of one number, the frames that pass through the UNet, cond and uncond both.
+def count_denoised_frames(model: VidRD) -> Iterator[list[int]]:
+    """A context that counts the frames that pass through the UNet, conditional and unconditional ones.
 
-    Gradients that go back through it count as another pass.
+    A backward pass counts as another pass.
+
+    Yields:
+        A list of one number, the count so far.
     """
     count = [0]
 
-    def counted(_: object, given: tuple[Tensor, ...], output: Tensor) -> None:
+    def count_pass(_: object, given: tuple[Tensor, ...], output: Tensor) -> None:
         passed = output.shape[0] * output.shape[2]
         count[0] += passed
 
-        def again(_: Tensor) -> None:
+        def count_backward(_: Tensor) -> None:
             count[0] += passed
 
         if output.requires_grad:
-            output.register_hook(again)
+            output.register_hook(count_backward)
 
-    hook = model.unet.register_forward_hook(counted)
+    hook = model.unet.register_forward_hook(count_pass)
     try:
         yield count
     finally:
@@ -65,8 +93,16 @@ def frames_denoised(model: VidRD) -> Iterator[list[int]]:
 
 
 @torch.no_grad()
-def decoded(model: VidRD, latents: Iterable[Tensor]) -> Video:
-    """Pieces of a video's latents [1, C, F, h, w] to frames, decoded one after the other without a seam."""
+def decode_latents(model: VidRD, latents: Iterable[Tensor]) -> Video:
+    """Decode consecutive pieces of a video's latents without seams.
+
+    Args:
+        model: The model.
+        latents: Pieces [1, C, F, h, w] in their order.
+
+    Returns:
+        uint8 [F, H, W, 3].
+    """
     pieces = iter(latents)
     first = next(pieces)
     height, width = first.shape[-2:]

@@ -1,13 +1,13 @@
-"""Compares ways to a long video on a model of procedural clips: each at its best setting, same prompts, same steps.
+"""The comparison of methods for long videos on a model of procedural clips: each at its best setting.
 
-First every setting of every method makes videos of a few prompts; the best of each method then makes those of the
-prompts that count. What is written: records.jsonl, comparison.json, comparison.md and a contact sheet of each method.
+All methods get the same prompts, seeds and steps. First every setting of every method generates videos of a few
+prompts; the best one of each method then generates those of the prompts that count. The results are records.jsonl,
+comparison.json, comparison.md and contact sheets of each method.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -21,22 +21,32 @@ from typing import Any
 import numpy as np
 import torch
 
-from vidrd_core.baselines.base import frames_denoised
-from vidrd_core.baselines.ranking import best_settings, goodness, of, summary
+from vidrd_core.baselines.base import count_denoised_frames
+from vidrd_core.baselines.ranking import best_settings, quality, select, summarize
 from vidrd_core.baselines.registry import candidates
-from vidrd_core.baselines.tables import by_clip, draw, file_name, table, write_docs
+from vidrd_core.baselines.tables import by_clip, file_name, table, write_docs
+from vidrd_core.io.atomic import write_json, write_text
+from vidrd_core.io.jsonl import JsonLines, check_header, resume
 from vidrd_core.loading import load
 from vidrd_core.metrics import seams
-from vidrd_core.metrics.peak_memory import allocated
-from vidrd_core.procedural import Scene, describe, evaluation_scenes
-from vidrd_core.procedural.chain_metrics import Record, from_any_moment, measure, points_as_told, words_of
-from vidrd_core.procedural.recognition import read_clip
+from vidrd_core.metrics.peak_memory import peak_memory_mib
+from vidrd_core.procedural import EVALUATION_SEED, Scene, describe, evaluation_scenes
+from vidrd_core.procedural.benchmark_report import draw_chain
+from vidrd_core.procedural.chain_metrics import (
+    Record,
+    measure_chain,
+    motion_at_any_phase,
+    moves_in_direction,
+    words_of,
+)
+from vidrd_core.procedural.recognition import recognize
 from vidrd_core.settings import SampleSettings
 
-TUNING_SEED, SCENE_SEED = 77, 2309
+TUNING_SEED = 77
 TUNING_CLIPS = 4
-PICTURED = {"straight": 0, "orbit": 9}  # prompts of which the page shows all methods
-Job = tuple[str, int, Scene, int]  # stage, number of the prompt, its scene, number of the candidate
+PICTURED = {"straight": 0, "orbit": 9}  # prompts whose contact sheets the docs show
+Job = tuple[str, int, Scene, int]
+"""Stage, index of the prompt, its scene, index of the candidate."""
 
 
 def run(
@@ -51,17 +61,38 @@ def run(
     sheets: int,
     prompted: str = "",
 ) -> dict[str, Any]:
-    """Make and measure all videos that are not in `out` yet; returns the comparison."""
+    """Generate and measure all videos that `out` does not hold yet.
+
+    Args:
+        model: Name or folder of the model.
+        out: Folder of the results.
+        prompts: Number of prompts that count.
+        tuning: Number of prompts that settings are selected by.
+        clips: Clips of a video.
+        steps: Sampling steps.
+        solver: Name of the solver.
+        workers: Number of processes.
+        sheets: For how many prompts contact sheets are kept.
+        prompted: A model trained with clean prompt frames, to be compared as well.
+
+    Returns:
+        The comparison, as JSON has it.
+
+    Raises:
+        ValueError: `out` holds records of other settings.
+    """
     out.mkdir(parents=True, exist_ok=True)
     loaded = load(model)
     tried = candidates(loaded.diffusion.frames, prompted)
     settings = {"model": loaded.signature, "clips": clips, "steps": steps, "solver": solver}
-    settings |= {"prompts": prompts, "tuning prompts": tuning}  # which decide which prompts these are
+    settings |= {"prompts": prompts, "tuning prompts": tuning}  # they determine the scenes
     if prompted:
         settings["prompted"] = load(prompted).signature
     path = out / "records.jsonl"
-    records = _opened(path, settings)
-    made = partial(make, model, prompted, clips, steps, solver, out, sheets)
+    found, records = resume(path)
+    if found is not None:
+        check_header(path, settings, found)
+    work = partial(make_record, model, prompted, clips, steps, solver, out, sheets)
 
     def fill(stage: str, count: int, seed: int, numbers: Sequence[int]) -> None:
         done = {(r["stage"], r["prompt"], r["method"], r["setting"]) for r in records}
@@ -69,13 +100,12 @@ def run(
             (stage, index, scene, number)
             for index, scene in enumerate(evaluation_scenes(count, seed, 1))
             for number in numbers
-            if (stage, index, tried[number].method, tried[number].setting) not in done
+            if (stage, index, tried[number].name, tried[number].setting) not in done
         ]
         began = time.perf_counter()
-        with path.open("a", encoding="utf-8", newline="\n") as file:
-            for number, record in enumerate(_results(made, jobs, workers), 1):
-                file.write(json.dumps(record, allow_nan=False) + "\n")
-                file.flush()
+        with JsonLines(path, settings) as file:
+            for number, record in enumerate(_results(work, jobs, workers), 1):
+                file.append(record)
                 records.append(record)
                 left = (time.perf_counter() - began) / number * (len(jobs) - number) / 60
                 print(
@@ -84,26 +114,28 @@ def run(
 
     fill("tuning", tuning, TUNING_SEED, range(len(tried)))
     best = best_settings(tried, [r for r in records if r["stage"] == "tuning"])
-    fill("compared", prompts, SCENE_SEED, best)
-    fill("memory", 1, SCENE_SEED, best)
+    fill("compared", prompts, EVALUATION_SEED, best)
+    fill("memory", 1, EVALUATION_SEED, best)
     rows = [r for r in records if r["stage"] == "compared"]
     return {
         "settings": settings,
         "tuning": {
-            f"{c.method}: {c.setting}": round(goodness(of(records, "tuning", c)), 3) for c in tried
+            f"{c.name}: {c.setting}": round(quality(select(records, "tuning", c)), 3) for c in tried
         },
         "methods": [
             {
-                **summary(tried[number], of(rows, "compared", tried[number])),
-                "memory": of(records, "memory", tried[number])[0]["memory"],
+                **summarize(tried[number], select(rows, "compared", tried[number])),
+                "memory": select(records, "memory", tried[number])[0]["memory"],
             }
             for number in best
         ],
     }  # fmt: skip
 
 
-def make(model: str, prompted: str, clips: int, steps: int, solver: str, out: Path, sheets: int, job: Job) -> Record:
-    """One video, measured."""
+def make_record(
+    model: str, prompted: str, clips: int, steps: int, solver: str, out: Path, sheets: int, job: Job
+) -> Record:
+    """Generate and measure one video, or the peak memory of two lengths; the arguments are those of `run`."""
     stage, index, scene, number = job
     clips = min(clips, TUNING_CLIPS) if stage == "tuning" else clips
     frames = _load_once(model).diffusion.frames
@@ -111,50 +143,41 @@ def make(model: str, prompted: str, clips: int, steps: int, solver: str, out: Pa
     loaded = _load_once(candidate.model or model)
     text = describe(scene)
     sample = loaded.complete(SampleSettings(seed=index, steps=steps, solver=solver))
-    about = {"stage": stage, "prompt": index, "method": candidate.method, "setting": candidate.setting, "text": text}
+    about = {"stage": stage, "prompt": index, "method": candidate.name, "setting": candidate.setting, "text": text}
     if stage == "memory":
-        work = [partial(candidate.make, loaded, text, length, sample) for length in (clips, 4 * clips)]
-        peaks = [allocated(each, loaded.unet) for each in work]
+        generate = candidate.method.generate
+        work = [partial(generate, loaded, text, length, sample) for length in (clips, 4 * clips)]
+        peaks = [peak_memory_mib(each, loaded.unet) for each in work]
         return {**about, "memory": [round(peak, 1) for peak in peaks]}
     began = time.perf_counter()
-    with frames_denoised(loaded) as count:
-        made = candidate.make(loaded, text, clips, sample)
+    with count_denoised_frames(loaded) as count:
+        made = candidate.method.generate(loaded, text, clips, sample)
     video, reuse = made.video, made.reuse
     evaluations = count[0] / (2 if sample.cfg != 1.0 else 1)
-    record = measure(video, scene, frames, clips, reuse)
+    record = measure_chain(video, scene, frames, clips, reuse)
     repeated = reuse.repeated_frames
     spans = [slice(k * (frames - repeated), k * (frames - repeated) + frames) for k in range(clips)]
-    shown = [read_clip(video[span], len(scene.sprites)).sprites[0] for span in spans]
-    told = shown, scene.sprites[0].motion, video.shape[1]
+    sprites = [recognize(video[span], len(scene.sprites)).sprites[0] for span in spans]
+    motion = sprites, scene.sprites[0].motion, video.shape[1]
     means = [video[span].mean((0, 1, 2)) / 255 for span in spans]
     period = 2 * frames
     loop = seams.loopiness(video, period, reach=seams.LOOP_REACH) if len(video) > period + seams.LOOP_REACH else 0.0
     if stage == "compared" and index < sheets:
-        draw(video, frames, record, text, out / "sheets" / f"{index:03d}_{file_name(candidate.method)}.png")
+        draw_chain(
+            video, frames, {**record, "text": text}, out / "sheets" / f"{index:03d}_{file_name(candidate.name)}.png"
+        )
     return {
         **about, **words_of(scene.sprites), **record,
-        "as_told": points_as_told(*told), "from_any_moment": from_any_moment(*told),
+        "as_told": moves_in_direction(*motion), "from_any_moment": motion_at_any_phase(*motion),
         "loop_2N": round(float(loop), 4), "drift": round(float(np.abs(means[-1] - means[0]).max()), 5),
-        "dynamic": round(float(seams.steps(video).mean()), 5),
+        "dynamic": round(float(seams.frame_changes(video).mean()), 5),
         "calls": round(evaluations / len(video) / steps, 4), "frames": len(video),
         "seconds": round(time.perf_counter() - began, 3),
     }  # fmt: skip
 
 
-def _opened(path: Path, settings: dict[str, Any]) -> list[Record]:
-    """The records in a file of the same settings; half a last line, of a stopped run, is cut off."""
-    if not path.exists():
-        path.write_text(json.dumps(settings) + "\n", encoding="utf-8")
-        return []
-    with path.open("rb+") as file:
-        file.truncate(file.read().rfind(b"\n") + 1)
-    found, *records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    if found != settings:
-        raise ValueError(f"{path} holds records of {found}, now {settings}: choose another folder, or delete it")
-    return records
-
-
 def _results(work: Any, jobs: Sequence[Job], workers: int) -> Iterator[Record]:
+    """The records of jobs, as soon as they are complete."""
     if workers == 1:
         yield from map(work, jobs)
         return
@@ -170,7 +193,7 @@ _load_once = lru_cache(maxsize=2)(load)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Compare, and write what came out."""
+    """Run the comparison and write its results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default="tiny")
     for name, default in (
@@ -183,20 +206,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--solver", default="dpmpp_2m")
-    parser.add_argument("-o", "--out", type=Path, default=Path("runs/compare"), help="folder; a rerun goes on in it")
-    parser.add_argument("--prompted", default="", help="a model trained with clean prompt frames, tried too")
+    parser.add_argument(
+        "-o", "--out", type=Path, default=Path("runs/compare"), help="folder; the same command resumes in it"
+    )
+    parser.add_argument(
+        "--prompted", default="", help="a model trained with clean prompt frames, to be compared as well"
+    )
     parser.add_argument("--docs", type=Path, help="folder whose long_videos.md gets the table and pictures")
     given = vars(parser.parse_args(arguments))
     docs = given.pop("docs")
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the workers' profilers tell of each start
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # keeps the workers' profilers quiet
     try:
         comparison = run(**given)
     except ValueError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit(f"\nstopped; run it again to go on with {given['out']}")
-    (given["out"] / "comparison.json").write_text(json.dumps(comparison, indent=1) + "\n", encoding="utf-8")
-    (given["out"] / "comparison.md").write_text(f"{table(comparison)}\n{by_clip(comparison)}", encoding="utf-8")
+        sys.exit(f"\nstopped; the same command resumes {given['out']}")
+    write_json(given["out"] / "comparison.json", comparison)
+    write_text(given["out"] / "comparison.md", f"{table(comparison)}\n{by_clip(comparison)}")
     print(f"\n{table(comparison)}\n{by_clip(comparison)}")
     if docs:
         try:

@@ -1,4 +1,4 @@
-"""Which setting of a method is its best, and what a method's videos come to."""
+"""The best setting of each method, and the summary of a method's videos."""
 
 from __future__ import annotations
 
@@ -11,11 +11,18 @@ from vidrd_core.baselines.base import Candidate
 from vidrd_core.procedural.chain_metrics import Record
 
 
-def goodness(records: Sequence[Record]) -> float:
-    """By what a method's best setting is chosen, 0 to 1: the mean of five shares.
+def quality(records: Sequence[Record]) -> float:
+    """The score that selects a method's best setting: the mean of five shares.
 
-    Clips 2 to the last right in colour and shape; in motion, from any moment on; seams of straight motions that keep
-    the direction; and how near to 1 the median seam ratio and the median worst step are.
+    These are the shares of clips 2 to the last with the right color and shape, and with the right motion at any
+    phase; the share of seams at which straight motion keeps its direction; and how near to 1 the median seam ratio
+    and the median worst step are.
+
+    Args:
+        records: The records of one method at one setting.
+
+    Returns:
+        0 to 1.
     """
     right = [clip["right"] for r in records for clip in r["clips"][1:]]
     turns = [turn for r in records if r["as_told"] is not None for turn in r["turns"]]
@@ -25,7 +32,7 @@ def goodness(records: Sequence[Record]) -> float:
     ]
     shares = [
         np.mean([each["color"] and each["shape"] for each in right]),
-        np.mean([told for r in records for told in r["from_any_moment"][1:]]),
+        np.mean([matches for r in records for matches in r["from_any_moment"][1:]]),
         turns.count("kept") / len(turns) if turns else 1.0,
         *near,
     ]
@@ -33,17 +40,22 @@ def goodness(records: Sequence[Record]) -> float:
 
 
 def best_settings(tried: Sequence[Candidate], records: Sequence[Record]) -> list[int]:
-    """The number of each method's best candidate, in the order in which methods are listed."""
+    """The index of each method's best candidate, in the order in which methods are listed.
+
+    Args:
+        tried: The candidates.
+        records: Their records of the tuning stage.
+    """
     best: dict[str, tuple[float, int]] = {}
     for number, candidate in enumerate(tried):
-        score = goodness(of(records, "tuning", candidate))
-        if candidate.method not in best or score > best[candidate.method][0]:
-            best[candidate.method] = (score, number)
+        score = quality(select(records, "tuning", candidate))
+        if candidate.name not in best or score > best[candidate.name][0]:
+            best[candidate.name] = (score, number)
     return [number for _, number in best.values()]
 
 
-def summary(candidate: Candidate, records: Sequence[Record]) -> dict[str, Any]:
-    """A method's row: shares in %, medians with quartiles, means."""
+def summarize(candidate: Candidate, records: Sequence[Record]) -> dict[str, Any]:
+    """A method's row of the comparison: shares in %, medians with quartiles, means."""
     straight = [r for r in records if r["as_told"] is not None]
     others = [r for r in records if r["as_told"] is None]
 
@@ -51,7 +63,7 @@ def summary(candidate: Candidate, records: Sequence[Record]) -> dict[str, Any]:
         return 100 * float(np.mean([all(r["clips"][clip]["right"][key] for key in keys) for r in records]))
 
     def spread(name: str, rows: Sequence[Record]) -> list[float]:
-        values = [x for r in rows for x in r[name]] or [0.0]  # of no such motions
+        values = [x for r in rows for x in r[name]] or [0.0]  # if there are no such motions
         return [round(float(x), 3) for x in np.percentile(values, [50, 25, 75])]
 
     def by_clip(name: str, rows: Sequence[Record]) -> list[float]:
@@ -62,7 +74,7 @@ def summary(candidate: Candidate, records: Sequence[Record]) -> dict[str, Any]:
     share = {turn: round(100 * turns.count(turn) / len(turns), 1) for turn in sorted(set(turns))}
     mean = {name: round(float(np.mean([r[name] for r in records])), 4) for name in ("loop_2N", "drift", "dynamic")}
     return {
-        "method": candidate.method,
+        "method": candidate.name,
         "setting": candidate.setting,
         "color+shape by clip": [round(right(k, "color", "shape"), 1) for k in clips],
         "motion by clip": [round(right(k, "motion"), 1) for k in clips],
@@ -78,7 +90,8 @@ def summary(candidate: Candidate, records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def of(records: Sequence[Record], stage: str, candidate: Candidate) -> list[Record]:
+def select(records: Sequence[Record], stage: str, candidate: Candidate) -> list[Record]:
+    """The records of a candidate in a stage."""
     return [
-        r for r in records if (r["stage"], r["method"], r["setting"]) == (stage, candidate.method, candidate.setting)
+        r for r in records if (r["stage"], r["method"], r["setting"]) == (stage, candidate.name, candidate.setting)
     ]

@@ -1,4 +1,4 @@
-"""What a comparison shows: its tables, and sheets of all methods beside each other."""
+"""The tables of a comparison, and contact sheets of all methods side by side, for the docs."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from vidrd_core.io.atomic import write_text
+from vidrd_core.reports.markdown import replace_between
 
-from vidrd_core.procedural.chain_metrics import Record
-
-LINE = 14  # px, for a method's name
-WIDEST = 1080  # px
-ACROSS = 3  # sheets of methods beside each other
-MARKS = "<!-- table: made by vidrd_core.baselines.compare -->", "<!-- end of table -->"
+LINE_HEIGHT = 14  # pixels, for a method's name
+MAX_WIDTH = 1080  # pixels
+COLUMNS = 3  # contact sheets side by side
+MARKERS = "<!-- table: made by vidrd_core.baselines.compare -->", "<!-- end of table -->"
 
 
 def table(comparison: dict[str, Any]) -> str:
-    """Markdown."""
+    """The table of methods in Markdown."""
     columns = (
         "method, at its best setting", "colour + shape, clip 1, last", "motion, from any moment on",
         "from its start on", "straight ones' direction", "direction kept", "seam ratio", "straight / others",
@@ -42,7 +41,7 @@ def table(comparison: dict[str, Any]) -> str:
 
 
 def by_clip(comparison: dict[str, Any]) -> str:
-    """Markdown: how faithful each clip is to its caption."""
+    """The table of prompt alignment clip by clip, in Markdown."""
     rows = comparison["methods"]
     clips = range(1, len(rows[0]["motion by clip"]) + 1)
     lines = [
@@ -56,56 +55,52 @@ def by_clip(comparison: dict[str, Any]) -> str:
 
 
 def file_name(method: str) -> str:
-    """A method's part of the names of its sheets."""
+    """A method's part of the file names of its contact sheets."""
     return "".join(c if c.isalnum() else "_" for c in method)
 
 
-def draw(video: Any, frames: int, record: Record, text: str, path: Path) -> None:
-    """One video, a row for what each clip adds, with what was read out of it."""
-    from vidrd_core.video import contact_sheet  # needs PyAV
+def draw_side_by_side(sheets: Sequence[Path], names: Sequence[str], path: Path) -> None:
+    """Draw contact sheets side by side, under the methods' names.
 
-    added = (len(video) - frames) // max(1, len(record["clips"]) - 1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = np.split(video, range(frames, len(video), added))
-    labels = [" ".join(clip[word] for word in ("color", "shape", "motion")) for clip in record["clips"]]
-    labels[0] = f"{text} - {labels[0]}"
-    contact_sheet(rows, path, labels)
-
-
-def beside(sheets: Sequence[Path], names: Sequence[str], path: Path) -> None:
-    """Put sheets beside each other, under the methods' names."""
+    Args:
+        sheets: Their files.
+        names: The names.
+        path: The picture.
+    """
     from PIL import Image, ImageDraw
 
     pictures = [Image.open(sheet).convert("RGB") for sheet in sheets]
     width, height = (max(side) for side in zip(*(picture.size for picture in pictures), strict=True))
-    height += LINE
-    rows = -(-len(pictures) // ACROSS)
-    whole = Image.new("RGB", (width * min(ACROSS, len(pictures)), height * rows), "#101018")
+    height += LINE_HEIGHT
+    rows = -(-len(pictures) // COLUMNS)
+    whole = Image.new("RGB", (width * min(COLUMNS, len(pictures)), height * rows), "#101018")
     pen = ImageDraw.Draw(whole)
     for index, (picture, name) in enumerate(zip(pictures, names, strict=True)):
-        left, top = index % ACROSS * width, index // ACROSS * height
+        left, top = index % COLUMNS * width, index // COLUMNS * height
         pen.text((left + 4, top + 2), name, "#ffb0a0")
-        whole.paste(picture, (left, top + LINE))
-    if whole.width > WIDEST:
-        whole = whole.resize((WIDEST, round(whole.height * WIDEST / whole.width)), Image.Resampling.LANCZOS)
+        whole.paste(picture, (left, top + LINE_HEIGHT))
+    if whole.width > MAX_WIDTH:
+        whole = whole.resize((MAX_WIDTH, round(whole.height * MAX_WIDTH / whole.width)), Image.Resampling.LANCZOS)
     whole.quantize(128).save(path, optimize=True)
 
 
 def write_docs(comparison: dict[str, Any], sheets: Path, docs: Path, pictured: dict[str, int]) -> None:
-    """Put the tables into `docs`/long_videos.md and draw `docs`/methods_NAME.png of the prompts numbered there.
+    """Put the tables into `docs`/long_videos.md and draw `docs`/methods_NAME.png.
 
-    Raises ValueError if the page has no place for the table.
+    Args:
+        comparison: The comparison.
+        sheets: Folder of the contact sheets.
+        docs: Folder of the docs.
+        pictured: Index of a prompt by NAME.
+
+    Raises:
+        ValueError: The page has no markers for the table.
     """
     page = docs / "long_videos.md"
-    text = page.read_text(encoding="utf-8")
-    if not all(mark in text for mark in MARKS):
-        raise ValueError(f"{page} has no place for the table: put lines {MARKS[0]} and {MARKS[1]} where it belongs")
-    before, rest = text.split(MARKS[0], 1)
-    after = rest.split(MARKS[1], 1)[1]
     tables = f"{table(comparison)}\n{by_clip(comparison)}"
-    page.write_text(f"{before}{MARKS[0]}\n{tables}{MARKS[1]}{after}", encoding="utf-8", newline="\n")
+    write_text(page, replace_between(page, MARKERS, tables))
     methods = [row["method"] for row in comparison["methods"]]
     for name, index in pictured.items():
         found = [sheets / f"{index:03d}_{file_name(method)}.png" for method in methods]
         if all(sheet.exists() for sheet in found):
-            beside(found, methods, docs / f"methods_{name}.png")
+            draw_side_by_side(found, methods, docs / f"methods_{name}.png")

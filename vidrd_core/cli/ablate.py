@@ -1,4 +1,4 @@
-"""`vidrd ablate`: what M, alpha and beta do to a model's long videos, each varied alone."""
+"""`vidrd ablate`: the effect of M, alpha and beta on a model's long videos, each varied alone."""
 
 from __future__ import annotations
 
@@ -12,169 +12,200 @@ import typer
 
 from vidrd_core.cli.errors import InputError, input_checked, note
 from vidrd_core.cli.evaluate import prompts_of
-from vidrd_core.cli.measuring import PAGE, SHEETS, Asked, about_model, measure, own_device, sheet_name
+from vidrd_core.cli.evaluate_options import SweepOptions
+from vidrd_core.cli.measuring import PAGE, SHEETS, NetworkOptions, about_model, measure, process_device, sheet_name
 from vidrd_core.cli.options import MachineOptions, ModelOptions
-from vidrd_core.cli.request import group, load_model, reuse_settings
-from vidrd_core.evaluation.ablation import ALPHAS, BETAS, Sweep, counts, distinct, subject_name, subjects, sweep
-from vidrd_core.evaluation.ablation_analysis import findings, gathered
+from vidrd_core.cli.request import load_model, reuse_settings
+from vidrd_core.evaluation.ablation import (
+    ALPHAS,
+    BETAS,
+    Sweep,
+    ablation_videos,
+    prompt_frame_counts,
+    sweep,
+    unique_points,
+    video_name,
+)
+from vidrd_core.evaluation.ablation_analysis import analyze, group_by_point
 from vidrd_core.evaluation.confidence import Statistic, frechet_to
-from vidrd_core.evaluation.runner import Networks, read
+from vidrd_core.evaluation.runner import Networks, read_records
 from vidrd_core.io.atomic import write_json, write_text
-from vidrd_core.metrics.feature_extractors import network
+from vidrd_core.metrics.feature_extractors import load_feature_extractor
 from vidrd_core.metrics.frechet import Array
-from vidrd_core.metrics.fvd import Statistics, statistics
+from vidrd_core.metrics.fvd import FeatureStatistics, feature_statistics
 from vidrd_core.metrics.inception import SPLITS, inception_score
 from vidrd_core.pipeline import VidRD
-from vidrd_core.procedural import describe, evaluation_scenes, render
-from vidrd_core.procedural.prompt_alignment import scene_for
-from vidrd_core.reports.ablation import page
+from vidrd_core.procedural import EVALUATION_SEED, describe, evaluation_scenes, render
+from vidrd_core.procedural.prompt_alignment import scene_for_prompt
+from vidrd_core.reports.ablation import ablation_page
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.settings import SampleSettings
 
 RESULT = "ablation.json"
-SCENE_SEED, DRAWN_SEED, DRAWN = 2309, 77, 2000
-IN_BALANCE = 56  # scenes: four of each motion, seven of each colour
-LOOKS = "python:vidrd_core.metrics.random_features:Looks"
+REFERENCE_SEED, REFERENCE_CLIPS = 77, 2000
+BALANCED = 56  # scenes: four of each motion, seven of each color
+RANDOM_FEATURES = "python:vidrd_core.metrics.random_features:RandomProjectionFeatures"
+RANDOM_FEATURES_NAME = "python:vidrd_core.evaluation.looks:Looks"  # in records since 0.1.0, which are resumed
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is varied, and on what."""
+class AblateRequest:
+    """What `vidrd ablate` is asked for.
+
+    Args:
+        output: The folder of the result.
+        sweep: What is varied, and on what.
+        networks: The networks that measure.
+        preset: The name of reuse settings that `reuse` overrides.
+        reuse: The fields of `ReuseSettings` that were given.
+        sample: The fields of `SampleSettings` that were given.
+        model: The model.
+        machine: What it computes on.
+    """
 
     output: Path
-    prompts: Path | None
-    videos: int
-    clips: int
-    counts: str
-    alphas: str
-    betas: str
-    sheets: int
-
-    def __post_init__(self) -> None:
-        if self.videos < 2:
-            raise InputError(f"videos is {self.videos}, expected 2 or more: one has no spread")
+    sweep: SweepOptions
+    networks: NetworkOptions
+    preset: str | None
+    reuse: dict[str, Any]
+    sample: dict[str, Any]
+    model: ModelOptions
+    machine: MachineOptions
 
 
-def run(given: dict[str, Any]) -> None:
-    """Make and measure all points' videos, and write_text what comes of it: ablation.json and report.html."""
-    given = {**given, "device": own_device(given["device"])}
-    wanted, asked = Wanted(**group(Wanted, given)), Asked(**group(Asked, given))
-    asked.check()
+def run(request: AblateRequest) -> None:
+    """Generate and measure the videos of all points, and write ablation.json and report.html."""
+    device = process_device(request.machine.device)
+    options, chosen = request.sweep, request.networks
+    chosen.check()
     with input_checked():
-        told = prompts_of(wanted.prompts) if wanted.prompts else []
-        sample = SampleSettings(**given["sample"])
-    model = load_model(ModelOptions(**group(ModelOptions, given)), MachineOptions(**group(MachineOptions, given)))
+        texts = prompts_of(options.prompts) if options.prompts else []
+        sample = SampleSettings(**request.sample)
+    model = load_model(request.model, replace(request.machine, device=device))
     with input_checked():
         sample = model.complete(sample)
         assert sample.frames is not None
-        base = reuse_settings(given["preset"], sample.frames, given["reuse"])
-        varied = sweeps_of(wanted, sample.frames, base)
-        for point in distinct(varied):
+        base = reuse_settings(request.preset, sample.frames, request.reuse)
+        varied = sweeps_of(options, sample.frames, base)
+        for point in unique_points(varied):
             point.check_frames(sample.frames)
-        if not told:
-            told = drawn_prompts(wanted.videos)
-            if scene_for(model, told[0]) is None:
+        if not texts:
+            texts = procedural_prompts(options.videos)
+            if scene_for_prompt(model, texts[0]) is None:
                 raise InputError(f"{model.name} is no model of procedural clips: give --prompts for it")
-        prompts = [told[number % len(told)] for number in range(wanted.videos)]
-    networks = asked.networks(sample.frames, given["device"])
-    own = networks.fvd is None and scene_for(model, prompts[0]) is not None
-    if own:
-        networks = replace(networks, fvd=network(LOOKS, given["device"]))
+        prompts = [texts[number % len(texts)] for number in range(options.videos)]
+    networks = chosen.networks(sample.frames, device)
+    procedural = networks.fvd is None and scene_for_prompt(model, prompts[0]) is not None
+    if procedural:
+        features = load_feature_extractor(RANDOM_FEATURES, device)
+        networks = replace(networks, fvd=replace(features, name=RANDOM_FEATURES_NAME))
     with input_checked():
-        points = distinct(varied)
-        made = subjects(model, prompts, points, wanted.clips, asdict(sample), networks.frames)
+        points = unique_points(varied)
+        sources = ablation_videos(model, prompts, points, options.clips, asdict(sample), networks.frames)
     fixed = {name: value for name, value in base.metadata().items() if name not in ("prompt_frames", "alpha", "beta")}
     header = {
-        **about_model(model, wanted.clips),
+        **about_model(model, options.clips),
         **asdict(sample),
         **fixed,
-        "prompts": str(wanted.prompts or "drawn scenes"),
+        "prompts": str(options.prompts or "drawn scenes"),
     }
-    pictured = {subject_name(number, point) for number in range(wanted.sheets) for point in points}
-    if not measure(made, wanted.output, networks, header, pictured):
+    pictured = {video_name(number, point) for number in range(options.sheets) for point in points}
+    if not measure(sources, request.output, networks, header, pictured):
         return
-    drawn = partial(_drawn, networks, sample) if own else None
+    drawn = partial(_drawn_statistics, networks, sample) if procedural else None
     with input_checked():
-        found = conclude(
-            wanted, asked, networks, varied, 2 * sample.frames, {subject.name for subject in made}, drawn
-        )
-    write_json(wanted.output / RESULT, {"settings": {**networks.told(), **header}, "sweeps": found})
-    _write_page(wanted, model, {**networks.told(), **header}, varied, found)
+        names = {source.name for source in sources}
+        found = analyze_records(request, networks, varied, 2 * sample.frames, names, drawn)
+    write_json(request.output / RESULT, {"settings": {**networks.metadata(), **header}, "sweeps": found})
+    _write_page(request, model, {**networks.metadata(), **header}, varied, found)
     for each in found:
         typer.echo(each["statement"])
-    note(f"{len(points)} points of {wanted.videos} videos: {wanted.output / PAGE}")
+    note(f"{len(points)} points of {options.videos} videos: {request.output / PAGE}")
 
 
-def drawn_prompts(count: int) -> list[str]:
-    """Of scenes in balance; the first ones are the same whatever their number, so that a run can be made longer."""
-    blocks = range(-(-count // IN_BALANCE))
-    return [describe(scene) for block in blocks for scene in evaluation_scenes(IN_BALANCE, SCENE_SEED + block)][
-        :count
-    ]
+def procedural_prompts(count: int) -> list[str]:
+    """Captions of balanced scenes; more of them begin with the same ones, so that a run can be extended."""
+    blocks = range(-(-count // BALANCED))
+    scenes = [scene for block in blocks for scene in evaluation_scenes(BALANCED, EVALUATION_SEED + block)]
+    return [describe(scene) for scene in scenes[:count]]
 
 
-def sweeps_of(wanted: Wanted, frames: int, base: ReuseSettings) -> list[Sweep]:
-    """What is varied. Raises ValueError for values that cannot be, or if nothing is."""
+def sweeps_of(options: SweepOptions, frames: int, base: ReuseSettings) -> list[Sweep]:
+    """The sweeps that the options ask for. Raises ValueError for invalid values, or if nothing is varied."""
     kinds: dict[str, tuple[str, Sequence[Any], Callable[[str], Any]]] = {
-        "prompt_frames": (wanted.counts, counts(frames), int),
-        "alpha": (wanted.alphas, ALPHAS, float),
-        "beta": (wanted.betas, BETAS, float),
+        "prompt_frames": (options.counts, prompt_frame_counts(frames), int),
+        "alpha": (options.alphas, ALPHAS, float),
+        "beta": (options.betas, BETAS, float),
     }
     found = []
-    for setting, (text, usual, kind) in kinds.items():
+    for setting, (text, default, kind) in kinds.items():
         if text == "none":
             continue
         try:
-            values = [kind(part) for part in text.split(",")] if text else usual
+            values = [kind(part) for part in text.split(",")] if text else default
         except ValueError as error:
-            raise ValueError(f"{setting} takes {text!r}, expected numbers with commas between, or none") from error
+            raise ValueError(f"{setting} takes {text!r}, expected numbers separated by commas, or none") from error
         found.append(sweep(setting, values, base))
     if not found:
-        raise ValueError("nothing is varied: leave one of --counts, --alphas and --betas")
+        raise ValueError("nothing is varied: only two of --counts, --alphas and --betas may be none")
     return found
 
 
-def conclude(
-    wanted: Wanted,
-    asked: Asked,
+def analyze_records(
+    request: AblateRequest,
     networks: Networks,
     varied: Sequence[Sweep],
     period: int,
     names: set[str],
-    drawn: Callable[[], Statistics] | None,
+    drawn: Callable[[], FeatureStatistics] | None,
 ) -> list[dict[str, Any]]:
-    """What the records come to."""
-    measured = gathered((record for record in read(wanted.output) if record["name"] in names), period)
-    made_of: dict[str, tuple[str, Statistic]] = {}
-    reference = drawn() if drawn else asked.statistics(networks, wanted.output)
+    """The analysis of the records, as JSON has it.
+
+    Args:
+        request: What the command is asked for.
+        networks: The networks.
+        varied: The sweeps.
+        period: Lag in frames at which loopiness is taken.
+        names: Names of the videos that count.
+        drawn: Computes the reference statistics for a model of procedural clips.
+    """
+    results = group_by_point((each for each in read_records(request.output) if each["name"] in names), period)
+    statistics: dict[str, tuple[str, Statistic]] = {}
+    reference = drawn() if drawn else request.networks.reference_statistics(networks, request.output)
     if reference:
-        made_of["fvd"] = ("fvd", frechet_to(reference))
-    if networks.classifier and wanted.videos >= SPLITS:
-        made_of["inception_score"] = ("classes", _score)
-    return findings(varied, measured, made_of)
+        statistics["fvd"] = ("fvd", frechet_to(reference))
+    if networks.classifier and request.sweep.videos >= SPLITS:
+        statistics["inception_score"] = ("classes", _mean_inception_score)
+    return analyze(varied, results, statistics)
 
 
-def _score(probabilities: Array) -> float:
+def _mean_inception_score(probabilities: Array) -> float:
+    """The mean of the Inception Score over its splits."""
     return inception_score(probabilities)[0]
 
 
-def _drawn(networks: Networks, sample: SampleSettings) -> Statistics:
-    """Of drawn clips, to which a model of procedural clips is held."""
+def _drawn_statistics(networks: Networks, sample: SampleSettings) -> FeatureStatistics:
+    """Statistics of drawn clips, the reference for a model of procedural clips."""
     assert networks.fvd is not None
     assert sample.frames is not None
     assert sample.height is not None
-    scenes = evaluation_scenes(DRAWN, DRAWN_SEED)
+    scenes = evaluation_scenes(REFERENCE_CLIPS, REFERENCE_SEED)
     clips = (render(scene, sample.frames, sample.height)[None, : networks.frames] for scene in scenes)
-    return statistics(clips, networks.fvd, networks.fvd.name, None)
+    return feature_statistics(clips, networks.fvd, networks.fvd.name, None)
 
 
 def _write_page(
-    wanted: Wanted, model: VidRD, header: dict[str, Any], varied: Sequence[Sweep], found: Sequence[dict[str, Any]]
+    request: AblateRequest,
+    model: VidRD,
+    header: dict[str, Any],
+    varied: Sequence[Sweep],
+    found: Sequence[dict[str, Any]],
 ) -> None:
+    """Write report.html."""
     sheets = []
-    for number in range(wanted.sheets):
-        for point in distinct(varied):
-            name = subject_name(number, point)
-            if (picture := wanted.output / SHEETS / sheet_name(name)).exists():
+    for number in range(request.sweep.sheets):
+        for point in unique_points(varied):
+            name = video_name(number, point)
+            if (picture := request.output / SHEETS / sheet_name(name)).exists():
                 sheets.append((name, picture))
-    write_text(wanted.output / PAGE, page(f"M, alpha and beta on {model.name}", header, found, sheets))
+    write_text(request.output / PAGE, ablation_page(f"M, alpha and beta on {model.name}", header, found, sheets))

@@ -1,22 +1,24 @@
-"""`vidrd evaluate`: measure a folder of videos, or what a model makes of prompts."""
+"""`vidrd evaluate`: measure a folder of videos, or the videos that a model generates from prompts."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from vidrd_core.cli.errors import InputError, input_checked, note
-from vidrd_core.cli.measuring import PAGE, SHEETS, Asked, about_model, measure, own_device, sheet_name
+from vidrd_core.cli.evaluate_options import FolderOptions, MadeOptions, ResultOptions
+from vidrd_core.cli.measuring import PAGE, SHEETS, NetworkOptions, about_model, measure, process_device, sheet_name
 from vidrd_core.cli.options import MachineOptions, ModelOptions
-from vidrd_core.cli.request import group, load_model, reuse_settings
-from vidrd_core.evaluation.protocols import Protocol, labels_of, protocol
-from vidrd_core.evaluation.runner import Networks, flat, read, summary
-from vidrd_core.evaluation.videos import Clips, Making, Subject, from_folder, from_model
+from vidrd_core.cli.request import load_model, reuse_settings
+from vidrd_core.evaluation.protocols import Protocol, class_counts, load_protocol
+from vidrd_core.evaluation.runner import Networks, flatten, read_records, summarize
+from vidrd_core.evaluation.videos import ClipLayout, GenerationSettings, VideoSource, from_folder, from_model
 from vidrd_core.io.atomic import write_json, write_text
-from vidrd_core.reports.html import MEANINGS, page
+from vidrd_core.metrics.registry import metric_of
+from vidrd_core.reports.html import evaluation_page
 from vidrd_core.settings import SampleSettings
 
 RESULT = "evaluation.json"
@@ -24,126 +26,146 @@ NETWORK_FRAMES = 16
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is to be measured."""
+class EvaluateRequest:
+    """What `vidrd evaluate` is asked for.
 
-    videos: Path | None
-    prompts: Path | None
+    Args:
+        output: The folder of the result.
+        videos: A folder of videos; None for videos that a model makes.
+        folder: What is known of them.
+        made: The videos that a model makes.
+        networks: The networks that measure.
+        result: What the result shows.
+        preset: The name of reuse settings that `reuse` overrides.
+        reuse: The fields of `ReuseSettings` that were given.
+        sample: The fields of `SampleSettings` that were given.
+        model: The model.
+        machine: What it computes on.
+    """
+
     output: Path
-    captions: Path | None
-    clip_frames: int | None
-    repeated: int
-    clips: int
-    videos_per_prompt: int
-    sheets: int
-    protocol: str | None
-    class_list: Path | None
+    videos: Path | None
+    folder: FolderOptions
+    made: MadeOptions
+    networks: NetworkOptions
+    result: ResultOptions
+    preset: str | None
+    reuse: dict[str, Any]
+    sample: dict[str, Any]
+    model: ModelOptions
+    machine: MachineOptions
 
 
-def run(given: dict[str, Any]) -> None:
-    """Measure, and write_text what comes of it: evaluation.json and report.html in the output folder."""
-    given = {**given, "device": own_device(given["device"])}
-    wanted, asked = Wanted(**group(Wanted, given)), Asked(**group(Asked, given))
-    if sum(each is not None for each in (wanted.videos, wanted.prompts, wanted.protocol)) != 1:
+def run(request: EvaluateRequest) -> None:
+    """Evaluate, and write evaluation.json and report.html into the output folder."""
+    device = process_device(request.machine.device)
+    request = replace(request, machine=replace(request.machine, device=device))
+    made, chosen = request.made, request.networks
+    if sum(each is not None for each in (request.videos, made.prompts, made.protocol)) != 1:
         raise InputError("expected a folder of VIDEOS, or --prompts or --protocol for a model: give one of them")
-    if wanted.class_list and not wanted.protocol:
+    if made.class_list and not made.protocol:
         raise InputError("--class-list is for --protocol")
-    asked.check()
+    chosen.check()
     with input_checked():
-        by = protocol(wanted.protocol) if wanted.protocol else None
-        networks = asked.networks(by.network_frames if by else NETWORK_FRAMES, given["device"])
-    subjects, about = _subjects(wanted, given, by)
+        by = load_protocol(made.protocol) if made.protocol else None
+        networks = chosen.networks(by.network_frames if by else NETWORK_FRAMES, device)
+    sources, about = _sources(request, by)
     if by:
         note(f"{by.name}: {by.status}")
-    pictured = {subject.name for subject in subjects[: wanted.sheets]}
-    if measure(subjects, wanted.output, networks, about, pictured):
-        names = {subject.name for subject in subjects}
-        _conclude(wanted, asked, networks, {**networks.told(), **about}, names, by.status if by else "")
+    pictured = {source.name for source in sources[: request.result.sheets]}
+    if measure(sources, request.output, networks, about, pictured):
+        names = {source.name for source in sources}
+        _write_results(request, networks, {**networks.metadata(), **about}, names, by.status if by else "")
 
 
 def texts_of(by: Protocol, class_list: Path | None) -> list[str]:
-    """A protocol's prompts, shared out as a list of real videos has their classes; evenly without one."""
+    """A protocol's prompts, in proportion to the classes in a list of real videos; evenly without a list."""
     if class_list is None:
-        note("without --class-list there are as many videos of each class")
-    return by.texts(labels_of(class_list) if class_list else dict.fromkeys(by.prompts, 1))
+        note("without --class-list every class has the same number of videos")
+    return by.texts(class_counts(class_list) if class_list else dict.fromkeys(by.prompts, 1))
 
 
 def prompts_of(path: Path) -> list[str]:
-    """The lines of a text file that say something. Raises OSError, ValueError."""
+    """The lines of a text file that are not blank. Raises OSError, ValueError."""
     prompts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not prompts:
         raise ValueError(f"there are no prompts in {path}: give one a line")
     return prompts
 
 
-def _subjects(wanted: Wanted, given: dict[str, Any], by: Protocol | None) -> tuple[list[Subject], dict[str, Any]]:
-    """What is to be measured, and what tells it from other things."""
+def _sources(request: EvaluateRequest, by: Protocol | None) -> tuple[list[VideoSource], dict[str, Any]]:
+    """The videos to evaluate, and the settings that their records are labeled with."""
+    made, folder = request.made, request.folder
     with input_checked():
-        if wanted.videos is not None:
-            clips = None
-            if wanted.clip_frames is not None:
-                clips = Clips(wanted.clip_frames, wanted.repeated, given["reuse"].get("prompt_frames", 0))
-                clips.joints(0)  # a mistake in them is told now
-            elif wanted.repeated:
+        if request.videos is not None:
+            layout = None
+            if folder.clip_frames is not None:
+                layout = ClipLayout(folder.clip_frames, folder.repeated, request.reuse.get("prompt_frames", 0))
+                layout.boundaries(0)  # raises ValueError for an invalid layout
+            elif folder.repeated:
                 raise InputError("--repeated needs --clip-frames: how many frames a clip has")
-            return from_folder(wanted.videos, clips, wanted.captions), {"videos": str(wanted.videos)}
+            return from_folder(request.videos, layout, folder.captions), {"videos": str(request.videos)}
         if by:
-            prompts = texts_of(by, wanted.class_list)
+            prompts = texts_of(by, made.class_list)
         else:
-            assert wanted.prompts is not None
-            prompts = prompts_of(wanted.prompts)
-        sample = SampleSettings(**given["sample"])
-    model = load_model(ModelOptions(**group(ModelOptions, given)), MachineOptions(**group(MachineOptions, given)))
+            assert made.prompts is not None
+            prompts = prompts_of(made.prompts)
+        sample = SampleSettings(**request.sample)
+    model = load_model(request.model, request.machine)
     with input_checked():
         sample = model.complete(sample)
         assert sample.frames is not None
-        reuse = reuse_settings(given["preset"], sample.frames, given["reuse"])
+        reuse = reuse_settings(request.preset, sample.frames, request.reuse)
         reuse.check_frames(sample.frames)
-        making = Making(wanted.clips, wanted.videos_per_prompt, reuse, asdict(sample))
-        about = about_model(model, wanted.clips)
+        settings = GenerationSettings(made.clips, made.videos_per_prompt, reuse, asdict(sample))
+        about = about_model(model, made.clips)
         if by:
-            about |= {"protocol": by.name, "class_list": str(wanted.class_list or "")}
-        return from_model(model, prompts, making), {**about, **asdict(sample), **reuse.metadata()}
+            about |= {"protocol": by.name, "class_list": str(made.class_list or "")}
+        return from_model(model, prompts, settings), {**about, **asdict(sample), **reuse.metadata()}
 
 
-def _conclude(
-    wanted: Wanted, asked: Asked, networks: Networks, header: dict[str, Any], names: set[str], status: str
+def _write_results(
+    request: EvaluateRequest, networks: Networks, header: dict[str, Any], names: set[str], status: str
 ) -> None:
-    """Write the result."""
+    """Write evaluation.json and report.html, and print the result."""
+    output = request.output
     with input_checked():
-        reference = asked.statistics(networks, wanted.output)
-        found = summary((r for r in read(wanted.output) if r["name"] in names), networks, reference)
+        reference = request.networks.reference_statistics(networks, output)
+        found = summarize((r for r in read_records(output) if r["name"] in names), networks, reference)
     values: dict[str, list[float]] = {}
     skipped: list[tuple[str, str]] = []
     sheets: list[tuple[str, Path]] = []
-    for record in read(wanted.output):
-        picture = wanted.output / SHEETS / sheet_name(record["name"])
+    for record in read_records(output):
+        picture = output / SHEETS / sheet_name(record["name"])
         if record["name"] not in names:
             continue
         if "reason" in record:
             skipped.append((record["name"], record["reason"]))
             continue
-        for name, value in flat(record):
+        for name, value in flatten(record):
             values.setdefault(name, []).append(value)
-        if picture.exists() and len(sheets) < wanted.sheets:
+        if picture.exists() and len(sheets) < request.result.sheets:
             sheets.append((f"{record['name']}: {record['text']}" if record["text"] else record["name"], picture))
     result = {"settings": header, **found, "skipped_videos": dict(skipped)}
-    write_json(wanted.output / RESULT, result)
-    title = f"{wanted.videos or header.get('model')}, measured"
-    write_text(wanted.output / PAGE, page(title, header, found, values, sheets, skipped, status))
-    _tell(found)
-    note(f"{found['videos']} videos measured, {found['skipped']} skipped: {wanted.output / PAGE}")
+    write_json(output / RESULT, result)
+    title = f"{request.videos or header.get('model')}, measured"
+    write_text(output / PAGE, evaluation_page(title, header, found, values, sheets, skipped, status))
+    if request.result.as_json:
+        typer.echo((output / RESULT).read_text(encoding="utf-8"), nl=False)
+    else:
+        _print_figures(found)
+    note(f"{found['videos']} videos measured, {found['skipped']} skipped: {output / PAGE}")
 
 
-def _tell(found: dict[str, Any]) -> None:
-    """The main figures, to stdout."""
+def _print_figures(found: dict[str, Any]) -> None:
+    """Print the main figures to stdout."""
     if "fvd" in found:
         typer.echo(f"FVD {found['fvd']['value']:.4g}")
     if "inception_score" in found:
         score = found["inception_score"]
         typer.echo(f"Inception Score {score['mean']:.4g} +- {score['std']:.4g}")
     for name, row in found["measures"].items():
-        if name in MEANINGS:
+        if (metric := metric_of(name)) and metric.printed:
             typer.echo(
                 f"{name}: {row['mean']:.4g} (median {row['median']:.4g}, {row['low']:.4g} to {row['high']:.4g})"
             )

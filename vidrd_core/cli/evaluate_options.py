@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vidrd_core.cli.errors import InputError
 from vidrd_core.cli.settings_options import Group, Shape
 
 RESULT, FOLDER, MADE, VARIED = "The result", "Videos of a folder", "Videos that a model makes", "What is varied"
@@ -46,34 +47,16 @@ class MadeOptions:
 
 
 @dataclass(frozen=True)
-class NetworkOptions:
-    """Networks that measure.
+class ResultOptions:
+    """The result.
 
     Args:
-        fvd: The network of FVD: i3d:FILE or script:FILE in TorchScript, videomae:FOLDER of transformers, or
-            python:MODULE:NAME, which makes a torch module.
-        reference: Real videos for FVD: a folder, or statistics: reference_*.safetensors or an .npz (mu, sigma).
-        classifier: C3D of UCF-101 in TorchScript, for the Inception Score.
-        clip: CLIP, for CLIPSIM and consistency.
+        sheets: The number of videos that the page shows contact sheets of.
+        as_json: Print the result as JSON, the content of evaluation.json.
     """
 
-    fvd: str | None = None
-    reference: Path | None = None
-    classifier: Path | None = None
-    clip: Path | None = None
-
-
-@dataclass(frozen=True)
-class FirstFramesOptions:
-    """What the networks see.
-
-    Args:
-        network_frames: The number of a video's first frames that FVD and Inception Score use.
-        sheets: The number of videos that the page shows pictures of.
-    """
-
-    network_frames: int | None = None
     sheets: int = 12
+    as_json: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +70,6 @@ class SweepOptions:
         prompts: A text file with a prompt per line.
         videos: Videos of each point, of the prompts in turn, with seeds from --seed on.
         clips: Clips of a video; three show a loop of two.
-        network_frames: The number of frames across the last seam that FVD and Inception Score use.
         sheets: The number of videos of each point that the page shows pictures of.
     """
 
@@ -97,8 +79,11 @@ class SweepOptions:
     prompts: Path | None = None
     videos: int = 200
     clips: int = 3
-    network_frames: int | None = None
     sheets: int = 1
+
+    def __post_init__(self) -> None:
+        if self.videos < 2:
+            raise InputError(f"videos is {self.videos}, expected 2 or more: intervals need them")
 
 
 EVALUATE_SHAPES = {
@@ -116,6 +101,7 @@ EVALUATE_SHAPES = {
     "clip": Shape("FOLDER"),
     "network_frames": Shape("COUNT", default="16"),
     "sheets": Shape("COUNT"),
+    "as_json": Shape(names=("--json",)),
 }
 ABLATE_SHAPES = {
     **EVALUATE_SHAPES,
@@ -129,6 +115,6 @@ ABLATE_SHAPES = {
 _HERE = "vidrd_core.cli.evaluate_options"
 FOLDER_GROUP = Group(f"{_HERE}:FolderOptions", FOLDER)
 MADE_GROUP = Group(f"{_HERE}:MadeOptions", MADE)
-NETWORK_GROUP = Group(f"{_HERE}:NetworkOptions", NETWORKS)
-FIRST_FRAMES_GROUP = Group(f"{_HERE}:FirstFramesOptions", NETWORKS)
+NETWORK_GROUP = Group("vidrd_core.cli.measuring:NetworkOptions", NETWORKS)
+RESULT_GROUP = Group(f"{_HERE}:ResultOptions", RESULT)
 SWEEP_GROUP = Group(f"{_HERE}:SweepOptions", VARIED)

@@ -40,7 +40,7 @@ _NO_LOOP = o.Group(o.REUSE_GROUP.settings, o.REUSE, partial=True, leave_out=("wa
     folder=e.FOLDER_GROUP,
     made=e.MADE_GROUP,
     networks=e.NETWORK_GROUP,
-    first_frames=e.FIRST_FRAMES_GROUP,
+    result=e.RESULT_GROUP,
     preset=o.PRESET_GROUP,
     reuse=_NO_LOOP,
     sample=o.SAMPLE_GROUP,
@@ -52,8 +52,8 @@ def evaluate(
     output: Output,
     folder: e.FolderOptions,
     made: e.MadeOptions,
-    networks: e.NetworkOptions,
-    first_frames: e.FirstFramesOptions,
+    networks: Any,
+    result: e.ResultOptions,
     preset: o.PresetOptions,
     reuse: dict[str, Any],
     sample: dict[str, Any],
@@ -65,7 +65,7 @@ def evaluate(
         typer.Argument(metavar="VIDEOS", parser=nonempty_path, help="A folder of videos.", show_default=False),
     ] = None,
 ) -> None:
-    """Measure a folder of videos, or what a model makes of prompts: one JSON file and one page.
+    """Measure a folder of videos, or videos that a model generates from prompts: a JSON file and an HTML report.
 
     Seams, loops, drift, motion and flicker need no weights; FVD, Inception Score and CLIPSIM need networks that you
     provide. The same command resumes a run that was stopped. Needs: pip install -e ".[evaluate]"
@@ -74,17 +74,8 @@ def evaluate(
     from vidrd_core.cli.progress import busy
 
     with busy("starting"):
-        from vidrd_core.cli.evaluate import run
-    groups = (folder, made, networks, first_frames, preset, model, machine)
-    run(
-        {
-            "output": output,
-            "videos": videos,
-            **{k: v for each in groups for k, v in vars(each).items()},
-            "reuse": reuse,
-            "sample": sample,
-        }
-    )
+        from vidrd_core.cli.evaluate import EvaluateRequest, run
+    run(EvaluateRequest(output, videos, folder, made, networks, result, preset.preset, reuse, sample, model, machine))
 
 
 @command(
@@ -101,7 +92,7 @@ def evaluate(
 def ablate(
     output: Output,
     sweep: e.SweepOptions,
-    networks: e.NetworkOptions,
+    networks: Any,
     preset: o.PresetOptions,
     reuse: dict[str, Any],
     sample: dict[str, Any],
@@ -118,13 +109,5 @@ def ablate(
     from vidrd_core.cli.progress import busy
 
     with busy("starting"):
-        from vidrd_core.cli.ablate import run
-    groups = (sweep, networks, preset, model, machine)
-    run(
-        {
-            "output": output,
-            **{k: v for each in groups for k, v in vars(each).items()},
-            "reuse": reuse,
-            "sample": sample,
-        }
-    )
+        from vidrd_core.cli.ablate import AblateRequest, run
+    run(AblateRequest(output, sweep, networks, preset.preset, reuse, sample, model, machine))

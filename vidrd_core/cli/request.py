@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,6 @@ class Request:
     reuse: dict[str, Any]
     preset: str | None
     per_clip: PerClipOptions
-
-
-def group(kind: Any, given: dict[str, Any]) -> dict[str, Any]:
-    """Those of a command's arguments that a dataclass has."""
-    return {field.name: given[field.name] for field in fields(kind) if field.name in given}
 
 
 def generate(

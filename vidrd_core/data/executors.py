@@ -12,7 +12,7 @@ from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import Any, Protocol, TypeVar
 
-from vidrd_core.data.records import MissingError
+from vidrd_core.io import MissingPackageError
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -119,11 +119,11 @@ class Ray:
     workers: int | None = None
 
     def map(self, work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
-        """The results as they become ready. Raises MissingError without Ray."""
+        """The results as they become ready. Raises MissingPackageError without Ray."""
         try:
             import ray
         except ImportError as error:
-            raise MissingError(
+            raise MissingPackageError(
                 "Ray is missing: pip install 'ray[data]', or use --workers for this machine"
             ) from error
         if not parts:

@@ -10,7 +10,7 @@ import numpy as np
 from vidrd_core.data.clip_sampling import with_video_facts
 from vidrd_core.data.decoding import frames_at
 from vidrd_core.data.records import Record, UnfitError
-from vidrd_core.video.tensors import LUMA
+from vidrd_core.metrics.appearance import LUMA
 
 EXAMINED, SIDE = 16, 64  # how many frames are examined, and their longer side in pixels
 

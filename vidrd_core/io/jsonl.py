@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from vidrd_core.io.configs import changes
+
 Record = dict[str, Any]
 
 
@@ -64,3 +66,18 @@ class JsonLines:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+
+def check_header(path: str | Path, expected: Record, found: Record) -> None:
+    """Check that a file holds records of the expected settings.
+
+    Args:
+        path: The file.
+        expected: The header of the settings now.
+        found: The header of the file.
+
+    Raises:
+        ValueError: They differ; the message names what does.
+    """
+    if differing := changes(expected, found) or ", ".join(sorted(set(expected) ^ set(found))):
+        raise ValueError(f"{path} holds records of other settings, now {differing}: choose another folder")

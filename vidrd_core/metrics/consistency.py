@@ -1,6 +1,6 @@
-"""How alike the frames of a video are, and how well they show what was asked for, by the features of a network.
+"""Consistency of frames and their agreement with a text, by features of a network.
 
-Stillness wins consistency: never read it without how much moves (`vidrd_core.metrics.flow`).
+A still video has perfect consistency: always read it beside a metric of motion (`vidrd_core.metrics.flow`).
 """
 
 from __future__ import annotations
@@ -9,60 +9,103 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from vidrd_core.metrics.seams import Array, Features, Video, check, small_frames, steps
+from vidrd_core.metrics.seams import Array, Features, Video, check_video, frame_changes, thumbnail_features
 
 TextFeatures = Callable[[Sequence[str]], Array]
-"""Texts to their features, [n, D], in the space of the frames' ones."""
+"""Texts to features [n, D] in the space of the frames' features."""
 
 
-def frame_consistency(video: Video, features: Features = small_frames) -> float:
-    """Mean cosine of the features of neighbouring frames, -1 to 1: CLIP's in text-to-video papers (GEN-1, 2023).
+def frame_consistency(video: Video, features: Features = thumbnail_features) -> float:
+    """Mean cosine similarity of the features of neighboring frames.
 
-    nan for a video of one frame.
+    Args:
+        video: uint8 [F, H, W, 3].
+        features: Features of frames; CLIP's in text-to-video papers.
+
+    Returns:
+        -1 to 1; NaN for a single frame.
+
+    Source:
+        Esser et al., "Structure and Content-Guided Video Synthesis with Diffusion Models" (Gen-1), 2023.
     """
-    check(video, ())
-    found = _unit(features(video))
+    check_video(video, ())
+    found = unit_rows(features(video))
     return float(np.einsum("fd,fd->f", found[:-1], found[1:]).mean()) if len(found) > 1 else float("nan")
 
 
-def subject_consistency(video: Video, features: Features = small_frames) -> float:
-    """Mean over frames of the mean of two cosines, to the first frame and to the one before, those below 0 as 0.
+def subject_consistency(video: Video, features: Features = thumbnail_features) -> float:
+    """Mean over frames of the mean of two cosine similarities: to the first frame and to the previous frame.
 
-    VBench's subject consistency with DINO's features, its background consistency with CLIP's (Huang et al., 2024).
-    nan for a video of one frame.
+    With DINO's features this is VBench's subject consistency, with CLIP's its background consistency. Negative
+    similarities count as 0.
+
+    Args:
+        video: uint8 [F, H, W, 3].
+        features: Features of frames.
+
+    Returns:
+        0 to 1; NaN for a single frame.
+
+    Source:
+        Huang et al., "VBench", CVPR 2024.
     """
-    check(video, ())
-    found = _unit(features(video))
+    check_video(video, ())
+    found = unit_rows(features(video))
     if len(found) < 2:
         return float("nan")
     to_first = (found[1:] @ found[0]).clip(0)
-    to_last = np.einsum("fd,fd->f", found[:-1], found[1:]).clip(0)
-    return float((to_first + to_last).mean() / 2)
+    to_previous = np.einsum("fd,fd->f", found[:-1], found[1:]).clip(0)
+    return float((to_first + to_previous).mean() / 2)
 
 
 def clipsim(video: Video, text: str, features: Features, text_features: TextFeatures) -> float:
-    """CLIPSIM: mean cosine of a text's and the frames' CLIP features, without CLIP's scale (Wu et al., 2021)."""
-    check(video, ())
-    (said,) = _unit(text_features([text]))
-    shown = _unit(features(video))
-    if shown.shape[1] != len(said):
+    """CLIPSIM: mean cosine similarity of a text's and the frames' CLIP features, without CLIP's logit scale.
+
+    Args:
+        video: uint8 [F, H, W, 3].
+        text: The prompt.
+        features: CLIP's image features, [F, D].
+        text_features: CLIP's text features, [n, D].
+
+    Returns:
+        -1 to 1.
+
+    Raises:
+        ValueError: Image and text features differ in width.
+
+    Source:
+        Wu et al., "GODIVA: Generating Open-DomaIn Videos from nAtural Descriptions", 2021.
+    """
+    check_video(video, ())
+    (prompt,) = unit_rows(text_features([text]))
+    frames = unit_rows(features(video))
+    if frames.shape[1] != len(prompt):
         raise ValueError(
-            f"frames have {shown.shape[1]} features, the text has {len(said)}: expected as many, of one network"
+            f"frames have {frames.shape[1]} features, the text has {len(prompt)}: expected as many, from one network"
         )
-    return float((shown @ said).mean())
+    return float((frames @ prompt).mean())
 
 
 def temporal_flickering(video: Video) -> float:
-    """1 less the mean absolute change from frame to frame: VBench's, of scenes that stand still (Huang et al., 2024).
+    """1 minus the mean absolute change from frame to frame: VBench's temporal flickering, for static scenes.
 
-    1 for a video without flicker, or of one frame. Motion counts as flicker, so compare like scenes alone.
+    Motion counts as flicker, so compare only videos of similar scenes.
+
+    Args:
+        video: uint8 [F, H, W, 3].
+
+    Returns:
+        0 to 1; 1 without flicker, and for a single frame.
+
+    Source:
+        Huang et al., "VBench", CVPR 2024.
     """
-    changes = steps(video)
+    changes = frame_changes(video)
     return float(1 - changes.mean()) if len(changes) else 1.0
 
 
-def _unit(features: Array) -> Array:
-    """Rows of length 1; those of zeros stay."""
+def unit_rows(features: Array) -> Array:
+    """Features [n, D] with rows of length 1, in float64; rows of zeros stay. Raises ValueError for other shapes."""
     values = np.asarray(features, np.float64)
     if values.ndim != 2 or not np.isfinite(values).all():
         raise ValueError(f"features are {list(values.shape)}, expected [n, D] of finite numbers")

@@ -1,6 +1,6 @@
-"""Networks that measures take features of, from files and folders that the user names; none is fetched.
+"""Networks that give features of videos, loaded from files and folders that the user names; nothing is downloaded.
 
-Videos come as uint8 [B, F, H, W, 3], and each network sizes them itself.
+Videos come as uint8 [B, F, H, W, 3]; each network resizes them itself.
 """
 
 from __future__ import annotations
@@ -22,22 +22,28 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vidrd_core.io.safetensors import FormatError
-from vidrd_core.metrics.fvd import Clips
+from vidrd_core.metrics.fvd import VideoBatch
 from vidrd_core.metrics.seams import Array
 
-I3D_LEAST = 10  # frames: with fewer nothing is left after its pooling
+I3D_MIN_FRAMES = 10  # fewer leave nothing after its pooling
 C3D_FRAMES = 16
 IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
 
 
 @dataclass(frozen=True)
-class Network:
-    """What gives features [B, D] of videos, and the name that results bear."""
+class FeatureExtractor:
+    """A function from videos to features, with the name that results are labeled with.
+
+    Args:
+        name: Kind and file, as in "i3d:i3d_torchscript.pt".
+        features: Videos uint8 [B, F, H, W, 3] to features [B, D].
+    """
 
     name: str
-    features: Callable[[Clips], Array]
+    features: Callable[[VideoBatch], Array]
 
-    def __call__(self, videos: Clips) -> Array:
+    def __call__(self, videos: VideoBatch) -> Array:
+        """Features [B, D], in float64, of videos uint8 [B, F, H, W, 3]. Raises ValueError for another shape."""
         with torch.inference_mode():
             found = np.asarray(self.features(videos), np.float64)
         if found.ndim != 2 or len(found) != len(videos):
@@ -45,100 +51,136 @@ class Network:
         return found
 
 
-def network(named: str, device: str = "cpu") -> Network:
-    """A network by what a user says: KIND:WHERE.
+def load_feature_extractor(spec: str, device: str = "cpu") -> FeatureExtractor:
+    """Load the feature extractor that KIND:WHERE names.
 
-    i3d:FILE         I3D in torchscript as StyleGAN-V and others have it; its 400 logits, of 10 frames or more
-    videomae:FOLDER  a VideoMAE of transformers; the mean of its tokens, of as many frames as it was trained with
-    script:FILE      any module in torchscript, given [B, 3, F, H, W] from 0 to 1
-    python:MODULE:NAME  what a function without arguments gives: a torch module like the last, in Python; the module
-                        is installed, or in the folder that one is in
+    i3d:FILE         I3D in TorchScript, as StyleGAN-V distributes it: its 400 logits, for 10 frames or more
+    videomae:FOLDER  a VideoMAE of transformers: the mean of its tokens, for as many frames as it was trained with
+    script:FILE      any module in TorchScript that takes [B, 3, F, H, W] from 0 to 1
+    python:MODULE:NAME  what a Python function without arguments returns: a torch module that takes the same; the
+                        module is installed, or in the working directory
 
-    Raises ValueError for another kind, FileNotFoundError, FormatError for what cannot be loaded.
+    Args:
+        spec: KIND:WHERE.
+        device: Where the network runs.
+
+    Raises:
+        ValueError: The kind is unknown, or the Python function does not exist.
+        FileNotFoundError: The file or folder does not exist.
+        FormatError: It cannot be loaded.
     """
-    kind, _, where = named.partition(":")
-    if kind not in KINDS or not where:
+    kind, _, where = spec.partition(":")
+    if kind not in LOADERS or not where:
         raise ValueError(
-            f"the network is {named!r}, expected i3d:FILE, videomae:FOLDER, script:FILE or python:MODULE:NAME"
+            f"the network is {spec!r}, expected i3d:FILE, videomae:FOLDER, script:FILE or python:MODULE:NAME"
         )
-    return Network(_name(kind, where), KINDS[kind](where, device))
+    return FeatureExtractor(f"{kind}:{where if kind == 'python' else Path(where).name}", LOADERS[kind](where, device))
 
 
-def _name(kind: str, where: str) -> str:
-    return f"{kind}:{where if kind == 'python' else Path(where).name}"
+def _load_i3d(where: str, device: str) -> Callable[[VideoBatch], Array]:
+    """I3D's logits, which resizes and scales videos itself."""
+    module = load_torchscript(Path(where), device)
 
-
-def _i3d(where: str, device: str) -> Callable[[Clips], Array]:
-    module = script(Path(where), device)
-
-    def features(videos: Clips) -> Array:
-        if videos.shape[1] < I3D_LEAST:
-            raise ValueError(f"videos have {videos.shape[1]} frames, I3D takes {I3D_LEAST} or more: give longer ones")
-        return numbers(module(levels(videos, device), rescale=True, resize=True, return_features=True))
+    def features(videos: VideoBatch) -> Array:
+        if videos.shape[1] < I3D_MIN_FRAMES:
+            raise ValueError(
+                f"videos have {videos.shape[1]} frames, I3D takes {I3D_MIN_FRAMES} or more: give longer ones"
+            )
+        return to_numpy(module(to_float_video(videos, device), rescale=True, resize=True, return_features=True))
 
     return features
 
 
-def _script(where: str, device: str) -> Callable[[Clips], Array]:
-    return _any(script(Path(where), device), device)
+def _load_script(where: str, device: str) -> Callable[[VideoBatch], Array]:
+    """A TorchScript module's output."""
+    return _from_module(load_torchscript(Path(where), device), device)
 
 
-def _python(where: str, device: str) -> Callable[[Clips], Array]:
+def _load_python(where: str, device: str) -> Callable[[VideoBatch], Array]:
+    """The output of the module that a Python function makes."""
     module, _, name = where.rpartition(":")
-    if (here := os.getcwd()) not in sys.path:  # as `python -m` has it, and an installed command has not
+    if (here := os.getcwd()) not in sys.path:  # `python -m` adds it, an installed command does not
         sys.path.insert(0, here)
     try:
         made = getattr(import_module(module), name)()
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"there is no {name!r} in the module {module!r}: {error}") from error
-    return _any(made.to(device).eval() if isinstance(made, nn.Module) else made, device)
+    return _from_module(made.to(device).eval() if isinstance(made, nn.Module) else made, device)
 
 
-def _any(module: Callable[[Tensor], Tensor], device: str) -> Callable[[Clips], Array]:
-    return lambda videos: numbers(module(levels(videos, device) / 255))
+def _from_module(module: Callable[[Tensor], Tensor], device: str) -> Callable[[VideoBatch], Array]:
+    """Features of a module that takes videos [B, 3, F, H, W] from 0 to 1."""
+    return lambda videos: to_numpy(module(to_float_video(videos, device) / 255))
 
 
-def _videomae(where: str, device: str) -> Callable[[Clips], Array]:
+def _load_videomae(where: str, device: str) -> Callable[[VideoBatch], Array]:
+    """The mean of a VideoMAE's tokens."""
     from transformers import AutoConfig, VideoMAEModel
 
-    with from_folder(where):
+    with load_errors(where):
         config = AutoConfig.from_pretrained(where)
         if config.model_type != "videomae":
             raise FormatError(f"{where} is a {config.model_type} of transformers, expected a videomae")
         model: Any = VideoMAEModel.from_pretrained(where)
         model = model.to(device).eval()
-    mean, std = normal(Path(where), device)
+    mean, std = normalization(Path(where), device)
 
-    def features(videos: Clips) -> Array:
+    def features(videos: VideoBatch) -> Array:
         if videos.shape[1] != config.num_frames:
             raise ValueError(
                 f"videos have {videos.shape[1]} frames, this VideoMAE takes {config.num_frames}: cut them to as many"
             )
-        frames = sized(levels(videos, device) / 255, config.image_size)
-        return numbers(model(((frames - mean) / std).transpose(1, 2)).last_hidden_state.mean(1))
+        frames = resize_and_crop(to_float_video(videos, device) / 255, config.image_size)
+        return to_numpy(model(((frames - mean) / std).transpose(1, 2)).last_hidden_state.mean(1))
 
     return features
 
 
-def classifier(path: Path, device: str = "cpu") -> Network:
-    """C3D of UCF-101 in torchscript, as StyleGAN-V has it: videos to probabilities [B, 101], for the Inception Score.
+LOADERS: dict[str, Callable[[str, str], Callable[[VideoBatch], Array]]] = {
+    "i3d": _load_i3d,
+    "videomae": _load_videomae,
+    "script": _load_script,
+    "python": _load_python,
+}
 
-    It takes 16 frames, levels 0 to 255. What comes out as logits goes through a softmax.
+
+def load_classifier(path: Path, device: str = "cpu") -> FeatureExtractor:
+    """Load the C3D of UCF-101 in TorchScript, as StyleGAN-V distributes it, for the Inception Score.
+
+    Args:
+        path: The TorchScript file. It takes 16 frames, 0 to 255; logits go through a softmax.
+        device: Where the network runs.
+
+    Returns:
+        Videos uint8 [B, 16, H, W, 3] to class probabilities [B, 101].
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        FormatError: It is no TorchScript module.
     """
-    module = script(path, device)
+    module = load_torchscript(path, device)
 
-    def probabilities(videos: Clips) -> Array:
+    def probabilities(videos: VideoBatch) -> Array:
         if videos.shape[1] != C3D_FRAMES:
             raise ValueError(f"videos have {videos.shape[1]} frames, C3D takes {C3D_FRAMES}: cut them to as many")
-        found = module(levels(videos, device)).double()
-        are = (found >= 0).all() and torch.allclose(found.sum(1), torch.ones_like(found[:, 0]), atol=1e-3)
-        return numbers(found if are else found.softmax(1))
+        found = module(to_float_video(videos, device)).double()
+        normalized = (found >= 0).all() and torch.allclose(found.sum(1), torch.ones_like(found[:, 0]), atol=1e-3)
+        return to_numpy(found if normalized else found.softmax(1))
 
-    return Network(f"c3d:{path.name}", probabilities)
+    return FeatureExtractor(f"c3d:{path.name}", probabilities)
 
 
-def script(path: Path, device: str) -> Any:
-    """A torchscript module. Raises FileNotFoundError, FormatError."""
+def load_torchscript(path: Path, device: str) -> Any:
+    """Load a TorchScript module, in evaluation mode.
+
+    Args:
+        path: The file.
+        device: Where the module runs.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        FormatError: It is no TorchScript module.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     try:
@@ -148,8 +190,11 @@ def script(path: Path, device: str) -> Any:
 
 
 @contextmanager
-def from_folder(where: str | Path) -> Iterator[None]:
-    """What transformers raises as one error that says what the folder should be."""
+def load_errors(where: str | Path) -> Iterator[None]:
+    """Turn the errors that transformers raises in the block into a FormatError that names the folder.
+
+    Raises FileNotFoundError if there is no such folder.
+    """
     if not Path(where).is_dir():
         raise FileNotFoundError(f"there is no folder {where}")
     try:
@@ -159,15 +204,34 @@ def from_folder(where: str | Path) -> Iterator[None]:
         raise FormatError(str(reason)) from error
 
 
-def levels(videos: Clips, device: str) -> Tensor:
-    """Videos as [B, 3, F, H, W], 0 to 255."""
+def to_float_video(videos: VideoBatch, device: str) -> Tensor:
+    """Videos as a tensor in the layout of networks.
+
+    Args:
+        videos: uint8 [B, F, H, W, 3].
+        device: Where the result is.
+
+    Returns:
+        float32 [B, 3, F, H, W], 0 to 255.
+
+    Raises:
+        ValueError: The array has another shape or type.
+    """
     if videos.ndim != 5 or videos.shape[-1] != 3 or videos.dtype != np.uint8:
         raise ValueError(f"expected videos uint8 [B, F, H, W, 3], got {videos.dtype} {list(videos.shape)}")
     return rearrange(torch.from_numpy(videos).to(device), "b f h w c -> b c f h w").float()
 
 
-def sized(videos: Tensor, size: int) -> Tensor:
-    """Videos [B, 3, F, H, W] with frames of size x size: the shorter side made so, the middle cut out."""
+def resize_and_crop(videos: Tensor, size: int) -> Tensor:
+    """Resize the shorter side of videos (bicubic, antialiased) and crop the center.
+
+    Args:
+        videos: [B, 3, F, H, W], 0 to 1.
+        size: Pixels per side of the result.
+
+    Returns:
+        [B, 3, F, size, size], 0 to 1.
+    """
     frames = rearrange(videos, "b c f h w -> (b f) c h w")
     height, width = frames.shape[-2:]
     scale = size / min(height, width)
@@ -178,22 +242,22 @@ def sized(videos: Tensor, size: int) -> Tensor:
     return rearrange(frames, "(b f) c h w -> b c f h w", b=len(videos))
 
 
-def normal(folder: Path, device: str) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of colors, [3, 1, 1, 1], that a transformers folder's networks expect."""
+def normalization(folder: Path, device: str) -> tuple[Tensor, Tensor]:
+    """The normalization of colors that the network in a folder of transformers expects, ImageNet's by default.
+
+    Args:
+        folder: The folder.
+        device: Where the result is.
+
+    Returns:
+        Mean and standard deviation, [3, 1, 1, 1] each.
+    """
     file = folder / "preprocessor_config.json"
-    said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    mean, std = (torch.tensor(said.get(name, IMAGENET[name]), device=device) for name in IMAGENET)
+    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    mean, std = (torch.tensor(config.get(name, IMAGENET[name]), device=device) for name in IMAGENET)
     return mean.view(3, 1, 1, 1), std.view(3, 1, 1, 1)
 
 
-def numbers(features: Tensor) -> Array:
-    """Features as float64 of NumPy."""
+def to_numpy(features: Tensor) -> Array:
+    """Features as a float64 array."""
     return np.asarray(features.detach().double().cpu().numpy())
-
-
-KINDS: dict[str, Callable[[str, str], Callable[[Clips], Array]]] = {
-    "i3d": _i3d,
-    "videomae": _videomae,
-    "script": _script,
-    "python": _python,
-}

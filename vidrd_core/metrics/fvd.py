@@ -1,6 +1,9 @@
-"""The Frechet Video Distance (Unterthiner et al., 2018): what videos are like to a network, as Gaussians.
+"""The Frechet Video Distance (FVD), and files of feature statistics.
 
-Features are taken in a few videos at a time; what is kept of them are moments, which a file can hold.
+Features are accumulated a few videos at a time; what is kept are their moments, which fit a small file.
+
+Source:
+    Unterthiner et al., "Towards Accurate Generative Models of Video", 2018.
 """
 
 from __future__ import annotations
@@ -19,21 +22,23 @@ from vidrd_core.io import safetensors
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.metrics.frechet import Array, Moments, frechet_distance
 
-Clips = NDArray[np.uint8]
-VideoFeatures = Callable[[Clips], NDArray[np.floating]]
+VideoBatch = NDArray[np.uint8]
+"""Videos uint8 [B, F, H, W, 3]."""
+VideoFeatures = Callable[[VideoBatch], NDArray[np.floating]]
 """Videos uint8 [B, F, H, W, 3] to features [B, D]."""
 
 KIND = "video statistics"
 
 
 @dataclass(frozen=True)
-class About:
-    """What statistics are of; None where a file does not tell.
+class FeatureSource:
+    """What feature statistics were computed from; None where a file does not say.
 
-    network  by what features
-    clips    how many
-    frames   of each
-    fps      of each
+    Args:
+        network: Name of the feature extractor.
+        clips: Number of videos.
+        frames: Frames of each video.
+        fps: Frame rate of the videos.
     """
 
     network: str | None = None
@@ -43,71 +48,100 @@ class About:
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """Mean [D] and covariance [D, D] of features, and what they are of."""
+class FeatureStatistics:
+    """Mean and covariance of the features of a set of videos.
+
+    Args:
+        mean: [D].
+        covariance: [D, D].
+        about: What they were computed from.
+    """
 
     mean: Array
     covariance: Array
-    about: About = About()
+    about: FeatureSource = FeatureSource()
 
     def save(self, path: Path) -> None:
-        """Write them to a safetensors file, which appears whole or not at all. Raises OSError."""
+        """Write a safetensors file, which appears complete or not at all. Raises OSError."""
         tensors = {name: torch.from_numpy(getattr(self, name).copy()) for name in ("mean", "covariance")}
         safetensors.write(Path(path), tensors, KIND, about=asdict(self.about))
 
     @classmethod
-    def load(cls, path: Path) -> Statistics:
-        """Read what `save` wrote, or an .npz with mu and sigma, as FID programs have them.
+    def load(cls, path: Path) -> FeatureStatistics:
+        """Read what `save` wrote, or an .npz with `mu` and `sigma` as FID programs write it.
 
-        Raises FileNotFoundError, or FormatError for another file.
+        Raises:
+            FileNotFoundError: There is no such file.
+            FormatError: It is another kind of file.
         """
         path = Path(path)
         if path.suffix == ".npz":
-            return cls(*_npz(path))
+            return cls(*_read_npz(path))
         tensors, details = safetensors.read(path, KIND)
-        return cls(tensors["mean"].numpy(), tensors["covariance"].numpy(), About(**details["about"]))
+        return cls(tensors["mean"].numpy(), tensors["covariance"].numpy(), FeatureSource(**details["about"]))
 
 
 @dataclass(frozen=True)
 class FVD:
-    """A Frechet Video Distance, and what it is of."""
+    """A Frechet Video Distance and what it was computed from.
+
+    Args:
+        value: The distance.
+        of: Source of the measured features.
+        reference: Source of the reference features.
+    """
 
     value: float
-    of: About
-    reference: About
+    of: FeatureSource
+    reference: FeatureSource
 
 
-def statistics(batches: Iterable[Clips], features: VideoFeatures, network: str, fps: float | None) -> Statistics:
-    """Those of videos that come in batches uint8 [B, F, H, W, 3], all of one F.
+def feature_statistics(
+    batches: Iterable[VideoBatch], features: VideoFeatures, network: str, fps: float | None
+) -> FeatureStatistics:
+    """Mean and covariance of the features of videos.
 
-    Raises ValueError for videos of other lengths, or fewer than two.
+    Args:
+        batches: Videos uint8 [B, F, H, W, 3], all of the same F.
+        features: The feature extractor.
+        network: Its name, which is kept with the result.
+        fps: Frame rate of the videos, if known.
+
+    Raises:
+        ValueError: Videos differ in length, or there are fewer than two.
     """
-    moments, about = Moments(), About(network, 0, None, fps)
+    moments, about = Moments(), FeatureSource(network, 0, None, fps)
     for batch in batches:
         frames = batch.shape[1]
         if about.frames not in (None, frames):
             raise ValueError(f"videos have {about.frames} and {frames} frames, expected as many: cut them alike")
         moments.add(features(batch))
         about = replace(about, frames=frames, clips=moments.count)
-    return Statistics(moments.mean, moments.covariance, about)
+    return FeatureStatistics(moments.mean, moments.covariance, about)
 
 
-def fvd(of: Statistics, reference: Statistics) -> FVD:
-    """The Frechet distance of two statistics.
+def frechet_video_distance(of: FeatureStatistics, reference: FeatureStatistics) -> FVD:
+    """The Frechet Video Distance of two sets of videos.
 
-    Raises ValueError where they are known to be of other networks, frames or rates, which makes it say nothing.
+    Args:
+        of: Statistics of the measured videos.
+        reference: Statistics of the reference videos.
+
+    Raises:
+        ValueError: They are known to differ in network, frame count or frame rate, so that no distance is meaningful.
     """
     for name in ("network", "frames", "fps"):
         ours, theirs = (getattr(each.about, name) for each in (of, reference))
         if None not in (ours, theirs) and ours != theirs:
             raise ValueError(
-                f"the videos' {name} is {ours}, the reference's {theirs}: distances are of the same alone; take "
-                f"statistics of both alike"
+                f"the videos' {name} is {ours}, the reference's {theirs}: a distance needs the same for both; "
+                f"compute the statistics of both alike"
             )
     return FVD(frechet_distance(of, reference), of.about, reference.about)
 
 
-def _npz(path: Path) -> tuple[Array, Array]:
+def _read_npz(path: Path) -> tuple[Array, Array]:
+    """Mean and covariance of an .npz file. Raises FormatError."""
     try:
         with np.load(path, allow_pickle=False) as file:
             found: dict[str, Any] = {name: file[name] for name in ("mu", "sigma") if name in file}
@@ -115,5 +149,5 @@ def _npz(path: Path) -> tuple[Array, Array]:
         raise FormatError(f"{path} is damaged, or no .npz: {error}") from error
     mean, covariance = (np.asarray(found.get(name, ()), np.float64) for name in ("mu", "sigma"))
     if mean.ndim != 1 or not mean.size or covariance.shape != (len(mean), len(mean)):
-        raise FormatError(f"{path} holds no mu [D] and sigma [D, D], expected a Gaussian's, as FID programs write it")
+        raise FormatError(f"{path} holds no mu [D] and sigma [D, D], expected those of a Gaussian, as for FID")
     return mean, covariance

@@ -1,4 +1,4 @@
-"""How much memory a piece of work takes at most, in tensors."""
+"""Peak memory of a piece of work, counted in tensors."""
 
 from __future__ import annotations
 
@@ -11,33 +11,46 @@ from torch import nn
 MIB = 2**20
 
 
-class Account:
-    """What is held on the CPU, from what torch's profiler writes down between `begin` and `end`, again and again."""
+class CPUMemoryProfile:
+    """Current and peak CPU memory of tensors, from the events that torch's profiler records between start and stop.
+
+    It can be started again after a stop; the counts go on.
+    """
 
     def __init__(self) -> None:
-        self.held = self.highest = 0
+        self.current = self.peak = 0
 
-    def begin(self) -> None:
+    def start(self) -> None:
+        """Begin to record."""
         self.profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True)
         self.profile.start()
 
-    def end(self) -> None:
+    def stop(self) -> None:
+        """Stop recording, and count what was recorded."""
         self.profile.stop()
         profiler: Any = self.profile.profiler
         events = [event for event in profiler.kineto_results.events() if event.name() == "[memory]"]
         for event in sorted(events, key=lambda event: event.start_ns()):
-            self.held += event.nbytes()
-            self.highest = max(self.highest, self.held)
+            self.current += event.nbytes()
+            self.peak = max(self.peak, self.current)
 
-    def turn(self, *_: Any) -> None:
-        self.end()
-        self.begin()
+    def restart(self, *_: Any) -> None:
+        """Count what was recorded so far and drop the events, which take memory themselves; a forward hook."""
+        self.stop()
+        self.start()
 
 
-def allocated(work: Callable[[], Any], module: nn.Module | None = None) -> float:
-    """The most memory that a piece of work holds in tensors of its own, in MiB, by torch's own account.
+def peak_memory_mib(work: Callable[[], Any], module: nn.Module | None = None) -> float:
+    """The peak memory of tensors that a function allocates beyond those that exist when it starts.
 
-    On a CPU that account itself grows with the work: a `module` is one at whose every call it is added up anew.
+    On a GPU this is CUDA's own count, on a CPU that of torch's profiler, whose list of events grows with the work.
+
+    Args:
+        work: The function to measure.
+        module: A module at whose every call the events are counted and dropped, for long work on a CPU.
+
+    Returns:
+        MiB.
     """
     if torch.cuda.is_available():
         torch.cuda.synchronize()
@@ -46,13 +59,13 @@ def allocated(work: Callable[[], Any], module: nn.Module | None = None) -> float
         work()
         torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - before) / MIB
-    account = Account()
-    hook = module.register_forward_pre_hook(account.turn) if module else None
-    account.begin()
+    profile = CPUMemoryProfile()
+    hook = module.register_forward_pre_hook(profile.restart) if module else None
+    profile.start()
     try:
         work()
     finally:
-        account.end()
+        profile.stop()
         if hook:
             hook.remove()
-    return account.highest / MIB
+    return profile.peak / MIB

@@ -1,18 +1,18 @@
-"""Procedural captioned clips: one or two coloured sprites on a plain background, with their exact truth.
+"""Procedural captioned clips: one or two colored sprites that move on a plain background, with exact ground truth.
 
-A scene is free of resolution: places and lengths are fractions of the frame, time runs from 0 (first frame)
-to 1 (last frame). In pixels the centre of the top left pixel is (0.5, 0.5), x points right and y down, so a
-growing angle turns clockwise. The middle of each way is near that of the frame, or of its half with two sprites: a
-caption nearly settles all places.
+A scene is independent of resolution: positions and lengths are fractions of the frame, and time runs from 0 (first
+frame) to 1 (last frame). In pixels the center of the top left pixel is (0.5, 0.5), x points right and y down, so a
+growing angle turns clockwise. The middle of each path is near the center of the frame, or of its half with two
+sprites, so that a caption nearly determines all positions.
 """
 
 from vidrd_core.procedural.captions import VOCABULARY, caption, describe
-from vidrd_core.procedural.clips import ShapesClip, sample_clip
-from vidrd_core.procedural.rendering import SpriteTruth, coverage, render, trajectory
+from vidrd_core.procedural.rendering import ShapesClip, SpriteTruth, coverage, render, sample_clip, trajectory
 from vidrd_core.procedural.scenes import (
     BACKGROUNDS,
     COLORS,
     DIRECTIONS,
+    EVALUATION_SEED,
     GROWTH,
     MOTIONS,
     SIZES,
@@ -31,6 +31,7 @@ __all__ = [
     "BACKGROUNDS",
     "COLORS",
     "DIRECTIONS",
+    "EVALUATION_SEED",
     "GROWTH",
     "MOTIONS",
     "SHAPES",

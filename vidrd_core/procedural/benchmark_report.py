@@ -1,17 +1,18 @@
-"""The records of `score` as shares, quartiles and tables."""
+"""The records of the benchmark as shares, quartiles, tables and contact sheets."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vidrd_core.procedural import DIRECTIONS
-from vidrd_core.procedural.chain_metrics import TURNS, Record
+from vidrd_core.procedural.chain_metrics import TURNS, Record, Video
 
-REAL = "real"  # the "order" of drawn clips that only passed through the VAE: what a perfect sampler would reach
+REAL = "real"  # the "order" of drawn clips that only passed through the VAE: what a perfect sampler would achieve
 ORDERS = ("mirror", "forward")
 TRAITS: dict[str, tuple[str, ...]] = {
     "color": ("color",),
@@ -21,13 +22,25 @@ TRAITS: dict[str, tuple[str, ...]] = {
     "all": ("color", "shape", "motion"),
     "background": ("background",),
 }
-LOOPLESS = (*DIRECTIONS, "grow", "shrink")  # motions that do not repeat by themselves
-JUMP = 1.25  # a seam ratio above this is a jump: what keeps its direction beyond it has started anew
-WAYS = (*TURNS, "jumped")  # "jumped": the direction is kept, but beyond a jump
+APERIODIC = (*DIRECTIONS, "grow", "shrink")  # motions that do not repeat by themselves
+JUMP = 1.25  # a seam ratio above this is a jump: motion that keeps its direction there has started over
+SEAM_KINDS = (*TURNS, "jumped")  # "jumped": the direction is kept, but after a jump
 
 
 def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's score interval of a share; z = 1.96 is 95 %. Of nothing, it is 0 to 1."""
+    """Wilson's score interval of a proportion.
+
+    Args:
+        right: Number of successes.
+        of: Number of trials; for 0 the interval is 0 to 1.
+        z: Standard errors; 1.96 for 95 %.
+
+    Returns:
+        Its ends.
+
+    Source:
+        Wilson, 1927.
+    """
     if of == 0:
         return 0.0, 1.0
     share, slack = right / of, z * z / of
@@ -35,10 +48,15 @@ def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, (middle - half) / (1 + slack)), min(1.0, (middle + half) / (1 + slack))
 
 
-def summarise(records: Sequence[Record]) -> dict[str, Any]:
-    """Counts, shares with Wilson's 95 % interval and quartiles, for JSON: `orders`, `real`, `by_motion`, `by_shape`.
+def summarize(records: Sequence[Record]) -> dict[str, Any]:
+    """Counts, shares with 95 % intervals and quartiles.
 
-    Directions (`WAYS`) are those of prompts that move straight. Loopiness leaves out what repeats by itself.
+    Args:
+        records: Records of the benchmark.
+
+    Returns:
+        As JSON has it: `orders`, `real`, `by_motion`, `by_shape`. Directions (`SEAM_KINDS`) are of prompts with
+        straight motion; loopiness leaves out periodic motions.
     """
     orders = [order for order in ORDERS if any(record["order"] == order for record in records)]
     chains = {order: [record for record in records if record["order"] == order] for order in orders}
@@ -52,24 +70,25 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def real_data_row(records: Sequence[Record]) -> dict[str, Any]:
-    """The shares of drawn clips that went through the VAE and were read out: no model of that VAE can do better."""
+    """The shares of drawn clips that passed through the VAE: the upper bound for a model with that VAE."""
     return _shares([record for record in records if record["order"] == REAL], 0)
 
 
 def _summary_of(chains: list[Record]) -> dict[str, Any]:
+    """The summary of the chains of one order."""
     clips = min(len(record["clips"]) for record in chains)
     shown = sorted({1, max(1, clips // 2), max(1, clips - 1), clips})
-    straight = [way for record in chains if record["motion"] in DIRECTIONS for way in _ways(record)]
-    loops = [record["loopiness"] for record in chains if record["motion"] in LOOPLESS]
+    straight = [kind for record in chains if record["motion"] in DIRECTIONS for kind in _seam_kinds(record)]
+    loops = [record["loopiness"] for record in chains if record["motion"] in APERIODIC]
     kinds = {
-        "one way": [record for record in chains if record["motion"] in LOOPLESS],
-        "comes back": [record for record in chains if record["motion"] not in LOOPLESS],
+        "one way": [record for record in chains if record["motion"] in APERIODIC],
+        "comes back": [record for record in chains if record["motion"] not in APERIODIC],
     }
     return {
         "clips": {str(clip): _shares(chains, clip - 1) for clip in shown},
         **_seams(chains),
         "by_kind": {kind: _seams(group) for kind, group in kinds.items() if group},
-        "directions": {way: straight.count(way) / len(straight) for way in WAYS if straight},
+        "directions": {kind: straight.count(kind) / len(straight) for kind in SEAM_KINDS if straight},
         "straight_seams": len(straight),
         "loop_period": chains[0]["loop_period"],
         "loopiness": _quartiles(value for value in loops if value is not None),
@@ -80,13 +99,14 @@ def _summary_of(chains: list[Record]) -> dict[str, Any]:
     }
 
 
-def _ways(record: Record) -> list[str]:
+def _seam_kinds(record: Record) -> list[str]:
     """What a straight motion does at each seam."""
     pairs = zip(record["turns"], record["seam_ratio"], strict=True)
     return ["jumped" if turn == "kept" and ratio > JUMP else turn for turn, ratio in pairs]
 
 
 def _seams(chains: Sequence[Record]) -> dict[str, Any]:
+    """Quartiles of the metrics of seams."""
     return {
         name: _quartiles(value for record in chains for value in record[name])
         for name in ("seam_ratio", "worst_step", "mirror_score")
@@ -94,7 +114,7 @@ def _seams(chains: Sequence[Record]) -> dict[str, Any]:
 
 
 def _shares(records: Sequence[Record], clip: int) -> dict[str, Any]:
-    """For each trait, in how many records that clip has it right."""
+    """For each trait, in how many records that clip shows what its prompt says."""
     shares = {}
     for trait, parts in TRAITS.items():
         right = sum(all(record["clips"][clip]["right"][part] for part in parts) for record in records)
@@ -105,45 +125,54 @@ def _shares(records: Sequence[Record], clip: int) -> dict[str, Any]:
 
 
 def _quartiles(values: Iterable[float]) -> dict[str, Any]:
+    """Quartiles and number of values."""
     known = list(values)
     low, median, high = np.quantile(known, (0.25, 0.5, 0.75)).tolist() if known else (None,) * 3
     return {"low": low, "median": median, "high": high, "of": len(known)}
 
 
 def _breakdown(firsts: Sequence[Record], key: str) -> dict[str, Any]:
-    """Of the first clips of each motion or shape: the shares that are right, and what it was read as, most first."""
+    """The shares of first clips of each motion or shape that are right, and what it was recognized as."""
     rows = {}
     for word in sorted({record[key] for record in firsts}):
         group = [record for record in firsts if record[key] == word]
-        firsts_read = (record["clips"][0] for record in group)
-        read = Counter(word if clip["right"][key] else clip[key] for clip in firsts_read)  # two may come in any order
-        rows[word] = {**_shares(group, 0), "read_as": dict(read.most_common())}
+        first_clips = (record["clips"][0] for record in group)
+        # Of two sprites the words may come in either order.
+        found = Counter(word if clip["right"][key] else clip[key] for clip in first_clips)
+        rows[word] = {**_shares(group, 0), "read_as": dict(found.most_common())}
     return rows
 
 
 def table(summary: dict[str, Any]) -> str:
-    """A summary as tables in GitHub's markdown."""
+    """A summary as tables in GitHub's Markdown."""
     rows = [("drawn clips through the VAE", summary["real"])] if summary["real"]["all"]["of"] else []
     for order, result in summary["orders"].items():
         rows += [(f"{order}, clip {clip}", shares) for clip, shares in result["clips"].items()]
-    lines = ["Read out right, in % (95 % interval):", ""]
+    lines = ["Recognized as prompted, in % (95 % interval):", ""]
     lines += _rows(["", *TRAITS, "clips"], [[name, *map(_percent, _traits(s)), s["all"]["of"]] for name, s in rows])
     lines += [
         "",
-        "Mirror order turns motion back at each seam: clips read as the reverse motion count as wrong. In forward "
-        "order a clip begins with the last M frames of the one before: where the motion starts anew inside a clip, "
-        "it is read as unclear. Of straight motions: kept, reversed, ... at a seam; jumped is kept after a jump.",
+        "Mirror order reverses motion at each seam: clips recognized as the reverse motion count as wrong. In "
+        "forward order a clip begins with the last M frames of the one before: where the motion starts over inside "
+        "a clip, it is unclear. Of straight motions: kept, reversed, ... at a seam; jumped is kept after a jump.",
         "",
     ]
-    head = ["", "seam ratio", "worst step near a seam", "mirror score", "loopiness", *(f"{way} %" for way in WAYS)]
+    head = [
+        "",
+        "seam ratio",
+        "worst step near a seam",
+        "mirror score",
+        "loopiness",
+        *(f"{kind} %" for kind in SEAM_KINDS),
+    ]
     head += ["s first clip", "s later clip", "s decoding"]
     body = []
     for order, r in summary["orders"].items():
         spans = [_span(r[name]) for name in ("seam_ratio", "worst_step", "mirror_score", "loopiness")]
         spans[3] += f" at {r['loop_period']} frames"
-        ways = [f"{100 * r['directions'][way]:.0f}" if r["directions"] else "" for way in WAYS]
+        kinds = [f"{100 * r['directions'][kind]:.0f}" if r["directions"] else "" for kind in SEAM_KINDS]
         seconds = [_span(r[f"{name}_seconds"]) for name in ("first_clip", "later_clip", "decode_clip")]
-        body.append([order, *spans, *ways, *seconds])
+        body.append([order, *spans, *kinds, *seconds])
     lines += ["Median (quartiles); 1 is a perfect seam ratio:", "", *_rows(head, body)]
     lines += ["", "Seams of motions that go one way (straight, growing, shrinking) and of those that come back:", ""]
     body = [
@@ -156,26 +185,49 @@ def table(summary: dict[str, Any]) -> str:
         lines += ["", f"Clip 1 by {key}, right in %:", ""]
         body = []
         for word, shares in summary[f"by_{key}"].items():
-            wrong = [f"{read} {count}" for read, count in shares["read_as"].items() if read != word]
+            wrong = [f"{other} {count}" for other, count in shares["read_as"].items() if other != word]
             body.append(
                 [word, *(f"{100 * s['share']:.0f}" for s in _traits(shares)), shares["all"]["of"], ", ".join(wrong)]
             )
-        lines += _rows([key, *TRAITS, "clips", "read as (wrongly)"], body)
+        lines += _rows([key, *TRAITS, "clips", "recognized as (wrongly)"], body)
     return "\n".join(lines) + "\n"
 
 
 def _traits(shares: dict[str, Any]) -> list[dict[str, Any]]:
+    """The shares of all traits in their order."""
     return [shares[trait] for trait in TRAITS]
 
 
 def _percent(share: dict[str, Any]) -> str:
+    """As in "93 (88-97)"."""
     return f"{100 * share['share']:.0f} ({100 * share['low']:.0f}-{100 * share['high']:.0f})"
 
 
 def _span(spread: dict[str, Any]) -> str:
+    """As in "1.02 (0.97 to 1.10)"; "" without values."""
     low, median, high = (spread[name] for name in ("low", "median", "high"))
     return "" if median is None else f"{median:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _rows(head: Sequence[Any], body: Sequence[Sequence[Any]]) -> list[str]:
+    """The lines of a table."""
     return ["| " + " | ".join(map(str, row)) + " |" for row in (head, ["---"] * len(head), *body)]
+
+
+def draw_chain(video: Video, frames: int, record: Record, path: Path) -> None:
+    """Draw a contact sheet of a chain, a row per clip, with what was recognized in it.
+
+    Args:
+        video: uint8 [F, H, W, 3].
+        frames: Frames of a clip (N); the rows of later clips are the frames that these add.
+        record: The chain's record, with its `text` and `clips`.
+        path: The picture; its folder is made.
+    """
+    from vidrd_core.video import contact_sheet  # needs PyAV
+
+    added = (len(video) - frames) // max(1, len(record["clips"]) - 1)
+    rows = np.split(video, range(frames, len(video), max(1, added)))  # a single clip adds none
+    labels = [" ".join(clip[word] for word in ("color", "shape", "motion")) for clip in record["clips"]]
+    labels[0] = f"{record['text']} - {labels[0]}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(rows, path, labels)

@@ -1,4 +1,4 @@
-"""What a caption of procedural clips tells of, as a scene: captions read backwards."""
+"""The parser of captions: from a caption of a procedural clip to the scene that it describes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from functools import cache
 
 from vidrd_core.procedural.captions import (
     ARTICLES,
+    DEFAULT_BACKGROUND,
+    DEFAULT_MOTION,
     JOINS,
     MOTION_PHRASES,
     ON_BACKGROUND,
     SIZE_WORDS,
-    UNSAID_BACKGROUND,
-    UNSAID_MOTION,
 )
 from vidrd_core.procedural.scenes import BACKGROUNDS, COLORS, Scene, Sprite
 from vidrd_core.procedural.shapes import SHAPES
@@ -22,26 +22,32 @@ _SIZES = {word: size for size, words in SIZE_WORDS.items() for word in words}
 _MOTIONS = {phrase: motion for motion, phrases in MOTION_PHRASES.items() for phrase in phrases}
 
 
-def scene_of(text: str) -> Scene | None:
-    """The scene that a caption says, as `captions.caption` and `captions.describe` put it; None for other sentences.
+def parse_caption(text: str) -> Scene | None:
+    """The scene that a caption of `captions.caption` or `captions.describe` describes.
 
-    Each sprite is in the middle, for a caption does not say where it is.
+    Args:
+        text: The caption; case, spaces and a full stop do not matter.
+
+    Returns:
+        The scene, with each sprite in the center, as captions do not say where they are; None for other sentences.
     """
     for pattern, layout in _patterns():
         if found := pattern.fullmatch(" ".join(text.lower().strip(" .").split())):
-            said = found.groupdict()
-            sprites = [_sprite(said, name) for name in ("first", "second") if said.get(f"{name}_shape")]
-            return Scene(said["background"] or UNSAID_BACKGROUND, tuple(sprites), layout)
+            words = found.groupdict()
+            sprites = [_sprite(words, name) for name in ("first", "second") if words.get(f"{name}_shape")]
+            return Scene(words["background"] or DEFAULT_BACKGROUND, tuple(sprites), layout)
     return None
 
 
-def _sprite(said: dict[str, str | None], name: str) -> Sprite:
-    shape, color, size, motion = (said[f"{name}_{what}"] or "" for what in ("shape", "color", "size", "motion"))
-    return Sprite(shape, color, _SIZES.get(size, "medium"), _MOTIONS.get(motion, UNSAID_MOTION), 0.5, 0.5)
+def _sprite(words: dict[str, str | None], name: str) -> Sprite:
+    """A sprite from the words of the first or second noun."""
+    shape, color, size, motion = (words[f"{name}_{what}"] or "" for what in ("shape", "color", "size", "motion"))
+    return Sprite(shape, color, _SIZES.get(size, "medium"), _MOTIONS.get(motion, DEFAULT_MOTION), 0.5, 0.5)
 
 
 @cache
 def _patterns() -> list[tuple[re.Pattern[str], str]]:
+    """A pattern for each way to arrange sprites, with its layout."""
     ways = [("{first}", "single"), *((way, layout) for layout, joins in JOINS.items() for way in joins)]
     before, after = (_any(way.split("{background}")[i] for way in ON_BACKGROUND) for i in (0, 1))
     background = f"{before}(?P<background>{_any(BACKGROUNDS)}){after}"
@@ -50,11 +56,12 @@ def _patterns() -> list[tuple[re.Pattern[str], str]]:
 
 
 def _noun(name: str) -> str:
+    """A pattern for a sprite, with groups named after it."""
     kinds: dict[str, Iterable[str]] = {"size": _SIZES, "color": COLORS, "shape": SHAPES}
     size, color, shape = (f"(?P<{name}_{what}>{_any(words)})" for what, words in kinds.items())
     return f"{_any(ARTICLES)} (?:{size} )?{color} {shape}(?: (?P<{name}_motion>{_any(_MOTIONS)}))?"
 
 
 def _any(words: Iterable[str]) -> str:
-    """Any of them, the longest that fits."""
+    """A pattern for any of the words, preferring the longest."""
     return f"(?:{'|'.join(sorted(words, key=len, reverse=True))})"

@@ -1,4 +1,4 @@
-"""Scenes in words: many ways to say each, and the plain one."""
+"""Captions of scenes: a canonical one, and many ways to say the same."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vidrd_core.procedural.shapes import SHAPES
 
 ARTICLES = ("a", "an")
 SIZE_WORDS: dict[str, tuple[str, ...]] = {"small": ("small", "tiny"), "medium": (), "large": ("large", "big")}
-UNSAID_BACKGROUND, UNSAID_MOTION = "black", "stay"
+DEFAULT_BACKGROUND, DEFAULT_MOTION = "black", "stay"
 PICTURE = "a picture of {}"
 ON_BACKGROUND = ("on a {background} background", "over a {background} background")
 JOINS: dict[str, tuple[str, ...]] = {
@@ -27,11 +27,12 @@ JOINS: dict[str, tuple[str, ...]] = {
 
 
 def _straight(*ways: str) -> tuple[str, ...]:
+    """Phrases for straight motion."""
     verbs = ("moving", "moves", "going", "goes", "sliding", "slides")
     return tuple(f"{verb} {way}" for way, verb in product(ways, verbs))
 
 
-# The first phrase of each motion is the plain one, which `describe` uses.
+# The first phrase of each motion is the canonical one, which `describe` uses.
 MOTION_PHRASES: dict[str, tuple[str, ...]] = {
     **{side: _straight(side, f"to the {side}") for side in ("left", "right")},
     **{side: _straight(side, f"{side}wards") for side in ("up", "down")},
@@ -49,33 +50,38 @@ MOTION_PHRASES: dict[str, tuple[str, ...]] = {
 
 
 def _noun(sprite: Sprite, size: str) -> str:
-    """The article, the size word if there is one, colour and shape."""
+    """The article, the size word if there is one, the color and the shape."""
     words = [*([size] if size else []), sprite.color, sprite.shape]
     return " ".join([ARTICLES[words[0][0] in "aeiou"], *words])
 
 
 def caption(scene: Scene, rng: np.random.Generator, still: bool = False) -> str:
-    """One of the many ways to say what a scene shows; of a still, without a word of motion, that it is a picture.
+    """A random caption of a scene, out of many ways to say the same.
 
-    What is not said is medium, stands still, or is black: a frame by itself has to know, or a clip's would differ.
-    Only what grows or shrinks may be medium or large, unsaid.
+    What a caption leaves out has its default, so that it determines the look of every frame: medium size, no motion,
+    a black background. Only the size of a sprite that grows or shrinks is never named.
+
+    Args:
+        scene: The scene.
+        rng: Decides on the words.
+        still: The scene is a still image: the caption calls it a picture and leaves out motion.
     """
     parts = []
     for sprite in scene.sprites:
         sizes = () if sprite.motion in ("grow", "shrink") else SIZE_WORDS[sprite.size]
-        said = _noun(sprite, pick(rng, sizes) if sizes else "")
-        silent = still or (sprite.motion == UNSAID_MOTION and rng.random() < 0.5)
-        parts.append(said if silent else f"{said} {pick(rng, MOTION_PHRASES[sprite.motion])}")
+        noun = _noun(sprite, pick(rng, sizes) if sizes else "")
+        silent = still or (sprite.motion == DEFAULT_MOTION and rng.random() < 0.5)
+        parts.append(noun if silent else f"{noun} {pick(rng, MOTION_PHRASES[sprite.motion])}")
     text = parts[0]
     if len(parts) == 2:
         text = pick(rng, JOINS[scene.layout]).format(first=parts[0], second=parts[1])
-    if scene.background != UNSAID_BACKGROUND or rng.random() < 0.25:
+    if scene.background != DEFAULT_BACKGROUND or rng.random() < 0.25:
         text = f"{text} {pick(rng, ON_BACKGROUND).format(background=scene.background)}"
     return PICTURE.format(text) if still else text
 
 
 def describe(scene: Scene) -> str:
-    """The plain caption that says all, as in "a large red circle moving right on a black background"."""
+    """The canonical, complete caption: "a large red circle moving right on a black background"."""
     parts = []
     for sprite in scene.sprites:
         sizes = () if sprite.motion in ("grow", "shrink") else SIZE_WORDS[sprite.size]
@@ -85,6 +91,7 @@ def describe(scene: Scene) -> str:
 
 
 def _words(groups: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """All words of phrases, sorted."""
     text = " ".join(phrase for group in groups for phrase in group)
     return tuple(sorted({word for word in text.split() if "{" not in word}))
 

@@ -1,4 +1,4 @@
-"""Captioned clips and stills that are drawn by program, by number: what the built-in model learns from."""
+"""Datasets of procedural captioned clips and stills by index, which the built-in model is trained on."""
 
 from __future__ import annotations
 
@@ -11,12 +11,23 @@ from numpy.typing import NDArray
 from vidrd_core.data.pseudo_video import CameraSettings, pseudo_video
 from vidrd_core.procedural import Scene, caption, describe, random_scene, random_still, render, trajectory
 
-RULES = 3  # goes up when `vidrd_core.procedural` draws otherwise, so that older banks are known as such
+RULES = 3  # version of what `vidrd_core.procedural` draws, so that older array caches are recognized
 
 
 @dataclass(frozen=True)
 class ShapesData:
-    """Clips of moving shapes: clip i is made from its own generator (seed, i), so a bank can be made in any order."""
+    """Clips of moving shapes; clip i has its own generator (seed, i), so clips can be made in any order.
+
+    Args:
+        clips: Number of clips.
+        frames: Frames of a clip.
+        size: Pixels per side.
+        two_objects: Share of clips with two sprites, 0 to 1.
+        seed: Seed of the dataset.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
 
     clips: int = 10000
     frames: int = 8
@@ -30,6 +41,7 @@ class ShapesData:
             raise ValueError(f"data: two_objects is {self.two_objects}, expected a share from 0 to 1")
 
     def scene(self, index: int) -> Scene:
+        """The scene of clip `index`."""
         return random_scene(np.random.default_rng((self.seed, index)), self.two_objects)
 
     def frames_of(self, index: int) -> NDArray[np.uint8]:
@@ -37,8 +49,12 @@ class ShapesData:
         return render(self.scene(index), self.frames, self.size)
 
     def truth(self, index: int) -> NDArray[np.float32]:
-        """Where the sprites of clip `index` are, [F, 10]: of each x, y, radius (shares of the frame), cosine and sine
-        of its angle; zeros for a second one that is not there."""
+        """Where the sprites of clip `index` are.
+
+        Returns:
+            float32 [F, 10]: of each of two sprites x, y and radius as fractions of the frame, and cosine and sine of
+            its angle; zeros for a second sprite that does not exist.
+        """
         rows = np.zeros((self.frames, 2, 5), np.float32)
         for number, sprite in enumerate(self.scene(index).sprites):
             t = trajectory(sprite, self.frames, self.size)
@@ -48,23 +64,37 @@ class ShapesData:
         return rows.reshape(self.frames, 10)
 
     def caption(self, index: int, rng: np.random.Generator) -> str:
+        """A random caption of clip `index`."""
         return caption(self.scene(index), rng)
 
     def plain(self, index: int) -> str:
-        """The plain caption that says all."""
+        """The canonical caption of clip `index`."""
         return describe(self.scene(index))
 
     def made_of(self) -> dict[str, Any]:
-        """What a bank of these clips depends on."""
+        """The settings that the content of the dataset depends on."""
         return {**asdict(self), "rules": RULES}
 
 
 @dataclass(frozen=True)
 class StillsData:
-    """Stills of shapes, as pseudo-videos of a camera over them, or as images."""
+    """Stills of shapes, as pseudo-videos with a moving camera or as images.
+
+    Args:
+        clips: Number of stills.
+        frames: Frames of a pseudo-video; 1 makes images.
+        size: Pixels per side.
+        zoom: Largest zoom of the camera; see `data.pseudo_video`.
+        pan: Largest pan of the camera, as a fraction of the frame.
+        easing: How the camera accelerates.
+        seed: Seed of the dataset.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
 
     clips: int = 2000
-    frames: int = 8  # of a pseudo-video; 1 makes images
+    frames: int = 8
     size: int = 64
     zoom: float = 1.3
     pan: float = 0.15
@@ -76,9 +106,11 @@ class StillsData:
         self.camera()
 
     def camera(self) -> CameraSettings:
+        """The camera of its pseudo-videos."""
         return CameraSettings(self.frames, self.size, self.size, self.zoom, self.pan, easing=self.easing)  # type: ignore[arg-type]
 
     def scene(self, index: int) -> Scene:
+        """The scene of still `index`."""
         return random_still(np.random.default_rng((self.seed, index)))
 
     def frames_of(self, index: int) -> NDArray[np.uint8]:
@@ -89,14 +121,16 @@ class StillsData:
         return pseudo_video(still, self.camera(), np.random.default_rng((self.seed, index, 1)))
 
     def caption(self, index: int, rng: np.random.Generator) -> str:
+        """A random caption of still `index`."""
         return caption(self.scene(index), rng, still=True)
 
     def made_of(self) -> dict[str, Any]:
-        """What a bank of these clips depends on."""
+        """The settings that the content of the dataset depends on."""
         return {**asdict(self), "stills": True, "rules": RULES}
 
 
 def _check(data: Any, least: dict[str, int]) -> None:
+    """Raise ValueError for a setting below its least value."""
     for name, value in least.items():
         if getattr(data, name) < value:
             raise ValueError(f"data: {name} is {getattr(data, name)}, expected {value} or more")

@@ -1,4 +1,4 @@
-"""The motion word that fits a track, by rules; places are in pixels of a frame 64 high."""
+"""The classification of a track as a motion word, by rules; positions are in pixels of a frame 64 high."""
 
 from __future__ import annotations
 
@@ -10,11 +10,21 @@ from numpy.typing import NDArray
 from vidrd_core.procedural import DIRECTIONS, Array
 
 UNCLEAR = "unclear"
-MIN_VISIBLE = 0.85  # share of the frames in which a sprite must be visible to have a motion: 7 of 8
+MIN_VISIBLE = 0.85  # least share of frames in which a sprite must be visible: 7 of 8
 
 
-def motion_word(positions: Array, radius: Array, angle: Array, visible: NDArray[np.bool_]) -> str:
-    """The motion word that a track fits: positions [F, 2], radius [F], angle [F], visible [F]."""
+def classify_motion(positions: Array, radius: Array, angle: Array, visible: NDArray[np.bool_]) -> str:
+    """The motion word that a track fits.
+
+    Args:
+        positions: [F, 2] (x, y) in pixels of a frame 64 high.
+        radius: [F] in any unit.
+        angle: [F] in radians, unwrapped.
+        visible: [F]; the other arrays count only where it is set.
+
+    Returns:
+        One of `scenes.MOTIONS`, or "unclear".
+    """
     if len(visible) < 3 or visible.sum() < max(3, MIN_VISIBLE * len(visible)):
         return UNCLEAR
     time = np.linspace(0, 1, len(visible))[visible]
@@ -32,7 +42,7 @@ def motion_word(positions: Array, radius: Array, angle: Array, visible: NDArray[
 
 
 def _in_place(time: Array, angle: Array, growth: float) -> str:
-    """Words for a sprite that keeps its place, from its total growth and its turn."""
+    """The word for a sprite that stays in place, from its total growth and rotation."""
     turn, start = np.polyfit(time, angle, 1)
     wobble = float(np.std(angle - turn * time - start))
     if growth > 1.6 or growth < 1 / 1.6:
@@ -43,7 +53,7 @@ def _in_place(time: Array, angle: Array, growth: float) -> str:
 
 
 def _straight(time: Array, track: Array) -> str:
-    """The direction of a straight way at an even pace, if it is one."""
+    """The direction of a straight path at constant speed; "" if it is none."""
     slope, start = np.polyfit(time, track, 1)
     way = float(np.linalg.norm(slope))
     error = np.linalg.norm(track - start - time[:, None] * slope, axis=1)
@@ -55,7 +65,7 @@ def _straight(time: Array, track: Array) -> str:
 
 
 def _bounce(time: Array, track: Array) -> str:
-    """Up and back down on a parabola with its apex in mid-clip."""
+    """Whether it goes up and back down on a parabola with its apex in mid-clip."""
     bend, slope, start = np.polyfit(time, track[:, 1], 2)
     if bend <= 0 or np.ptp(track[:, 0]) > 6:
         return ""
@@ -67,7 +77,7 @@ def _bounce(time: Array, track: Array) -> str:
 
 
 def _orbit(track: Array) -> str:
-    """About one clockwise turn at an even distance from a centre."""
+    """Whether it makes about one clockwise turn at a constant distance from a center."""
     system = np.concatenate([2 * track, np.ones((len(track), 1))], axis=1)
     centre = np.linalg.lstsq(system, (track**2).sum(1), rcond=None)[0][:2]
     arm = track - centre

@@ -1,9 +1,9 @@
-"""Reads colour, shape, motion and background back from the pixels of a clip, real or generated.
+"""Recognition of color, shape, motion and background from the pixels of a procedural clip, drawn or generated.
 
-Nothing here is learned. A pixel's coverage is its place on the line from the background's to the sprite's
-measured colour, a shape is the template that overlaps best at any place, scale and angle, a motion a rule on
-the track. A shape or motion that fits nothing well reads as "unclear": the nearest word is not good enough. So
-does the colour of a sprite that changes it or has company, and the shape of one that falls into pieces.
+Nothing here is learned. The coverage of a pixel is its position on the line from the background's to the sprite's
+measured color, a shape is the template with the best overlap over position, scale and angle, and a motion is
+classified from the track by rules. A shape or motion that fits nothing well is "unclear", and so are the color of a
+sprite that changes color or has a second one, and the shape of a sprite in several pieces.
 """
 
 from __future__ import annotations
@@ -17,26 +17,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidrd_core.procedural import BACKGROUNDS, COLORS, SHAPES, Array, Scene, Sprite, signed_distance
-from vidrd_core.procedural.motion_words import UNCLEAR, motion_word
+from vidrd_core.procedural.motion_words import UNCLEAR, classify_motion
 
 PERIODS = {"square": math.pi / 2, "triangle": 2 * math.pi / 3, "star": 2 * math.pi / 5, "cross": math.pi / 2}
 
-CONTRAST = 60.0  # least RGB distance from the background that counts as foreground
+CONTRAST = 60.0  # least RGB distance of the foreground from the background
 MIN_SHARE = 0.15  # a second sprite has at least this share of the foreground
 MIN_AREA = 16 / 64**2  # a sprite smaller than this share of the frame is not visible
-MAX_STRANGE = 0.08  # share of a frame's foreground that may have the colour of no sprite, or lie far from its sprite
-MAX_STRANGE_FRAMES = 1  # in more frames than this, more of it is wrong
-MIN_SHAPE_SCORE, MIN_RING_SCORE = 0.78, 0.72  # blur fills a ring's hole, but nothing else looks like one
-MIN_SHAPE_LEAD = 0.035  # ahead of the next best shape: a blob lies between two
-MIN_SHAPE_SHARE = 2 / 3  # of the frames in which the best shape is the best: a morphing one is none
-GRID, SPAN = 28, 1.75  # a normalised mask has GRID^2 samples over +-SPAN radii of the disc of equal area
+MAX_STRAY = 0.08  # share of a frame's foreground that may have the color of no sprite, or lie far from its sprite
+MAX_STRAY_FRAMES = 1  # how many frames may have more than that
+MIN_SHAPE_SCORE, MIN_RING_SCORE = 0.78, 0.72  # lower for rings: blur fills the hole, but nothing else looks like one
+MIN_SHAPE_LEAD = 0.035  # least lead over the next best shape, which a shapeless blob does not have
+MIN_SHAPE_SHARE = 2 / 3  # least share of frames where the best shape is the best: a morphing one has none
+GRID, SPAN = 28, 1.75  # a normalized mask has GRID^2 samples over +-SPAN radii of the disc of equal area
 ANGLE_STEP = math.radians(5)
 
 
 @dataclass(frozen=True, eq=False)
-class SpriteReading:
-    """What was read of one sprite. Where it is not `visible` [F] its positions [F, 2] (x, y in pixels),
-    radius [F] (pixels) and angle [F] (radians, modulo the shape's symmetry) are nan."""
+class RecognizedSprite:
+    """A recognized sprite and its track, which is NaN in frames where it is not visible.
+
+    Args:
+        color: Color word, or "unclear".
+        shape: Shape word, or "unclear".
+        motion: Motion word, or "unclear".
+        positions: Centers [F, 2] (x, y) in pixels.
+        radius: [F] in pixels.
+        angle: [F] in radians, modulo the shape's symmetry.
+        shape_score: Mean overlap with the best template, 0 to 1.
+        visible: [F].
+    """
 
     color: str
     shape: str
@@ -49,16 +59,28 @@ class SpriteReading:
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
-    """The background word and as many sprites as were asked for."""
+class RecognizedScene:
+    """What was recognized in a clip.
+
+    Args:
+        background: Background word, or "unclear".
+        sprites: As many sprites as were asked for.
+    """
 
     background: str
-    sprites: tuple[SpriteReading, ...]
+    sprites: tuple[RecognizedSprite, ...]
 
 
 @dataclass(frozen=True)
-class Score:
-    """Whether each thing was read as the scene has it, for all of its sprites."""
+class Comparison:
+    """Whether a clip shows what a scene holds, for all of its sprites.
+
+    Args:
+        color: Whether all colors match.
+        shape: Whether all shapes match.
+        motion: Whether all motions match.
+        background: Whether the background matches.
+    """
 
     color: bool
     shape: bool
@@ -67,12 +89,20 @@ class Score:
 
     @property
     def all(self) -> bool:
-        """Colour, shape and motion together."""
+        """Whether color, shape and motion all match."""
         return self.color and self.shape and self.motion
 
 
-def read_clip(frames: NDArray[np.uint8], sprites: int = 1) -> Reading:
-    """Reads frames uint8 [F, H, W, 3] that should show one or two sprites (of different colours)."""
+def recognize(frames: NDArray[np.uint8], sprites: int = 1) -> RecognizedScene:
+    """Recognize the sprites and the background of a clip.
+
+    Args:
+        frames: uint8 [F, H, W, 3].
+        sprites: How many sprites the clip should show, 1 or 2 (of different colors).
+
+    Raises:
+        ValueError: The frames have another shape, or there are to be more sprites.
+    """
     if frames.ndim != 4 or frames.shape[-1] != 3:
         raise ValueError(f"expected frames [F, H, W, 3], got {list(frames.shape)}")
     if sprites not in (1, 2):
@@ -84,40 +114,59 @@ def read_clip(frames: NDArray[np.uint8], sprites: int = 1) -> Reading:
     words = {_nearest(color, BACKGROUNDS) for color in np.median(border, axis=1)}
     masks = _coverages(video - background.astype(np.float32), background, sprites)
     word = words.pop() if len(words) == 1 else UNCLEAR
-    return Reading(word, tuple(_read_sprite(*mask) for mask in masks))
+    return RecognizedScene(word, tuple(_recognize_sprite(*mask) for mask in masks))
 
 
-def matched(reading: Reading, scene: Scene) -> list[tuple[SpriteReading, Sprite]]:
-    """The sprites read, each with the one of the scene that it should be; two are in the order of their lanes."""
-    if len(reading.sprites) != len(scene.sprites):
-        raise ValueError(f"read {len(reading.sprites)} sprites of a scene of {len(scene.sprites)}")
-    found = list(reading.sprites)
+def match_sprites(recognized: RecognizedScene, scene: Scene) -> list[tuple[RecognizedSprite, Sprite]]:
+    """Pairs of recognized sprites and sprites of a scene; two are paired by the order of their positions.
+
+    Args:
+        recognized: What was recognized in a clip.
+        scene: The scene.
+
+    Raises:
+        ValueError: Their numbers of sprites differ.
+    """
+    if len(recognized.sprites) != len(scene.sprites):
+        raise ValueError(
+            f"{len(recognized.sprites)} sprites were recognized, expected the {len(scene.sprites)} of the scene"
+        )
+    found = list(recognized.sprites)
     if len(found) == 2 and all(sprite.visible.any() for sprite in found):
         axis = 1 if scene.layout == "stacked" else 0
         found.sort(key=lambda sprite: float(np.nanmean(sprite.positions[:, axis])))
     return list(zip(found, scene.sprites, strict=True))
 
 
-def score(reading: Reading, scene: Scene) -> Score:
-    """Compares a reading with a scene."""
-    pairs = matched(reading, scene)
-    return Score(
-        color=all(read.color == sprite.color for read, sprite in pairs),
-        shape=all(read.shape == sprite.shape for read, sprite in pairs),
-        motion=all(read.motion == sprite.motion for read, sprite in pairs),
-        background=reading.background == scene.background,
+def compare(recognized: RecognizedScene, scene: Scene) -> Comparison:
+    """Compare what was recognized in a clip with a scene.
+
+    Args:
+        recognized: What was recognized.
+        scene: What should be.
+
+    Raises:
+        ValueError: Their numbers of sprites differ.
+    """
+    pairs = match_sprites(recognized, scene)
+    return Comparison(
+        color=all(found.color == sprite.color for found, sprite in pairs),
+        shape=all(found.shape == sprite.shape for found, sprite in pairs),
+        motion=all(found.motion == sprite.motion for found, sprite in pairs),
+        background=recognized.background == scene.background,
     )
 
 
-# --- colour and coverage ---
+# --- color and coverage ---
 
 
 def _nearest(color: Array, words: Mapping[str, tuple[int, int, int]]) -> str:
+    """The word with the nearest color."""
     return min(words, key=lambda word: float(np.sum((color - np.array(words[word])) ** 2)))
 
 
 def _erode(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Keeps the pixels of [F, H, W] whose eight neighbours are set too."""
+    """The pixels of [F, H, W] whose eight neighbors are set as well."""
     rows = mask.copy()
     rows[:, 1:-1] &= mask[:, 2:] & mask[:, :-2]
     inner = rows.copy()
@@ -126,10 +175,10 @@ def _erode(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _coverages(difference: Array, background: Array, sprites: int) -> list[tuple[str, Array]]:
-    """The colour word and soft mask [F, H, W] of each sprite, the largest first."""
+    """The color word and soft mask [F, H, W] of each sprite, the largest first."""
     foreground = np.einsum("fhwc,fhwc->fhw", difference, difference) > CONTRAST**2
     core = _erode(foreground)
-    if core.sum() < 0.1 * foreground.sum():  # thin or speckled: there is no inside to speak of
+    if core.sum() < 0.1 * foreground.sum():  # thin or speckled: there is no interior
         core = foreground
     pixels = difference[core] + background.astype(np.float32)
     palette = np.array(list(COLORS.values()), np.float32)
@@ -138,11 +187,11 @@ def _coverages(difference: Array, background: Array, sprites: int) -> list[tuple
     found: list[tuple[str, Array]] = []
     places: list[NDArray[np.bool_]] = []
     frame = np.nonzero(core)[0]
-    strange = np.ones(len(kind), np.bool_)
+    stray = np.ones(len(kind), np.bool_)
     for index in np.argsort(-counts, kind="stable")[:sprites]:
         if counts[index] < max(MIN_SHARE * len(kind), 1):
             continue
-        strange &= kind != index
+        stray &= kind != index
         full = pixels[kind == index].mean(0)
         line = (full - background).astype(np.float32)
         share = difference @ (line / (line @ line))
@@ -154,17 +203,15 @@ def _coverages(difference: Array, background: Array, sprites: int) -> list[tuple
     if len(found) == 2:
         nearer = _nearer(places[0], places[1])
         found = [(found[0][0], found[0][1] * nearer), (found[1][0], found[1][1] * ~nearer)]
-    share_of = np.bincount(frame[strange], minlength=len(core)) / np.maximum(
-        np.bincount(frame, minlength=len(core)), 1
-    )
-    if (share_of > MAX_STRANGE).sum() > MAX_STRANGE_FRAMES:
+    share_of = np.bincount(frame[stray], minlength=len(core)) / np.maximum(np.bincount(frame, minlength=len(core)), 1)
+    if (share_of > MAX_STRAY).sum() > MAX_STRAY_FRAMES:
         found = [(UNCLEAR, mask) for _, mask in found]
     empty = np.zeros_like(foreground, dtype=np.float32)
     return found + [(UNCLEAR, empty)] * (sprites - len(found))
 
 
 def _nearer(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which pixels [F, H, W] belong to the first of two blobs, by distance less the blob's size."""
+    """Which pixels [F, H, W] belong to the first of two blobs, by distance minus the blob's size."""
     powers = []
     for blob in (first, second):
         area, x, y = _centroid(blob.astype(np.float32))
@@ -187,7 +234,7 @@ def _centroid(mask: Array) -> tuple[Array, Array, Array]:
 
 
 def _near_median(mask: Array) -> Array:
-    """Zeroes what is far from the middle of masks [F, H, W]: stray specks must not move the centroid."""
+    """Masks [F, H, W] without what is far from their median, so that specks do not move the centroid."""
     core = mask > 0.5
     area = core.sum((1, 2))
     reach = 2.5 * np.sqrt(area / math.pi) + 2
@@ -203,7 +250,7 @@ def _near_median(mask: Array) -> Array:
 
 @lru_cache(maxsize=1)
 def _templates() -> tuple[Array, Array, NDArray[np.int64], dict[str, float]]:
-    """Masks [N, GRID^2] and angles [N], the shape each is of [N], and each shape's area in radii squared."""
+    """Masks [N, GRID^2], angles [N] and shapes [N] of the templates, and each shape's area in squared radii."""
     masks, angles, kinds, areas = [], [], [], {}
     fine = np.linspace(-1.5, 1.5, 601)
     grid = np.linspace(-SPAN, SPAN, GRID)
@@ -220,8 +267,8 @@ def _templates() -> tuple[Array, Array, NDArray[np.int64], dict[str, float]]:
     return np.array(masks, np.float32), np.array(angles), np.array(kinds), areas
 
 
-def _normalised(mask: Array, area: Array, x: Array, y: Array) -> Array:
-    """Samples masks [F, H, W] about their centroids, scaled to the same area: [F, GRID * GRID]."""
+def _normalize(mask: Array, area: Array, x: Array, y: Array) -> Array:
+    """Masks [F, H, W] resampled around their centroids to the same area: [F, GRID * GRID]."""
     grid = np.linspace(-SPAN, SPAN, GRID)
     radius = np.sqrt(area / math.pi)[:, None]
     index, weight = [], []
@@ -239,7 +286,7 @@ def _normalised(mask: Array, area: Array, x: Array, y: Array) -> Array:
 
 
 def _match(samples: Array) -> tuple[str, float, bool, Array]:
-    """Best shape of normalised masks [V, GRID^2], its mean overlap, whether that is clear, angles [V]."""
+    """The best shape of normalized masks [V, GRID^2], its mean overlap, whether it is clear, and angles [V]."""
     templates, angles, kinds, _ = _templates()
     gap = np.stack([np.abs(templates - sample).sum(1) for sample in samples])
     both = samples.sum(1)[:, None] + templates.sum(1)
@@ -257,7 +304,7 @@ def _match(samples: Array) -> tuple[str, float, bool, Array]:
 
 
 def _peak_angle(overlap: Array, angles: Array) -> Array:
-    """The angle [V] of the best overlap [V, A], refined between the steps by a parabola through three."""
+    """The angle [V] of the best overlap [V, A], refined between steps by a parabola through three."""
     count = len(angles)
     if count == 1:
         return np.zeros(len(overlap))
@@ -267,22 +314,22 @@ def _peak_angle(overlap: Array, angles: Array) -> Array:
     return angles[top] + ANGLE_STEP * np.clip((after - before) / (2 * bend), -0.5, 0.5)
 
 
-def _read_sprite(color: str, coverage: Array) -> SpriteReading:
-    """Reads one sprite from its soft mask [F, H, W]."""
+def _recognize_sprite(color: str, coverage: Array) -> RecognizedSprite:
+    """Recognize one sprite from its soft mask [F, H, W]."""
     mask = _near_median(coverage)
     area, x, y = _centroid(mask)
     astray = 1 - area / np.maximum(coverage.sum((1, 2)), 1)
-    in_pieces = (astray > MAX_STRANGE).sum() > MAX_STRANGE_FRAMES
+    in_pieces = (astray > MAX_STRAY).sum() > MAX_STRAY_FRAMES
     visible = area >= MIN_AREA * mask.shape[1] * mask.shape[2]
     positions = np.where(visible[:, None], np.stack([x, y], 1), np.nan)
     radius, angle = np.full(len(mask), np.nan), np.full(len(mask), np.nan)
     if not visible.any():
-        return SpriteReading(UNCLEAR, UNCLEAR, UNCLEAR, positions, radius, angle, 0.0, visible)
-    samples = _normalised(mask[visible], area[visible], x[visible], y[visible])
+        return RecognizedSprite(UNCLEAR, UNCLEAR, UNCLEAR, positions, radius, angle, 0.0, visible)
+    samples = _normalize(mask[visible], area[visible], x[visible], y[visible])
     shape, shape_score, clear, angle[visible] = _match(samples)
     radius[visible] = np.sqrt(area[visible] / _templates()[3][shape])
     if shape in PERIODS:
         angle[visible] = np.unwrap(angle[visible], period=PERIODS[shape])
-    motion = motion_word(positions * 64 / mask.shape[1], radius, angle, visible)
+    motion = classify_motion(positions * 64 / mask.shape[1], radius, angle, visible)
     named = shape if clear and not in_pieces else UNCLEAR
-    return SpriteReading(color, named, motion, positions, radius, angle, shape_score, visible)
+    return RecognizedSprite(color, named, motion, positions, radius, angle, shape_score, visible)

@@ -1,4 +1,4 @@
-"""Scenes drawn anti-aliased, and the exact truth of each sprite in each frame."""
+"""The anti-aliased renderer of scenes, with the exact track of each sprite."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vidrd_core.procedural.scenes import BACKGROUNDS, COLORS, DIRECTIONS, GROWTH, SIZES, Scene, Sprite
+from vidrd_core.procedural.captions import caption
+from vidrd_core.procedural.scenes import BACKGROUNDS, COLORS, DIRECTIONS, GROWTH, SIZES, Scene, Sprite, random_scene
 from vidrd_core.procedural.shapes import Array, signed_distance
 
 
 @dataclass(frozen=True, eq=False)
 class SpriteTruth:
-    """Position [F, 2] in px (x, y), velocity [F, 2] in px/frame, radius [F] in px, angle [F] in radians."""
+    """The exact track of a sprite.
+
+    Args:
+        position: Centers [F, 2] (x, y) in pixels.
+        velocity: [F, 2] in pixels per frame.
+        radius: [F] in pixels.
+        angle: [F] in radians.
+    """
 
     position: Array
     velocity: Array
@@ -24,7 +32,16 @@ class SpriteTruth:
 
 
 def coverage(shape: str, truth: SpriteTruth, size: int) -> Array:
-    """Share of each pixel that a sprite covers, float32 [F, size, size]."""
+    """The share of each pixel that a sprite covers.
+
+    Args:
+        shape: One of `shapes.SHAPES`.
+        truth: The track of the sprite, of F frames.
+        size: Pixels per side.
+
+    Returns:
+        float32 [F, size, size], 0 to 1.
+    """
     centres = np.arange(size, dtype=np.float32) + 0.5
     x = centres[None, None, :] - truth.position[:, 0, None, None].astype(np.float32)
     y = centres[None, :, None] - truth.position[:, 1, None, None].astype(np.float32)
@@ -37,7 +54,13 @@ def coverage(shape: str, truth: SpriteTruth, size: int) -> Array:
 
 
 def trajectory(sprite: Sprite, frames: int, size: int) -> SpriteTruth:
-    """Where a sprite is in each of `frames` frames of `size` pixels."""
+    """The track of a sprite.
+
+    Args:
+        sprite: The sprite.
+        frames: Number of frames.
+        size: Pixels per side of a frame.
+    """
     time: Array = np.linspace(0, 1, frames)
     zero: Array = np.zeros(frames)
     x: Array
@@ -72,7 +95,16 @@ def trajectory(sprite: Sprite, frames: int, size: int) -> SpriteTruth:
 
 
 def draw(scene: Scene, truth: Sequence[SpriteTruth], size: int) -> NDArray[np.uint8]:
-    """Lays the sprites over the background by their coverage: uint8 [F, size, size, 3]."""
+    """Draw the sprites of a scene on given tracks over its background.
+
+    Args:
+        scene: The scene.
+        truth: The track of each sprite, of F frames.
+        size: Pixels per side.
+
+    Returns:
+        uint8 [F, size, size, 3].
+    """
     background = np.array(BACKGROUNDS[scene.background], np.float32)
     image = np.broadcast_to(background, (len(truth[0].angle), size, size, 3))
     for sprite, path in zip(scene.sprites, truth, strict=True):
@@ -82,5 +114,45 @@ def draw(scene: Scene, truth: Sequence[SpriteTruth], size: int) -> NDArray[np.ui
 
 
 def render(scene: Scene, frames: int = 8, size: int = 64) -> NDArray[np.uint8]:
-    """Draws a scene: uint8 [frames, size, size, 3]."""
+    """Draw a scene.
+
+    Args:
+        scene: The scene.
+        frames: Number of frames.
+        size: Pixels per side.
+
+    Returns:
+        uint8 [frames, size, size, 3].
+    """
     return draw(scene, [trajectory(sprite, frames, size) for sprite in scene.sprites], size)
+
+
+@dataclass(frozen=True, eq=False)
+class ShapesClip:
+    """A random captioned clip.
+
+    Args:
+        frames: uint8 [F, H, W, 3].
+        caption: Its caption.
+        scene: What was drawn.
+        truth: The track of each sprite.
+    """
+
+    frames: NDArray[np.uint8]
+    caption: str
+    scene: Scene
+    truth: tuple[SpriteTruth, ...]
+
+
+def sample_clip(rng: np.random.Generator, frames: int = 8, size: int = 64, two_objects: float = 0.15) -> ShapesClip:
+    """Draw a random captioned clip.
+
+    Args:
+        rng: The source of randomness.
+        frames: Number of frames.
+        size: Pixels per side.
+        two_objects: Probability of two sprites, 0 to 1.
+    """
+    scene = random_scene(rng, two_objects)
+    truth = tuple(trajectory(sprite, frames, size) for sprite in scene.sprites)
+    return ShapesClip(draw(scene, truth, size), caption(scene, rng), scene, truth)

@@ -1,4 +1,4 @@
-"""What a scene holds: a background and one or two sprites, each with its motion; and scenes at random."""
+"""Scenes: a background and one or two sprites, each with its motion; random ones, and fixed ones for evaluation."""
 
 from __future__ import annotations
 
@@ -44,24 +44,36 @@ DIRECTIONS: dict[str, tuple[int, int]] = {
     "down-right": (1, 1),
 }
 MOTIONS = (*DIRECTIONS, "bounce", "circle", "grow", "shrink", "spin", "stay")
-LAYOUTS = {"single": 1, "stacked": 2, "beside": 2}  # and their number of sprites
+LAYOUTS = {"single": 1, "stacked": 2, "beside": 2}  # number of sprites of each
 
-MARGIN = 1.5 / 64  # keeps the anti-aliased edge too at least a pixel of 64 off the border
-SPEEDS = (3 * 7 / 64, 5.5 * 7 / 64)  # way of a straight motion: 3 to 5.5 px a frame at 8 frames of 64 px
+EVALUATION_SEED = 2309  # training uses the generators (1, i)
+
+MARGIN = 1.5 / 64  # keeps even the anti-aliased edge a pixel of 64 away from the border
+SPEEDS = (3 * 7 / 64, 5.5 * 7 / 64)  # path length of straight motion: 3 to 5.5 px per frame for 8 frames of 64 px
 ORBITS = (12 / 64, 16 / 64)
 TURNS = (math.radians(12 * 7), math.radians(15 * 7))
-# How far the middle of a way lies off the frame's, at most: a caption does not say where, a model has to know; and it
-# has to know it closely if it is to draw the same shape at another angle.
+# How far the middle of a path may lie from the center of the frame. A caption does not say where, so a model has to
+# guess; it must guess closely if it is to draw the same shape at another angle.
 SLACK, SPIN_SLACK = 4 / 64, 1 / 64
 GROWTH = (0.55, 1.25)  # from and to, in units of the size's radius
 
 
 @dataclass(frozen=True)
 class Sprite:
-    """One sprite and its trajectory: `x`, `y` is its place at time 0 (the centre, if it orbits) in the frame.
+    """A sprite and its motion; lengths are fractions of the frame.
 
-    `reach` is the way per axis (straight), the height (bounce), the orbit's radius (circle) or the turn in
-    radians (spin); `phase` is an orbit's angle at time 0, in radians.
+    Args:
+        shape: One of `SHAPES`.
+        color: One of `COLORS`.
+        size: One of `SIZES`.
+        motion: One of `MOTIONS`.
+        x: Position at time 0, or the center of an orbit.
+        y: The same, downwards.
+        reach: Path length per axis (straight), height (bounce), radius (circle), or rotation in radians (spin).
+        phase: Angle of an orbit at time 0, in radians.
+
+    Raises:
+        ValueError: A word is unknown.
     """
 
     shape: str
@@ -86,7 +98,16 @@ class Sprite:
 
 @dataclass(frozen=True)
 class Scene:
-    """A background and one sprite, or two: "stacked" (the first is above) or "beside" (the first is left)."""
+    """A background and its sprites.
+
+    Args:
+        background: One of `BACKGROUNDS`.
+        sprites: One, or two.
+        layout: "single"; of two "stacked" (the first is above) or "beside" (the first is on the left).
+
+    Raises:
+        ValueError: The background is unknown, or the layout does not fit the number of sprites.
+    """
 
     background: str
     sprites: tuple[Sprite, ...]
@@ -101,11 +122,12 @@ class Scene:
 
 
 def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
+    """A random option."""
     return options[int(rng.integers(len(options)))]
 
 
-def _way(rng: np.random.Generator, room: float, low: float = 0.0, high: float = 1.0) -> float:
-    """How far to move: most of the room there is, within [low, high]."""
+def _path_length(rng: np.random.Generator, room: float, low: float = 0.0, high: float = 1.0) -> float:
+    """A random path length: most of the available room, within [low, high]."""
     high = min(room, high)
     return float(rng.uniform(min(high, max(low, 0.75 * room)), high))
 
@@ -113,26 +135,29 @@ def _way(rng: np.random.Generator, room: float, low: float = 0.0, high: float = 
 def _place(
     rng: np.random.Generator, shape: str, color: str, size: str, motion: str, box: Box = (0, 0, 1, 1)
 ) -> Sprite:
-    """Draws a trajectory that keeps the whole sprite inside a box (left, top, right, bottom) of the frame."""
+    """A sprite with a random path that keeps all of it inside a box (left, top, right, bottom) of the frame."""
     biggest = GROWTH[1] if motion in ("grow", "shrink") else 1.0
     edge = SIZES[size] * EXTENTS[shape] * biggest + MARGIN
     left, top, right, bottom = box[0] + edge, box[1] + edge, box[2] - edge, box[3] - edge
     reach = phase = 0.0
-    aim = [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2]  # the start of the way whose middle is the box's
+    aim = [
+        (box[0] + box[2]) / 2,
+        (box[1] + box[3]) / 2,
+    ]  # the start of the path whose middle is the center of the box
     if motion in DIRECTIONS:
         dx, dy = DIRECTIONS[motion]
-        reach = _way(rng, min(right - left if dx else 1.0, bottom - top if dy else 1.0), *SPEEDS)
+        reach = _path_length(rng, min(right - left if dx else 1.0, bottom - top if dy else 1.0), *SPEEDS)
         left, right = left + reach * (dx < 0), right - reach * (dx > 0)
         top, bottom = top + reach * (dy < 0), bottom - reach * (dy > 0)
         aim = [aim[0] - dx * reach / 2, aim[1] - dy * reach / 2]
     elif motion == "bounce":
-        reach = _way(rng, bottom - top)
+        reach = _path_length(rng, bottom - top)
         top += reach
         aim[1] += reach / 2
     elif motion == "circle":
         reach = float(rng.uniform(ORBITS[0], min(ORBITS[1], (right - left) / 2, (bottom - top) / 2)))
         left, right, top, bottom = left + reach, right - reach, top + reach, bottom - reach
-        phase = float(rng.uniform(-0.4, 0.4)) - math.pi / 2  # always from about the top, to be predictable
+        phase = float(rng.uniform(-0.4, 0.4)) - math.pi / 2  # always from near the top, so that it is predictable
     elif motion == "spin":
         reach = float(rng.uniform(*TURNS))
     slack = SPIN_SLACK if motion == "spin" else SLACK
@@ -143,18 +168,24 @@ def _place(
 
 
 def _sizes(motion: str) -> tuple[str, ...]:
+    """The sizes that a sprite with this motion may have."""
     return ("medium", "large") if motion in ("grow", "shrink") else tuple(SIZES)
 
 
 def random_still(rng: np.random.Generator) -> Scene:
-    """Draws a scene of one sprite that stands still."""
+    """A random scene of one sprite that stands still."""
     background = pick(rng, tuple(BACKGROUNDS))
     sprite = _place(rng, pick(rng, SHAPES), pick(rng, tuple(COLORS)), pick(rng, tuple(SIZES)), "stay")
     return Scene(background, (sprite,))
 
 
 def random_scene(rng: np.random.Generator, two_objects: float = 0.15) -> Scene:
-    """Draws a scene; with probability `two_objects` two of different colours, each in its own lane."""
+    """A random scene.
+
+    Args:
+        rng: The source of randomness.
+        two_objects: Probability of two sprites, of different colors and each in its own lane, 0 to 1.
+    """
     background = pick(rng, tuple(BACKGROUNDS))
     if rng.random() < two_objects:
         return _two_lanes(rng, background)
@@ -165,6 +196,7 @@ def random_scene(rng: np.random.Generator, two_objects: float = 0.15) -> Scene:
 
 
 def _two_lanes(rng: np.random.Generator, background: str) -> Scene:
+    """A random scene of two sprites."""
     layout = pick(rng, ("stacked", "beside"))
     stacked = layout == "stacked"
     boxes: tuple[Box, Box] = ((0, 0, 1, 0.5), (0, 0.5, 1, 1)) if stacked else ((0, 0, 0.5, 1), (0.5, 0, 1, 1))
@@ -179,7 +211,16 @@ def _two_lanes(rng: np.random.Generator, background: str) -> Scene:
 
 
 def evaluation_scenes(count: int, seed: int, objects: int = 1) -> list[Scene]:
-    """Scenes of one object, fixed by the seed: shapes, colours, motions and backgrounds in balance; or of two."""
+    """The scenes of an evaluation, determined by a seed.
+
+    Args:
+        count: Number of scenes.
+        seed: Seed of the random generator; the usual one is `EVALUATION_SEED`.
+        objects: Sprites of a scene, 1 or 2.
+
+    Returns:
+        Scenes; of one object with balanced shapes, colors, motions and backgrounds.
+    """
     rng = np.random.default_rng(seed)
     if objects == 2:
         return [_two_lanes(rng, pick(rng, tuple(BACKGROUNDS))) for _ in range(count)]
@@ -189,7 +230,7 @@ def evaluation_scenes(count: int, seed: int, objects: int = 1) -> list[Scene]:
         if motions[index] != "spin" or shapes[index] in SPINNING_SHAPES:
             continue
         free = [i for i in range(count) if motions[i] != "spin" and shapes[i] in SPINNING_SHAPES]
-        if free:  # a trade keeps the balance
+        if free:  # swapping keeps the balance
             other = pick(rng, free)
             shapes[index], shapes[other] = shapes[other], shapes[index]
         else:
@@ -201,6 +242,6 @@ def evaluation_scenes(count: int, seed: int, objects: int = 1) -> list[Scene]:
 
 
 def _balanced(rng: np.random.Generator, options: Sequence[str], count: int) -> list[str]:
-    """`count` words, every option as often as any other (to within one), in random order."""
+    """`count` words in random order, every option equally often (to within one)."""
     rounds = -(-count // len(options))
     return [options[int(i)] for _ in range(rounds) for i in rng.permutation(len(options))][:count]

@@ -1,4 +1,4 @@
-"""The outlines of the shapes, as signed distances, in units of the radius."""
+"""The outlines of the shapes as signed distance functions, in units of the radius."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Array = NDArray[np.floating]
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 
-# Outlines in units of the radius, chosen for areas of about pi r^2 each (the pointed ones a little less).
+# Sizes are chosen for areas of about pi r^2 (pointed shapes a little less).
 SQUARE_SIDE = 0.87
 TRIANGLE_TIP = 1.3
 STAR_TIP, STAR_NOTCH = 1.3, 0.64
@@ -28,7 +28,19 @@ EXTENTS = {  # the circumscribed circle
 
 
 def signed_distance(shape: str, x: Array, y: Array) -> Array:
-    """Distance to a shape's outline, negative inside, at points (x, y) in units of its radius."""
+    """The signed distance of points to a shape's outline, negative inside.
+
+    Args:
+        shape: One of `SHAPES`.
+        x: In units of the radius, to the right of the center.
+        y: In units of the radius, below the center.
+
+    Returns:
+        Distances in units of the radius.
+
+    Raises:
+        ValueError: There is no such shape.
+    """
     if shape == "circle":
         return np.hypot(x, y) - 1
     if shape == "ring":
@@ -46,7 +58,7 @@ def signed_distance(shape: str, x: Array, y: Array) -> Array:
 
 
 def _star_distance(x: Array, y: Array) -> Array:
-    """Folds the plane into half a point of the star (36 degrees), where its outline is one straight line."""
+    """The same for the star: the plane folds into half a point (36 degrees), where the outline is a straight line."""
     sector = 2 * math.pi / 5
     turn = np.arctan2(x, -y)  # 0 at the upper tip
     turn = turn - sector * np.round(turn / sector)

@@ -1,4 +1,4 @@
-"""An ablation as one HTML page: what each setting does, in words, plots and tables, and videos of every point."""
+"""The HTML report of an ablation: the effect of each setting in words, plots and tables, with videos."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vidrd_core.evaluation.ablation_analysis import SHOWN
-from vidrd_core.reports.html import HEAD, MEANINGS, VIDEOS, drawing, filled, svg
+from vidrd_core.evaluation.ablation_analysis import FIGURES
+from vidrd_core.metrics.registry import METRICS
+from vidrd_core.reports.html import HEAD, VIDEOS, figure_to_svg, new_figure, render_page
 
-MEANT = {
-    **MEANINGS,
+MEANINGS = {
+    **{name: metric.meaning for name, metric in METRICS.items()},
     "fvd": "Frechet distance to the reference, of frames across the last seam",
-    "inception_score": "of the same frames",
-    "worst_step": "largest step of the clip after a seam over the usual step",
-    "seam_error": "how many times too large or too small the step across a seam is, as a power of two",
+    "inception_score": "Inception Score of the same frames",
+    "worst_step": "largest step of the clip after a seam over the median step",
 }
 TEMPLATE = (
     HEAD
@@ -34,7 +34,7 @@ taken video by video, with its 95 % interval; the correlation is Spearman's, of 
 {% for point in points %}<td class="n">{{ number(point.value) }}{% endfor %}
 <td class="n">{{ number(each.trends[name].change) }} ({{ number(each.trends[name].low) }} to
 {{ number(each.trends[name].high) }})<td class="n">{{ "%.2f" | format(each.trends[name].correlation) }}
-<td class="m">{{ meant.get(name, "") }}</tr>
+<td class="m">{{ meanings.get(name, "") }}</tr>
 {% endfor %}</table>
 {% endfor %}
 {% if sheets %}<h2>Videos</h2>{% endif %}
@@ -44,26 +44,45 @@ taken video by video, with its 95 % interval; the correlation is Spearman's, of 
 )
 
 
-def page(
+def ablation_page(
     title: str,
     header: Mapping[str, Any],
     sweeps: Sequence[Mapping[str, Any]],
     sheets: Sequence[tuple[str, Path]] = (),
     note: str = "",
 ) -> str:
-    """The page of what `findings` found. Raises MissingError without matplotlib."""
-    return filled(TEMPLATE, plots(sweeps), sheets, title=title, header=header, sweeps=sweeps, note=note, meant=MEANT)
+    """The report of an ablation as HTML.
+
+    Args:
+        title: Title of the page.
+        header: The settings of the ablation.
+        sweeps: What `evaluation.ablation_analysis.analyze` returns.
+        sheets: Label and PNG file of each contact sheet.
+        note: A remark for the top of the page.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+    """
+    names = [name for name in FIGURES if any(name in each["figures"] for each in sweeps)]
+    plots = figure_to_svg(plot_figures(sweeps, names))
+    given = {"title": title, "header": header, "sweeps": sweeps, "note": note, "meanings": MEANINGS}
+    return render_page(TEMPLATE, plots, sheets, **given)
 
 
-def plots(sweeps: Sequence[Mapping[str, Any]]) -> str:
-    """A plot of each figure (row) by each setting (column), as one SVG."""
-    figure = figures_by_setting(sweeps, [name for name in SHOWN if any(name in each["figures"] for each in sweeps)])
-    return svg(figure)
+def plot_figures(sweeps: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:
+    """Plot figures (rows) over settings (columns), with their 95 % intervals.
 
+    Args:
+        sweeps: What `evaluation.ablation_analysis.analyze` returns.
+        names: The figures to plot.
 
-def figures_by_setting(sweeps: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:
-    """The same as a figure of matplotlib's."""
-    figure = drawing(3.6 * len(sweeps), 1.9 * len(names))
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+    """
+    figure = new_figure(3.6 * len(sweeps), 1.9 * len(names))
     grid = figure.subplots(len(names), len(sweeps), squeeze=False, sharey="row")
     for row, name in zip(grid, names, strict=True):
         row[0].set_ylabel(name, fontsize=9)

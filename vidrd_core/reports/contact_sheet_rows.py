@@ -1,8 +1,7 @@
-"""Videos as rows of a contact sheet that grows clip by clip, each with its seams' figures."""
+"""A contact sheet that grows clip by clip: videos as rows of frames, each with the figures of its seams."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,8 +9,7 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from vidrd_core.metrics.seams import Video
-from vidrd_core.metrics.video_metrics import Joints
+from vidrd_core.metrics.seams import ClipBoundaries, Video
 from vidrd_core.reports.seam_report import SeamReport, seam_report
 from vidrd_core.video import contact_sheet
 
@@ -19,8 +17,16 @@ GAP = 6  # pixels between rows
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
-    """A video by name: its clips, each uint8 [F, H, W, 3], of one size."""
+class SheetRow:
+    """A row of a contact sheet.
+
+    Args:
+        label: What is written above it.
+        clips: Its clips, each uint8 [F, H, W, 3], all of one frame size.
+
+    Raises:
+        ValueError: The clips differ in frame size.
+    """
 
     label: str
     clips: tuple[Video, ...]
@@ -28,54 +34,72 @@ class Row:
     def __post_init__(self) -> None:
         sizes = list(dict.fromkeys(clip.shape[1:3] for clip in self.clips))
         if len(sizes) > 1:
-            (down, across), (other_down, other_across) = sizes[:2]
+            (height, width), (other_height, other_width) = sizes[:2]
             raise ValueError(
-                f"clips of one row are {across} x {down} and {other_across} x {other_down} pixels, expected one size"
+                f"clips of one row are {width} x {height} and {other_width} x {other_height} pixels, "
+                f"expected one size"
             )
 
     @property
-    def joints(self) -> Joints:
-        """Where its clips meet; it may come round after one clip or two."""
+    def boundaries(self) -> ClipBoundaries:
+        """Where its clips meet; loops are expected after one clip or two."""
         lengths = [len(clip) for clip in self.clips]
         seams = tuple(np.cumsum(lengths)[:-1].tolist())
         periods = tuple(sorted({lengths[-1], 2 * lengths[-1], lengths[0]})) if seams else ()
-        return Joints(seams, min(lengths) // 2 + 1, periods)
+        return ClipBoundaries(seams, min(lengths) // 2 + 1, periods)
 
     @property
     def video(self) -> Video:
+        """All its frames, uint8 [F, H, W, 3]."""
         return np.concatenate(self.clips)
 
-    @cached_property  # rows go from clip to clip: none is measured twice
+    @cached_property  # rows are passed on from clip to clip: none is measured twice
     def report(self) -> SeamReport:
-        return seam_report(self.video, self.joints)
+        """The seam report of its video."""
+        return seam_report(self.video, self.boundaries)
 
-    def said(self) -> str:
-        """The label, and what is measured if there are seams."""
+    def summary(self) -> str:
+        """The label, followed by the main figures if there are seams."""
         if len(self.clips) < 2:
             return self.label
-        found = self.report
-        parts = [f"seam ratio {found.seam_ratio:.2f}", f"worst step {found.worst_step:.2f}"]
-        if not math.isnan(found.loopiness):
-            parts.append(f"loopiness {found.loopiness:.2f}")
-        return f"{self.label}: {', '.join(parts)}" if self.label else ", ".join(parts)
+        return f"{self.label}: {self.report.summary()}" if self.label else self.report.summary()
 
 
-def added(rows: Sequence[Row], label: str, clip: Video, same: bool) -> tuple[Row, ...]:
-    """The rows with a clip more: in a row of its own, or if `same` at the end of the last one. Raises ValueError."""
-    if not same:
-        return (*rows, Row(label, (clip,)))
+def add_clip(rows: Sequence[SheetRow], label: str, clip: Video, same_row: bool) -> tuple[SheetRow, ...]:
+    """The rows with one more clip.
+
+    Args:
+        rows: The rows so far.
+        label: Label of a new row.
+        clip: uint8 [F, H, W, 3].
+        same_row: Append the clip to the last row, which keeps its label, instead of beginning a new one.
+
+    Raises:
+        ValueError: There is no row to append to, or the clip differs in frame size.
+    """
+    if not same_row:
+        return (*rows, SheetRow(label, (clip,)))
     if not rows:
-        raise ValueError("there is no row to go on: the first clip begins one")
+        raise ValueError("there is no row to append to: the first clip begins one")
     *others, last = rows
     return (*others, replace(last, clips=(*last.clips, clip)))
 
 
-def sheet(rows: Sequence[Row], height: int) -> Image.Image:
-    """Draw rows of frames `height` pixels high, bars where clips meet. Raises ValueError without rows."""
+def draw_sheet(rows: Sequence[SheetRow], height: int) -> Image.Image:
+    """Draw rows of frames with bars where clips meet.
+
+    Args:
+        rows: One or more rows.
+        height: Height of a frame in pixels.
+
+    Raises:
+        ValueError: There are no rows.
+    """
     if not rows:
         raise ValueError("there are no rows: give some clips")
     drawn = [
-        contact_sheet([_sized(row.video, height)], labels=[row.said() or " "], seams=row.joints.seams) for row in rows
+        contact_sheet([_resize(row.video, height)], labels=[row.summary() or " "], seams=row.boundaries.seams)
+        for row in rows
     ]
     width = max(picture.width for picture in drawn)
     whole = Image.new("RGB", (width, sum(picture.height + GAP for picture in drawn) - GAP), drawn[0].getpixel((0, 0)))
@@ -86,10 +110,10 @@ def sheet(rows: Sequence[Row], height: int) -> Image.Image:
     return whole
 
 
-def _sized(video: Video, height: int) -> Video:
-    """Frames of a height, their aspect ratio kept; small ones stay sharp."""
+def _resize(video: Video, height: int) -> Video:
+    """Frames resized to a height with their aspect ratio, small ones without blur."""
     if video.shape[1] == height:
         return video
     size = max(1, round(height * video.shape[2] / video.shape[1])), height
-    by = Image.Resampling.NEAREST if height > video.shape[1] else Image.Resampling.BILINEAR
-    return np.stack([np.asarray(Image.fromarray(frame).resize(size, by)) for frame in video])
+    filter_ = Image.Resampling.NEAREST if height > video.shape[1] else Image.Resampling.BILINEAR
+    return np.stack([np.asarray(Image.fromarray(frame).resize(size, filter_)) for frame in video])

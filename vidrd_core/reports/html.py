@@ -1,4 +1,4 @@
-"""An evaluation as one HTML page, with its plots and contact sheets inside: nothing else is needed to show it."""
+"""The HTML report of an evaluation: one self-contained file with its plots and contact sheets."""
 
 from __future__ import annotations
 
@@ -11,27 +11,9 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment
 
-from vidrd_core.metrics.flow import MissingError
+from vidrd_core.io import MissingPackageError
+from vidrd_core.metrics.registry import BETTER, METRICS, metric_of
 
-MEANINGS = {
-    "dynamic": "share of videos that move: in a quarter of the steps by 6 pixels of 256 or more (VBench's rule)",
-    "speed": "how fast the fastest twentieth of the pixels is, in 256ths of the shorter side a step",
-    "change": "mean absolute change from frame to frame, 0 to 1",
-    "frame_consistency": "cosine of neighbouring frames' features; 1 for stillness",
-    "subject_consistency": "the same, to the first frame, too; 1 for stillness",
-    "temporal_flickering": "1 less the mean change; of use for scenes that stand still alone",
-    "scene_cuts": "cuts a video, by PySceneDetect",
-    "faithful_look": "share of clips that show the colour and the shape that their prompt says, read by program",
-    "faithful_motion": "share of clips that move as their prompt says",
-    "clipsim": "cosine of CLIP's features of frames and prompt",
-    "seam_ratio": "change across a seam over the median inside clips; 1 is perfect, 0 a doubled frame, more a jump",
-    "worst_step": "largest change from a seam on, over the same",
-    "flow_jump": "degrees by which motion turns at a seam; 0 goes on, 180 turns back",
-    "mirror_score": "how much more a clip is like the one before run backwards than like that clip itself",
-    "loopiness": "how much more alike frames so many apart are than the trend; 0 where nothing comes round",
-    "drift": "of brightness, contrast, saturation, sharpness: slope a clip, change from first clip to last",
-}
-FIRST = tuple(MEANINGS)
 HEAD = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{{ title }}</title>
 <style>
@@ -53,18 +35,18 @@ TEMPLATE = (
 {%- for name, value in header.items() if value not in ("", None) %} {{ name }}: {{ value }}.{% endfor %}</p>
 {% if note %}<p><strong>{{ note }}</strong></p>{% endif %}
 {% if summary.fvd %}<p class="big">FVD {{ number(summary.fvd.value) }}</p>
-<p>of {{ told(summary.fvd.of) }}, against {{ told(summary.fvd.reference) }}.</p>{% endif %}
+<p>of {{ describe(summary.fvd.of) }}, against {{ describe(summary.fvd.reference) }}.</p>{% endif %}
 {% if summary.inception_score %}<p class="big">Inception Score {{ number(summary.inception_score.mean) }} ±
 {{ number(summary.inception_score.std) }}</p><p>of {{ summary.inception_score.videos }} videos in
 {{ summary.inception_score.splits }} splits.</p>{% endif %}
-<h2>Measures</h2>
-<p>Stillness wins consistency: read it beside <em>dynamic</em> and <em>speed</em>.</p>
-<table><tr><th><th>mean<th>std<th>median<th>quartiles<th>of<th></tr>
+<h2>Metrics</h2>
+<p>A still video has perfect consistency: read it beside <em>dynamic</em> and <em>speed</em>.</p>
+<table><tr><th><th>mean<th>std<th>median<th>quartiles<th>of<th>better<th></tr>
 {% for name, row in rows %}<tr><td>{{ name }}<td class="n">{{ number(row.mean) }}<td class="n">{{ number(row.std) }}
 <td class="n">{{ number(row.median) }}<td class="n">{{ number(row.low) }} to {{ number(row.high) }}
-<td class="n">{{ row.of }}<td class="m">{{ meaning(name) }}</tr>
+<td class="n">{{ row.of }}<td>{{ better(name) }}<td class="m">{{ meaning(name) }}</tr>
 {% endfor %}</table>
-<h2>Spread</h2>
+<h2>Distributions</h2>
 {{ plots }}
 {% if sheets %}<h2>Videos</h2>{% endif %}
 """
@@ -77,7 +59,7 @@ TEMPLATE = (
 )
 
 
-def page(
+def evaluation_page(
     title: str,
     header: Mapping[str, Any],
     summary: Mapping[str, Any],
@@ -86,75 +68,105 @@ def page(
     skipped: Sequence[tuple[str, str]] = (),
     note: str = "",
 ) -> str:
-    """The page: what was measured, a table, plots of `values` by measure, pictures, and what was skipped.
+    """The report of an evaluation as HTML.
 
-    Raises MissingError without matplotlib.
+    Args:
+        title: Title of the page.
+        header: The settings of the evaluation.
+        summary: What `evaluation.runner.summarize` returns.
+        values: The values of each figure, for histograms.
+        sheets: Label and PNG file of each contact sheet.
+        skipped: Name and reason of each video that was skipped.
+        note: A remark for the top of the page.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
     """
-    rows = sorted(summary["measures"].items(), key=lambda row: _place(row[0]))
+    rows = sorted(summary["measures"].items(), key=lambda row: _position(row[0]))
     given = {"title": title, "header": header, "summary": summary, "rows": rows, "skipped": skipped, "note": note}
-    return filled(TEMPLATE, histograms(values), sheets, **given)
+    return render_page(TEMPLATE, histograms(values), sheets, **given)
 
 
-def filled(template: str, plots: str, sheets: Sequence[tuple[str, Path]], **given: Any) -> str:
-    """A page's template with its SVG, its pictures, and what else it is given."""
+def render_page(template: str, plots: str, sheets: Sequence[tuple[str, Path]], **given: Any) -> str:
+    """Fill in a page.
+
+    Args:
+        template: A Jinja template that shows `plots`, `sheets` and what else it is given.
+        plots: SVG.
+        sheets: Label and PNG file of each contact sheet, which are embedded.
+        given: Other variables of the template.
+    """
     environment = Environment(autoescape=True, trim_blocks=True)
-    environment.globals |= {"number": number, "told": told, "meaning": meaning}
+    environment.globals |= {
+        "number": format_number,
+        "describe": describe_source,
+        "meaning": meaning,
+        "better": better_values,
+    }
     pictures = [(label, base64.b64encode(path.read_bytes()).decode()) for label, path in sheets]
     text = environment.from_string(template).render(plots="\0", sheets=pictures, **given)
-    return text.replace("\0", plots)  # which is no text to be escaped
+    return text.replace("\0", plots)  # SVG must not be escaped
 
 
 def histograms(values: Mapping[str, Sequence[float]]) -> str:
-    """A histogram of each measure, as one SVG. Raises MissingError without matplotlib."""
-    shown = [name for name in sorted(values, key=_place) if len(values[name]) > 1 and len(set(values[name])) > 1]
+    """A histogram of each figure that varies, as one SVG. Raises MissingPackageError without matplotlib."""
+    shown = [name for name in sorted(values, key=_position) if len(values[name]) > 1 and len(set(values[name])) > 1]
     if not shown:
         return "<p>Too few videos for plots.</p>"
     columns = 4
     lines = -(-len(shown) // columns)
-    figure = drawing(3 * columns, 2.2 * lines)
+    figure = new_figure(3 * columns, 2.2 * lines)
     for place, name in enumerate(shown):
         axes = figure.add_subplot(lines, columns, place + 1)
         axes.hist(np.asarray(values[name]), bins=min(30, max(5, len(values[name]) // 5)), color="#4a7")
         axes.axvline(float(np.median(values[name])), color="#333", linewidth=1)
         axes.set_title(name, fontsize=9)
         axes.tick_params(labelsize=7)
-    return svg(figure)
+    return figure_to_svg(figure)
 
 
-def drawing(width: float, height: float) -> Any:
-    """An empty figure of matplotlib's, inches. Raises MissingError without it."""
+def new_figure(width: float, height: float) -> Any:
+    """An empty matplotlib figure, sizes in inches. Raises MissingPackageError without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingError("plots need matplotlib: pip install matplotlib") from error
+        raise MissingPackageError("plots need matplotlib: pip install matplotlib") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def svg(figure: Any) -> str:
-    """A figure as SVG for a page; the same figure always as the same text."""
+def figure_to_svg(figure: Any) -> str:
+    """A matplotlib figure as an SVG element; equal figures give equal text."""
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return file.getvalue()[file.getvalue().index("<svg") :]
 
 
 def meaning(name: str) -> str:
-    """What a measure says, by the first word of its name."""
-    return MEANINGS.get(name.split()[0], "")
+    """What the metric of a figure measures; "" if it is in no registry."""
+    metric = metric_of(name)
+    return metric.meaning if metric else ""
 
 
-def number(value: float) -> str:
-    """Four digits."""
+def better_values(name: str) -> str:
+    """Which values of a figure are better, as in "higher"; "" for neither."""
+    metric = metric_of(name)
+    return BETTER[metric.better] if metric else ""
+
+
+def format_number(value: float) -> str:
+    """A number with four significant digits."""
     return f"{value:.4g}"
 
 
-def told(about: Mapping[str, Any]) -> str:
-    """What statistics are of, in words."""
+def describe_source(about: Mapping[str, Any]) -> str:
+    """What feature statistics were computed from, in words."""
     clips = f"{about['clips']} videos" if about["clips"] else "statistics"
     frames = f" of {about['frames']} frames" if about["frames"] else ""
-    fps = f" at {about['fps']:g} a second" if about["fps"] else ""
+    fps = f" at {about['fps']:g} frames per second" if about["fps"] else ""
     return f"{clips}{frames}{fps}" + (f" by {about['network']}" if about["network"] else "")
 
 
-def _place(name: str) -> tuple[int, str]:
+def _position(name: str) -> tuple[int, str]:
+    """Where a figure stands in tables: in the order of the registry, unknown ones last."""
     head = name.split()[0]
-    return (FIRST.index(head) if head in FIRST else len(FIRST), name)
+    return (list(METRICS).index(head) if head in METRICS else len(METRICS), name)

@@ -1,4 +1,4 @@
-"""How a video's clips meet, in figures and in words: for people who look at one video."""
+"""How the clips of one video meet, in figures and in words."""
 
 from __future__ import annotations
 
@@ -9,28 +9,41 @@ from typing import TypeVar
 
 import numpy as np
 
-from vidrd_core.metrics import seams as on
+from vidrd_core.io import MissingPackageError
+from vidrd_core.metrics import seams
 from vidrd_core.metrics.appearance import drift
 from vidrd_core.metrics.consistency import temporal_flickering
-from vidrd_core.metrics.flow import Flow, MissingError, farneback, flow_jump, is_dynamic
-from vidrd_core.metrics.seams import Array, Video
-from vidrd_core.metrics.video_metrics import Joints
+from vidrd_core.metrics.flow import Flow, farneback, flow_jump, is_dynamic
+from vidrd_core.metrics.registry import METRICS
+from vidrd_core.metrics.seams import Array, ClipBoundaries, Video
 
 T = TypeVar("T")
 
-DOUBLED, JUMP = 0.5, 2.0  # seam ratios below and above which a seam is seen
-MIRRORED, AGAIN, TURNED = 0.5, -0.5, 90.0  # scores, and degrees
+DUPLICATE, JUMP = 0.5, 2.0  # seam ratios below and above which a seam is visible
+MIRRORED, REPEATED, TURNED = 0.5, -0.5, 90.0  # mirror scores, and degrees
 
 
 @dataclass(frozen=True)
 class SeamReport:
-    """Figures at each seam [S], and of the whole video; nan where there is nothing to measure.
+    """Figures at each seam [S] and of the whole video; NaN where there is nothing to measure.
 
-    `turns` and `dynamic` are None without OpenCV. For the meaning of each see `seams`, `flow` and `appearance`.
+    For the meaning of each see `vidrd_core.metrics`.
+
+    Args:
+        steps: Change of each step, [F - 1].
+        boundaries: Where clips meet.
+        ratios: Seam ratios, [S].
+        worst: Worst steps, [S].
+        mirrors: Mirror scores, [S].
+        turns: Flow jumps in degrees, [S]; None without OpenCV.
+        loops: Loopiness by period in frames.
+        drifts: Change of each frame statistic from the first to the last clip.
+        flicker: Temporal flickering.
+        dynamic: Whether the video moves; None without OpenCV.
     """
 
     steps: Array
-    joints: Joints
+    boundaries: ClipBoundaries
     ratios: Array
     worst: Array
     mirrors: Array
@@ -42,90 +55,109 @@ class SeamReport:
 
     @property
     def seam_ratio(self) -> float:
-        """Of the seam that is farthest from 1; nan without seams."""
+        """The seam ratio that is farthest from 1; NaN without seams."""
         return max(self.ratios.tolist(), key=lambda ratio: abs(math.log2(max(ratio, 1e-6))), default=math.nan)
 
     @property
     def worst_step(self) -> float:
+        """The largest worst step; NaN without seams."""
         return max(self.worst.tolist(), default=math.nan)
 
     @property
     def loopiness(self) -> float:
-        """The largest of the periods'; nan without any."""
+        """The largest loopiness of all periods; NaN without any."""
         return max((value for value in self.loops.values() if not math.isnan(value)), default=math.nan)
 
+    def summary(self) -> str:
+        """The three main figures in one line; "" without seams."""
+        names = ("seam_ratio", "worst_step", "loopiness")
+        values = [(METRICS[name].label, getattr(self, name)) for name in names]
+        return ", ".join(f"{label} {value:.2f}" for label, value in values if not math.isnan(value))
+
     def seam_line(self, number: int) -> str:
-        """What a seam is like, in figures and words."""
-        parts = [f"ratio {self.ratios[number]:.2f}", f"worst step {self.worst[number]:.2f}"]
+        """The figures and the verdict of a seam, in one line."""
+        parts = [f"ratio {self.ratios[number]:.2f}", f"{METRICS['worst_step'].label} {self.worst[number]:.2f}"]
         parts.append(f"mirror {self.mirrors[number]:+.2f}")
         if self.turns is not None and not math.isnan(self.turns[number]):
             parts.append(f"turns by {self.turns[number]:.0f} degrees")
-        return f"seam at frame {self.joints.seams[number]}: {', '.join(parts)}: {self.verdict(number)}"
+        return f"seam at frame {self.boundaries.seams[number]}: {', '.join(parts)}: {self.verdict(number)}"
 
     def verdict(self, number: int) -> str:
-        """In a few words."""
-        said = []
-        if self.ratios[number] < DOUBLED:
-            said.append("a doubled frame")
+        """What is visible at a seam, in a few words."""
+        visible = []
+        if self.ratios[number] < DUPLICATE:
+            visible.append("a duplicated frame")
         elif self.ratios[number] > JUMP:
-            said.append("a jump")
+            visible.append("a jump")
         elif self.worst[number] > JUMP:
-            said.append("a jump soon after")
+            visible.append("a jump soon after")
         if self.mirrors[number] > MIRRORED:
-            said.append("the clip before run backwards")
-        elif self.mirrors[number] < AGAIN:
-            said.append("the clip before once more")
+            visible.append("the previous clip played backwards")
+        elif self.mirrors[number] < REPEATED:
+            visible.append("the previous clip repeated")
         elif self.turns is not None and self.turns[number] > TURNED:
-            said.append("motion turns")
-        return " and ".join(said) or "nothing is seen"
+            visible.append("motion changes direction")
+        return " and ".join(visible) or "nothing is visible"
 
     def lines(self) -> list[str]:
-        """All of it, a line each."""
-        found = [f"{len(self.steps) + 1} frames, {len(self.joints.seams) + 1} clips"]
+        """The whole report in lines."""
+        found = [f"{len(self.steps) + 1} frames, {len(self.boundaries.seams) + 1} clips"]
         if self.dynamic is not None:
-            found[0] += ", " + ("it moves" if self.dynamic else "it hardly moves: read smooth seams with care")
+            found[0] += ", " + ("it moves" if self.dynamic else "it hardly moves: smooth seams mean little")
         found.append(
-            f"mean change {np.mean(self.steps) if len(self.steps) else 0:.4f}, flicker score {self.flicker:.4f}"
+            f"mean change {np.mean(self.steps) if len(self.steps) else 0:.4f}, "
+            f"{METRICS['temporal_flickering'].label} {self.flicker:.4f}"
         )
-        found += [self.seam_line(number) for number in range(len(self.joints.seams))]
+        found += [self.seam_line(number) for number in range(len(self.boundaries.seams))]
         found += [
-            f"loopiness at {period} frames: {value:.2f}"
+            f"{METRICS['loopiness'].label} at {period} frames: {value:.2f}"
             for period, value in self.loops.items()
             if not math.isnan(value)
         ]
-        if self.joints.seams:
+        if self.boundaries.seams:
             found.append(
-                "from first to last clip: " + ", ".join(f"{name} {value:+.3f}" for name, value in self.drifts.items())
+                f"{METRICS['drift'].label} from first to last clip: "
+                + ", ".join(f"{name} {value:+.3f}" for name, value in self.drifts.items())
             )
         if self.turns is None:
-            found.append("without OpenCV motion is not measured: pip install opencv-python-headless")
+            found.append("motion is not measured without OpenCV: pip install opencv-python-headless")
         return found
 
 
-def seam_report(video: Video, joints: Joints, flow: Flow = farneback) -> SeamReport:
-    """Measure a video uint8 [F, H, W, 3] whose clips meet at `joints`. Raises ValueError for what is no video."""
-    on.check(video, joints.seams)
+def seam_report(video: Video, boundaries: ClipBoundaries, flow: Flow = farneback) -> SeamReport:
+    """Measure how the clips of a video meet.
+
+    Args:
+        video: uint8 [F, H, W, 3].
+        boundaries: Where its clips meet.
+        flow: Optical flow.
+
+    Raises:
+        ValueError: This is not a video, or a seam is outside it.
+    """
+    seams.check_video(video, boundaries.seams)
     moves = len(video) > 1
     return SeamReport(
-        on.steps(video),
-        joints,
-        on.seam_ratio(video, joints.seams),
-        on.worst_step(video, joints.seams, joints.window),
-        on.mirror_score(video, joints.seams),
-        _without(lambda: flow_jump(video, joints.seams, flow)),
+        seams.frame_changes(video),
+        boundaries,
+        seams.seam_ratio(video, boundaries.seams),
+        seams.worst_step(video, boundaries.seams, boundaries.window),
+        seams.mirror_score(video, boundaries.seams),
+        _if_installed(lambda: flow_jump(video, boundaries.seams, flow)),
         {
-            period: on.loopiness(video, period, reach=min(on.LOOP_REACH, period - 1))
-            for period in joints.periods
+            period: seams.loopiness(video, period, reach=min(seams.LOOP_REACH, period - 1))
+            for period in boundaries.periods
             if period > 1
         },
-        {name: each.change for name, each in drift(video, joints.seams).items()},
+        {name: each.change for name, each in drift(video, boundaries.seams).items()},
         temporal_flickering(video),
-        _without(lambda: moves and is_dynamic(video, flow)),
+        _if_installed(lambda: moves and is_dynamic(video, flow)),
     )
 
 
-def _without(measure: Callable[[], T]) -> T | None:
+def _if_installed(measure: Callable[[], T]) -> T | None:
+    """What `measure` returns; None if its optional package is missing."""
     try:
         return measure()
-    except MissingError:
+    except MissingPackageError:
         return None

@@ -8,9 +8,6 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
-LUMA = np.array([0.299, 0.587, 0.114])
-"""Weights of red, green and blue (ITU-R BT.601)."""
-
 
 def to_video(frames: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
     """uint8 [..., F, H, W, 3] -> float [..., 3, F, H, W] in -1 .. 1."""

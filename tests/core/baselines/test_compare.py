@@ -1,27 +1,26 @@
-"""The comparison of ways to a long video: each is what it says, and a stopped run goes on."""
+"""The baselines for long videos, and their comparison."""
 
 import json
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from vidrd_core.baselines import compare
-from vidrd_core.baselines.base import frames_denoised
-from vidrd_core.baselines.context_windows import windowed
-from vidrd_core.baselines.guided import reconstructed, resampled, shown_clean
-from vidrd_core.baselines.registry import candidates, chained, independent
-from vidrd_core.baselines.tables import MARKS, write_docs
-from vidrd_core.metrics.peak_memory import allocated
+from vidrd_core.baselines.base import Candidate, count_denoised_frames
+from vidrd_core.baselines.clip_by_clip import IndependentClips, ReuseAndDiffuse
+from vidrd_core.baselines.context_windows import ContextWindows
+from vidrd_core.baselines.reconstruction_guidance import CleanFrameConditioning, ReconstructionGuidance
+from vidrd_core.baselines.registry import candidates
+from vidrd_core.baselines.repaint import RePaint
+from vidrd_core.baselines.tables import MARKERS, write_docs
+from vidrd_core.metrics.peak_memory import peak_memory_mib
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.models.word_text_encoder import TextEncoder
 from vidrd_core.pipeline import VidRD
-from vidrd_core.procedural import VOCABULARY, evaluation_scenes, render
-from vidrd_core.procedural.chain_metrics import from_any_moment, points_as_told
-from vidrd_core.procedural.recognition import read_clip
+from vidrd_core.procedural import VOCABULARY
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.sampling import DiffusionConfig
 from vidrd_core.settings import SampleSettings
@@ -40,67 +39,44 @@ def sample(model):
 
 @pytest.mark.parametrize("freenoise", [False, True])
 def test_one_window_is_a_plain_clip(model, sample, freenoise):
-    made = windowed(6, freenoise, True, model, TEXT, 1, sample).video
+    made = ContextWindows(6, freenoise, True).generate(model, TEXT, 1, sample).video
     plain = model.frames(model.generate(TEXT, **vars(sample)))
     assert np.abs(made.astype(int) - plain).max() <= 1
 
 
-def test_windows_overlap_and_cost_what_they_say(model, sample):
-    with frames_denoised(model) as count:
-        made = windowed(6, False, False, model, TEXT, 4, sample)
+def test_windows_overlap_and_cost_as_many_passes(model, sample):
+    with count_denoised_frames(model) as count:
+        made = ContextWindows(6).generate(model, TEXT, 4, sample)
     assert len(made.video) == 8 + 3 * 6
     assert count[0] == 4 * 8 * sample.steps * 2  # windows, frames, steps, cond and uncond
     assert made.reuse.repeated_frames == 2
 
 
-def test_resampling_once_is_forward_order(model, sample):
-    """Which checks its DDIM and its replay against the real ones."""
-    once = resampled(1, FORWARD, model, TEXT, 3, sample).video
-    assert np.abs(once.astype(int) - chained(FORWARD, model, TEXT, 3, sample).video).max() <= 1
-    assert np.abs(resampled(2, FORWARD, model, TEXT, 3, sample).video.astype(int) - once).max() > 1
+def test_repaint_with_a_single_round_is_forward_order(model, sample):
+    """This checks its DDIM and its replay against the real ones."""
+    once = RePaint(1, FORWARD).generate(model, TEXT, 3, sample).video
+    assert np.abs(once.astype(int) - ReuseAndDiffuse(FORWARD).generate(model, TEXT, 3, sample).video).max() <= 1
+    assert np.abs(RePaint(2, FORWARD).generate(model, TEXT, 3, sample).video.astype(int) - once).max() > 1
 
 
-def test_independent_clips_differ_and_the_first_frames_cost_nothing_more(model, sample):
-    with frames_denoised(model) as count:
-        video = independent(model, TEXT, 3, sample).video
+def test_independent_clips_differ_and_cost_one_pass_per_frame(model, sample):
+    with count_denoised_frames(model) as count:
+        video = IndependentClips().generate(model, TEXT, 3, sample).video
     assert len(video) == 24
     assert count[0] == 24 * sample.steps * 2
     assert not np.array_equal(video[:8], video[8:16])
 
 
-def test_every_way_makes_a_video_of_the_length_it_says(model, sample):
+def test_every_method_generates_a_video_of_the_expected_length(model, sample):
     for candidate in candidates(8):
-        made = candidate.make(model, TEXT, 2, replace(sample, steps=1))
+        made = candidate.method.generate(model, TEXT, 2, replace(sample, steps=1))
         assert len(made.video) == 16 - made.reuse.repeated_frames, candidate
         assert made.video.dtype == np.uint8
 
 
-def test_straight_motion_is_told_right_from_wrong_whatever_jumps():
-    video = np.full((8, 64, 64, 3), 10, np.uint8)
-    for index, x in enumerate((30, 34, 38, 42, 10, 14, 18, 22)):  # starts anew in the middle
-        video[index, 26:38, x : x + 12] = (228, 30, 40)
-    there, back = ([read_clip(each).sprites[0]] for each in (video, video[::-1]))
-    assert points_as_told(there, "right", 64) == from_any_moment(there, "right", 64) == [True]
-    assert points_as_told(back, "right", 64) == from_any_moment(back, "right", 64) == [False]
-    assert points_as_told(there, "stay", 64) is None
-
-
-def test_a_motion_is_read_from_any_moment_and_never_another():
-    """Of drawn clips, begun at every moment; those that run backwards are what backwards is."""
-    backwards = {"grow": "shrink", "left": "right", "up": "down", "up-left": "down-right", "up-right": "down-left"}
-    backwards |= {back: word for word, back in backwards.items()} | {word: word for word in ("stay", "bounce")}
-    words = [*backwards, "circle", "spin"]
-    for scene in evaluation_scenes(14, 5, 1):  # one of each motion
-        word, video = scene.sprites[0].motion, render(scene)
-        for moment in range(8):
-            for clip, told in ((video, word), (video[::-1], backwards.get(word, ""))):
-                read = [read_clip(np.roll(clip, moment, axis=0)).sprites[0]]
-                assert [each for each in words if from_any_moment(read, each, 64)[0]] == [told] * bool(told), word
-
-
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    """A folder, a run by a small model in it, how it was asked for, and what came of it."""
+    """A folder, the arguments of a comparison of a small model in it, and the result."""
     small = VidRD(
         randomise(UNet3D(UNET)),
         randomise(TemporalVAE(VAE)),
@@ -116,7 +92,16 @@ def compared(tmp_path_factory):
         yield folder, given, compare.run("small", folder, **given)
 
 
-def test_a_run_goes_on_where_it_stopped(compared):
+def test_videos_of_a_single_clip_have_contact_sheets(compared, monkeypatch, tmp_path):
+    """They add no frames after the first clip, so there is one row."""
+    _, given, _ = compared
+    monkeypatch.setattr(compare, "candidates", lambda *_: [Candidate("forward", "M=2", ReuseAndDiffuse(FORWARD))])
+    comparison = compare.run("small", tmp_path, **{**given, "clips": 1})
+    assert [row["method"] for row in comparison["methods"]] == ["forward"]
+    assert (tmp_path / "sheets" / "000_forward.png").exists()
+
+
+def test_a_stopped_run_is_resumed(compared):
     folder, given, first = compared
     path = folder / "records.jsonl"
     lines = path.read_text().splitlines()
@@ -127,7 +112,7 @@ def test_a_run_goes_on_where_it_stopped(compared):
     assert [json.loads(line).get("setting") for line in path.read_text().splitlines()] == [
         json.loads(line).get("setting") for line in lines
     ]
-    methods = {candidate.method for candidate in candidates(8)}
+    methods = {candidate.name for candidate in candidates(8)}
     assert {row["method"] for row in again["methods"]} == methods
     assert compare.table(again).count("\n") == 2 + len(methods)
     assert len(list((folder / "sheets").iterdir())) == len(methods)
@@ -137,43 +122,46 @@ def test_a_run_goes_on_where_it_stopped(compared):
         compare.run("small", folder, **{**given, "prompts": 2})
 
 
-def test_without_weight_reconstruction_guidance_is_forward_order(model, sample):
-    made = reconstructed(0.0, FORWARD, model, TEXT, 2, sample).video
-    plain = chained(FORWARD, model, TEXT, 2, sample).video
+def test_reconstruction_guidance_of_weight_0_is_forward_order(model, sample):
+    made = ReconstructionGuidance(FORWARD, 0.0).generate(model, TEXT, 2, sample).video
+    plain = ReuseAndDiffuse(FORWARD).generate(model, TEXT, 2, sample).video
     assert np.abs(made.astype(int) - plain).max() <= 1
-    with frames_denoised(model) as count:
-        guided = reconstructed(5.0, FORWARD, model, TEXT, 2, sample).video
+    with count_denoised_frames(model) as count:
+        guided = ReconstructionGuidance(FORWARD, 5.0).generate(model, TEXT, 2, sample).video
     assert count[0] == (8 + 2 * 8) * sample.steps * 2  # the gradient goes back through the second clip
     assert np.abs(guided[:6].astype(int) - plain[:6]).max() <= 1  # the decoder sees later frames
     assert not np.array_equal(guided[8:], plain[8:])
 
 
-def test_prompt_frames_shown_clean_stay_and_change_what_follows(model, sample):
-    made = shown_clean(FORWARD, model, TEXT, 2, sample).video
-    plain = chained(FORWARD, model, TEXT, 2, sample).video
+def test_clean_frame_conditioning_keeps_prompt_frames_and_changes_new_ones(model, sample):
+    made = CleanFrameConditioning(FORWARD).generate(model, TEXT, 2, sample).video
+    plain = ReuseAndDiffuse(FORWARD).generate(model, TEXT, 2, sample).video
     assert np.abs(made[:6].astype(int) - plain[:6]).max() <= 1  # the decoder sees later frames
     assert not np.array_equal(made[8:], plain[8:])
 
 
-def test_chains_hold_finished_frames_alone_and_windows_everything(model, sample):
+def test_chains_keep_only_finished_frames_in_memory_and_windows_keep_everything(model, sample):
     chain, windows = (
-        [allocated(lambda n=n, way=way: way(model, TEXT, n, replace(sample, steps=1))) for n in (3, 9)]
-        for way in (partial(chained, FORWARD), partial(windowed, 6, False, True))
+        [
+            peak_memory_mib(lambda n=n, method=method: method.generate(model, TEXT, n, replace(sample, steps=1)))
+            for n in (3, 9)
+        ]
+        for method in (ReuseAndDiffuse(FORWARD), ContextWindows(6, False, True))
     )
     frames = 6 * 6 * 32 * 32 * 3 / 2**20  # six clips more, of bytes
     assert chain[1] - chain[0] == pytest.approx(frames, rel=0.1)
     assert windows[1] > 1.3 * windows[0]
 
 
-def test_memory_added_up_at_every_call_is_the_same(model, sample):
+def test_peak_memory_counted_at_every_call_is_the_same(model, sample):
     def work():
-        return chained(FORWARD, model, TEXT, 2, sample)
+        return ReuseAndDiffuse(FORWARD).generate(model, TEXT, 2, sample)
 
-    assert allocated(work, model.unet) == pytest.approx(allocated(work), rel=0.02)
+    assert peak_memory_mib(work, model.unet) == pytest.approx(peak_memory_mib(work), rel=0.02)
     assert not model.unet._forward_pre_hooks
 
 
-def test_the_page_takes_table_and_pictures(compared, tmp_path):
+def test_tables_and_pictures_are_written_into_the_docs(compared, tmp_path):
     folder, _, comparison = compared
     page = tmp_path / "long_videos.md"
     page.write_text("before\n")
@@ -181,9 +169,9 @@ def test_the_page_takes_table_and_pictures(compared, tmp_path):
         write_docs(comparison, folder / "sheets", tmp_path, {"first": 0})
     tables = f"{compare.table(comparison)}\n{compare.by_clip(comparison)}"
     assert compare.by_clip(comparison).count(" / ") == 1 + 2 * len(comparison["methods"])
-    page.write_text(f"before\n\n{MARKS[0]}\nold\n{MARKS[1]}\n\nafter\n")
+    page.write_text(f"before\n\n{MARKERS[0]}\nold\n{MARKERS[1]}\n\nafter\n")
     for _ in range(2):
         write_docs(comparison, folder / "sheets", tmp_path, {"first": 0, "none": 5})
-        assert page.read_text() == f"before\n\n{MARKS[0]}\n{tables}{MARKS[1]}\n\nafter\n"
+        assert page.read_text() == f"before\n\n{MARKERS[0]}\n{tables}{MARKERS[1]}\n\nafter\n"
     assert Image.open(tmp_path / "methods_first.png").size[0] > 500
     assert not (tmp_path / "methods_none.png").exists()

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import vidrd_core
-from vidrd_core.cli.ablate import drawn_prompts
-from vidrd_core.cli.measuring import own_device
-from vidrd_core.evaluation.runner import read
+from vidrd_core.cli.ablate import procedural_prompts
+from vidrd_core.cli.measuring import process_device
+from vidrd_core.evaluation.runner import read_records
 from vidrd_core.video import open_video
 
 from ..metrics.test_feature_extractors import Mean, saved
@@ -27,7 +27,7 @@ def here(tmp_path, vidrd):
     return tmp_path
 
 
-def test_points_become_figures_a_page_and_a_plain_statement(here, vidrd, folder):
+def test_points_give_figures_a_report_and_a_conclusion(here, vidrd, folder):
     given = ("--model", folder, "--prompts", "prompts.txt", "--videos", "3", *VARIED)
     code, out, err = vidrd("ablate", "-o", "out", *given)
     assert code == 0, err
@@ -38,7 +38,7 @@ def test_points_become_figures_a_page_and_a_plain_statement(here, vidrd, folder)
     found = json.loads((here / "out" / "ablation.json").read_text())
     assert [each["statement"] for each in found["sweeps"]] == [by_count, by_alpha]
     assert found["sweeps"][0]["videos"] == [3, 3, 3]
-    assert {record["text"] for record in read(here / "out")} == {"a red circle", "a blue circle moving right"}
+    assert {record["text"] for record in read_records(here / "out")} == {"a red circle", "a blue circle moving right"}
     page = (here / "out" / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 4
     assert page.count("<svg") == 1
@@ -50,7 +50,7 @@ def test_points_become_figures_a_page_and_a_plain_statement(here, vidrd, folder)
     assert "holds records of other settings, now seed 1 (then 0)" in line
 
 
-def test_frames_across_the_last_seam_are_held_to_a_reference(here, vidrd, folder):
+def test_frames_across_the_last_seam_are_compared_with_a_reference(here, vidrd, folder):
     (here / "real").mkdir()
     for number in range(3):
         with open_video(here / "real" / f"{number}.mp4", 8.0) as file:
@@ -64,9 +64,9 @@ def test_frames_across_the_last_seam_are_held_to_a_reference(here, vidrd, folder
     assert len(by_count["figures"]["fvd"]) == 3
 
 
-def test_drawn_prompts_go_on_as_they_began():
-    assert drawn_prompts(100)[:30] == drawn_prompts(30)
-    assert len(set(drawn_prompts(112))) > 100
+def test_more_procedural_prompts_begin_with_the_same_ones():
+    assert procedural_prompts(100)[:30] == procedural_prompts(30)
+    assert len(set(procedural_prompts(112))) > 100
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_drawn_prompts_go_on_as_they_began():
         ((), "is no model of procedural clips: give --prompts for it"),
         (("--videos", "1"), "videos is 1, expected 2 or more"),
         (("--prompts", "no.txt"), "no.txt"),
-        (("--prompts", "prompts.txt", "--alphas", "much"), "alpha takes 'much', expected numbers with commas"),
+        (("--prompts", "prompts.txt", "--alphas", "much"), "alpha takes 'much', expected numbers separated"),
         (("--prompts", "prompts.txt", "--alphas", "4,1"), "alpha takes [4.0, 1.0], expected two or more values that"),
         (("--prompts", "prompts.txt", "--alphas", "-1,1"), "alpha is -1.0, expected a number from 0"),
         (("--prompts", "prompts.txt", "--counts", "0,8"), "prompt_frames (M) is 8, expected less than the 8 frames"),
@@ -84,22 +84,22 @@ def test_drawn_prompts_go_on_as_they_began():
         (("--fvd", "script:mean.pt"), "--fvd needs --reference"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(here, vidrd, folder, arguments, message):
+def test_invalid_options_are_refused_in_one_line(here, vidrd, folder, arguments, message):
     assert message in error_line(*vidrd("ablate", "-o", "out", "--model", folder, *arguments))
     assert not (here / "out").exists()
 
 
 def test_each_process_has_a_gpu_of_its_own(monkeypatch):
-    assert own_device("cuda") == "cuda"
+    assert process_device("cuda") == "cuda"
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert [own_device(name) for name in ("cuda", "cpu", "cuda:1")] == ["cuda:3", "cpu", "cuda:1"]
+    assert [process_device(name) for name in ("cuda", "cpu", "cuda:1")] == ["cuda:3", "cpu", "cuda:1"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["evaluate", "ablate"])
 def test_processes_of_accelerate_share_the_work(here, folder, command):
-    """And the last one to end writes the result."""
+    """The last one to finish writes the result."""
     given = ["--model", folder, "--prompts", "prompts.txt", "--clips", "2", "--steps", "1", "-o", "out"]
     given += {"evaluate": ["--videos-per-prompt", "3"], "ablate": ["--videos", "3", *VARIED]}[command]
     launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
@@ -109,7 +109,7 @@ def test_processes_of_accelerate_share_the_work(here, folder, command):
     run = [sys.executable, "-m", *launch, "-m", "vidrd_core.cli", command, *map(str, given)]
     done = subprocess.run(run, cwd=here, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    names = [record["name"] for record in read(here / "out")]
+    names = [record["name"] for record in read_records(here / "out")]
     assert len(names) == len(set(names)) == {"evaluate": 6, "ablate": 12}[command]
     shares = [len(path.read_text().splitlines()) - 1 for path in sorted((here / "out").glob("records_*.jsonl"))]
     assert shares == [len(names) / 2] * 2

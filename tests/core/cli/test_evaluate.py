@@ -6,8 +6,10 @@ import shutil
 
 import numpy as np
 import pytest
+from markupsafe import escape
 
-from vidrd_core.evaluation.runner import read
+from vidrd_core.evaluation.runner import read_records
+from vidrd_core.metrics import METRICS
 from vidrd_core.video import open_video
 
 from ..metrics.test_feature_extractors import Classes, Mean, saved
@@ -34,7 +36,7 @@ def result(folder):
     return json.loads((folder / "evaluation.json").read_text())
 
 
-def test_a_folder_becomes_a_json_file_and_a_page(here, vidrd):
+def test_a_folder_gives_a_json_file_and_a_report(here, vidrd):
     code, out, err = vidrd("evaluate", "made", "-o", "out", "--clip-frames", "8", "--prompt-frames", "4")
     assert code == 0
     assert re.search(r"^flow_jump: \d", out, re.M)
@@ -51,7 +53,23 @@ def test_a_folder_becomes_a_json_file_and_a_page(here, vidrd):
     assert not list((here / "out").glob("*.partial"))
 
 
-def test_fvd_against_a_folder_and_against_what_was_kept_of_it(here, vidrd):
+def test_json_alone_is_printed(here, vidrd):
+    code, out, err = vidrd("evaluate", "made", "-o", "out", "--clip-frames", "8", "--sheets", "0", "--json")
+    assert code == 0
+    assert json.loads(out) == result(here / "out")
+    assert "2 videos measured, 1 skipped" in err
+    assert vidrd("evaluate", "made", "-o", "out", "--clip-frames", "8", "--sheets", "0", "--json")[1] == out
+
+
+def test_the_page_explains_every_metric(here, vidrd):
+    assert vidrd("evaluate", "made", "-o", "out", "--clip-frames", "8", "--sheets", "0")[0] == 0
+    page = (here / "out" / "report.html").read_text()
+    assert "<th>better" in page
+    for name in result(here / "out")["measures"]:
+        assert name == "frames" or str(escape(METRICS[name.split()[0]].meaning)) in page, name
+
+
+def test_fvd_against_a_folder_and_against_its_saved_statistics(here, vidrd):
     networks = ("--fvd", "script:mean.pt", "--network-frames", "4")
     assert vidrd("evaluate", "real", "-o", "same", *networks, "--reference", "real")[0] == 0
     assert result(here / "same")["fvd"]["value"] == pytest.approx(0, abs=1e-6)
@@ -70,20 +88,20 @@ def test_fvd_against_a_folder_and_against_what_was_kept_of_it(here, vidrd):
     assert err.endswith("error: no video in made has 4000 frames: give others, or fewer by --network-frames\n")
 
 
-def test_other_videos_of_the_same_names_are_not_taken_for_those_that_were_measured(here, vidrd):
+def test_other_videos_of_the_same_names_are_refused(here, vidrd):
     shutil.copytree(here / "real", here / "films")
     assert vidrd("evaluate", "films", "-o", "films measured")[0] == 0
     line = error_line(*vidrd("evaluate", "films", "-o", "films measured", "--clip-frames", "4"))
-    assert "is another than was measured in films measured: choose another folder" in line
+    assert "have changed since it was measured in films measured: choose another folder" in line
     film = next((here / "films").glob("*.mp4"))
     shutil.copy(next((here / "made").glob("*.mp4")), film)
     line = error_line(*vidrd("evaluate", "films", "-o", "films measured"))
-    assert line.startswith(f"vidrd: error: {film.name}, or what is told of it, is another")
+    assert line.startswith(f"vidrd: error: {film.name}, its caption or its clips have changed")
     line = error_line(*vidrd("evaluate", "films", "-o", "none", "--clip-frames", "0"))
     assert "frames is 0, expected the 1 or more that a clip has" in line
 
 
-def test_a_stopped_run_goes_on_and_other_settings_are_refused(here, vidrd):
+def test_a_stopped_run_is_resumed_and_other_settings_are_refused(here, vidrd):
     assert vidrd("evaluate", "made", "-o", "out")[0] == 0
     before = result(here / "out")
     lines = (here / "out" / "records_0.jsonl").read_text().splitlines(keepends=True)
@@ -106,7 +124,7 @@ def test_two_processes_share_the_videos_and_the_last_writes_the_result(here, vid
     assert result(here / "out")["videos"] == 2
 
 
-def test_what_a_model_makes_of_prompts(here, vidrd, folder):
+def test_videos_that_a_model_generates_from_prompts(here, vidrd, folder):
     (here / "prompts.txt").write_text("a red circle\n\na blue circle\n")
     given = ("--model", folder, "--prompts", "prompts.txt", "--clips", "2", "--steps", "2", "--order", "forward")
     code, _, _ = vidrd("evaluate", *given, "--videos-per-prompt", "2", "-o", "out")
@@ -151,7 +169,7 @@ def test_the_inception_score_of_enough_videos(here, vidrd):
         (("--prompts", "blank.txt"), "there are no prompts in blank.txt: give one a line"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_in_one_line(here, vidrd, folder, arguments, message):
+def test_invalid_input_is_refused_in_one_line(here, vidrd, folder, arguments, message):
     (here / "empty").mkdir()
     (here / "blank.txt").write_text("\n")
     (here / "stars.txt").write_text("a red circle\na blue star\n")
@@ -178,7 +196,7 @@ def test_a_protocol_follows_the_classes_of_a_list(here, vidrd, folder):
     code, _, err = vidrd("evaluate", *given, "--class-list", "list.txt", "-o", "out")
     assert code == 0
     assert "vidrd: Two circles: Not run here." in err
-    found = [record["text"] for record in read(here / "out")]
+    found = [record["text"] for record in read_records(here / "out")]
     assert found == ["a blue circle moving right"] + ["a red circle moving right"] * 2
     assert result(here / "out")["settings"]["protocol"] == "Two circles"
     assert "<strong>Not run here.</strong>" in (here / "out" / "report.html").read_text()

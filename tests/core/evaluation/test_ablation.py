@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 
 from vidrd_core import ReuseSettings
-from vidrd_core.evaluation.ablation import counts, distinct, point_name, subjects, sweep, sweeps
-from vidrd_core.evaluation.ablation_analysis import gathered
-from vidrd_core.evaluation.runner import Networks, evaluate, read
+from vidrd_core.evaluation.ablation import (
+    ablation_videos,
+    paper_sweeps,
+    point_name,
+    prompt_frame_counts,
+    sweep,
+    unique_points,
+)
+from vidrd_core.evaluation.ablation_analysis import group_by_point
+from vidrd_core.evaluation.runner import Networks, evaluate, read_records
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.models.word_text_encoder import TextEncoder
@@ -34,14 +41,14 @@ def small():
 
 
 def test_the_papers_sweeps():
-    by_count, by_alpha, by_beta = sweeps(8)
-    assert (by_count.letter, by_count.values) == ("M", [0, 1, 2, 4, 6])
+    by_count, by_alpha, by_beta = paper_sweeps(8)
+    assert (by_count.symbol, by_count.values) == ("M", [0, 1, 2, 4, 6])
     assert {(point.alpha, point.beta) for point in by_count.points} == {(4.0, 0.4)}
     assert {(point.prompt_frames, point.beta) for point in by_alpha.points} == {(4, 0.4)}
     assert {(point.prompt_frames, point.alpha) for point in by_beta.points} == {(4, 4.0)}
-    assert [each.fixed for each in sweeps(8)] == ["alpha 4, beta 0.4", "M 4, beta 0.4", "M 4, alpha 4"]
-    assert len(distinct(sweeps(8))) == 5 + 6 + 6 - 2  # the paper's own point is in all three
-    assert counts(16) == (0, 2, 4, 8, 12)
+    assert [each.fixed for each in paper_sweeps(8)] == ["alpha 4, beta 0.4", "M 4, beta 0.4", "M 4, alpha 4"]
+    assert len(unique_points(paper_sweeps(8))) == 5 + 6 + 6 - 2  # the paper's own point is in all three
+    assert prompt_frame_counts(16) == (0, 2, 4, 8, 12)
 
 
 @pytest.mark.parametrize("values", [(1.0,), (1.0, 1.0), (2.0, 1.0)])
@@ -53,26 +60,26 @@ def test_values_must_rise(values):
 def test_videos_of_all_points_share_their_first_clip(small):
     points = [ReuseSettings(prompt_frames=0), ReuseSettings(prompt_frames=6), ReuseSettings(order="forward")]
     prompt = "a red circle moving right"
-    made = subjects(small, [prompt] * 2, points, 2, SAMPLE)
+    made = ablation_videos(small, [prompt] * 2, points, 2, SAMPLE)
     assert [each.name for each in made[:2]] == ["0000 M=0 alpha=4 beta=0.4", "0000 M=6 alpha=4 beta=0.4"]
     assert [each.name[:4] for each in made] == ["0000"] * 3 + ["0001"] * 3
-    shown = [each.show() for each in made[3:]]
+    shown = [each.load() for each in made[3:]]
     for point, each in zip(points, shown, strict=True):
         expected = small.frames(small.stream(prompt, 2, point, steps=3, seed=6))
         np.testing.assert_array_equal(each.video, expected)
-        (seam,) = each.joints.seams
+        (seam,) = each.boundaries.seams
         across = expected[seam - 4 : seam + 4] if len(expected) >= seam + 4 else expected[-8:]
-        np.testing.assert_array_equal(each.looked_at, across)
-        assert {"faithful_look", "faithful_motion"} == set(each.more)
-    (wide, *_) = subjects(small, [prompt], points, 2, SAMPLE, looked_at=16)
-    assert len(wide.show().looked_at) == 16
+        np.testing.assert_array_equal(each.network_video, across)
+        assert {"faithful_look", "faithful_motion"} == set(each.extra)
+    (wide, *_) = ablation_videos(small, [prompt], points, 2, SAMPLE, network_frames=16)
+    assert len(wide.load().network_video) == 16
 
 
 def test_a_small_ablation_is_measured(small, tmp_path):
     points = [ReuseSettings(prompt_frames=0, alpha=0.0), ReuseSettings()]
     prompts = [describe(scene) for scene in evaluation_scenes(2, 1)]
-    evaluate(subjects(small, prompts, points, 2, {"steps": 2, "seed": 0}), tmp_path, Networks())
-    found = gathered(read(tmp_path), 16)
+    evaluate(ablation_videos(small, prompts, points, 2, {"steps": 2, "seed": 0}), tmp_path, Networks())
+    found = group_by_point(read_records(tmp_path), 16)
     assert set(found) == {point_name(point) for point in points}
     without, papers = (found[point_name(point)].figures for point in points)
     for number in range(2):  # a frame that is nearly doubled, and a jump
@@ -81,4 +88,4 @@ def test_a_small_ablation_is_measured(small, tmp_path):
 
 def test_videos_without_a_seam_are_refused(small):
     with pytest.raises(ValueError, match="clips is 1, expected 2 or more: a video of one clip has no seam"):
-        subjects(small, ["a red circle"], [ReuseSettings()], 1, SAMPLE)
+        ablation_videos(small, ["a red circle"], [ReuseSettings()], 1, SAMPLE)

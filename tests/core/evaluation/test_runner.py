@@ -1,4 +1,4 @@
-"""Videos of a folder, or of a model, measured: gone on with, shared out, summed up."""
+"""The evaluation of a folder's or a model's videos: resumed, shared by processes, summarized."""
 
 import json
 
@@ -7,16 +7,16 @@ import pytest
 
 import vidrd_core
 from vidrd_core import ReuseSettings
-from vidrd_core.evaluation.runner import Networks, evaluate, flat, read, summary
-from vidrd_core.evaluation.videos import Clips, Making, from_folder, from_model
-from vidrd_core.metrics.feature_extractors import Network
-from vidrd_core.metrics.fvd import statistics
+from vidrd_core.evaluation.runner import Networks, evaluate, flatten, read_records, summarize
+from vidrd_core.evaluation.videos import ClipLayout, GenerationSettings, from_folder, from_model
+from vidrd_core.metrics.feature_extractors import FeatureExtractor
+from vidrd_core.metrics.fvd import feature_statistics
 from vidrd_core.video import open_video
 
 from ..metrics.test_seams import moving, ping_pong
 
-MEAN = Network("mean", lambda videos: videos.mean((2, 3)).reshape(len(videos), -1) / 255)
-SURE = Network("sure", lambda videos: np.eye(4)[videos[:, 0, 0, 0, 0] // 64])
+MEAN = FeatureExtractor("mean", lambda videos: videos.mean((2, 3)).reshape(len(videos), -1) / 255)
+SURE = FeatureExtractor("sure", lambda videos: np.eye(4)[videos[:, 0, 0, 0, 0] // 64])
 NETWORKS = Networks(fvd=MEAN, classifier=SURE, frames=4)
 
 
@@ -39,42 +39,42 @@ def folder(tmp_path):
 
 
 def records(out):
-    return {record["name"]: record for record in read(out)}
+    return {record["name"]: record for record in read_records(out)}
 
 
-def test_a_folders_videos_are_found_with_what_is_said_of_them(folder):
-    subjects = from_folder(folder, Clips(8))
+def test_videos_of_a_folder_are_found_with_their_captions(folder):
+    subjects = from_folder(folder, ClipLayout(8))
     assert [each.name for each in subjects] == ["bad.mp4", "blue.mp4", "deep/frames", "green.mp4", "red.mp4"]
-    shown = subjects[-1].show()
-    assert (shown.text, shown.fps, shown.joints.seams) == ("a red circle moving right", 8.0, (8,))
-    assert subjects[2].show().text == ""
+    shown = subjects[-1].load()
+    assert (shown.text, shown.fps, shown.boundaries.seams) == ("a red circle moving right", 8.0, (8,))
+    assert subjects[2].load().text == ""
 
 
-def test_videos_of_vidrd_tell_their_clips_and_prompt(tmp_path):
+def test_videos_by_vidrd_contain_their_layout_and_prompt(tmp_path):
     made = {"software": "vidrd", "prompts": ["a red circle"], "frames": 8, "prompt_frames": 2, "order": "forward"}
     write(tmp_path / "made.mp4", moving(20), comment=json.dumps(made))
     (subject,) = from_folder(tmp_path)
-    shown = subject.show()
-    assert (shown.text, shown.joints.seams, shown.joints.window) == ("a red circle", (8, 14), 3)
-    assert subject.show().joints == shown.joints
+    shown = subject.load()
+    assert (shown.text, shown.boundaries.seams, shown.boundaries.window) == ("a red circle", (8, 14), 3)
+    assert subject.load().boundaries == shown.boundaries
 
 
-def test_every_video_leaves_a_record_and_the_damaged_one_a_reason(folder, tmp_path):
+def test_every_video_has_a_record_and_the_damaged_one_a_reason(folder, tmp_path):
     evaluate(from_folder(folder), tmp_path / "out", NETWORKS)
     found = records(tmp_path / "out")
     assert len(found) == 5
     assert "damaged" in found["bad.mp4"]["reason"]
     assert found["red.mp4"]["text"] == "a red circle moving right"
-    total = summary(found.values(), NETWORKS)
+    total = summarize(found.values(), NETWORKS)
     assert (total["videos"], total["skipped"]) == (4, 1)
     assert total["measures"]["dynamic"] == {
         "mean": 1, "std": 0, "low": 1, "median": 1, "high": 1, "of": 4
     }  # fmt: skip
 
 
-def test_a_run_goes_on_whatever_the_number_of_processes(folder, tmp_path):
+def test_a_run_is_resumed_by_any_number_of_processes(folder, tmp_path):
     whole, parts, seen = tmp_path / "whole", tmp_path / "parts", []
-    subjects = from_folder(folder, Clips(8))
+    subjects = from_folder(folder, ClipLayout(8))
     evaluate(subjects, whole, NETWORKS)
     evaluate(subjects[:2], parts, NETWORKS)
     with (parts / "records_0.jsonl").open("a") as file:
@@ -87,7 +87,7 @@ def test_a_run_goes_on_whatever_the_number_of_processes(folder, tmp_path):
     evaluate(subjects, parts, NETWORKS)
     assert sorted(set(seen)) == ["deep/frames", "green.mp4", "red.mp4"]
     assert records(parts) == records(whole)
-    assert summary(read(parts), NETWORKS) == summary(read(whole), NETWORKS)
+    assert summarize(read_records(parts), NETWORKS) == summarize(read_records(whole), NETWORKS)
 
 
 def test_records_of_other_settings_are_refused(folder, tmp_path):
@@ -99,16 +99,16 @@ def test_records_of_other_settings_are_refused(folder, tmp_path):
         evaluate(subjects, tmp_path / "out", NETWORKS)
 
 
-def test_fvd_and_inception_score_come_of_the_records(folder, tmp_path):
+def test_fvd_and_inception_score_are_computed_from_records(folder, tmp_path):
     evaluate(from_folder(folder), tmp_path / "out", NETWORKS)
-    own = [each.show().video[None, :4] for each in from_folder(folder) if each.name != "bad.mp4"]
-    same = statistics(own, MEAN, "mean", 8.0)
-    total = summary(read(tmp_path / "out"), NETWORKS, same, splits=2)
+    own = [each.load().video[None, :4] for each in from_folder(folder) if each.name != "bad.mp4"]
+    same = feature_statistics(own, MEAN, "mean", 8.0)
+    total = summarize(read_records(tmp_path / "out"), NETWORKS, same, splits=2)
     assert total["fvd"]["value"] == pytest.approx(0, abs=1e-6)
     assert total["fvd"]["of"] == {"network": "mean", "clips": 4, "frames": 4, "fps": 8.0}
     assert total["inception_score"] == {"mean": 1, "std": 0, "splits": 2, "videos": 4}
-    other = statistics([video // 2 for video in own], MEAN, "mean", 8.0)
-    assert summary(read(tmp_path / "out"), NETWORKS, other)["fvd"]["value"] > 0.01
+    other = feature_statistics([video // 2 for video in own], MEAN, "mean", 8.0)
+    assert summarize(read_records(tmp_path / "out"), NETWORKS, other)["fvd"]["value"] > 0.01
 
 
 def test_a_video_too_short_for_the_networks_is_skipped_with_its_reason(folder, tmp_path):
@@ -116,9 +116,18 @@ def test_a_video_too_short_for_the_networks_is_skipped_with_its_reason(folder, t
     assert records(tmp_path / "out")["red.mp4"]["reason"].startswith("it has 16 frames, the networks are given 20")
 
 
-def test_numbers_at_seams_count_each():
+def test_a_metric_that_older_records_lack_is_summarized_over_the_others():
+    common = {"text": "", "fps": 8.0, "width": 64, "height": 64, "seams": [], "features": {}}
+    old = {"name": "old", **common, "speed": 1.0}
+    new = {"name": "new", **common, "speed": 3.0, "identity": {"mean": 0.5}}
+    found = summarize([old, new], Networks())["measures"]
+    assert (found["speed"]["mean"], found["speed"]["of"]) == (2, 2)
+    assert (found["identity mean"]["mean"], found["identity mean"]["of"]) == (0.5, 1)
+
+
+def test_each_number_at_a_seam_counts():
     record = {"name": "a", "speed": 2.0, "seam_ratio": [1.0, None, 3.0], "drift": {"contrast": {"slope": 0.5}}}
-    assert list(flat(record)) == [
+    assert list(flatten(record)) == [
         ("speed", 2.0), ("seam_ratio", 1.0), ("seam_ratio", 3.0), ("drift contrast slope", 0.5)
     ]  # fmt: skip
 
@@ -126,23 +135,23 @@ def test_numbers_at_seams_count_each():
 def test_a_model_and_prompts(tmp_path):
     model = vidrd_core.load("tiny")
     reuse = ReuseSettings(prompt_frames=2, order="forward")
-    making = Making(clips=2, videos=2, reuse=reuse, sample={"steps": 2, "seed": 7})
+    making = GenerationSettings(clips=2, videos_per_prompt=2, reuse=reuse, sample={"steps": 2, "seed": 7})
     subjects = from_model(model, ["a red circle moving right", "a blue star"], making)
     assert [each.name for each in subjects] == ["000000", "000001", "000002", "000003"]
-    shown = subjects[3].show()
+    shown = subjects[3].load()
     expected = model.frames(model.stream("a blue star", 2, reuse, steps=2, seed=10))
     np.testing.assert_array_equal(shown.video, expected)
-    assert (shown.text, shown.joints.seams, shown.joints.window) == ("a blue star", (8,), 3)
+    assert (shown.text, shown.boundaries.seams, shown.boundaries.window) == ("a blue star", (8,), 3)
     evaluate(subjects, tmp_path, Networks())
-    assert {len(record["seam_ratio"]) for record in read(tmp_path)} == {1}
-    told = [{name for name in record if name.startswith("faithful")} for record in read(tmp_path)]
+    assert {len(record["seam_ratio"]) for record in read_records(tmp_path)} == {1}
+    told = [{name for name in record if name.startswith("faithful")} for record in read_records(tmp_path)]
     assert told == [{"faithful_look", "faithful_motion"}] * 4
 
 
-def test_mirrored_videos_are_told_from_such_that_go_on(tmp_path):
+def test_mirrored_videos_differ_from_continuing_ones(tmp_path):
     write(tmp_path / "v" / "mirror.mp4", ping_pong(4))
     write(tmp_path / "v" / "on.mp4", moving(32, reach=0.6, x=0.2))
-    evaluate(from_folder(tmp_path / "v", Clips(8)), tmp_path / "out")
+    evaluate(from_folder(tmp_path / "v", ClipLayout(8)), tmp_path / "out")
     found = records(tmp_path / "out")
     assert min(found["mirror.mp4"]["flow_jump"]) > 150
     assert max(found["on.mp4"]["flow_jump"]) < 30
@@ -153,11 +162,11 @@ def test_mirrored_videos_are_told_from_such_that_go_on(tmp_path):
     [
         (lambda tmp_path: from_folder(tmp_path / "no"), "there is no folder"),
         (lambda tmp_path: from_folder(tmp_path), "there are no videos in"),
-        (lambda _: from_model(None, [], Making()), "there are no prompts: give one a line"),
-        (lambda _: Making(clips=0), "clips is 0, expected 1 or more"),
+        (lambda _: from_model(None, [], GenerationSettings()), "there are no prompts: give one a line"),
+        (lambda _: GenerationSettings(clips=0), "clips is 0, expected 1 or more"),
         (lambda _: Networks(frames=0), "frames is 0, expected 1 or more"),
     ],
 )
-def test_what_cannot_be_measured_is_told(tmp_path, broken, message):
+def test_invalid_input_is_refused(tmp_path, broken, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         broken(tmp_path)

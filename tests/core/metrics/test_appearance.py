@@ -1,9 +1,9 @@
-"""How videos look and drift, where the answer is known."""
+"""Appearance and its drift, in videos where the answer is known."""
 
 import numpy as np
 import pytest
 
-from vidrd_core.metrics.appearance import TRAITS, brightness, contrast, drift, saturation, sharpness
+from vidrd_core.metrics.appearance import FRAME_STATISTICS, brightness, contrast, drift, saturation, sharpness
 
 from .test_seams import moving, noise, still
 
@@ -12,7 +12,7 @@ def even(*color, frames=2):
     return np.full((frames, 8, 8, 3), color, np.uint8)
 
 
-def test_traits_of_even_colors():
+def test_statistics_of_uniform_colors():
     np.testing.assert_allclose(brightness(even(255, 255, 255)), 1)
     np.testing.assert_allclose(brightness(even(0, 255, 0)), 0.587)
     np.testing.assert_allclose(saturation(even(255, 0, 0)), 1)
@@ -30,20 +30,20 @@ def test_contrast_and_sharpness_of_known_patterns():
     assert sharpness(board)[0] > 10 * sharpness(halves)[0] > 0
 
 
-def test_blur_takes_sharpness_away():
+def test_blur_reduces_sharpness():
     video = noise(2)
     blurred = ((video.astype(int) + np.roll(video, 1, 1) + np.roll(video, 1, 2)) // 3).astype(np.uint8)
     assert np.all(sharpness(blurred) < sharpness(video) / 2)
 
 
-def test_what_does_not_drift():
+def test_videos_that_do_not_drift():
     for video in (still(24), moving(24)):
         for each in drift(video, [8, 16]).values():
             assert abs(each.slope) < 2e-3
             assert abs(each.change) < 4e-3
 
 
-def test_a_brightness_that_rises_by_clips():
+def test_brightness_that_rises_clip_by_clip():
     video = np.concatenate([even(*[40 + 20 * clip] * 3, frames=4) for clip in range(5)])
     found = drift(video, [4, 8, 12, 16])
     assert found["brightness"].slope == pytest.approx(20 / 255)
@@ -51,21 +51,21 @@ def test_a_brightness_that_rises_by_clips():
     assert found["saturation"].slope == found["saturation"].change == 0
 
 
-def test_colors_that_fade_by_clips():
+def test_colors_that_fade_clip_by_clip():
     video = np.concatenate([even(200, 200 - s, 200 - s, frames=3) for s in (150, 100, 50)])
     assert drift(video, [3, 6])["saturation"].slope == pytest.approx(-50 / 255)
 
 
-def test_clips_of_other_lengths_count_alike():
+def test_clips_of_different_lengths_have_equal_weight():
     video = np.concatenate([even(10, 10, 10, frames=2), even(20, 20, 20, frames=9), even(30, 30, 30, frames=3)])
     assert drift(video, [2, 11])["brightness"].slope == pytest.approx(10 / 255)
 
 
 def test_one_clip_does_not_drift():
     assert {(each.slope, each.change) for each in drift(moving(8), []).values()} == {(0.0, 0.0)}
-    assert drift(moving(8), []).keys() == TRAITS.keys()
+    assert drift(moving(8), []).keys() == FRAME_STATISTICS.keys()
 
 
-def test_seams_that_cannot_be_are_refused():
+def test_invalid_seams_are_refused():
     with pytest.raises(ValueError, match=r"seams are \[8\], expected rising frame numbers from 1 to 7"):
         drift(moving(8), [8])

@@ -9,19 +9,19 @@ from .test_seams import moving, noise, still
 
 
 def angles(*degrees):
-    """Features of frames that point there."""
+    """Features of frames at these angles in degrees."""
     turned = np.radians(degrees)
     return lambda video: np.stack([np.cos(turned), np.sin(turned)], 1)
 
 
-def test_frames_a_known_angle_apart():
+def test_features_at_known_angles():
     video = still(4)
     assert frame_consistency(video, angles(0, 60, 120, 180)) == pytest.approx(0.5)
     # To the first: 0.5, 0 for -0.5, 0 for -1; to the one before: 0.5 each.
     assert subject_consistency(video, angles(0, 60, 120, 180)) == pytest.approx((0.5 + 0.25 + 0.25) / 3)
 
 
-def test_stillness_wins_and_noise_loses():
+def test_still_videos_are_consistent_and_noise_is_not():
     for consistency in (frame_consistency, subject_consistency):
         assert consistency(still()) == pytest.approx(1)
         assert 0 < consistency(noise(12)) < consistency(moving()) < 1
@@ -43,12 +43,12 @@ def test_clipsim_is_the_mean_cosine_with_the_text():
         clipsim(still(2), "x", angles(0, 0), lambda _: np.ones((1, 3)))
 
 
-def test_features_that_are_none_are_refused():
+def test_invalid_features_are_refused():
     with pytest.raises(ValueError, match=r"features are \[2, 1\], expected \[n, D\] of finite numbers"):
         frame_consistency(still(2), lambda _: np.full((2, 1), np.nan))
 
 
-def test_flicker_of_a_scene_that_stands_still():
+def test_flicker_of_a_static_scene():
     assert temporal_flickering(still()) == 1
     assert temporal_flickering(still(1)) == 1
     video = np.zeros((5, 8, 8, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""Networks from files and folders, small ones of random weights in the very formats that users bring."""
+"""Networks from files and folders: small ones with random weights in the formats that users have."""
 
 import json
 import sys
@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from vidrd_core.io.safetensors import FormatError
-from vidrd_core.metrics.clip_features import Clip
+from vidrd_core.metrics.clip_features import CLIPFeatures
 from vidrd_core.metrics.consistency import clipsim, frame_consistency
-from vidrd_core.metrics.feature_extractors import classifier, network
+from vidrd_core.metrics.feature_extractors import load_classifier, load_feature_extractor
 
 from .test_seams import moving, still
 
@@ -21,7 +21,7 @@ def videos(count=3, frames=10, size=24, seed=0):
 
 
 class I3D(nn.Module):
-    """Called as the one in StyleGAN-V's files is."""
+    """Has the signature of the I3D that StyleGAN-V distributes."""
 
     def forward(self, x: torch.Tensor, rescale: bool = False, resize: bool = False, return_features: bool = False):
         assert rescale and resize and return_features  # noqa: PT018
@@ -48,8 +48,8 @@ def saved(module, path):
     return path
 
 
-def test_i3d_gets_levels_and_is_told_to_size_and_scale_them(tmp_path):
-    i3d = network(f"i3d:{saved(I3D(), tmp_path / 'i3d.pt')}")
+def test_i3d_gets_pixel_values_and_resizes_and_scales_them(tmp_path):
+    i3d = load_feature_extractor(f"i3d:{saved(I3D(), tmp_path / 'i3d.pt')}")
     assert i3d.name == "i3d:i3d.pt"
     given = videos()
     expected = given.astype(float).mean((2, 3)).transpose(0, 2, 1).reshape(3, -1) / 255
@@ -64,19 +64,19 @@ def levels():
 """
 
 
-def test_any_module_as_script_or_in_python(tmp_path, monkeypatch):
+def test_any_module_in_torchscript_or_python(tmp_path, monkeypatch):
     (tmp_path / "my_features.py").write_text(IN_PYTHON)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", list(sys.path))
     given = videos()
     expected = given.mean((1, 2, 3)) / 255
     for named in (f"script:{saved(Mean(), tmp_path / 'mean.pt')}", "python:my_features:levels"):
-        np.testing.assert_allclose(network(named)(given), expected, atol=1e-6)
+        np.testing.assert_allclose(load_feature_extractor(named)(given), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("softmax", [True, False])
 def test_a_classifiers_logits_or_probabilities_become_probabilities(tmp_path, softmax):
-    probabilities = classifier(saved(Classes(softmax), tmp_path / "c3d.pt"))
+    probabilities = load_classifier(saved(Classes(softmax), tmp_path / "c3d.pt"))
     given = videos(frames=16)
     logits = given.mean((1, 2, 3)) / 10
     expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -97,10 +97,10 @@ def videomae(folder):
     return folder
 
 
-def test_videomae_of_a_folder(tmp_path):
+def test_videomae_from_a_folder(tmp_path):
     from transformers import VideoMAEModel
 
-    mae = network(f"videomae:{videomae(tmp_path / 'mae')}")
+    mae = load_feature_extractor(f"videomae:{videomae(tmp_path / 'mae')}")
     given = videos(frames=4, size=32)
     pixels = torch.from_numpy(given).permute(0, 1, 4, 2, 3).float() / 255
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -136,10 +136,10 @@ def clip(tmp_path_factory):
     return folder
 
 
-def test_clip_of_a_folder(clip):
+def test_clip_from_a_folder(clip):
     from transformers import CLIPModel, CLIPTokenizer
 
-    ours, video = Clip(clip), moving(3)
+    ours, video = CLIPFeatures(clip), moving(3)
     assert ours.frames(video).shape == (3, 8)
     theirs, tokens = (
         CLIPModel.from_pretrained(clip),
@@ -162,26 +162,26 @@ def test_clip_of_a_folder(clip):
         ("python:torch:Net", "there is no 'Net' in the module 'torch'"),
     ],
 )
-def test_networks_that_cannot_be_are_told(named, message):
+def test_unknown_networks_are_refused(named, message):
     with pytest.raises(ValueError, match=message):
-        network(named)
+        load_feature_extractor(named)
 
 
-def test_files_and_folders_that_are_none_are_told(tmp_path, clip):
+def test_missing_and_damaged_files_are_refused(tmp_path, clip):
     with pytest.raises(FileNotFoundError, match="there is no file"):
-        network(f"i3d:{tmp_path / 'no.pt'}")
+        load_feature_extractor(f"i3d:{tmp_path / 'no.pt'}")
     (tmp_path / "bad.pt").write_text("hello")
     with pytest.raises(FormatError, match="is no torchscript module"):
-        network(f"script:{tmp_path / 'bad.pt'}")
+        load_feature_extractor(f"script:{tmp_path / 'bad.pt'}")
     with pytest.raises(FileNotFoundError, match="there is no folder"):
-        network(f"videomae:{tmp_path / 'no'}")
+        load_feature_extractor(f"videomae:{tmp_path / 'no'}")
     with pytest.raises(FormatError, match="is a clip of transformers, expected a videomae"):
-        network(f"videomae:{clip}")
+        load_feature_extractor(f"videomae:{clip}")
     with pytest.raises(FormatError, match="cannot be loaded by transformers"):
-        Clip(tmp_path)
+        CLIPFeatures(tmp_path)
 
 
-def test_what_is_no_video_is_told(tmp_path):
-    mean = network(f"script:{saved(Mean(), tmp_path / 'mean.pt')}")
+def test_arrays_that_are_no_videos_are_refused(tmp_path):
+    mean = load_feature_extractor(f"script:{saved(Mean(), tmp_path / 'mean.pt')}")
     with pytest.raises(ValueError, match=r"expected videos uint8 \[B, F, H, W, 3\], got float64"):
         mean(videos().astype(float))

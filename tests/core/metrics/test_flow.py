@@ -1,4 +1,4 @@
-"""How much moves, and whether it turns, in videos whose answer is known."""
+"""Speed and direction of motion in videos where the answer is known."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from .test_seams import moving, ping_pong, still
 
 
 def textured(frames=12, step=3.0, size=96):
-    """A pattern that moves right by `step` pixels a frame."""
+    """A pattern that moves right by `step` pixels per frame."""
     y, x = np.mgrid[:size, :size].astype(float)
 
     def frame(t):
@@ -24,7 +24,7 @@ def test_speeds_are_in_256ths_of_the_shorter_side():
     np.testing.assert_allclose(speeds(still()), 0, atol=0.05)
 
 
-def test_what_moves_is_dynamic_and_what_stands_still_is_not():
+def test_moving_videos_are_dynamic_and_still_ones_are_not():
     assert is_dynamic(textured(step=3.0))
     assert not is_dynamic(textured(step=0.5))
     assert not is_dynamic(still())
@@ -37,7 +37,7 @@ def test_a_quarter_of_the_steps_make_a_video_dynamic():
     assert not is_dynamic(np.concatenate([fast[:3], rest, rest]))
 
 
-def test_motion_that_goes_on_does_not_turn_and_mirrored_motion_turns_back():
+def test_continuing_motion_does_not_turn_and_mirrored_motion_reverses():
     for video in (textured(16), moving(16)):
         assert flow_jump(video, [8])[0] < 15
     assert np.all(flow_jump(ping_pong(4), [8, 16, 24]) > 165)
@@ -56,12 +56,12 @@ def test_a_jump_at_the_seam_itself_does_not_count():
     assert flow_jump(video, [8])[0] < 15
 
 
-def test_what_stands_still_points_nowhere():
+def test_still_clips_have_no_direction():
     assert np.isnan(flow_jump(np.concatenate([moving(8), still(8)]), [8])).all()
     assert np.isnan(flow_jump(moving(4), [3])).all()  # a clip of one frame has no steps
 
 
-def test_a_small_thing_in_a_large_frame_has_its_say():
+def test_a_small_object_in_a_large_frame_counts():
     video = np.zeros((16, 256, 256, 3), np.uint8)
     for t in range(16):
         x = 40 + 6 * (t if t < 8 else 15 - t)
@@ -69,13 +69,13 @@ def test_a_small_thing_in_a_large_frame_has_its_say():
     assert flow_jump(video, [8])[0] > 165
 
 
-def test_what_moves_both_ways_points_nowhere():
+def test_opposite_motions_have_no_common_direction():
     right = textured(12)
     both = np.concatenate([right, right[:, :, ::-1]], axis=1)
     assert np.isnan(flow_jump(both, [6])).all()
 
 
-def test_other_flow_can_be_given():
+def test_another_flow_function_can_be_passed():
     def flow(video):
         for t in range(len(video) - 1):
             yield np.full((*video.shape[1:3], 2), (1.0, 0.0) if t < 8 else (0.0, -1.0))
@@ -85,6 +85,6 @@ def test_other_flow_can_be_given():
 
 
 @pytest.mark.parametrize("window", [0, -1])
-def test_windows_that_cannot_be_are_refused(window):
+def test_invalid_windows_are_refused(window):
     with pytest.raises(ValueError, match=f"window is {window}, expected 1 step or more"):
         flow_jump(moving(), [8], window=window)

@@ -1,4 +1,4 @@
-"""Frechet distances whose answer is known."""
+"""Frechet distances where the answer is known."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def with_moments(mean, covariance, count=64):
     return white @ np.linalg.cholesky(covariance).T + mean
 
 
-def test_moments_taken_in_parts_are_those_of_all():
+def test_moments_of_batches_are_those_of_all_features():
     features = np.random.default_rng(1).standard_normal((50, 5)) + 1e6  # far from 0, where digits are lost
     found = moments(features)
     np.testing.assert_allclose(found.mean, features.mean(0), rtol=1e-12)
@@ -47,13 +47,13 @@ def test_covariances_that_do_not_commute():
     assert frechet_distance(moments(a), moments(b)) == pytest.approx(expected, rel=1e-9)
 
 
-def test_fewer_features_than_numbers_in_one():
+def test_fewer_features_than_dimensions():
     few = np.random.default_rng(2).standard_normal((4, 9))
     assert frechet_distance(moments(few), moments(few)) == pytest.approx(0, abs=1e-6)
     assert frechet_distance(moments(few), moments(few + 1)) == pytest.approx(9, rel=1e-6)
 
 
-def test_bad_input_is_told():
+def test_invalid_features_are_refused():
     found = moments(np.zeros((3, 4)))
     with pytest.raises(ValueError, match=r"features are \[3\], expected \[n, D\]"):
         Moments().add(np.zeros(3))

@@ -1,11 +1,11 @@
-"""FVD on features whose answer is known, against other programs' formulas, and its files."""
+"""FVD of features where the answer is known, compared with other programs' formulas, and its files."""
 
 import numpy as np
 import pytest
 
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.metrics.frechet import Moments
-from vidrd_core.metrics.fvd import FVD, About, Statistics, fvd, statistics
+from vidrd_core.metrics.fvd import FVD, FeatureSource, FeatureStatistics, feature_statistics, frechet_video_distance
 
 from .test_frechet import with_moments
 
@@ -29,30 +29,30 @@ def batched(all_videos, size=5):
 def of(features, **about):
     moments = Moments()
     moments.add(features)
-    return Statistics(moments.mean, moments.covariance, About(**about))
+    return FeatureStatistics(moments.mean, moments.covariance, FeatureSource(**about))
 
 
-def test_statistics_come_from_batches_and_say_of_what():
-    found = statistics(batched(videos()), colors, "colors", 8.0)
+def test_statistics_of_batches_and_their_source():
+    found = feature_statistics(batched(videos()), colors, "colors", 8.0)
     features = colors(videos())
     np.testing.assert_allclose(found.mean, features.mean(0))
     np.testing.assert_allclose(found.covariance, np.cov(features.T))
-    assert found.about == About("colors", 12, 4, 8.0)
+    assert found.about == FeatureSource("colors", 12, 4, 8.0)
 
 
-def test_videos_that_are_brighter_are_as_far_as_their_means():
-    a, b = (statistics(batched(videos(level=level)), colors, "colors", 8.0) for level in (0, 20))
-    found = fvd(a, b)
+def test_brighter_videos_are_as_far_apart_as_their_means():
+    a, b = (feature_statistics(batched(videos(level=level)), colors, "colors", 8.0) for level in (0, 20))
+    found = frechet_video_distance(a, b)
     assert isinstance(found, FVD)
     assert found.value == pytest.approx(6 * 20**2)
     assert (found.of, found.reference) == (a.about, b.about)
-    assert fvd(a, a).value == pytest.approx(0, abs=1e-8)
+    assert frechet_video_distance(a, a).value == pytest.approx(0, abs=1e-8)
 
 
 def test_gaussians_of_known_distance():
     a = of(with_moments(np.zeros(2), np.diag([1.0, 4.0])))
     b = of(with_moments(np.ones(2), np.diag([9.0, 4.0])))
-    assert fvd(a, b).value == pytest.approx(2 + 4)
+    assert frechet_video_distance(a, b).value == pytest.approx(2 + 4)
 
 
 def sets(dim=16, count=300):
@@ -61,16 +61,16 @@ def sets(dim=16, count=300):
     return a, b @ mixing / 2 + 0.3
 
 
-def test_it_is_scipys():
+def test_it_equals_scipys_formula():
     linalg = pytest.importorskip("scipy.linalg")
     a, b = sets()
     root = linalg.sqrtm(np.cov(a.T) @ np.cov(b.T))
     means = np.square(a.mean(0) - b.mean(0)).sum()
     expected = means + np.trace(np.cov(a.T) + np.cov(b.T) - 2 * root.real)
-    assert fvd(of(a), of(b)).value == pytest.approx(expected, rel=1e-9)
+    assert frechet_video_distance(of(a), of(b)).value == pytest.approx(expected, rel=1e-9)
 
 
-def test_it_is_torchmetrics():
+def test_it_equals_torchmetrics():
     image = pytest.importorskip("torchmetrics.image.fid")
     torch = pytest.importorskip("torch")
 
@@ -86,10 +86,10 @@ def test_it_is_torchmetrics():
     for features, real in ((a, True), (b, False)):
         theirs.orig_dtype = torch.float64
         theirs.update(torch.from_numpy(features).reshape(-1, 1, 4, 4), real=real)
-    assert fvd(of(a), of(b)).value == pytest.approx(float(theirs.compute()), rel=1e-6)
+    assert frechet_video_distance(of(a), of(b)).value == pytest.approx(float(theirs.compute()), rel=1e-6)
 
 
-def test_it_is_cd_fvds_formula_but_for_the_covariance():
+def test_it_equals_cd_fvds_formula_except_for_the_covariance():
     """Theirs divides by n where ours, scipy's and torchmetrics' covariance divides by n - 1."""
     linalg = pytest.importorskip("scipy.linalg")
     a, b = sets(count=100)
@@ -97,42 +97,42 @@ def test_it_is_cd_fvds_formula_but_for_the_covariance():
     (mean_a, cov_a), (mean_b, cov_b) = raw
     root = linalg.sqrtm(cov_a @ cov_b)
     theirs = np.square(mean_a - mean_b).sum() + np.trace(cov_a + cov_b - 2 * root).real
-    same = fvd(*(Statistics(mean, covariance) for mean, covariance in raw)).value
+    same = frechet_video_distance(*(FeatureStatistics(mean, covariance) for mean, covariance in raw)).value
     assert same == pytest.approx(theirs, rel=1e-9)
     means = np.square(mean_a - mean_b).sum()
-    assert fvd(of(a), of(b)).value - means == pytest.approx((theirs - means) * 100 / 99, rel=1e-9)
+    assert frechet_video_distance(of(a), of(b)).value - means == pytest.approx((theirs - means) * 100 / 99, rel=1e-9)
 
 
-def test_files_hold_all_of_it(tmp_path):
-    found = statistics(batched(videos()), colors, "colors", 8.0)
+def test_files_hold_everything(tmp_path):
+    found = feature_statistics(batched(videos()), colors, "colors", 8.0)
     found.save(tmp_path / "real.safetensors")
-    again = Statistics.load(tmp_path / "real.safetensors")
+    again = FeatureStatistics.load(tmp_path / "real.safetensors")
     np.testing.assert_array_equal(again.mean, found.mean)
     np.testing.assert_array_equal(again.covariance, found.covariance)
     assert again.about == found.about
     assert again.mean.dtype == np.float64
 
 
-def test_other_programs_statistics(tmp_path):
+def test_statistics_of_other_programs(tmp_path):
     found = of(sets()[0])
     np.savez(tmp_path / "fid.npz", mu=found.mean, sigma=found.covariance)
-    again = Statistics.load(tmp_path / "fid.npz")
-    assert fvd(again, found).value == pytest.approx(0, abs=1e-9)
-    assert again.about == About()
+    again = FeatureStatistics.load(tmp_path / "fid.npz")
+    assert frechet_video_distance(again, found).value == pytest.approx(0, abs=1e-9)
+    assert again.about == FeatureSource()
 
 
-def test_files_that_are_none_are_told(tmp_path):
+def test_other_files_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", mu=np.zeros(3))
     with pytest.raises(FormatError, match=r"a.npz holds no mu \[D\] and sigma \[D, D\]"):
-        Statistics.load(tmp_path / "a.npz")
+        FeatureStatistics.load(tmp_path / "a.npz")
     (tmp_path / "b.npz").write_bytes(b"PK no zip")
     with pytest.raises(FormatError, match=r"b\.npz is damaged, or no \.npz"):
-        Statistics.load(tmp_path / "b.npz")
+        FeatureStatistics.load(tmp_path / "b.npz")
     with pytest.raises(FileNotFoundError):
-        Statistics.load(tmp_path / "c.npz")
+        FeatureStatistics.load(tmp_path / "c.npz")
     (tmp_path / "d.safetensors").write_text("hello")
     with pytest.raises(FormatError, match=r"d\.safetensors"):
-        Statistics.load(tmp_path / "d.safetensors")
+        FeatureStatistics.load(tmp_path / "d.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -143,14 +143,14 @@ def test_files_that_are_none_are_told(tmp_path):
         ({"fps": 25.0}, "the videos' fps is 8.0, the reference's 25.0"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(change, message):
+def test_statistics_that_are_not_comparable_are_refused(change, message):
     about = {"network": "colors", "clips": 12, "frames": 4, "fps": 8.0}
     with pytest.raises(ValueError, match=message):
-        fvd(of(colors(videos()), **about), of(colors(videos()), **{**about, **change}))
+        frechet_video_distance(of(colors(videos()), **about), of(colors(videos()), **{**about, **change}))
 
 
-def test_videos_of_other_lengths_are_refused():
+def test_videos_of_different_lengths_are_refused():
     with pytest.raises(ValueError, match="videos have 4 and 5 frames, expected as many: cut them alike"):
-        statistics([videos(), videos(frames=5)], colors, "colors", None)
+        feature_statistics([videos(), videos(frames=5)], colors, "colors", None)
     with pytest.raises(ValueError, match="of 1 videos, expected two or more"):
-        statistics([videos(1)], colors, "colors", None)
+        feature_statistics([videos(1)], colors, "colors", None)

@@ -7,15 +7,15 @@ from vidrd_core.metrics.inception import inception_score
 
 
 def certain(classes, each):
-    """Videos of which the classifier is sure, as many of each class, class by class."""
+    """Certain predictions, equally many of each class, sorted by class."""
     return np.repeat(np.eye(classes), each, 0)
 
 
-def test_sure_and_even_is_the_number_of_classes():
+def test_certain_and_balanced_predictions_score_the_number_of_classes():
     assert inception_score(certain(5, 40), splits=1) == (pytest.approx(5), 0)
 
 
-def test_one_class_or_no_idea_is_one():
+def test_a_single_class_or_uniform_predictions_score_1():
     assert inception_score(np.eye(5)[np.zeros(20, int)])[0] == pytest.approx(1)
     assert inception_score(np.full((20, 5), 0.2))[0] == pytest.approx(1)
 
@@ -26,7 +26,7 @@ def test_known_probabilities():
     assert inception_score(p, splits=1)[0] == pytest.approx(expected)
 
 
-def test_videos_in_order_of_their_classes_are_dealt_out():
+def test_videos_sorted_by_class_are_shuffled():
     mean, spread = inception_score(certain(10, 100), splits=10)
     assert mean == pytest.approx(10, abs=0.7)
     assert 0 < spread < 0.5
@@ -34,7 +34,7 @@ def test_videos_in_order_of_their_classes_are_dealt_out():
     assert inception_score(certain(10, 100), splits=10, seed=1) != (mean, spread)
 
 
-def test_it_is_torchmetrics():
+def test_it_equals_torchmetrics():
     torchmetrics = pytest.importorskip("torchmetrics.image.inception")
     torch = pytest.importorskip("torch")
     logits = torch.randn(200, 7, generator=torch.Generator().manual_seed(0)) * 3
@@ -53,6 +53,6 @@ def test_it_is_torchmetrics():
         (np.full((3, 2), 0.5), 4, "splits is 4, expected 1 to the number of videos, 3"),
     ],
 )
-def test_what_cannot_be_scored_is_refused(probabilities, splits, message):
+def test_invalid_probabilities_are_refused(probabilities, splits, message):
     with pytest.raises(ValueError, match=message):
         inception_score(probabilities, splits)

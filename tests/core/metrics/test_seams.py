@@ -1,14 +1,10 @@
-"""Seams, loops and mirror images of videos whose answer is known."""
+"""Seams, loops and mirrored clips of videos where the answer is known."""
 
 import numpy as np
 import pytest
-import torch
 
-from vidrd_core.metrics.seams import loopiness, mirror_score, seam_ratio, similarity, steps, worst_step
-from vidrd_core.procedural import DIRECTIONS, Scene, Sprite, render
-from vidrd_core.procedural.chain_metrics import measure, track, turns, velocity
-from vidrd_core.procedural.recognition import read_clip
-from vidrd_core.reuse import ReuseSettings, past_dependent_noise
+from vidrd_core.metrics.seams import frame_changes, loopiness, mirror_score, seam_ratio, similarity, worst_step
+from vidrd_core.procedural import Scene, Sprite, render
 
 
 def scene(motion="right", color="red", reach=0.5, x=0.25, y=0.5, background="navy"):
@@ -37,14 +33,14 @@ def noise(frames, seed=0):
 # --- seams ---
 
 
-def test_steps_are_mean_absolute_changes():
+def test_frame_changes_are_mean_absolute_differences():
     video = np.zeros((3, 4, 4, 3), np.uint8)
     video[1] = 255
     video[2, :2] = 255
-    np.testing.assert_allclose(steps(video), [1, 0.5])
+    np.testing.assert_allclose(frame_changes(video), [1, 0.5])
 
 
-def test_motion_that_goes_on_has_perfect_seams():
+def test_continuing_motion_has_perfect_seams():
     video = moving(24, reach=0.6, x=0.2)
     np.testing.assert_allclose(seam_ratio(video, [8, 16]), 1, atol=0.1)
     np.testing.assert_allclose(worst_step(video, [8, 16], 5), 1, atol=0.15)
@@ -58,7 +54,7 @@ def test_clips_may_differ_in_length():
     assert ratios[1] > 3
 
 
-def test_a_doubled_frame_is_a_frozen_seam():
+def test_a_duplicated_frame_is_a_frozen_seam():
     clip = moving(16)
     video = np.concatenate([clip[:8], clip[7:15]])
     assert seam_ratio(video, [8])[0] < 0.01
@@ -70,7 +66,7 @@ def test_a_cut_is_a_jump():
     assert seam_ratio(video, [8])[0] > 10
 
 
-def test_a_jump_moved_one_frame_on_is_found_by_the_window():
+def test_a_jump_one_frame_after_the_seam_is_found_by_the_window():
     video = np.concatenate([moving(8), moving(8)[-1:], moving(8, y=0.2)])
     assert seam_ratio(video, [8])[0] < 0.01
     assert worst_step(video, [8], 2)[0] > 2
@@ -84,7 +80,7 @@ def test_the_window_ends_with_the_clip():
     assert worst[1] > 2
 
 
-def test_a_still_video_has_perfect_seams_and_a_jump_out_of_stillness_has_not():
+def test_a_still_video_has_perfect_seams_unless_it_jumps():
     assert seam_ratio(still(), [8]) == pytest.approx(1)
     assert worst_step(still(), [8], 5) == pytest.approx(1)
     jump = np.concatenate([still(8), moving(16)[-1:].repeat(8, 0)])
@@ -113,7 +109,7 @@ def test_mirrored_chains_loop_with_two_clips():
     assert loopiness(video, 8) < 0.1
 
 
-def test_what_does_not_come_back_is_no_loop():
+def test_videos_that_do_not_return_are_no_loops():
     assert abs(loopiness(noise(64), 16)) < 0.02
     assert abs(loopiness(moving(48, reach=0.6, x=0.2), 16)) < 0.15
     assert loopiness(still(48), 16) == 0
@@ -126,14 +122,14 @@ def test_loopiness_of_short_videos_and_wrong_periods():
         loopiness(noise(20), 4)
 
 
-def test_the_similarity_can_be_of_any_features():
+def test_similarity_takes_any_features():
     brightness = np.sin(np.arange(60) * 2 * np.pi / 12)
     video = noise(60)
     assert loopiness(video, 12, lambda v: np.stack([brightness, np.ones(60)], 1)) > 0.9
     assert abs(loopiness(video, 12)) < 0.05
 
 
-def test_the_mirror_score_tells_mirror_images_from_repeats():
+def test_the_mirror_score_distinguishes_mirrored_from_repeated_clips():
     chain = ping_pong(4)
     repeats = np.concatenate([moving(8)] * 4)
     seams = [8, 16, 24]
@@ -156,73 +152,4 @@ def test_seams_must_lie_inside_the_video(seams):
 @pytest.mark.parametrize("video", [np.zeros((2, 4, 4, 3), np.float32), np.zeros((4, 4, 3), np.uint8)])
 def test_only_videos_are_measured(video):
     with pytest.raises(ValueError, match=r"expected a video uint8 \[F, H, W, 3\], got"):
-        steps(video)
-
-
-# --- movement ---
-
-
-def turns_of(video, clips, frames=8):
-    readings = [read_clip(video[start : start + frames]) for start in range(0, clips * frames, frames)]
-    return turns(track(readings), list(range(frames, clips * frames, frames)))
-
-
-@pytest.mark.parametrize("way", DIRECTIONS)
-def test_movement_that_goes_on_and_that_turns_back(way):
-    dx, dy = DIRECTIONS[way]
-    start = {"x": 0.5 - 0.3 * dx, "y": 0.5 - 0.3 * dy, "motion": way, "reach": 0.6}
-    assert turns_of(moving(16, **start), 2) == ["kept"]
-    assert turns_of(ping_pong(4, **start), 4) == ["reversed"] * 3
-
-
-def test_turning_standing_still_and_vanishing():
-    right, down = moving(8), moving(8, motion="down", y=0.25, x=0.75)
-    assert turns_of(np.concatenate([right, down]), 2) == ["turned"]
-    assert turns_of(np.concatenate([right, right[-1:].repeat(8, 0)]), 2) == ["still"]
-    nothing = np.broadcast_to(right[0, 0, 0], right.shape)
-    assert turns_of(np.concatenate([right, nothing]), 2) == ["lost"]
-
-
-def test_velocity_leaves_out_what_was_not_seen():
-    positions = np.array([[0, 0], [1, 2], [np.nan, np.nan], [9, 9], [12, 13]], float)
-    np.testing.assert_allclose(velocity(positions), [2, 3])
-    assert np.isnan(velocity(positions[1:4])).all()
-
-
-# --- chains ---
-
-
-def test_measures_of_a_mirrored_chain():
-    found = measure(ping_pong(8, reach=0.45), scene(reach=0.45), 8, 8, ReuseSettings())
-    assert [clip["motion"] for clip in found["clips"]] == ["right", "left"] * 4
-    assert [clip["right"]["motion"] for clip in found["clips"]] == [True, False] * 4
-    assert found["turns"] == ["reversed"] * 7
-    assert found["loop_period"] == 16
-    assert found["loopiness"] > 0.4
-    assert max(found["seam_ratio"]) < 0.01
-
-
-def test_measures_of_forward_clips_that_share_frames():
-    """Three clips of 8 frames of which 6 are shared: 12 frames of one even way."""
-    found = measure(moving(12), scene(), 8, 3, ReuseSettings(prompt_frames=6, order="forward"))
-    assert [clip["motion"] for clip in found["clips"]] == ["right"] * 3
-    assert found["turns"] == ["kept"] * 2
-    np.testing.assert_allclose(found["seam_ratio"], 1, atol=0.15)
-    assert len(found["worst_step"]) == len(found["mirror_score"]) == 2
-
-
-@pytest.mark.parametrize(("order", "prompt_frames"), [("mirror", 4), ("forward", 0), ("forward", 3), ("forward", 6)])
-def test_the_loop_period_is_that_of_the_noise(order, prompt_frames):
-    """With hardly any new noise, shown frames have the noise of the frame one period before."""
-    reuse = ReuseSettings(prompt_frames, alpha=1e6, order=order)
-    generator = torch.Generator().manual_seed(0)
-    clip = torch.randn(1, 1, 8, 4, 4, generator=generator)
-    shown = [clip]
-    for _ in range(6):
-        clip = past_dependent_noise(clip, reuse, generator)
-        shown.append(clip[:, :, reuse.repeated_frames :])
-    video = torch.cat(shown, dim=2)
-    clips = ping_pong(2)[: 16 - reuse.repeated_frames]
-    period = measure(clips, scene(), 8, 2, reuse)["loop_period"]
-    assert video.shape[2] > period
-    torch.testing.assert_close(video[:, :, period:], video[:, :, :-period], atol=1e-4, rtol=0)
+        frame_changes(video)

@@ -11,7 +11,7 @@ from vidrd_core import ReuseSettings, built_in_models, load
 from vidrd_core.loading import PARTS, pack
 from vidrd_core.models.load_parts import load_text_encoder
 from vidrd_core.procedural import VOCABULARY
-from vidrd_core.procedural.recognition import read_clip
+from vidrd_core.procedural.recognition import recognize
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_it_knows_all_words_of_the_procedural_captions(tiny):
     ],
 )
 def test_it_generates_what_the_prompt_says(tiny, prompt, color, shape, motion, background):
-    reading = read_clip(tiny.frames(tiny.generate(prompt, steps=15, seed=3)))
+    reading = recognize(tiny.frames(tiny.generate(prompt, steps=15, seed=3)))
     (sprite,) = reading.sprites
     assert (sprite.color, sprite.shape, sprite.motion, reading.background) == (color, shape, motion, background)
 
@@ -50,7 +50,7 @@ def test_it_generates_what_the_prompt_says(tiny, prompt, color, shape, motion, b
 def test_a_later_clip_follows_the_later_prompt(tiny):
     clips = tiny.stream(["a red circle", "a blue square"], 3, ReuseSettings(), steps=15, seed=3)
     frames = tiny.frames(clips)
-    words = [read_clip(frames[start : start + 8]).sprites[0] for start in (0, 8, 16)]
+    words = [recognize(frames[start : start + 8]).sprites[0] for start in (0, 8, 16)]
     assert [(word.color, word.shape) for word in words[::2]] == [("red", "circle"), ("blue", "square")]
 
 

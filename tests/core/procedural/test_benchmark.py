@@ -1,4 +1,4 @@
-"""Scores of models whose answer is known."""
+"""The benchmark of models where the answer is known."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,8 +9,8 @@ from torch import nn
 
 from vidrd_core.pipeline import VidRD
 from vidrd_core.procedural import COLORS, MOTIONS, Scene, describe, evaluation_scenes, render
-from vidrd_core.procedural.benchmark import ScoreSettings, score_model
-from vidrd_core.procedural.benchmark_report import TRAITS, summarise, table, wilson
+from vidrd_core.procedural.benchmark import BenchmarkSettings, run_benchmark
+from vidrd_core.procedural.benchmark_report import TRAITS, summarize, table, wilson
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.sampling import DiffusionConfig
 
@@ -28,7 +28,7 @@ class Lossless(nn.Identity):
 
 
 class Painter(VidRD):
-    """Draws the scene that it is asked for, as `paint` has it, in every clip anew."""
+    """Draws the scene of its prompt, changed by `paint`, in every clip from its start."""
 
     def __init__(self, paint=lambda scene: scene, backwards=False):
         super().__init__(nn.Linear(1, 1), Lossless(), nn.Identity(), DiffusionConfig(frames=8, size=64), "painter")
@@ -36,7 +36,7 @@ class Painter(VidRD):
         scenes = [each for objects in (1, 2) for each in evaluation_scenes(PERFECT["prompts"], SEED, objects)]
         self.scenes = {describe(each): each for each in scenes}
         for objects in (1, 2):
-            free = ScoreSettings(scene_seed=SEED, objects=objects, captions="free")
+            free = BenchmarkSettings(scene_seed=SEED, objects=objects, captions="free")
             drawn = evaluation_scenes(PERFECT["prompts"], SEED, objects)
             self.scenes |= {free.text_of(index, each): each for index, each in enumerate(drawn)}
         self.signature = "painter"
@@ -57,7 +57,7 @@ class Painter(VidRD):
 
 
 def repaint(**changes):
-    """Draw every scene with other words: each word's successor in the list that is given for it."""
+    """Draw every scene with other words: each word's successor in its list."""
 
     def paint(scene):
         (sprite,) = scene.sprites
@@ -73,18 +73,18 @@ def right(shares):
 
 @pytest.fixture(scope="module")
 def perfect(tmp_path_factory):
-    """The records of a model that is always right."""
-    return score_model(Painter(), tmp_path_factory.mktemp("perfect") / "records.jsonl", **PERFECT)
+    """The records of a perfect model."""
+    return run_benchmark(Painter(), tmp_path_factory.mktemp("perfect") / "records.jsonl", **PERFECT)
 
 
 def test_a_perfect_model_is_always_right(perfect):
-    summary = summarise(perfect)
+    summary = summarize(perfect)
     for order in ("mirror", "forward"):
         result = summary["orders"][order]
         assert list(result["clips"]) == ["1", "2", "3", "4"]
         for shares in result["clips"].values():
             assert right(shares) == dict.fromkeys(TRAITS, (14, 14))
-        assert result["directions"]["jumped"] == 1  # each clip is drawn anew, from where the motion starts
+        assert result["directions"]["jumped"] == 1  # each clip is drawn from the start of the motion
         assert result["straight_seams"] == 3 * 8
         one_way, comes_back = (result["by_kind"][kind]["seam_ratio"] for kind in ("one way", "comes back"))
         assert one_way["median"] > 1.5 > comes_back["low"]
@@ -99,12 +99,12 @@ def test_a_perfect_model_is_always_right(perfect):
 
 def test_free_captions_say_the_same_in_other_words(tmp_path):
     for objects in (1, 2):
-        records = score_model(
+        records = run_benchmark(
             Painter(), tmp_path / f"{objects}.jsonl", **PERFECT, captions="free", objects=objects, orders=("mirror",)
         )
         said = {record["text"] for record in records}
         assert len(said - set(map(describe, evaluation_scenes(14, SEED, objects)))) > 7
-        shares = summarise(records)["orders"]["mirror"]["clips"]["1"]
+        shares = summarize(records)["orders"]["mirror"]["clips"]["1"]
         assert right(shares) == dict.fromkeys(TRAITS, (14, 14))
 
 
@@ -115,18 +115,18 @@ def test_two_objects_must_both_be_right(tmp_path):
         return replace(scene, sprites=(first, replace(second, color=color)))
 
     for paint, share in ((lambda scene: scene, 1), (repainted, 0)):
-        records = score_model(Painter(paint), tmp_path / f"{share}.jsonl", **PERFECT, objects=2)
-        for shares in summarise(records)["orders"]["forward"]["clips"].values():
+        records = run_benchmark(Painter(paint), tmp_path / f"{share}.jsonl", **PERFECT, objects=2)
+        for shares in summarize(records)["orders"]["forward"]["clips"].values():
             assert (shares["color"]["share"], shares["all"]["share"]) == (share, share)
             assert shares["shape"]["share"] == shares["motion"]["share"] == 1
         assert {record["motion"].count(" and ") for record in records} == {1}
-        for word, row in summarise(records)["by_motion"].items():
+        for word, row in summarize(records)["by_motion"].items():
             assert list(row["read_as"]) == [word]  # however the two are ordered
 
 
-def test_wrong_colours_are_never_right(tmp_path):
+def test_wrong_colors_are_never_right(tmp_path):
     painter = Painter(repaint(color=list(COLORS)))
-    summary = summarise(score_model(painter, tmp_path / "records.jsonl", **PERFECT, orders=("forward",)))
+    summary = summarize(run_benchmark(painter, tmp_path / "records.jsonl", **PERFECT, orders=("forward",)))
     for shares in summary["orders"]["forward"]["clips"].values():
         found = right(shares)
         assert [found[trait][0] for trait in ("color", "color+shape", "all")] == [0, 0, 0]
@@ -134,17 +134,17 @@ def test_wrong_colours_are_never_right(tmp_path):
     assert "mirror" not in summary["orders"]
 
 
-def test_wrong_shapes_are_told_in_the_breakdown(tmp_path):
+def test_wrong_shapes_appear_in_the_breakdown(tmp_path):
     painter = Painter(repaint(shape=["circle", "square", "triangle", "star", "cross", "ring"]))
-    summary = summarise(score_model(painter, tmp_path / "records.jsonl", **PERFECT, orders=("mirror",)))
+    summary = summarize(run_benchmark(painter, tmp_path / "records.jsonl", **PERFECT, orders=("mirror",)))
     assert summary["by_shape"]["triangle"]["shape"]["right"] == 0
     assert list(summary["by_shape"]["triangle"]["read_as"]) == ["star"]
     assert summary["by_shape"]["triangle"]["color"]["share"] == 1
 
 
-def test_mirrored_clips_turn_back(tmp_path):
+def test_mirrored_clips_reverse_motion(tmp_path):
     painter = Painter(backwards=True)
-    result = summarise(score_model(painter, tmp_path / "records.jsonl", **PERFECT, orders=("mirror",)))["orders"]
+    result = summarize(run_benchmark(painter, tmp_path / "records.jsonl", **PERFECT, orders=("mirror",)))["orders"]
     assert result["mirror"]["directions"]["reversed"] == 1
     assert result["mirror"]["seam_ratio"]["median"] < 0.01
     assert result["mirror"]["mirror_score"]["median"] > 0.3
@@ -161,7 +161,7 @@ def test_wilson_intervals(hits, of, low, high):
 
 
 def test_the_table_names_every_row_and_holds_no_nan(perfect):
-    text = table(summarise(perfect))
+    text = table(summarize(perfect))
     for row in ("drawn clips through the VAE", "mirror, clip 1", "forward, clip 2", "| up-left |", "| ring |"):
         assert row in text
     assert "100 (78-100)" in text
@@ -169,4 +169,4 @@ def test_the_table_names_every_row_and_holds_no_nan(perfect):
     for lines in text.split("\n\n"):
         widths = {line.count("|") for line in lines.splitlines() if line.startswith("|")}
         assert len(widths) <= 1
-    assert "| mirror, clip 1 |" not in table(summarise([r for r in perfect if r["order"] == "real"]))
+    assert "| mirror, clip 1 |" not in table(summarize([r for r in perfect if r["order"] == "real"]))

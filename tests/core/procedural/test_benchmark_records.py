@@ -1,4 +1,4 @@
-"""Records of chains that the pipeline makes, which survive being stopped."""
+"""The benchmark's records of chains, which a stopped run resumes."""
 
 import json
 from dataclasses import replace
@@ -13,10 +13,9 @@ from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.models.word_text_encoder import TextEncoder
 from vidrd_core.pipeline import VidRD
-from vidrd_core.procedural import VOCABULARY, describe, evaluation_scenes
-from vidrd_core.procedural import benchmark as score
-from vidrd_core.procedural.benchmark import read_records, score_model
-from vidrd_core.procedural.chain_metrics import measure
+from vidrd_core.procedural import EVALUATION_SEED, VOCABULARY, benchmark, describe, evaluation_scenes
+from vidrd_core.procedural.benchmark import read_records, run_benchmark
+from vidrd_core.procedural.chain_metrics import measure_chain
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.sampling import DiffusionConfig
 
@@ -42,9 +41,9 @@ def timeless(records):
     return [{key: value for key, value in record.items() if "seconds" not in key} for record in records]
 
 
-def test_a_stopped_run_goes_on_where_it_was(scribbler, tmp_path):
+def test_a_stopped_run_is_resumed(scribbler, tmp_path):
     seen = []
-    whole = score_model(scribbler, tmp_path / "whole.jsonl", on_record=lambda *count: seen.append(count), **FAST)
+    whole = run_benchmark(scribbler, tmp_path / "whole.jsonl", on_record=lambda *count: seen.append(count), **FAST)
     assert [(record["prompt"], record["order"]) for record in whole[:4]] == [
         (0, "mirror"), (0, "forward"), (0, "real"), (1, "mirror"),
     ]  # fmt: skip
@@ -52,33 +51,39 @@ def test_a_stopped_run_goes_on_where_it_was(scribbler, tmp_path):
     lines = (tmp_path / "whole.jsonl").read_bytes().splitlines(keepends=True)
     stopped = tmp_path / "stopped.jsonl"
     stopped.write_bytes(b"".join(lines[:6]) + lines[6][:40])
-    resumed = score_model(scribbler, stopped, **FAST)
+    resumed = run_benchmark(scribbler, stopped, **FAST)
     assert timeless(resumed) == timeless(whole)
     again = stopped.read_bytes()
     assert again.startswith(b"".join(lines[:6]))
-    score_model(scribbler, stopped, **FAST)
+    run_benchmark(scribbler, stopped, **FAST)
     assert stopped.read_bytes() == again
     (tmp_path / "unbegun.jsonl").write_bytes(lines[0])  # nothing but the header of other settings
-    assert len(score_model(scribbler, tmp_path / "unbegun.jsonl", prompts=1, clips=1, steps=1)) == 3
+    assert len(run_benchmark(scribbler, tmp_path / "unbegun.jsonl", prompts=1, clips=1, steps=1)) == 3
 
 
 def test_records_of_other_settings_or_models_are_refused(scribbler, tmp_path):
     out = tmp_path / "records.jsonl"
     small = {"prompts": 1, "clips": 1, "orders": ("mirror",)}
-    score_model(scribbler, out, steps=2, **small)
-    with pytest.raises(ValueError, match=r"holds records of steps 2 \(now 3\): choose another file"):
-        score_model(scribbler, out, steps=3, **small)
-    with pytest.raises(ValueError, match=r"holds records of alpha 4\.0 \(now 1\), beta 0\.4 \(now 1\)"):
-        score_model(scribbler, out, steps=2, reuse=ReuseSettings(alpha=1, beta=1), **small)
+    run_benchmark(scribbler, out, steps=2, **small)
+    with pytest.raises(
+        ValueError, match=r"holds records of other settings, now steps 3 \(then 2\): choose another folder"
+    ):
+        run_benchmark(scribbler, out, steps=3, **small)
+    with pytest.raises(
+        ValueError, match=r"holds records of other settings, now alpha 1 \(then 4\.0\), beta 1 \(then 0\.4\)"
+    ):
+        run_benchmark(scribbler, out, steps=2, reuse=ReuseSettings(alpha=1, beta=1), **small)
     for part in ("unet", "vae", "text_encoder"):
         parts = {name: getattr(scribbler, name) for name in ("unet", "vae", "text_encoder")}
         kind, config = type(parts[part]), parts[part].config
         other = VidRD(**{**parts, part: randomise(kind(config), 9)}, diffusion=scribbler.diffusion)
-        with pytest.raises(ValueError, match=r"holds records of weights '\w{12}' \(now '\w{12}'\)"):
-            score_model(other, out, steps=2, **small)
+        with pytest.raises(
+            ValueError, match=r"holds records of other settings, now weights '\w{12}' \(then '\w{12}'\)"
+        ):
+            run_benchmark(other, out, steps=2, **small)
     (tmp_path / "other.jsonl").write_text('{"a": 1}\n')
     with pytest.raises(ValueError, match="does not begin as records of format 2 do"):
-        score_model(scribbler, tmp_path / "other.jsonl", steps=2, **small)
+        run_benchmark(scribbler, tmp_path / "other.jsonl", steps=2, **small)
 
 
 @pytest.mark.parametrize(
@@ -94,25 +99,25 @@ def test_records_of_other_settings_or_models_are_refused(scribbler, tmp_path):
         ({"reuse": ReuseSettings(prompt_frames=8)}, "expected less than the 8 frames"),
     ],
 )
-def test_settings_that_cannot_be(scribbler, tmp_path, settings, message):
+def test_invalid_settings_are_refused(scribbler, tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
-        score_model(scribbler, tmp_path / "records.jsonl", **settings)
+        run_benchmark(scribbler, tmp_path / "records.jsonl", **settings)
     assert not (tmp_path / "records.jsonl").exists()
 
 
 @pytest.mark.parametrize("order", ["mirror", "forward"])
-def test_a_record_is_of_the_chain_that_the_pipeline_makes(scribbler, tmp_path, order):
+def test_a_record_measures_the_chain_that_the_pipeline_generates(scribbler, tmp_path, order):
     reuse = ReuseSettings(3, order=order)
-    for record in score_model(scribbler, tmp_path / "records.jsonl", **FAST, seed=7):
+    for record in run_benchmark(scribbler, tmp_path / "records.jsonl", **FAST, seed=7):
         if record["order"] == order:
-            scene = evaluation_scenes(FAST["prompts"], score.SCENE_SEED)[record["prompt"]]
+            scene = evaluation_scenes(FAST["prompts"], EVALUATION_SEED)[record["prompt"]]
             chain = list(scribbler.stream(describe(scene), 3, reuse, steps=2, seed=7 + record["prompt"]))
-            measured = measure(scribbler.frames(chain), scene, 8, 3, reuse)
+            measured = measure_chain(scribbler.frames(chain), scene, 8, 3, reuse)
             assert {name: record[name] for name in measured} == measured
 
 
-def test_what_a_forward_clip_repeats_is_what_was_there(scribbler):
-    """So these frames need not be decoded again."""
+def test_a_forward_clip_repeats_the_last_frames_exactly(scribbler):
+    """So these frames are not decoded again."""
     chain = list(scribbler.stream("a red circle", 3, ReuseSettings(3, order="forward"), steps=2, seed=7))
     for before, after in pairwise(chain):
         torch.testing.assert_close(after.state.latents[:, :, :3], before.state.latents[:, :, -3:])
@@ -125,13 +130,13 @@ def test_the_command_with_processes(scribbler, tmp_path, capsys):
     save_vae(scribbler.vae, model / "vae.safetensors")
     save_text_encoder(scribbler.text_encoder, model / "text_encoder.safetensors")
     command = f"--model {model} --prompts 1 --clips 3 --steps 2 --prompt-frames 3 --workers 2 --sheets 1 -o {out}"
-    score.main(command.split())
+    benchmark.main(command.split())
     assert capsys.readouterr().out.strip() == (out / "table.md").read_text(encoding="utf-8").strip()
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     assert (summary["settings"]["steps"], summary["settings"]["prompt_frames"]) == (2, 3)
     assert summary["orders"]["mirror"]["threads"] == [1]
     assert sorted(path.name for path in (out / "sheets").iterdir()) == ["0000_forward.png", "0000_mirror.png"]
-    alone = score_model(scribbler, tmp_path / "alone.jsonl", **{**FAST, "prompts": 1})
+    alone = run_benchmark(scribbler, tmp_path / "alone.jsonl", **{**FAST, "prompts": 1})
     together = read_records(out / "records.jsonl")[1]
     keys = ("prompt", "order", "text", "color", "shape", "motion")
     assert [[record[key] for key in keys] for record in together] == [
@@ -139,17 +144,17 @@ def test_the_command_with_processes(scribbler, tmp_path, capsys):
     ]
     for one, other in zip(together, alone, strict=True):  # threads may differ in the last bit
         np.testing.assert_allclose(one["seam_ratio"], other["seam_ratio"], rtol=0.02)
-    with pytest.raises(SystemExit, match=r"error: .*holds records of steps 2"):
-        score.main([*command.split(), "--steps", "3"])
+    with pytest.raises(SystemExit, match=r"error: .*holds records of other settings, now steps 3 \(then 2\)"):
+        benchmark.main([*command.split(), "--steps", "3"])
 
 
-def test_prompts_made_together_are_read_as_those_made_alone(scribbler, tmp_path):
-    alone = score_model(scribbler, tmp_path / "alone.jsonl", **FAST)
-    together = score_model(scribbler, tmp_path / "together.jsonl", batch=2, **FAST)
+def test_prompts_in_a_batch_are_recognized_as_single_ones(scribbler, tmp_path):
+    alone = run_benchmark(scribbler, tmp_path / "alone.jsonl", **FAST)
+    together = run_benchmark(scribbler, tmp_path / "together.jsonl", batch=2, **FAST)
     for one, other in zip(alone, together, strict=True):
         assert [one[key] for key in ("prompt", "order", "text")] == [
             other[key] for key in ("prompt", "order", "text")
         ]
         np.testing.assert_allclose(one["seam_ratio"], other["seam_ratio"], rtol=0.02)
     with pytest.raises(ValueError, match="batch is 0, expected 1 or more"):
-        score_model(scribbler, tmp_path / "none.jsonl", batch=0, **FAST)
+        run_benchmark(scribbler, tmp_path / "none.jsonl", batch=0, **FAST)

@@ -32,7 +32,7 @@ from vidrd_core.procedural import (
     sample_clip,
     trajectory,
 )
-from vidrd_core.procedural.caption_parsing import scene_of
+from vidrd_core.procedural.caption_parsing import parse_caption
 from vidrd_core.procedural.captions import MOTION_PHRASES
 
 
@@ -139,7 +139,7 @@ def test_sprites_keep_off_the_border(size: int, frames: int) -> None:
 
 
 @pytest.mark.parametrize("motion", MOTIONS)
-def test_the_middle_of_a_way_is_near_that_of_the_frame(motion: str) -> None:
+def test_the_middle_of_a_path_is_near_the_center_of_the_frame(motion: str) -> None:
     middles = []
     for scene in scenes_with(motion):
         track = trajectory(scene.sprites[0], 401, 64).position / 64
@@ -148,7 +148,7 @@ def test_the_middle_of_a_way_is_near_that_of_the_frame(motion: str) -> None:
     assert slack / 2 < np.abs(middles).max() <= slack + 1e-4
 
 
-def test_two_sprites_have_their_own_lanes_and_colours() -> None:
+def test_two_sprites_have_their_own_lanes_and_colors() -> None:
     rng = np.random.default_rng(3)
     for _ in range(100):
         scene = random_scene(rng, two_objects=1)
@@ -181,7 +181,7 @@ def test_captions_stay_inside_the_vocabulary_and_use_all_of_it() -> None:
     assert list(VOCABULARY) == sorted(set(VOCABULARY))
 
 
-def test_what_a_caption_does_not_say_goes_without_saying() -> None:
+def test_what_a_caption_leaves_out_has_its_default() -> None:
     rng = np.random.default_rng(5)
     unsaid: Counter[str] = Counter()
     for _ in range(3000):
@@ -200,7 +200,7 @@ def test_what_a_caption_does_not_say_goes_without_saying() -> None:
     assert min(unsaid.values()) > 50
 
 
-def test_plain_captions() -> None:
+def test_canonical_captions() -> None:
     circle = Sprite("circle", "red", "large", "right", 0.3, 0.3, 0.4)
     square = Sprite("square", "orange", "medium", "stay", 0.5, 0.75)
     assert describe(Scene("black", (circle,))) == "a large red circle moving right on a black background"
@@ -238,15 +238,15 @@ def test_unknown_words_are_refused() -> None:
         Scene("black", (sprite,), "stacked")
 
 
-def test_captions_are_read_back() -> None:
+def test_captions_are_parsed() -> None:
     rng = np.random.default_rng(5)
     for _ in range(400):
         scene = random_scene(rng, two_objects=0.5)
         for text in (caption(scene, rng), describe(scene), f"{caption(scene, rng)}.".capitalize()):
-            found = scene_of(text)
+            found = parse_caption(text)
             assert found is not None, text
             assert (found.background, found.layout) == (scene.background, scene.layout)
             for read, sprite in zip(found.sprites, scene.sprites, strict=True):
                 assert (read.shape, read.color, read.motion) == (sprite.shape, sprite.color, sprite.motion)
     for text in ("a dog on a beach", "a red circle moving right and barking", "", "red circle"):
-        assert scene_of(text) is None
+        assert parse_caption(text) is None

@@ -3,46 +3,46 @@
 import numpy as np
 import pytest
 
-from vidrd_core.reports.contact_sheet_rows import added, sheet
+from vidrd_core.reports.contact_sheet_rows import add_clip, draw_sheet
 
 from ..metrics.test_seams import moving, ping_pong
 
 
-def test_clips_go_to_a_row_or_begin_one():
+def test_clips_are_appended_to_a_row_or_begin_one():
     first, second = moving(8), moving(8)[::-1]
-    rows = added(added(added((), "a", first, False), "", second, True), "b", first[:4], False)
+    rows = add_clip(add_clip(add_clip((), "a", first, False), "", second, True), "b", first[:4], False)
     assert [(row.label, [len(clip) for clip in row.clips]) for row in rows] == [("a", [8, 8]), ("b", [4])]
     np.testing.assert_array_equal(rows[0].video, np.concatenate([first, second]))
-    assert rows[0].joints.seams == (8,)
-    assert rows[1].joints.seams == ()
+    assert rows[0].boundaries.seams == (8,)
+    assert rows[1].boundaries.seams == ()
 
 
-def test_figures_stand_behind_the_label_of_several_clips():
+def test_rows_of_several_clips_have_figures_after_their_label():
     video = ping_pong(3)
-    rows = added((), "mirror", video[:8], False)
-    assert rows[0].said() == "mirror"
+    rows = add_clip((), "mirror", video[:8], False)
+    assert rows[0].summary() == "mirror"
     for start in (8, 16):
-        rows = added(rows, "", video[start : start + 8], True)
+        rows = add_clip(rows, "", video[start : start + 8], True)
     report = rows[0].report
-    assert rows[0].said() == (
+    assert rows[0].summary() == (
         f"mirror: seam ratio {report.seam_ratio:.2f}, worst step {report.worst_step:.2f}, "
         f"loopiness {report.loopiness:.2f}"
     )
     assert report.loopiness > 0.9
 
 
-def test_frames_are_as_high_as_asked():
-    rows = added(added((), "", moving(4), False), "", moving(6), False)
-    low, high = sheet(rows, 16), sheet(rows, 128)
+def test_frames_have_the_requested_height():
+    rows = add_clip(add_clip((), "", moving(4), False), "", moving(6), False)
+    low, high = draw_sheet(rows, 16), draw_sheet(rows, 128)
     assert low.height < 80
     assert high.height > 2 * 128
     assert high.width > 6 * 128
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_rows_are_refused():
     with pytest.raises(ValueError, match="there are no rows"):
-        sheet((), 16)
-    with pytest.raises(ValueError, match="there is no row to go on"):
-        added((), "", moving(4), True)
+        draw_sheet((), 16)
+    with pytest.raises(ValueError, match="there is no row to append to"):
+        add_clip((), "", moving(4), True)
     with pytest.raises(ValueError, match="clips of one row are 64 x 64 and 64 x 32 pixels, expected one size"):
-        added(added((), "", moving(4), False), "", moving(4)[:, :32], True)
+        add_clip(add_clip((), "", moving(4), False), "", moving(4)[:, :32], True)

@@ -1,65 +1,65 @@
-"""What is said of seams whose truth is known."""
+"""Reports of seams where the answer is known."""
 
 import numpy as np
 import pytest
 
-from vidrd_core.metrics import flow
-from vidrd_core.metrics.video_metrics import Joints
-from vidrd_core.reports.seam_figure import LEAST_WIDTH, seam_picture
+from vidrd_core.io import MissingPackageError
+from vidrd_core.metrics.seams import ClipBoundaries
+from vidrd_core.reports.seam_figure import MIN_WIDTH, draw_seam_figure
 from vidrd_core.reports.seam_report import seam_report
 
 from ..metrics.test_seams import moving, ping_pong
 
 
 def report(video, frames=8, prompt_frames=4):
-    return seam_report(video, Joints.regular(len(video), frames, 0, prompt_frames))
+    return seam_report(video, ClipBoundaries.regular(len(video), frames, 0, prompt_frames))
 
 
 @pytest.mark.parametrize(
     ("video", "verdict"),
     [
-        (ping_pong(2), "a doubled frame and the clip before run backwards"),
-        (np.concatenate([moving(8), moving(8)]), "a jump and the clip before once more"),
-        (moving(16, reach=0.5), "nothing is seen"),
+        (ping_pong(2), "a duplicated frame and the previous clip played backwards"),
+        (np.concatenate([moving(8), moving(8)]), "a jump and the previous clip repeated"),
+        (moving(16, reach=0.5), "nothing is visible"),
     ],
 )
-def test_each_kind_of_seam_has_its_words(video, verdict):
+def test_each_kind_of_seam_has_its_verdict(video, verdict):
     found = report(video)
     assert found.verdict(0) == verdict
     assert found.lines()[0] == "16 frames, 2 clips, it moves"
     assert any(line.startswith("seam at frame 8: ratio ") and line.endswith(verdict) for line in found.lines())
 
 
-def test_the_worst_seam_and_the_loop_count():
+def test_the_worst_seam_and_the_strongest_loop_count():
     found = report(ping_pong(4))
     assert found.seam_ratio == found.ratios.min() < 0.1
     assert found.loopiness == found.loops[16] > 0.9
     assert found.loops[8] < 0.2
-    whole = seam_report(moving(16), Joints())
+    whole = seam_report(moving(16), ClipBoundaries())
     assert np.isnan([whole.seam_ratio, whole.worst_step, whole.loopiness]).all()
     assert not [line for line in whole.lines() if "seam at" in line]
 
 
-def test_stillness_is_told():
-    assert "it hardly moves: read smooth seams with care" in report(moving(16)[:1].repeat(16, 0)).lines()[0]
+def test_still_videos_are_reported():
+    assert "it hardly moves: smooth seams mean little" in report(moving(16)[:1].repeat(16, 0)).lines()[0]
 
 
 def test_without_opencv_motion_is_left_out(monkeypatch):
     def missing(video):
-        raise flow.MissingError("optical flow needs OpenCV")
+        raise MissingPackageError("optical flow needs OpenCV")
 
-    found = seam_report(ping_pong(2), Joints.regular(16, 8), missing)
+    found = seam_report(ping_pong(2), ClipBoundaries.regular(16, 8), missing)
     assert found.turns is None
     assert found.dynamic is None
-    assert found.lines()[-1] == "without OpenCV motion is not measured: pip install opencv-python-headless"
-    assert found.verdict(0).endswith("the clip before run backwards")
+    assert found.lines()[-1] == "motion is not measured without OpenCV: pip install opencv-python-headless"
+    assert found.verdict(0).endswith("the previous clip played backwards")
 
 
 @pytest.mark.parametrize("video", [ping_pong(12), moving(16), moving(1), moving(16)[:, :20, :60]])
-def test_the_picture_has_the_seams_that_show_most(video):
+def test_the_figure_shows_the_most_visible_seams(video):
     found = report(video)
-    picture = seam_picture(video, found)
-    assert picture.width >= LEAST_WIDTH
+    picture = draw_seam_figure(video, found)
+    assert picture.width >= MIN_WIDTH
     orange = (np.asarray(picture) == (240, 140, 40)).all(-1)
     assert orange.any() == (len(video) > 8)
     assert picture.height < 900

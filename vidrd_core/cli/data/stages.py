@@ -22,10 +22,10 @@ from vidrd_core.data.files import one_line, read_rows
 from vidrd_core.data.long_videos import LongVideos
 from vidrd_core.data.motion_filter import MotionFilterSettings
 from vidrd_core.data.pseudo_video import CameraSettings
-from vidrd_core.data.records import MissingError
 from vidrd_core.data.runner import Report, Stage, run
 from vidrd_core.data.scene_detection import SceneSettings
 from vidrd_core.data.stills import Stills
+from vidrd_core.io import MissingPackageError
 
 Settings = TypeVar("Settings")
 
@@ -125,7 +125,7 @@ def _run(stage: Stage, given: dict[str, Any]) -> None:
     try:
         with input_checked(), Bar(stage.name) as bar:
             report = run(stage, output, executor, retry=given["retry"], progress=bar.update, per_shard=per_shard)
-    except (MissingError, CaptionerError) as error:
+    except (MissingPackageError, CaptionerError) as error:
         raise InputError(f"{reason(error)}; the shards made so far are kept in {output}") from error
     except ChildProcessError as error:
         raise CommandError(reason(error)) from error

@@ -1,4 +1,4 @@
-"""Protocols: what is measured on which prompts, so that figures of one paper can be held against another's."""
+"""Evaluation protocols: which prompts are measured and how, so that results can be compared with a paper's."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ _FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Protocol:
-    """A measurement that others repeat.
+    """A standard evaluation of a model.
 
-    status          whether its figures were ever made here, in words for users
-    videos          how many are made
-    network_frames  how many frames of each the networks are given
-    prompts         a sentence of each class
+    Args:
+        name: Its name in results.
+        status: Whether this project has ever run it, in words for users.
+        videos: How many videos are generated.
+        network_frames: How many frames of each the networks are given.
+        prompts: A prompt for each class.
     """
 
     name: str
@@ -35,34 +37,48 @@ class Protocol:
         if not self.prompts or not all(isinstance(each, str) and each.strip() for each in self.prompts.values()):
             raise ValueError("prompts are empty, expected a sentence for each class")
 
-    def texts(self, labels: Mapping[str, int]) -> list[str]:
-        """A prompt for each video, class by class, as many of each as its share of `labels`, a count of each class.
+    def texts(self, counts: Mapping[str, int]) -> list[str]:
+        """A prompt for each video, class by class, in proportion to a data set.
 
-        Raises ValueError for a class without a prompt, or no class at all.
+        Args:
+            counts: Videos of each class in the data set.
+
+        Raises:
+            ValueError: A class has no prompt, or there are no classes.
         """
-        if unknown := sorted(set(labels) - set(self.prompts)):
+        if unknown := sorted(set(counts) - set(self.prompts)):
             raise ValueError(
                 f"{self.name} has no prompt for {', '.join(unknown[:5])}; it has {len(self.prompts)} classes"
             )
-        return [self.prompts[label] for label, count in shares(labels, self.videos).items() for _ in range(count)]
+        return [self.prompts[label] for label, count in apportion(counts, self.videos).items() for _ in range(count)]
 
 
-def protocol(named: str) -> Protocol:
-    """A packaged one by name, or of a YAML file. Raises FileNotFoundError, ValueError."""
+def load_protocol(name: str) -> Protocol:
+    """A built-in protocol by name, or the protocol in a YAML file.
+
+    Raises:
+        FileNotFoundError: There is neither.
+        ValueError: The file is not a protocol.
+    """
     known = {path.stem: path for path in sorted(_FOLDER.glob("*.yaml"))}
-    path = known.get(named, Path(named))
+    path = known.get(name, Path(name))
     if not path.is_file():
-        raise FileNotFoundError(f"there is no protocol {named!r}: give a YAML file, or one of {', '.join(known)}")
+        raise FileNotFoundError(f"there is no protocol {name!r}: give a YAML file, or one of {', '.join(known)}")
     try:
         return from_dict(Protocol, read_yaml(path))
     except ValueError as error:
         raise ValueError(f"{path} is no protocol: {error}") from error
 
 
-def labels_of(path: Path) -> Counter[str]:
-    """How many videos of each class a list has: UCF-101's `trainlist01.txt`, `ApplyEyeMakeup/v_..._c01.avi 1` a line.
+def class_counts(path: Path) -> Counter[str]:
+    """The number of videos of each class in a list such as UCF-101's `trainlist01.txt`.
 
-    Raises OSError, or ValueError for another file.
+    Args:
+        path: A text file with a line CLASS/VIDEO per video, as in "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1".
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is another kind of file.
     """
     lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not lines or not all("/" in line for line in lines):
@@ -70,8 +86,19 @@ def labels_of(path: Path) -> Counter[str]:
     return Counter(line.split("/")[0] for line in lines)
 
 
-def shares(counts: Mapping[str, int], total: int) -> dict[str, int]:
-    """So many in all, shared out like the counts, by largest remainders; in order of the names."""
+def apportion(counts: Mapping[str, int], total: int) -> dict[str, int]:
+    """Divide a total in proportion to counts, by the largest remainder method.
+
+    Args:
+        counts: A count by name.
+        total: What is divided.
+
+    Returns:
+        Whole numbers that add up to `total`, sorted by name.
+
+    Raises:
+        ValueError: All counts are 0.
+    """
     whole = sum(counts.values())
     if not whole:
         raise ValueError("there are no classes: expected one or more")
