@@ -13,10 +13,9 @@ from vidrd_core.io import safetensors
 from vidrd_core.io.configs import from_dict, to_dict
 from vidrd_core.io.safetensors import TEMPORAL_LAYERS, FormatError, differences
 from vidrd_core.models.config import UNet3DConfig
-from vidrd_core.models.formats import unet as unet_formats
 from vidrd_core.models.formats.detect import NAMINGS, contents, read_part
 from vidrd_core.models.formats.naming import Tensors, detect_naming
-from vidrd_core.models.formats.unet import temporal_config
+from vidrd_core.models.formats.unet import identify_unet, temporal_config
 from vidrd_core.models.formats.unet_keys import is_temporal
 from vidrd_core.models.load_parts import read_unet
 from vidrd_core.models.unet3d import UNet3D
@@ -117,7 +116,7 @@ def _read_third_party(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], tu
     if not temporal:
         raise FormatError(f"{path} has no temporal layers: it holds {contents(theirs)}")
     try:
-        heads = unet_formats.read_unet(theirs, config).config.heads
+        heads = identify_unet(theirs, config).config.heads
     except FormatError:  # only a whole UNet shows them
         heads = None
     return temporal, temporal_config(temporal, naming), heads

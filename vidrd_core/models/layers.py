@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
-from vidrd_core.models.inplace_ops import add, multiply, silu
+from vidrd_core.models.ops import add, multiply, silu
 
 
 def sinusoid(position: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:

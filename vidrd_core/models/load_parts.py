@@ -25,8 +25,8 @@ from vidrd_core.models.clip_text_encoder import (
 )
 from vidrd_core.models.config import TextConfig, UNet3DConfig, VAEConfig
 from vidrd_core.models.formats.detect import find_unet, read_part
-from vidrd_core.models.formats.text import read_text
-from vidrd_core.models.formats.vae import read_vae
+from vidrd_core.models.formats.text import identify_text
+from vidrd_core.models.formats.vae import identify_vae
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.models.word_text_encoder import TextEncoder
@@ -112,7 +112,7 @@ def find_vae(path: Path) -> tuple[dict[str, Tensor], VAEConfig]:
     if safetensors.is_ours(path):
         tensors, details = safetensors.read(path, VAE)
         return tensors, _config(VAEConfig, details, "config", path)
-    config, tensors = _naming_file(path, read_vae, *read_part(path, "vae"))
+    config, tensors = _naming_file(path, identify_vae, *read_part(path, "vae"))
     return tensors, config
 
 
@@ -166,7 +166,7 @@ def find_clip_text(path: Path) -> tuple[CLIPTextSettings, dict[str, Tensor], dic
     Raises as `load_clip_text`.
     """
     if not safetensors.is_ours(path):
-        return *_naming_file(path, read_text, *read_part(path, "text_encoder")), {}
+        return *_naming_file(path, identify_text, *read_part(path, "text_encoder")), {}
     found, details = safetensors.read(path, CLIP_TEXT)
     inside = {key: tensor for key, tensor in found.items() if key.startswith(TOKENIZER)}
     tensors = {key: tensor for key, tensor in found.items() if key not in inside}

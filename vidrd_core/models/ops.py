@@ -1,12 +1,16 @@
 """The layers that models are built from by default: torch's, with weights on any device and of any dtype.
 
 A weight on another device than the input, or of another dtype (fp8), is cast to the input's for the time of a call.
-A host may build models from a namespace of its own with the same names.
+A host may build models from a namespace of its own with the same four classes.
+
+Beside the layers: elementwise operations and chunked application that allocate no memory beyond their result. Each is
+the usual operation while gradients are enabled.
 """
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,6 +19,8 @@ from torch import Tensor, nn
 
 HAS_ONEDNN = platform.machine().lower() in ("x86_64", "amd64") and torch.backends.mkldnn.is_available()
 MIN_ROWS = 32  # below this a matrix product takes less time than oneDNN's preparation
+# Elements at work in a chunk: as many as a CPU's cache holds, and as keep other devices busy.
+CPU_CHUNK, DEVICE_CHUNK = 2**23, 2**25
 
 
 def cast_to_input(layer: Any, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -81,3 +87,38 @@ class LayerNorm(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         """x [..., C] -> like x."""
         return F.layer_norm(x, self.normalized_shape, *cast_to_input(self, x), self.eps)
+
+
+def add(x: Tensor, other: Tensor) -> Tensor:
+    """x + other, in the memory of x, which nobody else may hold."""
+    return x + other if torch.is_grad_enabled() else x.add_(other)
+
+
+def multiply(x: Tensor, other: Tensor) -> Tensor:
+    """x * other, in the memory of x, which nobody else may hold."""
+    return x * other if torch.is_grad_enabled() else x.mul_(other)
+
+
+def silu(x: Tensor) -> Tensor:
+    """SiLU, in the memory of x, which nobody else may hold."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+def in_chunks(x: Tensor, function: Callable[[Tensor], Tensor], growth: int) -> Tensor:
+    """Apply a function to a few batch entries at a time, so that its intermediate results stay small.
+
+    Args:
+        x: [N, ...].
+        function: Takes [n, ...] to the same shape, each entry independently of the others.
+        growth: How many times as large as its input the function's intermediate results are.
+
+    Returns:
+        `function(x)`, [N, ...].
+    """
+    size = max(1, (CPU_CHUNK if x.device.type == "cpu" else DEVICE_CHUNK) // max(1, growth * x[0].numel()))
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or size >= len(x):
+        return function(x)
+    out = torch.empty_like(x)
+    for part, into in zip(x.split(size), out.split(size), strict=True):
+        into.copy_(function(part))
+    return out

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
-from vidrd_core.models.inplace_ops import add, in_chunks
 from vidrd_core.models.layers import CrossAttention, FeedForward
+from vidrd_core.models.ops import add, in_chunks
 
 
 class TemporalConv(nn.Module):

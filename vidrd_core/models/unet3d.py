@@ -17,7 +17,6 @@ from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.blocks import Builder, Frames, UNetBlock
 from vidrd_core.models.config import UNet3DConfig
-from vidrd_core.models.inplace_ops import silu
 from vidrd_core.models.layers import (
     Downsample2D,
     TimestepEmbedding,
@@ -26,6 +25,7 @@ from vidrd_core.models.layers import (
     norm_over_frames,
     sinusoid,
 )
+from vidrd_core.models.ops import silu
 from vidrd_core.models.temporal import TemporalTransformer, zero_
 from vidrd_core.models.tiny_conditioning import (
     POSITION_WAVES,

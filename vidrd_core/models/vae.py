@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.config import VAEConfig
-from vidrd_core.models.inplace_ops import silu
 from vidrd_core.models.layers import Downsample2D, ResnetBlock2D, Upsample2D, VAEAttention, channels_last
+from vidrd_core.models.ops import silu
 from vidrd_core.models.streaming_decode import DecoderStream, TiledStream, decode_windows
 from vidrd_core.models.svd_decoder import SVDDecoder
 from vidrd_core.models.temporal import TemporalConv

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from vidrd_core.models import attention, inplace_ops, ops
+from vidrd_core.models import attention, ops
 from vidrd_core.models.attention import SHORT, sdpa, sliced_attention
 from vidrd_core.models.unet3d import UNet3D
 
@@ -98,11 +98,11 @@ def test_chunks_equal_the_whole_and_leave_the_input():
         seen.append(len(part))
         return 2 * part
 
-    for limit, chunks in ((inplace_ops.CPU_CHUNK, [7]), (30, [3, 3, 1]), (1, [1] * 7)):
+    for limit, chunks in ((ops.CPU_CHUNK, [7]), (30, [3, 3, 1]), (1, [1] * 7)):
         seen.clear()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(inplace_ops, "CPU_CHUNK", limit)
-            torch.testing.assert_close(inplace_ops.in_chunks(x, double, growth=2), 2 * x)
+            patch.setattr(ops, "CPU_CHUNK", limit)
+            torch.testing.assert_close(ops.in_chunks(x, double, growth=2), 2 * x)
         assert seen == chunks
     torch.testing.assert_close(x, before)
 
@@ -119,8 +119,8 @@ def test_gradients_and_chunks_make_no_difference(kind, monkeypatch):
     kept = x.clone()
     with_gradients = unet(x, torch.tensor([3, 900]), text)
     assert with_gradients.requires_grad
-    for limit in (inplace_ops.CPU_CHUNK, 1):
-        monkeypatch.setattr(inplace_ops, "CPU_CHUNK", limit)
+    for limit in (ops.CPU_CHUNK, 1):
+        monkeypatch.setattr(ops, "CPU_CHUNK", limit)
         with torch.no_grad():
             torch.testing.assert_close(unet(x, torch.tensor([3, 900]), text), with_gradients, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(x, kept, rtol=0, atol=0)

@@ -12,7 +12,7 @@ from torch import Tensor
 from vidrd_core.io.safetensors import FormatError, first_few
 from vidrd_core.models.formats import text, unet_keys, vae_keys
 from vidrd_core.models.formats.naming import PART_NAMES, PREFIXES, Naming, Part, detect_naming
-from vidrd_core.models.formats.unet import SD1_TEXT, FoundUNet, read_unet
+from vidrd_core.models.formats.unet import SD1_TEXT, FoundUNet, identify_unet
 from vidrd_core.models.formats.weight_files import has_weights, keys_of, read_json, read_tensors
 from vidrd_core.sampling import DiffusionConfig, Schedule
 
@@ -24,9 +24,7 @@ NAMINGS: dict[Part, tuple[Naming, ...]] = {
 """All formats of weights that are known, by the part of a model that they are for."""
 
 V_BIAS = "up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias"
-V_SPREAD = (
-    0.09  # SD 2.x models that predict v have a bias there of a larger standard deviation, those of eps a smaller
-)
+V_SPREAD = 0.09  # the standard deviation of that bias is larger in SD 2.x models that predict v, smaller for eps
 
 
 def supported_formats(part: Part) -> str:
@@ -114,7 +112,7 @@ def find_unet(path: Path) -> tuple[FoundUNet, DiffusionConfig]:
     """
     tensors, config = read_part(path, "unet")
     try:
-        found = read_unet(tensors, config)
+        found = identify_unet(tensors, config)
     except FormatError as error:
         raise FormatError(f"{path}: {error}") from error
     return found, diffusion_of(path, found)

@@ -38,7 +38,7 @@ _OPEN_CLIP_LAYER = {
 }
 
 
-def read_text(
+def identify_text(
     tensors: Tensors, config: Mapping[str, Any] | None = None
 ) -> tuple[CLIPTextSettings, dict[str, Tensor]]:
     """Identify a CLIP text encoder by its tensors, in any format.

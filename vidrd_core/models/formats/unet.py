@@ -41,7 +41,7 @@ class FoundUNet:
         return f"{self.family} ({self.naming} names){inflated}"
 
 
-def read_unet(tensors: Tensors, config: Mapping[str, Any] | None = None) -> FoundUNet:
+def identify_unet(tensors: Tensors, config: Mapping[str, Any] | None = None) -> FoundUNet:
     """Identify a UNet by its tensors, in any format.
 
     Args:
@@ -93,7 +93,7 @@ def temporal_config(named: Tensors, naming: Naming | None) -> dict[str, Any]:
 
 
 def write_unet(config: UNet3DConfig, tensors: Tensors, naming: str) -> dict[str, Tensor]:
-    """A UNet's tensors with the names and shapes of another format, of which `read_unet` makes the same again.
+    """A UNet's tensors with the names and shapes of another format, of which `identify_unet` makes the same again.
 
     Args:
         config: The UNet's settings.

@@ -28,7 +28,7 @@ OTHER_NETWORKS = (
 )
 
 
-def read_vae(tensors: Tensors, config: Mapping[str, Any] | None = None) -> tuple[VAEConfig, dict[str, Tensor]]:
+def identify_vae(tensors: Tensors, config: Mapping[str, Any] | None = None) -> tuple[VAEConfig, dict[str, Tensor]]:
     """Identify a VAE by its tensors, in any format.
 
     Args:
@@ -62,7 +62,7 @@ def read_vae(tensors: Tensors, config: Mapping[str, Any] | None = None) -> tuple
 
 
 def write_vae(config: VAEConfig, tensors: Tensors, naming: str) -> dict[str, Tensor]:
-    """A VAE's tensors with the names and shapes of another format, of which `read_vae` makes the same again.
+    """A VAE's tensors with the names and shapes of another format, of which `identify_vae` makes the same again.
 
     Args:
         config: The VAE's settings.

@@ -34,7 +34,7 @@ FLAT = UNet3DConfig(
 MODELSCOPE = dataclasses.replace(
     FLAT, heads=(2, 4), temp_conv_depth=4, temp_attention="after", transformer_in=True, temporal_for_images=True
 )
-WIDE = {"heads": (2, 4), "block_out_channels": (128, 256)}  # heads of 64, as the tensors alone tell
+WIDE = {"heads": (2, 4), "block_out_channels": (128, 256)}  # heads of 64 channels, as without a config.json
 V = DiffusionConfig(prediction="v", schedule="linear", beta_start=0.0001, beta_end=0.02, zero_terminal_snr=True)
 
 

@@ -12,9 +12,9 @@ from vidrd_core import load
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.formats.detect import find_unet, read_part
-from vidrd_core.models.formats.text import read_text
-from vidrd_core.models.formats.unet import read_unet, write_unet
-from vidrd_core.models.formats.vae import read_vae, write_vae
+from vidrd_core.models.formats.text import identify_text
+from vidrd_core.models.formats.unet import identify_unet, write_unet
+from vidrd_core.models.formats.vae import identify_vae, write_vae
 from vidrd_core.models.inflate import save_temporal
 from vidrd_core.models.load_parts import load_clip_text
 from vidrd_core.models.unet3d import UNet3D
@@ -88,7 +88,10 @@ def whole_checkpoint(tmp_path):
     vae, words = originals.vae(widths=(32, 64), groups=32), originals.tokenizer(tmp_path / "words")
     text = originals.text_encoder(len(words))
     prefix = "cond_stage_model.transformer.text_model."
-    found, vae_found = read_unet(unet.state_dict(), dict(unet.config)), read_vae(vae.state_dict(), dict(vae.config))
+    found, vae_found = (
+        identify_unet(unet.state_dict(), dict(unet.config)),
+        identify_vae(vae.state_dict(), dict(vae.config)),
+    )
     names = text.state_dict()
     tensors = {
         **{f"model.diffusion_model.{key}": t for key, t in write_unet(found.config, found.tensors, "LDM").items()},
@@ -106,12 +109,12 @@ def test_a_whole_checkpoint_is_split_by_its_names(tmp_path):
     found, diffusion = find_unet(tmp_path / "a.ckpt")
     assert found.naming == "LDM"
     assert diffusion.schedule == "linear"  # by its alphas_cumprod
-    assert found.tensors.keys() == read_unet(unet.state_dict()).tensors.keys()
+    assert found.tensors.keys() == identify_unet(unet.state_dict()).tensors.keys()
     encoder = load_clip_text(tmp_path / "a.ckpt", tmp_path / "words")
     tokens = encoder.tokenize(["a cat"])
     torch.testing.assert_close(encoder.encode(["a cat"]), text(tokens).last_hidden_state)
     vae, _ = read_part(tmp_path / "a.ckpt", "vae")
-    assert read_vae(vae)[0].block_out_channels == (32, 64)
+    assert identify_vae(vae)[0].block_out_channels == (32, 64)
     with pytest.raises(FileNotFoundError, match="there is no CLIP tokenizer in"):
         load_clip_text(tmp_path / "a.ckpt", tmp_path)
 
@@ -176,7 +179,7 @@ def test_open_clip_is_transformers_clip_without_its_last_layer(tmp_path):
                 ("mlp.c_fc", "mlp.fc1"), ("mlp.c_proj", "mlp.fc2"),
             ):  # fmt: skip
                 theirs[f"{its}.{there}.{last}"] = inside[f"{ours}.{here}.{last}"]
-    settings, tensors = read_text(theirs)
+    settings, tensors = identify_text(theirs)
     assert (settings.layers, settings.activation) == (2, "gelu")
     assert {f"encoder.layers.{i}" for i in (0, 1)} == {k.rsplit(".", 2)[0][:16] for k in tensors if "layers" in k}
     for key, tensor in tensors.items():
@@ -186,7 +189,7 @@ def test_open_clip_is_transformers_clip_without_its_last_layer(tmp_path):
 @torch.no_grad()
 def test_temporal_layers_go_on_any_checkpoint(tmp_path):
     flat = originals.unet_2d(heads=[2, 4], linear=True)
-    spatial = read_unet(flat.state_dict(), dict(flat.config))
+    spatial = identify_unet(flat.state_dict(), dict(flat.config))
     config = dataclasses.replace(spatial.config, temp_conv_depth=4, temp_attention="inside")
     trained = randomise(UNet3D(config)).eval()
     save_temporal(trained, tmp_path / "temporal.safetensors")
@@ -219,7 +222,7 @@ def test_the_released_temporal_layers_match_a_plain_implementation():
     )  # fmt: skip
     unet = randomise(UNet3D(config)).eval()
     released = write_unet(config, unet.state_dict(), "VidRD")
-    found = read_unet(released, {"norm_num_groups": 8, "attention_head_dim": [2, 4]})
+    found = identify_unet(released, {"norm_num_groups": 8, "attention_head_dim": [2, 4]})
     assert found.config == config
     b, f, c, side = 2, 3, 32, 4
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from vidrd_core.models.config import UNet3DConfig
-from vidrd_core.models.formats.unet import read_unet, write_unet
+from vidrd_core.models.formats.unet import identify_unet, write_unet
 from vidrd_core.models.load_parts import build_unet
 from vidrd_core.models.unet3d import UNet3D
 
@@ -109,7 +109,7 @@ class Plain:
 @torch.no_grad()
 def test_the_whole_network_matches_a_plain_implementation(tmp_path):
     released = write_unet(CONFIG, randomise(UNet3D(CONFIG)).state_dict(), "VidRD")
-    found = read_unet(released, {"norm_num_groups": GROUPS, "attention_head_dim": [2, 4]})
+    found = identify_unet(released, {"norm_num_groups": GROUPS, "attention_head_dim": [2, 4]})
     ours = build_unet(found.tensors, found.config, tmp_path)
     generator = torch.Generator().manual_seed(0)
     x, text = torch.randn(2, 4, 3, 8, 8, generator=generator), torch.randn(2, 5, 24, generator=generator)

@@ -8,7 +8,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.models.formats.detect import NAMINGS
 from vidrd_core.models.formats.naming import detect_naming
-from vidrd_core.models.formats.text import read_text
+from vidrd_core.models.formats.text import identify_text
 from vidrd_core.models.load_parts import load_clip_text, save_text_encoder
 
 from ....conftest import randomise
@@ -88,9 +88,9 @@ def test_a_whole_open_clip_is_what_diffusers_converts_it_to(tmp_path):
 def test_heads_and_activation_are_those_of_the_text_config():
     theirs = clip_model(99, 128, "gelu", heads=4)
     assert detect_naming(NAMINGS["text_encoder"], theirs.state_dict()).name == "transformers' CLIPModel"
-    settings, _ = read_text(theirs.state_dict(), theirs.config.to_dict())
+    settings, _ = identify_text(theirs.state_dict(), theirs.config.to_dict())
     assert (settings.heads, settings.activation, settings.layers) == (4, "gelu", 3)
-    assert read_text(theirs.state_dict())[0].activation == "quick_gelu"
+    assert identify_text(theirs.state_dict())[0].activation == "quick_gelu"
 
 
 def test_a_clip_without_a_tensor_is_refused():
@@ -99,4 +99,4 @@ def test_a_clip_without_a_tensor_is_refused():
     with pytest.raises(
         FormatError, match=r"is no CLIP, or not whole: it lacks 'embeddings\.token_embedding\.weight'"
     ):
-        read_text(state)
+        identify_text(state)

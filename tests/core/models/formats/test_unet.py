@@ -9,7 +9,7 @@ from diffusers import UNet2DConditionModel, UNet3DConditionModel
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.formats.naming import detect_naming
-from vidrd_core.models.formats.unet import read_unet, write_unet
+from vidrd_core.models.formats.unet import identify_unet, write_unet
 from vidrd_core.models.formats.unet_keys import NAMINGS
 from vidrd_core.models.unet3d import UNet3D
 
@@ -38,7 +38,7 @@ def test_full_size_unets_are_identified_and_map_both_ways(config, naming, family
     theirs = write_unet(config, state, naming)
     assert len(theirs) == len(state)
     assert detect_naming(NAMINGS, theirs).name == naming
-    found = read_unet(theirs)
+    found = identify_unet(theirs)
     assert (found.family, found.config) == (family, config)
     assert {key: t.shape for key, t in found.tensors.items()} == {key: t.shape for key, t in state.items()}
     again = write_unet(found.config, found.tensors, naming)
@@ -51,7 +51,7 @@ def test_values_stay_with_their_layers_to_ldm_and_back():
         norm_groups=8, cross_attention_dim=24,
     )  # fmt: skip
     state = randomise(UNet3D(config)).state_dict()
-    found = read_unet(write_unet(config, state, "LDM"), {"norm_num_groups": 8})
+    found = identify_unet(write_unet(config, state, "LDM"), {"norm_num_groups": 8})
     assert found.config == config
     assert state.keys() == found.tensors.keys()
     assert all(torch.equal(tensor, found.tensors[key]) for key, tensor in state.items())
@@ -98,7 +98,7 @@ def test_diffusers_2d_unets_compute_the_same(linear, heads):
         attention_head_dim=heads, use_linear_projection=linear,
     ).eval()  # fmt: skip
     randomise(flat)
-    found = read_unet(flat.state_dict(), dict(flat.config))
+    found = identify_unet(flat.state_dict(), dict(flat.config))
     ours = UNet3D(found.config).eval()
     ours.load_state_dict(found.tensors)
     x, t, text = torch.randn(2, 4, 3, 16, 16), torch.tensor([7, 901]), torch.randn(2, 6, 24)
@@ -116,7 +116,7 @@ def test_diffusers_3d_unets_compute_the_same():
     )  # fmt: skip
     randomise(theirs)
     # The channels of a head are in its first temporal layer, so config.json is needed for the norms alone.
-    found = read_unet(theirs.state_dict(), {"norm_num_groups": 8})
+    found = identify_unet(theirs.state_dict(), {"norm_num_groups": 8})
     ours = UNet3D(found.config).eval()
     ours.load_state_dict(found.tensors)
     for frames in (1, 3):
@@ -136,12 +136,12 @@ def test_unsuitable_networks_are_named():
         ({key: t for key, t in state.items() if "mid_block.attentions" not in key}, "it lacks 'mid_block.attentions"),
     ):
         with pytest.raises(FormatError, match=message):
-            read_unet(keys)
+            identify_unet(keys)
     narrow = dataclasses.replace(SD2, block_out_channels=(32, 32, 32, 32), heads=(1, 1, 1, 1), cross_attention_dim=24)
     with torch.device("meta"):
         state = UNet3D(narrow).state_dict()
     with pytest.raises(FormatError, match="do not show how many attention heads there are"):
-        read_unet(state)
+        identify_unet(state)
 
 
 def test_layers_without_a_name_in_the_format_are_refused():

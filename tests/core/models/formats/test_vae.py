@@ -9,7 +9,7 @@ from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.models.config import VAEConfig
-from vidrd_core.models.formats.vae import read_vae, write_vae
+from vidrd_core.models.formats.vae import identify_vae, write_vae
 from vidrd_core.models.vae import TemporalVAE
 
 from ....conftest import randomise
@@ -50,7 +50,7 @@ def test_to_a_format_and_back_loses_nothing(config, naming):
         return
     state = weights(config)
     foreign = write_vae(config, state, naming)
-    found, tensors = read_vae(foreign, GROUPS)
+    found, tensors = identify_vae(foreign, GROUPS)
     assert found == config
     assert same(tensors, state)
     assert same(write_vae(found, tensors, naming), foreign)
@@ -64,7 +64,7 @@ def test_diffusers_autoencoders_are_read_and_written(settings):
     theirs = image_vae(
         block_out_channels=(8, 16), norm_num_groups=4, scaling_factor=0.5, shift_factor=0.1, **settings
     )
-    config, tensors = read_vae(theirs.state_dict(), dict(theirs.config))
+    config, tensors = identify_vae(theirs.state_dict(), dict(theirs.config))
     assert (config.block_out_channels, config.layers_per_block, config.norm_groups) == ((8, 16), 2, 4)
     assert (config.latents_mean, config.latents_std) == ((0.1,), (2.0,))
     assert config.quant_conv == ("use_quant_conv" not in settings)
@@ -79,7 +79,7 @@ def test_diffusers_autoencoders_are_read_and_written(settings):
 def test_latent_statistics_by_channel_are_read_from_diffusers():
     state = write_vae(CONFIGS["image"], weights(CONFIGS["image"]), "diffusers")
     config = {**GROUPS, "scaling_factor": 0.5, "latents_mean": [1, 2, 3, 4], "latents_std": [4, 3, 2, 1]}
-    found, _ = read_vae(state, config)
+    found, _ = identify_vae(state, config)
     assert (found.latents_mean, found.latents_std) == ((1, 2, 3, 4), (8, 6, 4, 2))
 
 
@@ -91,16 +91,16 @@ def test_old_attention_names_are_read():
         layer = next((layer for layer in new if f".attentions.0.{layer}." in name), None)
         old[name.replace(layer, new[layer]) if layer else name] = tensor
     assert len(old.keys() - state.keys()) == 16
-    assert same(read_vae(old, GROUPS)[1], state)
+    assert same(identify_vae(old, GROUPS)[1], state)
 
 
 @pytest.mark.parametrize("prefix", ["", "first_stage_model."])
 def test_ldm_names_are_those_that_diffusers_converts(prefix):
     theirs = image_vae(block_out_channels=(32, 64, 64))
     state = theirs.state_dict()
-    ldm = {prefix + name: tensor for name, tensor in write_vae(*read_vae(state), "ldm").items()}
+    ldm = {prefix + name: tensor for name, tensor in write_vae(*identify_vae(state), "ldm").items()}
     assert same(convert_ldm_vae_checkpoint(ldm, dict(theirs.config)), state)
-    config, tensors = read_vae({**ldm, "model.diffusion_model.out.2.bias": torch.zeros(4)} if prefix else ldm)
+    config, tensors = identify_vae({**ldm, "model.diffusion_model.out.2.bias": torch.zeros(4)} if prefix else ldm)
     assert config == VAEConfig(block_out_channels=(32, 64, 64), temp_conv_depth=0)
     assert same(tensors, state)
 
@@ -113,7 +113,7 @@ def test_leftovers_of_training_are_ignored():
         "loss.discriminator.main.0.weight": torch.zeros(2),
         "model_ema.decay": None,
     }
-    assert read_vae({**state, **left}, GROUPS)[0] == config
+    assert identify_vae({**state, **left}, GROUPS)[0] == config
 
 
 def sgm_decoder(levels, layers):
@@ -142,7 +142,7 @@ def test_svd_is_read_and_written_as_in_its_checkpoint():
             down_block_types=["DownEncoderBlock2D"] * 3, block_out_channels=(32, 64, 64), layers_per_block=2
         )
     ).state_dict()
-    config, tensors = read_vae(theirs)
+    config, tensors = identify_vae(theirs)
     assert config == VAEConfig(
         block_out_channels=(32, 64, 64), decoder="svd", temp_conv_depth=0, post_quant_conv=False
     )
@@ -162,26 +162,26 @@ def test_svd_is_read_and_written_as_in_its_checkpoint():
     ):
         assert torch.equal(ldm[f"decoder.{name}"], theirs[f"decoder.{of_theirs}"])
     assert ldm["decoder.mid.attn_1.q.weight"].shape == (64, 64, 1, 1)
-    assert same(read_vae({f"first_stage_model.{name}": tensor for name, tensor in ldm.items()})[1], tensors)
+    assert same(identify_vae({f"first_stage_model.{name}": tensor for name, tensor in ldm.items()})[1], tensors)
 
 
 def test_every_tensor_of_the_released_vae_is_read_once():
     shapes = layout(prefix="vae.")
     foreign = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-    config, tensors = read_vae({**foreign, "unet.conv_in.bias": torch.empty(320)})
+    config, tensors = identify_vae({**foreign, "unet.conv_in.bias": torch.empty(320)})
     assert config == VAEConfig(joint_temp_norm=True)
     assert len(tensors) == len(shapes) == 392
     assert sum(tensor.numel() for tensor in tensors.values()) == sum(map(math.prod, shapes.values())) == 100_059_495
     for name in list(shapes)[::50]:
         with pytest.raises(FormatError, match="1 missing"):
-            read_vae({other: tensor for other, tensor in foreign.items() if other != name})
+            identify_vae({other: tensor for other, tensor in foreign.items() if other != name})
 
 
 @pytest.mark.parametrize("frames", [5, 1])
 @torch.no_grad()
 def test_the_released_vae_matches_a_plain_implementation(frames):
     foreign = random_weights(layout((8, 16), prefix="vae."))
-    config, tensors = read_vae(foreign, GROUPS)
+    config, tensors = identify_vae(foreign, GROUPS)
     vae = TemporalVAE(config).eval()
     vae.load_state_dict(tensors)
     z = torch.randn(frames, 4, 6, 4, generator=torch.Generator().manual_seed(1))
@@ -229,7 +229,7 @@ STATE = write_vae(CONFIGS["image"], weights(CONFIGS["image"]), "diffusers")
 )
 def test_other_networks_and_incomplete_vaes_are_refused(tensors, message):
     with pytest.raises(FormatError, match=message):
-        read_vae(tensors, GROUPS)
+        identify_vae(tensors, GROUPS)
 
 
 @pytest.mark.parametrize(
@@ -245,13 +245,13 @@ def test_other_networks_and_incomplete_vaes_are_refused(tensors, message):
 )
 def test_invalid_configs_are_refused(config, message):
     with pytest.raises(FormatError, match=message):
-        read_vae(STATE, config)
+        identify_vae(STATE, config)
 
 
 def test_latents_of_other_models_need_a_config():
     config = VAEConfig(temp_conv_depth=0, latent_channels=16, **SMALL)
     with pytest.raises(FormatError, match=r"latents of 16 channels need a scaling_factor; give its own config.json"):
-        read_vae(write_vae(config, weights(config), "ldm"), GROUPS)
+        identify_vae(write_vae(config, weights(config), "ldm"), GROUPS)
 
 
 def test_vaes_that_a_format_cannot_store_are_refused():

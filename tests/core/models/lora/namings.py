@@ -13,9 +13,9 @@ RANK, ALPHA = 3, 6
 
 
 def metadata():
-    said = {f"{part}.{name}": value for part in ("unet", "text_encoder")
-            for name, value in (("r", RANK), ("lora_alpha", ALPHA))}  # fmt: skip
-    return {"lora_adapter_metadata": json.dumps(said)}
+    config = {f"{part}.{name}": value for part in ("unet", "text_encoder")
+              for name, value in (("r", RANK), ("lora_alpha", ALPHA))}  # fmt: skip
+    return {"lora_adapter_metadata": json.dumps(config)}
 
 
 def as_diffusers(tensors, path):

@@ -110,8 +110,8 @@ def test_rank_stabilised_and_patterned_alphas(lora, tmp_path):
     *_, tensors = lora
     folder = tmp_path / "adapter"
     as_peft(tensors, folder)
-    said = {"r": RANK, "lora_alpha": ALPHA, "use_rslora": True, "alpha_pattern": {"conv_in": 1}}
-    (folder / "adapter_config.json").write_text(json.dumps(said))
+    config = {"r": RANK, "lora_alpha": ALPHA, "use_rslora": True, "alpha_pattern": {"conv_in": 1}}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
     found = read_lora(folder)
     scales = {layer: change.scale for layer, change in found.items()}
     assert scales.pop("base_model.model.conv_in") == pytest.approx(1 / RANK**0.5)
