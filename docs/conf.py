@@ -23,7 +23,13 @@ version = release = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").r
 PAGES = {
     "Use it": ["docs/command", "docs/comfyui", "docs/nodes", "docs/python", "docs/weights"],
     "How it works": ["docs/method", "docs/choices", "docs/long_videos"],
-    "Go further": ["docs/training", "docs/measuring", "docs/metrics", "benchmarks/README", "vidrd_core/models/tiny/README"],
+    "Go further": [
+        "docs/training",
+        "docs/measuring",
+        "docs/metrics",
+        "benchmarks/README",
+        "vidrd_core/models/tiny/README",
+    ],
     "Reference": ["docs/api", "CHANGELOG", "CONTRIBUTING"],
 }
 

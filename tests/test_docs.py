@@ -103,7 +103,9 @@ def test_commands_exist(page):
 
 
 def test_pictures_of_the_documentation_are_shown():
-    shown = {name for page in PAGES for name in re.findall(r"[\w.]+\.(?:png|gif|jpg)", page.read_text(encoding="utf-8"))}
+    shown = {
+        name for page in PAGES for name in re.findall(r"[\w.]+\.(?:png|gif|jpg)", page.read_text(encoding="utf-8"))
+    }
     shown |= {"icon.png", "banner.png"}  # of the registry
     assert {path.name for path in (ROOT / "docs").iterdir() if path.suffix in (".png", ".gif", ".jpg")} <= shown
 
