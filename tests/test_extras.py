@@ -4,6 +4,7 @@ import ast
 import functools
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -61,6 +62,7 @@ SIMPLEST = {
     "evaluate": """
         from pathlib import Path
         from vidrd_core.cli import main
+        Path("videos").mkdir()
         for name in ("a red circle moving right", "a blue star spinning"):
             assert main(["generate", name, "--steps", "2", "--clips", "2", "-o", f"videos/{name[2:5]}.mp4"]) == 0
         assert main(["evaluate", "videos", "-o", "measured"]) == 0
@@ -152,35 +154,62 @@ def test_the_test_extra_has_all_others():
     assert all(declared(extra) <= declared("test") for extra in MODULES)
 
 
+def run(*words, **options):
+    """Run a command without what this process adds to Python's path, which pip would take for installed."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    done = subprocess.run([*map(str, words)], env=environment, capture_output=True, text=True, **options)
+    assert done.returncode == 0, f"{words[:8]}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The package, built once."""
+    """The package as a wheel, built from a copy: a build folder in the checkout would outlive renamed modules."""
     folder = tmp_path_factory.mktemp("wheel")
-    pip(sys.executable, "wheel", "--no-deps", "-w", folder, ROOT)
+    shutil.copytree(CORE, folder / "vidrd_core", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, folder)
+    run(sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", folder, folder)
     return next(folder.glob("vidrd-*.whl"))
 
 
-def pip(python, *words):
-    """Run pip with its cache shared by all environments."""
-    done = subprocess.run([python, "-m", "pip", "--no-input", *map(str, words)], capture_output=True, text=True)
-    assert done.returncode == 0, f"pip {words}:\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+def environment(folder):
+    """A new virtual environment: its Python."""
+    run(sys.executable, "-m", "venv", folder)
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+@pytest.fixture(scope="module")
+def base(wheel, tmp_path_factory):
+    """The folder of packages of a fresh environment with the package and its own dependencies, no extra.
+
+    PyTorch is hundreds of megabytes: each extra's environment has its own packages on top of this one's.
+    """
+    python = environment(tmp_path_factory.mktemp("base"))
+    run(python, "-m", "pip", "install", "-c", ROOT / "constraints.txt", wheel)
+    return packages(python)
+
+
+def packages(python):
+    """Where an environment has its packages."""
+    found = subprocess.check_output(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
+    )
+    return Path(found.strip())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("extra", ["", *MODULES, "docs"])
-def test_an_extra_works_in_a_fresh_environment(extra, wheel, tmp_path):
+def test_an_extra_works_in_a_fresh_environment(extra, wheel, base, tmp_path):
     if extra == "docs" and sys.version_info < (3, 11):
         pytest.skip("the docs extra needs Python 3.11")
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    python = tmp_path / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    asked = f"vidrd[{extra}] @ {wheel.as_uri()}" if extra else wheel
-    pip(python, "install", "-c", ROOT / "constraints.txt", asked)
+    python = environment(tmp_path / "venv")
+    (packages(python) / "base.pth").write_text(f"{base}\n")
+    if extra:
+        run(python, "-m", "pip", "install", "-c", ROOT / "constraints.txt", f"vidrd[{extra}] @ {wheel.as_uri()}")
     names = [name for name in modules() if extra_of(name) == extra and not name.endswith("__main__")]
     program = "from importlib import import_module\n"
     program += f"for name in {names}:\n    import_module(name)\n" + textwrap.dedent(SIMPLEST[extra])
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     folder = tmp_path / "work"
     folder.mkdir()
     write_recipe(folder / "recipe.yaml")
-    done = subprocess.run([python, "-c", program], cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"{done.stdout[-1000:]}\n{done.stderr[-3000:]}"
+    run(python, "-c", program, cwd=folder)
