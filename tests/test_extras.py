@@ -11,6 +11,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from .core.training.helpers import write_recipe
 from .test_project import PROJECT, canonical
@@ -161,47 +162,48 @@ def run(*words, **options):
     assert done.returncode == 0, f"{words[:8]}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The package as a wheel, built from a copy: a build folder in the checkout would outlive renamed modules."""
-    folder = tmp_path_factory.mktemp("wheel")
-    shutil.copytree(CORE, folder / "vidrd_core", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copy(ROOT / name, folder)
-    run(sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", folder, folder)
-    return next(folder.glob("vidrd-*.whl"))
-
-
 def environment(folder):
     """A new virtual environment: its Python."""
     run(sys.executable, "-m", "venv", folder)
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
-@pytest.fixture(scope="module")
-def base(wheel, tmp_path_factory):
-    """The folder of packages of a fresh environment with the package and its own dependencies, no extra.
-
-    PyTorch is hundreds of megabytes: each extra's environment has its own packages on top of this one's.
-    """
-    python = environment(tmp_path_factory.mktemp("base"))
-    run(python, "-m", "pip", "install", "-c", ROOT / "constraints.txt", wheel)
-    return packages(python)
-
-
 def packages(python):
     """Where an environment has its packages."""
-    found = subprocess.check_output(
-        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True
-    )
-    return Path(found.strip())
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    return Path(subprocess.check_output([python, "-c", code], text=True).strip())
+
+
+@pytest.fixture(scope="module")
+def wheel_and_base(tmp_path_factory):
+    """The package as a wheel, and the packages of an environment that has it and what it needs without any extra.
+
+    PyTorch is hundreds of megabytes: each extra adds its own packages to these, and processes that
+    test at the same time share them.
+    """
+    temporary = tmp_path_factory.getbasetemp()
+    folder = (temporary.parent if "PYTEST_XDIST_WORKER" in os.environ else temporary) / "extras"
+    with FileLock(f"{folder}.lock"):
+        python = folder / "base" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+        if not (folder / "done").exists():
+            # Built from a copy: a build folder in the checkout would outlive renamed modules.
+            shutil.copytree(CORE, folder / "vidrd_core", ignore=shutil.ignore_patterns("__pycache__"))
+            for name in ("pyproject.toml", "README.md"):
+                shutil.copy(ROOT / name, folder)
+            run(sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", folder, folder)
+            environment(folder / "base")
+            wheel = next(folder.glob("vidrd-*.whl"))
+            run(python, "-m", "pip", "install", "-c", ROOT / "constraints.txt", wheel)
+            (folder / "done").touch()
+    return next(folder.glob("vidrd-*.whl")), packages(python)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("extra", ["", *MODULES, "docs"])
-def test_an_extra_works_in_a_fresh_environment(extra, wheel, base, tmp_path):
+def test_an_extra_works_in_a_fresh_environment(extra, wheel_and_base, tmp_path):
     if extra == "docs" and sys.version_info < (3, 11):
         pytest.skip("the docs extra needs Python 3.11")
+    wheel, base = wheel_and_base
     python = environment(tmp_path / "venv")
     (packages(python) / "base.pth").write_text(f"{base}\n")
     if extra:
