@@ -1,6 +1,8 @@
 """README, documentation pages and the files about the project: links, commands, versions."""
 
+import ast
 import functools
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -115,3 +117,13 @@ def test_every_page_is_in_the_menu_of_the_site():
     for page in PAGES:
         name = page.relative_to(ROOT).with_suffix("").as_posix()
         assert f'"{name}"' in menu, f"docs/conf.py has no {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_python_examples_are_python_and_import_what_there_is(page):
+    for _, language, code in FENCE.findall(page.read_text(encoding="utf-8")):
+        if language == "python":
+            for node in ast.walk(ast.parse(code)):
+                if isinstance(node, ast.ImportFrom) and node.module.startswith("vidrd_core"):
+                    module = importlib.import_module(node.module)
+                    assert all(hasattr(module, each.name) for each in node.names)
