@@ -25,12 +25,12 @@ class ClipSettings:
     Args:
         frames: Frames of a clip (N), 1 to 4096.
         fps: Frames a second of a clip, 0 to 1000; 0 takes the video's own rate.
-        size: Shorter side in pixels, a multiple of 8; with `height`, the width.
-        height: Height in pixels, a multiple of 8, of clips cropped from the middle; None keeps the video's aspect
+        size: Shorter side in pixels, a multiple of 8; with a height, the width.
+        height: Height in pixels, a multiple of 8, of clips cropped from the middle. None keeps the video's aspect
             ratio, as nearly as multiples of 8 pixels do.
-        choice: Which clips of a segment: the middle one, random ones, evenly spread ones, or all, one after another.
-        clips: How many clips of a segment, at most; "all" takes as many as there are.
-        enlarge: Whether videos with fewer pixels than a clip are used.
+        choice: Which clips of a video or scene: the middle one, random ones, evenly spread ones, or all of them.
+        clips: Clips of each image, video or scene, at most. "all" takes as many as there are.
+        enlarge: Also use files with fewer pixels than a clip.
         seed: Seed of random choices.
 
     Raises:

@@ -20,10 +20,10 @@ class MotionFilterSettings:
     """What is dropped. The paper gives no thresholds; the defaults are ours. Levels are of 0 to 255.
 
     Args:
-        least: Length in seconds; shorter segments are dropped.
-        black: A frame is black if 98 % of its pixels are below this level.
+        least: Seconds; shorter scenes are dropped.
+        black: Level, of 255, below which a frame is black. That is, 98 % of its pixels are below it.
         black_share: Share of the examined frames that may be black, 0 to 1.
-        motion: Least mean change of level between frames an eighth of a second apart.
+        motion: Least mean change of pixels in 1/8 s, in levels of 255; 0 keeps static scenes.
 
     Raises:
         ValueError: A setting is out of its range.

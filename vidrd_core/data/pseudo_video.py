@@ -38,8 +38,8 @@ class CameraSettings:
         height: Height in pixels, likewise.
         zoom: Largest zoom factor between the two ends, 1 (none) to 8.
         pan: Largest distance that the middle moves, in widths of the wider view, 0 to 4.
-        direction: Whether the camera zooms "in", "out", or either at "random".
-        easing: "linear", or "smooth": the camera starts and ends at rest.
+        direction: Whether the camera zooms in, out, or either at random.
+        easing: How the camera moves; smooth: it starts and ends at rest.
 
     Raises:
         ValueError: A setting is out of its range.

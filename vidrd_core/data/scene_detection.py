@@ -24,8 +24,8 @@ class SceneSettings:
     """How a video is split into scenes.
 
     Args:
-        detector: "adaptive" or "content" (PySceneDetect), "transnetv2", or "none": the video is one scene.
-        threshold: The detector's; by default 3 (adaptive), 27 (content) or 0.5 (transnetv2).
+        detector: What detects scenes: adaptive or content (PySceneDetect), transnetv2 (a network), or none.
+        threshold: The detector's threshold. By default 3 (adaptive), 27 (content) or 0.5 (transnetv2).
         margin: Seconds left out at both ends of a scene, for fades.
         longest: Seconds; longer scenes are split evenly, so that each part has a caption of its own.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from vidrd_core.cli import options as o
 from vidrd_core.cli.data import options as d
-from vidrd_core.cli.settings_options import nonempty_path
+from vidrd_core.cli.errors import set_quiet
+from vidrd_core.cli.settings_options import command, nonempty_path
 
 _EPILOG = """vidrd data videos films/ -o shards/films --captioner server:http://localhost:8000/v1 \\
     --caption-model llava
@@ -28,164 +29,68 @@ app = typer.Typer(
 
 
 @app.command(cls=o.Command)
+@command(
+    shapes=d.SHAPES,
+    clips=d.STILL_CLIP_GROUP,
+    images=d.IMAGE_GROUP,
+    camera=d.CAMERA_GROUP,
+    captions=d.CAPTION_GROUP,
+    run=d.RUN_GROUP,
+)
 def stills(
     folder: d.Folder,
     output: d.Output,
-    frames: Annotated[int, d.FRAMES] = 8,
-    size: Annotated[int, d.SIZE] = 256,
-    height: Annotated[int | None, d.HEIGHT] = None,
-    fps: Annotated[float, o.panel_option(d.CLIPS, help="Frames a second of the clips.")] = 8.0,
-    clips: Annotated[int, o.panel_option(d.CLIPS, help="Clips of each image.")] = 1,
-    enlarge: Annotated[bool, d.ENLARGE] = False,
-    images: Annotated[
-        bool,
-        o.panel_option(d.CAMERA, "--images", help="No camera: each image is a clip of one frame.", default=False),
-    ] = False,
-    zoom: Annotated[float, o.panel_option(d.CAMERA, help="Largest zoom factor.")] = 1.3,
-    pan: Annotated[
-        float, o.panel_option(d.CAMERA, help="Largest distance that the camera pans, in widths of the view.")
-    ] = 0.15,
-    direction: Annotated[
-        str, o.panel_option(d.CAMERA, metavar="in|out|random", help="Direction of the zoom.")
-    ] = "random",
-    easing: Annotated[
-        str, o.panel_option(d.CAMERA, metavar="linear|smooth", help="smooth: the camera starts and ends at rest.")
-    ] = "linear",
-    captions: Annotated[Path | None, d.CAPTIONS] = None,
-    captioner: Annotated[str, d.CAPTIONER] = "sidecar",
-    caption_model: Annotated[str | None, d.CAPTION_MODEL] = None,
-    caption_prompt: Annotated[str | None, d.CAPTION_PROMPT] = None,
-    recaption: Annotated[bool, d.RECAPTION] = False,
-    seed: Annotated[int, d.SEED] = 0,
-    retry: Annotated[bool, d.RETRY] = False,
-    workers: Annotated[int, d.WORKERS] = 1,
-    ray: Annotated[bool, d.RAY] = False,
-    ray_address: Annotated[str | None, d.RAY_ADDRESS] = None,
-    per_shard: Annotated[int | None, d.PER_SHARD] = None,
+    clips: dict[str, Any],
+    images: d.ImageOptions,
+    camera: dict[str, Any],
+    captions: d.CaptionOptions,
+    run: d.RunOptions,
 ) -> None:
-    """Make pseudo-videos of images by zoom and pan, or clips of one frame.
+    """Make pseudo-videos of images: clips of a camera that zooms and pans over them.
 
     The caption of NAME.jpg is the text of NAME.txt beside it.
     """
-    given = locals()
+    set_quiet(run.quiet)
     from vidrd_core.cli.data import stages
 
-    stages.stills(given)
+    stages.stills(folder, output, clips, None if images.images else camera, captions, run)
 
 
 @app.command(cls=o.Command)
+@command(shapes=d.SHAPES, labels=d.LABEL_GROUP, clips=d.CLIP_GROUP, run=d.RUN_GROUP)
 def actions(
-    folder: d.Folder,
-    output: d.Output,
-    layout: Annotated[
-        str, o.panel_option(d.LABELS, metavar="kinetics|ucf101", help="How files and folders are named.")
-    ] = "kinetics",
-    table: Annotated[
-        Path | None,
-        o.panel_option(
-            d.LABELS,
-            metavar="FILE",
-            parser=nonempty_path,
-            default=False,
-            help="Kinetics' CSV (label, youtube_id, time_start, time_end, split), or UCF-101's list of videos, like "
-            "trainlist01.txt.",
-        ),
-    ] = None,
-    split: Annotated[
-        str | None, o.panel_option(d.LABELS, help="The split of Kinetics' CSV to take.", default="all of it")
-    ] = None,
-    template: Annotated[
-        list[str] | None,
-        o.panel_option(
-            d.LABELS,
-            metavar="TEXT",
-            help="A caption with {label} in it; with several, each video gets one at random.",
-            default="'a video of {label}' and two more",
-        ),
-    ] = None,
-    descriptions: Annotated[
-        Path | None,
-        o.panel_option(
-            d.LABELS,
-            metavar="FILE",
-            parser=nonempty_path,
-            default=False,
-            help="Captions for some labels: CSV or JSON lines with columns label and caption.",
-        ),
-    ] = None,
-    frames: Annotated[int, d.FRAMES] = 8,
-    fps: Annotated[float, d.FPS] = 8.0,
-    size: Annotated[int, d.SIZE] = 256,
-    height: Annotated[int | None, d.HEIGHT] = None,
-    choice: Annotated[str, d.CHOICE] = "middle",
-    clips: Annotated[int, d.CLIPS_OF] = 1,
-    enlarge: Annotated[bool, d.ENLARGE] = False,
-    seed: Annotated[int, d.SEED] = 0,
-    retry: Annotated[bool, d.RETRY] = False,
-    workers: Annotated[int, d.WORKERS] = 1,
-    ray: Annotated[bool, d.RAY] = False,
-    ray_address: Annotated[str | None, d.RAY_ADDRESS] = None,
-    per_shard: Annotated[int | None, d.PER_SHARD] = None,
+    folder: d.Folder, output: d.Output, labels: d.LabelOptions, clips: dict[str, Any], run: d.RunOptions
 ) -> None:
-    """Make clips of an action-recognition dataset, Kinetics or UCF-101; labels become captions."""
-    given = locals()
+    """Make clips of action recognition videos, Kinetics or UCF-101, with captions from their labels."""
+    set_quiet(run.quiet)
     from vidrd_core.cli.data import stages
 
-    stages.actions(given)
+    stages.actions(folder, output, labels, clips, run)
 
 
 @app.command(cls=o.Command)
+@command(
+    shapes=d.SHAPES,
+    scenes=d.SCENE_GROUP,
+    motion_filter=d.MOTION_GROUP,
+    clips=d.CLIP_GROUP,
+    captions=d.CAPTION_GROUP,
+    run=d.RUN_GROUP,
+)
 def videos(
     folder: d.Folder,
     output: d.Output,
-    detector: Annotated[
-        str,
-        o.panel_option(
-            d.SCENES,
-            metavar="adaptive|content|transnetv2|none",
-            help="What detects scenes: adaptive and content (PySceneDetect), a network, or nothing.",
-        ),
-    ] = "adaptive",
-    threshold: Annotated[
-        float | None,
-        o.panel_option(d.SCENES, help="The detector's threshold.", default="3 adaptive, 27 content, 0.5 transnetv2"),
-    ] = None,
-    margin: Annotated[float, o.panel_option(d.SCENES, help="Seconds left out at both ends of a scene.")] = 0.0,
-    longest: Annotated[
-        float, o.panel_option(d.SCENES, help="Seconds; longer scenes are split, each part with a caption of its own.")
-    ] = 60.0,
-    least: Annotated[float, o.panel_option(d.SCENES, help="Seconds; shorter scenes are dropped.")] = 1.0,
-    black: Annotated[float, o.panel_option(d.SCENES, help="Level, of 255, below which a frame is black.")] = 20.0,
-    motion: Annotated[
-        float,
-        o.panel_option(
-            d.SCENES, help="Least mean change of pixels in 1/8 s, in levels of 255; 0 keeps static scenes."
-        ),
-    ] = 0.5,
-    frames: Annotated[int, d.FRAMES] = 8,
-    fps: Annotated[float, d.FPS] = 8.0,
-    size: Annotated[int, d.SIZE] = 256,
-    height: Annotated[int | None, d.HEIGHT] = None,
-    choice: Annotated[str, d.CHOICE] = "middle",
-    clips: Annotated[int, d.CLIPS_OF] = 1,
-    enlarge: Annotated[bool, d.ENLARGE] = False,
-    captions: Annotated[Path | None, d.CAPTIONS] = None,
-    captioner: Annotated[str, d.CAPTIONER] = "sidecar",
-    caption_model: Annotated[str | None, d.CAPTION_MODEL] = None,
-    caption_prompt: Annotated[str | None, d.CAPTION_PROMPT] = None,
-    recaption: Annotated[bool, d.RECAPTION] = False,
-    seed: Annotated[int, d.SEED] = 0,
-    retry: Annotated[bool, d.RETRY] = False,
-    workers: Annotated[int, d.WORKERS] = 1,
-    ray: Annotated[bool, d.RAY] = False,
-    ray_address: Annotated[str | None, d.RAY_ADDRESS] = None,
-    per_shard: Annotated[int | None, d.PER_SHARD] = None,
+    scenes: dict[str, Any],
+    motion_filter: dict[str, Any],
+    clips: dict[str, Any],
+    captions: d.CaptionOptions,
+    run: d.RunOptions,
 ) -> None:
-    """Make clips of the scenes of videos; short, black and static scenes are dropped, the others captioned."""
-    given = locals()
+    """Make clips of the scenes of videos; short, black and static ones are dropped, the others captioned."""
+    set_quiet(run.quiet)
     from vidrd_core.cli.data import stages
 
-    stages.videos(given)
+    stages.videos(folder, output, scenes, motion_filter, clips, captions, run)
 
 
 @app.command(cls=o.Command)

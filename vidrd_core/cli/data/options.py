@@ -1,17 +1,136 @@
-"""Options that several commands of `vidrd data` have."""
+"""The options of the commands of `vidrd data`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from vidrd_core.cli.options import panel_option
-from vidrd_core.cli.settings_options import nonempty_path
+from vidrd_core.cli.settings_options import Group, Shape, nonempty_path
 
-CLIPS, CAMERA, WORDS, LABELS = "Clips", "The camera", "Captions", "Labels"
+CLIPS, CAMERA, CAPTIONS, LABELS = "Clips", "The camera", "Captions", "Labels"
 SCENES, RUNNING = "Scenes", "Running"
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """What is made of images.
+
+    Args:
+        images: No camera: each image is a clip of one frame.
+    """
+
+    images: bool = False
+
+
+@dataclass(frozen=True)
+class CaptionOptions:
+    """Where captions come from.
+
+    Args:
+        captions: CSV or JSON lines with columns file_name and caption, for files without a text file beside them.
+        captioner: sidecar: text files and --captions; local:FOLDER: an image-text model of transformers;
+            server:ADDRESS: any OpenAI-compatible server, such as vLLM.
+        caption_model: The model on the server.
+        caption_prompt: The question for the model.
+        recaption: Also caption files that have a caption.
+    """
+
+    captions: Path | None = None
+    captioner: str = "sidecar"
+    caption_model: str | None = None
+    caption_prompt: str | None = None
+    recaption: bool = False
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """Videos with labels.
+
+    Args:
+        layout: How files and folders are named.
+        table: Kinetics' CSV (label, youtube_id, time_start, time_end, split), or UCF-101's list of videos.
+        split: The split of Kinetics' CSV to take.
+        template: A caption with {label} in it; with several, each video gets one at random.
+        descriptions: Captions for some labels: CSV or JSON lines with columns label and caption.
+    """
+
+    layout: Literal["kinetics", "ucf101"] = "kinetics"
+    table: Path | None = None
+    split: str | None = None
+    template: list[str] | None = None
+    descriptions: Path | None = None
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a stage runs.
+
+    Args:
+        retry: Try files again that were skipped before.
+        workers: Processes on this machine, or of a local Ray.
+        ray: Run on Ray Data (pip install 'ray[data]').
+        ray_address: A cluster's address, or auto; implies --ray.
+        per_shard: Files for each shard.
+        quiet: Print nothing but errors.
+    """
+
+    retry: bool = False
+    workers: int = 1
+    ray: bool = False
+    ray_address: str | None = None
+    per_shard: int | None = None
+    quiet: bool = False
+
+
+SHAPES = {
+    "frames": Shape("N"),
+    "fps": Shape("RATE"),
+    "size": Shape("PIXELS"),
+    "height": Shape("PIXELS", default="by the aspect ratio"),
+    "clips": Shape("COUNT"),
+    "enlarge": Shape(names=("--enlarge",)),
+    "images": Shape(names=("--images",)),
+    "zoom": Shape("FACTOR"),
+    "pan": Shape("WIDTHS"),
+    "captions": Shape("FILE"),
+    "captioner": Shape("WHO"),
+    "caption_model": Shape("NAME"),
+    "caption_prompt": Shape("TEXT", default="to describe it in a sentence"),
+    "recaption": Shape(names=("--recaption",)),
+    "table": Shape("FILE"),
+    "split": Shape("NAME", default="all of it"),
+    "template": Shape("TEXT", default="'a video of {label}' and two more"),
+    "descriptions": Shape("FILE"),
+    "threshold": Shape("VALUE", default="3 adaptive, 27 content, 0.5 transnetv2"),
+    "margin": Shape("SECONDS"),
+    "longest": Shape("SECONDS"),
+    "least": Shape("SECONDS"),
+    "black": Shape("LEVEL"),
+    "motion": Shape("LEVELS"),
+    "retry": Shape(names=("--retry",)),
+    "workers": Shape("COUNT"),
+    "ray": Shape(names=("--ray",)),
+    "ray_address": Shape("ADDRESS", default="one started here"),
+    "per_shard": Shape("COUNT", default="256 stills, 128 actions, 16 videos"),
+    "quiet": Shape(names=("--quiet", "-q")),
+}
+_HERE = "vidrd_core.cli.data.options"
+CLIP_GROUP = Group("vidrd_core.data.clip_sampling:ClipSettings", CLIPS, partial=True)
+STILL_CLIP_GROUP = Group("vidrd_core.data.clip_sampling:ClipSettings", CLIPS, partial=True, leave_out=("choice",))
+CAMERA_GROUP = Group(
+    "vidrd_core.data.pseudo_video:CameraSettings", CAMERA, partial=True, leave_out=("frames", "width", "height")
+)
+SCENE_GROUP = Group("vidrd_core.data.scene_detection:SceneSettings", SCENES, partial=True)
+MOTION_GROUP = Group(
+    "vidrd_core.data.motion_filter:MotionFilterSettings", SCENES, partial=True, leave_out=("black_share",)
+)
+IMAGE_GROUP = Group(f"{_HERE}:ImageOptions", CAMERA)
+CAPTION_GROUP = Group(f"{_HERE}:CaptionOptions", CAPTIONS)
+LABEL_GROUP = Group(f"{_HERE}:LabelOptions", LABELS)
+RUN_GROUP = Group(f"{_HERE}:RunOptions", RUNNING)
 
 Folder = Annotated[
     Path, typer.Argument(metavar="FOLDER", parser=nonempty_path, help="The folder to read, with its subfolders.")
@@ -31,42 +150,3 @@ MixFile = Annotated[
     Path,
     typer.Option("--output", "-o", metavar="FILE", parser=nonempty_path, help="A YAML file.", show_default=False),
 ]
-FRAMES = panel_option(CLIPS, help="Frames of a clip (N).")
-FPS = panel_option(CLIPS, help="Frames a second of a clip; 0 takes each video's own rate.")
-SIZE = panel_option(CLIPS, help="Shorter side in pixels; with --height, the width.")
-HEIGHT = panel_option(
-    CLIPS, help="Height in pixels; clips are cropped from the middle.", default="by the aspect ratio"
-)
-CHOICE = panel_option(
-    CLIPS,
-    metavar="middle|random|spread|all",
-    help="Which clips of a video or scene are taken: the middle one, --clips random or evenly spread ones, or all.",
-)
-CLIPS_OF = panel_option(CLIPS, help="At most so many clips of each video or scene.")
-ENLARGE = panel_option(CLIPS, "--enlarge", help="Also use files with fewer pixels than a clip.", default=False)
-CAPTIONS = panel_option(
-    WORDS,
-    metavar="FILE",
-    parser=nonempty_path,
-    default=False,
-    help="CSV or JSON lines with columns file_name and caption, for files without a text file beside them.",
-)
-CAPTIONER = panel_option(
-    WORDS,
-    metavar="WHO",
-    help="sidecar: text files and --captions. local:FOLDER: an image-text model of transformers. server:ADDRESS: any "
-    "OpenAI-compatible server, such as vLLM, with --caption-model.",
-)
-RECAPTION = panel_option(WORDS, "--recaption", help="Also caption files that have a caption.", default=False)
-CAPTION_MODEL = panel_option(WORDS, metavar="NAME", help="The model on the server.", default=False)
-CAPTION_PROMPT = panel_option(
-    WORDS, metavar="TEXT", help="The question for the model.", default="to describe it in a sentence"
-)
-SEED = panel_option(CLIPS, help="Seed of everything random.")
-RETRY = panel_option(RUNNING, "--retry", help="Try files again that were skipped before.", default=False)
-WORKERS = panel_option(RUNNING, help="Processes on this machine, or of a local Ray.")
-RAY = panel_option(RUNNING, "--ray", help="Run on Ray Data (pip install 'ray[data]').", default=False)
-RAY_ADDRESS = panel_option(
-    RUNNING, metavar="ADDRESS", help="A cluster's address, or auto; implies --ray.", default="one started here"
-)
-PER_SHARD = panel_option(RUNNING, help="Files for each shard.", default="256 stills, 128 actions, 16 videos")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vidrd_core.cli.data.options import CaptionOptions, LabelOptions, RunOptions
 from vidrd_core.cli.errors import CommandError, InputError, input_checked, note, reason
 from vidrd_core.cli.progress import alive
 from vidrd_core.data.actions import TEMPLATES, Actions
@@ -27,62 +27,67 @@ from vidrd_core.data.scene_detection import SceneSettings
 from vidrd_core.data.stills import Stills
 from vidrd_core.io import MissingPackageError
 
-Settings = TypeVar("Settings")
 
-
-def stills(given: dict[str, Any]) -> None:
-    """Run `vidrd data stills` with its options by name."""
+def stills(
+    folder: Path,
+    output: Path,
+    clips: dict[str, Any],
+    camera: dict[str, Any] | None,
+    captions: CaptionOptions,
+    options: RunOptions,
+) -> None:
+    """Run `vidrd data stills`; without a camera an image is a clip of one frame. Raises InputError, CommandError."""
     with input_checked():
-        clips = _settings(ClipSettings, given)
-        camera = CameraSettings(**{name: given[name] for name in ("zoom", "pan", "direction", "easing")})
-        motion = not given["images"]
         stage = Stills(
-            given["folder"], _captioner(given), clips, camera, motion, given["captions"], given["recaption"]
+            folder,
+            _captioner(captions),
+            ClipSettings(**clips),
+            CameraSettings(**(camera or {})),
+            camera is not None,
+            captions.captions,
+            captions.recaption,
         )
-    _run(stage, given)
+    _run(stage, output, options)
 
 
-def actions(given: dict[str, Any]) -> None:
-    """Run `vidrd data actions` with its options by name."""
+def actions(folder: Path, output: Path, labels: LabelOptions, clips: dict[str, Any], options: RunOptions) -> None:
+    """Run `vidrd data actions`. Raises InputError, CommandError."""
     with input_checked():
-        templates = tuple(given["template"] or TEMPLATES.get(given["layout"], Templates.templates))
-        captioner = Templates(templates, _descriptions(given["descriptions"]), given["seed"])
-        clips = _settings(ClipSettings, given)
-        stage = Actions(given["folder"], given["layout"], captioner, clips, given["table"], given["split"])
-    _run(stage, given)
+        settings = ClipSettings(**clips)
+        templates = tuple(labels.template or TEMPLATES.get(labels.layout, Templates.templates))
+        captioner = Templates(templates, _descriptions(labels.descriptions), settings.seed)
+        stage = Actions(folder, labels.layout, captioner, settings, labels.table, labels.split)
+    _run(stage, output, options)
 
 
-def videos(given: dict[str, Any]) -> None:
-    """Run `vidrd data videos` with its options by name."""
-    if given["longest"] < given["least"]:
-        raise InputError(f"--longest is {given['longest']:g} s, expected --least, {given['least']:g} s, or more")
+def videos(
+    folder: Path,
+    output: Path,
+    scenes: dict[str, Any],
+    motion_filter: dict[str, Any],
+    clips: dict[str, Any],
+    captions: CaptionOptions,
+    options: RunOptions,
+) -> None:
+    """Run `vidrd data videos`. Raises InputError, CommandError."""
     with input_checked():
+        split, kept = SceneSettings(**scenes), MotionFilterSettings(**motion_filter)
+        if split.longest < kept.least:
+            raise InputError(f"--longest is {split.longest:g} s, expected --least, {kept.least:g} s, or more")
         stage = LongVideos(
-            given["folder"],
-            _captioner(given),
-            _settings(ClipSettings, given),
-            _settings(SceneSettings, given),
-            _settings(MotionFilterSettings, given),
-            given["captions"],
-            given["recaption"],
+            folder, _captioner(captions), ClipSettings(**clips), split, kept, captions.captions, captions.recaption
         )
-    _run(stage, given)
+    _run(stage, output, options)
 
 
-def _settings(kind: type[Settings], given: dict[str, Any]) -> Settings:
-    """A dataclass of settings from the options that have its fields' names."""
-    names = [field.name for field in fields(kind) if field.name in given]  # type: ignore[arg-type]
-    return kind(**{name: given[name] for name in names})
-
-
-def _captioner(given: dict[str, Any]) -> Captioner:
+def _captioner(options: CaptionOptions) -> Captioner:
     """The captioner that --captioner names. Raises InputError."""
-    who, _, where = given["captioner"].partition(":")
-    prompt, model = given["caption_prompt"], given["caption_model"]
+    who, _, where = options.captioner.partition(":")
+    prompt, model = options.caption_prompt, options.caption_model
     if who == "server" and where:
         if not model:
             raise InputError("a server needs --caption-model, the name of the model that it serves")
-        return Server(where, model, **({"prompt": prompt} if prompt else {}))
+        return Server(where, model, prompt) if prompt else Server(where, model)
     if model:
         raise InputError("--caption-model is for a server: --captioner server:ADDRESS")
     if who == "local" and where:
@@ -93,7 +98,7 @@ def _captioner(given: dict[str, Any]) -> Captioner:
         return Sidecar()
     if prompt:
         raise InputError("--caption-prompt is for a model: --captioner local:FOLDER or server:ADDRESS")
-    raise InputError(f"captioner is {given['captioner']!r}, expected sidecar, local:FOLDER or server:ADDRESS")
+    raise InputError(f"captioner is {options.captioner!r}, expected sidecar, local:FOLDER or server:ADDRESS")
 
 
 def _descriptions(path: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -107,24 +112,30 @@ def _descriptions(path: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple(captions.items())
 
 
-def _executor(given: dict[str, Any]) -> Executor:
+def _executor(options: RunOptions) -> Executor:
     """Where the parts are processed. Raises InputError."""
-    workers = given["workers"]
-    if workers < 1:
-        raise InputError(f"workers is {workers}, expected 1 or more")
-    if given["ray"] or given["ray_address"]:
-        return Ray(given["ray_address"], workers)
-    return Processes(workers) if workers > 1 else InProcess()
+    if options.workers < 1:
+        raise InputError(f"workers is {options.workers}, expected 1 or more")
+    if options.ray or options.ray_address:
+        return Ray(options.ray_address, options.workers)
+    return Processes(options.workers) if options.workers > 1 else InProcess()
 
 
-def _run(stage: Stage, given: dict[str, Any]) -> None:
+def _run(stage: Stage, output: Path, options: RunOptions) -> None:
     """Run a stage and report what it did. Raises InputError, CommandError."""
-    if (per_shard := given["per_shard"]) is not None and per_shard < 1:
-        raise InputError(f"per-shard is {per_shard}, expected 1 or more")
-    executor, output = _executor(given), given["output"]
+    if options.per_shard is not None and options.per_shard < 1:
+        raise InputError(f"per-shard is {options.per_shard}, expected 1 or more")
+    executor = _executor(options)
     try:
         with input_checked(), Bar(stage.name) as bar:
-            report = run(stage, output, executor, retry=given["retry"], progress=bar.update, per_shard=per_shard)
+            report = run(
+                stage,
+                output,
+                executor,
+                retry=options.retry,
+                progress=bar.update,
+                per_shard=options.per_shard,
+            )
     except (MissingPackageError, CaptionerError) as error:
         raise InputError(f"{reason(error)}; the shards made so far are kept in {output}") from error
     except ChildProcessError as error:
