@@ -11,8 +11,8 @@ from torch import Tensor
 
 from vidrd_core.reports.contact_sheet_rows import Row, added, sheet
 
-from .host.images import as_image, frames_in
-from .host.progress import tell_clips
+from .host.images import image_to_frames, picture_to_image
+from .host.progress import show_clip_count
 from .schema import CATEGORY, check_choices, clip_inputs, more_reuse_inputs, reuse_inputs, schema
 
 Rows = io.Custom("VIDRD_ROWS")
@@ -54,8 +54,8 @@ class ContactSheet(io.ComfyNode):
     def execute(
         cls, images: Tensor, label: str, height: int, same_row: bool, rows: tuple[Row, ...] = ()
     ) -> io.NodeOutput:
-        rows = added(rows, label, frames_in(images), same_row)
-        picture = as_image(sheet(rows, height))
+        rows = added(rows, label, image_to_frames(images), same_row)
+        picture = picture_to_image(sheet(rows, height))
         text = "\n".join(row.said() for row in rows)
         return io.NodeOutput(picture, rows, text, ui=ui.PreviewImage(picture, cls=cls))
 
@@ -152,7 +152,7 @@ class CompareSettings(io.ComfyNode):
                 drawn.set_input("rows", rows)
                 rows = drawn.out(1)
         assert drawn is not None
-        tell_clips(made)
+        show_clip_count(made)
         return io.NodeOutput(drawn.out(0), drawn.out(2), expand=graph.finalize())
 
 

@@ -9,8 +9,8 @@ from comfy_api.latest import io
 from vidrd_core.presets import Rule
 from vidrd_core.reuse import ReuseSettings
 
-from .host.latent_layout import family_of
-from .host.sample_clip import frames_of, sample_clip
+from .host.latent_layout import layout_of
+from .host.sample_clip import latent_frames, sample_clip
 from .schema import (
     CATEGORY,
     State,
@@ -48,7 +48,7 @@ class SampleClip(io.ComfyNode):
 
     @classmethod
     def execute(cls, latent: Any, **given: Any) -> io.NodeOutput:
-        most = frames_of(latent) - 1 - family_of(given["model"]).compresses
+        most = latent_frames(latent) - 1 - layout_of(given["model"]).compresses_time
         rule = Rule(ReuseSettings(max(0, min(ReuseSettings.prompt_frames, most))), auto=True)  # what a short one can
         _, whole, state = sample_clip(latent=latent, **given, rule=rule)
         return io.NodeOutput(whole, state)
@@ -114,4 +114,4 @@ class Extend(io.ComfyNode):
     @classmethod
     def execute(cls, state: Any = None, **given: Any) -> io.NodeOutput:
         rule, given = taken_rule(given)
-        return io.NodeOutput(*sample_clip(**given, rule=rule, before=state))
+        return io.NodeOutput(*sample_clip(**given, rule=rule, previous=state))

@@ -68,7 +68,7 @@ def test_cancel_takes_effect_within_a_step(execute, host, page, monkeypatch):
         _, errors, _ = execute(chain(1))
     assert errors[0]["node_id"] == "clip0"
     assert len(calls) == 1
-    assert page.told[-1] == ("clip0", "stopped; Run makes this clip anew and goes on")
+    assert page.told[-1] == ("clip0", "stopped; Run samples this clip again and continues")
     ran, errors, _ = execute(chain(1))
     assert errors == []
     assert "clip0" in ran

@@ -118,7 +118,7 @@ def test_the_built_in_model_put_together_again_is_itself(host, inflate, tiny):
     given = (7, 4, 2.5, "euler", "normal", tiny.positive[0], tiny.negative, tiny.latent, 1.0)
     clips = [host.nodes.KSampler().sample(each, *given)[0]["samples"] for each in (model, tiny.model)]
     assert torch.equal(*clips)
-    assert model.model.latent_format.look is not None  # the same previews, too
+    assert model.model.latent_format.preview_layers is not None  # the same previews, too
 
 
 def test_its_weights_may_be_fp8(inflate, files):

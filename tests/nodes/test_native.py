@@ -177,9 +177,9 @@ def test_a_patch_of_another_copy_is_not_ours(host, tiny, run):
     other.add_object_patch("latent_format", importlib.import_module("comfy.latent_formats").SD15())
     importlib.import_module("comfy.model_management").load_models_gpu([other])
     assert tiny.model.model.latent_format is other.object_patches["latent_format"]
-    family_of = importlib.import_module("custom_nodes_vidrd.nodes.host.latent_layout").family_of
-    assert family_of(tiny.model).frame_dim == 2
-    assert family_of(other).frame_dim == 0
+    layout_of = importlib.import_module("custom_nodes_vidrd.nodes.host.latent_layout").layout_of
+    assert layout_of(tiny.model).frame_dim == 2
+    assert layout_of(other).frame_dim == 0
 
 
 @pytest.mark.parametrize("dtype", ["fp8_e4m3fn", "fp8_e5m2"])

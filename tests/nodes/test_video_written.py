@@ -100,7 +100,7 @@ def test_a_clip_that_was_enlarged_on_the_way_is_written(host, write, tiny, outpu
     video = importlib.import_module("custom_nodes_vidrd.nodes.host.video")
     settings = video.VideoSettings("large/v", "png", 8.0, 1)
     for past in (0, 3):
-        latent = {"samples": torch.zeros(1, 4, 4, 32, 32), clips.SHOWN_BEFORE: torch.zeros(1, 4, past, 16, 16)}
+        latent = {"samples": torch.zeros(1, 4, 4, 32, 32), clips.PAST_KEY: torch.zeros(1, 4, past, 16, 16)}
         assert video.write_clip(latent, tiny.vae, settings, None, {}).size == (128, 128)
 
 
