@@ -16,7 +16,7 @@ FILE = Path(__file__).with_suffix(".json")
 
 
 def order(definition: dict[str, Any]) -> dict[str, list[str]]:
-    """What may only grow at the end."""
+    """The order of inputs, which may only grow at the end."""
     return {
         "widgets": widgets(definition),
         "sockets": sockets(definition),
@@ -25,10 +25,10 @@ def order(definition: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def recorded() -> dict[str, dict[str, list[str]]]:
-    """The order that earlier versions had."""
+    """The order of inputs in earlier versions."""
     return json.loads(FILE.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
-    told = {name: order(definition) for name, definition in sorted(definitions().items())}
-    FILE.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    orders = {name: order(definition) for name, definition in sorted(definitions().items())}
+    FILE.write_text(json.dumps(orders, indent=2) + "\n", encoding="utf-8")

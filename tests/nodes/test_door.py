@@ -1,4 +1,4 @@
-"""The pack as a host finds it."""
+"""The package as ComfyUI imports it."""
 
 import os
 import re
@@ -23,19 +23,19 @@ assert not {{"comfy", "comfy_api", "torch", "vidrd_core"}} & set(sys.modules)
 """
 
 
-def test_the_door_opens_without_a_host():
+def test_the_package_imports_without_comfyui():
     ended = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
 
 
-def test_all_nodes_are_behind_it():
-    """Their ids stand in the source as they are, as registries find nodes by reading it."""
+def test_the_extension_lists_all_nodes():
+    """Their ids are literals in the source, as registries find nodes by reading it."""
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "nodes").glob("*.py"))
     assert sorted(re.findall(r'node_id="(\w+)"', source)) == sorted(definitions())
 
 
-def test_the_stand_in_tells_what_a_host_tells():
-    """Apart from choices that only this host has, and fields that the stand-in's version did not know."""
+def test_the_stand_in_gives_the_same_definitions_as_comfyui():
+    """Apart from choices that only this ComfyUI has, and fields unknown to the stand-in's version."""
     checkout = os.environ.get("COMFYUI_PATH")
     if not checkout:
         pytest.skip("COMFYUI_PATH names no ComfyUI checkout")
@@ -55,7 +55,7 @@ def choices(definition):
 
 
 def without_choices(definition):
-    """A definition without them."""
+    """A definition without the options of its inputs."""
     inputs = {
         kind: {
             name: [type_, *({**said, "options": None} if "options" in said else said for said in rest)]

@@ -1,4 +1,4 @@
-"""What the page is told of the nodes."""
+"""The nodes' definitions, as the page receives them."""
 
 import pytest
 
@@ -12,11 +12,11 @@ PAPER_SIZE = {"width": 256, "height": 256, "frames": 8}
 
 @pytest.fixture(scope="module")
 def nodes():
-    """Our nodes' definitions by id."""
+    """The nodes' definitions by id."""
     return definitions()
 
 
-def test_every_node_says_what_it_is_for(nodes):
+def test_every_node_has_a_description(nodes):
     names = [node["display_name"] for node in nodes.values()]
     assert len(set(names)) == len(names)
     for name, node in nodes.items():
@@ -33,15 +33,15 @@ def test_every_input_has_a_tooltip(nodes):
             assert each.said.get("tooltip", "").endswith("."), (name, each.name)
 
 
-def test_outputs_are_told_apart(nodes):
-    """A lone output may speak for itself; of several, and of states, each has a tooltip."""
+def test_outputs_have_names_and_tooltips(nodes):
+    """A single output needs no tooltip; several, and states, each have one."""
     for name, node in nodes.items():
         assert len(set(node["output_name"])) == len(node["output_name"]), name
         for output, type_, tooltip in zip(node["output_name"], node["output"], node["output_tooltips"], strict=True):
             assert tooltip or (len(node["output"]) == 1 and type_ != "VIDRD_STATE"), (name, output)
 
 
-def test_defaults_are_among_what_may_be_given(nodes):
+def test_defaults_are_valid_values(nodes):
     for name, node in nodes.items():
         for each in filter(lambda each: each.is_widget, slots(node)):
             where, said = (name, each.name), each.said
@@ -57,7 +57,7 @@ def test_defaults_are_among_what_may_be_given(nodes):
                 assert "default" in said, where
 
 
-def test_seeds_come_with_the_hosts_control(nodes):
+def test_seeds_have_control_after_generate(nodes):
     seeds = [each for node in nodes.values() for each in slots(node) if each.type == "INT" and "seed" in each.name]
     assert len(seeds) >= 3
     for each in seeds:
@@ -87,7 +87,7 @@ def test_the_built_in_model_comes_first(nodes):
                 assert each.said["options"][0] == each.said["default"] == "tiny (built in)"
 
 
-def test_nodes_take_what_their_schemas_name(nodes):
+def test_node_methods_accept_the_inputs_of_their_schemas(nodes):
     for name, methods in told()["taken"].items():
         inputs = {each.name for each in slots(nodes[name])}
         optional = {each.name for each in slots(nodes[name]) if each.optional}
@@ -98,8 +98,8 @@ def test_nodes_take_what_their_schemas_name(nodes):
         assert execute["others"] or set(execute["named"]) == inputs, name
 
 
-def test_saved_workflows_go_on_to_fit(nodes):
-    """Run `python -m tests.nodes.inputs` where inputs were appended; nothing else may change."""
+def test_saved_workflows_stay_compatible(nodes):
+    """Run `python -m tests.nodes.inputs` after inputs were appended; nothing else may change."""
     for name, before in recorded().items():
         assert name in nodes, "a saved workflow may have it"
         for kind, names in order(nodes[name]).items():

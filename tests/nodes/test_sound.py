@@ -83,7 +83,7 @@ def test_resume_is_exact_and_states_stop_growing(extend, tmp_path):
         assert torch.equal(ours, theirs)
 
 
-def test_parts_make_what_extend_makes(run, clip, extend):
+def test_custom_sampling_gives_the_same_clip_as_extend(run, clip, extend):
     samplers, custom = (
         importlib.import_module(each) for each in ("comfy.samplers", "comfy_extras.nodes_custom_sampler")
     )
