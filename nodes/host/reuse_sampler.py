@@ -199,7 +199,7 @@ class ReuseSampler(comfy.samplers.Sampler):
             disable_pbar,
         )
         if not latents.isfinite().all():
-            raise DivergenceError("the clip came out with NaN or infinity: give a smaller cfg, or another sampler")
+            raise DivergenceError("the clip came out as no finite numbers: give a smaller cfg, or another sampler")
         parts = shapes.split(latents)
         self.state = ClipState.of_clip(
             previous,

@@ -1,4 +1,4 @@
-"""Fixtures for the pack in a real ComfyUI in this process: `COMFYUI_PATH` is its checkout, in whose Python it runs."""
+"""Fixtures for the pack in a real ComfyUI, run by its own Python; `COMFYUI_PATH` is its checkout."""
 
 import asyncio
 import importlib
