@@ -140,7 +140,7 @@ class AnimatedPreview(Image.Image):
 
 
 def _previewer(model: Any) -> Callable[[Tensor], Preview | None]:
-    """A function from latents [B, C, N, h, w] to a preview of the first clip; None where there is no way to."""
+    """A function from latents [B, C, N, h, w] to a preview of the first clip, or to None if none can be drawn."""
     latent_format = model.get_model_object("latent_format")
     chosen = latent_preview.get_previewer(model.load_device, latent_format)
     if chosen is not None and type(chosen) is not latent_preview.Latent2RGBPreviewer:
