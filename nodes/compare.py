@@ -11,8 +11,8 @@ from torch import Tensor
 
 from vidrd_core.reports.contact_sheet_rows import SheetRow, add_clip, draw_sheet
 
-from .host.images import as_image, frames_in
-from .host.progress import tell_clips
+from .host.images import image_to_frames, picture_to_image
+from .host.progress import show_clip_count
 from .schema import CATEGORY, RAW_LINK, check_choices, clip_inputs, more_reuse_inputs, reuse_inputs, schema
 
 Rows = io.Custom("VIDRD_ROWS")
@@ -57,8 +57,8 @@ class ContactSheet(io.ComfyNode):
     def execute(
         cls, images: Tensor, label: str, height: int, same_row: bool, rows: tuple[SheetRow, ...] = ()
     ) -> io.NodeOutput:
-        rows = add_clip(rows, label, frames_in(images), same_row)
-        picture = as_image(draw_sheet(rows, height))
+        rows = add_clip(rows, label, image_to_frames(images), same_row)
+        picture = picture_to_image(draw_sheet(rows, height))
         text = "\n".join(row.summary() for row in rows)
         return io.NodeOutput(picture, rows, text, ui=ui.PreviewImage(picture, cls=cls))
 
@@ -164,7 +164,7 @@ class CompareSettings(io.ComfyNode):
                 sheet_node.set_input("rows", rows)
                 rows = sheet_node.out(1)
         assert sheet_node is not None
-        tell_clips(made)
+        show_clip_count(made)
         return io.NodeOutput(sheet_node.out(0), sheet_node.out(2), expand=graph.finalize())
 
 

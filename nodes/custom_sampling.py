@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .host.custom_sampling import ReuseNoise, collect
+from .host.custom_sampling import ReuseNoise, collect_state
 from .host.reuse_sampler import ReuseSampler
 from .schema import (
     CATEGORY,
@@ -127,4 +127,4 @@ class CollectState(io.ComfyNode):
 
     @classmethod
     def execute(cls, sampler: Any, latent: Any) -> io.NodeOutput:
-        return io.NodeOutput(*collect(sampler, latent))
+        return io.NodeOutput(*collect_state(sampler, latent))

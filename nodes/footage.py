@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .host.footage import METHODS, state_of_footage
+from .host.footage import METHODS, state_from_video
 from .schema import CATEGORY, State, check_choices, clip_inputs, schema
 
 
@@ -66,4 +66,4 @@ class StateFromVideo(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, vae: Any, positive: Any, images: Any, **settings: Any) -> io.NodeOutput:
-        return io.NodeOutput(*state_of_footage(model, vae, positive, images, **settings))
+        return io.NodeOutput(*state_from_video(model, vae, positive, images, **settings))

@@ -82,7 +82,7 @@ class LoadUNet3D(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str, **_: Any) -> Any:
-        return folders.version_of(folders.path_of(file, "diffusion_models", "unet"))
+        return folders.file_version(folders.path_of(file, "diffusion_models", "unet"))
 
 
 class LoadTemporalVAE(io.ComfyNode):
@@ -117,7 +117,7 @@ class LoadTemporalVAE(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> Any:
-        return folders.version_of(folders.path_of(file, "vae", "vae"))
+        return folders.file_version(folders.path_of(file, "vae", "vae"))
 
 
 class LoadTextEncoder(io.ComfyNode):
@@ -153,4 +153,4 @@ class LoadTextEncoder(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> Any:
-        return folders.version_of(folders.path_of(file, "text_encoders", "text_encoder"))
+        return folders.file_version(folders.path_of(file, "text_encoders", "text_encoder"))

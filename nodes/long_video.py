@@ -9,7 +9,7 @@ from comfy_execution.graph_utils import GraphBuilder
 
 from vidrd_core.prompt_schedule import OVER_FRAMES, fade_of, parse_per_clip
 
-from .host.progress import tell_clips
+from .host.progress import show_clip_count
 from .prompts import parse_prompts
 from .schema import (
     CATEGORY,
@@ -206,7 +206,7 @@ class LongVideo(io.ComfyNode):
             extend.set_input("state", state)
             write.set_input("before", video)
             state, video = extend.out(2), write.out(0)
-        tell_clips(len(texts))
+        show_clip_count(len(texts))
         return io.NodeOutput(video, state, expand=graph.finalize())
 
 

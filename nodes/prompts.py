@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .host.text import encode
+from .host.text import encode_prompt
 from .host.vae import empty_clip
 from .schema import CATEGORY, schema
 
@@ -50,7 +50,9 @@ class EncodePrompts(io.ComfyNode):
     @classmethod
     def execute(cls, clip: Any, prompts: str, negative_prompt: str) -> io.NodeOutput:
         lines = parse_prompts(prompts)
-        return io.NodeOutput([encode(clip, line) for line in lines], encode(clip, negative_prompt), lines)
+        return io.NodeOutput(
+            [encode_prompt(clip, line) for line in lines], encode_prompt(clip, negative_prompt), lines
+        )
 
 
 def parse_prompts(text: str) -> list[str]:

@@ -8,7 +8,7 @@ from comfy_api.latest import io, ui
 
 from vidrd_core.video.reuse_map import reuse_map
 
-from .host.images import as_image
+from .host.images import picture_to_image
 from .schema import CATEGORY, check_choices, more_reuse_inputs, parse_reuse_inputs, reuse_inputs, schema
 
 
@@ -48,5 +48,5 @@ class ReuseMap(io.ComfyNode):
     @classmethod
     def execute(cls, frames: int, steps: int, **reuse: Any) -> io.NodeOutput:
         picture = reuse_map(parse_reuse_inputs(reuse)[0].resolve(frames), frames, steps)
-        image = as_image(picture)
+        image = picture_to_image(picture)
         return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))

@@ -9,8 +9,8 @@ from comfy_api.latest import io
 from vidrd_core.presets import ReuseChoice
 from vidrd_core.reuse import ReuseSettings
 
-from .host.latent_layout import family_of
-from .host.sample_clip import frames_of, sample_clip
+from .host.latent_layout import layout_of
+from .host.sample_clip import latent_frames, sample_clip
 from .schema import (
     CATEGORY,
     State,
@@ -52,7 +52,7 @@ class SampleClip(io.ComfyNode):
     @classmethod
     def execute(cls, latent: Any, **settings: Any) -> io.NodeOutput:
         # A clip shorter than the default number of prompt frames records as many as it can.
-        most = frames_of(latent) - 1 - family_of(settings["model"]).compresses
+        most = latent_frames(latent) - 1 - layout_of(settings["model"]).compresses_time
         choice = ReuseChoice(ReuseSettings(max(0, min(ReuseSettings.prompt_frames, most))), auto=True)
         _, whole, state = sample_clip(latent=latent, **settings, choice=choice)
         return io.NodeOutput(whole, state)
@@ -123,4 +123,4 @@ class Extend(io.ComfyNode):
     @classmethod
     def execute(cls, state: Any = None, **inputs: Any) -> io.NodeOutput:
         choice, settings = parse_reuse_inputs(inputs)
-        return io.NodeOutput(*sample_clip(**settings, choice=choice, before=state))
+        return io.NodeOutput(*sample_clip(**settings, choice=choice, previous=state))

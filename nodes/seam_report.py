@@ -13,7 +13,7 @@ from vidrd_core.reports.seam_figure import draw_seam_figure
 from vidrd_core.reports.seam_report import seam_report
 from vidrd_core.state import ClipState
 
-from .host.images import as_image, frames_in
+from .host.images import image_to_frames, picture_to_image
 from .schema import CATEGORY, schema, state_input
 
 
@@ -87,7 +87,7 @@ class SeamReport(io.ComfyNode):
         prompt_frames: int,
         state: ClipState | None = None,
     ) -> io.NodeOutput:
-        video = frames_in(images)
+        video = image_to_frames(images)
         if state is not None:
             clip_frames, repeated_frames, prompt_frames = chain_of(state, len(video))
         boundaries = ClipBoundaries()
@@ -95,7 +95,7 @@ class SeamReport(io.ComfyNode):
             prompt_frames = min(prompt_frames, clip_frames - 1)
             boundaries = ClipBoundaries.regular(len(video), clip_frames, repeated_frames, prompt_frames)
         report = seam_report(video, boundaries)
-        picture = as_image(draw_seam_figure(video, report))
+        picture = picture_to_image(draw_seam_figure(video, report))
         numbers = (_or(report.seam_ratio, 1.0), _or(report.worst_step, 1.0), _or(report.loopiness, 0.0))
         return io.NodeOutput(picture, "\n".join(report.lines()), *numbers, ui=ui.PreviewImage(picture, cls=cls))
 

@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 from vidrd_core.state import ClipState
 
 from .host import folders, state_files
-from .host.progress import tell
+from .host.progress import show_status
 from .schema import CATEGORY, State, check_prefix, schema
 
 _CATEGORY = f"{CATEGORY}/state"
@@ -53,7 +53,7 @@ class SaveState(io.ComfyNode):
     @classmethod
     def execute(cls, state: ClipState, filename_prefix: str) -> io.NodeOutput:
         name = state_files.save(state, filename_prefix)
-        tell(f"saved as {name}", None)
+        show_status(f"saved as {name}", None)
         return io.NodeOutput(state, name, ui=ui.PreviewText(name))
 
 
@@ -94,7 +94,7 @@ class LoadState(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None = None) -> Any:
-        return None if file is None else folders.version_of(state_files.path_of(file))
+        return None if file is None else folders.file_version(state_files.path_of(file))
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:

@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from .host.video import KINDS, GrowingVideo, VideoSettings, place_of, write_clip
+from .host.video import KINDS, GrowingVideo, VideoSettings, preview_files, write_clip
 from .schema import CATEGORY, check_choices, check_prefix, schema
 
 
@@ -116,6 +116,6 @@ class WriteClip(io.ComfyNode):
 
 def _shown(video: GrowingVideo) -> ui.PreviewVideo | ui.SavedImages:
     """The preview in the node: the video, or the newest clip's frames for PNG."""
-    folder, names = place_of(video)
+    folder, names = preview_files(video)
     saved = [ui.SavedResult(name, folder, io.FolderType.output) for name in names]
     return ui.SavedImages(saved) if Path(names[0]).suffix == ".png" else ui.PreviewVideo(saved)

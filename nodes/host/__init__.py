@@ -1,1 +1,1 @@
-"""All that touches ComfyUI's own modules."""
+"""The adapter between `vidrd_core` and ComfyUI's models, samplers, files and page."""

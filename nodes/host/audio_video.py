@@ -1,4 +1,4 @@
-"""Video and sound in one latent: the host packs them for sampling, and Reuse and Diffuse takes them apart."""
+"""Latents of models that sample video and audio together, which ComfyUI packs into one tensor (LTX-2)."""
 
 from __future__ import annotations
 
@@ -14,103 +14,129 @@ from vidrd_core.reuse import ReuseSettings
 from vidrd_core.state import ClipState, StateMismatchError
 
 Shape = tuple[int, ...]
-TIME_FACTOR = 8  # frames for which a latent stands: LTX-2's
-TOGETHER = "the latent holds video and audio together: separate them and wire the video's alone"
+TIME_FACTOR = 8  # video frames a latent after the first decodes to, where the model does not state it: LTX-2's
+SEPARATE_AUDIO = "the latent holds video and audio together: separate them and wire the video latent alone"
 
 
 @dataclass(frozen=True)
-class Streams:
-    """The shapes of a latent's video and, if it has some, its sound [B, C, T, f]."""
+class AudioVideoShapes:
+    """The shapes of the latents that are sampled as one.
+
+    Args:
+        video: [B, C, N, h, w], or [N, C, h, w] for models with frames in the batch dimension.
+        audio: [B, C, T, f]; None without audio.
+    """
 
     video: Shape
-    sound: Shape | None = None
+    audio: Shape | None = None
 
     def split(self, latents: Tensor) -> list[Tensor]:
-        """Video as it is, and sound as clips are, [B, C, T, f, 1], of latents that may be packed, [B, 1, L]."""
-        if self.sound is None:
+        """Unpack latents.
+
+        Args:
+            latents: Packed video and audio [B, 1, L], or video as it is.
+
+        Returns:
+            The video, and the audio with the dimensions of a clip [B, C, T, f, 1] if there is any.
+        """
+        if self.audio is None:
             return [latents]
         cut = math.prod(self.video[1:])
-        video, sound = latents[:, :, :cut], latents[:, :, cut:]
-        return [video.reshape(-1, *self.video[1:]), sound.reshape(-1, *self.sound[1:], 1)]
+        video, audio = latents[:, :, :cut], latents[:, :, cut:]
+        return [video.reshape(-1, *self.video[1:]), audio.reshape(-1, *self.audio[1:], 1)]
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
-        """What `split` took apart."""
-        if self.sound is None:
+        """The inverse of `split`."""
+        if self.audio is None:
             return parts[0]
         return torch.cat([part.reshape(len(part), 1, -1) for part in parts], dim=-1)
 
 
-def parts_of(latent: dict[str, Any]) -> list[Tensor]:
-    """The video of a LATENT, and its sound [B, C, T, f] if there is any. Raises ValueError for other streams."""
+def split_latent(latent: dict[str, Any]) -> list[Tensor]:
+    """The video of a LATENT, and its audio [B, C, T, f] if there is any. Raises ValueError for any other parts."""
     samples = latent["samples"]
     if not getattr(samples, "is_nested", False):
         return [samples]
     parts = list(samples.unbind())
     if [part.ndim for part in parts] != [5, 4]:
         shapes = ", ".join(str(list(part.shape)) for part in parts)
-        raise ValueError(f"the latent holds streams of shapes {shapes}, expected video alone, or with sound")
+        raise ValueError(f"the latent holds parts of shapes {shapes}, expected video alone, or video and audio")
     return parts
 
 
-def together(parts: Sequence[Tensor]) -> Any:
-    """Video, or video and sound as the host has them in one."""
+def join_latent(parts: Sequence[Tensor]) -> Any:
+    """The inverse of `split_latent`: what stands under "samples" in a LATENT, a tensor or a NestedTensor."""
     if len(parts) == 1:
         return parts[0]
-    from comfy.nested_tensor import NestedTensor  # older hosts have none
+    from comfy.nested_tensor import NestedTensor  # older versions of ComfyUI have none
 
     return NestedTensor(parts)
 
 
-def streams_of(guider: Any, noise: Tensor) -> Streams:
-    """How the latents lie that a guider is about to sample. Raises ValueError where the host does not tell."""
+def shapes_of(guider: Any, noise: Tensor) -> AudioVideoShapes:
+    """The shapes of the latents that a guider is about to sample.
+
+    Args:
+        guider: ComfyUI's guider, whose model or conditions state the shapes of packed latents.
+        noise: The noise to start from, packed [B, 1, L] or not.
+
+    Raises:
+        ValueError: The latents are packed, and neither the model nor its conditions state video and audio shapes.
+    """
     if noise.ndim != 3:
-        return Streams(tuple(noise.shape))
+        return AudioVideoShapes(tuple(noise.shape))
     shapes = getattr(guider.inner_model, "latent_shapes", None)
     for conditions in guider.conds.values():
         for condition in conditions:
-            told = condition.get("model_conds", {}).get("latent_shapes")
-            shapes = shapes or getattr(told, "cond", None)
+            stated = condition.get("model_conds", {}).get("latent_shapes")
+            shapes = shapes or getattr(stated, "cond", None)
     if not shapes or [len(shape) for shape in shapes] != [5, 4]:
-        raise ValueError(TOGETHER)
-    return Streams(*(tuple(shape) for shape in shapes))
+        raise ValueError(SEPARATE_AUDIO)
+    return AudioVideoShapes(*(tuple(shape) for shape in shapes))
 
 
-def check_sound(sound: Shape, before: ClipState) -> None:
-    """Raise StateMismatchError unless sound of shape [B, C, T, f] can follow that of a state."""
-    old = tuple(before.sound_noise.shape[:4])
-    if old != sound:
+def check_audio_shape(audio: Shape, previous: ClipState) -> None:
+    """Raise StateMismatchError unless audio latents of shape [B, C, T, f] can extend those of a state."""
+    old = tuple(previous.sound_noise.shape[:4])
+    if old != audio:
         raise StateMismatchError(
-            f"the latent has sound of shape {list(sound)}, the state has {list(old) if any(old) else 'none'}: wire "
-            f"the latent that the clip before was made of"
+            f"the latent has audio of shape {list(audio)}, the state has {list(old) if any(old) else 'none'}: wire "
+            f"the latent that the previous clip was made from"
         )
 
 
 @dataclass(frozen=True)
-class Clock:
-    """N latents of video beside T moments of sound: the first latent is one frame, each other one `time_factor`."""
+class AudioTimeline:
+    """Which audio latents sound during which video latents of a clip.
 
-    frames: int
-    moments: int
+    Args:
+        video_latents: N. The first one decodes to one frame, each other one to `time_factor`.
+        audio_latents: T, at even distances over the duration of the video.
+        time_factor: Video frames a latent after the first decodes to.
+    """
+
+    video_latents: int
+    audio_latents: int
     time_factor: int
 
-    def moment(self, latents: int) -> int:
-        """The moment at which so many latents end."""
+    def end_of(self, latents: int) -> int:
+        """How many audio latents end with the first `latents` video latents."""
         if not latents:
             return 0
-        return round(self.moments * self._length(latents) / self._length(self.frames))
+        return round(self.audio_latents * self._frames(latents) / self._frames(self.video_latents))
 
-    def _length(self, latents: int) -> int:
+    def _frames(self, latents: int) -> int:
         return 1 + (latents - 1) * self.time_factor
 
-    def settings(self, settings: ReuseSettings) -> ReuseSettings:
-        """How sound takes over what the last clip's did: head and prompt frames end when those of the video do.
+    def reuse_settings(self, settings: ReuseSettings) -> ReuseSettings:
+        """What audio reuses, by the settings of the video.
 
-        Sound does not loop, nor drift.
+        Warm-up latents and prompt frames end when those of the video do; audio neither loops nor is anchored.
         """
-        warmup = self.moment(settings.first_prompt_frame)
-        replayed = self.moment(settings.repeated_frames) - warmup
+        warmup = self.end_of(settings.first_prompt_frame)
+        replayed = self.end_of(settings.repeated_frames) - warmup
         return replace(settings, prompt_frames=replayed, warmup_latents=warmup, loop="none", anchor=0.0)
 
-    def recorded(self, latents: int) -> int:
-        """How many of the last moments go with so many of the last latents."""
-        return self.moments - self.moment(self.frames - latents)
+    def recorded_latents(self, latents: int) -> int:
+        """How many of the last audio latents belong to the last `latents` video latents."""
+        return self.audio_latents - self.end_of(self.video_latents - latents)

@@ -1,4 +1,4 @@
-"""The parts of Reuse and Diffuse as the host's NOISE and SAMPLER."""
+"""Reuse and Diffuse in parts, as ComfyUI's NOISE and SAMPLER, for SamplerCustomAdvanced."""
 
 from __future__ import annotations
 
@@ -9,39 +9,64 @@ import torch
 from vidrd_core.presets import ReuseChoice
 from vidrd_core.state import ClipState
 
-from .audio_video import TIME_FACTOR, parts_of
+from .audio_video import TIME_FACTOR, split_latent
 from .latent_layout import clip_shape
 from .reuse_sampler import ReuseSampler
-from .sample_clip import Latent, all_noise, new_frames
+from .sample_clip import Latent, initial_noise, new_frames
 
 
 class ReuseNoise:
-    """The host's NOISE: z_T of the clip that follows a state, or of a first one."""
+    """A NOISE that gives z_T of a clip by Frame-level Noise Reversion and Past-dependent Noise Sampling.
 
-    def __init__(self, seed: int, choice: ReuseChoice, before: ClipState | None) -> None:
-        self.seed, self.choice, self.before = seed, choice, before
+    Args:
+        seed: The seed that all clips of a video share.
+        choice: What the clip reuses.
+        previous: The state of the clip that it extends; None for a first clip.
+    """
+
+    def __init__(self, seed: int, choice: ReuseChoice, previous: ClipState | None) -> None:
+        self.seed, self.choice, self.previous = seed, choice, previous
 
     def generate_noise(self, input_latent: Latent) -> Any:
-        """Noise like the latent's samples: video, or video and sound. Raises ValueError, StateMismatchError."""
-        parts = parts_of(input_latent)
+        """The noise for a LATENT, of its samples' shape: a tensor, or a NestedTensor of video and audio.
+
+        Raises:
+            StateMismatchError: The latent's shape is not the state's.
+            ValueError: The settings do not suit the model, or the state lacks what they need.
+        """
+        parts = split_latent(input_latent)
         shape = clip_shape(tuple(parts[0].shape))
-        if self.before is not None:
-            self.before.check_model(self.before.model_signature, shape)
-        compresses = self.before is not None and bool(self.before.made_with.get("compresses"))
-        settings = self.choice.resolve(shape[2], compresses) if self.before is not None else self.choice.settings
-        factor = TIME_FACTOR if self.before is None else int(self.before.made_with.get("time_factor", TIME_FACTOR))
-        return all_noise(parts, self.seed, settings, self.before, factor)
+        if self.previous is not None:
+            self.previous.check_model(self.previous.model_signature, shape)
+        made_with = {} if self.previous is None else self.previous.made_with
+        compresses_time = bool(made_with.get("compresses"))
+        settings = (
+            self.choice.resolve(shape[2], compresses_time) if self.previous is not None else self.choice.settings
+        )
+        factor = int(made_with.get("time_factor", TIME_FACTOR))
+        return initial_noise(parts, self.seed, settings, self.previous, factor)
 
 
-def collect(sampler: Any, latent: Latent) -> tuple[Latent, ClipState]:
-    """New frames and state of the clip that a ReuseSampler made last. Raises ValueError if it is not this one."""
+def collect_state(sampler: Any, latent: Latent) -> tuple[Latent, ClipState]:
+    """The result of the clip that a `ReuseSampler` sampled last.
+
+    Args:
+        sampler: The SAMPLER of Reuse & Diffuse Guidance.
+        latent: The LATENT that SamplerCustomAdvanced made with it.
+
+    Returns:
+        The LATENT of the clip's new frames, and its state.
+
+    Raises:
+        ValueError: The sampler is another one, has sampled nothing yet, or its last clip is not this latent.
+    """
     if not isinstance(sampler, ReuseSampler):
         raise ValueError("the sampler is not from Reuse & Diffuse Guidance: wire the one that made the clip")
-    clip, state, made = parts_of(latent)[0], sampler.state, sampler.clip
+    clip, state, made = split_latent(latent)[0], sampler.state, sampler.clip
     if state is None or made is None:
         raise ValueError(
             "what Reuse & Diffuse Guidance recorded is gone, as ComfyUI kept the clip but not the sampler: change "
-            "the seed of Reuse & Diffuse Noise, so that the clip is made again"
+            "the seed of Reuse & Diffuse Noise, so that the clip is sampled again"
         )
     if clip.shape != made.shape or not torch.allclose(clip.cpu(), made, atol=1e-4):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Where the host keeps model files."""
+"""ComfyUI's folders: model files to choose from, and new names in the output folder."""
 
 from __future__ import annotations
 
@@ -11,57 +11,77 @@ from vidrd_core.loading import PARTS, built_in_models
 
 BUILT_IN = "tiny (built in)"
 CHECKPOINTS = "checkpoints"
-LONGEST = 200  # bytes of a file's name, without its number and ending
+MAX_NAME_BYTES = 200  # of a file or folder name, without the number and ending that are added
 
 
 def choices(folder: str) -> list[str]:
-    """What a loader offers: the built-in model, the files of a stock model folder, and checkpoints."""
-    whole = [f"{CHECKPOINTS}/{name}" for name in folder_paths.get_filename_list(CHECKPOINTS)]
-    return [BUILT_IN, *folder_paths.get_filename_list(folder), *whole]
+    """The choices of a loader: the built-in model, the files of a model folder, and all checkpoints.
+
+    Args:
+        folder: The name of a model folder, such as "vae".
+    """
+    checkpoints = [f"{CHECKPOINTS}/{name}" for name in folder_paths.get_filename_list(CHECKPOINTS)]
+    return [BUILT_IN, *folder_paths.get_filename_list(folder), *checkpoints]
 
 
 def path_of(choice: str, folder: str, part: str) -> Path:
-    """The file of a choice; `part` is that of the built-in model. Raises FileNotFoundError."""
+    """The path of a choice.
+
+    Args:
+        choice: One of `choices(folder)`.
+        folder: The name of a model folder, such as "vae".
+        part: Which part of the built-in model: the start of its file's name, such as "unet".
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
     if choice == BUILT_IN:
         return built_in_models()["tiny"] / next(name for name in PARTS if name.startswith(part))
-    place, _, rest = choice.partition("/")
-    if place == CHECKPOINTS and choice not in folder_paths.get_filename_list(folder):
+    first, _, rest = choice.partition("/")
+    if first == CHECKPOINTS and choice not in folder_paths.get_filename_list(folder):
         return Path(folder_paths.get_full_path_or_raise(CHECKPOINTS, rest))
     return Path(folder_paths.get_full_path_or_raise(folder, choice))
 
 
 def free_path(prefix: str, ending: str, width: int = 0, height: int = 0) -> Path:
-    """A name in the output folder that nothing bears: the prefix, a number, and the ending.
+    """A path in the output folder that does not exist yet: the prefix, a number, and the ending.
 
-    Raises ValueError for a prefix that `check_prefix` refuses.
+    Args:
+        prefix: The start of the name, which may name folders and hold ComfyUI's %year%, %width% and the like.
+        ending: The end of the name, such as ".mp4"; "" for a folder.
+        width: Pixels across, for %width%.
+        height: Pixels down, for %height%.
+
+    Raises:
+        ValueError: As `check_prefix`.
     """
     check_prefix(prefix)
     output = folder_paths.get_output_directory()
-    folder, name, counter, _, _ = folder_paths.get_save_image_path(whole(prefix), output, width, height)
+    folder, name, counter, _, _ = folder_paths.get_save_image_path(complete_prefix(prefix), output, width, height)
     while (path := Path(folder) / f"{name}_{counter:05}_{ending}").exists():
         counter += 1
     return path
 
 
 def check_prefix(prefix: str) -> None:
-    """Raise ValueError for a file name that leads out of the output folder or is too long."""
+    """Raise ValueError if a file name points outside the output folder or is too long."""
     output = os.path.abspath(folder_paths.get_output_directory())
-    path = os.path.abspath(os.path.join(output, whole(prefix)))
+    path = os.path.abspath(os.path.join(output, complete_prefix(prefix)))
     if not path.startswith(os.path.join(output, "")):
         raise ValueError(
             f"filename_prefix {prefix!r} leads out of the output folder: give a name inside it, like vidrd/video"
         )
-    if any(len(os.fsencode(part)) > LONGEST for part in Path(path).relative_to(output).parts):
-        raise ValueError(f"filename_prefix has a name of over {LONGEST} letters: give a shorter one")
+    if any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in Path(path).relative_to(output).parts):
+        raise ValueError(f"filename_prefix has a name of over {MAX_NAME_BYTES} bytes: give a shorter one")
 
 
-def whole(prefix: str) -> str:
-    """A prefix that names a file also where only a folder was given."""
+def complete_prefix(prefix: str) -> str:
+    """A prefix that names a file: "video" is appended where it is empty or names a folder alone."""
     prefix = prefix.strip()
     return f"{prefix}video" if not prefix or prefix.endswith(("/", os.sep)) else prefix
 
 
-def version_of(path: Path) -> tuple[str, int, int]:
-    """What changes when a file does."""
-    found = path.stat()
-    return str(path), found.st_mtime_ns, found.st_size
+def file_version(path: Path) -> tuple[str, int, int]:
+    """The path, modification time and size of a file: it differs once the file has changed. Raises OSError."""
+    status = path.stat()
+    return str(path), status.st_mtime_ns, status.st_size

@@ -1,4 +1,4 @@
-"""The state of real footage, for any MODEL and any SAMPLER of the host."""
+"""The state of real footage, by DDIM inversion or added noise, for any video MODEL and any SAMPLER."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from torch import Tensor
 from vidrd_core.sampling import clip_generator
 from vidrd_core.state import ClipState
 
-from .latent_layout import as_batch, as_clip, family_of
-from .model import signature_of
+from .latent_layout import layout_of, to_clip_layout, to_model_layout
+from .model import model_signature
 from .progress import step_callback
 from .reuse_sampler import ReuseSampler
 from .sample_clip import Latent
-from .vae import decodes_pictures, ratio_for
+from .vae import is_image_vae, time_factor_for
 
 METHODS = ("inversion", "noise")
 
 
-class _Calls:
-    """A guider that computes nothing, and knows at which noise levels it was asked."""
+class _CallRecorder:
+    """A guider that predicts zeros and records the sigma of each call."""
 
     def __init__(self, guider: Any) -> None:
         self._guider = guider
@@ -41,7 +41,17 @@ class _Calls:
 
 
 class FootageSampler(comfy.samplers.Sampler):
-    """A SAMPLER that goes the other way: from latents to the `state` of a clip that would have become them."""
+    """A SAMPLER that samples nothing: it finds the `state` of a clip that would have been denoised to given latents.
+
+    Args:
+        inner: The SAMPLER of the clips that follow, whose model calls are counted.
+        method: "inversion" for DDIM inversion, "noise" to add noise.
+        generator: A CPU generator for noise that is added.
+        solver: The inner sampler's name, as states record it.
+
+    Attributes:
+        state: The state; None before `sample`.
+    """
 
     def __init__(self, inner: Any, method: str, generator: torch.Generator, solver: str) -> None:
         self.inner, self.method, self.generator, self.solver = inner, method, generator, solver
@@ -58,29 +68,32 @@ class FootageSampler(comfy.samplers.Sampler):
         denoise_mask: Tensor | None = None,
         disable_pbar: bool = False,
     ) -> Tensor:
-        """What the host calls; latent_image of N frames in model space comes back as it is."""
+        """Find the state; ComfyUI's guider calls this. Arguments are as for `ReuseSampler.sample`.
+
+        `latent_image` holds the footage's N latents in the model's scale, and is returned as it is.
+        """
         assert latent_image is not None
-        calls = _Calls(model_wrap)
+        calls = _CallRecorder(model_wrap)
         options = {**extra_args, "model_options": dict(extra_args.get("model_options", {}))}
         self.inner.sample(calls, sigmas.clone(), options, None, torch.zeros_like(noise), latent_image, None, True)
-        family, steps = family_of(model_wrap.model_patcher), len(sigmas) - 1
-        dim = family.frame_dim
+        layout, steps = layout_of(model_wrap.model_patcher), len(sigmas) - 1
+        dim = layout.frame_dim
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
             management.throw_exception_if_processing_interrupted()
-            x = as_batch(x, dim)
-            return as_clip(model_wrap(x, sigma * x.new_ones([x.shape[0]]), **extra_args))
+            x = to_model_layout(x, dim)
+            return to_clip_layout(model_wrap(x, sigma * x.new_ones([x.shape[0]]), **extra_args))
 
-        def on_step(done: int, x: Tensor) -> None:
+        def on_step(step: int, x: Tensor) -> None:
             if callback:
-                callback(done, latent_image, as_batch(x, dim), steps)
+                callback(step, latent_image, to_model_layout(x, dim), steps)
 
         sampling = model_wrap.inner_model.model_sampling
-        clip = as_clip(latent_image)
+        clip = to_clip_layout(latent_image)
         self.state = ClipState.from_latents(
             clip,
             sigmas,
-            signature_of(model_wrap.model_patcher),
+            model_signature(model_wrap.model_patcher),
             denoise=denoise if self.method == "inversion" else None,
             flow=isinstance(sampling, comfy.model_sampling.CONST),
             generator=self.generator,
@@ -90,20 +103,20 @@ class FootageSampler(comfy.samplers.Sampler):
                 "seed": extra_args.get("seed"),
                 "steps": steps,
                 "frames": clip.shape[2],
-                **family.metadata(),
+                **layout.metadata(),
             },
             on_step=on_step if callback else None,
         )
         return latent_image
 
 
-def encoded(vae: Any, images: Tensor) -> Tensor:
-    """Pictures [F, H, W, 3] as latents [1, C, F', h, w]."""
+def encode_frames(vae: Any, images: Tensor) -> Tensor:
+    """The latents [1, C, N, h, w] of an IMAGE [F, H, W, 3 or 4]; N is F, or less where the VAE compresses time."""
     samples = vae.encode(images[..., :3])
-    return samples.movedim(0, 1)[None] if samples.ndim == 4 or decodes_pictures(vae) else samples
+    return samples.movedim(0, 1)[None] if samples.ndim == 4 or is_image_vae(vae) else samples
 
 
-def state_of_footage(
+def state_from_video(
     model: Any,
     vae: Any,
     positive: Any,
@@ -116,35 +129,54 @@ def state_of_footage(
     scheduler: str,
     method: str,
 ) -> tuple[ClipState, Latent]:
-    """The state of the last `frames` (N) of footage [F, H, W, 3], or of a still, and their latents.
+    """A state from real footage, so that clips can extend it.
 
-    Raises ValueError for what the VAE or the model cannot take.
+    Args:
+        model: The MODEL of the clips that follow.
+        vae: Its VAE.
+        positive: CONDITIONING of what the footage shows.
+        images: The footage, float [F, H, W, 3] from 0 to 1, of which the last frames are used; or one still.
+        frames: Video frames of a clip; shorter footage begins with its first frame repeated.
+        seed: The seed of noise that is added.
+        steps: Denoising steps (T).
+        sampler_name: One of ComfyUI's samplers, as for the clips that follow.
+        scheduler: One of ComfyUI's schedulers, likewise.
+        method: "inversion" for DDIM inversion, "noise" to add noise.
+
+    Returns:
+        The state, and a LATENT of the footage without the repeated frames.
+
+    Raises:
+        ValueError: There are no images, or the VAE and the model do not suit them or each other.
     """
     if not len(images):
         raise ValueError("there are no images: wire a video's frames, or one picture")
-    ratio, taken = ratio_for(vae, frames), images[-frames:]
-    missing = frames - len(taken)
-    whole = encoded(vae, torch.cat([taken[:1].expand(missing, -1, -1, -1), taken]))
+    factor, used = time_factor_for(vae, frames), images[-frames:]
+    missing = frames - len(used)
+    whole = encode_frames(vae, torch.cat([used[:1].expand(missing, -1, -1, -1), used]))
     channels = model.get_model_object("latent_format").latent_channels
     if whole.shape[1] != channels:
-        raise ValueError(f"the VAE makes latents of {whole.shape[1]} channels, this model takes {channels}: wire its")
-    # The first latent stands for a frame, each other one for `ratio`: of so many all frames stand still before.
-    still = 1 + (missing - 1) // ratio if missing else 0
-    dim = family_of(model).frame_dim
-    family_of(model).check(tuple(as_batch(whole, dim).shape))
+        raise ValueError(
+            f"the VAE makes latents of {whole.shape[1]} channels, this model takes {channels}: wire this model's VAE"
+        )
+    # Latents that decode to repeated frames alone: the first one decodes to one frame, each other one to `factor`.
+    still = 1 + (missing - 1) // factor if missing else 0
+    layout = layout_of(model)
+    dim = layout.frame_dim
+    layout.check(tuple(to_model_layout(whole, dim).shape))
     footage = whole[:, :, missing:]
-    if missing and ratio > 1:
-        footage = encoded(vae, taken[(len(taken) - 1) % ratio :])
-    whole, footage = as_batch(whole, dim), as_batch(footage, dim)
+    if missing and factor > 1:
+        footage = encode_frames(vae, used[(len(used) - 1) % factor :])
+    whole, footage = to_model_layout(whole, dim), to_model_layout(footage, dim)
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
     inner = comfy.samplers.sampler_object(sampler_name)
     solver = ReuseSampler(inner, None).solver
     sampler = FootageSampler(inner, method, clip_generator(seed, 0), solver)
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(positive, positive)
-    guider.set_cfg(1.0)  # guidance is unstable in reverse
-    shown = step_callback(model, steps)
-    guider.sample(torch.zeros_like(whole), whole, sampler, sigmas, callback=shown, disable_pbar=True, seed=seed)
+    guider.set_cfg(1.0)  # inversion is unstable under classifier-free guidance
+    callback = step_callback(model, steps)
+    guider.sample(torch.zeros_like(whole), whole, sampler, sigmas, callback=callback, disable_pbar=True, seed=seed)
     state = sampler.state
     assert state is not None
     return replace(state, repeated=still, past=state.latents[:, :, :still]), {"samples": footage}

@@ -1,4 +1,4 @@
-"""Between the host's IMAGE, float [F, H, W, 3] from 0 to 1, and bytes."""
+"""Conversions between ComfyUI's IMAGE, float [F, H, W, 3] from 0 to 1, and 8-bit pixels."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from PIL import Image
 from torch import Tensor
 
 
-def frames_in(images: Tensor) -> NDArray[np.uint8]:
-    """An IMAGE as uint8 [F, H, W, 3]; what is transparent is shown."""
+def image_to_frames(images: Tensor) -> NDArray[np.uint8]:
+    """An IMAGE, 3 or 4 channels, as uint8 [F, H, W, 3]; alpha is dropped."""
     return (images[..., :3].float().clamp(0, 1) * 255).round().byte().cpu().numpy()
 
 
-def as_image(picture: Image.Image) -> Tensor:
-    """A picture as an IMAGE of one frame."""
+def picture_to_image(picture: Image.Image) -> Tensor:
+    """An RGB picture as an IMAGE of one frame [1, H, W, 3]."""
     return torch.from_numpy(np.asarray(picture).copy()).float()[None] / 255

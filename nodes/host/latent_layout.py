@@ -1,4 +1,4 @@
-"""What kind of video model a MODEL is: where its frames lie, and whether its VAE compresses time."""
+"""How a MODEL lays out its latents: in which dimension the frames are, and whether its VAE compresses time."""
 
 from __future__ import annotations
 
@@ -13,25 +13,29 @@ from .model import HostModel
 
 
 @dataclass(frozen=True)
-class Family:
-    """A model's family in words, where the frames of its latents lie, and whether a latent stands for several.
+class LatentLayout:
+    """The layout of a model's latents.
 
-    frame_dim   2 for latents [B, C, F, h, w], 0 for frames in a batch [F, C, h, w], as AnimateDiff has them
-    compresses  the first latent stands for one frame, each other one for several (Wan, Hunyuan Video, LTXV, ...)
-    time_factor for how many, as far as the model tells
+    Args:
+        model_name: The model's class, prediction type and number of channels, for people and to compare states by.
+        frame_dim: 2 for latents [B, C, N, h, w]; 0 for frames in the batch dimension [N, C, h, w], as AnimateDiff
+            has them.
+        compresses_time: Whether the first latent decodes to one frame and each other one to several (Wan, Hunyuan
+            Video, LTXV, ...).
+        time_factor: To how many, as far as the model states it.
     """
 
-    name: str
+    model_name: str
     frame_dim: int
-    compresses: bool
+    compresses_time: bool
     time_factor: int
 
     def metadata(self) -> dict[str, Any]:
-        """What states record of it."""
-        return {"family": self.name, "compresses": self.compresses, "time_factor": self.time_factor}
+        """What a state records of it, in `made_with`."""
+        return {"family": self.model_name, "compresses": self.compresses_time, "time_factor": self.time_factor}
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Raise ValueError unless latents of this shape are a clip of such a model."""
+        """Raise ValueError unless latents of this shape are a clip of this layout with two frames or more."""
         if self.frame_dim == 2 and (len(shape) != 5 or shape[2] < 2):
             raise ValueError(
                 f"the latent has shape {list(shape)}, expected [B, C, F, h, w] with two frames or more: make it with "
@@ -39,38 +43,38 @@ class Family:
             )
         if self.frame_dim == 0 and (len(shape) != 4 or shape[0] < 2):
             raise ValueError(
-                f"the latent has shape {list(shape)}, but {self.name} takes frames in a batch, [F, C, h, w] with two "
-                f"or more: make it with Empty Latent Image, its batch_size the frames of a clip"
+                f"the latent has shape {list(shape)}, but {self.model_name} takes frames in a batch, [F, C, h, w] "
+                f"with two or more: make it with Empty Latent Image, its batch_size the frames of a clip"
             )
 
 
-def family_of(model: Any) -> Family:
-    """The family of a MODEL."""
+def layout_of(model: Any) -> LatentLayout:
+    """The layout of a MODEL's latents."""
     inner = model.model
-    form = model.get_model_object("latent_format")  # the inner one may be another clone's patch
-    has_time = getattr(form, "latent_dimensions", 2) == 3
-    channels = form.latent_channels
+    latent_format = model.get_model_object("latent_format")  # the inner one may be another clone's patch
+    has_time = getattr(latent_format, "latent_dimensions", 2) == 3
+    channels = latent_format.latent_channels
     name = f"{type(inner).__name__} ({inner.model_type.name.lower()}, {channels} channels)"
-    # Every format of the host that has time compresses it.
+    # Every latent format of ComfyUI that has time compresses it.
     factors = getattr(inner.diffusion_model, "vae_scale_factors", (TIME_FACTOR,))
-    return Family(name, 2 if has_time else 0, has_time and not isinstance(inner, HostModel), int(factors[0]))
+    return LatentLayout(name, 2 if has_time else 0, has_time and not isinstance(inner, HostModel), int(factors[0]))
 
 
-def as_clip(latents: Tensor) -> Tensor:
-    """Latents as states have them, [B, C, F, h, w], of these or of frames in a batch."""
+def to_clip_layout(latents: Tensor) -> Tensor:
+    """Latents as states hold them, [B, C, N, h, w], from these or from frames in a batch [N, C, h, w]."""
     return latents if latents.ndim == 5 else latents.movedim(0, 1)[None]
 
 
-def as_batch(clip: Tensor, frame_dim: int) -> Tensor:
-    """Latents [B, C, F, h, w] as a model has them; any dimensions before these stay."""
+def to_model_layout(clip: Tensor, frame_dim: int) -> Tensor:
+    """Latents [..., B, C, N, h, w] in a model's layout; the dimensions before B stay."""
     return clip if frame_dim == 2 else clip.squeeze(-5).movedim(-3, -4)
 
 
-def as_clips(record: Tensor) -> Tensor:
-    """The same of several at once: [calls, B, C, R, h, w] of these or of [calls, R, C, h, w]."""
+def record_to_clip_layout(record: Tensor) -> Tensor:
+    """As `to_clip_layout`, one for each call: [calls, B, C, R, h, w] from these or from [calls, R, C, h, w]."""
     return record if record.ndim == 6 else record.movedim(1, 2)[:, None]
 
 
 def clip_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """[B, C, F, h, w] of latents of any layout."""
-    return tuple(as_clip(torch.empty(shape, device="meta")).shape)
+    """The shape [B, C, N, h, w] of latents of either layout."""
+    return tuple(to_clip_layout(torch.empty(shape, device="meta")).shape)

@@ -1,7 +1,7 @@
-"""The names that LoRA files have for our UNet's layers, told to the host's LoRA loaders.
+"""LoRA key names of VidRD's UNet3D, for ComfyUI's LoRA loaders.
 
-The host knows kohya's by diffusers' blocks by itself. It asks nobody for others, so its function is wrapped: for
-models of ours it knows more names, for all others nothing changes.
+ComfyUI itself knows kohya's names, by diffusers' blocks. It has no hook for further ones, so its function that maps
+them is wrapped: a UNet3D of VidRD gets more names, and nothing changes for other models.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from vidrd_core.models.unet3d import UNet3D
 WRAPPED = "_vidrd_wrapped"
 
 
-def tell_names() -> None:
-    """Wrap the host's function, once."""
-    theirs = comfy.lora.model_lora_keys_unet
-    if hasattr(theirs, WRAPPED):
+def register_lora_keys() -> None:
+    """Wrap `comfy.lora.model_lora_keys_unet`, once for all models."""
+    original = comfy.lora.model_lora_keys_unet
+    if hasattr(original, WRAPPED):
         return
 
-    @wraps(theirs)
+    @wraps(original)
     def model_lora_keys_unet(model: Any, key_map: dict[str, Any] | None = None) -> dict[str, Any]:
-        names = theirs(model, {} if key_map is None else key_map)
+        names = original(model, {} if key_map is None else key_map)
         unet = getattr(model, "diffusion_model", None)
         if isinstance(unet, UNet3D):
             for name, key in unet_names(unet).items():

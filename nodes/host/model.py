@@ -1,4 +1,4 @@
-"""Our UNet3D as the host's MODEL."""
+"""VidRD's UNet3D as ComfyUI's MODEL."""
 
 from __future__ import annotations
 
@@ -26,29 +26,39 @@ from vidrd_core.models.load_parts import read_unet
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.sampling import DiffusionConfig
 
-from .lora import tell_names
-from .ops import Ops, attention
+from .lora import register_lora_keys
+from .ops import HostOps, attention
 
 FRAME_POSITIONS = "vidrd_numbers"  # in transformer_options: the position embedded for each frame, [F]
-PREVIEW = "preview.json"  # latents to red, green, blue: linearly for the host's previews, better for our own
+PREVIEW = "preview.json"  # latents to RGB: a linear map for ComfyUI's previews, layers for this pack's
 SCALE = 0.18215  # LATENT = model space / SCALE, as for Stable Diffusion
 MODEL_TYPES = {"eps": "EPS", "v": "V_PREDICTION", "flow": "FLOW"}
-BETA_SCHEDULES = {"scaled_linear": "linear", "linear": "sqrt_linear"}  # ours -> the host's, named as LDM has them
+BETA_SCHEDULES = {
+    "scaled_linear": "linear",
+    "linear": "sqrt_linear",
+}  # this package's -> ComfyUI's, as LDM named them
 
 
 class VideoLatent(comfy.latent_formats.SD15):
-    """Stable Diffusion's latents with a frame dimension: [B, 4, F, H/8, W/8]."""
+    """Stable Diffusion's latent format with a frame dimension: [B, 4, N, H/8, W/8]."""
 
     latent_dimensions = 3
 
     def __init__(self) -> None:
         super().__init__()
-        self.taesd_decoder_name = None  # the host's preview by TAESD takes no frames
-        self.look: Layers | None = None  # a better preview, of our own nodes
+        self.taesd_decoder_name = None  # ComfyUI's TAESD previewer takes images only
+        self.preview_layers: Layers | None = None  # a better preview than RGB factors, for this pack's nodes
 
 
 class HostUNet3D(UNet3D):
-    """UNet3D under the host's calling convention."""
+    """UNet3D with the constructor and the call that ComfyUI's BaseModel expects of a diffusion model.
+
+    Args:
+        config: The network's shape.
+        dtype: The dtype of its weights; None is torch's default one.
+        device: Where they are allocated; None is torch's default device.
+        operations: One of ComfyUI's classes of layers, in `comfy.ops`.
+    """
 
     def __init__(
         self,
@@ -57,7 +67,7 @@ class HostUNet3D(UNet3D):
         device: torch.device | None = None,
         operations: Any = None,
     ) -> None:
-        super().__init__(config, Ops(operations, dtype, device), attention)
+        super().__init__(config, HostOps(operations, dtype, device), attention)
         self.dtype = dtype
 
     def forward(  # type: ignore[override]
@@ -69,18 +79,37 @@ class HostUNet3D(UNet3D):
         transformer_options: dict[str, Any] | None = None,
         **_: Any,
     ) -> Tensor:
-        """x [B, C, F, H, W], timesteps [B], context [B, L, D] -> like x."""
+        """Predict noise, v or velocity.
+
+        Args:
+            x: Noisy latents [B, C, N, h, w].
+            timesteps: Timesteps [B].
+            context: Text features [B, L, D].
+            control: The output of a ControlNet; not supported.
+            transformer_options: ComfyUI's options; under `FRAME_POSITIONS` the position of each frame [N].
+
+        Returns:
+            The prediction, like x.
+
+        Raises:
+            ValueError: There is a ControlNet.
+        """
         if control is not None:
-            raise ValueError("VidRD's UNet3D takes no ControlNet: leave Apply ControlNet out")
+            raise ValueError("VidRD's UNet3D does not support ControlNet: remove Apply ControlNet")
         positions = (transformer_options or {}).get(FRAME_POSITIONS)
         if positions is not None:
-            # A context window has fewer frames than the clip: each window is a clip of its own.
+            # A context window has fewer frames than the clip: it is numbered like a clip of its own.
             positions = positions.to(x.device) if len(positions) == x.shape[2] else None
         return super().forward(x, timesteps, context, positions)
 
 
 class ModelConfig(comfy.supported_models_base.BASE):
-    """What the host asks of a model family."""
+    """ComfyUI's description of a supported model.
+
+    Args:
+        config: The UNet's shape.
+        diffusion: The noise schedule and what the network predicts.
+    """
 
     unet_config: ClassVar[dict[str, Any]] = {}
     unet_extra_config: ClassVar[dict[str, Any]] = {}
@@ -100,35 +129,53 @@ class ModelConfig(comfy.supported_models_base.BASE):
 
 
 class HostModel(comfy.model_base.BaseModel):
-    """BaseModel over HostUNet3D."""
+    """ComfyUI's BaseModel with a `HostUNet3D`.
+
+    States hold the name of this class, in "family": it must stay.
+    """
 
     def __init__(self, config: ModelConfig, device: torch.device | None = None) -> None:
         kind = comfy.model_base.ModelType[MODEL_TYPES[config.diffusion.prediction]]
         super().__init__(config, kind, device=device, unet_model=HostUNet3D)
 
     def process_timestep(self, timestep: Tensor, **_: Any) -> Tensor:
-        # Flow models of ours are trained on timesteps from 0 on, the host counts from 1.
+        """The timestep that the network was trained on: for VidRD's flow models from 0, where ComfyUI's is from 1."""
         return timestep - 1 if self.model_config.diffusion.prediction == "flow" else timestep
 
 
 def load_model(
     path: Path, dtype: torch.dtype | None = None, fast_fp8: bool = False
 ) -> comfy.model_patcher.ModelPatcher:
-    """A MODEL from a UNet3D file; `dtype` None is what the host finds best for this machine.
+    """Load a MODEL from a UNet file.
 
-    Raises FileNotFoundError, FormatError.
+    Args:
+        path: A UNet or a checkpoint, in any format that `vidrd_core` reads.
+        dtype: The dtype of the weights; None lets ComfyUI choose.
+        fast_fp8: Whether to multiply in fp8 where the GPU can.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        FormatError: The file holds no UNet of a known format.
     """
     patcher = _patcher(path, *read_unet(path), dtype, fast_fp8)
-    patcher.cached_patcher_init = (load_model, (path, dtype, fast_fp8))  # how newer hosts copy it to another GPU
+    patcher.cached_patcher_init = (load_model, (path, dtype, fast_fp8))  # newer hosts copy it to another GPU this way
     return patcher
 
 
 def inflate_model(
     path: Path, temporal: Path | None, dtype: torch.dtype | None = None, fast_fp8: bool = False
 ) -> comfy.model_patcher.ModelPatcher:
-    """The same, of the file's spatial layers and the layers over time of another one; with None, of no others.
+    """Load a MODEL with the spatial layers of one file and the temporal layers of another.
 
-    Raises FileNotFoundError, FormatError.
+    Args:
+        path: A UNet or a checkpoint with the spatial layers.
+        temporal: A file with temporal layers; None for none, so that each frame is denoised alone.
+        dtype: The dtype of the weights; None lets ComfyUI choose.
+        fast_fp8: Whether to multiply in fp8 where the GPU can.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        FormatError: A file holds no such layers, or they do not fit together.
     """
     tensors, config, diffusion = read_unet(path)
     if temporal is None:
@@ -148,41 +195,46 @@ def _patcher(
     dtype: torch.dtype | None,
     fast_fp8: bool,
 ) -> comfy.model_patcher.ModelPatcher:
-    tell_names()
-    family = ModelConfig(config, diffusion)
-    supported = family.supported_inference_dtypes
+    """A MODEL from a UNet's weights; `path` is the file that they came from."""
+    register_lora_keys()
+    model_config = ModelConfig(config, diffusion)
+    supported = model_config.supported_inference_dtypes
     device, offload = management.get_torch_device(), management.unet_offload_device()
     if dtype is None:
         count = comfy.utils.calculate_parameters(tensors)
         dtype = management.unet_dtype(
             model_params=count, supported_dtypes=supported, weight_dtype=comfy.utils.weight_dtype(tensors)
         )
-    family.set_inference_dtype(dtype, management.unet_manual_cast(dtype, device, supported))
-    family.optimizations["fp8"] = fast_fp8
-    model = HostModel(family, device=offload)
-    _colour_preview(model.latent_format, path.with_name(PREVIEW))
+    model_config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, device, supported))
+    model_config.optimizations["fp8"] = fast_fp8
+    model = HostModel(model_config, device=offload)
+    _set_preview(model.latent_format, path.with_name(PREVIEW))
     safetensors.load_weights(model.diffusion_model, tensors, path)
     unet = model.diffusion_model.eval()
-    # Now, as the host changes weights in place where a LoRA is to act.
+    # Computed here, as ComfyUI later changes weights in place to apply LoRAs.
     model.signature = signature(unet, non_defaults(config) + non_defaults(diffusion))
     return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)
 
 
-def _colour_preview(latent_format: VideoLatent, path: Path) -> None:
-    """Show clips in the making in the built-in model's own colours, not in Stable Diffusion's."""
+def _set_preview(latent_format: VideoLatent, path: Path) -> None:
+    """Give the built-in model's latents a preview of their own, as their colours are not Stable Diffusion's."""
     if path.parent == built_in_models()["tiny"]:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        latent_format.latent_rgb_factors = known["latent_rgb_factors"]
-        latent_format.latent_rgb_factors_bias = known["latent_rgb_factors_bias"]
-        latent_format.look = load_preview(path)
+        preview = json.loads(path.read_text(encoding="utf-8"))
+        latent_format.latent_rgb_factors = preview["latent_rgb_factors"]
+        latent_format.latent_rgb_factors_bias = preview["latent_rgb_factors_bias"]
+        latent_format.preview_layers = load_preview(path)
 
 
-def signature_of(model: Any) -> str:
-    """Twelve hex digits that tell what a state's noise and record belong to: for ours as `vidrd_core` has them."""
+def model_signature(model: Any) -> str:
+    """Twelve hex digits that identify the model that a state belongs to.
+
+    For a UNet3D of VidRD they are those of `vidrd_core`, from its weights; for a third-party model they come from the
+    class, the prediction type, the latent format, and the names and shapes of the weights.
+    """
     inner = model.model
     if isinstance(inner, HostModel):
         return inner.signature
     names = {name: tuple(tensor.shape) for name, tensor in inner.diffusion_model.state_dict().items()}
-    form = model.get_model_object("latent_format")
-    told = repr((type(inner).__name__, inner.model_type.name, type(form).__name__, sorted(names.items())))
-    return hashlib.sha256(told.encode()).hexdigest()[:12]
+    latent_format = model.get_model_object("latent_format")
+    parts = (type(inner).__name__, inner.model_type.name, type(latent_format).__name__, sorted(names.items()))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""The noise that the host's ancestral and SDE samplers add: recorded, and replayed for prompt frames."""
+"""The noise that ComfyUI's ancestral and SDE samplers add at each step: recorded, and replayed for prompt frames."""
 
 from __future__ import annotations
 
@@ -11,40 +11,52 @@ from torch import Tensor
 
 from vidrd_core.reuse import StagedGuidance
 
-from .audio_video import Streams
+from .audio_video import AudioVideoShapes
 
 NoiseSampler = Callable[[Tensor, Tensor], Tensor]
+"""`noise_sampler(sigma, sigma_next)`: noise of unit variance for the step between two noise levels."""
 
 
-def takes_noise(sampler: Any) -> bool:
-    """Whether a SAMPLER accepts a noise sampler."""
+def accepts_noise_sampler(sampler: Any) -> bool:
+    """Whether a SAMPLER's function takes a `noise_sampler` argument, as those that add noise do."""
     function = getattr(sampler, "sampler_function", None)
     return function is not None and "noise_sampler" in inspect.signature(function).parameters
 
 
-def stock_noise(sampler: Any, like: Tensor, sigmas: Tensor, seed: int | None) -> NoiseSampler:
-    """The noise sampler that a SAMPLER of the host makes for itself."""
+def stock_noise_sampler(sampler: Any, x: Tensor, sigmas: Tensor, seed: int | None) -> NoiseSampler:
+    """The noise sampler that a SAMPLER of ComfyUI makes by default.
+
+    Args:
+        sampler: The SAMPLER.
+        x: Latents, of the shape, dtype and device that the noise is to have.
+        sigmas: The schedule, falling to 0, [T + 1].
+        seed: The seed; None is random.
+
+    Source:
+        The `sample_*` functions in ComfyUI's comfy/k_diffusion/sampling.py: Brownian-tree noise for `dpmpp_*sde`, on
+        the CPU unless the name ends in `_gpu`; independent noise for all others.
+    """
     name = sampler.sampler_function.__name__
     if name.startswith("sample_dpmpp") and "_sde" in name:
         on_cpu = not name.endswith("_gpu")
-        return k_diffusion.BrownianTreeNoiseSampler(
-            like, sigmas[sigmas > 0].min(), sigmas.max(), seed=seed, cpu=on_cpu
-        )
-    return k_diffusion.default_noise_sampler(like, seed=seed)
+        return k_diffusion.BrownianTreeNoiseSampler(x, sigmas[sigmas > 0].min(), sigmas.max(), seed=seed, cpu=on_cpu)
+    return k_diffusion.default_noise_sampler(x, seed=seed)
 
 
 class ReplayedNoise:
     """A noise sampler in which prompt frames get the old clip's noise while they replay.
 
     Args:
-        stock: The host's own noise sampler.
-        streams: How video and sound are packed in one latent.
-        guidances: The guidance of each stream, which records its noise and holds the old clip's.
+        stock: ComfyUI's own noise sampler.
+        shapes: How video and audio are packed in one latent.
+        guidances: The guidance of the video, and of the audio if there is any. Each records its noise, and holds the
+            old clip's.
     """
 
-    def __init__(self, stock: NoiseSampler, streams: Streams, guidances: Sequence[StagedGuidance]) -> None:
-        self.stock, self.streams, self.guidances = stock, streams, guidances
+    def __init__(self, stock: NoiseSampler, shapes: AudioVideoShapes, guidances: Sequence[StagedGuidance]) -> None:
+        self.stock, self.shapes, self.guidances = stock, shapes, guidances
 
     def __call__(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
-        noise = zip(self.guidances, self.streams.split(self.stock(sigma, sigma_next)), strict=True)
-        return self.streams.join([guidance.replay_step_noise(each) for guidance, each in noise])
+        """The noise for the step from `sigma` to `sigma_next`, packed as the sampler's latents are."""
+        noise = zip(self.guidances, self.shapes.split(self.stock(sigma, sigma_next)), strict=True)
+        return self.shapes.join([guidance.replay_step_noise(each) for guidance, each in noise])

@@ -1,4 +1,4 @@
-"""What the page is shown while clips are made: a bar, a line of text, and the clip as it is so far, moving."""
+"""Progress on ComfyUI's page while clips are sampled: a bar, a line of text, and an animated preview."""
 
 from __future__ import annotations
 
@@ -19,17 +19,25 @@ from torch import Tensor
 from vidrd_core.models.latent_preview import preview_frames
 from vidrd_core.video.tensors import to_frames
 
-MANY = ("VidRD_LongVideo", "VidRD_CompareSettings")  # nodes that expand into one for each clip
-EVENT = "vidrd.clip"  # what the pack's own script on the page listens to
-FRAMES, SIDE = 16, 192  # at most so many frames, and at least so many pixels, in a picture
+EXPANDING = ("VidRD_LongVideo", "VidRD_CompareSettings")  # nodes that expand into one for each clip
+EVENT = "vidrd.clip"  # the pack's script on the page listens to it
+PREVIEW_FRAMES = 16  # at most
+PREVIEW_SIDE = 192  # pixels, at least
 FRAME_MS = 125
 
-Picture = tuple[str, Image.Image, int | None]
+Preview = tuple[str, Image.Image, int | None]
+"""What ComfyUI's progress bar takes: a format, a picture, and its largest side in pixels."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Which clip of a node of many the running node makes or writes, from 0; `node` is that node's id."""
+class ClipPosition:
+    """Which clip the running node samples or writes, of a node that expands into several.
+
+    Args:
+        node: The id of that node, as the page knows it.
+        clip: The clip's number, from 0.
+        clips: How many clips there are.
+    """
 
     node: str
     clip: int
@@ -39,40 +47,47 @@ class Place:
         return f"clip {self.clip + 1} of {self.clips}"
 
 
-def place() -> Place | None:
-    """Where the running node is, found among all nodes; None if it is no part of one of many clips."""
+def clip_position() -> ClipPosition | None:
+    """The position of the running node; None if it is not a part of one that expands."""
     context = get_executing_context()
     if context is None:
         return None
     prompt = get_progress_state().dynprompt
     parent = prompt.get_parent_node_id(context.node_id)
-    if parent is None or prompt.get_node(parent)["class_type"] not in MANY:
+    if parent is None or prompt.get_node(parent)["class_type"] not in EXPANDING:
         return None
     kind = prompt.get_node(context.node_id)["class_type"]
-    parts = [
+    siblings = [
         each
         for each in prompt.all_node_ids()
         if prompt.get_parent_node_id(each) == parent and prompt.get_node(each)["class_type"] == kind
     ]
-    parts.sort(key=lambda name: int(name.rpartition("_")[2]))
-    return Place(prompt.get_display_node_id(parent), parts.index(context.node_id), len(parts))
+    siblings.sort(key=lambda name: int(name.rpartition("_")[2]))
+    return ClipPosition(prompt.get_display_node_id(parent), siblings.index(context.node_id), len(siblings))
 
 
-def tell(text: str, here: Place | None, **more: Any) -> None:
-    """Show a line of text in the running node, or in that of many clips which it is a part of: `here`, of `place`."""
+def show_status(text: str, position: ClipPosition | None, **more: Any) -> None:
+    """Show a line of text on the page.
+
+    Args:
+        text: The text.
+        position: From `clip_position`: the text is shown in the expanding node, and the pack's script gets an event;
+            None shows it in the running node.
+        **more: Further entries of the event: "share" of the clip that is done, 0 to 1, and "picture", a data URL.
+    """
     context, server = get_executing_context(), getattr(PromptServer, "instance", None)
     if context is None or server is None:
         return
-    if here is None:
+    if position is None:
         server.send_progress_text(text, context.node_id)
         return
-    server.send_progress_text(f"{here}: {text}", here.node)
-    told = {"node": here.node, "clip": here.clip, "clips": here.clips, **more}
-    server.send_sync(EVENT, told, server.client_id)
+    server.send_progress_text(f"{position}: {text}", position.node)
+    event = {"node": position.node, "clip": position.clip, "clips": position.clips, **more}
+    server.send_sync(EVENT, event, server.client_id)
 
 
-def tell_clips(clips: int) -> None:
-    """Show in a node of many clips, which is running, how many it makes; what the host kept is told no more."""
+def show_clip_count(clips: int) -> None:
+    """Show in the running node, which expands, how many clips it makes: cached ones will not report again."""
     context, server = get_executing_context(), getattr(PromptServer, "instance", None)
     if context is None or server is None:
         return
@@ -82,44 +97,55 @@ def tell_clips(clips: int) -> None:
 
 
 def step_callback(model: Any, steps: int) -> Callable[[int, Tensor, Tensor, int], None]:
-    """What the host's samplers call after each step. The bar goes over all clips of a node."""
-    here = place()
-    first, total = (here.clip * steps, here.clips * steps) if here else (0, steps)
+    """A callback for ComfyUI's samplers that shows progress and previews.
+
+    Args:
+        model: The MODEL, whose latent format decides on the preview.
+        steps: The steps of one clip; the bar covers all clips of a node.
+
+    Returns:
+        `callback(step, x0, x, steps)`, with latents [B, C, N, h, w].
+    """
+    position = clip_position()
+    first, total = (position.clip * steps, position.clips * steps) if position else (0, steps)
     bar, preview = comfy.utils.ProgressBar(total), _previewer(model)
 
     def callback(step: int, x0: Tensor, x: Tensor, count: int) -> None:
         done, picture = min(step + 1, steps), preview(x0)
-        # Such a node shows its result where the page would put the picture, and the page cannot do both.
-        tell(f"step {done} of {steps}", here, share=done / steps, picture=_as_url(picture) if here else None)
-        bar.update_absolute(first + done, total, None if here else picture)
+        # An expanding node shows its result where the page would put the preview, so the pack's script shows that.
+        url = _data_url(picture) if position else None
+        show_status(f"step {done} of {steps}", position, share=done / steps, picture=url)
+        bar.update_absolute(first + done, total, None if position else picture)
 
     return callback
 
 
-class MovingPicture(Image.Image):
-    """Frames as one picture: the host's server calls its `save`, which writes an APNG, and browsers play that."""
+class AnimatedPreview(Image.Image):
+    """An animated picture: ComfyUI's server calls its `save`, which writes an APNG, and browsers play that."""
 
     frames: list[Image.Image]
 
     @classmethod
-    def of(cls, frames: list[Image.Image]) -> MovingPicture:
-        moving = cls()
-        moving.__dict__.update(frames[0].__dict__)
-        moving.frames = frames
-        return moving
+    def of(cls, frames: list[Image.Image]) -> AnimatedPreview:
+        """The animation of these frames, of one size."""
+        animation = cls()
+        animation.__dict__.update(frames[0].__dict__)
+        animation.frames = frames
+        return animation
 
     def save(self, fp: Any, format: str | None = None, **_: Any) -> None:
+        """Write an APNG, whatever the format."""
         first, *others = self.frames
         first.save(fp, "PNG", save_all=True, append_images=others, duration=FRAME_MS, loop=0, compress_level=1)
 
 
-def _previewer(model: Any) -> Callable[[Tensor], Picture | None]:
-    """Latents [1, C, F, h, w] to what the host's progress bar takes as a picture."""
+def _previewer(model: Any) -> Callable[[Tensor], Preview | None]:
+    """A function from latents [B, C, N, h, w] to a preview of the first clip, or to None if none can be drawn."""
     latent_format = model.get_model_object("latent_format")
     chosen = latent_preview.get_previewer(model.load_device, latent_format)
     if chosen is not None and type(chosen) is not latent_preview.Latent2RGBPreviewer:
-        return lambda x0: chosen.decode_latent_to_preview_image("JPEG", x0)  # a better one that the user chose
-    factors, layers = latent_format.latent_rgb_factors, getattr(latent_format, "look", None)
+        return lambda x0: chosen.decode_latent_to_preview_image("JPEG", x0)  # TAESD or the like, if the user chose it
+    factors, layers = latent_format.latent_rgb_factors, getattr(latent_format, "preview_layers", None)
     if factors is None:
         return lambda x0: None
     rgb = chosen or latent_preview.Latent2RGBPreviewer(factors, latent_format.latent_rgb_factors_bias)
@@ -130,21 +156,21 @@ def _previewer(model: Any) -> Callable[[Tensor], Picture | None]:
         colours = preview_frames(latents[0].movedim(1, 0).float().cpu(), layers)
         return Image.fromarray(to_frames(colours.movedim(1, 0))[0])
 
-    def picture(x0: Tensor) -> Picture | None:
-        if x0.ndim != 5:  # packed with sound
+    def picture(x0: Tensor) -> Preview | None:
+        if x0.ndim != 5:  # packed with audio, or frames in a batch
             return None
         count = x0.shape[2]
-        shown = range(0, count, -(-count // FRAMES))
+        shown = range(0, count, -(-count // PREVIEW_FRAMES))
         frames = [frame(x0[:1, :, j : j + 1]) for j in shown]
-        times = max(1, SIDE // max(frames[0].size))
+        times = max(1, PREVIEW_SIDE // max(frames[0].size))
         size = (frames[0].width * times, frames[0].height * times)
-        return "PNG", MovingPicture.of([frame.resize(size, Image.Resampling.NEAREST) for frame in frames]), None
+        return "PNG", AnimatedPreview.of([frame.resize(size, Image.Resampling.NEAREST) for frame in frames]), None
 
     return picture
 
 
-def _as_url(picture: Picture | None) -> str | None:
-    """A picture as the page takes it in an address."""
+def _data_url(picture: Preview | None) -> str | None:
+    """A preview as a data URL."""
     if picture is None:
         return None
     file = io.BytesIO()

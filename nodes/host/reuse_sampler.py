@@ -1,4 +1,4 @@
-"""Reuse and Diffuse around any SAMPLER of the host, for any video MODEL."""
+"""Reuse and Diffuse around any ComfyUI SAMPLER, for any video MODEL: Denoising with Staged Guidance."""
 
 from __future__ import annotations
 
@@ -16,26 +16,36 @@ from vidrd_core.reuse import ReuseSettings, StagedGuidance, steps_of_calls
 from vidrd_core.sampling import DivergenceError, clip_generator
 from vidrd_core.state import ClipState, StateMismatchError, anchoring
 
-from .audio_video import Clock, Streams, check_sound, streams_of
-from .latent_layout import as_batch, as_clip, as_clips, clip_shape, family_of
-from .model import FRAME_POSITIONS, HostModel, signature_of
-from .noise_replay import ReplayedNoise, stock_noise, takes_noise
+from .audio_video import AudioTimeline, AudioVideoShapes, check_audio_shape, shapes_of
+from .latent_layout import clip_shape, layout_of, record_to_clip_layout, to_clip_layout, to_model_layout
+from .model import FRAME_POSITIONS, HostModel, model_signature
+from .noise_replay import ReplayedNoise, accepts_noise_sampler, stock_noise_sampler
 
 SAMPLERS = comfy.samplers.KSampler.SAMPLERS
 SCHEDULERS = comfy.samplers.KSampler.SCHEDULERS
-PAST = 40  # latents that a state keeps of the clips before, for decoders that look back
+PAST_LATENTS = 40  # latents of previous clips that a state keeps as context for decoders with temporal layers
 
 
-class Guided:
-    """A guider whose predictions pass through StagedGuidance, one for each stream; all else is the guider's own."""
+class GuidedDenoiser:
+    """A guider whose predictions pass through `StagedGuidance`; its other attributes are the guider's own.
 
-    def __init__(self, guider: Any, streams: Streams, guidances: list[StagedGuidance], steps: list[int]) -> None:
-        self._guider, self._streams, self._guidances, self._steps = guider, streams, guidances, steps
+    Args:
+        guider: ComfyUI's guider, which denoises.
+        shapes: How video and audio are packed in one latent.
+        guidances: The guidance of the video, and of the audio if there is any.
+        steps: The step to which each model call belongs, as in the previous clip; empty for a first clip.
+    """
+
+    def __init__(
+        self, guider: Any, shapes: AudioVideoShapes, guidances: list[StagedGuidance], steps: list[int]
+    ) -> None:
+        self._guider, self._shapes, self._guidances, self._steps = guider, shapes, guidances, steps
 
     def __call__(self, x: Tensor, sigma: Tensor, **options: Any) -> Tensor:
+        """Denoise x at sigma. Raises comfy's InterruptProcessingException if the run was cancelled."""
         management.throw_exception_if_processing_interrupted()
-        parts = self._streams.split(self._guider(x, sigma, **options))
-        return self._streams.join([self._replay(*each, sigma) for each in zip(self._guidances, parts, strict=True)])
+        parts = self._shapes.split(self._guider(x, sigma, **options))
+        return self._shapes.join([self._replay(*each, sigma) for each in zip(self._guidances, parts, strict=True)])
 
     def _replay(self, guidance: StagedGuidance, x0: Tensor, sigma: Tensor) -> Tensor:
         calls = guidance.calls
@@ -47,37 +57,60 @@ class Guided:
 
 
 class ReuseSampler(comfy.samplers.Sampler):
-    """A SAMPLER under which prompt frames follow an old clip; the `state` it leaves is what a next clip needs."""
+    """A SAMPLER under which prompt frames replay the denoising of a previous clip, and which records its own.
 
-    def __init__(self, inner: Any, before: ClipState | None, choice: ReuseChoice | None = None) -> None:
-        self.inner, self.before, self.choice = inner, before, choice or ReuseChoice()
-        self.settings = self.choice.settings  # until `check` knows the clip
+    Args:
+        inner: The SAMPLER that takes the steps.
+        previous: The state of the clip to extend; None for a first clip.
+        choice: What the clip reuses, by default what the paper does.
+
+    Attributes:
+        settings: The reuse settings of the last clip that was checked or sampled.
+        state: The state of the last clip that was sampled; None if there was none, or it failed.
+        clip: That clip's video, in the scale and layout of a LATENT.
+        past: The latents that were shown before it [B, C, P, h, w], in the same scale.
+        audio_settings: The reuse settings of its audio, if there is any.
+    """
+
+    def __init__(self, inner: Any, previous: ClipState | None, choice: ReuseChoice | None = None) -> None:
+        self.inner, self.previous, self.choice = inner, previous, choice or ReuseChoice()
+        self.settings = self.choice.settings
         self.state: ClipState | None = None
-        self.clip: Tensor | None = None  # the same clip as LATENT has it
-        self.past: Tensor | None = None  # so the latents shown before it
-        self.sound_settings: ReuseSettings | None = None  # of sound that goes with it
+        self.clip: Tensor | None = None
+        self.past: Tensor | None = None
+        self.audio_settings: ReuseSettings | None = None
 
     @property
     def solver(self) -> str:
-        """The inner sampler's name; the core's where it has the same one."""
+        """The inner sampler's name, as states record it: that of `vidrd_core`'s solver where there is the same."""
         function = getattr(self.inner, "sampler_function", type(self.inner))
         name = function.__name__.removeprefix("sample_")
         return "ddim" if name == "euler" else name
 
     def check(self, model: Any, shape: tuple[int, ...], sigmas: Tensor) -> None:
-        """Raise ValueError or StateMismatchError unless a clip of this shape and schedule can follow the state."""
-        family = family_of(model)
-        family.check(shape)
+        """Resolve `settings` for a clip, and check that it can extend the state.
+
+        Args:
+            model: The MODEL.
+            shape: The shape of the video's latents, in the model's layout.
+            sigmas: The schedule, falling to 0, [T + 1].
+
+        Raises:
+            StateMismatchError: The state is of another model, shape, schedule or solver.
+            ValueError: The shape or the settings do not suit the model, or the state lacks what they need.
+        """
+        layout = layout_of(model)
+        layout.check(shape)
         shape = clip_shape(shape)
-        self.settings = self.choice.resolve(shape[2], family.compresses)
+        self.settings = self.choice.resolve(shape[2], layout.compresses_time)
         self.settings.check_frames(shape[2])
-        if self.before is not None:
-            if (theirs := self.before.made_with.get("family", family.name)) != family.name:
+        if self.previous is not None:
+            if (made_with := self.previous.made_with.get("family", layout.model_name)) != layout.model_name:
                 raise StateMismatchError(
-                    f"the state was made with {theirs}, this model is {family.name}: what one leaves means "
-                    f"nothing to the other; load the one that made the state"
+                    f"the state was made with {made_with}, this model is {layout.model_name}, whose latents differ: "
+                    f"load the model that made the state"
                 )
-            self.before.check_next(self.settings, signature_of(model), shape, sigmas.cpu(), self.solver)
+            self.previous.check_next(self.settings, model_signature(model), shape, sigmas.cpu(), self.solver)
 
     def sample(
         self,
@@ -90,58 +123,73 @@ class ReuseSampler(comfy.samplers.Sampler):
         denoise_mask: Tensor | None = None,
         disable_pbar: bool = False,
     ) -> Tensor:
-        """What the host calls; noise [B, C, N, h, w] or [N, C, h, w] of unit variance -> latents in model space.
+        """Sample a clip; ComfyUI's guider calls this.
 
-        Raises what `check` does, ValueError if the noise does not go with the state, DivergenceError if nothing
-        came out.
+        Args:
+            model_wrap: The guider.
+            sigmas: The schedule, falling to 0, [T + 1].
+            extra_args: "seed" and "model_options".
+            callback: `callback(step, x0, x, steps)`, called after each step.
+            noise: z_T of unit variance, [B, C, N, h, w], [N, C, h, w] or packed with audio [B, 1, L].
+            latent_image: Latents in the model's scale, of the same shape; zeros, or None, for text to video.
+            denoise_mask: Where to denoise, 0 to 1, of the same shape.
+            disable_pbar: Whether to draw no progress bar on the terminal.
+
+        Returns:
+            The denoised latents in the model's scale, of the same shape.
+
+        Raises:
+            StateMismatchError: As `check`; or only one of the state and the latent has audio.
+            ValueError: As `check`; or the noise is not made from the state's, or the schedule does not end at 0.
+            DivergenceError: The latents came out with NaN or infinity.
         """
-        self.state = self.clip = self.past = self.sound_settings = None
-        streams = streams_of(model_wrap, noise)
-        self.check(model_wrap.model_patcher, streams.video, sigmas)
-        settings, before = self.settings, self.before
-        _check_whole(sigmas, noise)
-        family = family_of(model_wrap.model_patcher)
-        dim = family.frame_dim
-        starts = streams.split(noise)
+        self.state = self.clip = self.past = self.audio_settings = None
+        shapes = shapes_of(model_wrap, noise)
+        self.check(model_wrap.model_patcher, shapes.video, sigmas)
+        settings, previous = self.settings, self.previous
+        _check_full_schedule(sigmas, noise)
+        layout = layout_of(model_wrap.model_patcher)
+        dim = layout.frame_dim
+        starts = shapes.split(noise)
         frames, seed = starts[0].shape[dim], extra_args.get("seed")
         keep = settings.recorded_frames(frames)
-        if before is not None and seed is not None:  # what samplers add themselves is to be of the clip's own, too
-            extra_args = {**extra_args, "seed": clip_generator(seed, before.index + 1).initial_seed()}
-        positions = settings.frame_positions(frames, None if before is None else before.frame_positions)
+        if previous is not None and seed is not None:  # noise that samplers add differs from clip to clip, too
+            extra_args = {**extra_args, "seed": clip_generator(seed, previous.index + 1).initial_seed()}
+        positions = settings.frame_positions(frames, None if previous is None else previous.frame_positions)
         steps: list[int] = []
-        if before is not None:
-            _check_noise(as_clip(starts[0]), before.noise, settings)
-            steps = steps_of_calls(before.call_sigmas, before.sigmas)
+        if previous is not None:
+            _check_noise(to_clip_layout(starts[0]), previous.noise, settings)
+            steps = steps_of_calls(previous.call_sigmas, previous.sigmas)
         guidance = StagedGuidance(
             model_wrap,
             settings,
             len(sigmas) - 1,
-            None if before is None else as_batch(before.record, dim),
+            None if previous is None else to_model_layout(previous.record, dim),
             keep=keep,
             frame_dim=dim,
             frames=frames,
             first_clip_record=None
-            if before is None or settings.loop != "close"
-            else as_batch(before.first_clip_record, dim),
-            step_noise=None if before is None else as_batch(before.step_noise, dim),
-            correct=_on_clips(anchoring([before] if before else [], settings)),
+            if previous is None or settings.loop != "close"
+            else to_model_layout(previous.first_clip_record, dim),
+            step_noise=None if previous is None else to_model_layout(previous.step_noise, dim),
+            correct=_for_any_layout(anchoring([previous] if previous else [], settings)),
         )
         guidances = [guidance]
         if len(starts) > 1:
-            guidances.append(self._sound(starts[1], frames, keep, len(sigmas) - 1, family.time_factor))
-        elif before is not None and before.sound_noise.numel():
-            raise StateMismatchError("the state is of a clip with sound, this latent has none: wire one with sound")
+            guidances.append(self._audio_guidance(starts[1], frames, keep, len(sigmas) - 1, layout.time_factor))
+        elif previous is not None and previous.sound_noise.numel():
+            raise StateMismatchError("the state is of a clip with audio, this latent has none: wire one with audio")
         if isinstance(model_wrap.inner_model, HostModel):
             extra_args["model_options"].setdefault("transformer_options", {})[FRAME_POSITIONS] = torch.tensor(
                 positions
             )
         inner = self.inner
-        if takes_noise(inner):
-            stock = stock_noise(inner, noise, sigmas, extra_args.get("seed"))
-            options = {"noise_sampler": ReplayedNoise(stock, streams, guidances), **inner.extra_options}
+        if accepts_noise_sampler(inner):
+            stock = stock_noise_sampler(inner, noise, sigmas, extra_args.get("seed"))
+            options = {"noise_sampler": ReplayedNoise(stock, shapes, guidances), **inner.extra_options}
             inner = comfy.samplers.KSAMPLER(inner.sampler_function, options, inner.inpaint_options)
         latents = inner.sample(
-            Guided(model_wrap, streams, guidances, steps),
+            GuidedDenoiser(model_wrap, shapes, guidances, steps),
             sigmas.clone(),  # uni_pc writes to it
             extra_args,
             callback,
@@ -152,55 +200,59 @@ class ReuseSampler(comfy.samplers.Sampler):
         )
         if not latents.isfinite().all():
             raise DivergenceError("the clip came out as no finite numbers: give a smaller cfg, or another sampler")
-        parts = streams.split(latents)
+        parts = shapes.split(latents)
         self.state = ClipState.of_clip(
-            before,
+            previous,
             settings,
-            noise=as_clip(starts[0]).cpu(),
-            latents=as_clip(parts[0]).cpu(),
-            record=as_clips(guidance.new_record()),
-            first_clip_record=as_clips(guidance.new_first_clip_record()),
-            step_noise=as_clips(guidance.new_step_noise()),
+            noise=to_clip_layout(starts[0]).cpu(),
+            latents=to_clip_layout(parts[0]).cpu(),
+            record=record_to_clip_layout(guidance.new_record()),
+            first_clip_record=record_to_clip_layout(guidance.new_first_clip_record()),
+            step_noise=record_to_clip_layout(guidance.new_step_noise()),
             sigmas=sigmas.cpu(),
             call_sigmas=guidance.new_call_sigmas(),
             solver=self.solver,
-            model_signature=signature_of(model_wrap.model_patcher),
+            model_signature=model_signature(model_wrap.model_patcher),
             frame_positions=positions,
-            past_frames=PAST,
-            sound=_sound_of(starts, parts, guidances),
+            past_frames=PAST_LATENTS,
+            sound=_audio_fields(starts, parts, guidances),
             made_with={
                 "seed": seed,
                 "steps": len(sigmas) - 1,
                 "cfg": getattr(model_wrap, "cfg", None),
-                **family.metadata(),
+                **layout.metadata(),
                 "frames": frames,
                 "reuse": settings.metadata(),
             },
         )
         as_latent = model_wrap.inner_model.process_latent_out
-        past = as_batch(self.state.past.float(), dim)
-        self.clip, self.past = as_latent(parts[0].float()).cpu(), as_clip(as_latent(past))
+        past = to_model_layout(self.state.past.float(), dim)
+        self.clip, self.past = as_latent(parts[0].float()).cpu(), to_clip_layout(as_latent(past))
         return latents
 
-    def _sound(self, noise: Tensor, frames: int, keep: int, steps: int, time_factor: int) -> StagedGuidance:
-        """What leads the sound, of noise [B, C, T, f, 1], that goes with a clip of N frames."""
-        before, moments = self.before, noise.shape[2]
-        clock = Clock(frames, moments, time_factor)
-        self.sound_settings = settings = clock.settings(self.settings)
-        settings.check_frames(moments)
+    def _audio_guidance(self, noise: Tensor, frames: int, keep: int, steps: int, time_factor: int) -> StagedGuidance:
+        """The guidance of the audio, of noise [B, C, T, f, 1], of a clip of N = `frames` latents."""
+        previous, audio_latents = self.previous, noise.shape[2]
+        timeline = AudioTimeline(frames, audio_latents, time_factor)
+        self.audio_settings = settings = timeline.reuse_settings(self.settings)
+        settings.check_frames(audio_latents)
         record = step_noise = None
-        if before is not None:
-            check_sound(tuple(noise.shape[:4]), before)
-            _check_noise(noise, before.sound_noise, settings)
-            record, step_noise = before.sound_record, before.sound_step_noise
+        if previous is not None:
+            check_audio_shape(tuple(noise.shape[:4]), previous)
+            _check_noise(noise, previous.sound_noise, settings)
+            record, step_noise = previous.sound_record, previous.sound_step_noise
             settings.check_recorded(record.shape[3])
-        keep = clock.recorded(keep)
-        return StagedGuidance(lambda x, _: x, settings, steps, record, keep, frames=moments, step_noise=step_noise)
+        keep = timeline.recorded_latents(keep)
+        return StagedGuidance(
+            lambda x, _: x, settings, steps, record, keep, frames=audio_latents, step_noise=step_noise
+        )
 
     def _start_scale(self, model_wrap: Any, sigmas: Tensor, latent_image: Tensor | None) -> Tensor | float:
-        """What makes the host start from unit variance below its largest sigma, too, as DDIM does.
+        """The factor on the noise so that sampling starts with unit variance, as DDIM does, at any first sigma.
 
-        The host multiplies noise by sigma there, which is right for adding noise to an image alone.
+        Source:
+            ComfyUI's `EPS.noise_scaling` multiplies noise by sigma alone where the schedule does not begin at the
+            model's largest sigma, which is meant for noise that is added to an image.
         """
         empty = latent_image is None or not latent_image.any()
         exploding = isinstance(model_wrap.inner_model.model_sampling, comfy.model_sampling.EPS)
@@ -209,8 +261,10 @@ class ReuseSampler(comfy.samplers.Sampler):
         return (1 + sigmas[0] ** 2).sqrt() / sigmas[0]
 
 
-def _sound_of(starts: list[Tensor], parts: list[Tensor], guidances: list[StagedGuidance]) -> dict[str, Tensor] | None:
-    """What a state keeps of sound, if there is any."""
+def _audio_fields(
+    starts: list[Tensor], parts: list[Tensor], guidances: list[StagedGuidance]
+) -> dict[str, Tensor] | None:
+    """The fields of a `ClipState` for audio; None without audio."""
     if len(starts) == 1:
         return None
     return {
@@ -222,27 +276,27 @@ def _sound_of(starts: list[Tensor], parts: list[Tensor], guidances: list[StagedG
 
 
 def _check_noise(noise: Tensor, old: Tensor, settings: ReuseSettings) -> None:
-    """Raise ValueError unless the prompt frames of noise [B, C, N, h, w] have that of the last clip."""
+    """Raise ValueError unless the prompt frames of noise [B, C, N, h, w] have the noise of the previous clip."""
     count, first = settings.prompt_frames, settings.first_prompt_frame
     source = settings.source_frames(noise.shape[2])[first : first + count]
     if not torch.allclose(noise[:, :, first : first + count].cpu(), old[:, :, source], atol=1e-5):
         raise ValueError(
             "the noise is not the state's: wire Reuse & Diffuse Noise with the same state, prompt_frames and order, "
-            "and let no sample settings of AnimateDiff-Evolved or the like change it"
+            "and leave out nodes that replace the noise, such as sample settings of AnimateDiff-Evolved"
         )
 
 
-def _on_clips(correct: Callable[[Tensor, float], None] | None) -> Callable[[Tensor, float], None] | None:
-    """The same for predictions of any layout, of which clips are but a view."""
-    return None if correct is None else lambda x0, share: correct(as_clip(x0), share)
+def _for_any_layout(correct: Callable[[Tensor, float], None] | None) -> Callable[[Tensor, float], None] | None:
+    """The same in-place correction, for predictions of any layout: `to_clip_layout` gives a view."""
+    return None if correct is None else lambda x0, share: correct(to_clip_layout(x0), share)
 
 
-def _check_whole(sigmas: Tensor, noise: Tensor) -> None:
-    """Raise ValueError for a part of the denoising alone, whose noise and latents no clip can go on from."""
+def _check_full_schedule(sigmas: Tensor, noise: Tensor) -> None:
+    """Raise ValueError if only a part of the steps is to be sampled: no clip can extend the result."""
     if sigmas[-1] > 0:
         raise ValueError(
-            f"the schedule ends at noise level {float(sigmas[-1]):.4g}, expected 0: Reuse & Diffuse Guidance leads a "
-            f"clip through all its steps, so wire the whole sigmas, not those of Split Sigmas"
+            f"the schedule ends at noise level {float(sigmas[-1]):.4g}, expected 0: Reuse & Diffuse Guidance needs "
+            f"all steps of a clip, so wire the whole sigmas, not those of Split Sigmas"
         )
     if not 0.5 < noise.std() < 2:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Sample one clip of any MODEL, first or following."""
+"""Sampling of one clip with any video MODEL: a first one, or one that extends a state."""
 
 from __future__ import annotations
 
@@ -17,53 +17,72 @@ from vidrd_core.reuse import ReuseSettings, next_clip_noise
 from vidrd_core.sampling import clip_generator
 from vidrd_core.state import ClipState
 
-from .audio_video import TOGETHER, Clock, check_sound, parts_of, together
-from .latent_layout import as_batch, clip_shape, family_of
-from .progress import place, step_callback, tell
+from .audio_video import SEPARATE_AUDIO, AudioTimeline, check_audio_shape, join_latent, split_latent
+from .latent_layout import clip_shape, layout_of, to_model_layout
+from .progress import clip_position, show_status, step_callback
 from .reuse_sampler import ReuseSampler
 
 Latent = dict[str, Any]
-SHOWN_BEFORE = "vidrd_past"  # in a LATENT: those shown before it, for a decoder that looks back
+"""ComfyUI's LATENT: "samples", and optional entries."""
+PAST_KEY = "vidrd_past"  # in a LATENT: the latents shown before it, as context for decoders with temporal layers
 
 
-def samples_of(latent: Latent) -> Tensor:
-    """The samples of a LATENT. Raises ValueError for video and audio in one."""
-    parts = parts_of(latent)
+def video_samples(latent: Latent) -> Tensor:
+    """The samples of a LATENT of video alone. Raises ValueError if it holds video and audio together."""
+    parts = split_latent(latent)
     if len(parts) > 1:
-        raise ValueError(TOGETHER)
+        raise ValueError(SEPARATE_AUDIO)
     return parts[0]
 
 
-def noise_for(shape: tuple[int, ...], seed: int, settings: ReuseSettings, before: ClipState | None) -> Tensor:
-    """z_T of the clip that follows a state, or of a first one, [B, C, N, h, w]."""
-    if before is None:
+def _initial_video_noise(
+    shape: tuple[int, ...], seed: int, settings: ReuseSettings, previous: ClipState | None
+) -> Tensor:
+    """z_T of a clip's video [B, C, N, h, w]; see `initial_noise`."""
+    if previous is None:
         return torch.randn(shape, generator=clip_generator(seed, 0))
-    before.check_first_clip(settings)
-    first = before.first_clip_noise if settings.loop == "close" else None
-    return next_clip_noise(before.noise, settings, clip_generator(seed, before.index + 1), first_clip_noise=first)
+    previous.check_first_clip(settings)
+    first = previous.first_clip_noise if settings.loop == "close" else None
+    return next_clip_noise(previous.noise, settings, clip_generator(seed, previous.index + 1), first_clip_noise=first)
 
 
-def all_noise(
-    parts: Sequence[Tensor], seed: int, settings: ReuseSettings, before: ClipState | None, time_factor: int
+def initial_noise(
+    parts: Sequence[Tensor], seed: int, settings: ReuseSettings, previous: ClipState | None, time_factor: int
 ) -> Any:
-    """z_T for a LATENT's video, or its video and sound, as the host has them; see `noise_for`."""
+    """z_T of a clip, from the previous clip's by FNR and PNS, or new for a first clip.
+
+    Args:
+        parts: Latents of the wanted shapes, from `split_latent`: the video, and its audio [B, C, T, f] if any.
+        seed: The seed that all clips of a video share.
+        settings: What the clip reuses.
+        previous: The state of the clip that it extends; None for a first clip.
+        time_factor: Video frames a latent after the first decodes to; used for audio only.
+
+    Returns:
+        Noise of unit variance, of the parts' shapes: a tensor, or a NestedTensor of video and audio.
+
+    Raises:
+        StateMismatchError: The audio has another shape than the state's.
+        ValueError: The state lacks what the settings need of the first clip.
+    """
     shape = clip_shape(tuple(parts[0].shape))
-    noise = as_batch(noise_for(shape, seed, settings, before), 2 if parts[0].ndim == 5 else 0)
+    video = _initial_video_noise(shape, seed, settings, previous)
+    noise = to_model_layout(video, 2 if parts[0].ndim == 5 else 0)
     if len(parts) == 1:
         return noise
-    clock = Clock(shape[2], parts[1].shape[2], time_factor)
-    # A seed of its own, or sound would begin with the video's noise.
-    generator = clip_generator(clip_generator(seed, before.index + 1 if before else 0).initial_seed(), 1)
-    if before is None:
-        return together([noise, torch.randn(parts[1].shape, generator=generator)])
-    check_sound(tuple(parts[1].shape), before)
-    sound = next_clip_noise(before.sound_noise, clock.settings(settings), generator)
-    return together([noise, sound[..., 0]])
+    timeline = AudioTimeline(shape[2], parts[1].shape[2], time_factor)
+    # A seed of its own: with the video's, audio would begin with the same noise.
+    generator = clip_generator(clip_generator(seed, previous.index + 1 if previous else 0).initial_seed(), 1)
+    if previous is None:
+        return join_latent([noise, torch.randn(parts[1].shape, generator=generator)])
+    check_audio_shape(tuple(parts[1].shape), previous)
+    audio = next_clip_noise(previous.sound_noise, timeline.reuse_settings(settings), generator)
+    return join_latent([noise, audio[..., 0]])
 
 
-def frames_of(latent: Latent) -> int:
-    """N."""
-    return clip_shape(tuple(parts_of(latent)[0].shape))[2]
+def latent_frames(latent: Latent) -> int:
+    """The number of video latents along time (N) in a LATENT."""
+    return clip_shape(tuple(split_latent(latent)[0].shape))[2]
 
 
 def sample_clip(
@@ -78,16 +97,34 @@ def sample_clip(
     sampler_name: str,
     scheduler: str,
     choice: ReuseChoice,
-    before: ClipState | None = None,
+    previous: ClipState | None = None,
     positive_before: Any = None,
 ) -> tuple[Latent, Latent, ClipState]:
-    """The new frames of a clip, all of its frames, and the state to go on from.
+    """Sample a clip.
 
-    `positive_before` is the conditioning that fades out over the first frames of a clip that follows another.
+    Args:
+        model: The MODEL.
+        positive: CONDITIONING of the prompt.
+        negative: CONDITIONING of the negative prompt.
+        latent: A LATENT of the wanted shape: zeros for text to video.
+        seed: The seed that all clips of a video share.
+        steps: Denoising steps (T).
+        cfg: The scale of classifier-free guidance; 1 is off.
+        sampler_name: One of ComfyUI's samplers.
+        scheduler: One of ComfyUI's schedulers.
+        choice: What the clip reuses.
+        previous: The state of the clip that it extends; None for a first clip.
+        positive_before: CONDITIONING that fades out over the first frames of an extending clip.
 
-    Raises ValueError, StateMismatchError before anything is sampled, DivergenceError if nothing came out.
+    Returns:
+        The LATENT of the frames that the clip adds to the video, the LATENT of all its frames, and its state.
+
+    Raises:
+        StateMismatchError: The state is of another model, shape, schedule or solver; nothing was sampled.
+        ValueError: The latent or the settings do not suit the model; nothing was sampled.
+        DivergenceError: The latents came out with NaN or infinity.
     """
-    parts = parts_of(latent)
+    parts = split_latent(latent)
     image = parts[0]
     channels = model.get_model_object("latent_format").latent_channels
     if image.shape[1] != channels:
@@ -96,17 +133,17 @@ def sample_clip(
             f"VidRD Empty Clip, and that latent in here"
         )
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
-    sampler = ReuseSampler(comfy.samplers.sampler_object(sampler_name), before, choice)
+    sampler = ReuseSampler(comfy.samplers.sampler_object(sampler_name), previous, choice)
     sampler.check(model, tuple(image.shape), sigmas)
     guider = comfy.samplers.CFGGuider(model)
-    if positive_before is not None and before is not None:
+    if positive_before is not None and previous is not None:
         shares = shares_of_frames(sampler.settings, clip_shape(tuple(image.shape))[2])
-        positive = cross_faded(positive_before, positive, shares, tuple(image.shape))
+        positive = fade_conditioning(positive_before, positive, shares, tuple(image.shape))
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
     try:
         whole = guider.sample(
-            all_noise(parts, seed, sampler.settings, before, family_of(model).time_factor),
+            initial_noise(parts, seed, sampler.settings, previous, layout_of(model).time_factor),
             latent["samples"],
             sampler,
             sigmas,
@@ -116,15 +153,28 @@ def sample_clip(
             seed=seed,
         ).to(management.intermediate_device())
     except management.InterruptProcessingException:
-        tell("stopped; Run makes this clip anew and goes on", place())
+        show_status("stopped; Run samples this clip again and continues", clip_position())
         raise
     state = sampler.state
     assert state is not None
     return new_frames(whole, sampler), {"samples": whole}, state
 
 
-def cross_faded(old: Any, new: Any, shares: Sequence[float], shape: tuple[int, ...]) -> Any:
-    """One conditioning of two, by masks over frames: of frame j, `shares[j]` of the new. `shape` is the latents'."""
+def fade_conditioning(old: Any, new: Any, shares: Sequence[float], shape: tuple[int, ...]) -> Any:
+    """Mix two CONDITIONINGs by masks over frames.
+
+    Args:
+        old: The CONDITIONING that fades out.
+        new: The CONDITIONING that fades in.
+        shares: The share of the new one in each frame, N numbers from 0 to 1.
+        shape: The shape of the latents; the masks get its last two dimensions [N, h, w].
+
+    Returns:
+        One CONDITIONING of both.
+
+    Raises:
+        ValueError: One of them has a mask already.
+    """
     height, width = shape[-2:]
     share = torch.tensor(shares)[:, None, None].expand(-1, height, width)
     faded = []
@@ -132,21 +182,29 @@ def cross_faded(old: Any, new: Any, shares: Sequence[float], shape: tuple[int, .
         for text, options in conditioning:
             if "mask" in options:
                 raise ValueError(
-                    "a masked conditioning cannot fade in or out: take the mask off, or leave positive_before unwired"
+                    "a masked conditioning cannot fade in or out: remove the mask, or leave positive_before unwired"
                 )
             faded.append([text, {**options, "mask": mask, "mask_strength": 1.0, "set_area_to_bounds": False}])
     return faded
 
 
 def new_frames(whole: Any, sampler: ReuseSampler) -> Latent:
-    """What the sampler's last clip adds to the video, of all its latents."""
+    """The frames that a sampler's last clip adds to the video.
+
+    Args:
+        whole: The samples of all its frames: a tensor, or a NestedTensor of video and audio.
+        sampler: The sampler, with the clip's state.
+
+    Returns:
+        A LATENT of those frames, with the latents shown before them under `PAST_KEY`.
+    """
     assert sampler.state is not None
     state = sampler.state
-    video, *sound = parts_of({"samples": whole})
+    video, *audio = split_latent({"samples": whole})
     dim = 2 if video.ndim == 5 else 0
     new = [video.narrow(dim, state.repeated, state.frames - state.closed - state.repeated)]
-    if sound:
-        assert sampler.sound_settings is not None
-        shown = sampler.sound_settings.repeated_frames if state.repeated else 0
-        new.append(sound[0][:, :, shown:])
-    return {"samples": together(new), SHOWN_BEFORE: sampler.past}
+    if audio:
+        assert sampler.audio_settings is not None
+        shown = sampler.audio_settings.repeated_frames if state.repeated else 0
+        new.append(audio[0][:, :, shown:])
+    return {"samples": join_latent(new), PAST_KEY: sampler.past}

@@ -1,4 +1,4 @@
-"""Clip states as files in the host's folders."""
+"""Files of clip states in ComfyUI's output and input folders."""
 
 from __future__ import annotations
 
@@ -17,23 +17,34 @@ _ROOTS = {"output": folder_paths.get_output_directory, "input": folder_paths.get
 
 
 def saved_states() -> list[str]:
-    """The safetensors files in the host's output and input folders, as "output/NAME", newest first."""
+    """The safetensors files in the output and input folders and below, as "output/NAME", the newest first.
+
+    Where there are none the list has one entry, `NONE`, as a ComfyUI choice needs one.
+    """
     found = []
     for root, folder in _ROOTS.items():
         for below, _, names in os.walk(folder(), followlinks=True):
             for path in (Path(below) / name for name in names if name.endswith(".safetensors")):
-                with contextlib.suppress(OSError):  # gone since, or a link to nothing
+                with contextlib.suppress(OSError):  # deleted meanwhile, or a broken link
                     found.append((path.stat().st_mtime, f"{root}/{path.relative_to(folder()).as_posix()}"))
     return [name for _, name in sorted(found, reverse=True)] or [NONE]
 
 
 def path_of(name: str) -> Path:
-    """The file of a name that `saved_states` gave. Raises ValueError for a place outside, FileNotFoundError."""
+    """The path of a state by its name.
+
+    Args:
+        name: "output/NAME" or "input/NAME", as `saved_states` lists them.
+
+    Raises:
+        ValueError: The name is in neither folder.
+        FileNotFoundError: There is no such file.
+    """
     root, _, rest = name.partition("/")
     if root not in _ROOTS or not rest:
         raise ValueError(f"{name!r} is no saved state: choose one that Save VidRD State has written")
     folder = Path(os.path.abspath(_ROOTS[root]()))
-    path = Path(os.path.abspath(folder / rest))  # links that the user made lead where they like
+    path = Path(os.path.abspath(folder / rest))  # not resolve(): a user's symbolic link may point outside
     if folder not in path.parents:
         raise ValueError(f"{name!r} lies outside the {root} folder: move it there")
     if not path.is_file():
@@ -42,11 +53,20 @@ def path_of(name: str) -> Path:
 
 
 def save(state: ClipState, prefix: str) -> str:
-    """Write a state to the output folder under a name that is free; the name, as `saved_states` has it.
+    """Write a state to a new file in the output folder.
 
-    Raises ValueError for a place outside, OSError.
+    Args:
+        state: The state.
+        prefix: The start of the file's name, which may name folders in the output folder.
+
+    Returns:
+        The file's name, as `saved_states` lists it.
+
+    Raises:
+        ValueError: The prefix points outside the output folder, or is too long.
+        OSError: The file cannot be written.
     """
     folders.check_prefix(prefix)
-    path = folders.free_path(f"{folders.whole(prefix)}_clip_{state.index:04d}", ".safetensors")
+    path = folders.free_path(f"{folders.complete_prefix(prefix)}_clip_{state.index:04d}", ".safetensors")
     state.save(path)
     return f"output/{path.relative_to(_ROOTS['output']()).as_posix()}"

@@ -1,4 +1,4 @@
-"""Our text encoder of whole words as the host's CLIP."""
+"""Text encoders as ComfyUI's CLIP: VidRD's encoder of whole words, and the CLIP of Stable Diffusion."""
 
 from __future__ import annotations
 
@@ -18,16 +18,33 @@ from vidrd_core.models.load_parts import CLIP_TEXT, find_clip_text, load_text_en
 from vidrd_core.models.word_text_encoder import END, START, TextEncoder
 
 Row = list[tuple[Any, ...]]
+"""A tokenized prompt: (token, weight), or (token, weight, number of the word)."""
 
 
 class Tokenizer:
-    """Prompts with weights, as in "a (red:1.2) circle", to numbers of words."""
+    """ComfyUI's tokenizer interface for VidRD's encoder of whole words.
+
+    Args:
+        encoder: The text encoder, with its vocabulary.
+    """
 
     def __init__(self, encoder: TextEncoder) -> None:
         self.encoder = encoder
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **_: Any) -> list[Row]:
-        """One row of (number, weight), or (number, weight, which word). Raises UnknownWordError, ValueError."""
+        """Tokenize a prompt that may have weights, as in "a (red:1.2) circle".
+
+        Args:
+            text: The prompt.
+            return_word_ids: Whether to add each word's number, from 1; 0 for special tokens.
+
+        Returns:
+            One row of (token, weight) or (token, weight, number), of the encoder's full length.
+
+        Raises:
+            UnknownWordError: A word is not in the vocabulary.
+            ValueError: The prompt is too long.
+        """
         row: Row = []
         for part, weight in token_weights(escape_important(text), 1.0):
             row += [(number, weight, len(row) + 1) for number in self.encoder.token_ids(unescape_important(part))]
@@ -37,16 +54,21 @@ class Tokenizer:
         return [row if return_word_ids else [entry[:2] for entry in row]]
 
     def untokenize(self, row: Row) -> list[tuple[Any, str]]:
-        """Each entry of a row with its word."""
+        """Each entry of a row, with its word or ""."""
         words = {number: word for word, number in self.encoder.word_ids.items()}
         return [(entry, words.get(entry[0], "")) for entry in row]
 
     def state_dict(self) -> dict[str, Tensor]:
+        """Nothing to save: ComfyUI asks when it writes a checkpoint."""
         return {}
 
 
 class HostTextEncoder(nn.Module, ClipTokenWeightEncoder):
-    """TextEncoder under the host's calling convention, always in float32: it is small."""
+    """VidRD's encoder of whole words with the interface of ComfyUI's CLIP models, always in float32: it is small.
+
+    Args:
+        encoder: The text encoder.
+    """
 
     dtypes: ClassVar = {torch.float32}
     special_tokens: ClassVar = {"start": START, "end": END, "pad": END}
@@ -56,30 +78,38 @@ class HostTextEncoder(nn.Module, ClipTokenWeightEncoder):
         self.encoder = encoder
 
     def encode(self, tokens: list[list[int]]) -> tuple[Tensor, None]:
-        """Rows of numbers -> [B, L, D] and no pooled vector."""
+        """Features [B, L, D] of B rows of L tokens; there is no pooled vector."""
         device = next(self.parameters()).device
         with torch.no_grad():
             return self.encoder(torch.tensor(tokens, device=device)), None
 
     def gen_empty_tokens(self, special_tokens: dict[str, int], length: int) -> list[int]:
-        """The row of an empty prompt, from which weights lead away."""
+        """The tokens of an empty prompt, from which ComfyUI interpolates weighted words."""
         return [START] + [END] * (length - 1)
 
     def set_clip_options(self, options: dict[str, Any]) -> None:
-        """CLIP skip and the like: this encoder has nothing to choose."""
+        """Ignore CLIP skip and the like: this encoder has no options."""
 
     def reset_clip_options(self) -> None:
-        """See `set_clip_options`."""
+        """Do nothing; see `set_clip_options`."""
 
 
 def load_clip(path: Path) -> comfy.sd.CLIP:
-    """A CLIP from a text encoder file: ours, or one that the host knows. Raises FileNotFoundError, FormatError."""
-    if safetensors.is_ours(path) and safetensors.has_kind(path, CLIP_TEXT):  # the host has a tokenizer of its own
+    """Load a CLIP from a text encoder's file.
+
+    Args:
+        path: A text encoder of VidRD, or the CLIP of Stable Diffusion, alone or in a checkpoint.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        FormatError: The file holds no text encoder of a known format.
+    """
+    if safetensors.is_ours(path) and safetensors.has_kind(path, CLIP_TEXT):  # ComfyUI has its tokenizer
         _, tensors, _ = find_clip_text(path)
         return _stock_clip({f"text_model.{key}": tensor for key, tensor in tensors.items()})
     if not safetensors.is_ours(path):
         tensors, _ = read_part(path, "text_encoder")
-        # In whole checkpoints of Stable Diffusion 1.x and 2.x the host's names stand after these.
+        # Checkpoints of Stable Diffusion 1.x and 2.x have these prefixes before the names that ComfyUI expects.
         plain = {re.sub(r"^(model\.|transformer\.(?=text_model))", "", key): t for key, t in tensors.items()}
         return _stock_clip(plain)
     encoder = load_text_encoder(path).requires_grad_(False)
@@ -92,9 +122,10 @@ def load_clip(path: Path) -> comfy.sd.CLIP:
 
 
 def _stock_clip(tensors: dict[str, torch.Tensor]) -> comfy.sd.CLIP:
+    """ComfyUI's own CLIP, from weights by its names."""
     return comfy.sd.load_text_encoder_state_dicts([tensors], clip_type=comfy.sd.CLIPType.STABLE_DIFFUSION)
 
 
-def encode(clip: comfy.sd.CLIP, prompt: str) -> Any:
-    """A prompt as CONDITIONING, as CLIP Text Encode has it."""
+def encode_prompt(clip: comfy.sd.CLIP, prompt: str) -> Any:
+    """The CONDITIONING of a prompt, as from CLIP Text Encode."""
     return clip.encode_from_tokens_scheduled(clip.tokenize(prompt))

@@ -1,4 +1,4 @@
-"""Our temporal VAE as the host's VAE."""
+"""VidRD's temporal VAE as ComfyUI's VAE, and what any VAE makes of time."""
 
 from __future__ import annotations
 
@@ -19,76 +19,111 @@ from vidrd_core.models.load_parts import load_vae as load_temporal_vae
 from vidrd_core.models.vae import TemporalVAE
 
 from .model import SCALE
-from .ops import Ops, attention
+from .ops import HostOps, attention
 
 CHUNK = 8  # frames that are decoded together
-BEHIND = 8  # latents beside which those of other VAEs are decoded: causal ones look back, further ever more weakly
-ACTIVATIONS = 17  # feature maps of full size that are there at once, as the host has it for Stable Diffusion's VAE
+CONTEXT_LATENTS = 8  # previous latents decoded again as context for third-party causal VAEs; their influence fades
+ACTIVATIONS = 17  # feature maps of full size in memory at once, as ComfyUI estimates for Stable Diffusion's VAE
 
 
 class HostVAE(nn.Module):
-    """TemporalVAE under the host's calling convention: latents as LATENT has them."""
+    """TemporalVAE with the calls that ComfyUI expects of a VAE's network; latents have the scale of a LATENT.
+
+    Args:
+        vae: The VAE.
+    """
 
     def __init__(self, vae: TemporalVAE) -> None:
         super().__init__()
         self.vae = vae
 
     def decode(self, z: Tensor, **_: Any) -> Tensor:
-        """Latents [B, C, F, h, w] -> [B, 3, F, H, W], about -1 .. 1. In chunks, as `TemporalVAE.decode` has them."""
+        """Decode latents in chunks.
+
+        Args:
+            z: Latents [B, C, F, h, w].
+
+        Returns:
+            Pixels [B, 3, F, H, W], about -1 to 1.
+
+        Raises:
+            ValueError: The latents have another number of dimensions.
+        """
         if z.ndim != 5:
             raise ValueError(
                 f"the latents are {list(z.shape)}, expected [B, C, F, h, w]: make them with VidRD Empty Clip"
             )
-        return self.vae.decode(z * SCALE, chunk=together(self.vae, z.shape))
+        return self.vae.decode(z * SCALE, chunk=latents_at_once(self.vae, z.shape))
 
     def encode(self, video: Tensor, **_: Any) -> Tensor:
-        """[B, 3, F, H, W] in -1 .. 1 -> latents [B, C, F, h, w]. The encoder sees each frame alone."""
+        """Encode each frame alone.
+
+        Args:
+            video: Pixels [B, 3, F, H, W], -1 to 1.
+
+        Returns:
+            Latents [B, C, F, h, w].
+        """
         return self.vae.encode(video, chunk=CHUNK) / SCALE
 
 
 @dataclass(frozen=True)
-class Look:
-    """How many latents a decoder looks at around one, and how many frames each but the first stands for."""
+class DecoderContext:
+    """The temporal context of a VAE's decoder.
 
-    behind: int
-    ahead: int
-    ratio: int = 1
+    Args:
+        past: Previous latents that a frame depends on.
+        future: Later latents that a frame depends on.
+        time_factor: Frames that each latent after the first decodes to.
+    """
+
+    past: int
+    future: int
+    time_factor: int = 1
 
 
-def look_of(vae: comfy.sd.VAE) -> Look:
-    """How far a VAE's decoder looks: ours as its config says, others over time as far as is worth while."""
+def decoder_context(vae: comfy.sd.VAE) -> DecoderContext:
+    """The temporal context of a VAE: exact for a VidRD VAE, and `CONTEXT_LATENTS` for third-party video VAEs."""
     inner = getattr(vae, "first_stage_model", None)
     if isinstance(inner, HostVAE):
-        return Look(inner.vae.config.halo, inner.vae.config.halo)
-    if decodes_pictures(vae):
-        return Look(0, 0)
-    return Look(BEHIND, 0, vae.temporal_compression_decode() or 1)
+        return DecoderContext(inner.vae.config.halo, inner.vae.config.halo)
+    if is_image_vae(vae):
+        return DecoderContext(0, 0)
+    return DecoderContext(CONTEXT_LATENTS, 0, vae.temporal_compression_decode() or 1)
 
 
-def decodes_pictures(vae: comfy.sd.VAE) -> bool:
-    """Whether a VAE takes frames in a batch, [F, C, h, w], and knows nothing of time."""
+def is_image_vae(vae: comfy.sd.VAE) -> bool:
+    """Whether a VAE takes frames in the batch dimension [F, C, h, w] and has no temporal layers."""
     return getattr(vae, "latent_dim", 2) < 3
 
 
-def together(vae: TemporalVAE, shape: Sequence[int]) -> int:
-    """How many latents of [.., F, h, w] are decoded at a time."""
+def latents_at_once(vae: TemporalVAE, shape: Sequence[int]) -> int:
+    """How many latents of shape [..., F, h, w] are decoded together."""
     height, width = shape[-2:]
     return min(CHUNK, vae.frames_at_once(height, width)) if vae.config.streams_exactly else CHUNK
 
 
-def memory(
-    config: VAEConfig, shape: Sequence[int], side: int, together: int, dtype: torch.dtype, kept: float = 0
+def memory_estimate(
+    config: VAEConfig, shape: Sequence[int], scale: int, chunk: int, dtype: torch.dtype, cached: float = 0
 ) -> float:
-    """Bytes that [.., F, h, w] take at most, `side` pixels each, with so many frames together and `kept` numbers a
-    pixel of others."""
+    """The peak memory of encoding or decoding, in bytes.
+
+    Args:
+        config: The VAE's shape.
+        shape: The shape of the input [..., F, h, w].
+        scale: Pixels along each side of one of its elements: 1 for pixels, the downsampling for latents.
+        chunk: Frames that are computed together.
+        dtype: The dtype of the weights.
+        cached: Features a pixel that are kept of earlier chunks.
+    """
     frames, height, width = shape[-3:]
-    pixels = height * width * side**2 / config.patch_size**2
-    features = ACTIVATIONS * config.block_out_channels[0] * min(frames, together) + kept
+    pixels = height * width * scale**2 / config.patch_size**2
+    features = ACTIVATIONS * config.block_out_channels[0] * min(frames, chunk) + cached
     return pixels * (features * management.dtype_size(dtype) + frames * 3 * config.patch_size**2 * 4)
 
 
-def kept(config: VAEConfig, frames: int) -> float:
-    """Numbers per pixel that a decoder's Temp-Convs keep of the frames before: three for each of their convs."""
+def cached_features(config: VAEConfig, frames: int) -> float:
+    """Features a pixel that a streaming decoder's Temp-Convs keep of earlier frames: three frames for each conv."""
     if not config.streams_exactly:
         return 0
     widths = sum(width / 4**level for level, width in enumerate(config.block_out_channels))
@@ -96,30 +131,40 @@ def kept(config: VAEConfig, frames: int) -> float:
 
 
 def load_vae(path: Path) -> comfy.sd.VAE:
-    """A VAE from a temporal VAE file. Raises FileNotFoundError, FormatError."""
-    ops = Ops(comfy.ops.disable_weight_init, None, None)
+    """Load a VAE from a file that `vidrd_core` reads.
+
+    Args:
+        path: A temporal or an image VAE, alone or in a checkpoint.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        FormatError: The file holds no VAE of a known format.
+    """
+    ops = HostOps(comfy.ops.disable_weight_init, None, None)
     inner = load_temporal_vae(path, ops, attention)
     config = inner.config
-    # The host tells VAEs by their keys. This one it knows is but a shell with all that its version expects in it.
+    # ComfyUI chooses a VAE by its keys. This is one of its smallest, which has every attribute that its version
+    # expects; its network is replaced.
     vae = comfy.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)})
     vae.first_stage_model = HostVAE(inner).eval().to(vae.vae_dtype)
     vae.disable_offload = False
     vae.latent_channels, vae.latent_dim, vae.output_channels = config.latent_channels, 3, config.in_channels
-    side = config.downsampling
-    vae.upscale_ratio = vae.downscale_ratio = (lambda frames: frames, side, side)
-    vae.upscale_index_formula = vae.downscale_index_formula = (1, side, side)
-    beside = 0 if config.streams_exactly else 2 * config.halo
+    scale = config.downsampling
+    vae.upscale_ratio = vae.downscale_ratio = (lambda frames: frames, scale, scale)
+    vae.upscale_index_formula = vae.downscale_index_formula = (1, scale, scale)
+    context = 0 if config.streams_exactly else 2 * config.halo
 
     def decoding(shape: Sequence[int], dtype: torch.dtype) -> float:
-        return memory(config, shape, side, together(inner, shape) + beside, dtype, kept(config, shape[-3]))
+        chunk = latents_at_once(inner, shape) + context
+        return memory_estimate(config, shape, scale, chunk, dtype, cached_features(config, shape[-3]))
 
     vae.memory_used_decode = decoding
-    vae.memory_used_encode = lambda shape, dtype: memory(config, shape, 1, CHUNK, dtype)
+    vae.memory_used_encode = lambda shape, dtype: memory_estimate(config, shape, 1, CHUNK, dtype)
     vae.size = None
     vae.patcher = comfy.model_patcher.ModelPatcher(
         vae.first_stage_model, load_device=vae.device, offload_device=management.vae_offload_device()
     )
-    vae.patcher.cached_patcher_init = (_load_patcher, (path,))  # how newer hosts copy it to another GPU
+    vae.patcher.cached_patcher_init = (_load_patcher, (path,))  # newer hosts copy it to another GPU this way
     return vae
 
 
@@ -128,25 +173,35 @@ def _load_patcher(path: Path) -> comfy.model_patcher.ModelPatcher:
 
 
 def empty_clip(width: int, height: int, frames: int, vae: Any = None) -> dict[str, Tensor]:
-    """A LATENT of zeros, [1, C, F, h, w], of a clip of so many video frames.
+    """A LATENT of zeros for a clip.
 
-    Raises ValueError for a size or a number of frames that the VAE cannot decode.
+    Args:
+        width: Pixels across, a multiple of the VAE's downsampling.
+        height: Pixels down, likewise.
+        frames: Video frames; where the VAE compresses time, 1 more than a multiple of its time factor.
+        vae: The VAE that will decode the clip; None is one like Stable Diffusion's.
+
+    Returns:
+        A LATENT with samples [1, C, N, h, w].
+
+    Raises:
+        ValueError: The VAE cannot decode to this size or number of frames.
     """
     side, channels = (8, 4) if vae is None else (vae.spacial_compression_decode(), vae.latent_channels)
     for name, value in (("width", width), ("height", height)):
         if value % side:
             raise ValueError(f"{name} is {value}, expected a multiple of {side} pixels")
-    ratio = 1 if vae is None else ratio_for(vae, frames)
-    return {"samples": torch.zeros(1, channels, 1 + (frames - 1) // ratio, height // side, width // side)}
+    factor = 1 if vae is None else time_factor_for(vae, frames)
+    return {"samples": torch.zeros(1, channels, 1 + (frames - 1) // factor, height // side, width // side)}
 
 
-def ratio_for(vae: Any, frames: int) -> int:
-    """How many frames a latent after the first stands for. Raises ValueError if a clip cannot have so many frames."""
-    ratio = look_of(vae).ratio
-    if (frames - 1) % ratio:
-        fewer = 1 + (frames - 1) // ratio * ratio
+def time_factor_for(vae: Any, frames: int) -> int:
+    """Frames that each latent after the first decodes to. Raises ValueError if no clip has `frames` frames."""
+    factor = decoder_context(vae).time_factor
+    if (frames - 1) % factor:
+        fewer = 1 + (frames - 1) // factor * factor
         raise ValueError(
-            f"frames is {frames}, but this VAE makes 1 frame of the first latent and {ratio} of each other one: give "
-            f"{fewer} or {fewer + ratio}"
+            f"frames is {frames}, but this VAE decodes the first latent to 1 frame and each other one to {factor}: "
+            f"give {fewer} or {fewer + factor}"
         )
-    return ratio
+    return factor

@@ -1,4 +1,4 @@
-"""A video that grows by clips: each is decoded and encoded once, as a piece, and joined to those before it."""
+"""Video files that grow clip by clip: each clip is decoded and encoded once, then joined to the clips before it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,23 @@ from vidrd_core.video import Piece, join_videos, open_video, read_video
 from vidrd_core.video.sinks import rate_of
 
 from .folders import free_path
-from .progress import place, tell
-from .sample_clip import SHOWN_BEFORE, Latent, samples_of
-from .vae import Look, decodes_pictures, look_of
+from .progress import clip_position, show_status
+from .sample_clip import PAST_KEY, Latent, video_samples
+from .vae import DecoderContext, decoder_context, is_image_vae
 
 KINDS = {"mp4": ".mp4", "webm": ".webm", "gif": ".gif", "png": ""}
 
 
 @dataclass(frozen=True)
 class VideoSettings:
-    """How a video is written; all its clips are written alike."""
+    """How all clips of a video are written.
+
+    Args:
+        prefix: The start of the file's name, which may name folders in the output folder.
+        kind: One of `KINDS`: "mp4", "webm", "gif" or "png".
+        fps: Frames a second.
+        scale: How many times each pixel is enlarged along each side, 1 or more.
+    """
 
     prefix: str
     kind: str
@@ -38,8 +45,8 @@ class VideoSettings:
     scale: int
 
 
-def delegating(video: type[GrowingVideo]) -> type[GrowingVideo]:
-    """Give it all that this host's VIDEO has, known here or not: what it does not do itself its `as_stock` does."""
+def delegate_to_stock(video: type[GrowingVideo]) -> type[GrowingVideo]:
+    """A class decorator: methods of ComfyUI's VIDEO that the class lacks, of any version, call `as_stock()`'s."""
 
     def delegated(name: str) -> Callable[..., Any]:
         return lambda self, *given, **options: getattr(self.as_stock(), name)(*given, **options)
@@ -51,14 +58,17 @@ def delegating(video: type[GrowingVideo]) -> type[GrowingVideo]:
     return video
 
 
-@delegating
+@delegate_to_stock
 class GrowingVideo(Input.Video):
-    """The host's VIDEO: the clips so far, as one file or folder that the next clip is to make longer.
+    """ComfyUI's VIDEO of all clips so far, in one file or folder that the next clip makes longer.
 
-    pieces  what the video is put together from, in the host's temporary folder
-    tail    the last latents, [B, C, up to behind + ahead, h, w], beside which the next ones are decoded
-    look    how far its decoder looks
-    path    the file in the output folder, which may have grown since
+    Args:
+        settings: How it is written.
+        pieces: A file for each clip, in ComfyUI's temporary folder, that `path` was joined from.
+        tail: The last latents [B, C, up to past + future, h, w], as context to decode the next ones.
+        context: The temporal context of the decoder.
+        path: The file in the output folder; a later clip may have made it longer.
+        size: Pixels across and down.
     """
 
     def __init__(
@@ -66,80 +76,96 @@ class GrowingVideo(Input.Video):
         settings: VideoSettings,
         pieces: Sequence[Piece],
         tail: Tensor,
-        look: Look,
+        context: DecoderContext,
         path: Path,
         size: tuple[int, int],
     ) -> None:
-        self.settings, self.pieces, self.tail, self.look, self.path = settings, tuple(pieces), tail, look, path
-        self.size = size
+        self.settings, self.pieces, self.tail = settings, tuple(pieces), tail
+        self.context, self.path, self.size = context, path, size
         self.version = _version(path)
         self.copy: Path | None = None
 
     @property
     def frames(self) -> int:
-        """How many frames it has."""
+        """The number of frames."""
         return sum(piece.frames for piece in self.pieces)
 
     @property
     def provisional(self) -> int:
-        """How many of its last frames are made anew once it is known what follows."""
-        return min(self.look.ahead, self.frames)
+        """How many of the last frames are decoded again once later latents are known."""
+        return min(self.context.future, self.frames)
 
     @property
     def is_newest(self) -> bool:
-        """Whether the file is as this clip left it."""
+        """Whether the file has not changed since this clip was written."""
         return self.path.exists() and _version(self.path) == self.version
 
     def get_ram_usage(self) -> int:
-        """The bytes that it keeps in memory, for caches that ask by this name."""
+        """The bytes it takes in memory; ComfyUI's cache calls this method."""
         return self.tail.nbytes
 
     def as_file(self) -> Path:
-        """A file of these very frames, and no later ones."""
+        """A file of exactly these frames: a copy if the file has become longer. Raises OSError."""
         if self.is_newest:
             return self.path
         if self.copy is None or not self.copy.exists():
-            self.copy = _temporary(self.settings.kind)
+            self.copy = _temporary_path(self.settings.kind)
             join_videos(self.pieces, self.copy, self.settings.fps)
         return self.copy
 
     def as_stock(self) -> Any:
-        """A VIDEO of the host's own kind."""
+        """A VIDEO of ComfyUI's own classes, with the same frames."""
         path = self.as_file()
         if path.is_dir():
             images = torch.from_numpy(read_video(path)[0]).float() / 255
-            parts = Types.VideoComponents(images=images, frame_rate=self.get_frame_rate())
-            return InputImpl.VideoFromComponents(parts)
+            components = Types.VideoComponents(images=images, frame_rate=self.get_frame_rate())
+            return InputImpl.VideoFromComponents(components)
         return InputImpl.VideoFromFile(str(path))
 
     def get_dimensions(self) -> tuple[int, int]:
+        """Pixels across and down."""
         return self.size
 
     def get_frame_count(self) -> int:
+        """The number of frames."""
         return self.frames
 
     def get_frame_rate(self) -> Any:
+        """Frames a second, as a fraction."""
         return rate_of(self.settings.fps)
 
     def get_duration(self) -> float:
+        """Seconds."""
         return self.frames / self.settings.fps
 
 
 def write_clip(
     latent: Latent, vae: Any, settings: VideoSettings, before: Any, metadata: dict[str, Any]
 ) -> GrowingVideo:
-    """Decode a clip's new frames and put them after a video, or begin one.
+    """Decode a clip's new frames, and append them to a video or start a new one.
 
-    Raises ValueError for what cannot follow, OSError where it cannot be written; the video so far stays as it was.
+    Args:
+        latent: A LATENT of the new frames.
+        vae: The VAE.
+        settings: How a new video is written; an old one keeps its own.
+        before: The `GrowingVideo` to append to; None starts a new one.
+        metadata: What to write into the file, such as the workflow, as JSON by name.
+
+    Returns:
+        The video with the clip.
+
+    Raises:
+        ValueError: The latents do not continue the video, or the prefix is not valid.
+        OSError: The file cannot be written. The video so far is unchanged.
     """
-    samples, look = samples_of(latent), look_of(vae)
-    _check(samples, look, before)
-    tail, provisional, pieces = latent.get(SHOWN_BEFORE), 0, []
+    samples, context = video_samples(latent), decoder_context(vae)
+    _check(samples, context, before)
+    tail, provisional, pieces = latent.get(PAST_KEY), 0, []
     if before is not None:
         settings, tail, provisional = before.settings, before.tail, before.provisional
         pieces = _kept_pieces(before)
-    frames, tail = _decode(samples, vae, look, tail, provisional)
-    piece = _temporary(settings.kind)
+    frames, tail = _decode(samples, vae, context, tail, provisional)
+    piece = _temporary_path(settings.kind)
     tags = _tags(metadata)
     with open_video(piece, settings.fps, scale=settings.scale, metadata=tags) as writer:
         writer.write(frames)
@@ -149,70 +175,78 @@ def write_clip(
     path = before.path if grows else free_path(settings.prefix, KINDS[settings.kind], *size)
     try:
         join_videos(pieces, path, settings.fps, tags)
-    except PermissionError:  # something holds the file open, and Windows lets nothing replace it
+    except PermissionError:  # a program has the file open, so that Windows does not let it be replaced
         if not grows:
             raise
         path = free_path(settings.prefix, KINDS[settings.kind], *size)
         join_videos(pieces, path, settings.fps, tags)
-    video = GrowingVideo(settings, pieces, tail, look, path, size)
-    tell(f"written, {video.frames} frames, {video.get_duration():.1f} s", place(), share=1)
+    video = GrowingVideo(settings, pieces, tail, context, path, size)
+    show_status(f"written, {video.frames} frames, {video.get_duration():.1f} s", clip_position(), share=1)
     return video
 
 
 def _kept_pieces(before: GrowingVideo) -> list[Piece]:
-    """The pieces of a video without its provisional frames; if some are gone, its file in their place."""
+    """The pieces of a video without its provisional frames; if some were deleted, a copy of its file instead."""
     pieces = list(before.pieces)
     if not all(piece.path.exists() for piece in pieces):
         if not before.is_newest:
             raise FileNotFoundError(
-                f"the clips before were cleared from {pieces[0].path.parent}: change filename_prefix where the video "
-                f"begins, and all are written anew, with none sampled"
+                f"the previous clips were cleared from {pieces[0].path.parent}: change filename_prefix where the "
+                f"video begins, and all clips are written again without sampling"
             )
-        again = _temporary(before.settings.kind)
-        (shutil.copytree if before.path.is_dir() else shutil.copy2)(before.path, again)
-        pieces = [Piece(again, before.frames)]
+        copy = _temporary_path(before.settings.kind)
+        (shutil.copytree if before.path.is_dir() else shutil.copy2)(before.path, copy)
+        pieces = [Piece(copy, before.frames)]
     last = pieces[-1]
     return [*pieces[:-1], Piece(last.path, last.frames - before.provisional)]
 
 
-def _check(samples: Tensor, look: Look, before: Any) -> None:
+def _check(samples: Tensor, context: DecoderContext, before: Any) -> None:
+    """Raise ValueError unless latents can be appended to a video."""
     if samples.ndim == 5 and len(samples) > 1:
-        raise ValueError(f"the latent holds {len(samples)} clips side by side, expected one: a file shows one video")
+        raise ValueError(
+            f"the latent holds {len(samples)} clips side by side, expected one: write each to a file of its own"
+        )
     if before is None:
         return
     if not isinstance(before, GrowingVideo):
-        raise ValueError("the video is not from Decode & Write Clip: wire the one of the clip before, or none")
-    if look != before.look:
-        raise ValueError("the VAE is of another kind than that of the video so far: wire the same")
+        raise ValueError("the video is not from Decode & Write Clip: wire that of the previous clip, or none")
+    if context != before.context:
+        raise ValueError("the VAE is of another kind than that of the video so far: wire the same one")
     if samples.shape[-2:] != before.tail.shape[-2:]:
         here, there = list(samples.shape[-2:]), list(before.tail.shape[-2:])
-        raise ValueError(f"the clip's latents are {here}, those of the video so far {there}: one video has one size")
+        raise ValueError(f"the clip's latents are {here}, those of the video so far {there}: give all clips one size")
 
 
-def _decode(samples: Tensor, vae: Any, look: Look, tail: Tensor | None, provisional: int) -> tuple[Tensor, Tensor]:
-    """The last provisional frames anew, then the new ones, uint8 [F, H, W, 3]; and the latents to decode beside."""
-    if samples.ndim == 5 and decodes_pictures(vae):
+def _decode(
+    samples: Tensor, vae: Any, context: DecoderContext, tail: Tensor | None, provisional: int
+) -> tuple[Tensor, Tensor]:
+    """The provisional frames again and then the new ones, uint8 [F, H, W, 3]; and the next clip's `tail`."""
+    if samples.ndim == 5 and is_image_vae(vae):
         samples = samples[0].movedim(1, 0)
     known = 0
-    if look.behind and tail is not None and tail.shape[2] and _alike(tail, samples):
-        tail = tail[:, :, -(look.behind + provisional) :]
+    if context.past and tail is not None and tail.shape[2] and _same_shape(tail, samples):
+        tail = tail[:, :, -(context.past + provisional) :]
         known = tail.shape[2] - provisional
         samples = torch.cat([tail.to(samples), samples], dim=2)
     images = vae.decode(samples)
     frames = images.reshape(-1, *images.shape[-3:])[..., :3]
     if known:
-        frames = frames[-(samples.shape[2] - known) * look.ratio :]
-    tail = samples[:, :, -(look.behind + look.ahead) :] if look.behind else samples[:0]
+        frames = frames[-(samples.shape[2] - known) * context.time_factor :]
+    tail = samples[:, :, -(context.past + context.future) :] if context.past else samples[:0]
     return (frames.clamp(0, 1) * 255).round().to(torch.uint8), tail.cpu().clone()
 
 
-def _alike(tail: Tensor, samples: Tensor) -> bool:
-    """Whether latents go together; they do not if a node between has enlarged the new ones alone."""
+def _same_shape(tail: Tensor, samples: Tensor) -> bool:
+    """Whether shapes are equal but for frames; they are not if a node has upscaled the new latents alone."""
     return (*tail.shape[:2], *tail.shape[3:]) == (*samples.shape[:2], *samples.shape[3:])
 
 
-def place_of(video: GrowingVideo) -> tuple[str, list[str]]:
-    """Where the page finds what to show: a folder below the output folder, and names in it."""
+def preview_files(video: GrowingVideo) -> tuple[str, list[str]]:
+    """The files that the page shows: a folder in the output folder, and names in it.
+
+    Of PNG frames, those of the newest clip.
+    """
     shown = [video.path]
     if video.path.is_dir():
         shown = sorted(video.path.glob("frame_*.png"))[-video.pieces[-1].frames :]
@@ -220,20 +254,22 @@ def place_of(video: GrowingVideo) -> tuple[str, list[str]]:
     return "" if below == "." else below, [path.name for path in shown]
 
 
-def _temporary(kind: str) -> Path:
+def _temporary_path(kind: str) -> Path:
+    """A new path in ComfyUI's temporary folder."""
     folder = Path(folder_paths.get_temp_directory()) / "vidrd"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{secrets.token_hex(8)}{KINDS[kind]}"
 
 
 def _version(path: Path) -> tuple[int, int]:
-    frames = path.glob("frame_*.png")  # none of a file
-    found = max(frames, key=lambda each: each.stat().st_mtime_ns, default=path).stat()
-    return found.st_size, found.st_mtime_ns
+    """The size and modification time of a file, or of the newest frame in a folder."""
+    frames = path.glob("frame_*.png")  # none if it is a file
+    newest = max(frames, key=lambda each: each.stat().st_mtime_ns, default=path).stat()
+    return newest.st_size, newest.st_mtime_ns
 
 
 def _tags(metadata: dict[str, Any]) -> dict[str, str]:
-    """What the host writes into videos: the prompt and the workflow, unless the user wants none."""
+    """Metadata as JSON by name; none if the user started ComfyUI with --disable-metadata."""
     if args.disable_metadata:
         return {}
     return {name: json.dumps(value) for name, value in metadata.items() if value is not None}

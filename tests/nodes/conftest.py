@@ -1,4 +1,4 @@
-"""The pack in a real ComfyUI, in this process: `COMFYUI_PATH` names its checkout, and its Python runs the tests."""
+"""Fixtures for the pack in a real ComfyUI, run by its own Python; `COMFYUI_PATH` is its checkout."""
 
 import asyncio
 import importlib
@@ -18,7 +18,7 @@ BUILT_IN = "tiny (built in)"
 
 @pytest.fixture(scope="session")
 def host(tmp_path_factory):
-    """ComfyUI's modules."""
+    """ComfyUI's modules, by their last names."""
     checkout = os.environ.get("COMFYUI_PATH")
     if not checkout:
         pytest.skip("COMFYUI_PATH names no ComfyUI checkout")
@@ -37,7 +37,7 @@ def host(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def pack(host):
-    """The pack's nodes by id, loaded as the host loads custom nodes."""
+    """The pack's nodes by id, loaded as ComfyUI loads custom nodes."""
     spec = importlib.util.spec_from_file_location(
         "custom_nodes_vidrd", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
     )
@@ -50,7 +50,7 @@ def pack(host):
 
 @pytest.fixture(scope="session")
 def run(pack):
-    """Run a node by its id without VidRD_; what it gives."""
+    """A function that runs a node, by its id without VidRD_, and returns its outputs."""
     return lambda node, **inputs: pack[f"VidRD_{node}"].execute(**inputs).args
 
 
@@ -78,15 +78,15 @@ def execute(host, pack):
 
 @pytest.fixture
 def page(host, monkeypatch):
-    """What an open page would be told: `told` has (node, text), `sent` (event, data)."""
-    told, sent, server = [], [], importlib.import_module("server")
+    """What an open page would receive: `texts` has (node, text), `sent` (event, data)."""
+    texts, sent, server = [], [], importlib.import_module("server")
     instance = SimpleNamespace(
         client_id="test",
-        send_progress_text=lambda text, node_id: told.append((node_id, text)),
+        send_progress_text=lambda text, node_id: texts.append((node_id, text)),
         send_sync=lambda event, data, sid=None: sent.append((event, data)),
     )
     monkeypatch.setattr(server.PromptServer, "instance", instance, raising=False)
-    return SimpleNamespace(told=told, sent=sent)
+    return SimpleNamespace(texts=texts, sent=sent)
 
 
 @pytest.fixture(scope="module")
@@ -102,5 +102,5 @@ def sample(host, tiny):
 
 @pytest.fixture
 def output(host):
-    """The host's folder for what nodes save."""
+    """ComfyUI's output folder."""
     return Path(host.folder_paths.get_output_directory())

@@ -1,4 +1,4 @@
-"""Whole graphs through the host's own validation, executor and cache."""
+"""Helpers that run whole graphs through ComfyUI's own validation, executor and cache."""
 
 import asyncio
 import importlib
@@ -19,7 +19,7 @@ EXTRA = {"client_id": "test", "extra_pnginfo": {"workflow": {"version": 0.4}}}
 
 
 class Server:
-    """What the executor needs of the server: it writes down which nodes ran."""
+    """The part of the server that the executor needs; it records which nodes ran."""
 
     client_id, last_node_id, last_prompt_id = "test", None, None
 
@@ -43,9 +43,9 @@ class Server:
 
 
 def executor(host, pack):
-    """A function that validates and runs a graph: the nodes that ran, what went wrong, and validation's errors.
+    """A function that validates and runs a graph: the nodes that ran, their errors, and validation's errors.
 
-    Its `server` has what the page was told.
+    Its `server` records what the page was sent.
     """
     execution = importlib.import_module("execution")
     host.nodes.NODE_CLASS_MAPPINGS.update(pack)
@@ -64,7 +64,7 @@ def executor(host, pack):
 
 
 def chain(clips=3, **changes):
-    """Extend nodes in a row, each seen as pictures; `changes` are {clip: {input: value}}."""
+    """A graph of chained Extend nodes, each with a preview; `changes` are {clip: {input: value}}."""
     graph = {
         "model": {"class_type": "VidRD_LoadUNet3D", "inputs": {"file": BUILT_IN, "weight_dtype": "default"}},
         "vae": {"class_type": "VidRD_LoadTemporalVAE", "inputs": {"file": BUILT_IN}},

@@ -1,4 +1,4 @@
-"""Small models of the host's own classes, with random weights: the families that people use, on any CPU."""
+"""Small models of ComfyUI's own classes with random weights, of the families in common use, for any CPU."""
 
 import importlib
 
@@ -40,7 +40,7 @@ SHAPES = {
 
 
 def across_frames(apply, given):
-    """What a motion module does to a frame in a batch, for a start: it sees the others."""
+    """A minimal motion module: each frame in a batch depends on the others."""
     out = apply(given["input"], given["timestep"], **given["c"])
     parts = out.chunk(len(given["cond_or_uncond"]))
     return torch.cat([part + 0.3 * part.roll(1, 0) for part in parts])
@@ -81,7 +81,7 @@ def small_model(name):
 
 
 def small_vae(host, channels=16):
-    """Wan 2.1's VAE, narrow and random, as the host's VAE."""
+    """Wan 2.1's VAE, narrow, with random weights, as ComfyUI's VAE."""
     wan = importlib.import_module("comfy.ldm.wan.vae").WanVAE(
         dim=8, z_dim=channels, dim_mult=[1, 1, 1, 1], num_res_blocks=1, attn_scales=[],
         temperal_downsample=[False, True, True], dropout=0.0,
@@ -105,7 +105,7 @@ def small_vae(host, channels=16):
 
 
 def image_vae(host):
-    """Stable Diffusion's small VAE with random weights, as the host's VAE."""
+    """Stable Diffusion's small VAE with random weights, as ComfyUI's VAE."""
     taesd = importlib.import_module("comfy.taesd.taesd").TAESD()
     generator = torch.Generator().manual_seed(0)
     return host.sd.VAE(

@@ -1,4 +1,4 @@
-"""Any video MODEL: the host's own classes, small and random, under Reuse and Diffuse."""
+"""Reuse and Diffuse with third-party video models: ComfyUI's own classes, small, with random weights."""
 
 import importlib
 
@@ -20,7 +20,7 @@ def small(request, host):
 
 
 def frames_of(tensor, first, count):
-    """Some frames of latents of any layout."""
+    """A range of frames of latents in either layout."""
     return tensor.narrow(2 if tensor.ndim == 5 else 0, first, count)
 
 
@@ -38,7 +38,7 @@ def extend(run, small):
 
 
 def stock(small, host, noise, seed, sampler="euler"):
-    """The same clip by the host alone."""
+    """The same clip by ComfyUI alone."""
     name, model, positive, negative, latent = small
     samplers = importlib.import_module("comfy.samplers")
     guider = samplers.CFGGuider(model)
@@ -63,7 +63,7 @@ def test_a_first_clip_is_the_stock_samplers(small, extend, host, sampler):
 
 
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m"])
-def test_without_reuse_a_second_clip_is_too(small, extend, host, sampler):
+def test_without_reuse_a_second_clip_is_the_stock_samplers(small, extend, host, sampler):
     _, _, state = extend(sampler_name=sampler)
     new, whole, following = extend(state, sampler_name=sampler, prompt_frames=0, alpha=0.0, beta=0.0)
     expected = stock(small, host, noise_like(following, small[-1]["samples"]), 3, sampler)
@@ -73,8 +73,8 @@ def test_without_reuse_a_second_clip_is_too(small, extend, host, sampler):
 
 
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "euler_ancestral"])
-def test_prompt_frames_follow_the_old_way_for_as_long_as_they_should(small, extend, monkeypatch, sampler):
-    """What the model is shown of a frame at each step is what it was shown of the old one."""
+def test_prompt_frames_replay_the_old_trajectory_for_their_steps(small, extend, monkeypatch, sampler):
+    """At each replayed step the model's input for a frame equals that for the old frame."""
     sampling = importlib.import_module("comfy.samplers")
     shown = []
     real = sampling.CFGGuider.predict_noise
@@ -168,8 +168,8 @@ def test_presets(extend):
         assert extend(state, preset=preset)[2].latents.isfinite().all()
 
 
-def test_a_loop_ends_as_the_first_clip_went_on(small, extend):
-    """Not with a latent that stands for a single frame there, and for several here."""
+def test_a_closed_loop_ends_with_the_first_clips_frames(small, extend):
+    """Where the VAE compresses time, the first latent is left out: it decodes to a single frame."""
     head = int(small[-1]["samples"].ndim == 5)
     first = extend(preset="loop on purpose")[2]
     closed = extend(first, preset="loop on purpose", loop="close")[2]
@@ -178,7 +178,7 @@ def test_a_loop_ends_as_the_first_clip_went_on(small, extend):
     torch.testing.assert_close(closed.latents[:, :, -count:], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_state_of_another_family_is_refused_by_name(small, extend, run):
+def test_a_state_of_another_model_is_refused_by_name(small, extend, run):
     others = [name for name in ("wan", "hunyuan") if name != small[0]]
     model, positive, negative, latent = small_model(others[0])
     given = {"seed": 3, "steps": STEPS, "cfg": 3.0, "sampler_name": "euler", "scheduler": "simple"}
@@ -204,7 +204,7 @@ def test_latents_of_the_wrong_layout_are_refused(small, extend):
 
 @pytest.fixture(scope="module")
 def by_parts(run, small):
-    """A clip through Noise, Guidance and a guider of one's own."""
+    """A clip from Noise, Guidance and a custom guider."""
     name, model, positive, negative, latent = small
 
     def by_parts(state=None, guider=None, patched=model):
@@ -227,7 +227,7 @@ def by_parts(run, small):
     return by_parts
 
 
-def test_parts_make_what_extend_makes(extend, by_parts):
+def test_custom_sampling_gives_the_same_clip_as_extend(extend, by_parts):
     state = None
     for _ in range(3):
         new, next_state = by_parts(state)
@@ -236,17 +236,17 @@ def test_parts_make_what_extend_makes(extend, by_parts):
         state = next_state
 
 
-def test_custom_guiders_go_on_working(small, by_parts):
+def test_custom_guiders_work(small, by_parts):
     if small[0] in CFG:
         pytest.skip("its guidance is off here")
     stock = importlib.import_module("comfy_extras.nodes_custom_sampler")
     plain, (dual, state) = by_parts(), by_parts(guider=stock.Guider_DualCFG)
     assert not torch.allclose(dual["samples"], plain[0]["samples"], atol=1e-3)  # it is another guider
     following = by_parts(state, guider=stock.Guider_DualCFG)[1]
-    check_led(small, state, following)
+    check_replayed(small, state, following)
 
 
-def test_loras_and_other_patches_go_on_working(small, by_parts):
+def test_loras_and_other_patches_work(small, by_parts):
     model = small[1]
     patched = model.clone()
     key = next(
@@ -256,12 +256,12 @@ def test_loras_and_other_patches_go_on_working(small, by_parts):
     patched.add_patches({key: (torch.full(weight.shape, 0.2),)}, 1.0)
     (plain, _), (other, state) = by_parts(), by_parts(patched=patched)
     assert not torch.allclose(plain["samples"], other["samples"], atol=1e-4)
-    check_led(small, state, by_parts(state, patched=patched)[1])
+    check_replayed(small, state, by_parts(state, patched=patched)[1])
     assert torch.equal(by_parts()[0]["samples"], plain["samples"])  # and leave no trace
 
 
-def check_led(small, state, following):
-    """That prompt frames took the old predictions over."""
+def check_replayed(small, state, following):
+    """Check that prompt frames replay the old predictions."""
     first, sources = (1, [1, 2, 3]) if small[0] in COMPRESSING else (0, [3, 2, 1])  # of the 4 that are recorded
     for j, source in enumerate(sources):
         assert torch.equal(following.noise[:, :, first + j], state.noise[:, :, 4 + source])
@@ -269,8 +269,8 @@ def check_led(small, state, following):
         assert torch.allclose(following.latents[:, :, 1:4], state.latents[:, :, 5:8], atol=1e-3)
 
 
-def test_context_windows_go_on_working(small, by_parts):
-    """A clip that is longer than the model's window, with the host's own windows over it."""
+def test_context_windows_work(small, by_parts):
+    """A clip longer than the model's window, with ComfyUI's context windows."""
     windows = importlib.import_module("comfy.context_windows")
     name, model = small[:2]
     if name.startswith("sd15"):
@@ -284,4 +284,4 @@ def test_context_windows_go_on_working(small, by_parts):
     windows.create_prepare_sampling_wrapper(patched)
     (plain, _), (other, state) = by_parts(), by_parts(patched=patched)
     assert not torch.allclose(plain["samples"], other["samples"], atol=1e-4)
-    check_led(small, state, by_parts(state, patched=patched)[1])
+    check_replayed(small, state, by_parts(state, patched=patched)[1])

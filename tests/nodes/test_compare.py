@@ -9,7 +9,7 @@ SAMPLING = {name: CLIP[name] for name in ("steps", "cfg", "seed", "sampler_name"
 
 
 def comparison(**changes):
-    """A graph of one Compare Settings, seen as a picture."""
+    """A graph of one Compare Settings with a preview."""
     graph = {key: node for key, node in chain(1).items() if not key.startswith(("clip", "see", "save"))}
     inputs = {
         "model": ["model", 0], "positive": ["positive", 0], "negative": ["negative", 0], "latent": ["empty", 0],
@@ -42,7 +42,7 @@ def test_rows_grow_clip_by_clip(run):
         run("ContactSheet", images=torch.rand(2, 8, 8, 3), label="", height=16, same_row=True, rows=rows)
 
 
-def test_each_combination_is_a_row_of_its_own_from_one_first_clip(execute):
+def test_each_combination_is_a_row_from_one_first_clip(execute):
     ran, errors, refused = execute(comparison())
     assert (errors, refused) == ([], {})
     assert sorted(sampled(ran)) == [f"clip_{number}" for number in range(1, 6)]
@@ -52,7 +52,7 @@ def test_each_combination_is_a_row_of_its_own_from_one_first_clip(execute):
     assert len(sampled(ran)) == 2 < 6, "what was made stays made"
 
 
-def test_the_rows_are_what_the_chain_makes(execute, host, pack):
+def test_rows_hold_the_same_clips_as_a_chain_of_extend(execute, host, pack):
     sheets = []
     original = pack["VidRD_ContactSheet"].execute.__func__
 
@@ -102,10 +102,10 @@ def test_the_rows_are_what_the_chain_makes(execute, host, pack):
         ({"alpha_values": "0,1,2,3,4,5,6", "prompt_frames_values": "1,2,3,4,5,6"}, "there are 42 combinations"),
     ],
 )
-def test_what_cannot_be_is_told(execute, changes, message):
+def test_invalid_values_are_reported(execute, changes, message):
     _, errors, refused = execute(comparison(**changes))
-    told = " ".join(error["exception_message"] for error in errors) + str(refused)
-    assert message in told
+    reported = " ".join(error["exception_message"] for error in errors) + str(refused)
+    assert message in reported
 
 
 def test_choices_are_checked_before_anything_runs(pack):

@@ -1,4 +1,4 @@
-"""Models whose VAE compresses time: right frame counts, and clips decoded beside those before them."""
+"""Models whose VAE compresses time: frame counts, and clips decoded with the previous latents as context."""
 
 import importlib
 from pathlib import Path
@@ -14,19 +14,19 @@ from .small_models import small_model, small_vae
 
 @pytest.fixture(scope="module")
 def vae(host):
-    """One that compresses time."""
+    """A VAE that compresses time."""
     return small_vae(host)
 
 
-def test_a_clip_has_the_frames_that_were_asked_for(run, vae):
+def test_a_clip_has_the_requested_frames(run, vae):
     (latent,) = run("EmptyClip", width=32, height=32, frames=29, vae=vae)
     assert tuple(latent["samples"].shape) == (1, 16, 8, 4, 4)
     with pytest.raises(ValueError, match=r"frames is 30.*give 29 or 33"):
         run("EmptyClip", width=32, height=32, frames=30, vae=vae)
 
 
-def test_a_long_video_has_them_too(run, host, vae, tmp_path, monkeypatch):
-    """29 frames of the first clip, then 4 for each latent of the 4 that a clip adds after head and prompt frames."""
+def test_a_long_video_has_the_right_number_of_frames(run, host, vae, tmp_path, monkeypatch):
+    """29 frames of the first clip, then 4 for each of the 4 latents after a clip's warm-up and prompt frames."""
     model, positive, negative, _ = small_model("wan")
     (latent,) = run("EmptyClip", width=32, height=32, frames=29, vae=vae)
     clip = {"model": model, "positive": positive, "negative": negative, "latent": latent}

@@ -1,4 +1,4 @@
-"""What users wire beside a prompt, ControlNets and start images, under Reuse and Diffuse."""
+"""ControlNets and start images under Reuse and Diffuse."""
 
 import importlib
 import inspect
@@ -14,7 +14,7 @@ REUSE = {"prompt_frames": 3, "alpha": 2.0, "beta": 1.0, "order": "auto"}
 
 @pytest.fixture
 def spied(monkeypatch):
-    """Each call of a model's network: {name of a condition: its value}."""
+    """The calls of a model's network: {name of a condition: its value} each."""
     base, seen = importlib.import_module("comfy.model_base").BaseModel, []
     real = base._apply_model
 
@@ -52,7 +52,7 @@ def controlled(host):
     return {"model": model, "latent": latent}, {"positive": positive, "negative": negative}, conditioned, hints
 
 
-def test_controlnets_act_and_prompt_frames_are_led(run, controlled, spied):
+def test_controlnets_work_and_prompt_frames_replay(run, controlled, spied):
     clip, plain, conditioned, hints = controlled
     first = run("Extend", **clip, **conditioned(), **GIVEN, **REUSE)[2]
     assert all(call["control"] is not None for call in spied)
@@ -66,7 +66,7 @@ def test_controlnets_act_and_prompt_frames_are_led(run, controlled, spied):
 
 
 def test_a_start_image_reaches_the_model_in_every_clip(run, host, spied):
-    """Wan's image-to-video: each clip's picture beside its own noise, and the prompt frames led all the same."""
+    """Wan's image-to-video: each clip gets the image beside its noise, and prompt frames still replay."""
     model, positive, negative, _ = small_model("wan i2v")
     vae = small_vae(host)
     to_video = importlib.import_module("comfy_extras.nodes_wan").WanImageToVideo.execute
@@ -82,8 +82,8 @@ def test_a_start_image_reaches_the_model_in_every_clip(run, host, spied):
         spied.clear()
         given = conditioned(picture)
         new, _, following = run("Extend", model=model, **given, **GIVEN, **REUSE, state=state)
-        told = given["positive"][0][1]["concat_latent_image"]
-        expected = model.model.process_latent_in(told)
+        image = given["positive"][0][1]["concat_latent_image"]
+        expected = model.model.process_latent_in(image)
         assert len(spied) >= GIVEN["steps"]
         for call in spied:
             assert call["c_concat"].shape[1] == 20  # mask and picture

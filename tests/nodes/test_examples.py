@@ -1,4 +1,4 @@
-"""Every example workflow, as it comes, run by the host to finished videos."""
+"""Every example workflow, run unchanged by ComfyUI to finished videos."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from ..workflows.files import EXAMPLES, PATHS, read
 from ..workflows.stock import definitions, has_loops
 from .graphs import chain
 
-OTHERS = ("11_", "12_", "13_")  # need the user's files: see test_others_examples
+OTHERS = ("11_", "12_", "13_")  # need the user's files: see test_third_party_examples
 RUN = [
     path
     for path in PATHS
@@ -37,7 +37,7 @@ FRAMES = {  # of the videos that each makes
 
 @pytest.fixture
 def example(host, execute):
-    """Run a workflow; the prompt, what went wrong, and the videos that are new."""
+    """A function that runs a workflow: the prompt, the errors, and the new videos."""
     asyncio.run(host.nodes.init_builtin_extra_nodes())
     output = Path(host.folder_paths.get_output_directory())
 
@@ -54,7 +54,7 @@ def example(host, execute):
 
 
 @pytest.mark.parametrize("path", RUN, ids=lambda path: path.stem)
-def test_it_runs_to_finished_videos(example, path):
+def test_it_writes_finished_videos(example, path):
     prompt, wrong, videos = example(read(path))
     assert wrong == []
     assert [len(read_video(video)[0]) for video in videos] == FRAMES[path.stem]
@@ -62,7 +62,7 @@ def test_it_runs_to_finished_videos(example, path):
     assert used & {"VidRD_WriteClip", "VidRD_LongVideo", "VidRD_PseudoVideo", "VidRD_CompareSettings"}
 
 
-def test_what_is_switched_off_in_the_resume_example_goes_on_from_a_saved_state(example, host):
+def test_the_bypassed_part_of_the_resume_example_extends_a_saved_state(example, host):
     workflow = read(EXAMPLES / "5_save_resume_branch.json")
     _, wrong, _ = example(workflow)
     assert wrong == []
@@ -78,7 +78,7 @@ def test_what_is_switched_off_in_the_resume_example_goes_on_from_a_saved_state(e
     assert len(read_video(resumed)[0]) == 4
 
 
-def test_the_blueprint_makes_a_video_of_three_clips(execute, host):
+def test_the_subgraph_blueprint_writes_a_video_of_three_clips(execute, host):
     (path,) = [path for path in PATHS if path.parent != EXAMPLES]
     blueprint = read(path)
     (node,) = blueprint["nodes"]

@@ -1,4 +1,4 @@
-"""State From Video in a real ComfyUI: what follows begins with the very footage, under any sampler."""
+"""State From Video in a real ComfyUI: the next clip begins with the footage itself, under any sampler."""
 
 from types import SimpleNamespace
 
@@ -45,7 +45,7 @@ def extend(run, tiny):
 
 @pytest.mark.parametrize("method", ["inversion", "noise"])
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "euler_ancestral"])
-def test_what_follows_begins_with_the_footage(begin, extend, images, method, sampler):
+def test_the_next_clip_begins_with_the_footage(begin, extend, images, method, sampler):
     state, footage = begin(images, method, sampler)
     assert footage["samples"].shape[2] == FRAMES
     new, whole, following = extend(state, sampler, prompt_frames=3, order="forward")
@@ -54,7 +54,7 @@ def test_what_follows_begins_with_the_footage(begin, extend, images, method, sam
     assert following.index == 1
 
 
-def test_it_is_the_cores_state(begin, images):
+def test_the_state_is_that_of_vidrd_core(begin, images):
     import vidrd_core
 
     model = vidrd_core.load("tiny")
@@ -67,7 +67,7 @@ def test_it_is_the_cores_state(begin, images):
         torch.testing.assert_close(getattr(state, name), getattr(core, name), rtol=1e-3, atol=1e-3)
 
 
-def test_a_still_stands_still(begin, extend, images):
+def test_a_still_is_a_clip_of_repeated_frames(begin, extend, images):
     state, footage = begin(images[:1])
     assert footage["samples"].shape[2] == 1
     assert (state.frames, state.repeated) == (FRAMES, FRAMES - 1)
@@ -75,8 +75,8 @@ def test_a_still_stands_still(begin, extend, images):
     assert new["samples"].shape[2] == FRAMES - 2
 
 
-def test_inversion_comes_nearer_to_the_footage_than_noise_when_sampled_again(begin, run, tiny, host, images):
-    """Sampled from its noise with no frame led, what was inverted comes out again."""
+def test_sampling_again_reconstructs_footage_better_after_inversion_than_after_noise(begin, run, tiny, host, images):
+    """Sampled from the inverted noise without prompt frames."""
     errors = {}
     for method in ("inversion", "noise"):
         state, footage = begin(images, method, steps=20)
@@ -97,21 +97,21 @@ def test_inversion_comes_nearer_to_the_footage_than_noise_when_sampled_again(beg
     assert errors["inversion"] < 0.5 * errors["noise"]
 
 
-def test_footage_becomes_a_loop(begin, extend, images):
-    """After the last frame comes the first of those that were taken."""
+def test_footage_can_be_closed_into_a_loop(begin, extend, images):
+    """The loop closes with the first of the frames that were used."""
     state, _ = begin(images)
     looped = extend(state, prompt_frames=2, order="forward", loop="close")[2]
     torch.testing.assert_close(looped.latents[:, :, -2:], state.latents[:, :, :2], rtol=1e-3, atol=2e-3)
 
 
-def test_what_cannot_be_encoded_is_refused(begin, run, tiny, images):
+def test_images_that_the_vae_cannot_encode_are_refused(begin, run, tiny, images):
     with pytest.raises(ValueError, match="there are no images"):
         begin(images[:0])
 
 
 @pytest.fixture(scope="module", params=["wan", "hunyuan", "sd15"])
-def of_others(request, run, host):
-    """State From Video and Extend for a model of others: N latents stand for 29 frames, or for 8."""
+def third_party(request, run, host):
+    """State From Video and Extend for a third-party model: N latents decode to 29 frames, or to 8."""
     model, positive, negative, latent = small_model(request.param)
     vae = image_vae(host) if request.param == "sd15" else small_vae(host)
     count = 8 if request.param == "sd15" else 29
@@ -136,53 +136,53 @@ def of_others(request, run, host):
 
 
 @pytest.mark.parametrize("method", ["inversion", "noise"])
-def test_any_model_goes_on_from_footage(of_others, method):
-    head = int(of_others.name != "sd15")
-    state, footage = of_others.begin(of_others.images, method)
-    assert footage["samples"].shape == of_others.latent["samples"].shape
+def test_any_model_extends_footage(third_party, method):
+    head = int(third_party.name != "sd15")
+    state, footage = third_party.begin(third_party.images, method)
+    assert footage["samples"].shape == third_party.latent["samples"].shape
     assert (state.frames, state.repeated) == (8, 0)
-    _, _, following = of_others.extend(state)
-    led = following.latents[:, :, head : head + 2]
-    torch.testing.assert_close(led, state.latents[:, :, -2:], rtol=1e-3, atol=2e-3)
+    _, _, following = third_party.extend(state)
+    replayed = following.latents[:, :, head : head + 2]
+    torch.testing.assert_close(replayed, state.latents[:, :, -2:], rtol=1e-3, atol=2e-3)
     if not head:
-        mirrored = of_others.extend(state, order="mirror", beta=1.0)[2]
+        mirrored = third_party.extend(state, order="mirror", beta=1.0)[2]
         torch.testing.assert_close(mirrored.latents[:, :, 0], state.latents[:, :, -1], rtol=1e-3, atol=2e-3)
 
 
-def test_a_still_of_any_model_has_the_latents_of_a_video_that_stands_still(of_others):
-    """Not the latent of one frame, where one of several belongs."""
-    state, footage = of_others.begin(of_others.images[:1], "noise")
-    standing, _ = of_others.begin(of_others.images[:1].expand(of_others.frames, -1, -1, -1), "noise")
+def test_a_still_has_the_same_latents_as_repeated_frames(third_party):
+    """Latents after the first are of several repeated frames, not of one."""
+    state, footage = third_party.begin(third_party.images[:1], "noise")
+    standing, _ = third_party.begin(third_party.images[:1].expand(third_party.frames, -1, -1, -1), "noise")
     assert torch.equal(state.latents, standing.latents)
     one = footage["samples"]
-    assert (one.shape[0] if of_others.name == "sd15" else one.shape[2]) == 1
+    assert (one.shape[0] if third_party.name == "sd15" else one.shape[2]) == 1
     assert state.repeated == 7
     assert torch.equal(state.tail(8), state.latents)
-    short, footage = of_others.begin(of_others.images[-7:], "noise")
-    count = footage["samples"].shape[0] if of_others.name == "sd15" else footage["samples"].shape[2]
-    assert count == (7 if of_others.name == "sd15" else 2)  # of 5 frames, the last ones
-    assert short.shown.shape[2] == (7 if of_others.name == "sd15" else 2)
+    short, footage = third_party.begin(third_party.images[-7:], "noise")
+    count = footage["samples"].shape[0] if third_party.name == "sd15" else footage["samples"].shape[2]
+    assert count == (7 if third_party.name == "sd15" else 2)  # of 5 frames, the last ones
+    assert short.shown.shape[2] == (7 if third_party.name == "sd15" else 2)
 
 
-def test_parts_take_a_state_of_footage(of_others, host, run):
-    state, _ = of_others.begin(of_others.images)
+def test_custom_sampling_extends_a_state_of_footage(third_party, host, run):
+    state, _ = third_party.begin(third_party.images)
     how = {"prompt_frames": 2, "alpha": 2.0, "order": "forward", "state": state}
     (noise,) = run("Noise", seed=3, **how)
     (sampler,) = run("Guidance", sampler=host.samplers.sampler_object("euler"), beta=0.4, **how)
-    guider = host.samplers.CFGGuider(of_others.model)
-    guider.set_conds(of_others.positive, of_others.negative)
+    guider = host.samplers.CFGGuider(third_party.model)
+    guider.set_conds(third_party.positive, third_party.negative)
     guider.set_cfg(3.0)
-    empty = of_others.latent["samples"]
-    guider.sample(noise.generate_noise(of_others.latent), empty, sampler, state.sigmas, seed=3)
-    assert torch.equal(sampler.state.latents, of_others.extend(state)[2].latents)
+    empty = third_party.latent["samples"]
+    guider.sample(noise.generate_noise(third_party.latent), empty, sampler, state.sigmas, seed=3)
+    assert torch.equal(sampler.state.latents, third_party.extend(state)[2].latents)
 
 
-def test_frames_that_no_clip_can_have_are_refused(of_others):
-    if of_others.name != "sd15":
+def test_an_invalid_number_of_frames_is_refused(third_party):
+    if third_party.name != "sd15":
         with pytest.raises(ValueError, match=r"frames is 30.*give 29 or 33"):
-            of_others.begin(of_others.images, frames=30)
+            third_party.begin(third_party.images, frames=30)
 
 
-def test_a_state_of_footage_tells_its_family(of_others, run):
-    state, _ = of_others.begin(of_others.images, "noise")
-    assert state.made_with["family"] == of_others.extend(None)[2].made_with["family"]
+def test_a_state_of_footage_records_its_model(third_party, run):
+    state, _ = third_party.begin(third_party.images, "noise")
+    assert state.made_with["family"] == third_party.extend(None)[2].made_with["family"]

@@ -1,4 +1,4 @@
-"""Chains of clips through the host's executor: what runs, what is refused, what is told."""
+"""Chains of clips through ComfyUI's executor: which nodes run, what is refused, what is reported."""
 
 import importlib
 from pathlib import Path
@@ -8,7 +8,7 @@ from PIL import Image
 from .graphs import chain
 
 
-def test_a_chain_runs_to_pictures_and_only_what_changed_runs_again(execute, host):
+def test_a_chain_runs_and_only_changed_nodes_run_again(execute, host):
     ran, errors, refused = execute(chain())
     assert not errors
     assert not refused
@@ -24,7 +24,7 @@ def test_a_chain_runs_to_pictures_and_only_what_changed_runs_again(execute, host
     assert sorted(ran) == ["clip3", "save3", "see3"]
 
 
-def test_what_can_be_known_is_refused_before_anything_runs(execute):
+def test_invalid_inputs_are_refused_before_anything_runs(execute):
     for changes, message in (
         ({"steps": 0}, "Value 0 smaller than min of 1"),
         ({"beta": 1.5}, "Value 1.5 bigger than max of 1.0"),
@@ -41,7 +41,7 @@ def test_what_can_be_known_is_refused_before_anything_runs(execute):
     assert "file is 'gone.safetensors', expected one of tiny (built in)" in str(refused)
 
 
-def test_a_fault_is_told_at_its_node_and_the_host_goes_on(execute):
+def test_an_error_is_reported_at_its_node_and_later_runs_work(execute):
     _, errors, _ = execute(chain(2, clip1={"prompt_frames": 8}))
     assert errors[0]["node_id"] == "clip1"
     assert "prompt_frames (M) is 8, expected less than the 8 frames of a clip" in errors[0]["exception_message"]
@@ -68,7 +68,7 @@ def test_cancel_takes_effect_within_a_step(execute, host, page, monkeypatch):
         _, errors, _ = execute(chain(1))
     assert errors[0]["node_id"] == "clip0"
     assert len(calls) == 1
-    assert page.told[-1] == ("clip0", "stopped; Run makes this clip anew and goes on")
+    assert page.texts[-1] == ("clip0", "stopped; Run samples this clip again and continues")
     ran, errors, _ = execute(chain(1))
     assert errors == []
     assert "clip0" in ran

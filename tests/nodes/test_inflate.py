@@ -1,4 +1,4 @@
-"""Inflate Checkpoint: a Stable Diffusion UNet with layers over time from another file."""
+"""Inflate Checkpoint: a Stable Diffusion UNet with temporal layers from another file."""
 
 import dataclasses
 import os
@@ -28,7 +28,7 @@ CHECKPOINT, TEMPORAL = "checkpoints/sd_for_video.safetensors", "layers.safetenso
 
 @pytest.fixture(scope="module")
 def put(host):
-    """Write a file into a model folder of the host; its path."""
+    """A function that writes a file into one of ComfyUI's model folders and returns its path."""
     models = Path(host.folder_paths.models_dir)
 
     def put(place, write):
@@ -43,7 +43,7 @@ def put(host):
 
 @pytest.fixture(scope="module")
 def files(put):
-    """A Stable Diffusion checkpoint in LDM's names, and layers over time for it, with random weights."""
+    """A Stable Diffusion checkpoint in LDM's names, and temporal layers for it, with random weights."""
     flat, video = randomise(UNet3D(FLAT)), randomise(UNet3D(VIDEO), seed=1)
     theirs = {f"model.diffusion_model.{k}": t for k, t in write_unet(FLAT, flat.state_dict(), "LDM").items()}
     tensors = {key: tensor.contiguous() for key, tensor in theirs.items()}
@@ -72,7 +72,7 @@ def clip_of(host, model, prompt, steps=2, frames=3):
     return host.nodes.KSampler().sample(*given)[0]["samples"]
 
 
-def test_it_computes_what_the_core_does(host, inflate, files):
+def test_outputs_equal_those_of_vidrd_core(host, inflate, files):
     model = inflate(CHECKPOINT, TEMPORAL)
     image, layers = files
     tensors, config, _ = read_unet(image)
@@ -87,8 +87,8 @@ def test_it_computes_what_the_core_does(host, inflate, files):
     assert clip.isfinite().all()
 
 
-def test_without_layers_over_time_each_frame_stands_alone(inflate, files, put):
-    """The same of the image model, and of a video model with these spatial layers."""
+def test_without_temporal_layers_frames_are_independent(inflate, files, put):
+    """For the image model, and for a video model with these spatial layers."""
     tensors, config, _ = read_unet(files[0])
     whole, config = with_temporal(tensors, config, files[1])
     put(
@@ -103,7 +103,7 @@ def test_without_layers_over_time_each_frame_stands_alone(inflate, files, put):
             torch.testing.assert_close(together[:, :, [j]], unet(x[:, :, [j]], t, text), rtol=1e-4, atol=1e-4)
 
 
-def test_a_video_models_own_layers_are_replaced_by_those_named(inflate, files, put):
+def test_temporal_layers_of_a_video_model_are_replaced(inflate, files, put):
     other = randomise(UNet3D(VIDEO), seed=2)
     put("diffusion_models/other.safetensors", lambda path: save_unet(other, DiffusionConfig(), path))
     x, t, text = inputs()
@@ -112,23 +112,23 @@ def test_a_video_models_own_layers_are_replaced_by_those_named(inflate, files, p
     assert (back - inflate("other.safetensors", TEMPORAL).model.diffusion_model(x, t, text)).abs().max() > 0.1
 
 
-def test_the_built_in_model_put_together_again_is_itself(host, inflate, tiny):
+def test_the_built_in_model_inflated_with_its_own_layers_is_unchanged(host, inflate, tiny):
     model = inflate(BUILT_IN, BUILT_IN)
     assert model.model.signature == tiny.model.model.signature
     given = (7, 4, 2.5, "euler", "normal", tiny.positive[0], tiny.negative, tiny.latent, 1.0)
     clips = [host.nodes.KSampler().sample(each, *given)[0]["samples"] for each in (model, tiny.model)]
     assert torch.equal(*clips)
-    assert model.model.latent_format.look is not None  # the same previews, too
+    assert model.model.latent_format.preview_layers is not None  # the same previews, too
 
 
-def test_its_weights_may_be_fp8(inflate, files):
+def test_weights_can_be_fp8(inflate, files):
     model = inflate(CHECKPOINT, TEMPORAL, "fp8_e4m3fn")
     unet = model.model.diffusion_model
     assert unet.conv_in.weight.dtype.itemsize == 1
     assert unet.down_blocks[0].temp_convs[0].conv1[2].weight.dtype.itemsize == 1
 
 
-def test_layers_of_another_model_are_refused_by_name(inflate, files, put):
+def test_temporal_layers_of_another_model_are_refused_by_name(inflate, files, put):
     wide = randomise(UNet3D(dataclasses.replace(VIDEO, block_out_channels=(64, 64), heads=(1, 1))))
     put("diffusion_models/wide.safetensors", lambda path: save_temporal(wide, path))
     with pytest.raises(ValueError, match=r"wide\.safetensors is for another UNet, of other widths, depth or heads"):
@@ -150,16 +150,16 @@ def test_files_of_another_kind_are_refused(inflate, run, files, put):
             run(node, file=TEMPORAL, weight_dtype="default", **given)
 
 
-def test_what_is_not_on_its_lists_is_told_before_a_run(pack, files):
+def test_unknown_choices_are_refused_before_a_run(pack, files):
     node = pack["VidRD_InflateCheckpoint"]
     assert node.validate_inputs(file=CHECKPOINT, temporal=TEMPORAL, weight_dtype="default") is True
     assert node.validate_inputs(file=CHECKPOINT, temporal="none") is True
     assert node.validate_inputs(file=CHECKPOINT, temporal=None) is True  # wired
-    told = node.validate_inputs(file=CHECKPOINT, temporal="gone.safetensors", weight_dtype="default")
-    assert told.startswith("temporal is 'gone.safetensors', expected one of tiny (built in), none")
+    message = node.validate_inputs(file=CHECKPOINT, temporal="gone.safetensors", weight_dtype="default")
+    assert message.startswith("temporal is 'gone.safetensors', expected one of tiny (built in), none")
 
 
-def test_a_file_that_has_changed_is_read_again(pack, files):
+def test_a_changed_file_is_read_again(pack, files):
     node = pack["VidRD_InflateCheckpoint"]
 
     def version(temporal):
@@ -172,7 +172,7 @@ def test_a_file_that_has_changed_is_read_again(pack, files):
         assert version(TEMPORAL) != before
 
 
-def test_it_may_be_copied_to_another_gpu(inflate, files):
+def test_the_model_can_be_copied_to_another_gpu(inflate, files):
     model = inflate(CHECKPOINT, TEMPORAL)
     make, given = model.cached_patcher_init
     again = make(*given)

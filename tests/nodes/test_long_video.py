@@ -1,4 +1,4 @@
-"""Long Video: many clips from one node, each of which runs again on its own."""
+"""Long Video: many clips from one node, each cached on its own."""
 
 import importlib
 
@@ -31,7 +31,7 @@ def written_in(ran):
     return [int(name.rpartition("_")[2]) for name in ran if "write_" in name]
 
 
-def test_it_is_the_chain_of_extend_and_write(execute, output):
+def test_the_video_equals_that_of_a_chain_of_extend_and_write(execute, output):
     ran, errors, refused = execute(long_video(clips=4))
     assert (errors, refused) == ([], {})
     assert clips_in(ran) == written_in(ran) == [1, 2, 3, 4]
@@ -72,7 +72,7 @@ def test_it_is_the_chain_of_extend_and_write(execute, output):
         ({"clips": 4}, []),
     ],
 )
-def test_only_what_changed_runs_again(execute, change, again):
+def test_only_changed_clips_run_again(execute, change, again):
     execute(long_video(clips=6, prefix="change"))
     assert clips_in(execute(long_video(clips=6, prefix="change"))[0]) == []
     ran, errors, refused = execute(long_video(**{"clips": 6, "prefix": "change", **change}))
@@ -81,7 +81,7 @@ def test_only_what_changed_runs_again(execute, change, again):
     assert written_in(ran) == (again or [k for k in range(1, 7) if "clips" not in change])
 
 
-def test_it_goes_on_from_a_state_and_a_video(execute, output):
+def test_it_extends_a_state_and_a_video(execute, output):
     graph = long_video(PROMPTS[:2], prefix="on")
     more = long_video([PROMPTS[2]], 2, prefix="on")["long"]
     more["inputs"] |= {"state": ["long", 1], "before": ["long", 0]}
@@ -92,7 +92,7 @@ def test_it_goes_on_from_a_state_and_a_video(execute, output):
     assert np.array_equal(frames, frames_of(output / "at_once" / "v_00001_.mp4"))
 
 
-def test_what_cannot_be_is_refused_before_a_clip_is_made(execute):
+def test_invalid_inputs_are_refused_before_a_clip_is_sampled(execute):
     for changes, message in (
         ({"prompts": [" "]}, "there is no prompt: write at least one line"),
         ({"clips": 2}, "clips is 2, but there are 3 prompts: raise it, or set it to 0 for one clip per prompt"),
@@ -113,13 +113,13 @@ def test_what_cannot_be_is_refused_before_a_clip_is_made(execute):
         assert message in str(refused) + str(errors)
 
 
-def test_a_fault_in_a_clip_keeps_those_before_it(execute, output):
+def test_an_error_in_a_clip_keeps_the_previous_clips(execute, output):
     _, errors, _ = execute(long_video([PROMPTS[0], "a dragon"], prefix="fault"))
     assert "this model does not know 'dragon'" in errors[0]["exception_message"]
     assert len(frames_of(output / "fault" / "v_00001_.mp4")) == 8
 
 
-def test_bar_text_and_picture(execute, host, page, monkeypatch):
+def test_progress_bar_text_and_preview(execute, host, page, monkeypatch):
     bars, pictures = [], []
 
     def hook(value, total, picture, node_id=None, **_):
@@ -130,8 +130,8 @@ def test_bar_text_and_picture(execute, host, page, monkeypatch):
     execute(long_video(clips=2, prompts=[PROMPTS[0]], prefix="told"))
     steps = [[f"clip {k} of 2: step {step} of 3" for step in (1, 2, 3)] for k in (1, 2)]
     written = ["clip 1 of 2: written, 8 frames, 1.0 s", "clip 2 of 2: written, 12 frames, 1.5 s"]
-    assert [text for _, text in page.told] == ["2 clips", *steps[0], written[0], *steps[1], written[1]]
-    assert {node for node, _ in page.told} == {"long"}
+    assert [text for _, text in page.texts] == ["2 clips", *steps[0], written[0], *steps[1], written[1]]
+    assert {node for node, _ in page.texts} == {"long"}
     assert [bar for bar in bars if bar[1] == 6] == [(k, 6) for k in range(1, 7)]
     assert {event for event, _ in page.sent} == {"vidrd.clip"}
     assert [(data["clip"], round(3 * data.get("share", 0))) for _, data in page.sent] == [
@@ -147,11 +147,11 @@ def test_bar_text_and_picture(execute, host, page, monkeypatch):
     file = importlib.import_module("io").BytesIO()
     picture.save(file, format="PNG", quality=95, compress_level=1)
     assert moving(file.getvalue()) == (8, (192, 192))
-    assert page.told[-1] == ("clip0", "step 3 of 3")
+    assert page.texts[-1] == ("clip0", "step 3 of 3")
 
 
 def moving(data):
-    """How many frames a picture has, and its size."""
+    """The number of frames of a picture, and its size."""
     from io import BytesIO
 
     from PIL import Image
@@ -160,8 +160,8 @@ def moving(data):
     return picture.n_frames, picture.size
 
 
-def test_a_new_prompt_travels_in(execute, output):
-    """Half of each prompt in its first clip, as ConditioningAverage mixes them."""
+def test_a_new_prompt_fades_in_over_clips(execute, output):
+    """In the first clip of a new prompt both are mixed half and half, as by ConditioningAverage."""
     ran, errors, refused = execute(long_video(PROMPTS[:2], clips=3, prefix="travel", travel=1))
     assert (errors, refused) == ([], {})
     assert [name.rpartition(".")[2].split("_")[-2:] for name in ran if "travel_" in name] == [["travel", "2"]]
@@ -176,7 +176,7 @@ def test_a_new_prompt_travels_in(execute, output):
         assert np.abs(faded[8:12] - at_once[8:12]).mean() > 1
 
 
-def test_a_loop_ends_where_it_began(execute, output):
+def test_a_loop_ends_with_its_first_frames(execute, output):
     _, errors, refused = execute(long_video(PROMPTS[:1], clips=3, prefix="loop", preset="loop on purpose"))
     assert (errors, refused) == ([], {})
     (path,) = (output / "loop").iterdir()

@@ -1,4 +1,4 @@
-"""Extend and Decode & Write Clip as parts of what loops, of other packs and of newer hosts, expand into."""
+"""Extend and Decode & Write Clip inside the expansion of loop nodes, of other packs and of newer ComfyUI versions."""
 
 import importlib
 from pathlib import Path
@@ -15,7 +15,7 @@ LINKS = {"model": "MODEL", "positive": "CONDITIONING", "negative": "CONDITIONING
 
 
 class Loop:
-    """Runs Extend and Decode & Write Clip three times, in copies whose ids are made as `names` says."""
+    """A node that expands into three of Extend and Decode & Write Clip, whose ids are formatted by `names`."""
 
     FUNCTION, RETURN_TYPES, OUTPUT_NODE, CATEGORY = "expand", ("VIDEO",), True, "tests"
 
@@ -41,7 +41,7 @@ class Loop:
 
 
 @pytest.mark.parametrize("names", ["{k}_{node}", "{node}.{k}", "copy of {node}, {k}"])
-def test_they_run_under_any_name_and_are_told_as_they_stand(execute, host, page, monkeypatch, names):
+def test_nodes_run_under_any_id_and_report_as_displayed(execute, host, page, monkeypatch, names):
     monkeypatch.setitem(host.nodes.NODE_CLASS_MAPPINGS, "Loop", Loop)
     graph = chain(0)
     sources = {"latent": "empty", **{name: name for name in LINKS if name != "latent"}}
@@ -51,10 +51,10 @@ def test_they_run_under_any_name_and_are_told_as_they_stand(execute, host, page,
     _, errors, refused = execute(graph)
     assert (errors, refused) == ([], {})
     (video,) = set(Path(host.folder_paths.get_output_directory()).glob("loop/*")) - before
-    told = [text for _, text in page.told]
+    texts = [text for _, text in page.texts]
     assert page.sent == []  # which is for Long Video alone
-    assert told[2:4] == ["step 3 of 3", "written, 8 frames, 1.0 s"]
-    assert told[-1] == "written, 16 frames, 2.0 s"
+    assert texts[2:4] == ["step 3 of 3", "written, 8 frames, 1.0 s"]
+    assert texts[-1] == "written, 16 frames, 2.0 s"
     execute(written(3, "png", "no_loop", scale=1))
     (expected,) = Path(host.folder_paths.get_output_directory()).glob("no_loop/v_00001_")
     assert np.array_equal(read_video(video)[0], read_video(expected)[0])

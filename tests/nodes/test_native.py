@@ -1,4 +1,4 @@
-"""MODEL, VAE and CLIP under the host's own nodes."""
+"""MODEL, VAE and CLIP with ComfyUI's own nodes."""
 
 import importlib
 import inspect
@@ -14,7 +14,7 @@ from .conftest import BUILT_IN, PROMPTS
 
 
 def execute(node, **inputs):
-    """Run a node of the host, of the old kind or the new."""
+    """Run a node of ComfyUI, of either node API."""
     if hasattr(node, "execute"):
         return node.execute(**inputs)
     return getattr(node(), node.FUNCTION)(**inputs)
@@ -31,7 +31,7 @@ def test_ksampler_with_samplers_and_schedulers(sample, sampler, scheduler):
     assert torch.equal(clip, sample(sampler=sampler, scheduler=scheduler))
 
 
-def test_ksampler_advanced_in_two_parts_is_one_run(host, tiny, sample):
+def test_ksampler_advanced_in_two_parts_equals_one_run(host, tiny, sample):
     def part(latent, start, end, add):
         made = host.nodes.KSamplerAdvanced().sample(
             tiny.model, add, 7, 4, 2.5, "euler", "normal", tiny.positive[0], tiny.negative, latent, start, end,
@@ -56,7 +56,7 @@ def test_sampler_custom_advanced_with_basic_guider(host, tiny):
     assert made[0]["samples"].shape == (1, 4, 8, 16, 16)
 
 
-def test_a_clip_comes_out_as_the_core_makes_it(host, tiny, run):
+def test_a_clip_equals_that_of_vidrd_core(host, tiny, run):
     model = vidrd_core.load("tiny")
     clip = model.generate(PROMPTS[0], steps=10, seed=1)
     latent = {"samples": clip.latents / 0.18215}
@@ -71,7 +71,7 @@ def test_a_clip_comes_out_as_the_core_makes_it(host, tiny, run):
     assert torch.corrcoef(torch.stack([back.flatten(), latent["samples"].flatten()]))[0, 1] > 0.95
 
 
-def test_long_clips_decode_in_chunks_as_at_once(host, tiny):
+def test_decoding_in_chunks_equals_decoding_at_once(host, tiny):
     latent = torch.randn(1, 4, 21, 8, 8, generator=torch.manual_seed(0))
     image = host.nodes.VAEDecode().decode(tiny.vae, {"samples": latent})[0]
     inner = tiny.vae.first_stage_model.vae
@@ -79,7 +79,7 @@ def test_long_clips_decode_in_chunks_as_at_once(host, tiny):
     torch.testing.assert_close(image, (at_once / 2 + 0.5).clamp(0, 1), rtol=0, atol=1e-5)
 
 
-def test_text_is_the_cores_and_may_be_weighted(host, tiny):
+def test_text_features_equal_those_of_vidrd_core_and_can_be_weighted(host, tiny):
     def encode(text):
         return host.nodes.CLIPTextEncode().encode(tiny.clip, text)[0]
 
@@ -127,7 +127,7 @@ NAMINGS = {
 
 
 @pytest.mark.parametrize("naming", NAMINGS)
-def test_a_lora_of_any_naming_is_the_cores(host, tiny, sample, tmp_path, naming):
+def test_a_lora_of_any_naming_equals_that_of_vidrd_core(host, tiny, sample, tmp_path, naming):
 
     generator = torch.manual_seed(0)
     block, lora = "down_blocks.1.attentions.0.transformer_blocks.0", {}
@@ -171,19 +171,19 @@ def test_context_windows(host, tiny, sample):
     assert clip.shape == (1, 4, 12, 16, 16)
 
 
-def test_a_patch_of_another_copy_is_not_ours(host, tiny, run):
-    """Copies of a MODEL share its weights, and what one of them has patched while it is loaded."""
+def test_patches_of_another_clone_are_ignored(host, tiny, run):
+    """Clones of a MODEL share its weights, and the patches of the one that is loaded."""
     other = tiny.model.clone()
     other.add_object_patch("latent_format", importlib.import_module("comfy.latent_formats").SD15())
     importlib.import_module("comfy.model_management").load_models_gpu([other])
     assert tiny.model.model.latent_format is other.object_patches["latent_format"]
-    family_of = importlib.import_module("custom_nodes_vidrd.nodes.host.latent_layout").family_of
-    assert family_of(tiny.model).frame_dim == 2
-    assert family_of(other).frame_dim == 0
+    layout_of = importlib.import_module("custom_nodes_vidrd.nodes.host.latent_layout").layout_of
+    assert layout_of(tiny.model).frame_dim == 2
+    assert layout_of(other).frame_dim == 0
 
 
 @pytest.mark.parametrize("dtype", ["fp8_e4m3fn", "fp8_e5m2"])
-def test_fp8_weights_are_cast_as_they_are_used(run, sample, dtype):
+def test_fp8_weights_are_cast_when_used(run, sample, dtype):
     (model,) = run("LoadUNet3D", file=BUILT_IN, weight_dtype=dtype)
     assert model.model.diffusion_model.conv_in.weight.dtype.itemsize == 1
     clip, plain = sample(model), sample()
@@ -199,8 +199,8 @@ def test_a_video_is_created_and_saved(host, tiny, sample, tmp_path):
     assert frames.shape == (8, 64, 64, 3)
 
 
-def test_weights_that_are_only_in_part_on_the_device(tiny, sample):
-    """As where memory is short: the host then casts the others as they are used."""
+def test_partially_loaded_weights(tiny, sample):
+    """As with little memory: ComfyUI casts the other weights when they are used."""
     plain, model = sample(), tiny.model.clone()
     model.detach()
     model.partially_load(model.load_device, model.model_size() // 3)
@@ -217,7 +217,7 @@ def test_weights_that_are_only_in_part_on_the_device(tiny, sample):
     assert torch.equal(sample(), plain)
 
 
-def test_decoding_falls_back_to_tiles_where_memory_is_out(host, tiny, monkeypatch):
+def test_decoding_falls_back_to_tiles_when_out_of_memory(host, tiny, monkeypatch):
     latent = torch.randn(1, 4, 8, 16, 16, generator=torch.manual_seed(0))
     whole = host.nodes.VAEDecode().decode(tiny.vae, {"samples": latent})[0]
     decode, sizes = type(tiny.vae.first_stage_model).decode, []
@@ -235,7 +235,7 @@ def test_decoding_falls_back_to_tiles_where_memory_is_out(host, tiny, monkeypatc
     torch.testing.assert_close(tiled, whole, rtol=0, atol=0.1)
 
 
-def test_model_and_vae_may_be_copied_to_another_gpu(tiny):
+def test_model_and_vae_can_be_copied_to_another_gpu(tiny):
     for patcher in (tiny.model, tiny.vae.patcher):
         if not hasattr(patcher, "deepclone_multigpu"):
             pytest.skip("this host runs on one GPU")

@@ -1,4 +1,4 @@
-"""Files of others, through the loaders: as the core reads them, and taken by stock nodes."""
+"""Third-party model files through the loaders: read as by `vidrd_core`, and accepted by stock nodes."""
 
 import importlib
 import os
@@ -22,8 +22,8 @@ from vidrd_core.models.vae import TemporalVAE
 from .conftest import BUILT_IN
 
 
-def test_files_come_from_the_stock_folders_and_from_checkpoints(host, run, tiny, sample):
-    """Those of extra_model_paths.yaml are in the same lists."""
+def test_files_are_found_in_model_folders_and_checkpoints(host, run, tiny, sample):
+    """Folders from extra_model_paths.yaml are in the same lists."""
     models = Path(host.folder_paths.models_dir)
     whole = models / "checkpoints" / "mine" / "all.safetensors"
     whole.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def test_files_come_from_the_stock_folders_and_from_checkpoints(host, run, tiny,
                 assert torch.equal(sample(loaded), sample())
 
 
-def test_a_checkpoint_of_something_else_is_told(host, run):
+def test_a_checkpoint_without_the_part_is_refused(host, run):
     path = Path(host.folder_paths.models_dir) / "checkpoints" / "other.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({"a": torch.zeros(2)}, path)
@@ -55,8 +55,8 @@ def test_a_checkpoint_of_something_else_is_told(host, run):
 
 
 @torch.no_grad()
-def test_a_stable_diffusion_checkpoint_is_taken_as_it_is(host, run):
-    """In LDM's names, with random weights: it computes what the core does, and the stock nodes take it."""
+def test_a_stable_diffusion_checkpoint_loads(host, run):
+    """In LDM's names, with random weights: outputs equal `vidrd_core`'s, and stock nodes accept it."""
     config = UNet3DConfig(
         block_out_channels=(64, 128), attention_levels=(True, False), heads=(1, 2), cross_attention_dim=64,
         layers_per_block=1, temp_conv_depth=0, temp_attention="none",
@@ -84,8 +84,8 @@ def test_a_stable_diffusion_checkpoint_is_taken_as_it_is(host, run):
     torch.testing.assert_close(frames, video.clamp(0, 1), rtol=1e-3, atol=1e-3)
 
 
-def test_the_clip_of_a_checkpoint_is_read_as_the_core_reads_it(host, run):
-    """ViT-L/14 at its full size, for the host knows no other, with random weights."""
+def test_the_clip_of_a_checkpoint_equals_that_of_vidrd_core(host, run):
+    """ViT-L/14 with random weights at its full size, as ComfyUI knows no other."""
     torch.manual_seed(0)
     sd1 = CLIPTextConfig(
         hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, hidden_act="quick_gelu"
@@ -100,5 +100,5 @@ def test_the_clip_of_a_checkpoint_is_read_as_the_core_reads_it(host, run):
     core = load_clip_text(path, Path(sys.modules["comfy.sd1_clip"].__file__).parent / "sd1_tokenizer")
     for prompt in ("a fox in the snow, at dawn", ""):
         read = host.nodes.CLIPTextEncode().encode(clip, prompt)[0][0][0]
-        torch.testing.assert_close(read, core.encode([prompt]), rtol=0, atol=0.02)  # the host's is float16
+        torch.testing.assert_close(read, core.encode([prompt]), rtol=0, atol=0.02)  # ComfyUI's is float16
     path.unlink()

@@ -1,4 +1,4 @@
-"""That the benchmark of peers gives all ways the same model, and counts and measures what it says."""
+"""The benchmark of peers: all methods get the same model, and calls and memory are counted correctly."""
 
 import importlib
 import os
@@ -16,7 +16,7 @@ def part(name, **more):
     return in_a_process(peers.__file__, "--comfyui", os.environ["COMFYUI_PATH"], "--part", name, *words)
 
 
-def test_frames_as_a_batch_of_pictures_are_the_same_clip(host, tiny):
+def test_a_batch_of_frames_gives_the_same_clip(host, tiny):
     sample = importlib.import_module("comfy.sample").sample
     noise = torch.randn(1, 4, 8, 16, 16, generator=torch.manual_seed(0))
     given = (3, 2.5, "euler", "ddim_uniform", tiny.positive[0], tiny.negative)
@@ -29,7 +29,7 @@ def test_frames_as_a_batch_of_pictures_are_the_same_clip(host, tiny):
     torch.testing.assert_close(back["samples"], clip, rtol=1e-4, atol=1e-3)
 
 
-def test_passes_are_counted(tiny, sample):
+def test_forward_passes_are_counted(tiny, sample):
     (counted,) = CountPasses().execute(tiny.model)
     CountPasses.frames = 0
     sample(counted, steps=3)
@@ -45,7 +45,7 @@ def found(host):
     return {"clip": 8, **compared, "lengths": lengths}
 
 
-def test_ways_show_what_they_were_asked_for_by_as_many_calls_as_it_takes(found):
+def test_methods_give_the_requested_frames_and_count_their_calls(found):
     by = {record["name"]: record for record in found["records"]}
     assert [peer.name for peer in PEERS] == [*found["peers"], *found["absent"]]
     paper, moving, static = (by[name] for name in found["peers"][:3])
@@ -55,7 +55,7 @@ def test_ways_show_what_they_were_asked_for_by_as_many_calls_as_it_takes(found):
     assert "no node ADE_UseEvolvedSampling" in found["absent"].values()
 
 
-def test_lengths_tell_how_memory_grows(found):
+def test_memory_growth_is_measured_over_lengths(found):
     assert {each["shown"] for each in found["lengths"]} == {16, 20}
     if sys.platform == "linux":
         assert all(each["grown"] > 0 for each in found["lengths"])

@@ -1,4 +1,4 @@
-"""Pseudo-Video in a graph's terms."""
+"""The Pseudo-Video node."""
 
 import pytest
 import torch
@@ -31,24 +31,24 @@ def test_a_still_becomes_a_clip_of_its_size(run, still):
     assert not torch.equal(clip, other)
 
 
-def test_zero_is_as_the_still(run, still):
+def test_a_size_of_zero_is_that_of_the_still(run, still):
     sizes = {(0, 0): (48, 64), (32, 0): (24, 32), (0, 96): (96, 128), (40, 40): (40, 40)}
     for (width, height), (down, across) in sizes.items():
         (clip,) = run("PseudoVideo", image=still, **{**SETTINGS, "width": width, "height": height})
         assert clip.shape == (8, down, across, 3)
 
 
-def test_nothing_set_is_the_still_itself(run, still):
+def test_without_motion_frames_equal_the_still(run, still):
     (clip,) = run("PseudoVideo", image=still, **{**SETTINGS, "zoom": 1.0, "pan": 0.0})
     assert torch.equal(clip, still.expand_as(clip))
 
 
-def test_several_stills_are_refused_with_the_way_out(run, still):
+def test_several_stills_are_refused_with_a_remedy(run, still):
     with pytest.raises(ValueError, match=r"2 stills, expected one.*ImageFromBatch.*Rebatch Images"):
         run("PseudoVideo", image=still.repeat(2, 1, 1, 1), **SETTINGS)
 
 
-def test_ranges_are_what_the_core_takes(pack, run, still):
+def test_ranges_equal_those_of_vidrd_core(pack, run, still):
     inputs = {each.id: each for each in pack["VidRD_PseudoVideo"].GET_SCHEMA().inputs}
     assert set(inputs) == {"image", *SETTINGS}
     for name in ("zoom", "pan"):

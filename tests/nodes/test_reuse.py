@@ -1,4 +1,4 @@
-"""Extend, Noise and Guidance in a real ComfyUI: the numbers of `vidrd_core`, whatever the sampler."""
+"""Extend, Noise and Guidance in a real ComfyUI: results equal to `vidrd_core`'s, for any sampler."""
 
 import importlib
 
@@ -16,7 +16,7 @@ REUSE = {"prompt_frames": 3, "alpha": 2.0, "beta": 0.6}
 
 @pytest.fixture(scope="module")
 def extend(run, tiny):
-    """Make clip k of a video."""
+    """Sample clip k of a video."""
 
     def extend(k, state=None, order="mirror", sampler="euler", **changes):
         given = {"steps": STEPS, "cfg": 2.5, "seed": 3, "scheduler": "ddim_uniform", **REUSE, **changes}
@@ -28,7 +28,7 @@ def extend(run, tiny):
 
 @pytest.fixture(scope="module")
 def parts(run, tiny, host):
-    """The same from the parts, through SamplerCustomAdvanced."""
+    """The same from Noise and Guidance, through SamplerCustomAdvanced."""
 
     def parts(k, state=None, order="mirror", sampler="euler"):
         sigmas = host.samplers.calculate_sigmas(tiny.model.get_model_object("model_sampling"), "ddim_uniform", STEPS)
@@ -49,7 +49,7 @@ def parts(run, tiny, host):
 
 @pytest.mark.parametrize("order", ["mirror", "forward"])
 @pytest.mark.parametrize(("sampler", "solver"), [("euler", "ddim"), ("heun", "heun"), ("dpmpp_2m", "dpmpp_2m")])
-def test_extend_gives_the_cores_numbers(extend, order, sampler, solver):
+def test_extend_equals_vidrd_core(extend, order, sampler, solver):
     settings = {"steps": STEPS, "cfg": 2.5, "seed": 3, "solver": solver}
     clips = vidrd_core.load("tiny").stream(PROMPTS, 3, ReuseSettings(**REUSE, order=order), **settings)
     state = None
@@ -69,7 +69,7 @@ DETERMINISTIC = ["euler", "ddim", "heun", "heunpp2", "dpm_2", "lms", "dpmpp_2m",
 
 
 @pytest.mark.parametrize("sampler", DETERMINISTIC)
-def test_parts_give_what_extend_gives(extend, parts, sampler):
+def test_custom_sampling_gives_the_same_clip_as_extend(extend, parts, sampler):
     state = None
     for k in range(2):
         _, _, expected = extend(k, state, sampler=sampler)
@@ -98,7 +98,7 @@ def test_a_first_clip_is_the_stock_samplers(extend, host, tiny, sampler):
 
 @pytest.mark.parametrize("sampler", DETERMINISTIC + STOCHASTIC)
 def test_prompt_frames_follow_the_old_clip_under_any_sampler(extend, sampler):
-    """With beta 1 the first frame is led to the end: it becomes the old clip's last one."""
+    """With beta 1 the first frame replays all steps: it becomes the old clip's last one."""
     _, _, first = extend(0, sampler=sampler)
     _, _, second = extend(1, first, sampler=sampler, beta=1.0)
     torch.testing.assert_close(second.latents[:, :, 0], first.latents[:, :, -1], rtol=1e-4, atol=1e-4)
@@ -106,15 +106,15 @@ def test_prompt_frames_follow_the_old_clip_under_any_sampler(extend, sampler):
 
 
 @pytest.mark.parametrize("sampler", ["euler_ancestral", "dpmpp_sde", "lcm"])
-def test_what_samplers_add_is_of_each_clips_own(extend, sampler):
-    """One seed serves all clips."""
+def test_noise_that_samplers_add_differs_between_clips(extend, sampler):
+    """All clips share one seed."""
     _, _, first = extend(0, sampler=sampler)
     _, _, second = extend(1, first, sampler=sampler, prompt_frames=0)
     assert first.step_noise.shape == second.step_noise.shape
     assert abs(torch.corrcoef(torch.stack([first.step_noise.flatten(), second.step_noise.flatten()]))[0, 1]) < 0.05
 
 
-def test_sample_clip_makes_clips_of_two_frames(run, tiny):
+def test_sample_clip_works_for_two_frames(run, tiny):
     (latent,) = run("EmptyClip", width=64, height=64, frames=2, vae=tiny.vae)
     clip = {"model": tiny.model, "positive": tiny.positive[0], "negative": tiny.negative, "latent": latent}
     settings = {"steps": STEPS, "cfg": 2.5, "seed": 3, "scheduler": "ddim_uniform", "sampler_name": "euler"}
@@ -131,7 +131,7 @@ def test_without_a_state_sample_clip_and_extend_make_the_same_clip(run, tiny, ex
     assert state.index == 0
 
 
-def test_states_go_on_after_a_save_and_in_the_core(extend, tmp_path):
+def test_saved_states_can_be_extended_here_and_by_vidrd_core(extend, tmp_path):
     _, _, first = extend(0)
     first.save(tmp_path / "state.safetensors")
     loaded = vidrd_core.ClipState.load(tmp_path / "state.safetensors")
@@ -142,7 +142,7 @@ def test_states_go_on_after_a_save_and_in_the_core(extend, tmp_path):
     torch.testing.assert_close(again.state.latents, second.latents, rtol=1e-4, atol=2e-4)
 
 
-def test_what_cannot_follow_is_refused_before_sampling(extend, parts, run, tiny):
+def test_states_that_do_not_fit_are_refused_before_sampling(extend, parts, run, tiny):
     _, _, state = extend(0)
     for changes, message in (
         ({"prompt_frames": 8}, "expected less than the 8 frames"),
@@ -165,7 +165,7 @@ def test_what_cannot_follow_is_refused_before_sampling(extend, parts, run, tiny)
             run("Extend", **clip, **settings, **REUSE, latent={"samples": torch.zeros(shape)})
 
 
-def test_video_and_audio_in_one_latent_is_refused_by_models_of_video_alone(run, tiny, host, pack):
+def test_video_and_audio_in_one_latent_is_refused_by_video_models(run, tiny, host, pack):
     nested = pytest.importorskip("comfy.nested_tensor", reason="this host has no latents of video and audio")
     latent = {"samples": nested.NestedTensor([torch.zeros(1, 4, 8, 16, 16), torch.zeros(1, 8, 40, 16)])}
     video = importlib.import_module("custom_nodes_vidrd.nodes.host.video")
@@ -181,7 +181,7 @@ def test_video_and_audio_in_one_latent_is_refused_by_models_of_video_alone(run, 
 
 
 def test_guidance_on_a_part_of_the_steps_is_refused(host, run, tiny):
-    """As a clip that is split over two samplers has it: neither leaves what a next clip can go on from."""
+    """As when a clip is split over two samplers: neither result can be extended."""
     custom = importlib.import_module("comfy_extras.nodes_custom_sampler")
     sigmas = host.samplers.calculate_sigmas(tiny.model.get_model_object("model_sampling"), "ddim_uniform", 4)
     (guided,) = run("Guidance", sampler=host.samplers.sampler_object("euler"), **REUSE, order="mirror")

@@ -12,7 +12,7 @@ PAPER_SIZE = {"width": 256, "height": 256, "frames": 8}
 
 @pytest.fixture(scope="module")
 def nodes():
-    """Our nodes' definitions by id."""
+    """The nodes' definitions by id."""
     return definitions()
 
 

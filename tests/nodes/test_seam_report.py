@@ -1,4 +1,4 @@
-"""Seam Report in a graph's terms."""
+"""The Seam Report node."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def clip():
     return frames
 
 
-def test_a_video_run_backwards_is_told(run, clip):
+def test_a_reversed_video_is_detected(run, clip):
     report, text, ratio, worst, loop = run("SeamReport", images=torch.cat([clip, clip.flip(0), clip]), **NUMBERS)
     assert report.shape[0] == 1
     assert report.shape[3] == 3
@@ -34,24 +34,24 @@ def test_one_clip_has_no_seams(run, clip):
 
 
 @pytest.mark.parametrize("order", ["mirror", "forward"])
-def test_a_state_tells_the_clips(run, tiny, order):
+def test_clip_boundaries_come_from_the_state(run, tiny, order):
     given = {"model": tiny.model, "positive": tiny.positive[0], "negative": tiny.negative, "latent": tiny.latent}
     given |= {"steps": 2, "cfg": 2.5, "seed": 3, "scheduler": "ddim_uniform", "sampler_name": "euler"}
     given |= {"prompt_frames": 2, "alpha": 4.0, "beta": 0.4, "order": order}
     first, _, state = run("Extend", **given)
     more, _, state = run("Extend", **given, state=state)
     video = torch.cat([tiny.vae.decode(each["samples"]).reshape(-1, 64, 64, 3) for each in (first, more)])
-    told = run("SeamReport", images=video, clip_frames=3, repeated_frames=1, prompt_frames=1, state=state)
+    from_state = run("SeamReport", images=video, clip_frames=3, repeated_frames=1, prompt_frames=1, state=state)
     repeated = 2 if order == "forward" else 0
     by_hand = run("SeamReport", images=video, clip_frames=8, repeated_frames=repeated, prompt_frames=2)
-    assert told[1:] == by_hand[1:]
-    assert "seam at frame 8" in told[1]
+    assert from_state[1:] == by_hand[1:]
+    assert "seam at frame 8" in from_state[1]
     with pytest.raises(
         ValueError, match=r"images has 5 frames, expected 1\d: the state is that of clip 2, with 8 frames per clip"
     ):
         run("SeamReport", images=video[:5], **NUMBERS, state=state)
 
 
-def test_numbers_that_cannot_be_are_refused(run, clip):
+def test_invalid_numbers_are_refused(run, clip):
     with pytest.raises(ValueError, match="repeated is 8, expected 0 or more and less than the 8 frames of a clip"):
         run("SeamReport", images=clip, **{**NUMBERS, "repeated_frames": 8})

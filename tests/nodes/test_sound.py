@@ -1,4 +1,4 @@
-"""Models that make video and sound together: both are taken over, and end together."""
+"""Models that sample video and audio together: both are reused, and stay aligned."""
 
 import importlib
 
@@ -10,7 +10,7 @@ from vidrd_core.state import ClipState, StateMismatchError
 
 from .small_models import small_model
 
-STEPS, FRAMES, MOMENTS = 5, 7, 49  # 49 frames, and as many moments of sound
+STEPS, FRAMES, AUDIO_LATENTS = 5, 7, 49  # 7 latents of video are 49 frames, with as many audio latents
 GIVEN = {"seed": 3, "steps": STEPS, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple"}
 REUSE = {"prompt_frames": 2, "alpha": 2.0, "beta": 0.4, "order": "auto"}
 
@@ -19,7 +19,7 @@ REUSE = {"prompt_frames": 2, "alpha": 2.0, "beta": 0.4, "order": "auto"}
 def clip(host):
     nested = pytest.importorskip("comfy.nested_tensor", reason="this host has no latents of video and audio")
     model, positive, negative, _ = small_model("ltxav")
-    parts = [torch.zeros(1, 128, FRAMES, 3, 3), torch.zeros(1, 8, MOMENTS, 16)]
+    parts = [torch.zeros(1, 128, FRAMES, 3, 3), torch.zeros(1, 8, AUDIO_LATENTS, 16)]
     return {
         "model": model, "positive": positive, "negative": negative,
         "latent": {"samples": nested.NestedTensor(parts)},
@@ -32,7 +32,7 @@ def extend(run, clip):
 
 
 def stock(host, clip, noise, sampler="euler"):
-    """The same clip by the host alone."""
+    """The same clip by ComfyUI alone."""
     samplers = importlib.import_module("comfy.samplers")
     guider = samplers.CFGGuider(clip["model"])
     guider.set_conds(clip["positive"], clip["negative"])
@@ -54,10 +54,10 @@ def test_without_reuse_clips_are_the_stock_samplers(host, clip, extend, sampler)
 
 
 @pytest.mark.parametrize("sampler", ["euler", "heun", "euler_ancestral", "dpmpp_2m_sde"])
-def test_video_and_sound_go_on_together(extend, sampler):
-    """Two latents and a head of one are 17 frames of 49, and as many moments: the first goes with the head."""
+def test_video_and_audio_are_continued_together(extend, sampler):
+    """A warm-up latent and two prompt latents are 17 of 49 frames, and of 49 audio latents; 1 of these is warm-up."""
     new, whole, state = extend(sampler_name=sampler)
-    assert [part.shape[2] for part in new["samples"].unbind()] == [FRAMES, MOMENTS]
+    assert [part.shape[2] for part in new["samples"].unbind()] == [FRAMES, AUDIO_LATENTS]
     for _ in range(3):
         new, whole, following = extend(state, sampler_name=sampler)
         video, sound = whole["samples"].unbind()
@@ -71,7 +71,7 @@ def test_video_and_sound_go_on_together(extend, sampler):
         state = following
 
 
-def test_a_resume_is_exact_and_states_stop_growing(extend, tmp_path):
+def test_resume_is_exact_and_states_stop_growing(extend, tmp_path):
     state, sizes = extend()[2], []
     for _ in range(3):
         state = extend(state)[2]
@@ -83,7 +83,7 @@ def test_a_resume_is_exact_and_states_stop_growing(extend, tmp_path):
         assert torch.equal(ours, theirs)
 
 
-def test_parts_make_what_extend_makes(run, clip, extend):
+def test_custom_sampling_gives_the_same_clip_as_extend(run, clip, extend):
     samplers, custom = (
         importlib.import_module(each) for each in ("comfy.samplers", "comfy_extras.nodes_custom_sampler")
     )
@@ -106,26 +106,26 @@ def test_parts_make_what_extend_makes(run, clip, extend):
         state = following
 
 
-def test_sound_that_does_not_fit_is_refused(clip, extend, host):
+def test_audio_of_another_shape_is_refused(clip, extend, host):
     nested = importlib.import_module("comfy.nested_tensor")
     state, video = extend()[2], clip["latent"]["samples"].unbind()[0]
     shorter = {"samples": nested.NestedTensor([video, torch.zeros(1, 8, 40, 16)])}
-    for latent, told in (
-        (shorter, "wire the latent that the clip before was made of"),
-        ({"samples": video}, "state is of a clip with sound, this latent has none"),
+    for latent, message in (
+        (shorter, "wire the latent that the previous clip was made from"),
+        ({"samples": video}, "state is of a clip with audio, this latent has none"),
     ):
-        with pytest.raises(StateMismatchError, match=told):
+        with pytest.raises(StateMismatchError, match=message):
             extend(state, latent=latent)
     three = {"samples": nested.NestedTensor([video, torch.zeros(1, 8, 40, 16), video])}
-    with pytest.raises(ValueError, match="expected video alone, or with sound"):
+    with pytest.raises(ValueError, match="expected video alone, or video and audio"):
         extend(latent=three)
 
 
-def test_the_clock_of_sound(pack):
-    clock_of = importlib.import_module("custom_nodes_vidrd.nodes.host.audio_video").Clock
+def test_the_audio_timeline(pack):
+    timeline = importlib.import_module("custom_nodes_vidrd.nodes.host.audio_video").AudioTimeline
     forward = ReuseSettings(2, order="forward", warmup_latents=1)
-    for moments, head, led in ((49, 1, 16), (25, 1, 8), (98, 2, 32), (50, 1, 16)):
-        settings = clock_of(7, moments, 8).settings(forward)
-        assert (settings.head, settings.prompt_frames, settings.loop) == (head, led, "none")
-    assert clock_of(7, 49, 8).recorded(3) == 24
-    assert clock_of(7, 49, 8).settings(ReuseSettings(0, order="forward")).repeated_frames == 0
+    for audio_latents, warmup, replayed in ((49, 1, 16), (25, 1, 8), (98, 2, 32), (50, 1, 16)):
+        settings = timeline(7, audio_latents, 8).reuse_settings(forward)
+        assert (settings.warmup_latents, settings.prompt_frames, settings.loop) == (warmup, replayed, "none")
+    assert timeline(7, 49, 8).recorded_latents(3) == 24
+    assert timeline(7, 49, 8).reuse_settings(ReuseSettings(0, order="forward")).repeated_frames == 0

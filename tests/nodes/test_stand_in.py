@@ -1,4 +1,4 @@
-"""The stand-in refuses what ComfyUI 0.3.64 refuses."""
+"""The stand-in for ComfyUI's node API refuses what ComfyUI 0.3.64 refuses."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from ..stand_in import definitions
 from ..stand_in.comfy_api.latest import io
 
 
-def test_what_0_3_64_does_not_know_is_refused():
+def test_fields_unknown_to_comfyui_0_3_64_are_refused():
     with pytest.raises(TypeError, match="search_aliases"):
         io.Schema("Node", search_aliases=[])
     with pytest.raises(TypeError, match=r"INT.Input 'n' does not know \['advanced'\]"):
@@ -19,7 +19,7 @@ def test_what_0_3_64_does_not_know_is_refused():
     assert not hasattr(io, "DynamicCombo")
 
 
-def test_an_output_may_not_have_an_inputs_id():
+def test_outputs_must_not_share_an_id_with_inputs():
     class Node(io.ComfyNode):
         @classmethod
         def define_schema(cls):
@@ -29,7 +29,7 @@ def test_an_output_may_not_have_an_inputs_id():
         Node.GET_SCHEMA()
 
 
-def test_no_other_process_takes_it_for_the_host():
+def test_the_stand_in_is_not_imported_in_this_process():
     definitions()
     taken = [
         name

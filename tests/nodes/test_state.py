@@ -1,4 +1,4 @@
-"""States as files: saved whole, never overwritten, loaded bit for bit, refused with a reason."""
+"""Files of states: written completely, never overwritten, loaded bit for bit, refused with a reason."""
 
 import pickle
 from pathlib import Path
@@ -15,7 +15,7 @@ def state(run, tiny):
     return run("SampleClip", **clip, **settings)[1]
 
 
-def test_a_state_comes_back_as_it_was_saved(run, pack, state):
+def test_a_loaded_state_equals_the_saved_one(run, pack, state):
     names = [run("SaveState", state=state, filename_prefix="there/video")[1] for _ in range(2)]
     assert names == [f"output/there/video_clip_0000_{n:05}_.safetensors" for n in (1, 2)]
     for name in names:
@@ -30,7 +30,7 @@ def test_a_state_comes_back_as_it_was_saved(run, pack, state):
     assert versions[0] != versions[1]
 
 
-def test_what_is_no_state_is_refused_before_anything_runs(run, pack, state, host):
+def test_files_that_hold_no_state_are_refused_before_anything_runs(run, pack, state, host):
     output = Path(host.folder_paths.get_output_directory())
     name = run("SaveState", state=state, filename_prefix="video")[1]
     whole = (output / name.removeprefix("output/")).read_bytes()
@@ -52,7 +52,7 @@ def test_what_is_no_state_is_refused_before_anything_runs(run, pack, state, host
 
 
 @pytest.mark.parametrize("prefix", [".states/v", "linked/v", "", "folder/"])
-def test_it_is_found_wherever_it_was_saved(run, pack, state, host, tmp_path, prefix):
+def test_a_state_is_found_in_any_folder_and_behind_links(run, pack, state, host, tmp_path, prefix):
     output = Path(host.folder_paths.get_output_directory())
     if prefix == "linked/v":
         (output / "linked").symlink_to(output / "linked_to", target_is_directory=True)
@@ -66,6 +66,6 @@ def test_it_is_found_wherever_it_was_saved(run, pack, state, host, tmp_path, pre
     (output / "gone.safetensors").unlink()
 
 
-def test_a_name_that_is_wired_is_read_when_it_is_there(pack):
+def test_a_wired_file_name_is_checked_only_when_run(pack):
     assert pack["VidRD_LoadState"].validate_inputs() is True
     assert pack["VidRD_LoadState"].fingerprint_inputs() is None

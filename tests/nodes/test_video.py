@@ -1,4 +1,4 @@
-"""Decode & Write Clip: one file that grows."""
+"""Decode & Write Clip: one file that grows clip by clip."""
 
 import importlib
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_one_file_grows_and_is_shown(execute, output, kind):
     assert execute(written(kind=kind, prefix=kind))[0] == []
 
 
-def test_frames_are_those_of_a_video_decoded_at_once(execute, output, host, run, tiny):
+def test_frames_equal_those_of_a_video_decoded_at_once(execute, output, host, run, tiny):
     execute(written(kind="png", prefix="exact", scale=1))
     clips, state = [], None
     given = {"steps": 3, "cfg": 2.5, "seed": 3, "sampler_name": "euler", "scheduler": "ddim_uniform"}
@@ -63,7 +63,7 @@ def test_frames_are_those_of_a_video_decoded_at_once(execute, output, host, run,
     assert np.abs(frames_of(output / "exact" / "v_00001_") - expected).max() <= 1
 
 
-def test_a_list_of_clips_is_one_video(execute, output):
+def test_a_list_of_clips_is_written_as_one_video(execute, output):
     graph = written(1, prefix="list")
     graph["positive"] = {
         "class_type": "VidRD_EncodePrompts",
@@ -76,7 +76,7 @@ def test_a_list_of_clips_is_one_video(execute, output):
 
 
 @pytest.mark.parametrize("kind", ["mp4", "webm"])
-def test_the_workflow_is_inside(execute, output, kind):
+def test_the_file_holds_the_workflow(execute, output, kind):
     execute(written(1, kind, "meta_" + kind))
     with av.open(str(output / ("meta_" + kind) / f"v_00001_.{kind}")) as container:
         tags = {key.lower(): value for key, value in container.metadata.items()}
@@ -85,7 +85,7 @@ def test_the_workflow_is_inside(execute, output, kind):
 
 
 @pytest.mark.parametrize("kind", ["mp4", "png"])
-def test_another_try_at_a_clip_leaves_the_first_one(execute, output, kind):
+def test_resampling_a_clip_keeps_the_earlier_file(execute, output, kind):
     folder, name = output / ("again_" + kind), "v_{:05}_" + (".mp4" if kind == "mp4" else "")
     first, second = (folder / name.format(number) for number in (1, 2))
     execute(written(kind=kind, prefix=folder.name))
@@ -102,13 +102,13 @@ def test_another_try_at_a_clip_leaves_the_first_one(execute, output, kind):
     assert len(frames_of(second)) == 16
 
 
-def test_other_settings_of_writing_sample_nothing(execute):
+def test_changed_file_settings_do_not_sample_again(execute):
     execute(written(prefix="settings"))
     ran, _, _ = execute(written(prefix="settings", scale=3))
     assert sorted(ran) == ["write0", "write1", "write2"]
 
 
-def test_a_cancelled_run_leaves_the_finished_clips(execute, output, host, monkeypatch):
+def test_a_cancelled_run_keeps_the_finished_clips(execute, output, host, monkeypatch):
     management = importlib.import_module("comfy.model_management")
     calls = []
     original = host.samplers.CFGGuider.predict_noise
@@ -125,7 +125,7 @@ def test_a_cancelled_run_leaves_the_finished_clips(execute, output, host, monkey
     assert len(frames_of(output / "cancelled" / "v_00001_.mp4")) == 12
 
 
-def test_stock_nodes_see_the_video_as_it_was_then(execute, output, host):
+def test_stock_nodes_get_the_video_as_it_was_at_their_clip(execute, output, host):
     importlib.import_module("asyncio").run(host.nodes.init_builtin_extra_nodes())
     graph = written(prefix="stock")
     for k in (0, 2):
@@ -143,7 +143,7 @@ def test_stock_nodes_see_the_video_as_it_was_then(execute, output, host):
     assert len(frames_of(output / "saved2_00001_.mp4")) == 16
 
 
-def test_what_cannot_follow_is_told(execute, output, pack):
+def test_clips_that_do_not_fit_are_reported(execute, output, pack):
     graph = written(2, prefix="refused")
     graph["small"] = {
         "class_type": "VidRD_EmptyClip",

@@ -1,4 +1,4 @@
-"""Latents written clip by clip: any VAE, any name, files that are cleared or held open."""
+"""Writing videos clip by clip: any VAE, any file name, files that were deleted or are open elsewhere."""
 
 import importlib
 import shutil
@@ -17,7 +17,7 @@ from .small_models import image_vae
 
 @pytest.fixture
 def write(pack):
-    """Write latents clip by clip as PNG frames; the frames."""
+    """A function that writes latents clip by clip as PNG frames and returns the frames."""
     video = importlib.import_module("custom_nodes_vidrd.nodes.host.video")
 
     def write(prefix, vae, clips):
@@ -31,7 +31,7 @@ def write(pack):
 
 @pytest.mark.parametrize("batched", [True, False])
 def test_an_image_vae_decodes_frame_by_frame(host, write, batched):
-    """A stock one, with frames in a batch as AnimateDiff has them, [F, C, h, w], or with a dimension of their own."""
+    """A stock VAE, with frames in the batch dimension as for AnimateDiff, [F, C, h, w], or in one of their own."""
     torch = importlib.import_module("torch")
     vae = image_vae(host)
     clips = torch.randn(2, 5, 4, 8, 8, generator=torch.manual_seed(0))
@@ -40,8 +40,8 @@ def test_an_image_vae_decodes_frame_by_frame(host, write, batched):
     assert np.abs(shown - (expected * 255).round().numpy()).max() <= 1
 
 
-def test_a_vae_that_compresses_time_gives_all_frames(write):
-    """The first latent of a video stands for one frame, each other for four: Wan's, with random weights."""
+def test_a_vae_that_compresses_time_decodes_all_frames(write):
+    """Wan's VAE with random weights: the first latent of a video decodes to one frame, each other one to four."""
     torch = importlib.import_module("torch")
     wan = importlib.import_module("comfy.ldm.wan.vae")
     torch.manual_seed(0)
@@ -66,7 +66,7 @@ def test_a_vae_that_compresses_time_gives_all_frames(write):
     assert np.abs(shown - expected).mean() < 2  # of 255: it looks back without end, ever more weakly
 
 
-def test_clips_of_a_vae_whose_norms_span_frames_are_decoded_beside_their_neighbours(host, write, pack, tmp_path):
+def test_vaes_whose_norms_span_frames_decode_clips_with_context(host, write, pack, tmp_path):
     """SVD's decoder, with random weights."""
     torch = importlib.import_module("torch")
     settings = {"block_out_channels": (8, 16), "norm_groups": 4, "latents_std": (1.0,)}
@@ -84,7 +84,7 @@ def test_clips_of_a_vae_whose_norms_span_frames_are_decoded_beside_their_neighbo
     assert asked[0] > 1.2 * asked[1]  # windows of 16 frames; chunks of 8, and what is kept of those before
 
 
-def test_a_name_is_never_used_twice(write, tiny, output):
+def test_files_are_never_overwritten(write, tiny, output):
     torch = importlib.import_module("torch")
     names = {"": "video", "twice/": "twice/video", "twice/.dotted": "twice/.dotted", "v1.2": "v1.2"}
     for prefix, name in names.items():
@@ -94,17 +94,17 @@ def test_a_name_is_never_used_twice(write, tiny, output):
         assert [len(list((output / f"{name}_0000{k}_").iterdir())) for k in (1, 2)] == [4, 3]
 
 
-def test_a_clip_that_was_enlarged_on_the_way_is_written(host, write, tiny, output):
+def test_an_upscaled_clip_is_written(host, write, tiny, output):
     torch = importlib.import_module("torch")
     clips = importlib.import_module("custom_nodes_vidrd.nodes.host.sample_clip")
     video = importlib.import_module("custom_nodes_vidrd.nodes.host.video")
     settings = video.VideoSettings("large/v", "png", 8.0, 1)
     for past in (0, 3):
-        latent = {"samples": torch.zeros(1, 4, 4, 32, 32), clips.SHOWN_BEFORE: torch.zeros(1, 4, past, 16, 16)}
+        latent = {"samples": torch.zeros(1, 4, 4, 32, 32), clips.PAST_KEY: torch.zeros(1, 4, past, 16, 16)}
         assert video.write_clip(latent, tiny.vae, settings, None, {}).size == (128, 128)
 
 
-def test_clips_whose_pieces_were_cleared_are_taken_from_the_file(tiny, output):
+def test_cleared_pieces_are_replaced_by_the_file(tiny, output):
     torch = importlib.import_module("torch")
     video = importlib.import_module("custom_nodes_vidrd.nodes.host.video")
     clip = {"samples": torch.randn(1, 4, 6, 16, 16, generator=torch.manual_seed(0))}
@@ -120,7 +120,7 @@ def test_clips_whose_pieces_were_cleared_are_taken_from_the_file(tiny, output):
             video.write_clip(clip, tiny.vae, settings, again, {})
 
 
-def test_a_file_that_nothing_may_replace_is_followed_by_another(tiny, output, monkeypatch):
+def test_a_file_that_cannot_be_replaced_gets_a_successor(tiny, output, monkeypatch):
     """As on Windows while a player has it open."""
     torch = importlib.import_module("torch")
     video = importlib.import_module("custom_nodes_vidrd.nodes.host.video")

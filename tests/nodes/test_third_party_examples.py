@@ -1,4 +1,4 @@
-"""The workflows for models of others, with small random models in place of the files that they ask for."""
+"""The workflows for third-party models, with small random models in place of their files."""
 
 import asyncio
 from pathlib import Path
@@ -23,7 +23,7 @@ FRAMES = {  # of the videos that each makes, file by file, with these changes
 
 
 class Text:
-    """Reads any text as a few numbers."""
+    """A text encoder stand-in: tokens from any text."""
 
     def tokenize(self, text, **_):
         return text
@@ -36,7 +36,7 @@ class Text:
 
 @pytest.fixture
 def stand_ins(host, pack, monkeypatch):
-    """Puts models in place of loaders: `stand_ins({node: function of its inputs that gives its outputs})`."""
+    """Replace loaders: `stand_ins({node: function from its inputs to its outputs})`."""
 
     def put(loaders):
         for name, load in loaders.items():
