@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from vidrd_core.io.digests import non_defaults
+from vidrd_core.loading import DiffusionArguments
 from vidrd_core.pipeline import VidRD
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.sampling import DiffusionConfig
@@ -323,6 +324,7 @@ def test_a_call_makes_a_whole_video(model, tmp_path):
 
 def test_typed_keyword_arguments_are_the_settings():
     assert list(SampleArguments.__annotations__) == list(SampleSettings.__dataclass_fields__)
+    assert list(DiffusionArguments.__annotations__) == list(DiffusionConfig.__dataclass_fields__)
 
 
 def test_clips_of_other_settings_are_not_made_together(model):

@@ -99,4 +99,4 @@ class _Note(ProgressColumn):
         self.stop = stop
 
     def render(self, task: Task) -> Text:
-        return Text("stopping (Ctrl-C again: at once)" if self.stop.asked and task.id else "")
+        return Text("stopping (Ctrl-C again: at once)" if self.stop.requested and task.id else "")

@@ -119,7 +119,7 @@ class Rendering:
         if self.fault:
             kind = InputError if isinstance(self.fault, DivergenceError) else CommandError
             raise kind("; ".join([reason(self.fault), *self.kept()])) from self.fault
-        if self.stop.asked and not (self.in_place and self.done == len(self.plan.clips)):
+        if self.stop.requested and not (self.in_place and self.done == len(self.plan.clips)):
             note("; ".join(["stopped", *self.kept()]))
             raise typer.Exit(128 + self.stop.number)
         self.report(time.perf_counter() - self.started)
@@ -152,7 +152,7 @@ class Rendering:
         if self.done == len(self.plan.clips):
             return
         sampled = self.sampled(state)
-        while self.done < len(self.plan.clips) and not self.stop.asked and not self.fault:
+        while self.done < len(self.plan.clips) and not self.stop.requested and not self.fault:
             self.display.begin(self.done)
             try:
                 clip = next(sampled)
@@ -199,7 +199,7 @@ class Rendering:
             yield f"{output} has {self.writer.frames_written} frames, from {self.done} of {total} clips"
         elif not self.done:
             yield "no clip was finished, nothing was written"
-        elif not self.writer.stranded:
+        elif not self.writer.close_failed:
             yield "no video was kept"
         if self.saved and isinstance(self.plan.keep, StateFolder) and self.plan.clips.start == 0:
             yield "to go on, give the same command with --resume"

@@ -17,7 +17,7 @@ from vidrd_core.pipeline import VidRD
 from vidrd_core.procedural.prompt_alignment import faithfulness, scene_for
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.video import DEFAULT_FPS, read_video
-from vidrd_core.video.reader import look_at
+from vidrd_core.video.reader import probe_video
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _made_with(path: Path) -> dict[str, Any]:
     if path.is_dir():
         return {}
     try:
-        made = json.loads(look_at(path).tags.get("comment", ""))
+        made = json.loads(probe_video(path).tags.get("comment", ""))
     except ValueError:
         return {}
     return made if isinstance(made, dict) and made.get("software") == "vidrd" else {}

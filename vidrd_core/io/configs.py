@@ -1,4 +1,4 @@
-"""Frozen dataclasses of settings from JSON and YAML values, and back."""
+"""Convert dataclasses of settings from and to JSON and YAML values, with errors that name setting and value."""
 
 from __future__ import annotations
 
@@ -13,14 +13,23 @@ Config = TypeVar("Config")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A configuration as JSON-ready values."""
+    """Convert a dataclass, with those inside it, to a dict of JSON-ready values."""
     return dataclasses.asdict(config)
 
 
 def from_dict(kind: type[Config], values: dict[str, Any], what: str = "") -> Config:
-    """A configuration from JSON or YAML values; lists become tuples. Errors call it `what`, or by its class.
+    """Make a dataclass from JSON or YAML values; lists become tuples.
 
-    Raises ValueError naming any setting that this version does not know, that is missing or of another type.
+    Args:
+        kind: The dataclass.
+        values: Its fields by name.
+        what: What error messages call it; by default the name of the class.
+
+    Returns:
+        An instance of `kind`.
+
+    Raises:
+        ValueError: A field is unknown, missing, or of another type; the message names it.
     """
     what = what or kind.__name__
     if not isinstance(values, dict):
@@ -32,50 +41,59 @@ def from_dict(kind: type[Config], values: dict[str, Any], what: str = "") -> Con
     if missing := [name for name in required if name not in values]:
         raise ValueError(f"{what} lacks {', '.join(missing)}")
     hints = get_type_hints(kind)
-    return kind(**{key: _of_type(hints[key], key, value) for key, value in values.items()})
+    return kind(**{key: _converted(hints[key], key, value) for key, value in values.items()})
 
 
 def meant(unknown: list[str], known: Collection[str]) -> str:
-    """Unknown names, with the known one that the first may stand for."""
+    """A message's list of unknown names, with the known name that is closest to the first one."""
     near = get_close_matches(unknown[0], known, 1)
     return ", ".join(unknown) + (f" (did you mean {near[0]}?)" if near else "")
 
 
 def _has_no_default(field: dataclasses.Field) -> bool:
+    """Whether a field must be given."""
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _of_type(hint: Any, name: str, value: Any) -> Any:
-    """A value as its setting's type has it. Raises ValueError if it cannot be."""
+def _converted(hint: Any, name: str, value: Any) -> Any:
+    """A value converted to the type of its field. Raises ValueError if that is not possible."""
     if isinstance(value, list) and get_origin(hint) is tuple:
         inner = get_args(hint)[0]
         if get_origin(inner) is tuple and not all(isinstance(entry, list) for entry in value):
-            raise ValueError(f"{name} is {value!r}, expected {_called(hint)}")
-        return tuple(_of_type(inner, name, entry) for entry in value)
+            raise ValueError(f"{name} is {value!r}, expected {_type_name(hint)}")
+        return tuple(_converted(inner, name, entry) for entry in value)
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
             raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(str, get_args(hint)))}")
         return value
-    if hint is float and isinstance(value, str):  # what YAML makes of 1e-4
+    if hint is float and isinstance(value, str):  # YAML reads 1e-4 as a string
         with suppress(ValueError):
             return float(value)
     kinds = tuple(get_origin(each) or each for each in (get_args(hint) if isinstance(hint, UnionType) else (hint,)))
     kinds = (*kinds, int) if float in kinds else kinds
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        raise ValueError(f"{name} is {value!r}, expected {_called(hint)}")
+        raise ValueError(f"{name} is {value!r}, expected {_type_name(hint)}")
     return value
 
 
-def _called(hint: Any) -> str:
-    """What errors call a type."""
+def _type_name(hint: Any) -> str:
+    """A type's name in error messages."""
     if get_origin(hint) is tuple:
         inner = get_args(hint)[0]
-        return f"a list of {_called(inner).replace('a list', 'lists')}"
+        return f"a list of {_type_name(inner).replace('a list', 'lists')}"
     return getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint)
 
 
 def changes(now: dict[str, Any], before: dict[str, Any]) -> str:
-    """What is otherwise than it was, of the settings that both know; "" if nothing."""
+    """The settings that differ from earlier ones, for a message; "" if none. Settings of only one side are ignored.
+
+    Args:
+        now: The settings by name.
+        before: The earlier ones.
+
+    Returns:
+        Text such as "seed 1 (then 0), steps 5 (then 4)".
+    """
     return ", ".join(
         f"{name} {value!r} (then {before[name]!r})"
         for name, value in now.items()

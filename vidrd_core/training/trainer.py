@@ -127,7 +127,7 @@ class Trainer:
                 self.log.write(self.step, {**self.recent.means(), "steps_per_s": round(pace, 3)})
                 self.recent.losses.clear()
             last = self.step == self.stage.steps
-            asked = self.anyone(stop.asked)
+            asked = self.anyone(stop.requested)
             if self.step % self.stage.checkpoint_every == 0 or last or asked:
                 self.checkpoint()
             if asked:

@@ -1,4 +1,4 @@
-"""A picture of what a clip takes over from the one before: noise, and steps of the denoising."""
+"""A figure of what a clip reuses of the previous one: its initial noise and its denoising steps."""
 
 from __future__ import annotations
 
@@ -8,14 +8,25 @@ from vidrd_core.reuse import ReuseSettings
 
 CELL, GAP, NOISE_HEIGHT, STEPS_HEIGHT, MARGIN = 46, 4, 30, 120, 10  # pixels
 BACKGROUND, INK, FAINT = (24, 24, 28), (225, 225, 225), (70, 70, 78)
-OLD, NEW, LED = (86, 140, 220), (240, 140, 40), (150, 110, 210)
+OLD, NEW, REPLAYED = (86, 140, 220), (240, 140, 40), (150, 110, 210)
 
 
 def reuse_map(settings: ReuseSettings, frames: int = 8, steps: int = 50) -> Image.Image:
-    """Draw what each of the N `frames` of a clip takes over: which old frame's noise and how much of it, and below,
-    for how many of the T `steps` it follows that frame's denoising. Frames that were shown already are outlined.
+    """Draw what each frame of a clip reuses of the previous clip.
 
-    Raises ValueError unless M < N and there is a step.
+    Above, for each frame: which old frame's noise it takes, and how much of it; below: for how many steps it replays
+    that frame's predictions. Frames that the previous clip has shown already are outlined.
+
+    Args:
+        settings: M, alpha, beta, the order and the policies.
+        frames: N, the frames of a clip.
+        steps: T, the denoising steps.
+
+    Returns:
+        The image, RGB.
+
+    Raises:
+        ValueError: M is not less than N, or `steps` is less than 1.
     """
     settings.check_frames(frames)
     if steps < 1:
@@ -51,19 +62,19 @@ def reuse_map(settings: ReuseSettings, frames: int = 8, steps: int = 50) -> Imag
         below = top + NOISE_HEIGHT + GAP
         draw.rectangle((left, below, right, below + STEPS_HEIGHT), FAINT)
         if count:
-            led = min(steps, 2 * count) if settings.release == "soft" else count
-            draw.rectangle((left, below, right, below + round(STEPS_HEIGHT * count / steps)), LED)
-            for step in range(count, led):  # ever less
-                line_at = below + round(STEPS_HEIGHT * (step + 0.5) / steps)
-                draw.line((left, line_at, left + round(CELL * (led - step) / (led - count + 1)), line_at), LED)
+            draw.rectangle((left, below, right, below + round(STEPS_HEIGHT * count / steps)), REPLAYED)
+            last = min(steps, 2 * count) if settings.release == "soft" else count
+            for step in range(count, last):  # a soft release fades out
+                y = below + round(STEPS_HEIGHT * (step + 0.5) / steps)
+                draw.line((left, y, left + round(CELL * (last - step) / (last - count + 1)), y), REPLAYED)
             draw.text((left + 3, below + 1), f"{count}", INK, font)
         if j < settings.repeated_frames:
             draw.rectangle((left, top, right, below + STEPS_HEIGHT), outline=INK)
         draw.text((left, below + STEPS_HEIGHT + 1), f"{j}", INK, font)
     texts = [
-        (OLD, "noise of the old frame above"),
+        (OLD, "reused noise"),
         (NEW, "new noise"),
-        (LED, f"led, of {steps} steps"),
+        (REPLAYED, f"replayed of {steps} steps"),
         (FAINT, "free"),
     ]
     x, y = MARGIN, height - MARGIN - line

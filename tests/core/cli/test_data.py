@@ -41,7 +41,7 @@ def test_folders_become_shards_and_shards_a_mixture(here, vidrd):
     assert (here / "sheet.png").stat().st_size > 1000
     assert "s/pictures: 3 clips of 3 files" in out
     assert "silent.png: has no caption" in out
-    message = "sheet.xyz is no name of a picture: expected one that ends in .png, .jpg"
+    message = "sheet.xyz is no name of an image: expected one that ends in .png, .jpg"
     assert message in error_line(*vidrd("data", "show", "s/pictures", "-o", "sheet.xyz"))
     code, out, err = vidrd("data", "mix", "s/pictures", "s/films=2", "s/actions=1", "-o", "mix.yaml")
     assert code == 0

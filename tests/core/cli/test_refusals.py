@@ -39,7 +39,7 @@ GENERATE = {
     "huge height": (["--height", "4" + 20 * "0"], "expected a whole number from 1 to 65536"),
     "seed": (["--seed", "-3"], "seed is -3, expected a whole number, 0 or more"),
     "fps": (["--fps", "0"], "fps must be from 0.01 to 1000, got 0.0"),
-    "scale": (["--scale", "0"], "scale must be a whole number from 1 on, got 0"),
+    "scale": (["--scale", "0"], "scale must be a whole number, 1 or more, got 0"),
     "threads": (["--threads", "0"], "threads is 0, expected 1 to 1024"),
     "too many threads": (["--threads", 11 * "9"], "threads is 99999999999, expected 1 to 1024"),
     "device": (["--device", "toaster"], "device is 'toaster', which cannot be used here: give cpu"),

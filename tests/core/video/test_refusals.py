@@ -31,7 +31,7 @@ def test_an_unknown_suffix_names_the_known(tmp_path: Path, name: str) -> None:
     [
         ({"fps": 0}, "got 0"),
         ({"fps": float("nan")}, "got nan"),
-        ({"fps": 60}, "at most 50 frames a second, got 60"),
+        ({"fps": 60}, "at most 50 frames per second, got 60"),
         ({"scale": 0}, "got 0"),
         ({"scale": 1.5}, r"got 1\.5"),
     ],

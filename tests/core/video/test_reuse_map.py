@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vidrd_core.reuse import ReuseSettings
-from vidrd_core.video.reuse_map import CELL, GAP, LED, MARGIN, NEW, NOISE_HEIGHT, OLD, STEPS_HEIGHT, reuse_map
+from vidrd_core.video.reuse_map import CELL, GAP, MARGIN, NEW, NOISE_HEIGHT, OLD, REPLAYED, STEPS_HEIGHT, reuse_map
 
 
 def heights(settings, steps, colour, frames=8):
@@ -19,7 +19,7 @@ def heights(settings, steps, colour, frames=8):
 def test_led_steps_are_as_high_as_they_are_many(order, steps):
     settings = ReuseSettings(prompt_frames=3, beta=0.6, order=order)
     counts = settings.replay_counts(steps) + [0] * 5
-    for height, count in zip(heights(settings, steps, LED), counts, strict=True):
+    for height, count in zip(heights(settings, steps, REPLAYED), counts, strict=True):
         assert height == pytest.approx(STEPS_HEIGHT * count / steps, abs=2)
 
 
