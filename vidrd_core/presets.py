@@ -1,4 +1,4 @@
-"""Reuse settings by names that say what they are for."""
+"""Named presets of reuse settings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,24 @@ AS_SET = "as set here"
 
 
 def preset(name: str, frames: int) -> ReuseSettings:
-    """Settings by a name that says what they are for, for clips of N = `frames` frames.
+    """The reuse settings of a preset.
 
-    "paper" is the paper's rule. The others go on in time order with a quarter of a clip's frames as prompt frames, a
-    third more model calls for a shown frame, and shuffle the old noise, so that less comes round again; "loop on
-    purpose" ends where it began, "anchored" keeps the colours and contrast of the first clip. Raises ValueError for
-    an unknown name.
+    "paper" has the paper's settings. The others continue in time order, with a quarter of a clip's frames as prompt
+    frames, which takes a third more model calls per shown frame, and shuffle the old noise, so that less of the
+    motion repeats; "loop on purpose" also closes a loop, and "anchored" keeps the colours and the contrast of the
+    first clip.
+
+    Args:
+        name: One of `PRESETS`.
+        frames: N, the frames of a clip.
+
+    Raises:
+        ValueError: There is no such preset.
+
+    Example:
+        >>> settings = preset("keep moving", frames=8)
+        >>> settings.prompt_frames, settings.order, settings.noise
+        (2, 'forward', 'shuffle')
     """
     moving = ReuseSettings(max(1, frames // 4), order="forward", noise="shuffle")
     if name == "paper":

@@ -1,4 +1,4 @@
-"""That the benchmark measures what it says; its timings are not looked at."""
+"""The UNet benchmark; timings are not checked."""
 
 import argparse
 
@@ -24,7 +24,7 @@ def test_both_networks_compute_the_same_from_the_same_weights():
     assert all(held > 0 for held in found["memory"].values())
 
 
-def test_memory_is_what_is_held_at_once():
+def test_memory_is_the_peak_of_live_tensors():
     def work():
         first = torch.zeros(2**20)  # 4 MiB
         second = first + 1
@@ -32,7 +32,7 @@ def test_memory_is_what_is_held_at_once():
         torch.zeros(2**19)
 
     assert 8 <= allocated(work) < 8.5
-    # So much is always fresh from the system, never from what the process has left.
+    # So large an allocation always comes from the system, never from memory that the process has left.
     assert 250 < (grown_by(lambda: torch.ones(2**26).sum()) or 256) < 300
 
 

@@ -37,7 +37,7 @@ def test_a_full_disk_under_the_states_keeps_the_video(vidrd, whole):
         )
     line = error_line(code, out, err.splitlines()[-1], expected=1)
     assert "cannot write own/clip_0001.safetensors" in line
-    assert "long.mp4 has 16 frames, from 2 of 3 clips; to go on, give the same command with --resume" in line
+    assert "long.mp4 has 16 frames, from 2 of 3 clips; to continue, repeat the command with --resume" in line
     assert len(read_video("long.mp4")[0]) == 16
     assert os.listdir("own") == ["clip_0000.safetensors"]
 
@@ -52,12 +52,12 @@ def test_a_full_disk_under_the_video(vidrd, tmp_path, states):
     assert "long.mp4" in line
     if states:
         assert os.listdir() == ["states"]
-        assert "to go on, give the same command with --resume" in line
+        assert "to continue, repeat the command with --resume" in line
         assert vidrd("generate", *PROMPTS, *run, "--resume")[0] == 0
         assert len(read_video("long.mp4")[0]) == 48
     else:
         assert os.listdir() == []
-        assert "no video was kept; with --state-dir a later run can go on where one ended" in line
+        assert "no video was kept; with --state-dir a run can be resumed" in line
 
 
 @posix

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vidrd_core.cli.footage import footage
+from vidrd_core.cli.footage import read_footage
 from vidrd_core.presets import preset
 from vidrd_core.state import ClipState
 from vidrd_core.video import open_video, read_video
@@ -32,9 +32,9 @@ def test_footage_goes_on(vidrd, video, model):
     size = ("--width", 32, "--height", 32)
     code, out, err = vidrd("state", path, PROMPTS[0], *size, *STEPS, "-o", "s.safetensors")
     assert (code, err) == (0, "")
-    assert out == f"s.safetensors: 8 frames of {path}; to go on: vidrd extend s.safetensors PROMPT ...\n"
+    assert out == f"s.safetensors: 8 frames of {path}; to continue: vidrd extend s.safetensors PROMPT ...\n"
     made = ClipState.load("s.safetensors")
-    expected = model.state_from_video(footage(path, 8, 32, 32), PROMPTS[0], steps=2)
+    expected = model.state_from_video(read_footage(path, 8, 32, 32), PROMPTS[0], steps=2)
     assert torch.equal(made.noise, expected.noise)
     assert made.made_with == expected.made_with
     code, out, _ = vidrd(
@@ -47,9 +47,9 @@ def test_footage_goes_on(vidrd, video, model):
 
 def test_the_last_frames_are_taken_and_cropped_in_the_middle(video):
     path, frames = video
-    assert np.array_equal(footage(path, 5, None, None), frames[-5:])
-    assert np.array_equal(footage(path, 5, 64, 64), frames[-5:, :, 8:72])
-    assert footage(path, 5, 32, None).shape == (5, 64, 32, 3)
+    assert np.array_equal(read_footage(path, 5, None, None), frames[-5:])
+    assert np.array_equal(read_footage(path, 5, 64, 64), frames[-5:, :, 8:72])
+    assert read_footage(path, 5, 32, None).shape == (5, 64, 32, 3)
 
 
 def test_a_picture_stands_still(vidrd, tmp_path):
@@ -58,7 +58,7 @@ def test_a_picture_stands_still(vidrd, tmp_path):
         "state", tmp_path / "still.png", PROMPTS[0], *STEPS, "--method", "noise", "-o", "s.safetensors"
     )
     assert code == 0
-    assert "still.png has 1 of 8 frames: the first one is repeated before the others, unshown" in err
+    assert "still.png has 1 of 8 frames: the first one is repeated before the others, not shown" in err
     state = ClipState.load("s.safetensors")
     assert (state.frames, state.repeated) == (8, 7)
     assert torch.equal(state.latents, state.latents[:, :, :1].expand_as(state.latents))
@@ -68,7 +68,7 @@ def test_a_picture_stands_still(vidrd, tmp_path):
     ("arguments", "told"),
     [
         (("none.mp4",), "no such video"),
-        (("text.png",), "text.png is damaged, or no picture"),
+        (("text.png",), "text.png is damaged, or not an image"),
         (("text.mp4",), "text.mp4 is damaged, or no mp4"),
         (("still.png", "--width", 30), "width is 30, expected a multiple of"),
         (("still.png", "--method", "magic"), "method is 'magic', expected 'inversion' or 'noise'"),

@@ -68,7 +68,7 @@ def test_the_same_video_from_fewer_and_more_clips(vidrd, whole, tmp_path):
     assert same_video(tmp_path / "frames", whole / "frames")
     assert all(same_state(states / path.name, path) for path in (whole / "states").iterdir())
     code, out, _ = vidrd("generate", *PROMPTS, "--steps", 4, "--state-dir", states, "--resume", "-o", "two/")
-    assert (code, out) == (0, "two/: 2 clips, 16 frames, 2.0 s at 8 fps, 2 made before\n")
+    assert (code, out) == (0, "two/: 2 clips, 16 frames, 2.0 s at 8 fps, 2 sampled before\n")
     # The last frames, as many as the decoder looks ahead, differ a little beside the end of a video.
     assert np.array_equal(read_video("two")[0][:12], read_video(whole / "frames")[0][:12])
 

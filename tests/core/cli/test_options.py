@@ -101,7 +101,7 @@ def test_a_run_is_saved_and_repeated_from_its_file(vidrd, tmp_path):
         ("prompts: [a red circle]\nstep: 3", "run.yaml has no option step (did you mean steps?)"),
         ("steps: many", "run.yaml: steps is 'many':"),
         ("[1, 2]", "run.yaml holds [1, 2], expected names of options with values"),
-        ("a: [", "run.yaml is no YAML:"),
+        ("a: [", "run.yaml is not YAML:"),
         ("prompts: a red circle\nsteps: 0", "steps is 0, expected a whole number, 1 or more"),
         ("resume: true", "run.yaml has no option resume"),
     ],

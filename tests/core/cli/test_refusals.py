@@ -53,10 +53,13 @@ GENERATE = {
     "output is a suffix": (["-o", ".mp4"], "cannot write '.mp4': give a name, like long.mp4"),
     "huge number of clips": (["--clips", "1" + 22 * "0"], "expected 1 to 1000000"),
     "output is the root": (["-o", "/"], "cannot write '/': give a name, like long.mp4"),
-    "states among frames": (["-o", "a/", "--state-dir", "a"], "--state-dir is in the output folder a/, which is for"),
+    "states among frames": (
+        ["-o", "a/", "--state-dir", "a"],
+        "--state-dir is in the output folder a/, which can hold only frames",
+    ),
     "states inside frames": (
         ["-o", "a", "--state-dir", "a/b"],
-        "--state-dir is in the output folder a, which is",
+        "--state-dir is in the output folder a, which can hold only frames",
     ),
     "negative": (["--negative", "green"], "does not know 'green'; it knows: a, blue, circle, moving, red, right"),
     "unknown option": (["--loops", "3"], "No such option: --loops"),
@@ -142,7 +145,7 @@ def test_resume_with_other_settings_is_refused(vidrd, whole, options, message):
 def test_states_that_are_there_are_not_overwritten(vidrd, whole):
     states = whole / "states"
     line = error_line(*vidrd("generate", *PROMPTS, "--state-dir", states, "-o", "long.mp4"))
-    assert "already holds clip_0000.safetensors: add --resume to go on with it, or name another --state-dir" in line
+    assert "already holds clip_0000.safetensors: add --resume to continue, or name another --state-dir" in line
     first = states / "clip_0000.safetensors"
     line = error_line(*vidrd("extend", first, PROMPTS[0], "--state-dir", states, "-o", "long.mp4"))
     assert "already holds clip_0001.safetensors: name another --state-dir" in line
@@ -222,7 +225,7 @@ def test_resuming_clips_of_two_videos_is_refused(vidrd, whole, model, tmp_path):
     model.extend(other.state, PROMPTS[1]).state.save(states / "clip_0001.safetensors")
     run = ["--steps", 4, "--clips", 3, "--state-dir", states, "--resume", "-o", "long.mp4"]
     line = error_line(*vidrd("generate", *PROMPTS, *run))
-    assert "clip_0001.safetensors does not follow clip_0000.safetensors: they are of two videos" in line
+    assert "clip_0001.safetensors does not follow clip_0000.safetensors: they are of different videos" in line
 
 
 def test_resuming_does_not_overwrite_a_branch(vidrd, whole, tmp_path):

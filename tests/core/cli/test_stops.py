@@ -49,7 +49,7 @@ def test_a_stopped_and_a_killed_run_go_on_as_if_they_had_not_been(vidrd, folder,
     output = tmp_path / "stopped.mp4"
     assert 2 <= finished < 400
     said = f"stopped; {output} has {8 * finished} frames, from {finished} of 400 clips"
-    assert f"vidrd: {said}; to go on, give the same command with --resume" in err.splitlines()
+    assert f"vidrd: {said}; to continue, repeat the command with --resume" in err.splitlines()
     assert len(read_video(output)[0]) == 8 * finished
     assert not (tmp_path / "killed.mp4").exists()
 
@@ -83,7 +83,7 @@ def test_ctrl_c_in_a_step_keeps_the_finished_clips(vidrd, whole, monkeypatch, ti
     handler = signal.getsignal(signal.SIGINT)
     code, out, err = vidrd("generate", *PROMPTS, "--clips", 3, "--steps", 4, "-o", "frames/")
     assert (code, out) == (130, "")
-    said = "stopped; frames/ has 8 frames, from 1 of 3 clips; with --state-dir a later run can go on where one ended"
+    said = "stopped; frames/ has 8 frames, from 1 of 3 clips; with --state-dir a run can be resumed"
     assert err.splitlines()[-1] == f"vidrd: {said}"
     assert np.array_equal(read_video("frames")[0][:4], read_video(whole / "frames")[0][:4])
     assert signal.getsignal(signal.SIGINT) is handler
@@ -129,7 +129,7 @@ def test_ctrl_c_while_resuming_still_writes_all_finished_clips(vidrd, whole, mon
     run = ["--clips", 4, "--steps", 4, "--state-dir", whole / "states", "--resume", "-o", "long.mp4"]
     code, _, err = vidrd("generate", *PROMPTS, *run)
     assert code == 130
-    assert "has 24 frames, from 3 of 4 clips; to go on, give the same command with --resume" in err
+    assert "has 24 frames, from 3 of 4 clips; to continue, repeat the command with --resume" in err
     assert not (whole / "states" / "clip_0003.safetensors").exists()
 
 
@@ -138,5 +138,7 @@ def test_ctrl_c_in_extend_says_which_state_to_go_on_from(vidrd, whole, monkeypat
     run = ["--clips", 3, "--save-state", "new.safetensors", "-o", "more.mp4"]
     code, _, err = vidrd("extend", whole / "states" / "clip_0000.safetensors", PROMPTS[0], *run)
     assert code == 130
-    assert err.strip().endswith("has 8 frames, from 1 of 3 clips; to go on: vidrd extend new.safetensors PROMPT ...")
+    assert err.strip().endswith(
+        "has 8 frames, from 1 of 3 clips; to continue: vidrd extend new.safetensors PROMPT ..."
+    )
     assert ClipState.load("new.safetensors").index == 1

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vidrd_core.cli.errors import note
-from vidrd_core.cli.progress import alive
+from vidrd_core.cli.progress import is_interactive
 from vidrd_core.data.runner import Report
 
 
@@ -19,7 +19,7 @@ class Bar:
         self.name, self.shards = name, 0
         self.bars: Progress | None = None
         console = Console(stderr=True)
-        if alive(console):
+        if is_interactive(console):
             columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
             self.bars = Progress(*columns, console=console, transient=True)
             self.task = self.bars.add_task(name, total=None)
