@@ -1,4 +1,4 @@
-"""`vidrd ablate` as a user types it."""
+"""The command `vidrd ablate`."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def here(tmp_path, vidrd):
     return tmp_path
 
 
-def test_points_become_figures_a_page_and_a_plain_statement(here, vidrd, folder):
+def test_an_ablation_writes_metrics_a_page_and_a_statement_per_sweep(here, vidrd, folder):
     given = ("--model", folder, "--prompts", "prompts.txt", "--videos", "3", *VARIED)
     code, out, err = vidrd("ablate", "-o", "out", *given)
     assert code == 0, err
@@ -50,7 +50,7 @@ def test_points_become_figures_a_page_and_a_plain_statement(here, vidrd, folder)
     assert "holds records of other settings, now seed 1 (then 0)" in line
 
 
-def test_frames_across_the_last_seam_are_held_to_a_reference(here, vidrd, folder):
+def test_frames_across_the_last_seam_are_compared_with_a_reference(here, vidrd, folder):
     (here / "real").mkdir()
     for number in range(3):
         with open_video(here / "real" / f"{number}.mp4", 8.0) as file:
@@ -64,7 +64,7 @@ def test_frames_across_the_last_seam_are_held_to_a_reference(here, vidrd, folder
     assert len(by_count["figures"]["fvd"]) == 3
 
 
-def test_drawn_prompts_go_on_as_they_began():
+def test_more_random_prompts_begin_with_the_same_ones():
     assert drawn_prompts(100)[:30] == drawn_prompts(30)
     assert len(set(drawn_prompts(112))) > 100
 
@@ -84,12 +84,12 @@ def test_drawn_prompts_go_on_as_they_began():
         (("--fvd", "script:mean.pt"), "--fvd needs --reference"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(here, vidrd, folder, arguments, message):
+def test_invalid_input_is_refused_in_one_line(here, vidrd, folder, arguments, message):
     assert message in error_line(*vidrd("ablate", "-o", "out", "--model", folder, *arguments))
     assert not (here / "out").exists()
 
 
-def test_each_process_has_a_gpu_of_its_own(monkeypatch):
+def test_each_process_has_its_own_gpu(monkeypatch):
     assert own_device("cuda") == "cuda"
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_RANK", "3")
@@ -98,8 +98,8 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["evaluate", "ablate"])
-def test_processes_of_accelerate_share_the_work(here, folder, command):
-    """And the last one to end writes the result."""
+def test_processes_started_by_accelerate_share_the_work(here, folder, command):
+    """The last one to finish writes the result."""
     given = ["--model", folder, "--prompts", "prompts.txt", "--clips", "2", "--steps", "1", "-o", "out"]
     given += {"evaluate": ["--videos-per-prompt", "3"], "ablate": ["--videos", "3", *VARIED]}[command]
     launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",

@@ -1,4 +1,4 @@
-"""`vidrd data` as a user types it."""
+"""The command `vidrd data`."""
 
 import pytest
 import yaml
@@ -11,7 +11,7 @@ from .helpers import error_line
 
 @pytest.fixture
 def here(tmp_path, vidrd):
-    """Pictures, films and labelled videos in the working directory."""
+    """A working directory with images, videos and labelled videos."""
     for i in range(3):
         write_still(tmp_path / "pictures" / f"{i}.png", seed=i, caption=f"picture {i}")
     write_still(tmp_path / "pictures" / "silent.png", seed=9)
@@ -25,7 +25,7 @@ def here(tmp_path, vidrd):
 SMALL = ("--size", "32", "--frames", "4")
 
 
-def test_folders_become_shards_and_shards_a_mixture(here, vidrd):
+def test_folders_become_shards_and_shards_a_mix(here, vidrd):
     code, out, err = vidrd("data", "stills", "pictures", "-o", "s/pictures", *SMALL, "--zoom", "2")
     assert (code, out) == (0, "")
     assert err.splitlines()[-1] == (
@@ -56,7 +56,7 @@ def test_folders_become_shards_and_shards_a_mixture(here, vidrd):
     ]
 
 
-def test_images_and_several_clips(here, vidrd):
+def test_single_images_and_several_clips_of_a_file(here, vidrd):
     assert vidrd("data", "stills", "pictures", "-o", "images", "--images", *SMALL)[0] == 0
     assert {s.facts["kind"] for s in Shards(here / "images").samples} == {"image"}
     assert vidrd("data", "stills", "pictures", "-o", "many", "--clips", "3", *SMALL)[0] == 0
@@ -92,14 +92,14 @@ def test_images_and_several_clips(here, vidrd):
         (("mix", "s=much", "-o", "m.yaml"), "s=much has the weight 'much', expected a number as in s=2"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(here, vidrd, arguments, message):
+def test_invalid_input_is_refused_in_one_line(here, vidrd, arguments, message):
     (here / "empty").mkdir()
     line = error_line(*vidrd("data", *arguments))
     assert message in line
     assert not (here / "s").exists()
 
 
-def test_folders_of_one_name_are_told_apart_in_a_mixture():
+def test_folders_with_the_same_name_are_distinguished_in_a_mix():
     from pathlib import Path
 
     from vidrd_core.cli.data.mix import distinct

@@ -1,4 +1,4 @@
-"""`vidrd evaluate` as a user types it."""
+"""The command `vidrd evaluate`."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from .helpers import error_line
 
 @pytest.fixture
 def here(tmp_path, vidrd):
-    """Two folders of videos and two networks in the working directory."""
+    """A working directory with two folders of videos and two networks."""
     for name, videos in (("made", (ping_pong(2), moving(16))), ("real", (moving(16), moving(16, y=0.3)))):
         for number, video in enumerate(videos):
             (tmp_path / name).mkdir(exist_ok=True)
@@ -34,7 +34,7 @@ def result(folder):
     return json.loads((folder / "evaluation.json").read_text())
 
 
-def test_a_folder_becomes_a_json_file_and_a_page(here, vidrd):
+def test_evaluating_a_folder_writes_json_and_a_page(here, vidrd):
     code, out, err = vidrd("evaluate", "made", "-o", "out", "--clip-frames", "8", "--prompt-frames", "4")
     assert code == 0
     assert re.search(r"^flow_jump: \d", out, re.M)
@@ -51,7 +51,7 @@ def test_a_folder_becomes_a_json_file_and_a_page(here, vidrd):
     assert not list((here / "out").glob("*.partial"))
 
 
-def test_fvd_against_a_folder_and_against_what_was_kept_of_it(here, vidrd):
+def test_fvd_against_a_folder_and_against_its_saved_statistics(here, vidrd):
     networks = ("--fvd", "script:mean.pt", "--network-frames", "4")
     assert vidrd("evaluate", "real", "-o", "same", *networks, "--reference", "real")[0] == 0
     assert result(here / "same")["fvd"]["value"] == pytest.approx(0, abs=1e-6)
@@ -70,7 +70,7 @@ def test_fvd_against_a_folder_and_against_what_was_kept_of_it(here, vidrd):
     assert err.endswith("error: no video in made has 4000 frames: give others, or fewer by --network-frames\n")
 
 
-def test_other_videos_of_the_same_names_are_not_taken_for_those_that_were_measured(here, vidrd):
+def test_other_videos_with_the_same_names_are_measured_again(here, vidrd):
     shutil.copytree(here / "real", here / "films")
     assert vidrd("evaluate", "films", "-o", "films measured")[0] == 0
     line = error_line(*vidrd("evaluate", "films", "-o", "films measured", "--clip-frames", "4"))
@@ -83,7 +83,7 @@ def test_other_videos_of_the_same_names_are_not_taken_for_those_that_were_measur
     assert "frames is 0, expected the 1 or more that a clip has" in line
 
 
-def test_a_stopped_run_goes_on_and_other_settings_are_refused(here, vidrd):
+def test_a_stopped_run_is_resumed_and_other_settings_are_refused(here, vidrd):
     assert vidrd("evaluate", "made", "-o", "out")[0] == 0
     before = result(here / "out")
     lines = (here / "out" / "records_0.jsonl").read_text().splitlines(keepends=True)
@@ -94,7 +94,7 @@ def test_a_stopped_run_goes_on_and_other_settings_are_refused(here, vidrd):
     assert "holds records of other settings, now network_frames 4 (then 16): choose another folder" in line
 
 
-def test_two_processes_share_the_videos_and_the_last_writes_the_result(here, vidrd, monkeypatch):
+def test_two_processes_share_the_videos_and_the_last_one_writes_the_result(here, vidrd, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     code, _, err = vidrd("evaluate", "made", "-o", "out")
@@ -106,7 +106,7 @@ def test_two_processes_share_the_videos_and_the_last_writes_the_result(here, vid
     assert result(here / "out")["videos"] == 2
 
 
-def test_what_a_model_makes_of_prompts(here, vidrd, folder):
+def test_videos_of_a_model_for_prompts_are_evaluated(here, vidrd, folder):
     (here / "prompts.txt").write_text("a red circle\n\na blue circle\n")
     given = ("--model", folder, "--prompts", "prompts.txt", "--clips", "2", "--steps", "2", "--order", "forward")
     code, _, _ = vidrd("evaluate", *given, "--videos-per-prompt", "2", "-o", "out")
@@ -115,7 +115,7 @@ def test_what_a_model_makes_of_prompts(here, vidrd, folder):
     assert (found["videos"], found["settings"]["order"], found["settings"]["steps"]) == (4, "forward", 2)
 
 
-def test_the_inception_score_of_enough_videos(here, vidrd):
+def test_the_inception_score_needs_enough_videos(here, vidrd):
     for number in range(12):
         (here / "many").mkdir(exist_ok=True)
         with open_video(here / "many" / f"{number}.mp4", 8.0) as file:
@@ -151,7 +151,7 @@ def test_the_inception_score_of_enough_videos(here, vidrd):
         (("--prompts", "blank.txt"), "there are no prompts in blank.txt: give one a line"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_in_one_line(here, vidrd, folder, arguments, message):
+def test_invalid_input_is_refused_in_one_line(here, vidrd, folder, arguments, message):
     (here / "empty").mkdir()
     (here / "blank.txt").write_text("\n")
     (here / "stars.txt").write_text("a red circle\na blue star\n")
@@ -171,7 +171,7 @@ prompts:
 """
 
 
-def test_a_protocol_follows_the_classes_of_a_list(here, vidrd, folder):
+def test_a_protocol_samples_the_classes_of_a_list(here, vidrd, folder):
     (here / "short.yaml").write_text(SHORT)
     (here / "list.txt").write_text("Right/v_1.avi 2\nLeft/v_1.avi 1\nRight/v_2.avi 2\n")
     given = ("--model", folder, "--clips", "2", "--steps", "1", "--protocol", "short.yaml")

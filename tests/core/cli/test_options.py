@@ -1,4 +1,4 @@
-"""Options made from settings: they are the dataclasses' fields, in help pages, run files and completion."""
+"""Options generated from settings dataclasses, in help pages, run files and completion."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def page(*names: str, columns: int = 100) -> str:
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.settings)
-def test_fields_read_from_source_are_those_of_the_class(group):
+def test_fields_parsed_from_source_equal_those_of_the_class(group):
     module, _, name = group.settings.partition(":")
     kind = getattr(import_module(module), name)
     read = read_fields(module, name)
@@ -112,7 +112,7 @@ def test_a_bad_run_file_is_refused(vidrd, tmp_path, text, message):
     assert os.listdir() == ["run.yaml"]
 
 
-def test_nothing_is_saved_of_a_run_that_is_refused(vidrd, tmp_path):
+def test_a_refused_run_saves_no_file(vidrd, tmp_path):
     line = error_line(*vidrd("generate", *PROMPTS, "--cfg", 1e6, "-o", "x.gif", "--save-config", "run.yaml"))
     assert "cfg is 1000000.0" in line
     assert os.listdir() == []

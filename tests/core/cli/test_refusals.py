@@ -1,4 +1,4 @@
-"""Bad input: one line, and nothing is made."""
+"""Invalid input: one line on stderr, and no files."""
 
 import os
 import pickle
@@ -90,14 +90,14 @@ def no_sampling(monkeypatch):
     from vidrd_core import pipeline
 
     def sample(*given, **settings):
-        raise AssertionError("it went on to sample")
+        raise AssertionError("sampling was started")
 
     monkeypatch.setattr(pipeline, "sample_clips", sample)
 
 
 @pytest.mark.usefixtures("no_sampling")
 @pytest.mark.parametrize("case", GENERATE)
-def test_bad_settings_are_refused_before_anything_is_made(vidrd, case):
+def test_invalid_settings_are_refused_before_any_file_is_written(vidrd, case):
     os.mkdir("folder.mp4")
     Path("file").touch()
     options, message = GENERATE[case]
@@ -107,7 +107,7 @@ def test_bad_settings_are_refused_before_anything_is_made(vidrd, case):
 
 @pytest.mark.usefixtures("no_sampling")
 @pytest.mark.parametrize("case", PROMPT)
-def test_bad_prompts_are_refused_before_anything_is_made(vidrd, case):
+def test_invalid_prompts_are_refused_before_any_file_is_written(vidrd, case):
     prompts, message = PROMPT[case]
     assert message in error_line(*vidrd("generate", *prompts, "--state-dir", "states", "-o", "long.mp4"))
     assert os.listdir() == []
@@ -142,7 +142,7 @@ def test_resume_with_other_settings_is_refused(vidrd, whole, options, message):
 
 
 @pytest.mark.usefixtures("no_sampling")
-def test_states_that_are_there_are_not_overwritten(vidrd, whole):
+def test_existing_states_are_not_overwritten(vidrd, whole):
     states = whole / "states"
     line = error_line(*vidrd("generate", *PROMPTS, "--state-dir", states, "-o", "long.mp4"))
     assert "already holds clip_0000.safetensors: add --resume to continue, or name another --state-dir" in line
@@ -152,7 +152,7 @@ def test_states_that_are_there_are_not_overwritten(vidrd, whole):
 
 
 @pytest.mark.usefixtures("no_sampling")
-def test_what_cannot_be_extended_is_refused(vidrd, whole, folder, tmp_path):
+def test_files_that_cannot_be_extended_are_refused(vidrd, whole, folder, tmp_path):
     state = whole / "states" / "clip_0001.safetensors"
     files = {"cut.safetensors": state.read_bytes()[:-9], "torch.pt": pickle.dumps([1]), "text.txt": b"hello"}
     for name, data in files.items():
@@ -216,7 +216,7 @@ def test_a_state_of_another_model_is_refused(vidrd, whole, folder, tmp_path, wha
     assert os.listdir() == ["other"]
 
 
-def test_resuming_clips_of_two_videos_is_refused(vidrd, whole, model, tmp_path):
+def test_resuming_clips_of_different_videos_is_refused(vidrd, whole, model, tmp_path):
     states = tmp_path / "states"
     states.mkdir()
     first = model.generate(PROMPTS[0], steps=4)
@@ -242,7 +242,7 @@ def test_resuming_does_not_overwrite_a_branch(vidrd, whole, tmp_path):
     assert not Path("long.mp4").exists()
 
 
-def test_slips_are_pointed_out(vidrd):
+def test_likely_mistakes_are_pointed_out(vidrd):
     _, _, err = vidrd("generate", "a", "red", "circle", "--steps", 1, "-o", "long.mp4")
     assert "3 prompts of one word each; for one prompt of several words put quotes around it: 'a red circle'" in err
     _, _, err = vidrd("generate", *PROMPTS, "--clips", 1, "--steps", 1, "-o", "long.mp4")

@@ -17,7 +17,7 @@ from vidrd_core import video
 from vidrd_core.video import open_video, read_video
 from vidrd_core.video.sinks import FileSink, FolderSink
 
-from .helpers import KINDS, clip, write_then_raise, write
+from .helpers import KINDS, clip, write, write_then_raise
 
 
 @pytest.fixture(params=KINDS)

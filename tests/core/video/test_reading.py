@@ -23,13 +23,13 @@ def test_reading_missing_files(tmp_path: Path) -> None:
 def test_reading_other_kinds_of_files(tmp_path: Path) -> None:
     write(tmp_path / "v.mp4", clip(2))
     Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
-    others = {
+    contents = {
         "text.mp4": b"hello world\n" * 200,
         "empty.mp4": b"",
         "image.mp4": (tmp_path / "image.png").read_bytes(),
         "list.mp4": b"ffconcat version 1.0\nfile v.mp4\n",
     }
-    for name, content in others.items():
+    for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=rf"{name} is damaged, or no mp4, webm or gif video"):
             read_video(tmp_path / name)
