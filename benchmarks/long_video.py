@@ -4,7 +4,7 @@
     python benchmarks/long_video.py --model random --quick
 
 Each chain is streamed to a file in a separate process, whose peak resident memory is read at its end. Then clips 1,
-2 and 10 are sampled in turn, repeatedly, so that other load on the machine slows all three alike. Every ratio is
+2 and 10 are sampled in turn, repeatedly, so that other load on the machine slows all three equally. Every ratio is
 between numbers of the same run.
 """
 

@@ -133,9 +133,9 @@ def figures(file: Path, reuse: Any, scene: Any) -> dict[str, float]:
     found = measures(video, joints)
     at_seams = {name: statistics.median(found[name]) for name in ("seam_ratio", "worst_step")}
     loop = max(each for each in found["loopiness"].values() if each is not None)
-    told = faithfulness(video, scene, FRAMES, repeated)
+    look_and_motion = faithfulness(video, scene, FRAMES, repeated)
     shown = {"shown": len(video), "dynamic": float(found["dynamic"]), "change": found["change"], "loopiness": loop}
-    return {**shown, **at_seams, **told}
+    return {**shown, **at_seams, **look_and_motion}
 
 
 def one_length(given: argparse.Namespace) -> dict[str, float | None]:
@@ -172,9 +172,9 @@ def report(found: dict[str, Any]) -> str:
     lines += [f"{name}: left out, {why}" for name, why in found["absent"].items()]
     lengths = sorted({each["frames"] for each in found["lengths"]})
     at = {(each["name"], each["frames"]): each for each in found["lengths"]}
-    for title, tell in (("MiB more at most", _grown), ("s a shown frame", _seconds)):
+    for title, cell in (("MiB more at most", _grown), ("s a shown frame", _seconds)):
         lines += ["", *_table_head([f"{title}, video of", *(f"{length} frames" for length in lengths)])]
-        lines += [_row([name, *(tell(at[name, length]) for length in lengths)]) for name in peers]
+        lines += [_row([name, *(cell(at[name, length]) for length in lengths)]) for name in peers]
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ The plain loop follows diffusers' training examples: a dataset that reads each c
 text encoder, UNet3DConditionModel, mean squared error, AdamW and EMA. Ours is the package's trainer with a recipe,
 with latents and encoded captions cached on disk, and once more without a cache. All share the same random weights,
 clips, batch size and trained parameters, and take turns step by step in one process, so that other load on the
-machine slows all alike; every ratio is between two consecutive steps.
+machine slows all equally; every ratio is between two consecutive steps.
 """
 
 from __future__ import annotations

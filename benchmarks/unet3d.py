@@ -5,7 +5,7 @@
     python benchmarks/unet3d.py --device cuda --dtype float16 --width full --compile
 
 Both networks have the same random weights and take turns in one process, on a batch of two as in classifier-free
-guidance, so that other load on the machine slows both alike; every ratio is between two consecutive calls. The
+guidance, so that other load on the machine slows both equally; every ratio is between two consecutive calls. The
 machine's peak is the fastest of a few large matrix products, by each kind that torch has, in the same turns. Memory
 is what a call allocates beside weights and input: by torch's count, and by the system's in a separate process.
 """

@@ -218,8 +218,8 @@ def load(
         The model, on its device, without gradients.
 
     Raises:
-        FileNotFoundError: There is no such model, or a part is missing; the message says which, and what can be
-            loaded.
+        FileNotFoundError: There is no such model, or a part is missing; the message names what is missing and
+            what can be loaded.
         FormatError: A file is damaged or holds something else.
         ValueError: The parts do not fit each other, or a setting is not valid.
         TypeError: A keyword argument is not a field of `sampling.DiffusionConfig`.

@@ -38,9 +38,9 @@ def test_inversion_is_undone_by_ddim():
 
 def test_replayed_predictions_take_ddim_along_any_path():
     path = torch.randn(13, 1, 4, 3, 2, 2)
-    led = iter(predictions(path, SIGMAS))
+    replayed = iter(predictions(path, SIGMAS))
     reached = []
-    ddim(lambda x, sigma: next(led), path[0], SIGMAS, lambda i, x: reached.append(x))
+    ddim(lambda x, sigma: next(replayed), path[0], SIGMAS, lambda i, x: reached.append(x))
     torch.testing.assert_close(torch.stack(reached), path[1:], rtol=1e-4, atol=1e-4)
 
 

@@ -83,12 +83,12 @@ def test_a_reused_frame_keeps_its_frame_position_with_its_noise(model):
         ("mirror", [[*range(8)], [*range(8)][::-1], [*range(8)]]),
         ("forward", [[*range(8)], [5, 6, 7, 0, 1, 2, 3, 4], [2, 3, 4, 5, 6, 7, 0, 1]]),
     ):
-        told = []
-        hook = model.unet.register_forward_pre_hook(lambda unet, given, told=told: told.append(given[3].tolist()))
+        positions = []
+        hook = model.unet.register_forward_pre_hook(lambda unet, given, to=positions: to.append(given[3].tolist()))
         clips = list(model.stream("a red circle", 3, ReuseSettings(prompt_frames=3, order=order), **FAST))
         hook.remove()
         assert [clip.state.frame_positions for clip in clips] == expected
-        assert told == [[numbers] * 2 for numbers in expected for _ in range(3)]
+        assert positions == [[frames] * 2 for frames in expected for _ in range(3)]
 
 
 def test_a_clip_without_reuse_starts_at_frame_position_0(model):
@@ -102,11 +102,11 @@ def test_a_clip_without_reuse_starts_at_frame_position_0(model):
 
 
 def test_a_clip_of_one_frame_is_an_image_without_frame_position(model):
-    told = []
-    hook = model.unet.register_forward_pre_hook(lambda unet, given: told.append(given[3]))
+    positions = []
+    hook = model.unet.register_forward_pre_hook(lambda unet, given: positions.append(given[3]))
     model.generate("a red circle", frames=1, **FAST)
     hook.remove()
-    assert told == [None] * 3
+    assert positions == [None] * 3
 
 
 @pytest.mark.parametrize("order", ["mirror", "forward"])

@@ -185,15 +185,15 @@ def test_prompt_frames_follow_the_old_trajectory(solver, order, beta, steps):
 @pytest.mark.parametrize("steps", [1, 2, 12])
 def test_the_sigma_of_a_call_determines_its_step(solver, steps):
     guidance = StagedGuidance(toy_denoiser, ReuseSettings(), steps)
-    told = []
+    steps_seen = []
 
     def denoise(x, sigma):
-        told.append(guidance.step)
+        steps_seen.append(guidance.step)
         return guidance(x, sigma)
 
     sigmas = levels(steps)
     SOLVERS[solver](denoise, torch.randn(1, 4, 8, 2, 2, dtype=torch.float64), sigmas, guidance.on_step)
-    assert steps_of_calls(guidance.new_call_sigmas(), sigmas) == told
+    assert steps_of_calls(guidance.new_call_sigmas(), sigmas) == steps_seen
 
 
 def test_calls_between_sigmas_belong_to_the_step_before():

@@ -1,0 +1,1 @@
+"""Reading and writing files: safetensors, JSON lines, configurations, atomic writes, digests, errors and signals."""

@@ -44,7 +44,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file atomically, in UTF-8 with \\n as line ends. Raises OSError."""
+    """Write a text file atomically, in UTF-8 with LF line ends. Raises OSError."""
     with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 

@@ -77,7 +77,7 @@ def read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        FormatError: The file is damaged or holds something else; the message says what.
+        FormatError: The file is damaged or holds something else; the message names what.
     """
     path = Path(path)
     details, prefix = describe(path), ""

@@ -123,7 +123,7 @@ class VideoWriter:
         """Finish the video and give it its final name; a second call does nothing. Ctrl-C waits until it is done.
 
         Raises:
-            OSError: The video could not be finished; what was written is kept, and the message says where.
+            OSError: The video could not be finished; what was written is kept, and the message names the file.
         """
         if self.closed or not self.frames_written:
             return self.discard()

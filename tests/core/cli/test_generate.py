@@ -60,11 +60,11 @@ def test_extend_takes_other_settings_and_saves_states_beside_the_old_ones(vidrd,
 
 def test_resuming_with_fewer_and_more_clips_gives_the_same_frames(vidrd, whole, tmp_path):
     states = tmp_path / "states"
-    for clips, said in ((1, "found 0 of 1 clips in states"), (3, "found 1 of 3 clips in states")):
+    for clips, message in ((1, "found 0 of 1 clips in states"), (3, "found 1 of 3 clips in states")):
         run = ["--clips", clips, "--steps", 4, "--state-dir", "states", "--resume", "-o", "frames/"]
         code, _, err = vidrd("generate", *PROMPTS, *run)
         assert code == 0
-        assert said in err
+        assert message in err
     assert same_video(tmp_path / "frames", whole / "frames")
     assert all(same_state(states / path.name, path) for path in (whole / "states").iterdir())
     code, out, _ = vidrd("generate", *PROMPTS, "--steps", 4, "--state-dir", states, "--resume", "-o", "two/")

@@ -46,6 +46,6 @@ def test_a_lora_that_does_not_fit_is_refused_in_one_line(vidrd, tmp_path):
 
 
 def test_info_reports_the_model_of_a_lora(vidrd, tmp_path):
-    said = " ".join(vidrd("info", lora(tmp_path / "wide.safetensors", 1024))[1].split())
-    assert "a LoRA of Stable Diffusion 2.x, of rank 4" in said
-    assert "1 layers of the UNet, 0 of the text encoder" in said
+    text = " ".join(vidrd("info", lora(tmp_path / "wide.safetensors", 1024))[1].split())
+    assert "a LoRA of Stable Diffusion 2.x, of rank 4" in text
+    assert "1 layers of the UNet, 0 of the text encoder" in text
