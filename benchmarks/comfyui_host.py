@@ -1,4 +1,4 @@
-"""ComfyUI in this process: its own nodes and packs of nodes, and graphs run by its own executor."""
+"""Run ComfyUI in this process: its nodes, node packs, and graphs through its own executor."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ from typing import Any
 
 
 def begin(checkout: Path, base: Path) -> None:
-    """Make a checkout's modules importable, as `main.py --cpu` does; models and output are in `base`."""
+    """Make the modules of a ComfyUI checkout importable, as `main.py --cpu` does.
+
+    Args:
+        checkout: The folder with `main.py`.
+        base: The folder for models and output.
+    """
     sys.path.insert(0, str(checkout))
     arguments, sys.argv = sys.argv, ["main.py", "--cpu", "--base-directory", str(base)]
     try:
         importlib.import_module("comfy.options").enable_args_parsing()
         importlib.import_module("comfy.cli_args")
-        importlib.import_module("utils.extra_config")  # before comfy/utils.py bears that name
+        importlib.import_module("utils.extra_config")  # before comfy/utils.py takes that name
     finally:
         sys.argv = arguments
 
 
 def executor(server: Any) -> Any:
-    """The host's PromptExecutor, which tells `server` how it goes."""
+    """ComfyUI's PromptExecutor, which reports progress and errors to `server`."""
     kind = importlib.import_module("execution").PromptExecutor
     known = inspect.signature(kind.__init__).parameters
     extra = {"cache_args": {"lru": 0, "ram": 0, "ram_inactive": 0}}
@@ -32,7 +37,7 @@ def executor(server: Any) -> Any:
 
 
 class Server:
-    """What the executor needs of the server: it keeps what went wrong."""
+    """A stand-in for ComfyUI's server, as the executor needs it; it collects errors."""
 
     client_id, last_node_id, last_prompt_id = "benchmark", None, None
 
@@ -41,15 +46,29 @@ class Server:
         self.errors: list[dict[str, Any]] = []
 
     def send_sync(self, event: str, data: Any, sid: str | None = None) -> None:
+        """Receive an event of the executor."""
         if event == "execution_error":
             self.errors.append(data)
 
     def queue_updated(self) -> None:
-        """The page would redraw its queue."""
+        """Ignored: there is no page with a queue."""
 
 
 class Host:
-    """A running host. `nodes` are those it knows, by name."""
+    """A running ComfyUI.
+
+    Args:
+        checkout: The folder with `main.py`.
+        base: The folder for models and output.
+        packs: Folders of node packs to load.
+
+    Attributes:
+        nodes: The node classes by id.
+        output: The output folder.
+
+    Raises:
+        RuntimeError: A pack cannot be loaded.
+    """
 
     def __init__(self, checkout: Path, base: Path, packs: Sequence[Path]) -> None:
         begin(checkout, base)
@@ -66,23 +85,23 @@ class Host:
         self._runner = executor(self._server)
 
     def inputs(self, node: str) -> set[str]:
-        """The inputs that a node takes."""
+        """The names of a node's inputs."""
         return {name for kind in self.nodes[node].INPUT_TYPES().values() for name in kind}
 
     def fitting(self, graph: dict[str, Any]) -> dict[str, Any]:
-        """A graph without inputs that this host's nodes do not take."""
+        """A graph without the inputs that this version's nodes do not have."""
         return {
             key: {**each, "inputs": {k: v for k, v in each["inputs"].items() if k in self.inputs(each["class_type"])}}
             for key, each in graph.items()
         }
 
     def run(self, graph: dict[str, Any]) -> None:
-        """Validate and run a graph as the host's API has it. Raises RuntimeError for what the host refuses."""
+        """Validate and run a graph in API format. Raises RuntimeError if it is invalid or fails."""
         valid, error, outputs, by_node = asyncio.run(self._execution.validate_prompt("id", graph, None))
         if not valid:
             raise RuntimeError(f"ComfyUI refuses the graph: {error} {by_node}")
         self._server.errors.clear()
         self._runner.execute(graph, "id", {"client_id": Server.client_id}, outputs)
         if self._server.errors:
-            told = self._server.errors[0]
-            raise RuntimeError(f"{told['node_type']}: {told['exception_message']}")
+            error = self._server.errors[0]
+            raise RuntimeError(f"{error['node_type']}: {error['exception_message']}")

@@ -1,11 +1,11 @@
-"""Does the temporal VAE stage take flicker away? Decoded videos by the VAE before and after it, and by a control.
+"""Does the temporal VAE decoder reduce flicker? Videos decoded by the VAE before and after that stage, and a control.
 
     python benchmarks/flicker.py runs/tiny              # the folder of a finished `vidrd train`
 
-Before it each frame is decoded by itself. The control is trained on for as many steps on the same clips, all of its
-decoder, but without layers over time: what it gains is the training's, the rest is Temp-Conv's. Scenes that stand
-still, that move, and stills under a moving camera, none of them trained on; their latents as they are, and with
-noise, as generated ones are never perfect.
+Before the stage each frame is decoded independently. The control trains its whole decoder for as many steps on the
+same clips, but has no temporal layers: its gain comes from the training alone, the rest is due to Temp-Conv. The
+scenes stand still, move, or are stills under a moving camera, none of them trained on; their latents are decoded as
+they are and with noise, as generated latents are not perfect either.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from vidrd_core.training.vae import flicker, psnr
 from vidrd_core.video.tensors import to_video
 
 SEED = 77  # of scenes that no recipe draws
-NOISE = (0.0, 0.05, 0.1)  # deviation, of latents of deviation 1
+NOISE = (0.0, 0.05, 0.1)  # standard deviations; that of latents is 1
 AT_ONCE = 8  # clips
 
 
 def scenes(config: TrainConfig, clips: int) -> dict[str, Tensor]:
-    """Videos [B, 3, F, H, W] in -1 .. 1, by name."""
+    """Videos of each kind by name, float32 [clips, 3, F, H, W] from -1 to 1."""
     like = {"clips": clips, "size": config.data.size, "seed": SEED}
     moving = ShapesData(**like, frames=config.data.frames, two_objects=0.15)
     camera, still = StillsData(**like, frames=config.data.frames), StillsData(**like, frames=1)
@@ -45,7 +45,7 @@ def scenes(config: TrainConfig, clips: int) -> dict[str, Tensor]:
 
 
 def control(run: Path, config: TrainConfig) -> TemporalVAE:
-    """The VAE before the stage, trained on as the stage does but without layers over time."""
+    """The image VAE after as much more training as the temporal stage has, but without temporal layers."""
     stage = next(stage for stage in config.stages if stage.task == "vae_temporal")
     base = run / "control" / "base"
     base.mkdir(parents=True, exist_ok=True)
@@ -58,13 +58,22 @@ def control(run: Path, config: TrainConfig) -> TemporalVAE:
 
 
 def before(run: Path, config: TrainConfig) -> Path:
-    """The file of the image VAE."""
+    """The file of the image VAE, from before the temporal stage."""
     return run / next(stage.name for stage in config.stages if stage.task == "vae") / "vae.safetensors"
 
 
 @torch.no_grad()
 def measure(vae: TemporalVAE, video: Tensor, noise: float) -> tuple[float, float]:
-    """PSNR in dB and flicker in levels of 255 of what comes back of a video."""
+    """Encode and decode a video.
+
+    Args:
+        vae: The VAE.
+        video: float32 [B, 3, F, H, W] from -1 to 1.
+        noise: The standard deviation of noise that is added to the latents.
+
+    Returns:
+        PSNR in dB, and flicker in levels of 255.
+    """
     generator, decoded = torch.Generator().manual_seed(0), []
     for part in video.split(AT_ONCE):
         latents = vae.encode(part)
@@ -73,9 +82,9 @@ def measure(vae: TemporalVAE, video: Tensor, noise: float) -> tuple[float, float
 
 
 def main() -> None:
-    """Measure, print a table."""
+    """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("run", type=Path, help="where a recipe with vae and vae_temporal stages has written")
+    parser.add_argument("run", type=Path, help="output folder of a recipe with vae and vae_temporal stages")
     parser.add_argument("--recipe", type=Path, help="the recipe, if it is not the built-in model's")
     parser.add_argument("--clips", type=int, default=64)
     given = parser.parse_args()

@@ -3,9 +3,9 @@
     python benchmarks/long_video.py                  # the built-in model, chains of 1, 4, 16 and 64 clips
     python benchmarks/long_video.py --model random --quick
 
-Each chain is streamed to a file in a process of its own, whose highest resident memory is read at its end. Clips
-1, 2 and 10 are then made in turn, over and over, so that whatever else the machine does slows all three alike.
-Every ratio is of numbers from this one run.
+Each chain is streamed to a file in a separate process, whose peak resident memory is read at its end. Then clips 1,
+2 and 10 are sampled in turn, repeatedly, so that other load on the machine slows all three equally. Every ratio is
+between numbers of the same run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from memory import peak_memory
 from processes import in_a_process
 
-if TYPE_CHECKING:  # the parent process stays small: what it has in memory can count as its children's
+if TYPE_CHECKING:  # the parent process stays small: its memory can count as that of its children
     from vidrd_core.pipeline import Clip, VidRD
 
 PROMPT = "a large red circle moving right on a black background"
@@ -31,13 +31,14 @@ LATE = 10  # the clip that is compared with clip 2
 
 
 def load_model(name: str) -> VidRD:
-    """A model by name or folder; "random" is the packaged recipe's architecture with random weights."""
+    """Load a model by name or folder; "random" has the built-in model's architecture and random weights."""
     from vidrd_core.loading import load
 
     return random_model() if name == "random" else load(name)
 
 
 def random_model() -> VidRD:
+    """A model of the built-in model's architecture with random weights."""
     import dataclasses
     from importlib.resources import as_file, files
 
@@ -60,22 +61,34 @@ def random_model() -> VidRD:
     return VidRD(unet, vae, text, config.diffusion, name="random")
 
 
-# --- in a process of its own ---
+# --- in a separate process ---
 
 
 class Calls:
-    """Counts the calls of a model's UNet; guidance puts both of its halves into one call."""
+    """Counts the calls of a model's UNet; both halves of classifier-free guidance are one call."""
 
     def __init__(self, model: VidRD) -> None:
         self.count = 0
         model.unet.register_forward_hook(self.add)
 
     def add(self, *_: Any) -> None:
+        """Count a call; a forward hook."""
         self.count += 1
 
 
 def stream_chain(model: VidRD, clips: int, steps: int, order: str = "mirror") -> dict[str, Any]:
-    """Stream a chain to a file: seconds and calls of each clip, seconds of decoding and writing, memory."""
+    """Stream a chain of clips to a file and measure it.
+
+    Args:
+        model: The model.
+        clips: The number of clips.
+        steps: T, the denoising steps of a clip.
+        order: "mirror" or "forward".
+
+    Returns:
+        "clips" and "frames"; "seconds" and UNet "calls" of each clip; "total" seconds, with decoding and writing; MiB
+        of resident memory before ("loaded") and at most ("peak").
+    """
     from vidrd_core.reuse import ReuseSettings
     from vidrd_core.video import open_video
 
@@ -102,7 +115,16 @@ def stream_chain(model: VidRD, clips: int, steps: int, order: str = "mirror") ->
 
 
 def take_turns(model: VidRD, repeats: int, steps: int) -> dict[str, Any]:
-    """Make clips 1, 2 and LATE in turn: seconds of each in every round, the first of which only warms up."""
+    """Sample clips 1, 2 and LATE in turn; a first round only warms up.
+
+    Args:
+        model: The model.
+        repeats: Rounds.
+        steps: T, the denoising steps of a clip.
+
+    Returns:
+        "rounds": for each round, the seconds of each clip by its number.
+    """
     states = [clip.state for clip in model.stream(PROMPT, LATE - 1, steps=steps)]
     makers = {
         1: lambda: model.generate(PROMPT, steps=steps),
@@ -121,11 +143,11 @@ def take_turns(model: VidRD, repeats: int, steps: int) -> dict[str, Any]:
     return {"rounds": rounds[1:]}
 
 
-# --- in the parent ---
+# --- in the parent process ---
 
 
 def report(chains: list[dict[str, Any]], rounds: list[dict[str, float]]) -> str:
-    """A table of the chains, and the ratios."""
+    """A Markdown table of the chains, and the ratios."""
     head = ["clips", "frames", "s in all", "s clip 1", "s later clip", "s decode + write a clip", "calls a clip"]
     head += ["s a shown frame", "calls a shown frame", "MiB loaded", "MiB peak"]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
@@ -150,7 +172,7 @@ def report(chains: list[dict[str, Any]], rounds: list[dict[str, float]]) -> str:
 
 
 def main() -> None:
-    """Run all parts and print what came out; with --part, run one."""
+    """Run all parts and print the report; with --part, run one part and print its result as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default="tiny", help='a built-in name, a folder of parts, or "random"')
     parser.add_argument("--steps", type=int, default=25)

@@ -1,4 +1,4 @@
-"""How much memory a process, and a piece of work, takes at most."""
+"""The peak resident memory of a process and of a function call."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 from vidrd_core.metrics.peak_memory import MIB
 
-STATUS, FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def peak_memory() -> float:
-    """The most memory that this process ever had resident, in MiB."""
+    """The peak resident memory of this process so far, in MiB."""
     if STATUS.exists():  # getrusage would count what the parent had when it forked
         return _status("VmHWM")
     if sys.platform == "win32":
@@ -26,9 +26,16 @@ def peak_memory() -> float:
 
 
 def grown_by(work: Callable[[], Any]) -> float | None:
-    """By how many MiB a piece of work makes resident memory grow at most; None where the system cannot tell."""
+    """The peak growth of resident memory while a function runs.
+
+    Args:
+        work: The function.
+
+    Returns:
+        MiB; None where the system does not report it (other than Linux).
+    """
     try:
-        FORGET.write_text("5", encoding="ascii")  # the highest mark begins anew, at what is resident now
+        RESET.write_text("5", encoding="ascii")  # resets the peak to what is resident now
     except OSError:
         return None
     before = _status("VmRSS")
@@ -37,5 +44,6 @@ def grown_by(work: Callable[[], Any]) -> float | None:
 
 
 def _status(name: str) -> float:
+    """A value of /proc/self/status in MiB."""
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(name))
     return int(line.split()[1]) / 1024

@@ -3,9 +3,9 @@
     python benchmarks/memory_table.py                 # computed, without a GPU
     python benchmarks/memory_table.py --device cuda   # measured
 
-Computed: the networks run on torch's "meta" device, which makes every tensor but no numbers, and what is held at once
-is counted. That is what torch's allocator would hold; what cuDNN takes for itself and what fragments comes on top.
-Measured: the same calls on the device, by its allocator's highest mark. Weights are random.
+Computed: the networks run on torch's "meta" device, where tensors have no data, and the bytes of the tensors that are
+alive at once are counted. That is what torch's allocator would hold; cuDNN's workspaces and fragmentation come on
+top. Measured: the same calls on the device, by the allocator's peak. Weights are random.
 """
 
 from __future__ import annotations
@@ -40,8 +40,13 @@ TILE = 256  # pixels
 TEXT_ENCODER = 340.4e6  # parameters of OpenCLIP ViT-H's text encoder as Stable Diffusion 2.x uses it
 
 
-class Held(TorchDispatchMode):
-    """Counts what is held at once of the tensors that are made within, in bytes: `highest`."""
+class LiveTensors(TorchDispatchMode):
+    """A context that counts the bytes of the tensors that are created in it and alive at once.
+
+    Attributes:
+        now: The bytes that are alive.
+        highest: The peak of `now`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +55,7 @@ class Held(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
-        for given in tree_leaves((args, kwargs)):  # what was there before is not counted
+        for given in tree_leaves((args, kwargs)):  # tensors from before are not counted
             if isinstance(given, Tensor):
                 self._note(given, 0)
         for made in tree_leaves(result):
@@ -59,55 +64,58 @@ class Held(TorchDispatchMode):
         return result
 
     def _note(self, tensor: Tensor, size: int) -> None:
+        """Count a storage of `size` bytes, once, until it is freed."""
         storage = tensor.untyped_storage()
         number = id(storage)
         if number in self.known and self.known[number]() is storage:
             return
 
-        def gone(_: Any) -> None:
+        def freed(_: Any) -> None:
             self.now -= size
             self.known.pop(number, None)
 
-        self.known[number] = weakref.ref(storage, gone)
+        self.known[number] = weakref.ref(storage, freed)
         self.now += size
         self.highest = max(self.highest, self.now)
 
 
-class Parking:
-    """Counts what a stream keeps as gone while it waits in main memory: there is no other memory on "meta"."""
+class OffloadCount:
+    """Subtracts the tensors of a decoder stream while it is offloaded: "meta" has no main memory to move them to."""
 
-    def __init__(self, count: Held) -> None:
+    def __init__(self, count: LiveTensors) -> None:
         self.count = count
-        self.parked: weakref.WeakSet[DecoderStream] = weakref.WeakSet()
+        self.offloaded: weakref.WeakSet[DecoderStream] = weakref.WeakSet()
 
     def to(self, stream: DecoderStream, device: torch.device | str) -> None:
+        """Count a stream's move to a device; in place of `DecoderStream.to`."""
         leaves = str(device) == "cpu"
-        if leaves == (stream in self.parked):
+        if leaves == (stream in self.offloaded):
             return
-        (self.parked.add if leaves else self.parked.discard)(stream)
+        (self.offloaded.add if leaves else self.offloaded.discard)(stream)
         size = sum(tensor.untyped_storage().nbytes() for tensor in stream.kept_tensors())
         self.count.now += -size if leaves else size
         self.count.highest = max(self.count.highest, self.count.now)
 
 
 def held(work: Callable[[], Any], device: str) -> float:
-    """What a piece of work holds at most beside what was there before, in MiB."""
+    """The peak memory that a function allocates beside what there was before, in MiB."""
     if device != "meta":
-        work()  # what is set up once is no part of it
+        work()  # one-time setup is not counted
         return peak_memory_mib(work)
-    count = Held()
-    parking = Parking(count)
-    with count, mock.patch.object(DecoderStream, "to", lambda stream, device: parking.to(stream, device)):
+    count = LiveTensors()
+    offloads = OffloadCount(count)
+    with count, mock.patch.object(DecoderStream, "to", lambda stream, device: offloads.to(stream, device)):
         work()
     return count.highest / MIB
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """Stands for a fused kernel where nothing is computed: it holds its result alone."""
+    """A stand-in for a fused attention kernel on "meta": it allocates only its result."""
     return torch.empty_like(q)
 
 
 def network(config: UNet3DConfig | VAEConfig, device: str, dtype: torch.dtype) -> nn.Module:
+    """A UNet3D or temporal VAE of random weights for inference."""
     kind: Any = UNet3D if isinstance(config, UNet3DConfig) else TemporalVAE
     more: dict[str, Any] = {"attention": fused} if device == "meta" else {}
     with torch.device(device):
@@ -117,7 +125,7 @@ def network(config: UNet3DConfig | VAEConfig, device: str, dtype: torch.dtype) -
 
 @torch.inference_mode()
 def of_unet(unet: nn.Module, frames: int, size: int, device: str, dtype: torch.dtype) -> float:
-    """What a guided step holds, in MiB."""
+    """The peak memory of a denoising step with guidance, in MiB, for frames of `size` pixels a side."""
     place: Any = {"device": device, "dtype": dtype}
     x = torch.zeros(GUIDED, 4, frames, size // 8, size // 8, **place)
     text = torch.zeros(GUIDED, TOKENS, TEXT_WIDTH, **place)
@@ -127,7 +135,7 @@ def of_unet(unet: nn.Module, frames: int, size: int, device: str, dtype: torch.d
 
 @torch.inference_mode()
 def of_vae(vae: Any, frames: int, size: int, device: str, tile: int | None) -> float:
-    """What decoding a clip as `VidRD.decode` does holds, in MiB, its frames aside."""
+    """The peak memory of decoding a clip as `VidRD.decode` does, in MiB, without the frames themselves."""
     latents = torch.zeros(1, 4, frames, size // 8, size // 8, device=device)
     together = vae.frames_at_once(size // 8, size // 8, tile)
 
@@ -139,19 +147,19 @@ def of_vae(vae: Any, frames: int, size: int, device: str, tile: int | None) -> f
 
 
 def size_of(module: nn.Module) -> float:
-    """A module's weights, in MiB."""
+    """The memory of a module's weights, in MiB."""
     return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values()) / MIB
 
 
 def rows(name: str, device: str, dtype: torch.dtype) -> list[str]:
-    """A line for each size and number of frames."""
+    """The rows of a network's Markdown table, one for each size and number of frames."""
     unet = network(MODELS[name], device, dtype)
     vae = network(VAEConfig(), device, torch.float32)
     whole, text, decoder = size_of(unet), TEXT_ENCODER * 4 / MIB, size_of(vae)
     blocks = sum(sorted(map(size_of, blocks_of(unet)))[-2:])
     small = whole
     if device == "meta":
-        for module in unet.modules():  # what `store` would keep in 8 bits
+        for module in unet.modules():  # weights that `store` would keep in 8 bits
             if isinstance(module, nn.Linear | nn.Conv2d):
                 small -= module.weight.numel() * (module.weight.element_size() - 1) / MIB
     else:
@@ -174,7 +182,7 @@ def rows(name: str, device: str, dtype: torch.dtype) -> list[str]:
 def main() -> None:
     """Print a table for each network."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--device", default="meta", help="cuda, to measure; without it all is computed")
+    parser.add_argument("--device", default="meta", help="cuda, to measure; by default everything is computed")
     parser.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), default="float16", help="of the UNet")
     given = parser.parse_args()
     how = "computed" if given.device == "meta" else f"measured on {torch.cuda.get_device_name()}"

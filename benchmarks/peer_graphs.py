@@ -1,7 +1,7 @@
-"""Ways to a long video in ComfyUI, as graphs over the built-in MODEL: Reuse & Diffuse clip by clip, and windows.
+"""Long-video methods in ComfyUI, as graphs with the built-in MODEL: Reuse & Diffuse, and context windows.
 
-Windows are over all frames at once, whose predictions are averaged where they overlap: the host's own, and those of
-AnimateDiff-Evolved, which takes frames for a batch of pictures.
+Context windows denoise all frames of a video together and average predictions where windows overlap: ComfyUI's own,
+and those of AnimateDiff-Evolved, which takes the frames as a batch of images.
 """
 
 from __future__ import annotations
@@ -25,21 +25,32 @@ SAMPLING = {"cfg": 2.5, "sampler_name": "dpmpp_2m", "scheduler": "ddim_uniform"}
 
 @dataclass(frozen=True)
 class Task:
-    """A video to be made, of this many frames or a few more."""
+    """A video to make.
+
+    Args:
+        frames: Its frames, or a few less than it gets.
+        prompt: What it shows.
+        steps: Denoising steps.
+        seed: The seed of its noise.
+        name: The prefix of its file.
+    """
 
     frames: int
     prompt: str
     steps: int
     seed: int
-    name: str  # of its file
+    name: str
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A way to a long video: what it adds to a graph of the model's parts, and how its clips or windows lie.
+    """A long-video method.
 
-    `reuse` tells how many frames of each are the last ones of the one before. `needs` are a host's nodes, and for
-    each the input without which it is too old.
+    Args:
+        name: Its name in reports.
+        nodes: The nodes that it adds to a graph of the model's parts, for a task.
+        reuse: How its clips or windows overlap, as reuse settings.
+        needs: The ComfyUI nodes that it needs, each with an input that older versions lack.
     """
 
     name: str
@@ -48,19 +59,22 @@ class Peer:
     needs: Mapping[str, str] = field(default_factory=dict)
 
     def graph(self, task: Task) -> Graph:
+        """The whole graph for a task, in API format."""
         return {**model_parts(), **self.nodes(task)}
 
 
 def node(kind: str, **inputs: Any) -> dict[str, Any]:
+    """A node of a graph in API format."""
     return {"class_type": kind, "inputs": inputs}
 
 
 def clips_for(frames: int, repeated: int) -> int:
-    """How many clips it takes to show so many frames."""
+    """The number of clips that show `frames` frames, if each repeats `repeated` frames of the previous one."""
     return 1 + max(0, math.ceil((frames - FRAMES) / (FRAMES - repeated)))
 
 
 def model_parts() -> Graph:
+    """The nodes that load the built-in model."""
     return {
         "unet": node("VidRD_LoadUNet3D", file=TINY, weight_dtype="default"),
         "model": node(CountPasses.NAME, model=["unet", 0]),
@@ -70,7 +84,7 @@ def model_parts() -> Graph:
 
 
 def reuse_and_diffuse(name: str) -> Callable[[Task], Graph]:
-    """VidRD Long Video by a preset."""
+    """The node VidRD Long Video with a preset."""
     repeated = preset(name, FRAMES).repeated_frames
 
     def nodes(task: Task) -> Graph:
@@ -89,7 +103,7 @@ def reuse_and_diffuse(name: str) -> Callable[[Task], Graph]:
 
 
 def context_windows(schedule: str, freenoise: bool = False) -> Callable[[Task], Graph]:
-    """The host's own windows."""
+    """ComfyUI's own context windows."""
 
     def nodes(task: Task) -> Graph:
         windows = node(
@@ -103,7 +117,7 @@ def context_windows(schedule: str, freenoise: bool = False) -> Callable[[Task], 
 
 
 def animatediff_evolved(noise: str) -> Callable[[Task], Graph]:
-    """AnimateDiff-Evolved's windows without a motion model of its own."""
+    """AnimateDiff-Evolved's context windows, without a motion model."""
 
     def nodes(task: Task) -> Graph:
         return {
@@ -128,7 +142,7 @@ def animatediff_evolved(noise: str) -> Callable[[Task], Graph]:
 
 
 def at_once(task: Task, model: list[Any], latent: list[Any], sampled: list[Any]) -> Graph:
-    """All frames sampled, decoded and saved by the host's nodes."""
+    """The nodes that sample, decode and save all frames together, ComfyUI's own."""
     return {
         "empty": node("VidRD_EmptyClip", width=SIDE, height=SIDE, frames=task.frames, vae=["vae", 0]),
         "positive": node("CLIPTextEncode", clip=["clip", 0], text=task.prompt),
@@ -159,34 +173,38 @@ PEERS = (
 )  # fmt: skip
 
 
-# --- nodes of this benchmark alone ---
+# --- nodes for this benchmark ---
 
 
 class CountPasses:
-    """A MODEL as it is, whose frames are counted as they pass: `frames` since it was last set to 0."""
+    """A node that counts the frames that a MODEL denoises: `frames`, since it was last set to 0."""
 
     NAME, RETURN_TYPES, FUNCTION, CATEGORY = "Peers_CountPasses", ("MODEL",), "execute", ""
     frames = 0
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
+        """The inputs, in ComfyUI's form."""
         return {"required": {"model": ("MODEL",)}}
 
     def execute(self, model: Any) -> tuple[Any]:
+        """Register the count."""
         model.model.diffusion_model.register_forward_pre_hook(self.count)
         return (model,)
 
     @classmethod
     def count(cls, _: Any, given: tuple[Any, ...]) -> None:
+        """Count the frames of a call; a forward pre-hook."""
         cls.frames += given[0].shape[0] * given[0].shape[2]
 
 
 class FramesAsBatch(CountPasses):
-    """A MODEL that takes a clip's frames for a batch of pictures [F, C, H, W], as AnimateDiff has them."""
+    """A node for a MODEL that takes the frames of a clip as a batch of images [F, C, H, W], as AnimateDiff does."""
 
     NAME = "Peers_FramesAsBatch"
 
     def execute(self, model: Any) -> tuple[Any]:
+        """Wrap the model's calls."""
         import comfy.latent_formats
 
         model = model.clone()
@@ -196,34 +214,38 @@ class FramesAsBatch(CountPasses):
 
     @staticmethod
     def call(apply_model: Callable[..., Any], given: dict[str, Any]) -> Any:
-        pictures, halves = given["input"], len(given["cond_or_uncond"])
-        frames = len(pictures) // halves
-        clips = pictures.unflatten(0, (halves, frames)).transpose(1, 2)
-        told = {
+        """Reshape a batch of images to clips for the model, and its prediction back."""
+        images, halves = given["input"], len(given["cond_or_uncond"])
+        frames = len(images) // halves
+        clips = images.unflatten(0, (halves, frames)).transpose(1, 2)
+        conditioning = {
             name: value[::frames] if isinstance(value, torch.Tensor) else value for name, value in given["c"].items()
         }
-        return apply_model(clips, given["timestep"][::frames], **told).transpose(1, 2).flatten(0, 1)
+        return apply_model(clips, given["timestep"][::frames], **conditioning).transpose(1, 2).flatten(0, 1)
 
 
 class ClipToBatch:
-    """A clip's latents [1, C, F, H, W] as a batch of pictures [F, C, H, W]."""
+    """A node that converts a clip's latents [1, C, F, H, W] to a batch of images [F, C, H, W]."""
 
     NAME, RETURN_TYPES, FUNCTION, CATEGORY = "Peers_ClipToBatch", ("LATENT",), "execute", ""
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
+        """The inputs, in ComfyUI's form."""
         return {"required": {"latent": ("LATENT",)}}
 
     def execute(self, latent: dict[str, Any]) -> tuple[dict[str, Any]]:
+        """Convert the latents."""
         return ({"samples": latent["samples"][0].transpose(0, 1)},)
 
 
 class BatchToClip(ClipToBatch):
-    """The way back."""
+    """A node that converts a batch of images [F, C, H, W] to a clip's latents [1, C, F, H, W]."""
 
     NAME = "Peers_BatchToClip"
 
     def execute(self, latent: dict[str, Any]) -> tuple[dict[str, Any]]:
+        """Convert the latents."""
         return ({"samples": latent["samples"].transpose(0, 1)[None]},)
 
 

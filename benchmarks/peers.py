@@ -1,12 +1,12 @@
-"""Long videos in ComfyUI: what each way costs and what comes of it, with one and the same small MODEL.
+"""Long-video methods in ComfyUI compared: cost and quality of each, with the same small MODEL.
 
     COMFYUI_PATH=~/ComfyUI ~/ComfyUI/.venv/bin/python benchmarks/peers.py --pack ~/ComfyUI-AnimateDiff-Evolved
     ... benchmarks/peers.py --quick
 
-Run by the Python of a ComfyUI, which needs this package and the extra "evaluate". All ways make videos of the same
-prompts in turn, through the host's own executor, up to the file that is saved; what is measured is read from it.
-Then each makes one video of each length in a process of its own, whose memory is looked at. A way whose nodes the
-host lacks is named and left out.
+Run it with the Python of a ComfyUI, which needs this package and its extra "evaluate". All methods make videos of the
+same prompts in turn, through ComfyUI's own executor, up to the saved file, from which everything is measured. Then
+each makes one video of each length in a separate process, whose memory is measured. Methods whose nodes are not
+installed are named and left out.
 """
 
 from __future__ import annotations
@@ -34,16 +34,22 @@ FIGURES = {
     "seam_ratio": "seam ratio",
     "worst_step": "worst step",
     "loopiness": "loopiness",
-    "faithful_look": "look as told",
-    "faithful_motion": "motion as told",
+    "faithful_look": "look as in the prompt",
+    "faithful_motion": "motion as in the prompt",
 }
 
 
-# --- in a process of its own ---
+# --- in a separate process ---
 
 
 class Made(NamedTuple):
-    """A video's file, the seconds it took, and how many frames the UNet was given, for both halves of guidance."""
+    """A video that was made.
+
+    Args:
+        file: Its file.
+        seconds: How long it took.
+        passed: How many frames the UNet denoised, both halves of guidance counted.
+    """
 
     file: Path
     seconds: float
@@ -51,7 +57,15 @@ class Made(NamedTuple):
 
 
 class Stage:
-    """A host, the ways it has and those it lacks."""
+    """A running ComfyUI with the methods that it has nodes for.
+
+    Args:
+        given: The command's arguments.
+
+    Attributes:
+        peers: The methods by name.
+        absent: What is missing for the other methods, by name.
+    """
 
     def __init__(self, given: argparse.Namespace) -> None:
         from comfyui_host import Host
@@ -61,19 +75,21 @@ class Stage:
         self.steps = given.steps
         self.host = Host(given.comfyui, Path(self._folder.name), [ROOT, *given.pack])
         self.host.nodes.update(NODES)
-        missing = {peer.name: self.missing(peer.needs) for peer in PEERS}
-        self.absent = {name: told for name, told in missing.items() if told}
+        lacking = {peer.name: self.missing(peer.needs) for peer in PEERS}
+        self.absent = {name: reason for name, reason in lacking.items() if reason}
         self.peers = {peer.name: peer for peer in PEERS if peer.name not in self.absent}
 
     def missing(self, needs: dict[str, str]) -> str:
+        """The first node or input that ComfyUI lacks of these; "" if none."""
         for node, name in needs.items():
             if node not in self.host.nodes:
                 return f"no node {node}"
             if name not in self.host.inputs(node):
-                return f"{node} takes no {name}"
+                return f"{node} has no input {name}"
         return ""
 
     def make(self, name: str, frames: int, prompt: str, seed: int, steps: int = 0) -> Made:
+        """Make a video by a method; `steps` replaces the command's number of steps."""
         from peer_graphs import CountPasses, Task
 
         folder = f"{list(self.peers).index(name)}/{time.monotonic_ns()}"
@@ -93,9 +109,9 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
     stage, records = Stage(given), []
     for number, scene in enumerate(evaluation_scenes(given.prompts, EVALUATION_SEED)):
         names = list(stage.peers)
-        for name in names[number % len(names) :] + names[: number % len(names)]:  # none is always the first
+        for name in names[number % len(names) :] + names[: number % len(names)]:  # so that none is always the first
             if not number:
-                stage.make(name, given.frames, describe(scene), WARM_SEED, steps=1)  # weights are loaded by now
+                stage.make(name, given.frames, describe(scene), WARM_SEED, steps=1)  # loads the weights
             made = stage.make(name, given.frames, describe(scene), number)
             about = {"name": name, "prompt": describe(scene), "seconds": made.seconds, "passed": made.passed}
             records.append({**about, **figures(made.file, stage.peers[name].reuse, scene)})
@@ -103,7 +119,7 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def figures(file: Path, reuse: Any, scene: Any) -> dict[str, float]:
-    """What a video's file shows."""
+    """The metrics of a video's file."""
     from peer_graphs import FRAMES
 
     from vidrd_core.metrics import ClipBoundaries, measure_video
@@ -122,7 +138,7 @@ def figures(file: Path, reuse: Any, scene: Any) -> dict[str, float]:
 
 
 def one_length(given: argparse.Namespace) -> dict[str, float | None]:
-    """One video of a length: seconds, passes, and by how many MiB this process grew for it."""
+    """Make one video by one method: its frames, seconds, passes, and the peak growth of this process in MiB."""
     from vidrd_core.video import read_video
 
     stage, prompt = Stage(given), "a large red circle moving right on a black background"
@@ -134,11 +150,11 @@ def one_length(given: argparse.Namespace) -> dict[str, float | None]:
     return {"shown": shown, "seconds": made.seconds, "passed": made.passed, "grown": grown}
 
 
-# --- in the parent ---
+# --- in the parent process ---
 
 
 def report(found: dict[str, Any]) -> str:
-    """Tables of what the ways make and of lengths, and the ratios to the first way."""
+    """Markdown tables of metrics by method and of time and memory by length, and the ratios to the first method."""
     peers, records = found["peers"], found["records"]
     by = {name: [record for record in records if record["name"] == name] for name in peers}
     head = ["", "calls a shown frame", "s a shown frame", *FIGURES.values()]
@@ -155,9 +171,9 @@ def report(found: dict[str, Any]) -> str:
     lines += [f"{name}: left out, {why}" for name, why in found["absent"].items()]
     lengths = sorted({each["frames"] for each in found["lengths"]})
     at = {(each["name"], each["frames"]): each for each in found["lengths"]}
-    for title, tell in (("MiB more at most", _grown), ("s a shown frame", _seconds)):
+    for title, cell in (("MiB more at most", _grown), ("s a shown frame", _seconds)):
         lines += ["", *_table_head([f"{title}, video of", *(f"{length} frames" for length in lengths)])]
-        lines += [_row([name, *(tell(at[name, length]) for length in lengths)]) for name in peers]
+        lines += [_row([name, *(cell(at[name, length]) for length in lengths)]) for name in peers]
     return "\n".join(lines)
 
 
@@ -174,7 +190,7 @@ def _pace(records: Iterable[dict[str, Any]]) -> list[float]:
 
 
 def _mean(values: Sequence[float]) -> str:
-    """With the 95 % interval of the mean."""
+    """The mean with its 95 % confidence interval."""
     if len(values) < 2:
         return f"{values[0]:.2f}"
     return f"{statistics.mean(values):.2f} ± {1.96 * statistics.stdev(values) / len(values) ** 0.5:.2f}"
@@ -191,21 +207,22 @@ def _seconds(each: dict[str, Any]) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
+    """The command line."""
     known = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     known.add_argument("--comfyui", type=Path, default=os.environ.get("COMFYUI_PATH"), help="its checkout")
     known.add_argument("--pack", type=Path, action="append", default=[], help="another pack's folder")
-    known.add_argument("--prompts", type=int, default=14, help="videos of each way")
+    known.add_argument("--prompts", type=int, default=14, help="videos of each method")
     known.add_argument("--frames", type=int, default=64, help="of these videos")
     known.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="frames, for time and memory")
     known.add_argument("--steps", type=int, default=10)
     known.add_argument("--quick", action="store_true", help="few short videos of few steps")
     known.add_argument("-o", "--out", type=Path, help="also write all numbers there, as JSON")
-    known.add_argument("--part", help=argparse.SUPPRESS)  # "compare", or a way to make one video
+    known.add_argument("--part", help=argparse.SUPPRESS)  # "compare", or the name of a method
     return known
 
 
 def main() -> None:
-    """Run all parts and print what came out; with --part, run one."""
+    """Run all parts and print the report; with --part, run one part and print its result as JSON."""
     given = parser().parse_args()
     if given.comfyui is None or not (given.comfyui / "main.py").is_file():
         parser().error(
@@ -238,7 +255,7 @@ def main() -> None:
 
 
 def write(given: argparse.Namespace, found: dict[str, Any]) -> None:
-    """What there is so far."""
+    """Write the results so far to the output file, if one was given."""
     if given.out:
         given.out.write_text(json.dumps({"steps": given.steps, **found}, indent=1) + "\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Parts of a benchmark in processes of their own, so that none inherits what another has in memory."""
+"""Run parts of a benchmark in separate processes, so that memory of one does not count for another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ from typing import Any
 
 
 def in_a_process(script: str, *arguments: Any) -> Any:
-    """What a script run with these arguments prints last, a line of JSON. Raises SystemExit if it fails."""
+    """Run a script in a new process.
+
+    Args:
+        script: Its file.
+        *arguments: Its arguments, converted to text.
+
+    Returns:
+        The value of the last line that it prints, which is JSON.
+
+    Raises:
+        SystemExit: The script failed.
+    """
     command = [sys.executable, script, *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:

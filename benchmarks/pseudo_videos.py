@@ -1,13 +1,13 @@
-"""What do pseudo-videos change? The comparison of the paper's Table 3, in miniature.
+"""What do pseudo-videos change? A small version of the comparison in the paper's Table 3.
 
     python benchmarks/pseudo_videos.py -o runs/pseudo_videos             # three seeds, both ways
     python benchmarks/pseudo_videos.py --steps 20 --prompts 4 --seeds 1  # to try it
 
-The built-in model without its layers over time is the image model. From it a video model is trained as its recipe's
-clip stage does, on few drawn videos, with or without pseudo-videos of drawn stills beside them: the same steps and
-seeds, by `pseudo_videos` of the recipe alone. Each model then makes a clip for each of the evaluation's prompts. They
-are read out for what is on them (in the paper: IS) and compared as a whole with drawn clips (in the paper: FVD).
-A run that was stopped goes on; what is there is not made again.
+The image model is the built-in model without its temporal layers. From it a video model is trained as in the clip
+stage of its recipe, on few procedural videos, with or without pseudo-videos from procedural stills beside them: with
+the same steps and seeds, only the recipe's `pseudo_videos` differs. Each model then makes a clip for each prompt of
+the evaluation. What the clips show is recognised (in the paper: IS), and their distribution is compared with that of
+procedural clips (in the paper: FVD). A stopped run is resumed: results that exist are kept.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from vidrd_core.training.config import load_config
 from vidrd_core.training.recipe import Recipe
 
 WAYS = {"without": False, "with": True}
-DRAWN = 512  # clips that the distance is measured to
-PROJECTED = 24  # numbers of a clip, for the distance: fewer than there are clips
+DRAWN = 512  # procedural clips for the distance
+PROJECTED = 24  # features of a clip for the distance: fewer than there are clips
 AT_ONCE = 14  # prompts
 
 
 def image_model(folder: Path) -> Path:
-    """The built-in model's parts, the UNet without layers over time."""
+    """Write the built-in model's parts, with the UNet's temporal layers left out, and return the folder."""
     parts = files_of(find("tiny"))
     tensors, config, diffusion = read_unet(parts["unet"])
     spatial, flat = without_temporal(tensors, config)
@@ -52,7 +52,7 @@ def image_model(folder: Path) -> Path:
 
 
 def recipe(folder: Path, base: Path, pseudo_videos: bool, seed: int, given: argparse.Namespace) -> Path:
-    """The clip stage of the built-in model's recipe on few videos, and on stills."""
+    """Write a recipe with the built-in model's clip stage, for few videos and for stills, and return its file."""
     tiny = yaml.safe_load((files("vidrd_core.training") / "configs" / "tiny.yaml").read_text(encoding="utf-8"))
     (stage,) = (stage for stage in tiny["stages"] if stage["name"] == "clip")
     stage |= {"steps": given.steps, "seed": seed, "image_share": 0.0, "sample_every": given.steps, "warmup": 20}
@@ -70,7 +70,7 @@ def recipe(folder: Path, base: Path, pseudo_videos: bool, seed: int, given: argp
 
 
 def measure(folder: Path, given: argparse.Namespace) -> dict[str, float]:
-    """What a model's clips are like."""
+    """Sample a clip for each prompt and measure them; shares are in percent."""
     model = load(folder)
     scenes = evaluation_scenes(given.prompts, EVALUATION_SEED)
     clips: list[NDArray[np.uint8]] = []
@@ -93,27 +93,27 @@ def measure(folder: Path, given: argparse.Namespace) -> dict[str, float]:
 
 
 def background_flicker(clip: NDArray[np.uint8]) -> float:
-    """How much the corners, where no shape comes, change from frame to frame: root mean square, in levels of 255."""
+    """The change of the corners, where no shape is, from frame to frame: root mean square, in levels of 255."""
     corners = np.concatenate([clip[:, y, x] for y in (0, -1) for x in (0, -1)], axis=-1).astype(np.float64)
     return float(np.sqrt(np.square(np.diff(corners, axis=0)).mean()))
 
 
 def moments(clips: Iterable[NDArray[np.uint8]]) -> Moments:
-    """Of coarse looks at clips, 4 x 4 pixels a frame, and at their changes, projected to few numbers."""
+    """Moments of clips' features: 4 x 4 pixels of the mean frame and of the changes, randomly projected."""
     found, rng = Moments(), np.random.default_rng(3)
     projection: NDArray[np.float64] | None = None
     for clip in clips:
         frames, height, width, _ = clip.shape
         coarse = clip.reshape(frames, 4, height // 4, 4, width // 4, 3).mean((2, 4)) / 255
-        looks = np.concatenate([coarse.mean(0).ravel(), np.abs(np.diff(coarse, axis=0)).ravel()])
+        features = np.concatenate([coarse.mean(0).ravel(), np.abs(np.diff(coarse, axis=0)).ravel()])
         if projection is None:
-            projection = rng.standard_normal((len(looks), PROJECTED))
-        found.add((looks @ projection)[None])
+            projection = rng.standard_normal((len(features), PROJECTED))
+        found.add((features @ projection)[None])
     return found
 
 
 def compare(out: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each way and seed."""
+    """Train and measure: a row for each way and seed."""
     base, rows = image_model(out / "image_model"), []
     for seed in range(given.seeds):
         for way, pseudo_videos in WAYS.items():
@@ -127,29 +127,31 @@ def compare(out: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def report(rows: list[dict[str, Any]]) -> str:
-    """Means with the smallest and largest, and the differences of runs that share a seed."""
+    """A Markdown table of means with minimum and maximum, and of the differences of runs that share a seed."""
     names = [name for name in rows[0] if name not in ("way", "seed")]
     lines = ["| | " + " | ".join(names) + " |", "| --- " * (len(names) + 1) + "|"]
     by_way = {way: [row for row in rows if row["way"] == way] for way in WAYS}
-    told = {f"{way} pseudo-videos": [[row[name] for row in found] for name in names] for way, found in by_way.items()}
+    columns = {
+        f"{way} pseudo-videos": [[row[name] for row in found] for name in names] for way, found in by_way.items()
+    }
     pairs = list(zip(by_way["with"], by_way["without"], strict=True))
-    told["with less without, by seed"] = [[one[name] - other[name] for one, other in pairs] for name in names]
-    for label, columns in told.items():
-        spans = [f"{statistics.fmean(c):.2f} ({min(c):.2f} to {max(c):.2f})" for c in columns]
+    columns["with less without, by seed"] = [[one[name] - other[name] for one, other in pairs] for name in names]
+    for label, values in columns.items():
+        spans = [f"{statistics.fmean(c):.2f} ({min(c):.2f} to {max(c):.2f})" for c in values]
         lines.append(f"| {label} | " + " | ".join(spans) + " |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Train, measure, print the table."""
+    """Train, measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--steps", type=int, default=600, help="of training")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--videos", type=int, default=500, help="that are trained on; four times as many stills")
+    parser.add_argument("--videos", type=int, default=500, help="to train on; there are four times as many stills")
     parser.add_argument("--share", type=float, default=0.5, help="weight of pseudo-videos beside videos")
     parser.add_argument("--prompts", type=int, default=84)
     parser.add_argument("--sampling", type=int, default=15, help="steps of a clip")
-    parser.add_argument("-o", "--out", type=Path, help="folder; a rerun goes on in it")
+    parser.add_argument("-o", "--out", type=Path, help="folder, from which a stopped run is resumed")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         rows = compare(given.out or Path(name), given)

@@ -5,11 +5,11 @@
     python benchmarks/training.py --precision bf16     # mixed precision, all ways
     python benchmarks/training.py --processes          # one process against two, too
 
-The plain loop is as in diffusers' training examples: a data set that reads each clip's frames from its file, then
-VAE, text encoder, UNet3DConditionModel, mean squared error, AdamW and EMA. Ours is the trainer itself by a recipe,
-with latents and encoded captions kept on disk, and once more with nothing kept. All share one set of random weights,
-the same clips, batch and trained parameters, and take turns step by step in one process, so that whatever else the
-machine does slows all alike; every ratio is of two steps next to each other.
+The plain loop follows diffusers' training examples: a dataset that reads each clip's frames from its file, then VAE,
+text encoder, UNet3DConditionModel, mean squared error, AdamW and EMA. Ours is the package's trainer with a recipe,
+with latents and encoded captions cached on disk, and once more without a cache. All share the same random weights,
+clips, batch size and trained parameters, and take turns step by step in one process, so that other load on the
+machine slows all equally; every ratio is between two consecutive steps.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ from vidrd_core.video import open_video
 UNET_WIDTHS = {"tenth": 32, "third": 96, "half": 160, "full": 320}  # of the first level
 VAE_WIDTHS = {"tenth": 16, "third": 32, "half": 64, "full": 128}
 TEXT_WIDTHS = {"tenth": 64, "third": 320, "half": 512, "full": 1024}
-HEADS = {"tenth": 16, "third": 32, "half": 32, "full": 64}  # widths of each
-VIDEOS, SECONDS, SOURCE = 12, 3, 480  # what is on disk: seconds at 24 frames a second, pixels a side
+HEADS = {"tenth": 16, "third": 32, "half": 32, "full": 64}  # channels per head
+VIDEOS, SECONDS, SOURCE = 12, 3, 480  # of the videos on disk: 24 frames per second, pixels a side
 TOKENS = {"padding": "max_length", "max_length": 77, "truncation": True, "return_tensors": "pt"}
 STAGE = {
     "name": "clip", "task": "clip", "steps": 10_000, "learning_rate": 1e-5, "warmup": 1, "log_every": 10_000,
@@ -60,7 +60,7 @@ STAGE = {
 
 
 def make_data(folder: Path, given: argparse.Namespace) -> Path:
-    """Videos of shapes on disk, and `vidrd data videos` of them."""
+    """Write procedural videos and the shards that `vidrd data videos` makes of them; return the shards' folder."""
     rng = np.random.default_rng(0)
     for i in range(VIDEOS):
         clip = sample_clip(rng, frames=SECONDS * 24, size=SOURCE)
@@ -75,7 +75,7 @@ def make_data(folder: Path, given: argparse.Namespace) -> Path:
 
 
 def make_model(folder: Path, given: argparse.Namespace) -> Path:
-    """ModelScope's pipeline in diffusers' folders, of random weights."""
+    """Write a diffusers pipeline of ModelScope's architecture with random weights, and return its folder."""
     from diffusers import AutoencoderKL, DDIMScheduler, TextToVideoSDPipeline, UNet3DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -109,26 +109,31 @@ def make_model(folder: Path, given: argparse.Namespace) -> Path:
     )  # fmt: skip
     with torch.no_grad():
         for parameter in pipeline.unet.parameters():
-            if not parameter.any() and parameter.ndim > 1:  # what starts at zero would hide half of the work
+            if not parameter.any() and parameter.ndim > 1:  # zero-initialised layers would hide half of the work
                 nn.init.normal_(parameter, std=0.02 * parameter[0].numel() ** -0.5)
     pipeline.save_pretrained(folder / "model", safe_serialization=True)
     return folder / "model"
 
 
 def their_unet(model: Path) -> nn.Module:
+    """The UNet of a diffusers pipeline."""
     from diffusers import UNet3DConditionModel
 
     return UNet3DConditionModel.from_pretrained(model, subfolder="unet")
 
 
 def plain_loop(model: Path, videos: Path, given: argparse.Namespace) -> Iterator[float]:
-    """A loop as diffusers' examples have it; each value is the loss of one more step."""
+    """A training loop as in diffusers' examples.
+
+    Yields:
+        The loss of each step.
+    """
     from diffusers import DDPMScheduler, TextToVideoSDPipeline
     from diffusers.training_utils import EMAModel
 
     pipeline = TextToVideoSDPipeline.from_pretrained(model)
     mixed = given.precision == "bf16"
-    frozen = torch.bfloat16 if mixed else torch.float32  # as the examples have what is not trained
+    frozen = torch.bfloat16 if mixed else torch.float32  # the dtype of frozen parts in the examples
     for part in (pipeline.vae, pipeline.text_encoder):
         part.to(given.device, frozen).requires_grad_(False)
     pipeline.unet.to(given.device).requires_grad_(False)
@@ -177,7 +182,7 @@ def plain_loop(model: Path, videos: Path, given: argparse.Namespace) -> Iterator
 
 @contextmanager
 def trainer(folder: Path, model: Path, shards: Path, cache: bool, given: argparse.Namespace) -> Iterator[Trainer]:
-    """Ours, ready for its first step."""
+    """A context with the package's trainer, ready for its first step."""
     path = write_recipe(folder, model, shards, cache, given)
     recipe = Recipe(load_config(path))
     stage = recipe.config.stages[0]
@@ -191,6 +196,7 @@ def trainer(folder: Path, model: Path, shards: Path, cache: bool, given: argpars
 def write_recipe(
     folder: Path, model: Path, shards: Path, cache: bool, given: argparse.Namespace, **more: Any
 ) -> Path:
+    """Write a recipe with one clip stage and return its file; `more` are settings of the stage."""
     stage = {**STAGE, "train": given.train, "batch_size": given.batch, **more}
     data = {"frames": given.frames, "size": given.size, "cache": cache, "sources": [{"shards": str(shards)}]}
     recipe = {"out": str(folder), "init": str(model), "data": data, "stages": [stage]}
@@ -202,17 +208,17 @@ def write_recipe(
 
 
 def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Seconds of each step of each way, taken in turns, and the losses, which should be alike."""
+    """Train all ways in turn: the seconds and the loss of each step; losses should be similar."""
     torch.set_num_threads(given.threads or torch.get_num_threads())
     shards, model = make_data(folder, given), make_model(folder, given)
     with ExitStack() as stack:
         began = time.perf_counter()
-        kept = stack.enter_context(trainer(folder / "kept", model, shards, True, given))
+        cached = stack.enter_context(trainer(folder / "cached", model, shards, True, given))
         prepared = time.perf_counter() - began
-        anew = stack.enter_context(trainer(folder / "anew", model, shards, False, given))
+        uncached = stack.enter_context(trainer(folder / "uncached", model, shards, False, given))
         plain = plain_loop(model, folder / "videos", given)
         ways: dict[str, Callable[[], float]] = {
-            "diffusers": lambda: next(plain), "ours": lambda: step(kept), "ours, nothing kept": lambda: step(anew),
+            "diffusers": lambda: next(plain), "ours": lambda: step(cached), "ours, no cache": lambda: step(uncached),
         }  # fmt: skip
         for way in ways.values():  # this warms up
             way()
@@ -227,7 +233,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 taken[name] = time.perf_counter() - began
             rounds.append(taken)
             losses.append(found)
-        trained = sum(parameter.numel() for parameter in kept.parameters)
+        trained = sum(parameter.numel() for parameter in cached.parameters)
     return {
         "rounds": rounds, "losses": losses, "prepared": prepared, "clips": len(Shards(shards)), "batch": given.batch,
         "trained": trained,
@@ -235,13 +241,14 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def step(made: Trainer) -> float:
+    """Train a step and return its loss."""
     losses = made.train_step()
     made.step += 1
     return losses["mse"]
 
 
 def scaling(given: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """Clips a second of one process and of two, each of one thread, by the log of `vidrd train`."""
+    """Clips per second of one process and of two, each with one thread, from the log of `vidrd train`."""
     shards, model, rates = folder / "shards", folder / "model", {}
     for count in (1, 2):
         steps = {"steps": 2 * given.rounds, "log_every": given.rounds}
@@ -257,7 +264,7 @@ def scaling(given: argparse.Namespace, folder: Path) -> dict[str, float]:
 
 
 def report(found: dict[str, Any]) -> str:
-    """A table, and the ratios to the plain loop."""
+    """A Markdown table, and the ratios to the plain loop."""
     lines = ["| | s a step | clips a second | loss |", "| --- " * 4 + "|"]
     for name in found["rounds"][0]:
         taken = statistics.median(turn[name] for turn in found["rounds"])
@@ -276,7 +283,7 @@ def report(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Run all parts and print what came out."""
+    """Run all parts and print the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--width", choices=UNET_WIDTHS, default="half", help="of the networks; full is ModelScope's")
     parser.add_argument("--frames", type=int, default=8)

@@ -4,10 +4,10 @@
     python benchmarks/unet3d.py --width full --frames 16
     python benchmarks/unet3d.py --device cuda --dtype float16 --width full --compile
 
-Both networks share one set of random weights and take turns in one process, on a batch of two as guidance has it, so
-that whatever else the machine does slows both alike; every ratio is of two calls next to each other. The machine's
-peak is the fastest of a few large matrix products, by each way that torch has for them, taken in the same turns.
-Memory is what a call holds beside weights and input: by torch's account, and by the system's in a process of its own.
+Both networks have the same random weights and take turns in one process, on a batch of two as in classifier-free
+guidance, so that other load on the machine slows both equally; every ratio is between two consecutive calls. The
+machine's peak is the fastest of a few large matrix products, by each kind that torch has, in the same turns. Memory
+is what a call allocates beside weights and input: by torch's count, and by the system's in a separate process.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PEAK_SIDE = 2048  # rows and columns of the matrices whose product is the machin
 
 
 def their_unet(width: int) -> nn.Module:
-    """ModelScope's network as diffusers has it, of random weights: what starts at zero is not."""
+    """ModelScope's network in diffusers with random weights, also in layers that are zero-initialised."""
     from diffusers import UNet3DConditionModel
 
     with torch.device("meta"):
@@ -56,7 +56,7 @@ def their_unet(width: int) -> nn.Module:
 
 
 def our_unet(theirs: nn.Module, width: int) -> nn.Module:
-    """Ours, with the very same tensors."""
+    """This package's network with the same tensors."""
     from vidrd_core.models.config import UNet3DConfig
     from vidrd_core.models.load_parts import build_unet
 
@@ -72,10 +72,12 @@ def our_unet(theirs: nn.Module, width: int) -> nn.Module:
 
 
 def widths(width: int) -> tuple[int, ...]:
+    """The channels of each level."""
     return (width, 2 * width, 4 * width, 4 * width)
 
 
 def head_width(width: int) -> int:
+    """The channels of an attention head."""
     return max(8, width // 5)
 
 
@@ -83,7 +85,7 @@ Call = Callable[[], Tensor]
 
 
 def calls(given: argparse.Namespace) -> dict[str, Call]:
-    """One guided step of each network."""
+    """A UNet call of each network, as for a step with guidance."""
     torch.set_num_threads(given.threads or torch.get_num_threads())
     theirs = their_unet(WIDTHS[given.width])
     ours = our_unet(theirs, WIDTHS[given.width])
@@ -103,7 +105,7 @@ def calls(given: argparse.Namespace) -> dict[str, Call]:
 
 
 def products(given: argparse.Namespace) -> dict[str, Call]:
-    """Large matrix products: by torch's BLAS, and as a conv, which may be another library's."""
+    """Large matrix products: through BLAS, and as a conv, which may be from another library."""
     place: dict[str, Any] = {"device": given.device, "dtype": getattr(torch, given.dtype)}
     a, b = (torch.randn(PEAK_SIDE, PEAK_SIDE).to(**place) for _ in range(2))
     pixels = a.view(1, PEAK_SIDE, 1, PEAK_SIDE).permute(0, 3, 1, 2)
@@ -111,6 +113,7 @@ def products(given: argparse.Namespace) -> dict[str, Call]:
 
 
 def seconds(call: Call, device: str) -> float:
+    """How long a call takes."""
     began = time.perf_counter()
     call()
     if device.startswith("cuda"):
@@ -120,11 +123,11 @@ def seconds(call: Call, device: str) -> float:
 
 @torch.inference_mode()
 def measure(given: argparse.Namespace) -> dict[str, Any]:
-    """All numbers of a run but the system's account of memory."""
+    """Measure everything except resident memory."""
     from torch.utils.flop_counter import FlopCounterMode
 
     networks, peaks = calls(given), products(given)
-    outputs = {name: call() for name, call in networks.items()}  # this warms up, too
+    outputs = {name: call() for name, call in networks.items()}  # also a warm-up
     spread = outputs["diffusers"].float().std()
     off = {name: float((out - outputs["diffusers"]).float().abs().max() / spread) for name, out in outputs.items()}
     work = {}
@@ -144,13 +147,13 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
 
 @torch.inference_mode()
 def resident(given: argparse.Namespace) -> dict[str, float | None]:
-    """What a call adds to this process's resident memory."""
+    """The peak growth of this process's resident memory in a call, in MiB."""
     call = calls(given)[given.part]
     return {given.part: grown_by(call)}
 
 
 def report(found: dict[str, Any]) -> str:
-    """A table, and the ratios to diffusers'."""
+    """A Markdown table, and the ratios to diffusers."""
     lines = ["| | s a call | MiB of tensors | MiB resident | TFLOP | share of the peak | off |"]
     lines += ["| --- " * 7 + "|"]
     for name in found["memory"]:
@@ -173,7 +176,7 @@ def report(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Run all parts and print what came out."""
+    """Run all parts and print the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--width", choices=WIDTHS, default="half", help="of the network; full is ModelScope's")
     parser.add_argument("--frames", type=int, default=8)
@@ -184,7 +187,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of the CPU")
     parser.add_argument("--compile", action="store_true", help="also with torch.compile")
     parser.add_argument("-o", "--out", type=Path, help="also write all numbers there, as JSON")
-    parser.add_argument("--part", help=argparse.SUPPRESS)  # a network whose resident memory is read
+    parser.add_argument("--part", help=argparse.SUPPRESS)  # the network whose resident memory is measured
     given = parser.parse_args()
     if given.part:
         print(json.dumps(resident(given)))

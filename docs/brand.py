@@ -1,18 +1,25 @@
-"""The pack's icon and banner: `python docs/brand.py` draws them, the banner from a video of the built-in model."""
+"""Draw the icon and the banner of the node pack: `python docs/brand.py`.
+
+The banner shows frames of a video by the built-in model.
+"""
 
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from vidrd_core import ReuseSettings, load
-from vidrd_core.video.reuse_map import BACKGROUND, INK, LED, NEW, OLD
+from vidrd_core.video.reuse_map import BACKGROUND, INK, NEW, OLD, REPLAYED
 
 HERE = Path(__file__).parent
 PROMPTS = ["a large yellow star orbiting on a navy background", "a large cyan star orbiting on a navy background"]
 
 
 def icon(side: int = 400) -> Image.Image:
-    """Two clips of four frames, the second led by the first: full steps at its start, none at its end."""
+    """Draw two clips of four frames: the second replays the first, all steps in its first frame, ever fewer later.
+
+    Args:
+        side: Width and height in pixels.
+    """
     picture = Image.new("RGB", (side, side), BACKGROUND)
     draw = ImageDraw.Draw(picture)
     gap, width = side // 25, (side - 5 * (side // 25)) // 4
@@ -22,13 +29,13 @@ def icon(side: int = 400) -> Image.Image:
         draw.rounded_rectangle((left, gap, left + width, middle - gap), gap, OLD)
         bottom = side - gap
         draw.rounded_rectangle((left, middle, left + width, bottom), gap, NEW)
-        led = middle + (bottom - middle) * (4 - j) // 4
-        draw.rounded_rectangle((left, middle, left + width, led - (gap if j else 0)), gap, LED)
+        replayed = middle + (bottom - middle) * (4 - j) // 4
+        draw.rounded_rectangle((left, middle, left + width, replayed - (gap if j else 0)), gap, REPLAYED)
     return picture
 
 
 def banner(width: int = 1260, height: int = 540) -> Image.Image:
-    """The name, and the frames of a long video."""
+    """Draw the name above frames of a long video; `width` and `height` are in pixels."""
     picture = Image.new("RGB", (width, height), BACKGROUND)
     picture.paste(icon(200), (40, 40))
     draw = ImageDraw.Draw(picture)

@@ -1,6 +1,6 @@
-"""Makes the contact sheets of the README: `python docs/pictures.py`, minutes on two cores.
+"""Make the figures of the documentation: `python docs/pictures.py`, which takes minutes on two cores.
 
-With the `ablation.json` of `vidrd ablate` it plots that instead.
+Given the `ablation.json` of `vidrd ablate`, plot that instead.
 """
 
 import json
@@ -39,13 +39,13 @@ PROMPTS = (
 
 
 def chain(model: VidRD, prompt: str, reuse: ReuseSettings, seed: int = 0) -> np.ndarray:
-    """The frames of a chain of clips, of forward ones as many as of mirrored ones."""
+    """The frames of a chain of clips, uint8 [F, H, W, 3]; about as many in forward order as in mirror order."""
     clips = CLIPS if reuse.order == "mirror" else 1 + (CLIPS - 1) * 8 // (8 - reuse.prompt_frames)
     return model.frames(model.stream(prompt, clips, reuse, seed=seed, steps=STEPS))
 
 
 def draw_maps() -> None:
-    """What each of the settings takes over, three in a row."""
+    """Draw the reuse map of each of the settings, three in a row."""
     maps = [reuse_map(reuse) for reuse in list(SETTINGS.values())[1:]]
     width, height = maps[0].size
     sheet = Image.new("RGB", (3 * width, 2 * height))
@@ -55,27 +55,27 @@ def draw_maps() -> None:
 
 
 def draw_settings(model: VidRD) -> None:
-    """What each of the settings makes of the same prompt."""
+    """Draw a contact sheet of one prompt with each of the settings."""
     settings = {label: chain(model, PROMPTS[0], reuse) for label, reuse in SETTINGS.items()}
     labels = [f"{label} - {PROMPTS[0]}" for label in settings]
     contact_sheet(list(settings.values()), HERE / "settings.png", labels, seam_every=8)
 
 
 def draw_chains(model: VidRD) -> None:
-    """Seven prompts in either order."""
+    """Draw contact sheets of seven prompts, one for each order."""
     for order in ("mirror", "forward"):
         videos = [chain(model, prompt, ReuseSettings(order=order), seed=1) for prompt in PROMPTS]
         contact_sheet(videos, HERE / f"chains_{order}.png", PROMPTS, seam_every=8 if order == "mirror" else 4)
 
 
 def draw_choices(model: VidRD) -> None:
-    """What is beyond the paper, a sheet for each order and motion."""
+    """Draw contact sheets of the settings beyond the paper, one for each order and motion."""
     quarter, orders = preset("keep moving", 8), {}
     orders["mirror"] = {"paper": preset("paper", 8), "release: soft": ReuseSettings(release="soft")}
     orders["forward"] = {
         "keep moving: noise shuffle": quarter,
         **{f"noise: {name}": replace(quarter, noise=name) for name in ("pns", "fresh", "lowpass")},
-        "drift: 1": replace(quarter, anchor=1.0),
+        "anchor: 1": replace(quarter, anchor=1.0),
         "loop on purpose: after the last frame comes the first": preset("loop on purpose", 8),
     }
     for order, choices in orders.items():
@@ -90,13 +90,14 @@ def draw_choices(model: VidRD) -> None:
 
 
 def draw_ablation(result: Path) -> None:
-    """The figures that say most, by M, alpha and beta."""
+    """Plot the main metrics of an ablation by M, alpha and beta."""
     names = ["fvd", "faithful_motion", "seam_error", "worst_step", "loopiness", "dynamic"]
     sweeps = json.loads(result.read_text(encoding="utf-8"))["sweeps"]
     plot_figures(sweeps, names).savefig(HERE / "ablation.png", dpi=80)
 
 
 def main() -> None:
+    """Plot the ablation that is named, or draw all other figures."""
     if len(sys.argv) > 1:
         return draw_ablation(Path(sys.argv[1]))
     model = load("tiny")

@@ -15,7 +15,7 @@ from vidrd_core.models.word_text_encoder import TextEncoder
 from vidrd_core.pipeline import VidRD
 from vidrd_core.sampling import DiffusionConfig
 
-# What a shell makes background jobs ignore, and nohup what it starts: tests press Ctrl-C and close terminals.
+# Shells and nohup make background jobs ignore these signals, which the tests send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in ("SIGTERM", "SIGHUP"):
     if hasattr(signal, name):
@@ -23,7 +23,7 @@ for name in ("SIGTERM", "SIGHUP"):
 
 
 def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Give every parameter a random value, so that no zero-initialised layer hides a mistake."""
+    """Set every parameter to a random value, so that no zero-initialised layer hides an error."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
@@ -53,7 +53,7 @@ TEXT = TextConfig(words=("a", "blue", "circle", "moving", "red", "right"), hidde
 
 @pytest.fixture(scope="session")
 def model() -> VidRD:
-    """A whole VidRD of a few thousand random parameters."""
+    """A VidRD model with a few thousand random parameters."""
     parts = randomise(UNet3D(UNET)), randomise(TemporalVAE(VAE), 1), randomise(TextEncoder(TEXT), 2)
     for part in parts:  # as `load` does: torch has other kernels, of other last bits, for weights that have gradients
         part.requires_grad_(False)

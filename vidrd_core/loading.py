@@ -1,14 +1,15 @@
-"""Find and load whole models: folders of `unet`, `vae` and `text_encoder` safetensors files, or one file of all."""
+"""Find, load and pack whole models: a UNet, a VAE and a text encoder, in a folder of files or in one file."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from vidrd_core.io import safetensors
 from vidrd_core.io.atomic import atomic_folder
@@ -24,14 +25,50 @@ SUFFIX = ".safetensors"
 PARTS = ("unet.safetensors", "vae.safetensors", "text_encoder.safetensors")
 
 
+class DiffusionArguments(TypedDict, total=False):
+    """The fields of `sampling.DiffusionConfig` as keyword arguments; None, or a missing one, means the file's value.
+
+    A value given here replaces the one that was read or guessed from a model's file.
+    """
+
+    prediction: str | None
+    schedule: str | None
+    beta_start: float | None
+    beta_end: float | None
+    train_steps: int | None
+    zero_terminal_snr: bool | None
+    frames: int | None
+    size: int | None
+    cfg: float | None
+
+
 def built_in_models() -> dict[str, Path]:
-    """The models that ship inside the package: name -> folder."""
+    """The models that ship inside the package.
+
+    Returns:
+        The folder of each model by its name.
+
+    Example:
+        >>> sorted(built_in_models())
+        ['tiny']
+    """
     root = Path(__file__).parent / "models"
     return {path.parent.name: path.parent for path in sorted(root.glob("*/unet.safetensors"))}
 
 
 def find(name_or_path: str | Path) -> Path:
-    """The folder of a built-in or other model, or the one file that holds all of it. Raises FileNotFoundError."""
+    """Find a model on disk.
+
+    Args:
+        name_or_path: The name of a built-in model, a folder with the three parts, a diffusers folder, or one file
+            with the whole model.
+
+    Returns:
+        The model's folder, or its one file.
+
+    Raises:
+        FileNotFoundError: There is no such model, or a folder lacks parts; the message names them.
+    """
     built_in = built_in_models()
     if not str(name_or_path).strip():
         raise FileNotFoundError(f"the model has no name: give a built-in one ({', '.join(built_in)}), or a folder")
@@ -44,19 +81,27 @@ def find(name_or_path: str | Path) -> Path:
             f"of them, or a built-in name ({', '.join(built_in) or 'none is installed'})"
         )
     missing = [part for part in PARTS if not (found / part).is_file()]
-    if missing and not is_others(found):
+    if missing and not is_third_party(found):
         raise FileNotFoundError(f"{found} is not a whole model: it lacks {', '.join(missing)}")
     return found
 
 
-def is_others(folder: Path) -> bool:
-    """Whether a folder is one of diffusers: with weights, or with folders of them, named after parts."""
+def is_third_party(folder: Path) -> bool:
+    """Whether a folder is in diffusers' layout: weights, or a subfolder of weights for each part."""
     folders = [folder, *(folder / part.removesuffix(SUFFIX) for part in PARTS)]
     return not any((folder / part).is_file() for part in PARTS) and any(map(has_weights, folders))
 
 
 def files_of(model: Path) -> dict[str, Path]:
-    """Where each part of what `find` gave is, by the part's name: "unet", "vae", "text_encoder"."""
+    """The file or folder of each part of a model.
+
+    Args:
+        model: A folder or file that `find` returned.
+
+    Returns:
+        A path for each of "unet", "vae" and "text_encoder"; `model` itself where it is one file or a third-party
+        folder.
+    """
     is_ours = any((model / part).is_file() for part in PARTS)
     return {part.removesuffix(SUFFIX): model / part if is_ours else model for part in PARTS}
 
@@ -70,15 +115,28 @@ def pack(
     vae: str | Path | None = None,
     text_encoder: str | Path | None = None,
     temporal: str | Path | None = None,
-    **diffusion: Any,
+    **diffusion: Unpack[DiffusionArguments],
 ) -> None:
-    """Copy a model with its weights as `dtype`, for shipping, to a folder or, if `target` ends in .safetensors, file.
+    """Copy a model for distribution, with its weights in another dtype.
 
-    Those of others become files of ours, which need nothing beside them: CLIP's tokenizer is inside. `vae`,
-    `text_encoder`, `temporal` and `diffusion` are those of `load`: other parts, and what its files do not tell.
+    Third-party checkpoints are converted to this package's format, which needs no other files: CLIP's tokenizer is
+    stored inside.
 
-    Raises ValueError if the model is not whole, or the target its own, FileExistsError if there is
-    another and `overwrite` is not set.
+    Args:
+        name_or_path: The model, as for `load`.
+        target: A folder, or the name of one file, which ends in .safetensors.
+        dtype: The dtype of floating-point weights.
+        overwrite: Whether to replace a model that is at `target`.
+        vae: Another VAE, as for `load`.
+        text_encoder: Another text encoder, as for `load`.
+        temporal: A file with temporal layers, as for `load`.
+        **diffusion: Fields of `sampling.DiffusionConfig`, as for `load`.
+
+    Raises:
+        FileNotFoundError: There is no such model, or it lacks parts.
+        FileExistsError: There is a model at `target`, and `overwrite` is not set.
+        ValueError: `target` is the model itself.
+        OSError: The target cannot be written.
     """
     source, target = find(name_or_path), Path(target)
     if target.resolve() == source.resolve():
@@ -133,48 +191,71 @@ def load(
     vae: str | Path | None = None,
     text_encoder: str | Path | None = None,
     temporal: str | Path | None = None,
-    **diffusion: Any,
+    **diffusion: Unpack[DiffusionArguments],
 ) -> VidRD:
-    """Load a model for inference: a built-in one by name, a file or a folder, told by its tensors alone.
+    """Load a model for inference. The format of a file is detected from its tensors, whatever its name.
 
-    It may be ours, a Stable Diffusion 1.x or 2.x, ModelScope, ZeroScope or released VidRD checkpoint, or a folder of
-    diffusers. An image model is inflated: it makes frames that know nothing of each other, unless `temporal` names a
-    file with layers over time for it. `vae` and `text_encoder` name files or folders for parts that it lacks, or
-    better ones; the latter may be a folder with CLIP's tokenizer alone. `diffusion` are settings of DiffusionConfig
-    that the file does not tell rightly, like prediction="v".
+    It can be a model of this package, a Stable Diffusion 1.x or 2.x, ModelScope, ZeroScope or released VidRD
+    checkpoint, or a diffusers folder. An image model is inflated to video: without `temporal` its frames are
+    independent of each other.
 
-    `device`, `dtype`, `storage` and `offload` are those of `Placement`; frames larger than `tile` pixels a side are
-    decoded in tiles of that size.
+    Args:
+        name_or_path: The name of a built-in model, a file, or a folder.
+        device: Where to compute: "cpu", "cuda", "cuda:1", "mps".
+        dtype: The floating-point dtype in which the UNet computes.
+        storage: The dtype in which the UNet's large weights are kept, float8_e4m3fn or float8_e5m2; by default
+            `dtype`.
+        offload: What waits in main memory until it is needed: "none"; "parts", the part that is not computing; or
+            "blocks", also each block of the UNet.
+        tile: Decode larger frames in overlapping tiles of this side in pixels, in less memory; by default whole.
+        vae: A file or folder with another VAE than the model's, or one that it lacks.
+        text_encoder: A file or folder with another text encoder, or a folder with CLIP's tokenizer alone.
+        temporal: A file with temporal layers for an image model.
+        **diffusion: Fields of `sampling.DiffusionConfig` that the file does not record or records wrongly, as
+            prediction="v".
 
-    Raises FileNotFoundError naming what is missing and what could be loaded, FormatError for a damaged file or one
-    that is something else, ValueError for parts that do not belong together.
+    Returns:
+        The model, on its device, without gradients.
+
+    Raises:
+        FileNotFoundError: There is no such model, or a part is missing; the message names what is missing and
+            what can be loaded.
+        FormatError: A file is damaged or holds something else.
+        ValueError: The parts do not fit each other, or a setting is not valid.
+        TypeError: A keyword argument is not a field of `sampling.DiffusionConfig`.
+
+    Example:
+        >>> model = load("tiny", cfg=3.0)
+        >>> model.diffusion.frames, model.diffusion.size, model.diffusion.cfg
+        (8, 64, 3.0)
     """
     from vidrd_core.model import Placement
 
     placement = Placement(torch.device(device), dtype, storage, offload)
     found = find(name_or_path)
     files = files_of(found)
-    # Not before there is something to load: transformers takes seconds.
+    # Imported once there is something to load: transformers takes seconds.
     from vidrd_core.models.formats.detect import find_unet
     from vidrd_core.models.inflate import with_temporal
     from vidrd_core.models.load_parts import build_unet, load_vae, read_unet
     from vidrd_core.pipeline import VidRD
 
-    about = ""
+    about = ""  # what a third-party checkpoint is
     if safetensors.is_ours(files["unet"]):
-        tensors, config, said = read_unet(files["unet"])
+        tensors, config, denoising = read_unet(files["unet"])
     else:
-        unet_found, said = find_unet(files["unet"])
-        tensors, config, about = unet_found.tensors, unet_found.config, unet_found.about
+        checkpoint, denoising = find_unet(files["unet"])
+        tensors, config, about = checkpoint.tensors, checkpoint.config, checkpoint.about
     if temporal is not None:
         tensors, config = with_temporal(tensors, config, Path(temporal))
     unet = build_unet(tensors, config, files["unet"])
+    given: dict[str, Any] = {name: value for name, value in diffusion.items() if value is not None}
     try:
-        said = dataclasses.replace(said, **{name: value for name, value in diffusion.items() if value is not None})
+        denoising = dataclasses.replace(denoising, **given)
     except TypeError as error:
-        known = ", ".join(field.name for field in dataclasses.fields(said))
-        raise TypeError(f"{error}: settings of how a model denoises are {known}") from None
-    decoder = load_vae(_instead(vae, files["vae"]))
+        known = ", ".join(field.name for field in dataclasses.fields(denoising))
+        raise TypeError(f"{error}: expected fields of DiffusionConfig, which are {known}") from None
+    decoder = load_vae(_part_path(vae, files["vae"]))
     encoder = _text_encoder(files["text_encoder"], text_encoder)
     width, context = decoder.config.latent_channels, encoder.config.hidden_size
     if (unet.config.in_channels, unet.config.cross_attention_dim) != (width, context):
@@ -187,15 +268,15 @@ def load(
     if tile is not None:
         decoder.check_tile(tile)
     name = found.stem if found.is_file() else found.name
-    model = VidRD(unet, decoder, encoder, said, name=name, about=about, tile=tile)
+    model = VidRD(unet, decoder, encoder, denoising, name=name, about=about, tile=tile)
     model.place(placement)
     return model
 
 
-def _instead(name: str | Path | None, otherwise: Path) -> Path:
-    """A part's file that a user named, or that in the model."""
+def _part_path(name: str | Path | None, default: Path) -> Path:
+    """The path of a part that the caller named, or of the model's own."""
     if name is None:
-        return otherwise
+        return default
     found = built_in_models().get(str(name), Path(name))
     if not found.exists():
         raise FileNotFoundError(f"there is no file or folder {name}")
@@ -203,9 +284,10 @@ def _instead(name: str | Path | None, otherwise: Path) -> Path:
 
 
 def _text_encoder(inside: Path, named: str | Path | None) -> TextEncoder | CLIPText:
+    """The text encoder that the caller named, or the model's own, with the named tokenizer."""
     from vidrd_core.models.load_parts import CLIP_TEXT, load_clip_text, load_text_encoder
 
-    place, tokenizer = _instead(named, inside), None
+    place, tokenizer = _part_path(named, inside), None
     if named is not None and place.is_dir() and not (has_weights(place) or has_weights(place / "text_encoder")):
         place, tokenizer = inside, place
     own = safetensors.is_ours(place) and not safetensors.has_kind(place, CLIP_TEXT)

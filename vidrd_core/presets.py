@@ -1,4 +1,4 @@
-"""Presets: reuse settings by the name of what they are good for."""
+"""Named presets of reuse settings."""
 
 from __future__ import annotations
 
@@ -13,16 +13,22 @@ AS_SET = "as set here"
 def preset(name: str, frames: int) -> ReuseSettings:
     """The reuse settings of a preset.
 
-    "paper" is the paper's method. The others use forward order with a quarter of a clip's frames as prompt frames (a
-    third more model calls per shown frame) and shuffle the old noise, which repeats less. "loop on purpose" also ends
-    where the video began; "anchored" also keeps the colours and contrast of the first clip.
+    "paper" has the paper's settings. The others continue in time order, with a quarter of a clip's frames as prompt
+    frames, which takes a third more model calls per shown frame, and shuffle the old noise, so that less of the
+    motion repeats; "loop on purpose" also closes a loop, and "anchored" keeps the colours and the contrast of the
+    first clip.
 
     Args:
         name: One of `PRESETS`.
-        frames: Frames (latents) of a clip, N.
+        frames: N, the frames of a clip.
 
     Raises:
-        ValueError: For an unknown name.
+        ValueError: There is no such preset.
+
+    Example:
+        >>> settings = preset("keep moving", frames=8)
+        >>> settings.prompt_frames, settings.order, settings.noise
+        (2, 'forward', 'shuffle')
     """
     moving = ReuseSettings(max(1, frames // 4), order="forward", noise="shuffle")
     if name == "paper":

@@ -18,7 +18,7 @@ from comfy_api.latest import Input, InputImpl, Types
 from torch import Tensor
 
 from vidrd_core.video import Piece, join_videos, open_video, read_video
-from vidrd_core.video.sinks import rate_of
+from vidrd_core.video.sinks import frame_rate
 
 from .folders import free_path
 from .progress import clip_position, show_status
@@ -132,7 +132,7 @@ class GrowingVideo(Input.Video):
 
     def get_frame_rate(self) -> Any:
         """Frames a second, as a fraction."""
-        return rate_of(self.settings.fps)
+        return frame_rate(self.settings.fps)
 
     def get_duration(self) -> float:
         """Seconds."""

@@ -1,4 +1,4 @@
-"""That the flicker benchmark compares what it says, on a small recipe that is trained here."""
+"""The flicker benchmark, on a small recipe that is trained here."""
 
 import flicker as script
 import pytest
@@ -22,7 +22,7 @@ def trained(tmp_path_factory):
     return config
 
 
-def test_the_control_is_the_image_vae_trained_on_without_layers_over_time(trained):
+def test_the_control_is_the_image_vae_trained_further_without_temporal_layers(trained):
     image, control = load_vae(script.before(trained.out, trained)), script.control(trained.out, trained)
     before, after = image.state_dict(), control.state_dict()
     assert not [name for name in after if "temp_conv" in name]
@@ -31,7 +31,7 @@ def test_the_control_is_the_image_vae_trained_on_without_layers_over_time(traine
     assert all(name.startswith(("decoder.", "post_quant_conv.")) for name in changed)
 
 
-def test_scenes_are_of_three_kinds(trained):
+def test_there_are_three_kinds_of_scenes(trained):
     scenes = script.scenes(trained, 3)
     assert {video.shape for video in scenes.values()} == {(3, 3, 4, 32, 32)}
     change = {name: float(video.diff(dim=2).abs().mean()) for name, video in scenes.items()}
@@ -39,10 +39,10 @@ def test_scenes_are_of_three_kinds(trained):
     assert min(change.values()) > 0
 
 
-def test_noise_on_latents_makes_a_decoder_frame_by_frame_flicker_and_costs_quality(trained):
+def test_noise_on_latents_makes_an_image_decoder_flicker_and_costs_quality(trained):
     image = load_vae(script.before(trained.out, trained))
     standing = script.scenes(trained, 3)["standing still"]
-    (clean, steady), (noisy, trembling) = (script.measure(image, standing, noise) for noise in (0.0, 0.5))
+    (clean, steady), (noisy, flickering) = (script.measure(image, standing, noise) for noise in (0.0, 0.5))
     assert steady == pytest.approx(0, abs=1e-3)
-    assert trembling > 10 * steady + 0.01
+    assert flickering > 10 * steady + 0.01
     assert noisy < clean

@@ -1,4 +1,4 @@
-"""That the benchmark measures what it says; its timings are not looked at."""
+"""The long-video benchmark; timings are not checked."""
 
 import long_video
 import pytest
@@ -7,7 +7,7 @@ from long_video import LATE, Calls, report, stream_chain, take_turns
 
 @pytest.fixture(autouse=True)
 def prompt(monkeypatch):
-    """Words that the model of the tests knows."""
+    """A prompt that the model of the tests knows."""
     monkeypatch.setattr(long_video, "PROMPT", "a red circle")
 
 

@@ -1,4 +1,4 @@
-"""What the benchmark of peers asks of its user and how it reports; what it measures is tested in a ComfyUI."""
+"""The arguments and the report of the benchmark of ComfyUI methods; its measurements are tested in a ComfyUI."""
 
 import sys
 
@@ -7,19 +7,19 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--comfyui", "nowhere"], "is nowhere, expected the folder that ComfyUI's main.py is in"),
         (["--comfyui", ".", "--pack", "nowhere"], "--pack is nowhere, expected the folder of a pack"),
     ],
 )
-def test_folders_that_are_not_what_they_should_be(words, told, monkeypatch, capsys, tmp_path):
+def test_wrong_folders_are_refused(words, message, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "main.py").touch()
     monkeypatch.setattr(sys, "argv", ["peers.py", *words])
     with pytest.raises(SystemExit):
         peers.main()
-    assert told in " ".join(capsys.readouterr().err.split())
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def record(name, seconds, **more):
@@ -27,7 +27,7 @@ def record(name, seconds, **more):
     return {**about, **dict.fromkeys(peers.FIGURES, 0.5), **more}
 
 
-def test_ways_are_compared_video_by_video():
+def test_methods_are_compared_video_by_video():
     found = {
         "clip": 8, "peers": ["ours", "windows"], "absent": {"others": "no node Others"},
         "records": [

@@ -1,4 +1,4 @@
-"""That the comparison of pseudo-videos reads what it says; its models are not trained here."""
+"""The metrics and the report of the pseudo-video benchmark; its models are not trained here."""
 
 import numpy as np
 import pseudo_videos as script
@@ -12,15 +12,15 @@ def clips(seed):
     return [render(scene, 8, 64) for scene in evaluation_scenes(56, seed)]
 
 
-def test_a_background_that_trembles_flickers():
+def test_a_changing_background_flickers():
     clip = clips(0)[0]
     assert script.background_flicker(clip) == 0
-    trembling = clip.copy()
-    trembling[::2, 0, 0] = np.minimum(trembling[::2, 0, 0].astype(int) + 20, 255)
-    assert script.background_flicker(trembling) == pytest.approx(10)  # one of four corners
+    flickering = clip.copy()
+    flickering[::2, 0, 0] = np.minimum(flickering[::2, 0, 0].astype(int) + 20, 255)
+    assert script.background_flicker(flickering) == pytest.approx(10)  # one of four corners
 
 
-def test_clips_that_do_not_move_are_farther_from_drawn_ones():
+def test_clips_without_motion_are_farther_from_procedural_ones():
     drawn, others = script.moments(clips(0)), script.moments(clips(1))
     frozen = script.moments(np.repeat(clip[:1], 8, axis=0) for clip in clips(1))
     assert frechet_distance(drawn, drawn) == pytest.approx(0, abs=1e-6)

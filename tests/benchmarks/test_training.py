@@ -1,4 +1,4 @@
-"""That the benchmark trains what it says; its timings are not looked at."""
+"""The training benchmark trains the same network on the same clips in every way; timings are not checked."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def benchmark(monkeypatch):
-    """The script: its name is also a package's of ours, so it is imported by its path."""
+    """The script, imported by its path, as a package of the tests has the same name."""
     import importlib.util
 
     path = Path(__file__).parents[2] / "benchmarks" / "training.py"
@@ -28,12 +28,12 @@ def test_all_ways_train_the_same_network_on_the_same_clips(benchmark, tmp_path):
         width="tenth", frames=2, size=64, batch=1, train="paper", rounds=1, device="cpu", threads=None, precision="no"
     )
     found = benchmark.measure(given, tmp_path)
-    assert [sorted(turn) for turn in found["rounds"]] == [["diffusers", "ours", "ours, nothing kept"]]
+    assert [sorted(turn) for turn in found["rounds"]] == [["diffusers", "ours", "ours, no cache"]]
     assert all(0 < loss < 10 for turn in found["losses"] for loss in turn.values())
-    kept, anew = ([turn[name] for turn in found["losses"]] for name in ("ours", "ours, nothing kept"))
-    assert kept == pytest.approx(anew, rel=0.02), "the same batches, but for the latents' half precision"
+    cached, uncached = ([turn[name] for turn in found["losses"]] for name in ("ours", "ours, no cache"))
+    assert cached == pytest.approx(uncached, rel=0.02), "the same batches, but for the latents' half precision"
     assert found["clips"] > 4
-    model = benchmark.Recipe(benchmark.load_config(tmp_path / "kept" / "recipe.yaml"))
+    model = benchmark.Recipe(benchmark.load_config(tmp_path / "cached" / "recipe.yaml"))
     theirs = benchmark.select(benchmark.their_unet(tmp_path / "model"), "paper")
     assert found["trained"] == sum(parameter.numel() for parameter in theirs.values())
     assert model.config.unet.temp_attention == "after"

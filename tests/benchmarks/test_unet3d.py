@@ -1,4 +1,4 @@
-"""That the benchmark measures what it says; its timings are not looked at."""
+"""The UNet benchmark; timings are not checked."""
 
 import argparse
 
@@ -24,7 +24,7 @@ def test_both_networks_compute_the_same_from_the_same_weights():
     assert all(held > 0 for held in found["memory"].values())
 
 
-def test_memory_is_what_is_held_at_once():
+def test_memory_is_the_peak_of_live_tensors():
     def work():
         first = torch.zeros(2**20)  # 4 MiB
         second = first + 1

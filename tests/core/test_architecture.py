@@ -11,10 +11,30 @@ import vidrd_core
 ROOT = Path(vidrd_core.__file__).parent
 # Each may import those before it, and itself.
 LAYERS = [
-    "io", "reuse", "sampling", "settings", "inversion", "models", "video", "prompt_schedule", "presets", "state",
-    "model", "sample", "pipeline", "loading", "convert", "metrics", "data", "procedural", "training", "evaluation", "reports",
-    "baselines", "cli",
-]  # fmt: skip
+    "io",
+    "reuse",
+    "sampling",
+    "settings",
+    "inversion",
+    "models",
+    "video",
+    "prompt_schedule",
+    "presets",
+    "state",
+    "model",
+    "sample",
+    "pipeline",
+    "loading",
+    "convert",
+    "metrics",
+    "data",
+    "procedural",
+    "training",
+    "evaluation",
+    "reports",
+    "baselines",
+    "cli",
+]
 
 
 def name_of(path: Path) -> str:

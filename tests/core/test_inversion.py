@@ -1,4 +1,4 @@
-"""Going on from real footage: what is replayed is the footage, however its trajectory was found."""
+"""States of real footage by DDIM inversion or noising: clips that extend them replay the footage."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def denoise(x, sigma):
 
 
 def footage(count, size=32, seed=0):
-    """A bright square on its way to the right."""
+    """Frames of a bright square that moves right, uint8 [F, size, size, 3]."""
     frames = np.full((count, size, size, 3), 30, np.uint8)
     for index in range(count):
         frames[index, 10:18, 4 + index : 12 + index] = (200, 80, 40)
@@ -36,15 +36,15 @@ def test_inversion_is_undone_by_ddim():
     assert errors[2] < 1e-4
 
 
-def test_predictions_lead_ddim_along_any_path():
+def test_replayed_predictions_take_ddim_along_any_path():
     path = torch.randn(13, 1, 4, 3, 2, 2)
-    led = iter(predictions(path, SIGMAS))
+    replayed = iter(predictions(path, SIGMAS))
     reached = []
-    ddim(lambda x, sigma: next(led), path[0], SIGMAS, lambda i, x: reached.append(x))
+    ddim(lambda x, sigma: next(replayed), path[0], SIGMAS, lambda i, x: reached.append(x))
     torch.testing.assert_close(torch.stack(reached), path[1:], rtol=1e-4, atol=1e-4)
 
 
-def test_noised_is_a_straight_line():
+def test_a_noised_trajectory_is_a_straight_line():
     latents, start = torch.randn(2, 1, 4, 3, 2, 2)
     path = noised(latents, start, SIGMAS)
     assert torch.allclose(path[0], start, atol=1e-6)
@@ -54,7 +54,7 @@ def test_noised_is_a_straight_line():
 
 @pytest.mark.parametrize("method", ["inversion", "noise"])
 @pytest.mark.parametrize("solver", sorted(SOLVERS))
-def test_a_clip_goes_on_from_footage(model, tmp_path, method, solver):
+def test_a_clip_extends_footage(model, tmp_path, method, solver):
     settings = {"steps": 6, "solver": solver, "seed": 3}
     reuse = ReuseSettings(3, order="forward")
     state = model.state_from_video(footage(11), "a red circle moving right", reuse, method=method, **settings)
@@ -72,7 +72,7 @@ def test_a_clip_goes_on_from_footage(model, tmp_path, method, solver):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_still_or_short_footage_stands_still_before(model, count):
+def test_stills_and_short_footage_are_repeated_before(model, count):
     state = model.state_from_video(footage(count), "a red circle", ReuseSettings(2, order="forward"), steps=3)
     assert state.repeated == 8 - count
     assert state.shown.shape[2] == count
@@ -84,8 +84,8 @@ def test_a_still_or_short_footage_stands_still_before(model, count):
 
 
 @pytest.mark.parametrize("order", ["forward", "mirror"])
-def test_footage_becomes_a_loop(model, order):
-    """After the last frame comes the first of those that were taken."""
+def test_a_loop_is_closed_onto_footage(model, order):
+    """The last frame of the loop is followed by the first frame of the footage that was used."""
     reuse = ReuseSettings(2, beta=1.0, order=order, loop="keep")
     state = model.state_from_video(footage(8), "a red circle", steps=3)
     last = list(model.stream("a red circle", 3, reuse, state=state))[-1].state
@@ -94,19 +94,19 @@ def test_footage_becomes_a_loop(model, order):
     assert last.closed == (2 if order == "forward" else 0)
 
 
-def test_a_loop_onto_a_clip_that_keeps_nothing_is_refused_at_once(model):
+def test_closing_a_loop_onto_a_clip_without_loop_keep_is_refused(model):
     state = model.generate("a red circle", steps=2).state
     with pytest.raises(ValueError, match="make the first clip with loop 'keep'"):
         model.stream("a red circle", 3, ReuseSettings(2, loop="keep"), state=state, steps=2)
 
 
-def test_inverted_noise_is_unit(model):
+def test_inverted_noise_has_unit_variance(model):
     state = model.state_from_video(footage(8), "a red circle", steps=4)
     assert abs(float(state.noise.std()) - 1) < 1e-3
     assert abs(float(state.noise.mean())) < 1e-3
 
 
-def test_noise_of_noising_is_unit_and_the_seeds(model):
+def test_the_noise_of_noising_has_unit_variance_and_follows_the_seed(model):
     make = lambda seed: model.state_from_video(footage(8), "a red circle", method="noise", steps=4, seed=seed)  # noqa: E731
     one, same, other = make(1), make(1), make(2)
     assert abs(float(one.noise.std()) - 1) < 0.05
@@ -127,7 +127,7 @@ def test_noise_of_noising_is_unit_and_the_seeds(model):
         ({"reuse": ReuseSettings(9)}, "less than the 8 frames"),
     ],
 )
-def test_bad_footage_is_refused(model, change, message):
+def test_invalid_footage_is_refused(model, change, message):
     with pytest.raises(ValueError, match=message):
         model.state_from_video(**{"video": footage(3), "prompt": "a red circle", "steps": 2, **change})
 

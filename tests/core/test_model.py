@@ -1,4 +1,4 @@
-"""Where a model's weights are and as what: it computes the same, and no more is on the device than is said."""
+"""Placement of a model: storage in fp8, offloading and casting give the same results within the expected memory."""
 
 import copy
 import dataclasses
@@ -23,7 +23,7 @@ def inputs():
 
 @pytest.mark.parametrize("dtype", [getattr(torch, name) for name in STORAGE])
 @torch.no_grad()
-def test_fp8_takes_a_quarter_and_computes_in_the_other_type(model, dtype):
+def test_fp8_storage_takes_a_quarter_and_computes_in_dtype(model, dtype):
     unet, before = copy.deepcopy(model.unet), model.unet(*inputs())
     store(unet, dtype)
     kept = {name: module.weight.dtype for name, module in unet.named_modules() if isinstance(module, nn.Linear)}
@@ -39,7 +39,7 @@ def test_fp8_takes_a_quarter_and_computes_in_the_other_type(model, dtype):
     torch.testing.assert_close(after, rounded(*inputs()))
 
 
-def test_weights_beyond_fp8_are_refused(model):
+def test_weights_out_of_the_range_of_fp8_are_refused(model):
     unet = copy.deepcopy(model.unet)
     with torch.no_grad():
         unet.mid_block.resnets[0].conv1.weight[0] = 500
@@ -57,12 +57,12 @@ def test_weights_beyond_fp8_are_refused(model):
         ({"tile": 7}, "tile is 7, expected a multiple of 4 pixels, 16 or more"),
     ],
 )
-def test_what_cannot_be_is_refused(settings, message):
+def test_invalid_placements_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         load("tiny", **settings)
 
 
-def test_a_state_goes_from_one_precision_to_another(tmp_path):
+def test_a_state_can_be_extended_in_another_precision(tmp_path):
     whole, small = load("tiny"), load("tiny", dtype=torch.bfloat16, storage=torch.float8_e4m3fn)
     assert small.signature == whole.signature
     assert small.dtype == torch.bfloat16
@@ -75,7 +75,7 @@ def test_a_state_goes_from_one_precision_to_another(tmp_path):
 
 
 class Watched(BlockOffload):
-    """Brings copies, as of another device, and counts what is there at once."""
+    """Block offloading that loads copies, as on another device, and counts how many are loaded at once."""
 
     def __init__(self, unet):
         self.most = self.brought = 0
@@ -88,7 +88,7 @@ class Watched(BlockOffload):
 
 
 @torch.no_grad()
-def test_blocks_come_and_go(model):
+def test_blocks_are_loaded_one_at_a_time(model):
     unet = copy.deepcopy(model.unet)
     before, home = unet(*inputs()), {name: tensor.data_ptr() for name, tensor in unet.state_dict().items()}
     watched = Watched(unet)
@@ -106,13 +106,13 @@ def test_blocks_come_and_go(model):
     }
 
 
-def test_every_weight_is_in_one_block(model):
+def test_every_weight_is_in_exactly_one_block(model):
     inside = [parameter for block in blocks_of(model.unet) for parameter in block.parameters()]
     assert len(inside) == len(set(inside)) == len(list(model.unet.parameters()))
 
 
 @torch.no_grad()
-def test_a_block_that_fails_lets_its_weights_go(model):
+def test_a_block_that_fails_is_offloaded(model):
     unet = copy.deepcopy(model.unet)
     home = {name: tensor.data_ptr() for name, tensor in unet.mid_block.resnets[0].state_dict().items()}
     Watched(unet)
@@ -122,7 +122,7 @@ def test_a_block_that_fails_lets_its_weights_go(model):
     assert {n: t.data_ptr() for n, t in unet.mid_block.resnets[0].state_dict().items()} == home
 
 
-def test_parts_make_room_for_each_other(model, monkeypatch):
+def test_parts_are_on_the_device_one_at_a_time(model, monkeypatch):
     moves = []
     model = dataclasses.replace(model)
     for name in ("unet", "vae", "text_encoder"):
@@ -142,7 +142,7 @@ def test_parts_make_room_for_each_other(model, monkeypatch):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("offload", ["parts", "blocks"])
-def test_offload_on_a_gpu_is_the_same(offload):
+def test_offloading_on_a_gpu_gives_the_same_result(offload):
     whole, away = load("tiny", "cuda"), load("tiny", "cuda", offload=offload)
     clip, other = (model.generate(PROMPT, steps=3) for model in (whole, away))
     torch.testing.assert_close(other.latents, clip.latents, rtol=0, atol=0)
@@ -150,7 +150,7 @@ def test_offload_on_a_gpu_is_the_same(offload):
     assert next(away.unet.parameters()).device.type == "cpu"
 
 
-def test_to_moves_and_casts_and_a_model_says_what_it_cannot(model):
+def test_to_moves_and_casts_or_reports_why_it_cannot(model):
     parts = (copy.deepcopy(part) for part in (model.unet, model.vae, model.text_encoder))
     moved = VidRD(*parts, model.diffusion)
     signature = moved.signature

@@ -1,4 +1,4 @@
-"""Clips, chains of clips, and resuming them."""
+"""Sampling clips, chains of clips, and resuming them."""
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from vidrd_core.io.digests import non_defaults
+from vidrd_core.loading import DiffusionArguments
 from vidrd_core.pipeline import VidRD
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.sampling import DiffusionConfig
@@ -20,13 +21,13 @@ FAST = {"steps": 3, "seed": 5}
 
 
 def same(a: ClipState, b: ClipState) -> bool:
-    """Bit for bit."""
+    """Whether two states are equal bit for bit."""
     tensors = ("noise", "record", "latents", "past", "sigmas")
     return all(torch.equal(getattr(a, name), getattr(b, name)) for name in tensors) and a.made_with == b.made_with
 
 
 @pytest.mark.parametrize("order", ["mirror", "forward"])
-def test_five_clips_streamed_are_five_clips_saved_and_resumed(model, tmp_path, order):
+def test_streamed_clips_equal_clips_that_are_saved_and_resumed(model, tmp_path, order):
     prompts = ["a red circle", "a blue circle moving right"]
     reuse = ReuseSettings(prompt_frames=3, order=order)
     streamed = list(model.stream(prompts, 5, reuse, **FAST))
@@ -39,18 +40,18 @@ def test_five_clips_streamed_are_five_clips_saved_and_resumed(model, tmp_path, o
         assert same(ClipState.load(path), clip.state)
 
 
-def test_more_clips_leave_the_earlier_ones_as_they_were(model):
+def test_more_clips_leave_the_earlier_ones_unchanged(model):
     five, six = (list(model.stream("a red circle", n, **FAST)) for n in (5, 6))
     assert all(same(a.state, b.state) for a, b in zip(five, six, strict=False))
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_seed_others(model):
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(model):
     a, b, c = (model.generate("a red circle", steps=3, seed=seed).latents for seed in (1, 1, 2))
     assert torch.equal(a, b)
     assert not torch.allclose(a, c)
 
 
-def test_extend_goes_on_with_the_settings_of_the_clip_before(model):
+def test_extend_uses_the_settings_of_the_previous_clip(model):
     chain = list(model.stream("a red circle", 2, ReuseSettings(alpha=1.0), solver="heun", cfg=2.0, **FAST))
     assert same(model.extend(chain[0].state, "a red circle").state, chain[1].state)
     other = model.extend(chain[0].state, "a red circle", seed=6).state
@@ -77,20 +78,20 @@ def test_forward_order_repeats_the_last_frames_and_does_not_show_them_twice(mode
     assert len(model.frames([first, second])) == 8 + 5
 
 
-def test_a_reused_frame_keeps_its_number_with_its_noise(model):
+def test_a_reused_frame_keeps_its_frame_position_with_its_noise(model):
     for order, expected in (
         ("mirror", [[*range(8)], [*range(8)][::-1], [*range(8)]]),
         ("forward", [[*range(8)], [5, 6, 7, 0, 1, 2, 3, 4], [2, 3, 4, 5, 6, 7, 0, 1]]),
     ):
-        told = []
-        hook = model.unet.register_forward_pre_hook(lambda unet, given, told=told: told.append(given[3].tolist()))
+        positions = []
+        hook = model.unet.register_forward_pre_hook(lambda unet, given, to=positions: to.append(given[3].tolist()))
         clips = list(model.stream("a red circle", 3, ReuseSettings(prompt_frames=3, order=order), **FAST))
         hook.remove()
         assert [clip.state.frame_positions for clip in clips] == expected
-        assert told == [[numbers] * 2 for numbers in expected for _ in range(3)]
+        assert positions == [[frames] * 2 for frames in expected for _ in range(3)]
 
 
-def test_a_clip_that_takes_nothing_over_begins_at_the_first_moment(model):
+def test_a_clip_without_reuse_starts_at_frame_position_0(model):
     state = model.generate("a red circle", **FAST).state
     fresh = model.extend(state, "a red circle", ReuseSettings(prompt_frames=0, alpha=0.0))
     assert fresh.state.frame_positions == list(range(8))
@@ -100,16 +101,16 @@ def test_a_clip_that_takes_nothing_over_begins_at_the_first_moment(model):
     )
 
 
-def test_a_clip_of_one_frame_is_an_image_of_no_moment(model):
-    told = []
-    hook = model.unet.register_forward_pre_hook(lambda unet, given: told.append(given[3]))
+def test_a_clip_of_one_frame_is_an_image_without_frame_position(model):
+    positions = []
+    hook = model.unet.register_forward_pre_hook(lambda unet, given: positions.append(given[3]))
     model.generate("a red circle", frames=1, **FAST)
     hook.remove()
-    assert told == [None] * 3
+    assert positions == [None] * 3
 
 
 @pytest.mark.parametrize("order", ["mirror", "forward"])
-def test_streamed_frames_are_the_whole_video_decoded_at_once(model, order):
+def test_streamed_frames_equal_the_whole_video_decoded_at_once(model, order):
     clips = list(model.stream("a red circle", 4, ReuseSettings(order=order), **FAST))
     with torch.no_grad():
         whole = model.vae.decode(torch.cat([clip.latents for clip in clips], dim=2))
@@ -120,7 +121,7 @@ def test_streamed_frames_are_the_whole_video_decoded_at_once(model, order):
     assert (frames == expected).mean() > 0.999
 
 
-def test_a_later_clip_is_decoded_beside_what_went_before(model):
+def test_a_later_clip_is_decoded_with_the_latents_before_it(model):
     clips = list(model.stream("a red circle", 3, **FAST))
     whole = model.frames(clips)
     late = model.frames(clips[2])
@@ -129,7 +130,7 @@ def test_a_later_clip_is_decoded_beside_what_went_before(model):
     assert np.abs(alone.astype(int) - whole[16:]).max() > 1, "the halo should matter"
 
 
-def test_streaming_asks_for_one_clip_at_a_time(model):
+def test_streaming_samples_one_clip_at_a_time(model):
     calls = []
     clips = model.stream("a red circle", 50, on_step=lambda i, x: calls.append(i), **FAST)
     next(clips)
@@ -170,7 +171,7 @@ def test_a_state_of_another_vae_or_text_encoder_is_refused(model, part):
         VidRD(**parts, diffusion=model.diffusion).extend(state, "a red circle")
 
 
-def test_a_state_of_a_later_version_with_more_rules_is_read(model):
+def test_a_state_of_a_later_version_with_more_reuse_settings_is_read(model):
     state = model.generate("a red circle", **FAST).state
     state.made_with["reuse"]["release"] = "hard"
     assert model.extend(state, "a red circle").index == 1
@@ -183,7 +184,7 @@ def test_the_last_half_of_a_clip_is_recorded_whatever_m_is(model):
         model.extend(state, "a red circle", ReuseSettings(prompt_frames=5))
 
 
-def test_a_stream_that_would_make_nothing_says_so(model):
+def test_a_stream_without_clips_is_refused(model):
     state = list(model.stream("a red circle", 2, **FAST))[-1].state
     assert list(model.stream("a red circle", 2, state=state)) == []
     with pytest.raises(ValueError, match="give clips, how many it is to have in all"):
@@ -191,7 +192,7 @@ def test_a_stream_that_would_make_nothing_says_so(model):
 
 
 @pytest.mark.parametrize("change", [{"steps": 5}, {"steps": 2}, {"solver": "heun"}, {"solver": "dpmpp_2m"}])
-def test_another_schedule_can_be_followed_approximately(model, change):
+def test_another_schedule_can_be_replayed_approximately(model, change):
     reuse = ReuseSettings(beta=1.0)
     state = model.generate("a red circle", reuse, **FAST).state
     with pytest.raises(StateMismatchError, match="to go on nearly, not exactly, give --approximate"):
@@ -202,7 +203,7 @@ def test_another_schedule_can_be_followed_approximately(model, change):
     assert same(clips[1].state, model.extend(clips[0].state, "a red circle", reuse).state), "this one is exact"
 
 
-def test_the_approximate_way_is_exact_where_it_can_be(model):
+def test_approximate_replay_is_exact_for_the_same_schedule(model):
     state = model.generate("a red circle", solver="heun", **FAST).state
     assert same(
         model.extend(state, "a red circle", approximate=True).state, model.extend(state, "a red circle").state
@@ -214,12 +215,12 @@ def test_no_clips_have_no_frames(model):
         model.frames([])
 
 
-def test_settings_that_are_none_are_as_the_clip_before_had_them(model):
+def test_settings_that_are_none_are_those_of_the_previous_clip(model):
     first = model.generate("a red circle", steps=1, cfg=5.0)
     assert model.extend(first.state, "a red circle", cfg=None, steps=None).state.made_with["cfg"] == 5.0
 
 
-def test_a_signature_outlives_new_settings():
+def test_new_default_settings_do_not_change_a_signature():
     @dataclass(frozen=True)
     class Later(DiffusionConfig):
         added: bool = False
@@ -263,7 +264,7 @@ def test_a_state_of_another_schedule_is_refused(model):
         ("a a a a a a a a a", {}, "9 words, this model reads at most 6"),
     ],
 )
-def test_bad_input_is_told_before_anything_is_sampled(model: VidRD, prompts, settings, message):
+def test_invalid_input_is_refused_before_sampling(model: VidRD, prompts, settings, message):
     with pytest.raises(ValueError, match=message):
         model.stream(prompts, **settings)
 
@@ -275,7 +276,7 @@ def test_bad_input_is_told_before_anything_is_sampled(model: VidRD, prompts, set
         ReuseSettings(prompt_frames=2, order="forward", noise="shuffle", anchor=0.5, loop="keep"),
     ],
 )
-def test_clips_made_together_are_those_made_alone(model, tmp_path, reuse):
+def test_batched_clips_equal_single_ones(model, tmp_path, reuse):
     prompts, seeds, steps = ["a red circle", "a blue circle moving right"], [5, 8], 3
     close = replace(reuse, loop="close") if reuse.loop == "keep" else reuse
     first = model.generate_many(prompts, seeds, reuse, steps=steps)
@@ -295,7 +296,7 @@ def test_clips_made_together_are_those_made_alone(model, tmp_path, reuse):
 
 
 @pytest.mark.parametrize("solver", ["euler_ancestral", "unipc"])
-def test_a_new_solver_replays_resumes_and_batches(model, tmp_path, solver):
+def test_a_solver_replays_resumes_and_batches(model, tmp_path, solver):
     """Prompt frames in forward order come out as the old frames, and a saved state continues bit for bit."""
     settings, reuse = {"steps": 4, "solver": solver, "seed": 3}, ReuseSettings(3, order="forward")
     clips = [clip.state for clip in model.stream("a red circle", 3, reuse, **settings)]
@@ -310,7 +311,7 @@ def test_a_new_solver_replays_resumes_and_batches(model, tmp_path, solver):
     assert model.extend(clips[0], "a red circle", steps=3, approximate=True).state.latents.isfinite().all()
 
 
-def test_a_call_makes_a_whole_video(model, tmp_path):
+def test_calling_a_model_makes_a_whole_video(model, tmp_path):
     video = model("a red circle", clips=2, steps=2, seed=4)
     expected = list(model.stream("a red circle", 2, steps=2, seed=4))
     assert np.array_equal(video.frames, model.frames(expected))
@@ -321,11 +322,12 @@ def test_a_call_makes_a_whole_video(model, tmp_path):
     assert len(list((tmp_path / "frames").iterdir())) == 16
 
 
-def test_typed_keyword_arguments_are_the_settings():
+def test_typed_keyword_arguments_are_the_fields_of_the_settings():
     assert list(SampleArguments.__annotations__) == list(SampleSettings.__dataclass_fields__)
+    assert list(DiffusionArguments.__annotations__) == list(DiffusionConfig.__dataclass_fields__)
 
 
-def test_clips_of_other_settings_are_not_made_together(model):
+def test_clips_with_different_settings_are_not_batched(model):
     few, more = (model.generate("a red circle", steps=steps).state for steps in (2, 3))
     with pytest.raises(ValueError, match="clips of one batch need settings that are equal except for the seed"):
         model.extend_many([few, more], ["a red circle"] * 2)

@@ -1,4 +1,4 @@
-"""Prompt travel, and the seed, cfg and alpha of single clips: shares, mixed texts, the same bits after a resume."""
+"""Prompt travel and per-clip seed, cfg and alpha: shares, mixed encodings, and exact resuming."""
 
 from dataclasses import replace
 
@@ -14,14 +14,14 @@ FAST = {"steps": 2, "seed": 1}
 FEW = {"steps": 2}
 
 
-def test_shares_rise_from_the_prompt_before_to_the_new_one():
+def test_shares_rise_from_the_previous_prompt_to_the_new_one():
     fades = [fade_of(PROMPTS[:3], clip, 3) for clip in range(7)]
     assert fades == [None, None, *(("a red circle", share) for share in (0.25, 0.5, 0.75)), None, None]
     assert all(fade_of(PROMPTS, clip, 0) is None for clip in range(8))
     assert fade_of(PROMPTS, 3, 3) == ("a blue circle", 0.25)  # of a prompt that did not stay long enough
 
 
-def test_a_fade_mixes_the_encoded_texts(model):
+def test_a_fade_mixes_the_encoded_prompts(model):
     state = model.generate(PROMPTS[0], **FAST).state
     new, old = (model.extend(state, prompt, **FAST).state.latents for prompt in (PROMPTS[2], PROMPTS[0]))
     ends = [model.extend(state, PROMPTS[2], fade=(PROMPTS[0], share), **FAST).state for share in (0.0, 0.5, 1.0)]
@@ -31,7 +31,7 @@ def test_a_fade_mixes_the_encoded_texts(model):
     assert ends[1].made_with["fade"] == [PROMPTS[0], 0.5]
 
 
-def test_a_travelling_stream_is_resumed_to_the_bit(model):
+def test_a_stream_with_travel_is_resumed_exactly(model):
     clips = list(model.stream(PROMPTS, 6, travel=2, **FAST))
     resumed = list(model.stream(PROMPTS, 6, travel=2, state=clips[1].state, **FAST))
     assert all(torch.equal(a.state.latents, b.state.latents) for a, b in zip(clips[2:], resumed, strict=True))
@@ -40,7 +40,7 @@ def test_a_travelling_stream_is_resumed_to_the_bit(model):
     assert not torch.equal(plain[2].state.latents, clips[2].state.latents)
 
 
-def test_over_frames_the_share_grows_where_frames_are_new_or_let_go():
+def test_over_frames_the_share_grows_over_frames_that_are_not_replayed():
     assert fade_of(PROMPTS[:3], 2, OVER_FRAMES) == ("a red circle", OVER_FRAMES)
     assert [fade_of(PROMPTS[:3], clip, OVER_FRAMES) for clip in (0, 1, 3, 4)] == [None] * 4
     assert shares_of_frames(ReuseSettings(3), 6) == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
@@ -66,18 +66,18 @@ def test_over_frames_predictions_are_mixed(model):
 
 
 @pytest.mark.parametrize("travel", [-2, 1.5, None])
-def test_bad_travel_is_refused(model, travel):
+def test_invalid_travel_is_refused(model, travel):
     with pytest.raises(ValueError, match="expected a whole number of clips"):
         model.stream(PROMPTS, 4, travel=travel)
 
 
-def test_a_share_is_from_0_to_1(model):
+def test_a_share_out_of_range_is_refused(model):
     state = model.generate(PROMPTS[0], **FAST).state
     with pytest.raises(ValueError, match="share of the new prompt is 2"):
         model.extend(state, PROMPTS[2], fade=(PROMPTS[0], 2.0), **FAST)
 
 
-def test_a_clip_is_made_with_its_own_and_the_next_with_those_of_all(model):
+def test_per_clip_settings_do_not_change_the_next_clip(model):
     reuse = ReuseSettings(2, order="forward")
     per_clip = {"seed": [3, None, 7], "cfg": [None, 4.0], "alpha": [None, None, 0.5]}
     plain = model.complete(SampleSettings(seed=1, **FEW))
@@ -107,12 +107,12 @@ def test_a_clip_is_made_with_its_own_and_the_next_with_those_of_all(model):
         ({"seed": [0.5]}, "of clip 1 the seed is 0.5"),
     ],
 )
-def test_what_cannot_be_is_told_before_anything_is_made(model, per_clip, message):
+def test_invalid_per_clip_settings_are_refused_before_sampling(model, per_clip, message):
     with pytest.raises(ValueError, match=message):
         model.stream(PROMPTS[0], 2, per_clip=per_clip, **FEW)
 
 
-def test_texts():
+def test_per_clip_texts_are_parsed():
     assert parse_per_clip("seed", " 1, , 3", 4, 0, 9) == [1, None, 3]
     assert parse_per_clip("cfg", "\n2.5", 2, 0, 9) == [None, 2.5]
     assert parse_per_clip("cfg", " ", 2, 0, 9) == []

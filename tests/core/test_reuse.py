@@ -22,7 +22,7 @@ def generator(seed=0):
 
 
 def literal_noise(old, settings, eps):
-    """z_T of the new clip, frame by frame, as the paper writes it."""
+    """z_T of the new clip, frame by frame, as in the paper."""
     frames, m, alpha = old.shape[2], settings.prompt_frames, settings.alpha
     rho = alpha / math.sqrt(1 + alpha**2)
     new = torch.empty_like(old)
@@ -35,7 +35,7 @@ def literal_noise(old, settings, eps):
 
 
 def literal_counts(m, beta, steps):
-    """During how many steps each prompt frame follows, by counting t = T .. 1."""
+    """The number of steps for which each prompt frame is replayed, by counting t = T .. 1."""
     counts = []
     for j in range(m):
         threshold = (1 - beta) * steps + beta * steps * j / m
@@ -45,7 +45,7 @@ def literal_counts(m, beta, steps):
 
 @pytest.mark.parametrize("frames", [2, 3, 8, 16])
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, 4.0])
-def test_noise_is_the_papers(frames, alpha):
+def test_noise_equals_the_papers_formula(frames, alpha):
     for m in {0, 1, frames // 2, frames - 1}:
         settings = ReuseSettings(prompt_frames=m, alpha=alpha)
         old = torch.randn(2, 4, frames, 5, 3, generator=generator(1))
@@ -55,12 +55,12 @@ def test_noise_is_the_papers(frames, alpha):
 
 
 @pytest.mark.parametrize("steps", [1, 7, 20, 50])
-def test_replay_counts_are_the_papers(steps):
+def test_replay_counts_equal_the_papers_formula(steps):
     for m, beta in itertools.product(range(12), (0.0, 0.1, 0.25, 0.4, 0.5, 2 / 3, 0.8, 1.0)):
         assert replay_counts(m, beta, steps) == literal_counts(m, beta, steps), (m, beta)
 
 
-def test_replay_counts_of_the_paper():
+def test_replay_counts_for_the_papers_settings():
     assert replay_counts(4, 0.4, 50) == [20, 15, 10, 5]
 
 
@@ -84,7 +84,7 @@ def test_noise_keeps_unit_variance_and_correlates_by_rho(order, alpha):
         assert correlation == pytest.approx(1 if j < 3 else alpha / math.sqrt(1 + alpha**2), abs=0.03)
 
 
-def test_forward_takes_the_last_frames_in_time_order():
+def test_forward_order_reuses_the_last_frames_in_time_order():
     settings = ReuseSettings(prompt_frames=3, alpha=0.0, order="forward")
     old = torch.randn(1, 4, 8, 2, 2, generator=generator(1))
     new = past_dependent_noise(old, settings, generator(2))
@@ -93,7 +93,7 @@ def test_forward_takes_the_last_frames_in_time_order():
     assert settings.replay_counts(50) == [50, 50, 50]
 
 
-def test_frames_may_be_in_another_dimension():
+def test_frames_can_be_in_another_dimension():
     settings = ReuseSettings(prompt_frames=2, alpha=1.0)
     old = torch.randn(1, 4, 6, 2, 2, generator=generator(1))
     moved = past_dependent_noise(old.transpose(0, 2).contiguous(), settings, None, frame_dim=0)
@@ -126,7 +126,7 @@ def run(solver, noise, sigmas, settings, record=None, keep=None):
 
 
 def literal_ddim(noise, sigmas, old_path, m, beta):
-    """DSG as the paper writes it: z_{t-1} of prompt frames is overwritten by the old clip's."""
+    """DSG as in the paper: z_{t-1} of prompt frames is overwritten by the old clip's."""
     steps, frames = len(sigmas) - 1, noise.shape[2]
     x = noise * (1 + sigmas[0] ** 2).sqrt()
     for t in range(steps, 0, -1):
@@ -164,8 +164,8 @@ def test_replaying_predictions_is_the_papers_staged_guidance(frames, m, beta, st
 @pytest.mark.parametrize("order", ["mirror", "forward"])
 @pytest.mark.parametrize("beta", [0.2, 0.5, 1.0])
 @pytest.mark.parametrize("steps", [4, 12, 30])
-def test_prompt_frames_walk_the_old_trajectory(solver, order, beta, steps):
-    """While frame j replays, its z_t is the old frame's under every solver; noise that is added is replayed, too."""
+def test_prompt_frames_follow_the_old_trajectory(solver, order, beta, steps):
+    """While frame j is replayed, its z_t equals the old frame's with every solver; added noise is replayed, too."""
     frames, m, sigmas = 8, 4, levels(steps)
     settings = ReuseSettings(prompt_frames=m, beta=beta, order=order)
     old_noise = torch.randn(1, 4, frames, 4, 4, generator=generator(1), dtype=torch.float64)
@@ -183,20 +183,20 @@ def test_prompt_frames_walk_the_old_trajectory(solver, order, beta, steps):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("steps", [1, 2, 12])
-def test_the_sigma_of_a_call_says_to_which_step_it_belongs(solver, steps):
+def test_the_sigma_of_a_call_determines_its_step(solver, steps):
     guidance = StagedGuidance(toy_denoiser, ReuseSettings(), steps)
-    told = []
+    steps_seen = []
 
     def denoise(x, sigma):
-        told.append(guidance.step)
+        steps_seen.append(guidance.step)
         return guidance(x, sigma)
 
     sigmas = levels(steps)
     SOLVERS[solver](denoise, torch.randn(1, 4, 8, 2, 2, dtype=torch.float64), sigmas, guidance.on_step)
-    assert steps_of_calls(guidance.new_call_sigmas(), sigmas) == told
+    assert steps_of_calls(guidance.new_call_sigmas(), sigmas) == steps_seen
 
 
-def test_calls_between_levels_belong_to_the_step_before():
+def test_calls_between_sigmas_belong_to_the_step_before():
     sigmas = torch.tensor([8.0, 4.0, 2.0, 0.0])
     calls = [8.0, 6.0, 4.0, 3.0, 1.9, 1.0]  # the third step's first call is not quite at its level
     assert steps_of_calls(torch.tensor(calls), sigmas) == [0, 0, 1, 1, 2, 2]
@@ -258,7 +258,7 @@ def test_more_calls_than_recorded_are_refused():
         guidance(x, torch.tensor(1.0))
 
 
-def test_what_a_denoiser_gives_is_not_written_to():
+def test_a_denoisers_output_is_not_modified():
     kept = torch.zeros(1, 4, 8, 2, 2)
     guidance = StagedGuidance(lambda x, sigma: kept, ReuseSettings(), 2, torch.ones(2, 1, 4, 8, 2, 2))
     assert guidance(kept, torch.tensor(1.0)).any()

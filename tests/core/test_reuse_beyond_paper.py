@@ -1,4 +1,4 @@
-"""Orders with a head, noise policies, soft release, drift and closed loops against closed forms."""
+"""Warm-up latents, noise policies, soft release, anchor and closed loops against closed forms."""
 
 import math
 from dataclasses import replace
@@ -48,19 +48,19 @@ def test_every_policy_keeps_unit_variance_and_prompt_frames(noise, order, alpha)
     assert not torch.allclose(new, next_clip_noise(OLD, settings, generator(3)))
 
 
-def test_pns_is_the_papers():
+def test_pns_equals_the_papers_formula():
     settings = ReuseSettings()
     assert torch.equal(
         next_clip_noise(OLD, settings, generator(2)), past_dependent_noise(OLD, settings, generator(2))
     )
 
 
-def test_fresh_noise_knows_nothing_of_the_old():
+def test_fresh_noise_is_independent_of_the_old():
     new = next_clip_noise(OLD, ReuseSettings(3, 4.0, noise="fresh"), generator(2))
     assert all(abs(correlation(new[:, :, j], OLD[:, :, i])) < 0.05 for j in range(3, 8) for i in range(8))
 
 
-def test_shuffled_noise_is_of_every_old_frame_once_and_correlates_by_rho():
+def test_shuffled_noise_uses_every_old_frame_once_and_correlates_by_rho():
     settings = ReuseSettings(3, 2.0, noise="shuffle")
     new = next_clip_noise(OLD, settings, generator(2))
     table = torch.tensor([[correlation(new[:, :, j], OLD[:, :, i]) for i in range(5)] for j in range(3, 8)])
@@ -69,7 +69,7 @@ def test_shuffled_noise_is_of_every_old_frame_once_and_correlates_by_rho():
     torch.testing.assert_close(table.amax(1), torch.full((5,), 2 / math.sqrt(5)), rtol=0, atol=0.02)
 
 
-def test_lowpass_noise_is_old_where_it_is_slow_and_new_where_it_is_fast():
+def test_lowpass_noise_is_old_in_low_frequencies_and_new_in_high_ones():
     settings = ReuseSettings(0, 1e6, order="forward", noise="lowpass")
     new = next_clip_noise(OLD, settings, generator(2))
     spectrum, old = torch.fft.fftn(new, dim=(2, 3, 4)), torch.fft.fftn(OLD, dim=(2, 3, 4))
@@ -83,7 +83,7 @@ def test_lowpass_noise_is_old_where_it_is_slow_and_new_where_it_is_fast():
 
 
 @pytest.mark.parametrize("noise", ["fresh", "shuffle", "lowpass"])
-def test_frames_may_lie_elsewhere(noise):
+def test_frames_can_be_in_another_dimension(noise):
     settings = ReuseSettings(3, 1.0, noise=noise)
     across = next_clip_noise(OLD, settings, generator(2))
     if noise == "shuffle":
@@ -95,14 +95,14 @@ def test_frames_may_lie_elsewhere(noise):
     assert abs(float(new.std()) - 1) < 0.02
 
 
-def test_lowpass_of_a_constant_is_itself_and_of_a_checkerboard_nothing():
+def test_lowpass_keeps_a_constant_and_removes_a_checkerboard():
     flat = torch.full((2, 8, 8), 3.0)
     board = ((torch.arange(8)[:, None] + torch.arange(8)) % 2 * 2.0 - 1).expand(2, 8, 8)
     assert torch.allclose(lowpass(flat, (-2, -1), 0.25), flat, atol=1e-5)
     assert lowpass(board, (-2, -1), 0.25).abs().max() < 1e-3
 
 
-def test_a_head_comes_before_the_prompt_frames_and_is_not_shown():
+def test_warmup_latents_come_before_the_prompt_frames_and_are_not_shown():
     settings = ReuseSettings(3, order="forward", warmup_latents=1)
     assert settings.source_frames(8) == [4, 5, 6, 7, 0, 1, 2, 3]
     assert settings.repeated_frames == 4
@@ -134,7 +134,7 @@ def sample(settings, noise, steps=10, solver="ddim", **guidance):
 
 
 @pytest.mark.parametrize("solver", sorted(SOLVERS))
-def test_prompt_frames_behind_a_head_follow_to_the_end(solver):
+def test_prompt_frames_after_warmup_latents_are_replayed_to_the_end(solver):
     settings = ReuseSettings(3, order="forward", warmup_latents=1)
     noise = torch.randn(1, 2, 8, 4, 4, generator=generator())
     first, old = sample(settings, noise, solver=solver)
@@ -162,7 +162,7 @@ def test_a_closing_clip_ends_where_the_first_began(order, solver):
     assert torch.allclose(again[-1][:, :, 0], old[-1][:, :, begin], atol=1e-5)
 
 
-def test_a_soft_release_goes_on_for_as_long_again_in_low_frequencies():
+def test_a_soft_release_replays_low_frequencies_for_as_many_steps_again():
     hard, soft = ReuseSettings(2, beta=0.4), ReuseSettings(2, beta=0.4, release="soft")
     noise = torch.randn(1, 2, 8, 4, 4, generator=generator())
     first, _ = sample(hard, noise)
@@ -179,7 +179,7 @@ def test_a_soft_release_goes_on_for_as_long_again_in_low_frequencies():
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
-def test_statistics_are_drawn_towards_the_first_clips(strength):
+def test_anchor_moves_statistics_towards_those_of_the_first_clip(strength):
     x0 = torch.randn(2, 4, 8, 16, 16, generator=generator()) * 3 + 5
     wanted = torch.stack([torch.full((2, 4), 1.0), torch.full((2, 4), 2.0)])
     anchor_statistics(wanted, strength)(x0, 1.0)
@@ -188,7 +188,7 @@ def test_statistics_are_drawn_towards_the_first_clips(strength):
     assert torch.allclose(std, torch.tensor(3 - strength), atol=0.15)
 
 
-def test_drift_brings_a_model_back_to_its_first_clip(model):
+def test_anchor_reduces_the_drift_of_a_model_from_its_first_clip(model):
     def far(drift):
         clips = [clip.state for clip in model.stream("a red circle", 3, ReuseSettings(drift=drift), **FAST)]
         return float((channel_statistics(clips[-1].latents) - clips[0].statistics).abs().mean())
@@ -228,7 +228,7 @@ def test_an_unknown_preset_is_refused():
         preset("papre", 8)
 
 
-def test_a_loop_can_be_closed_only_if_its_beginning_was_kept(model):
+def test_a_loop_can_be_closed_only_with_loop_keep(model):
     state = model.generate("a red circle", **FAST).state
     with pytest.raises(ValueError, match=r"keeps nothing.*make the first clip with loop 'keep'"):
         model.extend(state, "a red circle", ReuseSettings(2, order="forward", loop="close"), **FAST)

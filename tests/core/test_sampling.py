@@ -31,7 +31,7 @@ def network(x, timestep):
 @pytest.mark.parametrize("schedule", ["scaled_linear", "linear"])
 @pytest.mark.parametrize("final_one", [True, False])
 @pytest.mark.parametrize("steps", [50, 20, 8])
-def test_ddim_is_diffusers(prediction, schedule, final_one, steps):
+def test_ddim_equals_diffusers(prediction, schedule, final_one, steps):
     ours = Schedule(DiffusionConfig(prediction=prediction, schedule=schedule))
     sigmas = ours.sigmas(steps)
     theirs = DDIMScheduler(
@@ -50,7 +50,7 @@ def test_ddim_is_diffusers(prediction, schedule, final_one, steps):
     torch.testing.assert_close(x, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_dpmpp_2m_is_diffusers():
+def test_dpmpp_2m_equals_diffusers():
     ours = Schedule(DiffusionConfig())
     theirs = DPMSolverMultistepScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", solver_order=2,
@@ -74,7 +74,7 @@ def test_dpmpp_2m_is_diffusers():
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_unipc_is_diffusers(prediction):
+def test_unipc_equals_diffusers(prediction):
     theirs = UniPCMultistepScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", solver_order=2, solver_type="bh2",
         timestep_spacing="leading", steps_offset=1, final_sigmas_type="zero", prediction_type=prediction,
@@ -96,7 +96,7 @@ def test_unipc_is_diffusers(prediction):
     torch.testing.assert_close(x, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_euler_ancestral_is_diffusers():
+def test_euler_ancestral_equals_diffusers():
     theirs = EulerAncestralDiscreteScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1
     )
@@ -116,7 +116,7 @@ def test_euler_ancestral_is_diffusers():
     torch.testing.assert_close(x, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_solvers_say_when_they_call_the_model():
+def test_solvers_report_the_sigma_of_each_model_call():
     sigmas = torch.tensor([3.0, 2.0, 1.0, 0.0])
     once = {name: call_sigmas(name, sigmas).tolist() for name in SOLVERS}
     assert once.pop("heun") == [3, 2, 2, 1, 1]
@@ -129,7 +129,7 @@ def gaussian(x, sigma):
 
 
 @pytest.mark.parametrize(("solver", "order"), [("ddim", 1), ("heun", 2), ("dpmpp_2m", 2), ("unipc", 3)])
-def test_solvers_converge_at_their_order(solver, order):
+def test_solvers_converge_with_their_order(solver, order):
     """For Gaussian data the flow is known: x(0) = x(s) / sqrt(1 + s^2)."""
     x = torch.tensor([1.7], dtype=torch.float64)
     errors = []
@@ -171,7 +171,7 @@ def test_flow_starts_from_pure_noise_and_ends_at_x0():
     torch.testing.assert_close(x, x0, rtol=1e-5, atol=1e-5)
 
 
-def test_guidance_is_one_batch_and_extrapolates():
+def test_guidance_is_one_batched_call_and_extrapolates():
     calls = []
 
     def network(x, timestep, text):
@@ -188,7 +188,7 @@ def test_guidance_is_one_batch_and_extrapolates():
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("steps", [1, 3, 30, 333, 600, 999, 1000])
-def test_any_number_of_steps_falls_to_zero(steps, solver):
+def test_sigmas_fall_to_zero_for_any_number_of_steps(steps, solver):
     schedule = Schedule(DiffusionConfig())
     sigmas = schedule.sigmas(steps)
     assert len(sigmas) == steps + 1
@@ -199,6 +199,6 @@ def test_any_number_of_steps_falls_to_zero(steps, solver):
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1001])
-def test_impossible_steps_are_refused(steps):
+def test_steps_out_of_range_are_refused(steps):
     with pytest.raises(ValueError, match=f"steps is {steps}, expected 1 to 1000"):
         Schedule(DiffusionConfig()).sigmas(steps)

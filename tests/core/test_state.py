@@ -1,4 +1,4 @@
-"""State files: round trips, and files that are not what they should be."""
+"""State files: round trips, older versions, and invalid files."""
 
 import pickle
 from dataclasses import replace
@@ -25,7 +25,7 @@ def state(model):
     )  # fmt: skip
 
 
-def test_a_state_from_before_noise_was_recorded_is_read(model, tmp_path):
+def test_a_state_from_before_step_noise_was_recorded_is_read(model, tmp_path):
     state = model.generate("a red circle", steps=2).state
     tensors = {file: getattr(state, name) for name, (file, _) in TENSORS.items() if name != "step_noise"}
     details = {file: getattr(state, name) for name, (file, _) in DETAILS.items()}
@@ -65,8 +65,8 @@ def test_a_state_is_read_as_it_was_written(state, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["clip.safetensors"]
 
 
-def test_a_header_as_long_as_a_pickle_begins_is_read(state, tmp_path):
-    """The first byte of a safetensors file is of its header's length, and 0x80 begins a pickle."""
+def test_a_header_length_that_looks_like_a_pickle_is_read(state, tmp_path):
+    """A safetensors file begins with the length of its header, and a pickle with 0x80."""
     path, first_bytes = tmp_path / "clip.safetensors", set()
     for padding in range(260):
         padded = ClipState(**{**vars(state), "made_with": {"prompt": padding * "a"}})
@@ -76,7 +76,7 @@ def test_a_header_as_long_as_a_pickle_begins_is_read(state, tmp_path):
     assert 0x80 in first_bytes
 
 
-def test_a_state_knows_which_one_it_follows(model):
+def test_a_state_records_which_one_it_follows(model):
     clips = list(model.stream("a red circle", 3, steps=2))
     prints = [clip.state.fingerprint for clip in clips]
     assert [clip.state.follows for clip in clips] == ["", *prints[:2]]
@@ -103,7 +103,7 @@ def test_a_truncated_file_is_refused(state, tmp_path):
             ClipState.load(path)
 
 
-def test_a_foreign_file_is_refused(tmp_path, model):
+def test_a_file_of_another_program_is_refused(tmp_path, model):
     path = tmp_path / "foreign.safetensors"
     save_file({"weight": torch.zeros(2)}, path)
     with pytest.raises(FormatError, match="holds tensors that vidrd did not write, expected a clip state"):
@@ -113,7 +113,7 @@ def test_a_foreign_file_is_refused(tmp_path, model):
         ClipState.load(path)
 
 
-def test_pickles_are_refused_unread(tmp_path):
+def test_pickles_are_refused_without_reading_them(tmp_path):
     class Bomb:
         def __reduce__(self):
             return (pytest.fail, ("the pickle was run",))
@@ -126,14 +126,14 @@ def test_pickles_are_refused_unread(tmp_path):
             ClipState.load(path)
 
 
-def test_missing_files_and_folders_are_told(tmp_path):
+def test_missing_files_and_folders_are_reported(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file"):
         ClipState.load(tmp_path / "none.safetensors")
     with pytest.raises(FormatError, match="is a folder"):
         ClipState.load(tmp_path)
 
 
-def test_damaged_numbers_are_refused(state, tmp_path):
+def test_nan_and_infinity_are_refused(state, tmp_path):
     path = tmp_path / "clip.safetensors"
     ClipState(**{**vars(state), "noise": state.noise * float("nan")}).save(path)
     with pytest.raises(FormatError, match="its noise holds numbers that are not finite"):
@@ -141,7 +141,7 @@ def test_damaged_numbers_are_refused(state, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["sound_latents", "sound_record", "sound_step_noise"])
-def test_sound_that_does_not_belong_together_is_refused(state, tmp_path, name):
+def test_audio_tensors_that_do_not_fit_are_refused(state, tmp_path, name):
     path = tmp_path / "clip.safetensors"
     other = getattr(state, name)
     replace(state, **{name: other.narrow(other.ndim - 3, 0, 3)}).save(path)
@@ -150,7 +150,7 @@ def test_sound_that_does_not_belong_together_is_refused(state, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", TENSORS)
-def test_a_flipped_bit_is_noticed(state, tmp_path, name):
+def test_a_flipped_bit_is_detected(state, tmp_path, name):
     path = tmp_path / "clip.safetensors"
     state.save(path)
     data = bytearray(path.read_bytes())
@@ -161,7 +161,7 @@ def test_a_flipped_bit_is_noticed(state, tmp_path, name):
         ClipState.load(path)
 
 
-def test_a_changed_description_is_noticed(state, tmp_path):
+def test_changed_metadata_is_detected(state, tmp_path):
     path = tmp_path / "clip.safetensors"
     state.save(path)
     data = path.read_bytes()
@@ -173,7 +173,7 @@ def test_a_changed_description_is_noticed(state, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "message"), [("extra", "has surplus extra"), ("noise", "lacks noise")])
-def test_surplus_and_missing_parts_are_named(state, tmp_path, name, message):
+def test_unexpected_and_missing_tensors_are_named(state, tmp_path, name, message):
     path = tmp_path / "clip.safetensors"
     state.save(path)
     tensors, details = safetensors.read(path, KIND)
@@ -185,7 +185,7 @@ def test_surplus_and_missing_parts_are_named(state, tmp_path, name, message):
         ClipState.load(path)
 
 
-def test_a_state_that_cannot_be_written_leaves_nothing(state, tmp_path):
+def test_a_state_that_cannot_be_written_leaves_no_file(state, tmp_path):
     path = tmp_path / "no such folder" / "clip.safetensors"
     with pytest.raises(OSError, match="cannot write"):
         state.save(path)
@@ -211,7 +211,7 @@ def test_a_state_that_cannot_be_written_leaves_nothing(state, tmp_path):
         (lambda s: {"frame_positions": ["a"] * 8}, "for 8 frames"),
     ],
 )
-def test_parts_that_do_not_belong_together_are_refused(state, tmp_path, change, message):
+def test_tensors_that_do_not_fit_each_other_are_refused(state, tmp_path, change, message):
     path = tmp_path / "clip.safetensors"
     ClipState(**{**vars(state), **change(state)}).save(path)
     with pytest.raises(FormatError, match=message):

@@ -1,4 +1,4 @@
-"""How the commands fail: one line for what could be foreseen."""
+"""Error handling and output of the commands: foreseeable errors become one line on stderr."""
 
 from __future__ import annotations
 
@@ -15,20 +15,29 @@ _MACHINE = {getattr(errno, name, 0) for name in ("ENOSPC", "EDQUOT", "EIO", "ENO
 
 
 class CommandError(Exception):
-    """Ends the command with one line on stderr."""
+    """An error that ends the command with one line on stderr; with exit code 1, for a failure of the machine."""
 
-    exit_code = 1  # a fault of the machine
+    exit_code = 1
 
 
 class InputError(CommandError):
-    """What was asked for cannot be."""
+    """Invalid input: ends the command with exit code 2."""
 
     exit_code = 2
 
 
 @contextmanager
 def input_checked(subject: str = "") -> Iterator[None]:
-    """Everything in the block depends on the input alone: what goes wrong there is told as an InputError."""
+    """A context for code that depends on the input alone: ValueErrors and OSErrors in it become InputErrors.
+
+    Errors of the machine, as a full disk, stay OSErrors.
+
+    Args:
+        subject: What the message begins with, as an option's name.
+
+    Raises:
+        InputError: The block raised a ValueError or an OSError.
+    """
     try:
         yield
     except ValueError as error:
@@ -40,26 +49,26 @@ def input_checked(subject: str = "") -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """What an exception says, on one line."""
+    """The message of an exception on one line, with a remedy where one is known."""
     if out_of_memory(error):
         return "out of memory: make smaller or fewer frames a clip, or close other programs"
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror
-        if error.filename is not None:  # Python's own, which says little
+        if error.filename is not None:  # Python's own error, whose text has no remedy
             hint = remedy(error.errno)
             if error.errno in (errno.EACCES, errno.EPERM):
                 hint = f"no permission; {hint}"
             if error.errno == errno.ENOENT and Path(error.filename).parent.is_dir():
                 hint = "check the name"
             text = f"cannot use {error.filename}: {text}" + (f" ({hint})" if hint else "")
-        elif text == os.strerror(errno.ENOSPC):  # as the system says it
+        elif text == os.strerror(errno.ENOSPC):  # the system's own text
             text = why(errno.ENOSPC, text)
     return " ".join(text.split())
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether the machine had no memory left; PyTorch has several ways to say so."""
+    """Whether an exception means that there was too little memory; PyTorch raises several kinds."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and "memory" in text and ("alloc" in text or "out of memory" in text)
@@ -67,35 +76,35 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def is_fault(error: BaseException) -> bool:
-    """Whether the machine is to blame, not the program."""
+    """Whether an exception is a failure of the machine (disk, memory), not a bug."""
     return isinstance(error, OSError) or out_of_memory(error)
 
 
-class _Report:
-    """Whether anything but errors is printed."""
+class _Output:
+    """Whether only errors are printed."""
 
     quiet = False
 
 
 def set_quiet(quiet: bool) -> None:
-    """Print nothing but errors from now on, or everything again."""
-    _Report.quiet = quiet
+    """Print only errors from now on, or everything again."""
+    _Output.quiet = quiet
 
 
 def is_quiet() -> bool:
-    """Whether nothing but errors is printed."""
-    return _Report.quiet
+    """Whether only errors are printed."""
+    return _Output.quiet
 
 
 def note(text: str) -> None:
     """Print a line to stderr, unless --quiet is given."""
-    if not _Report.quiet:
+    if not _Output.quiet:
         fail(text)
 
 
 def say(text: str) -> None:
     """Print a line to stdout, unless --quiet is given."""
-    if not _Report.quiet:
+    if not _Output.quiet:
         print(text, flush=True)
 
 

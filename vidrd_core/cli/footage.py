@@ -1,4 +1,4 @@
-"""`vidrd state`: real footage to a state that can be extended."""
+"""`vidrd state`: make a clip state from a real video or image, which `vidrd extend` can continue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vidrd_core.cli.states import StateFile
 from vidrd_core.settings import SampleSettings
 from vidrd_core.video import read_video
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def run(
@@ -32,7 +32,7 @@ def run(
     """Make the state. Raises InputError.
 
     Args:
-        path: A video, a folder of PNG frames, or a picture.
+        path: A video, a folder of PNG frames, or an image.
         prompt: What it shows.
         output: The state's file.
         method: How its trajectory is found, as in `VidRD.state_from_video`.
@@ -47,9 +47,9 @@ def run(
     with input_checked():
         frames = loaded.latent_shape(loaded.complete(sample))[2]
         with busy(f"reading {path}"):
-            video = footage(path, frames, sample.width, sample.height)
+            video = read_footage(path, frames, sample.width, sample.height)
     if len(video) < frames:
-        note(f"{path} has {len(video)} of {frames} frames: the first one is repeated before the others, unshown")
+        note(f"{path} has {len(video)} of {frames} frames: the first one is repeated before the others, not shown")
     target.prepare()
     settings = {name: value for name, value in vars(sample).items() if name not in ("width", "height")}
     with (
@@ -59,20 +59,31 @@ def run(
         state = loaded.state_from_video(video, prompt, method=method, **settings)  # type: ignore[arg-type]
     target.save(state)
     taken = f"{len(video)} frame{'s' * (len(video) > 1)} of {path}"
-    say(f"{output}: {taken}; to go on: vidrd extend {output} PROMPT ...")
+    say(f"{output}: {taken}; to continue: vidrd extend {output} PROMPT ...")
 
 
-def footage(path: Path, last: int, width: int | None, height: int | None) -> NDArray[np.uint8]:
-    """The last frames of a video, or a picture, uint8 [F, H, W, 3]: of this size, cropped in the middle to fit.
+def read_footage(path: Path, last: int, width: int | None, height: int | None) -> NDArray[np.uint8]:
+    """Read the last frames of a video, or an image as one frame, and resize them.
 
-    Raises FileNotFoundError, ValueError for a file that is damaged or neither.
+    Args:
+        path: A video, a folder of PNG frames, or an image.
+        last: The largest number of frames.
+        width: Width in pixels; by default the footage's.
+        height: Height in pixels; by default the footage's.
+
+    Returns:
+        uint8 [F, H, W, 3]; frames of another aspect ratio are cropped in the middle.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, or neither a video nor an image.
     """
-    if path.suffix.lower() in PICTURES and not path.is_dir():
+    if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
         try:
-            with Image.open(path) as picture:
-                video = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))[None]
+            with Image.open(path) as image:
+                video = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))[None]
         except UnidentifiedImageError as error:
-            raise ValueError(f"{path} is damaged, or no picture") from error
+            raise ValueError(f"{path} is damaged, or not an image") from error
     else:
         video, _ = read_video(path, last)
     size = width or video.shape[2], height or video.shape[1]

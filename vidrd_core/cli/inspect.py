@@ -13,7 +13,7 @@ from vidrd_core import loading
 from vidrd_core.cli.errors import InputError, input_checked
 from vidrd_core.io import safetensors
 from vidrd_core.loading import PARTS
-from vidrd_core.video.reader import look_at
+from vidrd_core.video.reader import probe_video
 
 if TYPE_CHECKING:
     from vidrd_core.models.formats.naming import Part
@@ -139,7 +139,7 @@ def _folder(path: Path) -> Facts:
     else:
         from vidrd_core.models.lora.files import is_lora
 
-        if not loading.is_others(path) and not is_lora(path):
+        if not loading.is_third_party(path) and not is_lora(path):
             raise InputError(f"{path} is a folder with no model parts, clip states or PNG frames in it")
         yield "kind", "folder of a LoRA" if is_lora(path) else "diffusers folder"
         yield from _parts(path)
@@ -244,7 +244,7 @@ def _state(file: Tensors) -> Facts:
 
 def _video(path: Path) -> Facts:
     try:
-        video = look_at(path)
+        video = probe_video(path)
     except ValueError as error:
         raise InputError(f"{path} is no safetensors file, and no video that can be read") from error
     yield "kind", f"video ({path.suffix[1:].lower() or video.kind}, {video.codec})"

@@ -1,4 +1,4 @@
-"""What is seen on stderr while clips are made: two bars on a terminal, a plain line for each clip elsewhere."""
+"""Progress on stderr while clips are sampled: two bars on a terminal, elsewhere one line per clip."""
 
 from __future__ import annotations
 
@@ -23,35 +23,43 @@ from rich.text import Text
 from vidrd_core.cli.errors import is_quiet, note
 from vidrd_core.io.interrupt import Interrupt
 
-_WHOLE_RUN = 30 * 24 * 3600.0  # seconds: clips may take hours, and the time left is their mean pace's
+_WHOLE_RUN = 30 * 24 * 3600.0  # seconds: clips may take hours, and the time left follows from their mean pace
 
 
 def busy(text: str) -> AbstractContextManager[object]:
-    """A turning wheel on a terminal, nothing elsewhere."""
+    """A context that shows a spinner with a text on a terminal, and nothing elsewhere."""
     console = Console(stderr=True)
-    return console.status(escape(text)) if alive(console) else nullcontext()
+    return console.status(escape(text)) if is_interactive(console) else nullcontext()
 
 
-def alive(console: Console) -> bool:
+def is_interactive(console: Console) -> bool:
+    """Whether to draw progress that moves: on a terminal, without --quiet."""
     return console.is_terminal and not console.is_dumb_terminal and not is_quiet()
 
 
 class Display:
-    """Progress of a run; clips and steps are counted from 0."""
+    """A context that shows the progress of a run; clips and steps are numbered from 0.
+
+    Args:
+        clips: The number of clips of the video.
+        done: How many of them were sampled in an earlier run.
+        steps: T, the denoising steps of a clip.
+        stop: Whether a stop was requested, which is shown.
+    """
 
     def __init__(self, clips: int, done: int, steps: int, stop: Interrupt) -> None:
         self.clips, self.steps, self.stop = clips, steps, stop
         self.started = time.perf_counter()
         self.bars: Progress | None = None
         console = Console(stderr=True)
-        if alive(console):
+        if is_interactive(console):
             self.bars = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
                 TextColumn("left"),
-                _Note(stop),
+                _StopNotice(stop),
                 console=console,
                 transient=True,
                 speed_estimate_period=_WHOLE_RUN,
@@ -60,20 +68,20 @@ class Display:
             self.step_bar = self.bars.add_task("steps", total=steps)
 
     def begin(self, clip: int) -> None:
-        """A clip is about to be sampled."""
+        """Show that a clip is about to be sampled."""
         self.clip, self.started = clip, time.perf_counter()
         if self.bars:
             self.bars.reset(self.step_bar, description=f"steps of clip {clip + 1}")
 
     def step(self, step: int) -> None:
-        """A step of this clip is done."""
+        """Show that a step of this clip is done."""
         if self.bars:
             self.bars.update(self.step_bar, completed=step + 1)
             # Whole clips alone would leave the time left of a short run unknown until its end.
             self.bars.update(self.clip_bar, completed=self.clip + (step + 1) / self.steps)
 
     def end(self, clip: int, prompt: str) -> None:
-        """A clip is finished."""
+        """Show that a clip is finished."""
         if self.bars:
             self.bars.update(self.clip_bar, completed=clip + 1)
         else:
@@ -91,12 +99,13 @@ class Display:
             self.bars.stop()
 
 
-class _Note(ProgressColumn):
-    """Says that Ctrl-C was heard. The bars redraw themselves, so the signal handler need not write."""
+class _StopNotice(ProgressColumn):
+    """A notice that a stop was requested; the bars redraw themselves, so the signal handler need not write."""
 
     def __init__(self, stop: Interrupt) -> None:
         super().__init__(Column(no_wrap=True))
         self.stop = stop
 
     def render(self, task: Task) -> Text:
-        return Text("stopping (Ctrl-C again: at once)" if self.stop.asked and task.id else "")
+        """The notice, beside the bar of the clips."""
+        return Text("stopping (Ctrl-C again: at once)" if self.stop.requested and task.id else "")

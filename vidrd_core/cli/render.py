@@ -1,4 +1,4 @@
-"""Clips on their way into a video file, and what is kept of them when something ends it early."""
+"""Run `vidrd generate` and `extend`: sample, decode and write clips, and keep what is done on a stop or an error."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState
 from vidrd_core.video import VideoWriter, open_video
 
-SMALLEST_HEIGHT = 256  # pixels
+MIN_HEIGHT = 256  # pixels, to which smaller frames are enlarged
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run of which everything but the output has been checked.
+    """A run whose settings have all been checked, except for the output.
 
     Args:
         model: The model.
-        sample: Complete settings.
+        sample: How clips are sampled, without fields that are None.
         reuse: What each clip reuses of the previous one.
         prompts: A prompt for each clip.
-        clips: The numbers of the clips that the video shows.
-        finished: The states of the first of them, if they were sampled in an earlier run.
-        before: The state of the clip before all of them.
-        keep: Where states are saved.
-        video: The video that is made; without a scale, frames are enlarged to at least `SMALLEST_HEIGHT`.
-        approximate: Whether `before` may be of another schedule or solver.
+        clips: The indices of the clips that the video shows.
+        finished: The state files of the first of these clips, if they were sampled in an earlier run.
+        previous: The state of the clip before the first of them.
+        states: Where states are saved.
+        video: The output; without a scale, frames are enlarged to at least `MIN_HEIGHT`.
+        approximate: Whether `previous` may be of another schedule or solver.
         per_clip: Values of single clips.
     """
 
@@ -53,16 +53,16 @@ class Plan:
     prompts: list[str]
     clips: range
     finished: list[Path]
-    before: ClipState | None
-    keep: StateFolder | StateFile | None
+    previous: ClipState | None
+    states: StateFolder | StateFile | None
     video: VideoOptions
     approximate: bool = False
     per_clip: PerClip = field(default_factory=dict)
 
     def open(self) -> VideoWriter:
-        """The video file, if it can be written."""
-        width, height = self.sample.width or SMALLEST_HEIGHT, self.sample.height or SMALLEST_HEIGHT
-        scale = -(-SMALLEST_HEIGHT // height) if self.video.scale is None else self.video.scale
+        """Open the video for writing. Raises ValueError or OSError."""
+        width, height = self.sample.width or MIN_HEIGHT, self.sample.height or MIN_HEIGHT
+        scale = -(-MIN_HEIGHT // height) if self.video.scale is None else self.video.scale
         made_with = {
             "prompts": self.prompts,
             "model": self.model.name,
@@ -80,54 +80,66 @@ class Plan:
 
 
 def render(plan: Plan) -> None:
-    """Write the video, a line about it to stdout, and progress to stderr.
+    """Make and write a video, with progress on stderr and a summary on stdout.
 
-    Raises typer.Exit if it was stopped, CommandError for a fault of the machine.
+    Args:
+        plan: The run.
+
+    Raises:
+        typer.Exit: The run was stopped by a signal; the exit code is 128 + its number.
+        InputError: The output cannot be written, or a clip came out with NaN or infinity.
+        CommandError: The disk or the memory is full.
     """
-    if plan.keep:
-        plan.keep.stay_out_of(plan.video.output)
+    if plan.states:
+        plan.states.check_output(plan.video.output)
     with input_checked():
         writer = plan.open()
-    sample, known = plan.sample, plan.model.diffusion
-    if (sample.frames, sample.width, sample.height) != (known.frames, known.size, known.size):
-        trained = f"clips of {known.frames} frames of {known.size} x {known.size}"
-        note(f"{plan.model.name} was trained on {trained}; others may come out badly")
+    sample, trained = plan.sample, plan.model.diffusion
+    if (sample.frames, sample.width, sample.height) != (trained.frames, trained.size, trained.size):
+        known = f"clips of {trained.frames} frames of {trained.size} x {trained.size}"
+        note(f"{plan.model.name} was trained on {known}; others may come out badly")
     Rendering(plan, writer).run()
 
 
 class Rendering:
-    """One run: clips read back, then sampled, decoded and written until all are done or something ends it."""
+    """One run: clips are read from their states or sampled, then decoded and written, until all are done or it stops.
+
+    Args:
+        plan: The run.
+        writer: The open output.
+    """
 
     def __init__(self, plan: Plan, writer: VideoWriter) -> None:
         self.plan, self.writer, self.stop = plan, writer, Interrupt()
         self.display = Display(len(plan.clips), len(plan.finished), plan.sample.steps, self.stop)
-        self.done = self.made = 0  # clips: of the video, and new ones
-        self.in_place = False  # the video bears its name
-        self.saved: Path | None = plan.finished[-1] if plan.finished else None  # the newest state
-        self.fault: Exception | None = None
-        self.started = time.perf_counter()  # sampling
+        self.done = self.sampled = 0  # clips that are done, and those of them that this run sampled
+        self.complete = False  # the video has its final name
+        self.saved: Path | None = plan.finished[-1] if plan.finished else None  # the newest state file
+        self.error: Exception | None = None
+        self.started = time.perf_counter()  # when sampling started
 
     def run(self) -> None:
+        """Make the video and print the summary. Raises as `render`."""
         try:
             with self.stop, self.writer:
-                self.fill()
-            self.in_place = self.writer.frames_written > 0
+                self.write_frames()
+            self.complete = self.writer.frames_written > 0
         except Exception as error:
             if not is_fault(error):
                 raise
-            self.fault = error
-        if self.fault:
-            kind = InputError if isinstance(self.fault, DivergenceError) else CommandError
-            raise kind("; ".join([reason(self.fault), *self.kept()])) from self.fault
-        if self.stop.asked and not (self.in_place and self.done == len(self.plan.clips)):
+            self.error = error
+        if self.error:
+            kind = InputError if isinstance(self.error, DivergenceError) else CommandError
+            raise kind("; ".join([reason(self.error), *self.kept()])) from self.error
+        if self.stop.requested and not (self.complete and self.done == len(self.plan.clips)):
             note("; ".join(["stopped", *self.kept()]))
             raise typer.Exit(128 + self.stop.number)
         self.report(time.perf_counter() - self.started)
 
-    def fill(self) -> None:
-        """Write all frames. Returning closes the video; an exception throws it away."""
-        if self.plan.keep:
-            self.plan.keep.prepare()
+    def write_frames(self) -> None:
+        """Write all frames. After a return the video is closed and kept; after an exception it is discarded."""
+        if self.plan.states:
+            self.plan.states.prepare()
         try:
             with self.display:
                 for frames in self.plan.model.decode(self.clips()):
@@ -135,14 +147,14 @@ class Rendering:
         except KeyboardInterrupt:  # the second one
             self.stop.number = self.stop.number or signal.SIGINT
         except Exception as error:
-            # After a failed write the end of the file is not to be trusted; after a failed decode it is.
+            # After a failed write the end of the file may be damaged; after a failed decode it is not.
             if not out_of_memory(error):
                 raise
-            self.fault = error
+            self.error = error
 
     def clips(self) -> Iterator[ClipState]:
-        """All clips of the video, one at a time; a stop or a fault ends them, so that the last frames get decoded."""
-        state = self.plan.before
+        """The state of each clip; a stop or an error ends the iteration; the last frames are still decoded."""
+        state = self.plan.previous
         for path in self.plan.finished:
             with input_checked():
                 state = ClipState.load(path)
@@ -151,66 +163,68 @@ class Rendering:
         self.started = time.perf_counter()
         if self.done == len(self.plan.clips):
             return
-        sampled = self.sampled(state)
-        while self.done < len(self.plan.clips) and not self.stop.asked and not self.fault:
+        clips = self.sample(state)
+        while self.done < len(self.plan.clips) and not self.stop.requested and not self.error:
             self.display.begin(self.done)
             try:
-                clip = next(sampled)
+                clip = next(clips)
             except KeyboardInterrupt:  # from `on_step`, or from inside PyTorch
                 self.stop.number = self.stop.number or signal.SIGINT
                 return
             except Exception as error:
                 if not (is_fault(error) or isinstance(error, DivergenceError)):
                     raise
-                self.fault = error
+                self.error = error
                 return
             self.finish(clip)
             yield clip.state
 
-    def sampled(self, state: ClipState | None) -> Iterator[Clip]:
-        """The clips that follow a state."""
+    def sample(self, state: ClipState | None) -> Iterator[Clip]:
+        """Sample the clips that follow a state."""
         plan = self.plan
-        # `stream` takes the prompt of a clip by the clip's number in the whole video.
-        before = plan.before.made_with.get("prompt", plan.prompts[0]) if plan.before else ""
-        prompts = [before] * plan.clips.start + plan.prompts
+        # `stream` takes the prompt of a clip by its index in the whole video.
+        first = plan.previous.made_with.get("prompt", plan.prompts[0]) if plan.previous else ""
+        prompts = [first] * plan.clips.start + plan.prompts
         settings = {**asdict(plan.sample), "approximate": plan.approximate, "travel": plan.video.travel}
         settings |= {"per_clip": plan.per_clip, "on_step": self.on_step}
         return plan.model.stream(prompts, plan.clips.stop, plan.reuse, state=state, **settings)
 
     def on_step(self, step: int, latents: Tensor) -> None:
+        """Show a step, and stop before the next one if that was requested."""
         self.display.step(step)
         if step + 1 < self.plan.sample.steps:  # after the last one the clip is finished
             self.stop.check()
 
     def finish(self, clip: Clip) -> None:
-        """Save a new clip's state. If that fails this clip is the last one, but the video gets it."""
+        """Save a new clip's state. If that fails, this clip is the last one; the video still shows it."""
         self.display.end(self.done, clip.prompt)
         self.done += 1
-        self.made += 1
+        self.sampled += 1
         try:
-            self.saved = self.plan.keep.save(clip.state) if self.plan.keep else None
+            self.saved = self.plan.states.save(clip.state) if self.plan.states else None
         except OSError as error:
-            self.fault = error
+            self.error = error
 
     def kept(self) -> Iterator[str]:
-        """What is left of a run that ended early, and how to go on."""
+        """What is left of a run that ended early, and how to continue."""
         output, total = self.plan.video.output, len(self.plan.clips)
-        if self.in_place:
+        if self.complete:
             yield f"{output} has {self.writer.frames_written} frames, from {self.done} of {total} clips"
         elif not self.done:
             yield "no clip was finished, nothing was written"
-        elif not self.writer.stranded:
+        elif not self.writer.close_failed:
             yield "no video was kept"
-        if self.saved and isinstance(self.plan.keep, StateFolder) and self.plan.clips.start == 0:
-            yield "to go on, give the same command with --resume"
+        if self.saved and isinstance(self.plan.states, StateFolder) and self.plan.clips.start == 0:
+            yield "to continue, repeat the command with --resume"
         elif self.saved:
-            yield f"to go on: vidrd extend {self.saved} PROMPT ..."
+            yield f"to continue: vidrd extend {self.saved} PROMPT ..."
         elif self.done < total and self.done:
-            yield "with --state-dir a later run can go on where one ended"
+            yield "with --state-dir a run can be resumed"
 
     def report(self, seconds: float) -> None:
+        """Print the summary; sampling took `seconds`."""
         frames, fps, total = self.writer.frames_written, self.plan.video.fps, len(self.plan.clips)
         size = f"{total} clip{'s' * (total > 1)}, {frames} frames, {frames / fps:.1f} s at {fps:g} fps"
-        before = f", {total - self.made} made before" if self.plan.finished else ""
-        pace = f"; took {seconds:.1f} s, {seconds / self.made:.1f} s a clip" if self.made else ""
+        before = f", {total - self.sampled} sampled before" if self.plan.finished else ""
+        pace = f"; took {seconds:.1f} s, {seconds / self.sampled:.1f} s a clip" if self.sampled else ""
         say(f"{self.plan.video.output}: {size}{before}{pace}")

@@ -1,4 +1,4 @@
-"""`vidrd generate` and `vidrd extend`: everything is checked here, before anything is sampled."""
+"""`vidrd generate` and `vidrd extend`: check all settings before anything is sampled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vidrd_core.cli.errors import InputError, input_checked, note
 from vidrd_core.cli.options import MachineOptions, ModelOptions, PerClipOptions, VideoOptions
 from vidrd_core.cli.progress import busy
 from vidrd_core.cli.render import Plan, render
-from vidrd_core.cli.states import StateFile, StateFolder, compare
+from vidrd_core.cli.states import StateFile, StateFolder, check_settings
 from vidrd_core.loading import load
 from vidrd_core.model import STORAGE, device_of
 from vidrd_core.pipeline import VidRD
@@ -25,20 +25,20 @@ from vidrd_core.reuse import LARGEST_ALPHA, ReuseSettings
 from vidrd_core.settings import LARGEST, LARGEST_CFG, SampleSettings
 from vidrd_core.state import ClipState
 
-MOST_THREADS = 1024
-MOST_CLIPS = 1_000_000
+MAX_THREADS = 1024
+MAX_CLIPS = 1_000_000
 DTYPES = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What both commands are asked for.
+    """The arguments that both commands have.
 
     Args:
         prompts: A prompt for each clip.
-        video: The video that is made.
+        video: The output.
         model: The model.
-        machine: What it computes on.
+        machine: Where it computes.
         sample: The fields of `SampleSettings` that were given.
         reuse: The fields of `ReuseSettings` that were given.
         preset: The name of reuse settings that `reuse` overrides.
@@ -58,13 +58,23 @@ class Request:
 def generate(
     request: Request, state_dir: Path | None, resume: bool, before_sampling: Callable[[], None] = lambda: None
 ) -> None:
-    """Make a video from its first clip on, or resume one; `before_sampling` is called when everything is checked."""
+    """Make a video from its first clip, or resume one.
+
+    Args:
+        request: The command's arguments.
+        state_dir: The folder of clip states; by default none are saved.
+        resume: Whether to continue from the states in `state_dir`.
+        before_sampling: Called once everything is checked.
+
+    Raises:
+        CommandError: A setting is not valid, or the run failed, as in `render`.
+    """
     prompts, count = request.prompts, _count(request.prompts, request.video.clips)
-    keep = StateFolder(state_dir) if state_dir else None
-    if resume and not keep:
-        raise InputError("--resume needs --state-dir: the folder in which the finished clips are")
-    if keep and not resume:
-        keep.refuse_from(0, "add --resume to go on with it, or name another --state-dir")
+    states = StateFolder(state_dir) if state_dir else None
+    if resume and not states:
+        raise InputError("--resume needs --state-dir: the folder with the states of the finished clips")
+    if states and not resume:
+        states.refuse_existing(0, "add --resume to continue, or name another --state-dir")
     with input_checked():
         sample = SampleSettings(**request.sample)
         reuse_settings(request.preset, sample.frames or LARGEST["frames"], request.reuse)
@@ -74,13 +84,14 @@ def generate(
         assert frames is not None
         reuse = reuse_settings(request.preset, frames, request.reuse)
         per_clip = _per_clip(request, count, 0)
-        sample = _checked(model, sample, reuse, prompts, count, request.video.travel)
+        sample = _complete(model, sample, reuse, prompts, count, request.video.travel)
 
     def check(state: ClipState) -> None:
+        """Raise ValueError for a state that this run would not make."""
         closes = reuse.loop != "none" and count > 1 and state.index == count - 1
         own = settings_of_clip(state.index, sample, replace(reuse, loop="close") if closes else reuse, per_clip)
         fade = fade_of(prompts, state.index, request.video.travel)
-        compare(
+        check_settings(
             state,
             {
                 "prompt": prompts[min(state.index, len(prompts) - 1)],
@@ -90,15 +101,15 @@ def generate(
                 "lora": model.loras or None,
             },
         )
-        if closes:  # no clip can follow it
+        if closes:  # no clip can extend it
             state.check_model(model.signature, model.latent_shape(sample))
         else:
             model.stream(prompts, count, reuse, state=state, **vars(sample))  # checks that the state fits
 
     finished: list[Path] = []
-    if keep and resume:
-        finished, why = keep.finished(count, check)
-        note(f"resuming: found {len(finished)} of {count} clips in {keep.folder}" + (f"; {why}" if why else ""))
+    if states and resume:
+        finished, why = states.finished(count, check)
+        note(f"resuming: found {len(finished)} of {count} clips in {states.folder}" + (f"; {why}" if why else ""))
     before_sampling()
     render(
         Plan(
@@ -108,8 +119,8 @@ def generate(
             prompts=prompts,
             clips=range(count),
             finished=finished,
-            before=None,
-            keep=keep,
+            previous=None,
+            states=states,
             video=request.video,
             per_clip=per_clip,
         )
@@ -117,7 +128,18 @@ def generate(
 
 
 def extend(request: Request, path: Path, state_dir: Path | None, save_state: Path | None, approximate: bool) -> None:
-    """Make the clips that come after a state."""
+    """Make the clips that come after a state.
+
+    Args:
+        request: The command's arguments.
+        path: The state's file.
+        state_dir: The folder in which the new clips' states are saved; by default none are.
+        save_state: The file in which the newest state is saved.
+        approximate: Whether the state may be of another schedule or solver.
+
+    Raises:
+        CommandError: A setting is not valid, or the run failed, as in `render`.
+    """
     prompts, count = request.prompts, _count(request.prompts, request.video.clips)
     if state_dir and save_state:
         raise InputError("--state-dir and --save-state are both given: choose one")
@@ -126,32 +148,32 @@ def extend(request: Request, path: Path, state_dir: Path | None, save_state: Pat
         known = SampleSettings.__dataclass_fields__
         made_with = {name: value for name, value in state.made_with.items() if name in known}
         sample = SampleSettings(**{**made_with, **request.sample})
-        before = ReuseSettings.from_metadata(state.made_with.get("reuse") or {})
-        reuse = reuse_settings(request.preset, state.frames, request.reuse, before)
-    numbers = range(state.index + 1, state.index + 1 + count)
-    keep: StateFolder | StateFile | None = StateFile(save_state) if save_state else None
+        reuse_before = ReuseSettings.from_metadata(state.made_with.get("reuse") or {})
+        reuse = reuse_settings(request.preset, state.frames, request.reuse, reuse_before)
+    indices = range(state.index + 1, state.index + 1 + count)
+    states: StateFolder | StateFile | None = StateFile(save_state) if save_state else None
     if state_dir:
-        keep = StateFolder(state_dir)
-        keep.refuse_from(numbers.start, "name another --state-dir")
+        states = StateFolder(state_dir)
+        states.refuse_existing(indices.start, "name another --state-dir")
     model = load_model(request.model, request.machine)
     with input_checked(f"{path}: "):
         state.check_model(model.signature, model.latent_shape(model.complete(sample)))
     with input_checked():
-        per_clip = _per_clip(request, count, numbers.start)
-        sample = _checked(model, sample, reuse, prompts, count, request.video.travel)
+        per_clip = _per_clip(request, count, indices.start)
+        sample = _complete(model, sample, reuse, prompts, count, request.video.travel)
     with input_checked(f"{path}: "):
         fit: dict[str, Any] = {"state": state, "approximate": approximate}
-        model.stream(prompts, numbers.stop, reuse, **fit, **vars(sample))  # checks that the state fits
+        model.stream(prompts, indices.stop, reuse, **fit, **vars(sample))  # checks that the state fits
     render(
         Plan(
             model=model,
             sample=sample,
             reuse=reuse,
             prompts=prompts,
-            clips=numbers,
+            clips=indices,
             finished=[],
-            before=state,
-            keep=keep,
+            previous=state,
+            states=states,
             video=request.video,
             approximate=approximate,
             per_clip=per_clip,
@@ -160,9 +182,9 @@ def extend(request: Request, path: Path, state_dir: Path | None, save_state: Pat
 
 
 def _count(prompts: list[str], clips: int | None) -> int:
-    """How many clips to make; says what is likely to be a slip."""
-    if clips is not None and not 1 <= clips <= MOST_CLIPS:
-        raise InputError(f"clips is {clips}, expected 1 to {MOST_CLIPS}")
+    """The number of clips to make; prints a note about what is likely to be a mistake. Raises InputError."""
+    if clips is not None and not 1 <= clips <= MAX_CLIPS:
+        raise InputError(f"clips is {clips}, expected 1 to {MAX_CLIPS}")
     if len(prompts) > 1 and not any(" " in prompt.strip() for prompt in prompts):
         whole = shlex.quote(" ".join(prompts))
         note(
@@ -174,7 +196,7 @@ def _count(prompts: list[str], clips: int | None) -> int:
 
 
 def reuse_settings(
-    named: str | None, frames: int, given: dict[str, Any], otherwise: ReuseSettings | None = None
+    named: str | None, frames: int, given: dict[str, Any], default: ReuseSettings | None = None
 ) -> ReuseSettings:
     """Reuse settings from a command's options.
 
@@ -182,19 +204,19 @@ def reuse_settings(
         named: A preset.
         frames: N, for the preset.
         given: The fields of `ReuseSettings` that were given; they override the preset.
-        otherwise: What holds without a preset; by default the paper's settings.
+        default: The settings without a preset; by default the paper's.
 
     Raises:
         ValueError: The preset or a field is not valid.
     """
-    base = preset(named, frames) if named is not None else otherwise or ReuseSettings()
+    base = preset(named, frames) if named is not None else default or ReuseSettings()
     return replace(base, **given)
 
 
 def load_model(options: ModelOptions, machine: MachineOptions) -> VidRD:
-    """The model that is asked for, on its device. Raises InputError."""
-    if machine.threads is not None and not 1 <= machine.threads <= MOST_THREADS:
-        raise InputError(f"threads is {machine.threads}, expected 1 to {MOST_THREADS}")
+    """Load the model that the options name, on its device. Raises InputError."""
+    if machine.threads is not None and not 1 <= machine.threads <= MAX_THREADS:
+        raise InputError(f"threads is {machine.threads}, expected 1 to {MAX_THREADS}")
     with input_checked():
         if machine.threads is not None:
             torch.set_num_threads(machine.threads)
@@ -225,19 +247,19 @@ def load_model(options: ModelOptions, machine: MachineOptions) -> VidRD:
 
 
 def check_device(name: str) -> torch.device:
-    """A device by name that works here. Raises InputError naming those that do."""
+    """The device of this name, if it works here. Raises InputError with those that do."""
     try:
         device = device_of(name)
         torch.zeros(1, device=device).cpu()
     except (ValueError, RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
-        others = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        usable = " or ".join(["cpu", *(kind for kind, is_here in others.items() if is_here)])
+        available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        usable = " or ".join(["cpu", *(kind for kind, is_here in available.items() if is_here)])
         raise InputError(f"device is {name!r}, which cannot be used here: give {usable}") from error
     return device
 
 
 def _with_strength(given: str) -> tuple[str, float]:
-    """FILE or FILE:STRENGTH, where FILE may have a colon of its own."""
+    """The name and the strength in FILE or FILE:STRENGTH; FILE itself may contain a colon."""
     name, _, last = given.rpartition(":")
     try:
         return (name, float(last)) if name else (given, 1.0)
@@ -246,7 +268,7 @@ def _with_strength(given: str) -> tuple[str, float]:
 
 
 def _per_clip(request: Request, count: int, start: int) -> PerClip:
-    """The values of single clips, of so many from clip `start` on. Raises ValueError."""
+    """The per-clip values of `count` clips from clip `start`. Raises ValueError."""
     largest = {"seed": math.inf, "cfg": LARGEST_CFG, "alpha": int(LARGEST_ALPHA)}
     smallest = {"seed": 0, "cfg": -LARGEST_CFG, "alpha": 0}
     texts = {name: getattr(request.per_clip, f"{name}_per_clip") for name in NAMES}
@@ -257,11 +279,11 @@ def _per_clip(request: Request, count: int, start: int) -> PerClip:
     }
 
 
-def _checked(
+def _complete(
     model: VidRD, sample: SampleSettings, reuse: ReuseSettings, prompts: list[str], count: int, travel: int
 ) -> SampleSettings:
-    """The settings with the model's defaults. Raises ValueError for what this model cannot do."""
+    """Complete settings with the model's defaults. Raises ValueError for those that the model cannot do."""
     sample = model.complete(sample)
-    # It checks everything, and samples nothing until it is iterated over.
+    # `stream` checks everything, and samples nothing until it is iterated over.
     model.stream(prompts, count, reuse, travel=travel, **vars(sample))
     return sample

@@ -1,4 +1,4 @@
-"""A run of `vidrd generate` as a YAML file: its prompts and options by name."""
+"""Run files: the prompts and options of `vidrd generate` by name, in YAML (`--config`, `--save-config`)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ from vidrd_core.cli.errors import InputError, input_checked
 from vidrd_core.io.atomic import write_text
 from vidrd_core.io.configs import meant
 
-NOT_KEPT = ("config", "save_config", "resume", "help")
+EXCLUDED = ("config", "save_config", "resume", "help")
 
 
 def read_run(context: Any, path: Path | None) -> Path | None:
-    """A callback of --config: the file's values become the command's defaults, so options given override them.
+    """Read a run file. A callback of --config: its values become the command's defaults, which options override.
+
+    Args:
+        context: Click's context of the command.
+        path: The file, or None.
+
+    Returns:
+        `path`.
 
     Raises:
-        InputError: The file cannot be read, or a name or value in it is not valid.
+        InputError: The file cannot be read, or a name or a value in it is not valid.
     """
     if path is None or context.resilient_parsing:
         return path
@@ -26,10 +33,10 @@ def read_run(context: Any, path: Path | None) -> Path | None:
         try:
             found = yaml.safe_load(path.read_text(encoding="utf-8"))
         except yaml.YAMLError as error:
-            raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+            raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
         raise InputError(f"{path} holds {found!r}, expected names of options with values")
-    parameters = {each.name: each for each in context.command.params if each.name not in NOT_KEPT}
+    parameters = {each.name: each for each in context.command.params if each.name not in EXCLUDED}
     values = {str(name).replace("-", "_"): value for name, value in found.items()}
     if unknown := sorted(set(values) - set(parameters)):
         raise InputError(f"{path} has no option {meant(unknown, parameters)}; see vidrd generate --help")
@@ -48,13 +55,21 @@ def read_run(context: Any, path: Path | None) -> Path | None:
 
 
 def write_run(context: Any, path: Path) -> None:
-    """Write the prompts and options of the running command that are set, for --config. Raises InputError, OSError."""
+    """Write the prompts and options of the running command that are set, as a file for --config.
+
+    Args:
+        context: Click's context of the command.
+        path: The file.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     import yaml
 
     values = {
         name.replace("_", "-"): str(value) if isinstance(value, Path) else value
         for name, value in context.params.items()
-        if name not in NOT_KEPT and value not in (None, "", False, [])
+        if name not in EXCLUDED and value not in (None, "", False, [])
     }
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
     write_text(path, f"# vidrd generate --config {path.name}\n{text}")

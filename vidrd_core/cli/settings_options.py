@@ -1,7 +1,7 @@
-"""Command-line options made from settings dataclasses, each written once there with its help.
+"""Command-line options generated from settings dataclasses, whose docstrings hold their help.
 
-The dataclasses are read from their source, not imported: their modules import PyTorch, for which `--help` and shell
-completion should not wait.
+The dataclasses are parsed from their source, not imported: their modules import PyTorch, which takes seconds, and
+`--help` and shell completion should not wait for it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 REQUIRED = inspect.Parameter.empty
-WIDEST_CHOICES = 20  # characters beside an option
+MAX_CHOICES_WIDTH = 20  # characters, beside an option in the help
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Field:
     Args:
         name: Its name.
         annotation: Its type; a `Literal` for choices.
-        default: Its default; `REQUIRED` without one.
+        default: Its default value; `REQUIRED` without one.
         help: The first sentence of its entry in the docstring's Args.
     """
 
@@ -48,8 +48,8 @@ class Group:
         settings: The dataclass, as "module:Class".
         panel: The heading under which the help shows them.
         partial: Whether the command gets a dict of the values that were given, instead of an instance.
-        leave_out: Fields that are no options.
-        defaults: What the help says of every default, in place of the dataclass's.
+        leave_out: Fields that do not become options.
+        defaults: The text that the help shows as every default, in place of the dataclass's.
     """
 
     settings: str
@@ -65,7 +65,14 @@ class Group:
         return [field for field in read_fields(module, name) if field.name not in self.leave_out]
 
     def collect(self, values: dict[str, Any]) -> Any:
-        """What the command gets: a dict of values that are not None, or an instance of the dataclass."""
+        """Convert parsed options to what the command receives.
+
+        Args:
+            values: The value of each field's option.
+
+        Returns:
+            A dict of the values that are not None if the group is partial, else an instance of the dataclass.
+        """
         if self.partial:
             return {name: value for name, value in values.items() if value is not None}
         module, _, name = self.settings.partition(":")
@@ -74,13 +81,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Shape:
-    """What an option has beyond its dataclass's field.
+    """How an option differs from what its dataclass's field gives.
 
     Args:
         metavar: The placeholder for its value in the help.
         names: Its names, by default "--" and the field's; after the first that begins with "--", hidden aliases.
-        default: What the help says of a default that is None.
-        parser: Makes the value of the text.
+        default: The text that the help shows for a default of None.
+        parser: Converts the text to the value.
     """
 
     metavar: str = ""
@@ -90,7 +97,11 @@ class Shape:
 
 
 def nonempty_path(text: str) -> Path:
-    """A path; an empty one, as of an unset shell variable, is refused, for it would mean the working directory."""
+    """A path from text.
+
+    Raises:
+        typer.BadParameter: The text is empty, as of an unset shell variable; it would mean the working directory.
+    """
     if not text.strip():
         raise typer.BadParameter("it is empty: give a name")
     return Path(text)
@@ -98,6 +109,7 @@ def nonempty_path(text: str) -> Path:
 
 @lru_cache
 def _parsed(module: str) -> ast.Module:
+    """The syntax tree of a module, which is not imported."""
     spec = find_spec(module)
     assert spec is not None
     assert spec.origin is not None
@@ -105,11 +117,11 @@ def _parsed(module: str) -> ast.Module:
 
 
 def read_fields(module: str, name: str) -> list[Field]:
-    """The fields of a dataclass in a module's source.
+    """Parse the fields of a dataclass from a module's source.
 
     Args:
-        module: Its dotted name; packages above it are imported, it is not.
-        name: The class; its fields have simple types, `Literal` ones and literal defaults.
+        module: The module's dotted name; packages above it are imported, it is not.
+        name: The class. Its fields have simple or `Literal` types and literal defaults.
     """
     node = next(each for each in _parsed(module).body if isinstance(each, ast.ClassDef) and each.name == name)
     helps = argument_docs(ast.get_docstring(node) or "")
@@ -144,7 +156,14 @@ def argument_docs(docstring: str) -> dict[str, str]:
 
 
 def option(field: Field, panel: str, shape: Shape, defaults: str = "") -> tuple[Any, Any]:
-    """The annotation and the default of a field's parameter in a command."""
+    """The Typer annotation and the default of a field's parameter in a command.
+
+    Args:
+        field: The field.
+        panel: The heading under which the help shows it.
+        shape: How the option differs from the field.
+        defaults: The text that the help shows as the default.
+    """
     annotation, choices = field.annotation, _choices(field)
     names = shape.names or (f"--{field.name.replace('_', '-')}",)
     default = None if field.default is REQUIRED else field.default
@@ -154,7 +173,7 @@ def option(field: Field, panel: str, shape: Shape, defaults: str = "") -> tuple[
     details: dict[str, Any] = {"help": field.help, "rich_help_panel": panel, "show_default": shown or False}
     if annotation is not bool:
         details["metavar"] = "|".join(choices) or shape.metavar or field.name.upper().replace("_", "-")
-    if len("|".join(choices)) > WIDEST_CHOICES:
+    if len("|".join(choices)) > MAX_CHOICES_WIDTH:
         details["metavar"] = "NAME"
         details["help"] += f" Choices: {', '.join(choices)}."
     if choices:
@@ -166,6 +185,7 @@ def option(field: Field, panel: str, shape: Shape, defaults: str = "") -> tuple[
 
 
 def _choices(field: Field) -> tuple[str, ...]:
+    """The values that a field with choices can have; () for other fields."""
     if field.name == "solver":
         return solver_names()
     for each in (field.annotation, *get_args(field.annotation)):
@@ -178,11 +198,11 @@ def command(*, shapes: dict[str, Shape], **groups: Group) -> Callable[[Callable[
     """A decorator that gives a command the options of settings groups.
 
     Args:
-        shapes: What options have beyond their fields, by the fields' names.
-        **groups: By the name of the function's parameter, its group.
+        shapes: How options differ from their fields, by the fields' names.
+        **groups: The group of options that each of these parameters of the function receives.
 
     Returns:
-        A decorator of a function whose parameters are those of its own, as Typer takes them, and one for each group.
+        A decorator for a function with parameters as Typer takes them, and one for each group.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -219,4 +239,5 @@ def command(*, shapes: dict[str, Shape], **groups: Group) -> Callable[[Callable[
 
 
 def _optional(annotation: Any) -> Any:
+    """A type that also allows None."""
     return annotation if type(None) in get_args(annotation) else annotation | None

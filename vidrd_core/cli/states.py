@@ -1,4 +1,4 @@
-"""Where the commands keep clip states: a folder of one file a clip, or one file of the newest."""
+"""Where the commands save clip states: a folder with a file for each clip, or one file with the newest state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,17 @@ _NAME = re.compile(r"clip_(\d{4,})\.safetensors")
 
 
 class StateFolder:
-    """`clip_0000.safetensors`, `clip_0001.safetensors`, ..."""
+    """A folder of clip states: `clip_0000.safetensors`, `clip_0001.safetensors`, ...
+
+    Args:
+        folder: The folder; it need not exist.
+
+    Attributes:
+        indices: The numbers of the clips whose states are there.
+
+    Raises:
+        InputError: The folder cannot be read.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -28,30 +38,41 @@ class StateFolder:
         self.indices = {int(match[1]) for name in names if (match := _NAME.fullmatch(name))}
 
     def path(self, index: int) -> Path:
+        """The file of a clip's state."""
         return self.folder / f"clip_{index:04d}.safetensors"
 
-    def refuse_from(self, index: int, hint: str) -> None:
-        """Raise InputError if states from this clip on are there, which would be overwritten."""
-        if taken := [number for number in sorted(self.indices) if number >= index]:
+    def refuse_existing(self, start: int, hint: str) -> None:
+        """Raise InputError, with a hint, if there are states of clip `start` or later, which would be overwritten."""
+        if taken := [number for number in sorted(self.indices) if number >= start]:
             raise InputError(f"{self.folder} already holds {self.path(taken[0]).name}: {hint}")
 
     def finished(self, clips: int, check: Callable[[ClipState], None]) -> tuple[list[Path], str]:
-        """The states that are there, from clip 0 on and without a gap, and why there are no more of them.
+        """Find the states from which a run can be resumed: those from clip 0 on without a gap.
 
-        Each is read whole, one at a time, so that a damaged one is found before anything is written. Those after a
-        gap will be made anew: so they must have been made with the same settings, and after a first clip.
+        Each is read completely, one at a time, so that a damaged one is found before anything is written. Later
+        states will be overwritten, so they must be of the same run, too.
+
+        Args:
+            clips: The number of clips of the run.
+            check: Raises ValueError for a state that was made with other settings.
+
+        Returns:
+            The files of these states, and the reason why no later ones are used; "" if there are none.
+
+        Raises:
+            InputError: The states are of another run or of several.
         """
         paths: list[Path] = []
-        why = before = ""
+        why = previous = ""
         for index in range(clips):
             path = self.path(index)
             if index not in self.indices:
-                why = why or f"{path.name} is missing, from it on all are made anew"
+                why = why or f"{path.name} is missing, so clips are sampled again from there on"
                 continue
             try:
                 state = ClipState.load(path)
             except safetensors.FormatError as error:
-                why = why or f"{error}; from it on all are made anew"
+                why = why or f"{error}; clips are sampled again from there on"
                 continue
             with input_checked(f"{path}: "):
                 if state.index != index:
@@ -64,30 +85,39 @@ class StateFolder:
                 )
             if why:
                 continue
-            if state.follows != before:
-                raise InputError(f"{path} does not follow {self.path(index - 1).name}: they are of two videos")
-            before = state.fingerprint
+            if state.follows != previous:
+                raise InputError(f"{path} does not follow {self.path(index - 1).name}: they are of different videos")
+            previous = state.fingerprint
             paths.append(path)
         return paths, why if max(self.indices, default=-1) > len(paths) - 1 else ""
 
-    def stay_out_of(self, output: str) -> None:
-        """Raise InputError if the video or a folder of PNG frames is to be where the states are."""
+    def check_output(self, output: str) -> None:
+        """Raise InputError if the video, or its folder of PNG frames, would be where the states are."""
         _refuse_inside(output, self.folder, "--state-dir")
 
     def prepare(self) -> None:
-        """Make the folder and see that files can be made in it."""
+        """Create the folder and check that files can be written to it. Raises InputError or OSError."""
         with input_checked("--state-dir: "):
             self.folder.mkdir(parents=True, exist_ok=True)
             _try_to_write(self.folder)
 
     def save(self, state: ClipState) -> Path:
+        """Save a state and return its file. Raises OSError."""
         path = self.path(state.index)
         state.save(path)
         return path
 
 
 class StateFile:
-    """One file, which always holds the newest clip's state."""
+    """One file, which holds the newest clip's state.
+
+    Args:
+        path: The file; it need not exist.
+        option: The option that names it, for messages.
+
+    Raises:
+        InputError: The name does not end in .safetensors, or the file holds something else than a state.
+    """
 
     def __init__(self, path: Path, option: str = "--save-state") -> None:
         self.file, self.option = path, option
@@ -106,26 +136,27 @@ class StateFile:
                     f"another name"
                 )
 
-    def stay_out_of(self, output: str) -> None:
-        """Raise InputError if a folder of PNG frames is to be where the state is."""
+    def check_output(self, output: str) -> None:
+        """Raise InputError if the folder of PNG frames would be where the state is."""
         _refuse_inside(output, self.file.parent, self.option)
 
     def prepare(self) -> None:
-        """See that the file can be made."""
+        """Check that the file can be written. Raises InputError or OSError."""
         with input_checked(f"{self.option}: "):
             _try_to_write(self.file.parent)
 
     def save(self, state: ClipState) -> Path:
+        """Save a state and return its file. Raises OSError."""
         state.save(self.file)
         return self.file
 
 
-def compare(state: ClipState, wanted: dict[str, Any]) -> None:
-    """Raise ValueError, naming both values, unless a state was made with these settings."""
+def check_settings(state: ClipState, wanted: dict[str, Any]) -> None:
+    """Raise ValueError, with both values, unless a state was made with these settings."""
     for name, value in wanted.items():
         was = state.made_with.get(name)
         if isinstance(value, dict) and isinstance(was, dict):
-            was = {**ReuseSettings().metadata(), **was}  # older states lack what was added since
+            was = {**ReuseSettings().metadata(), **was}  # older states lack settings that were added later
             name, was, value = next(
                 ((key, was.get(key), value[key]) for key in value if was.get(key) != value[key]), (name, was, was)
             )
@@ -137,18 +168,20 @@ def compare(state: ClipState, wanted: dict[str, Any]) -> None:
 
 
 def _refuse_inside(output: str, folder: Path, option: str) -> None:
+    """Raise InputError if an output is a folder of states, or a folder of frames around one."""
     with input_checked():
         is_folder = suffix_of(output) == ""
     frames, place = (Path(os.path.realpath(path)) for path in (output, folder))
     if frames == place and not is_folder:
         raise InputError(f"{option} and the output are both {output}: name another folder for the states")
     if is_folder and frames in (place, *place.parents):
-        raise InputError(f"{option} is in the output folder {output}, which is for frames alone: name another one")
+        raise InputError(f"{option} is in the output folder {output}, which can hold only frames: name another one")
 
 
 def _try_to_write(folder: Path) -> None:
+    """Raise OSError if no file can be created in a folder."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:  # which would name the temporary file
+    except OSError as error:  # it names the temporary file
         raise OSError(error.errno, error.strerror, str(folder)) from error

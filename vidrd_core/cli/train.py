@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 
 from vidrd_core.cli.errors import CommandError, InputError, input_checked, note, reason
-from vidrd_core.cli.progress import alive
+from vidrd_core.cli.progress import is_interactive
 
 if TYPE_CHECKING:  # PyTorch and Accelerate are imported by `run` alone
     from vidrd_core.training.progress import LogLine, Progress
@@ -102,7 +102,7 @@ def _progress(as_json: bool, quiet: bool) -> Progress:
     if quiet:
         return QuietProgress()
     console = Console(stderr=True)
-    return BarProgress(console) if alive(console) else PlainProgress()
+    return BarProgress(console) if is_interactive(console) else PlainProgress()
 
 
 class QuietProgress:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vidrd_core.video.sinks import rate_of
+from vidrd_core.video.sinks import frame_rate
 
 CRF = 12  # of H.264: the loss is invisible, and a VAE loses more
 SMALL = 128  # pixels of the shorter side, below which chroma subsampling would blur edges
@@ -22,7 +22,7 @@ def encode_clip(frames: NDArray[np.uint8], fps: float) -> bytes:
     file = io.BytesIO()
     height, width = frames.shape[1:3]
     with av.open(file, "w", format="mp4") as container:
-        stream: Any = container.add_stream("libx264", rate=rate_of(fps))
+        stream: Any = container.add_stream("libx264", rate=frame_rate(fps))
         stream.width, stream.height = width, height
         stream.pix_fmt = "yuv444p" if min(width, height) < SMALL else "yuv420p"
         stream.codec_context.thread_count = 1

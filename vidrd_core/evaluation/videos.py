@@ -16,7 +16,7 @@ from vidrd_core.pipeline import VidRD
 from vidrd_core.procedural.prompt_alignment import prompt_alignment, scene_for_prompt
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.video import DEFAULT_FPS, read_video
-from vidrd_core.video.reader import look_at
+from vidrd_core.video.reader import probe_video
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _vidrd_metadata(path: Path) -> dict[str, Any]:
     if path.is_dir():
         return {}
     try:
-        metadata = json.loads(look_at(path).tags.get("comment", ""))
+        metadata = json.loads(probe_video(path).tags.get("comment", ""))
     except ValueError:
         return {}
     return metadata if isinstance(metadata, dict) and metadata.get("software") == "vidrd" else {}

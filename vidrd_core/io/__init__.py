@@ -1,4 +1,4 @@
-"""Files, settings and other services that the rest of the package is built on."""
+"""Reading and writing files: safetensors, JSON lines, configurations, atomic writes, digests, errors and signals."""
 
 
 class MissingPackageError(ImportError):

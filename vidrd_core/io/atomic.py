@@ -1,4 +1,4 @@
-"""Files and folders that appear complete or not at all."""
+"""Atomic writes: files and folders that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ PARTIAL = ".partial"
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """A context that writes one file: the block writes to the path that it gets, which then replaces `path`.
+    """A context that writes a file atomically: the block writes to a partial file, which then replaces `path`.
 
-    If the block raises, `path` is as it was and nothing is left beside it.
+    If the block raises, `path` is unchanged and the partial file is removed.
 
     Args:
         path: The file to write; its folder must exist.
 
     Yields:
-        `NAME.partial` beside it. The block may write nothing there, and then nothing changes.
+        The partial file, `NAME.partial` beside `path`. If the block does not create it, nothing changes.
 
     Raises:
         OSError: The file cannot be written; the message names `path`, the reason and what to do.
@@ -44,22 +44,39 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file in UTF-8, which appears complete or not at all. Raises OSError."""
+    """Write a text file atomically, in UTF-8 with LF line ends. Raises OSError."""
     with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: str | Path, values: Any, indent: int | None = 1) -> None:
-    """Write a JSON file, which appears complete or not at all; paths become strings. Raises OSError."""
+    """Write a JSON file atomically.
+
+    Args:
+        path: The file; its folder must exist.
+        values: JSON-ready values; paths become strings.
+        indent: Spaces of indentation, or None for a single line.
+
+    Raises:
+        OSError: The file cannot be written.
+        TypeError: A value is not JSON-ready.
+    """
     text = json.dumps(values, indent=indent, ensure_ascii=False, default=os.fspath)
     write_text(path, text + "\n" * (indent is not None))
 
 
 @contextmanager
 def atomic_folder(target: str | Path) -> Iterator[Path]:
-    """A context that writes into a folder on the disk of `target`, which is removed afterwards.
+    """A context for writing a folder atomically: the block writes to a staging folder, then moves files to `target`.
 
-    The block writes there and then moves what is complete to its place. Folders above `target` are made.
+    The staging folder is on the same disk, so that files can be renamed, and is removed afterwards. Folders above
+    `target` are created.
+
+    Args:
+        target: The folder, or file, to write.
+
+    Yields:
+        The staging folder.
 
     Raises:
         OSError: Something cannot be written; the message names `target`, the reason and what to do.

@@ -1,4 +1,4 @@
-"""Frozen dataclasses of settings from JSON and YAML values, and back."""
+"""Convert dataclasses of settings from and to JSON and YAML values, with errors that name setting and value."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A configuration as JSON-ready values."""
+    """Convert a dataclass, with those inside it, to a dict of JSON-ready values."""
     return dataclasses.asdict(config)
 
 
@@ -111,6 +111,7 @@ def meant(unknown: list[str], known: Collection[str]) -> str:
 
 
 def _has_no_default(field: dataclasses.Field) -> bool:
+    """Whether a field must be given."""
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 

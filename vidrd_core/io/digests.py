@@ -1,4 +1,4 @@
-"""Digests that tell models, files and settings from others."""
+"""Digests that identify models, files and settings."""
 
 from __future__ import annotations
 
@@ -10,11 +10,19 @@ from typing import Any, BinaryIO
 
 from torch import nn
 
-SHORT = 12  # hex digits that are enough to tell a few thousand things apart
+SHORT = 12  # hex digits, which are enough for a few thousand different things
 
 
 def signature(part: nn.Module, settings: str) -> str:
-    """Twelve hex digits of a part's settings and of 64 to 127 values of each tensor: fast for large parts, too."""
+    """A fast digest of a network, by its settings and 64 to 127 values of each tensor.
+
+    Args:
+        part: The network, on any device and in any dtype.
+        settings: Text that identifies its architecture, as from `non_defaults`.
+
+    Returns:
+        12 hex digits.
+    """
     digest = hashlib.sha256(settings.encode())
     for name, tensor in part.state_dict().items():
         flat = tensor.detach().flatten()
@@ -24,7 +32,15 @@ def signature(part: nn.Module, settings: str) -> str:
 
 
 def weights_digest(start: str, *parts: nn.Module) -> str:
-    """Twelve hex digits of a text and of every value of the parts' tensors."""
+    """A digest of networks by every value of their tensors.
+
+    Args:
+        start: Text that is part of the digest.
+        *parts: The networks.
+
+    Returns:
+        12 hex digits.
+    """
     digest = hashlib.sha256(start.encode())
     for part in parts:
         for name, tensor in part.state_dict().items():
@@ -33,19 +49,25 @@ def weights_digest(start: str, *parts: nn.Module) -> str:
 
 
 def non_defaults(config: Any) -> str:
-    """The settings of a dataclass that differ from their defaults: the same after settings have been added to it."""
+    """Text of the fields of a dataclass that differ from their defaults.
+
+    It stays the same when a later version adds fields, so that digests of it do, too.
+
+    Args:
+        config: An instance of a dataclass.
+    """
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
     return repr(sorted((name, value) for name, value in values.items() if value != defaults[name]))
 
 
 def hashed(*values: object) -> str:
-    """The SHA-256 of values by their `repr`, 64 hex digits."""
+    """The SHA-256 of values by their `repr`, as 64 hex digits."""
     return hashlib.sha256("\n".join(map(repr, values)).encode()).hexdigest()
 
 
 def file_digest(file: BinaryIO) -> str:
-    """The SHA-256 of a file's bytes, 64 hex digits."""
+    """The SHA-256 of the bytes of an open binary file, as 64 hex digits."""
     digest = hashlib.sha256()
     while block := file.read(1 << 20):
         digest.update(block)
@@ -53,6 +75,17 @@ def file_digest(file: BinaryIO) -> str:
 
 
 def stamp(paths: Iterable[Path], *values: object) -> str:
-    """Twelve hex digits of files, by their names, sizes and modification times, and of other values."""
+    """A digest of files without reading them, by their names, sizes and modification times.
+
+    Args:
+        paths: The files.
+        *values: Other values that are part of the digest, by their `repr`.
+
+    Returns:
+        12 hex digits.
+
+    Raises:
+        OSError: A file does not exist.
+    """
     stats = [(path.as_posix(), stat.st_size, stat.st_mtime_ns) for path in paths for stat in (path.stat(),)]
     return hashlib.sha256(repr((stats, values)).encode()).hexdigest()[:SHORT]

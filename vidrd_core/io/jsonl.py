@@ -1,4 +1,4 @@
-"""JSON-lines files that a stopped run resumes: a header that says what the records are of, then a record a line."""
+"""JSON-lines files that a stopped run resumes: a header that describes the records, then one record per line."""
 
 from __future__ import annotations
 
@@ -14,21 +14,34 @@ Record = dict[str, Any]
 
 
 def read_lines(path: str | Path) -> Iterator[Record]:
-    """The complete lines of a file, one at a time; a last line that was cut short is left out.
+    """Read the complete lines of a file; an incomplete last line is left out.
+
+    Args:
+        path: The file.
+
+    Yields:
+        The value of each line.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: A complete line is no JSON.
+        ValueError: A complete line is not JSON.
     """
     with Path(path).open(encoding="utf-8") as file:
         yield from (json.loads(line) for line in file if line.endswith("\n"))
 
 
 def resume(path: str | Path) -> tuple[Record | None, list[Record]]:
-    """The header and the records of a file to be continued; a last line that was cut short is cut off.
+    """Read a file that will be appended to, and remove an incomplete last line from it.
+
+    Args:
+        path: The file.
 
     Returns:
-        None and no records where there is no file or no complete line yet.
+        The header and the records; None and [] where there is no file or no complete line yet.
+
+    Raises:
+        OSError: The file cannot be read or written.
+        ValueError: A complete line is not JSON.
     """
     path = Path(path)
     if not path.exists():
@@ -40,11 +53,11 @@ def resume(path: str | Path) -> tuple[Record | None, list[Record]]:
 
 
 class JsonLines:
-    """A context that appends records to a file, each a complete line on the disk before the next one.
+    """A context that appends records to a file; each is written as a complete line before the next one.
 
     Args:
-        path: The file; it is made with its folders.
-        header: The first line, for a file that has none yet.
+        path: The file; it is created with its folders.
+        header: The first line, which is written to a new or empty file.
     """
 
     def __init__(self, path: str | Path, header: Record | None = None) -> None:
@@ -58,7 +71,7 @@ class JsonLines:
         return self
 
     def append(self, record: Record) -> None:
-        """Write a record. Raises ValueError for NaN or infinity, which JSON does not know."""
+        """Write a record. Raises ValueError for NaN or infinity, which JSON does not have."""
         self._file.write(json.dumps(record, allow_nan=False) + "\n")
         self._file.flush()
 

@@ -1,4 +1,4 @@
-"""What an operating-system error means for someone who writes a file, and what to do about it."""
+"""Operating-system errors explained: the cause and the remedy, for messages."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ _MEANINGS = {
 
 
 def why(number: int | None, otherwise: str) -> str:
-    """The cause and the remedy of an error by its errno; `otherwise` where there is none.
+    """The cause and the remedy of an error.
 
     Args:
-        number: The errno.
-        otherwise: The text for an error without one.
+        number: Its errno, if it has one.
+        otherwise: The text for an error without errno.
+
+    Returns:
+        Text such as "the disk is full; free some space or choose another folder"; the system's own text for an errno
+        that is not in the table.
     """
     if meaning := _MEANINGS.get(number or 0):
         return "; ".join(meaning)
@@ -30,14 +34,22 @@ def why(number: int | None, otherwise: str) -> str:
 
 
 def remedy(number: int | None) -> str:
-    """What to do about an error by its errno, beside the system's own text; "" where nothing is known."""
-    if number == errno.EEXIST:  # of a folder that is to be made
+    """What to do about an error with this errno, as an addition to the system's text; "" where nothing is known."""
+    if number == errno.EEXIST:  # when a folder is created
         number = errno.ENOTDIR
     cause, advice = _MEANINGS.get(number or 0, ("", ""))
     return f"{cause}; {advice}" if number == errno.ENOTDIR else advice
 
 
 def cannot_write(path: str | os.PathLike[str], error: OSError) -> OSError:
-    """An error of the same kind that names the file that was to be written, the cause and the remedy."""
+    """An error with the same errno whose message names the path, the cause and the remedy.
+
+    Args:
+        path: What was to be written.
+        error: The original error.
+
+    Returns:
+        An OSError, or the subclass of its errno, to be raised `from error`.
+    """
     meaning = "; ".join(_MEANINGS.get(error.errno or 0, ())) or error.strerror or str(error)
     return OSError(error.errno, f"cannot write {os.fspath(path)}: {meaning}")

@@ -1,4 +1,4 @@
-"""Read and write safetensors files: tensors, with what they are (`kind`) and their settings as JSON metadata."""
+"""Read and write safetensors files: tensors, with their kind and their settings as JSON in the metadata."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vidrd_core.io.atomic import atomic_file
 
-METADATA_KEY = "vidrd"  # of the JSON details in a file's metadata
+METADATA_KEY = "vidrd"  # the key of the JSON details in a file's metadata
 WHOLE_MODEL = "whole model"  # kind of a file with all parts: tensors as "unet.NAME", details as parts["unet"]
 TEMPORAL_LAYERS = "temporal layers"  # kind of a file with the temporal layers of a UNet3D and nothing else
 
@@ -27,7 +27,7 @@ class FormatError(ValueError):
 
 
 def write(path: Path, tensors: dict[str, Tensor], kind: str, **details: Any) -> None:
-    """Write one safetensors file of this package, which appears complete or not at all.
+    """Write a safetensors file of this package atomically.
 
     Args:
         path: The file; its folder must exist.
@@ -43,7 +43,7 @@ def write(path: Path, tensors: dict[str, Tensor], kind: str, **details: Any) -> 
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file with the metadata that another program expects.
+    """Write a safetensors file atomically, with any metadata, as another program expects it.
 
     Args:
         path: The file; its folder must exist.
@@ -77,7 +77,7 @@ def read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        FormatError: The file is damaged or holds something else; the message says what.
+        FormatError: The file is damaged or holds something else; the message names what.
     """
     path = Path(path)
     details, prefix = describe(path), ""
@@ -95,7 +95,18 @@ def read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 @contextmanager
 def open_safetensors(path: Path, framework: str = "pt") -> Iterator[Any]:
-    """`safetensors.safe_open`, with errors that name the file. Raises FormatError for a damaged one."""
+    """`safetensors.safe_open` as a context, with errors that name the file.
+
+    Args:
+        path: The file.
+        framework: What its tensors are read as: "pt" or "numpy".
+
+    Yields:
+        The open file.
+
+    Raises:
+        FormatError: The file is damaged or not in safetensors format.
+    """
     try:
         with safe_open(path, framework=framework) as file:
             yield file
@@ -117,7 +128,7 @@ def describe(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        FormatError: It is no safetensors file, or a damaged one.
+        FormatError: It is damaged or not a safetensors file.
     """
     path = Path(path)
     if not path.exists():
@@ -141,13 +152,13 @@ def has_kind(path: Path, kind: str) -> bool:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether `write` made a file. Raises FormatError for a damaged one."""
+    """Whether a file was written by this package. Raises FormatError if it is damaged."""
     path = Path(path)
     return path.is_file() and file_format(path) == "safetensors" and bool(describe(path))
 
 
 def describe_kind(details: dict[str, Any]) -> str:
-    """What a file with these details holds, for a message."""
+    """What a file with these details holds, as messages call it."""
     if details.get("kind") == TEMPORAL_LAYERS:
         return "temporal layers alone, which go on an image model (temporal=, or the node Inflate Checkpoint)"
     return f"a {details['kind']}" if "kind" in details else "tensors that vidrd did not write"
@@ -180,16 +191,32 @@ def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path
 
 
 def matched(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Tensors with the order and shapes of a module's state, and their own dtypes. Raises as `load_weights`."""
+    """Bring a file's tensors into the order and shapes of a module's state; they keep their dtypes.
+
+    Args:
+        state: The module's state_dict.
+        tensors: The file's tensors by name.
+        path: The file, for messages.
+
+    Raises:
+        FormatError: Names or shapes do not fit.
+    """
     if faults := differences(state, tensors):
         raise FormatError(f"{path} does not fit what it seems to be: {'; '.join(faults)}")
     return {key: tensors[key].reshape(expected.shape) for key, expected in state.items()}
 
 
 def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    """How tensors differ from the expected ones by name and shape, for a message; [] if they fit.
+    """Compare tensors with the expected ones by name and shape.
 
-    Dimensions of size 1 at the end of a shape do not count, as of a Conv3d's kernel beside a Conv2d's.
+    Dimensions of size 1 at the end of a shape are ignored, as a linear layer's weight may be a conv's of kernel 1.
+
+    Args:
+        expected: The expected tensors by name.
+        found: The tensors of a file by name.
+
+    Returns:
+        The differences as texts for a message; [] if there is none.
     """
     missing = [key for key in expected if key not in found]
     unexpected = [key for key in found if key not in expected]

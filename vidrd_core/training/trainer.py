@@ -167,7 +167,7 @@ class Trainer:
                 self.log.write(self.step, self.recent.means(), {"steps_per_s": round(self.log.pace(self.step), 3)})
                 self.recent.losses.clear()
             last = self.step == self.stage.steps
-            asked = self.any_process(stop.asked)
+            asked = self.any_process(stop.requested)
             if self.step % self.stage.checkpoint_every == 0 or last or asked:
                 self.checkpoint()
             if asked:

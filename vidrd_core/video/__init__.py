@@ -1,8 +1,8 @@
-"""Frames to files and back: a writer that streams, pieces joined, a reader, and a contact sheet.
+"""Reading and writing videos: a streaming writer, concatenation without encoding, a reader, and contact sheets.
 
-The path tells the kind: `.mp4` (H.264), `.webm` (VP9), `.gif`, or a folder of `frame_000000.png` files.
-Frames are RGB, uint8 [F, H, W, 3]. A video grows beside its target, as `name.part-xxxxxx.mp4`, and takes the
-final name on `close()`, so whatever bears the final name is complete.
+The kind of a video follows from its path: `.mp4` (H.264), `.webm` (VP9), `.gif`, or a folder of `frame_000000.png`
+files. Frames are RGB, uint8 [F, H, W, 3]. While it is written, a video is beside its target as
+`name.part-xxxxxx.mp4`; it takes the final name on `close()`: whatever has the final name is complete.
 """
 
 from vidrd_core.video.join import Piece, join_videos

@@ -1,4 +1,4 @@
-"""A video that grows by pieces: put together from those that `open_video` wrote, with nothing encoded anew."""
+"""Concatenate the videos that `open_video` wrote into one, without encoding them again."""
 
 from __future__ import annotations
 
@@ -9,53 +9,65 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidrd_core.video.frames import reasons_given
-from vidrd_core.video.gif import append_comment
-from vidrd_core.video.packets import join_files
-from vidrd_core.video.sinks import part_of, rate_of
+from vidrd_core.video.remux import append_comment, join_files
+from vidrd_core.video.sinks import frame_rate, part_path, write_errors
 from vidrd_core.video.writer import suffix_of
 
 
 @dataclass(frozen=True)
 class Piece:
-    """The first `frames` of a video that `open_video` wrote; what comes after them does not count."""
+    """The first frames of a video that `open_video` wrote.
+
+    Args:
+        path: The file, or the folder of PNG frames.
+        frames: How many of its first frames count; later ones are left out.
+    """
 
     path: Path
     frames: int
 
 
 def join_videos(pieces: Sequence[Piece], target: Path, fps: float, metadata: dict[str, str] | None = None) -> None:
-    """Put pieces one after the other in one video at `target`, in place of what is there.
+    """Concatenate pieces into one video, which replaces an older one at `target`.
 
-    The pieces are of the target's kind and were written at the same fps and size. A file appears whole or not at
-    all; a folder of PNG frames keeps those that it has already, and its pieces' metadata.
-    Raises FileNotFoundError for a piece that is gone, ValueError for one of another size, OSError where the target
-    cannot be written.
+    A file appears complete or not at all. A folder of PNG frames keeps those that it has already, and the pieces'
+    metadata.
+
+    Args:
+        pieces: Videos of the target's kind, written at the same fps and size.
+        target: The file or folder to write.
+        fps: Frames per second.
+        metadata: Container tags; a GIF keeps them as a JSON comment.
+
+    Raises:
+        FileNotFoundError: A piece does not exist any more.
+        ValueError: The pieces differ in codec or size.
+        OSError: The target cannot be written.
     """
     for piece in pieces:
         if not piece.path.exists():
-            raise FileNotFoundError(f"there is no {piece.path} any more: it held {piece.frames} frames of the video")
-    with reasons_given(target):
+            raise FileNotFoundError(f"{piece.path} does not exist any more: it held {piece.frames} frames")
+    with write_errors(target):
         if pieces[0].path.is_dir():
             _join_folders(pieces, target)
         else:
-            suffix_of(target)  # refuses names of no kind
+            suffix_of(target)  # refuses unknown suffixes
             _join_files(pieces, target, fps, metadata or {})
 
 
 def _join_files(pieces: Sequence[Piece], target: Path, fps: float, metadata: dict[str, str]) -> None:
-    part = part_of(target)
+    part = part_path(target)
     try:
-        join_files([(piece.path, piece.frames) for piece in pieces], part, rate_of(fps), metadata)
+        join_files([(piece.path, piece.frames) for piece in pieces], part, frame_rate(fps), metadata)
         if target.suffix == ".gif":
             append_comment(part, metadata)
-        _put_in_place(part, target)
+        _replace(part, target)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _put_in_place(part: Path, target: Path) -> None:
-    """Rename a file onto another; where that is being read, which Windows does not allow, wait a while first."""
+def _replace(part: Path, target: Path) -> None:
+    """Rename a file over another; retry while that one is being read, which Windows does not allow."""
     for wait in (0.1, 0.2, 0.4, 0.8, 1.6):
         try:
             os.replace(part, target)
@@ -68,21 +80,22 @@ def _put_in_place(part: Path, target: Path) -> None:
 
 
 def _join_folders(pieces: Sequence[Piece], target: Path) -> None:
+    """Copy frames that the target lacks or has in another version; on an error remove those that were added."""
     is_new = not target.exists()
     target.mkdir(exist_ok=True)
     names, added = set(), []
     try:
-        for count, source in enumerate(_pngs(pieces)):
+        for count, source in enumerate(_frame_files(pieces)):
             place = target / f"frame_{count:06d}.png"
             names.add(place.name)
-            if _same(source, place):
+            if _is_copy(source, place):
                 continue
             if not place.exists():
                 added.append(place)
-            part = part_of(place)
+            part = part_path(place)
             try:
                 shutil.copy2(source, part)
-                _put_in_place(part, place)
+                _replace(part, place)
             finally:
                 part.unlink(missing_ok=True)
     except OSError:
@@ -96,13 +109,14 @@ def _join_folders(pieces: Sequence[Piece], target: Path) -> None:
             surplus.unlink()
 
 
-def _pngs(pieces: Sequence[Piece]) -> Iterator[Path]:
+def _frame_files(pieces: Sequence[Piece]) -> Iterator[Path]:
+    """The PNG files of all pieces in order."""
     for piece in pieces:
         yield from sorted(piece.path.glob("frame_*.png"))[: piece.frames]
 
 
-def _same(source: Path, place: Path) -> bool:
-    """Whether a copy was made of it, which bears its time."""
+def _is_copy(source: Path, place: Path) -> bool:
+    """Whether `place` is a copy of `source` already, by size and modification time, which copies keep."""
     if not place.exists():
         return False
     a, b = source.stat(), place.stat()

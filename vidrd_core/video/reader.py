@@ -1,4 +1,4 @@
-"""Video files and folders of PNG files, read back, or only looked at."""
+"""Read video files and folders of PNG frames, whole or only their properties."""
 
 from __future__ import annotations
 
@@ -14,15 +14,30 @@ import numpy as np
 from PIL import Image
 
 DEFAULT_FPS = 8.0
-PLAYABLE = "mov,mp4,matroska,webm,gif,avi"  # no playlists, which could have us open other files
+ALLOWED_FORMATS = "mov,mp4,matroska,webm,gif,avi"  # no playlists, which could make FFmpeg open other files
 
 
 def read_video(path: str | os.PathLike[str], last: int | None = None) -> tuple[np.ndarray, float]:
-    """Read a video file, or a folder of PNG files by number: (uint8 [F, H, W, 3], frames a second).
+    """Read a video into memory.
 
-    `last` is how many of its last frames are kept; all unless told. A PNG folder that does not say its rate,
-    as `open_video`'s do, has DEFAULT_FPS.
-    Raises FileNotFoundError, and ValueError for a file that is damaged or no video.
+    Args:
+        path: A video file, or a folder of PNG files, which are ordered by the numbers in their names.
+        last: How many of the last frames to keep; by default all.
+
+    Returns:
+        The frames, uint8 [F, H, W, 3], RGB, and the frame rate in frames per second. A folder that does not record
+        its rate, as those of `open_video` do, has DEFAULT_FPS.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder.
+        ValueError: The file is damaged or no video, or the folder has frames of several sizes.
+
+    Example:
+        >>> with open_video("frames/", fps=12) as video:
+        ...     video.write(np.zeros((3, 16, 24, 3), np.uint8))
+        >>> frames, fps = read_video("frames/", last=2)
+        >>> frames.shape, fps
+        ((2, 16, 24, 3), 12.0)
     """
     if not os.path.exists(path):
         raise FileNotFoundError(errno.ENOENT, "no such video", os.fspath(path))
@@ -30,16 +45,17 @@ def read_video(path: str | os.PathLike[str], last: int | None = None) -> tuple[n
     frames = list(found)[-last:] if last else list(found)
     if not frames:
         raise ValueError(f"{path} is damaged or still empty: it has no frames")
-    if others := {frame.shape for frame in frames} - {frames[0].shape}:
-        raise ValueError(f"{path} mixes frames of {frames[0].shape} and {min(others)}")
+    if other_shapes := {frame.shape for frame in frames} - {frames[0].shape}:
+        raise ValueError(f"{path} mixes frames of {frames[0].shape} and {min(other_shapes)}")
     return np.stack(frames), fps
 
 
 def _read_file(path: str | os.PathLike[str], last: int | None) -> tuple[deque[np.ndarray], float]:
+    """The last frames of a file, or all, and its frame rate. Raises ValueError."""
     frames: deque[np.ndarray] = deque(maxlen=last)
     count = 0
     try:
-        with av.open(os.path.abspath(path), options={"format_whitelist": PLAYABLE}) as container:
+        with av.open(os.path.abspath(path), options={"format_whitelist": ALLOWED_FORMATS}) as container:
             if not container.streams.video:
                 raise ValueError(f"{path} has no video in it")
             stream = container.streams.video[0]
@@ -48,13 +64,13 @@ def _read_file(path: str | os.PathLike[str], last: int | None) -> tuple[deque[np
                     raise ValueError(f"{path} is damaged after {count} frames")
                 frames.append(frame.to_ndarray(format="rgb24"))
                 count += 1
-                begun = frame.time or 0.0  # when the last frame so far begins, in seconds
+                start = frame.time or 0.0  # when the last frame so far is shown, in seconds
             length = (container.duration or 0) / av.time_base
-            if frames and len(container.streams) == 1 and length - begun > 1 + 2 * begun / count:
-                raise ValueError(f"{path} is cut off at {begun:.2f} s of its {length:.2f} s")
+            if frames and len(container.streams) == 1 and length - start > 1 + 2 * start / count:
+                raise ValueError(f"{path} is cut off at {start:.2f} s of its {length:.2f} s")
             rate = float(stream.average_rate or DEFAULT_FPS)
             if frames and container.format.name == "gif":
-                rate = _gif_rate(count, begun, rate)
+                rate = _gif_rate(count, start, rate)
             return frames, rate
     except av.error.FFmpegError as error:
         if isinstance(error, OSError):
@@ -64,8 +80,18 @@ def _read_file(path: str | os.PathLike[str], last: int | None) -> tuple[deque[np
 
 
 @dataclass(frozen=True)
-class VideoFacts:
-    """What a video file is."""
+class VideoInfo:
+    """The properties of a video file.
+
+    Args:
+        kind: Its container format, as FFmpeg calls it: "mov" for mp4, "matroska" for webm, "gif".
+        codec: The video codec, as "h264".
+        frames: How many there are.
+        width: Width in pixels.
+        height: Height in pixels.
+        fps: Frames per second; 0 if unknown.
+        tags: The container's metadata; the keys are in lower case.
+    """
 
     kind: str
     codec: str
@@ -73,42 +99,50 @@ class VideoFacts:
     width: int
     height: int
     fps: float
-    tags: dict[str, str]  # by names in lower case
+    tags: dict[str, str]
 
 
-def look_at(path: str | os.PathLike[str]) -> VideoFacts:
-    """What a video file is, in memory that does not grow with its length.
+def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
+    """Read the properties of a video file, in constant memory.
 
-    Raises ValueError for a file that is damaged or no video.
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: The file is damaged or no video.
     """
     try:
-        with av.open(os.path.abspath(path), options={"format_whitelist": PLAYABLE}) as container:
+        with av.open(os.path.abspath(path), options={"format_whitelist": ALLOWED_FORMATS}) as container:
             if not container.streams.video:
                 raise ValueError(f"{path} has no video in it")
             stream, kind = container.streams.video[0], container.format.name.split(",")[0]
             rate = float(stream.average_rate or 0)
-            if kind == "gif":  # its header says neither number nor rate
-                frames, begun = 0, 0.0
+            if kind == "gif":  # its header records neither the number of frames nor the rate
+                frames, start = 0, 0.0
                 for frame in container.decode(stream):
-                    frames, begun = frames + 1, frame.time or 0.0
-                rate = _gif_rate(frames, begun, rate)
+                    frames, start = frames + 1, frame.time or 0.0
+                rate = _gif_rate(frames, start, rate)
             else:
                 frames = stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
             codec = stream.codec_context
             tags = {key.lower(): value for key, value in container.metadata.items()}
-            return VideoFacts(kind, codec.name, frames, codec.width, codec.height, rate, tags)
+            return VideoInfo(kind, codec.name, frames, codec.width, codec.height, rate, tags)
     except av.error.FFmpegError as error:
         raise ValueError(f"{path} is damaged, or no mp4, webm or gif video") from error
 
 
-def _gif_rate(count: int, begun: float, rate: float) -> float:
-    """Frames a second of a GIF: a whole number where rounding its times to 1/100 s explains it."""
-    steps, seconds = (count - 1, begun) if begun else (1, 1 / (rate or DEFAULT_FPS))
+def _gif_rate(count: int, start: float, rate: float) -> float:
+    """Frames per second of a GIF: a whole number where rounding its times to 1/100 s explains the difference.
+
+    `start` is when the last of `count` frames is shown, in seconds.
+    """
+    steps, seconds = (count - 1, start) if start else (1, 1 / (rate or DEFAULT_FPS))
     whole = max(1, round(steps / seconds))
     return float(whole) if abs(steps / whole - seconds) <= 0.01 else steps / seconds
 
 
 def _read_folder(folder: Path) -> tuple[list[np.ndarray], float]:
+    """The frames of a folder of PNG files and the rate that the first one records. Raises ValueError."""
     files = sorted(folder.glob("*.png"), key=lambda file: [int(n) for n in re.findall(r"\d+", file.stem)])
     frames, fps = [], DEFAULT_FPS
     for file in files:
@@ -116,6 +150,6 @@ def _read_folder(folder: Path) -> tuple[list[np.ndarray], float]:
             with Image.open(file) as image:
                 frames.append(np.asarray(image.convert("RGB")))
                 fps = float(image.info["fps"]) if file == files[0] and "fps" in image.info else fps
-        except (OSError, SyntaxError, ValueError) as error:  # Pillow's three ways to say so
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three
             raise ValueError(f"{file} is damaged or no PNG image ({error})") from error
     return frames, fps

@@ -1,4 +1,4 @@
-"""The reuse map: an image of what a clip reuses of the previous clip, noise and denoising steps."""
+"""A figure of what a clip reuses of the previous one: its initial noise and its denoising steps."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ OLD, NEW, REPLAYED = (86, 140, 220), (240, 140, 40), (150, 110, 210)
 
 
 def reuse_map(settings: ReuseSettings, frames: int = 8, steps: int = 50) -> Image.Image:
-    """Draw which old frame's noise each frame of a clip reuses, how much of it, and for how many steps it replays the
-    old frame's denoising. Frames that repeat the previous clip are outlined.
+    """Draw what each frame of a clip reuses of the previous clip.
+
+    Above, for each frame: which old frame's noise it takes, and how much of it; below: for how many steps it replays
+    that frame's predictions. Frames that the previous clip has shown already are outlined.
 
     Args:
-        settings: The reuse settings.
-        frames: Frames of a clip, N.
-        steps: Denoising steps, T.
+        settings: M, alpha, beta, the order and the policies.
+        frames: N, the frames of a clip.
+        steps: T, the denoising steps.
+
+    Returns:
+        The image, RGB.
 
     Raises:
-        ValueError: Unless M < N and there is at least one step.
+        ValueError: M is not less than N, or `steps` is less than 1.
     """
     settings.check_frames(frames)
     if steps < 1:
@@ -69,7 +74,7 @@ def reuse_map(settings: ReuseSettings, frames: int = 8, steps: int = 50) -> Imag
             draw.rectangle((left, top, right, below + STEPS_HEIGHT), outline=INK)
         draw.text((left, below + STEPS_HEIGHT + 1), f"{j}", INK, font)
     texts = [
-        (OLD, "noise of the old frame above"),
+        (OLD, "reused noise"),
         (NEW, "new noise"),
         (REPLAYED, f"replayed, of {steps} steps"),
         (FAINT, "sampled"),

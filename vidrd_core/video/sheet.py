@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from vidrd_core.video.frames import checked, enlarged, reasons_given
+from vidrd_core.io.os_errors import cannot_write
+from vidrd_core.video.tensors import check_frames, enlarge
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _BACKGROUND, _INK, _SEAM = (24, 24, 28), (225, 225, 225), (240, 140, 40)
 
 
@@ -27,20 +28,38 @@ def contact_sheet(
     seam_every: int | None = None,
     seams: Sequence[int] = (),
 ) -> Image.Image:
-    """Draw videos, each uint8 [F, H, W, 3], as rows of frames from left to right; `path` saves the picture.
+    """Draw videos as rows of frames, from left to right.
 
-    labels: one a video, written above its row. every: show only frames 0, every, 2 * every and so on. scale:
-    enlarge by a whole number. gap: pixels between frames. seam_every: a bar between clips of so many frames.
-    seams: bars before these frames, where clips differ in length.
-    Raises ValueError for frames that do not fit this, or another number of labels than of videos.
+    Args:
+        videos: The videos, each uint8 [F, H, W, 3]; they can differ in size and length.
+        path: Where to save the image; its suffix is that of an image format.
+        labels: A text for each video, written above its row.
+        every: Show only frames 0, `every`, 2 * `every` and so on.
+        scale: Enlarge by this whole number, nearest neighbour.
+        gap: Pixels between frames.
+        seam_every: The number of frames of a clip; a bar marks each seam between clips.
+        seams: The frames before which bars are drawn, for clips that differ in length.
+
+    Returns:
+        The image, RGB.
+
+    Raises:
+        ValueError: The frames have another shape or dtype, there are not as many labels as videos, the suffix is
+            not that of an image, or a number is out of range.
+        OSError: The image cannot be saved.
+
+    Example:
+        >>> video = np.zeros((4, 16, 16, 3), np.uint8)
+        >>> contact_sheet([video, video], "sheet.png", labels=["first", "second"], scale=2).width
+        138
     """
     if not len(videos) or (labels is not None and len(labels) != len(videos)):
-        raise ValueError(f"need a label a video: got {len(videos)} videos and {len(labels or ())} labels")
-    if path is not None and Path(path).suffix.lower() not in PICTURES:
-        raise ValueError(f"{path} is no name of a picture: expected one that ends in {', '.join(PICTURES)}")
+        raise ValueError(f"expected a label for each video: got {len(videos)} videos and {len(labels or ())} labels")
+    if path is not None and Path(path).suffix.lower() not in IMAGE_SUFFIXES:
+        raise ValueError(f"{path} is no name of an image: expected one that ends in {', '.join(IMAGE_SUFFIXES)}")
     if every < 1 or scale < 1 or gap < 0 or (seam_every is not None and seam_every < 1):
-        raise ValueError(f"need {every=}, {scale=} and {seam_every=} from 1 on, {gap=} from 0 on")
-    rows = [_strip(checked(video), every, scale, gap, seam_every, seams) for video in videos]
+        raise ValueError(f"{every=}, {scale=}, {seam_every=}, {gap=}: expected 1 or more, and 0 or more for gap")
+    rows = [_row(check_frames(video), every, scale, gap, seam_every, seams) for video in videos]
     width = max(row.width for row in rows)
     parts: list[Image.Image] = []
     for row, label in zip(rows, labels or [""] * len(rows), strict=True):
@@ -51,15 +70,17 @@ def contact_sheet(
         sheet.paste(part, (gap, top))
         top += part.height + gap
     if path is not None:
-        with reasons_given(path):
+        try:
             sheet.save(path)
+        except OSError as error:
+            raise cannot_write(path, error) from error
     return sheet
 
 
-def _strip(
+def _row(
     video: np.ndarray, every: int, scale: int, gap: int, seam_every: int | None, seams: Sequence[int]
 ) -> Image.Image:
-    """One row of a contact sheet; between clips there is a bar, with a gap on either side."""
+    """One video as a row of frames; between clips there is a bar, with a gap on either side."""
     height = video.shape[1] * scale
     space = np.full((height, gap, 3), _BACKGROUND, np.uint8)
     bar = np.full((height, max(gap, 2), 3), _SEAM, np.uint8)
@@ -68,13 +89,13 @@ def _strip(
     for index in range(0, len(video), every):
         now = index // (seam_every or len(video)) + sum(seam <= index for seam in seams)
         pieces += [bar, space] if now != clip else []
-        pieces += [enlarged(video[index], scale), space]
+        pieces += [enlarge(video[index], scale), space]
         clip = now
     return Image.fromarray(np.concatenate(pieces[:-1], 1))
 
 
 def _label(text: str, width: int) -> Image.Image:
-    """Text on as many lines as the width, in pixels, asks for."""
+    """An image of a text, wrapped to a width in pixels."""
     font = ImageFont.load_default()
     lines = "\n".join(textwrap.wrap(text, max(1, int(width / font.getlength("n")))))
     box = ImageDraw.Draw(Image.new("RGB", (1, 1))).multiline_textbbox((0, 0), lines, font=font)

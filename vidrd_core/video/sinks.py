@@ -1,4 +1,4 @@
-"""Where frames go: one growing file through PyAV, or a folder of PNG files."""
+"""What a `VideoWriter` writes to: one growing file, encoded by FFmpeg, or a folder of PNG files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,8 +19,8 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from vidrd_core.video.gif import append_comment
-from vidrd_core.video.packets import join_files, open_container
+from vidrd_core.io.os_errors import cannot_write
+from vidrd_core.video.remux import append_comment, join_files, open_container
 
 _FRAME_FILE = re.compile(r"frame_\d{6,}\.png|\.DS_Store|Thumbs\.db|desktop\.ini")
 
@@ -30,14 +31,23 @@ _FRAGMENTS = "frag_every_frame+empty_moov+default_base_moof+use_metadata_tags"
 
 @dataclass(frozen=True)
 class _Kind:
-    """How PyAV writes one kind of file. No encoder looks ahead: frames are in the file soon after `write`."""
+    """How one kind of file is encoded. No encoder looks ahead: frames are in the file soon after `write`.
+
+    Args:
+        codec: FFmpeg's encoder.
+        pix_fmt: Its pixel format.
+        encoder: Its options.
+        muxer: The container's options.
+        crf: The constant rate factor, for frames up to 256 x 256 pixels and for larger ones; "" for none.
+        largest: The largest width and height in pixels.
+    """
 
     codec: str
     pix_fmt: str
     encoder: dict[str, str]
     muxer: dict[str, str]
-    crf: tuple[str, str]  # quality, for frames up to 256 x 256 and for larger ones
-    largest: int  # width and height, in pixels
+    crf: tuple[str, str]
+    largest: int
 
 
 _H264 = {"tune": "zerolatency", "g": "32", **_COLOUR}
@@ -50,7 +60,7 @@ KINDS = {
 
 
 def check_size(suffix: str, width: int, height: int) -> None:
-    """Raise ValueError for frames that this kind of file cannot hold."""
+    """Raise ValueError for frames, in pixels, that are too large for the kind of file with this suffix."""
     largest = KINDS[suffix].largest
     if max(width, height) > largest:
         raise ValueError(
@@ -60,21 +70,30 @@ def check_size(suffix: str, width: int, height: int) -> None:
 
 
 class FileSink:
-    """One growing file, through PyAV."""
+    """One growing file, encoded by FFmpeg.
+
+    Args:
+        target: The final name of the file.
+        suffix: Its kind: ".mp4", ".webm" or ".gif".
+        fps: Frames per second.
+        metadata: Container tags.
+    """
 
     def __init__(self, target: Path, suffix: str, fps: float, metadata: dict[str, str]) -> None:
-        self.target, self.part, self.kind, self.format = target, part_of(target), KINDS[suffix], suffix[1:]
-        self.rate, self.metadata = rate_of(fps), metadata
+        self.target, self.part, self.kind, self.format = target, part_path(target), KINDS[suffix], suffix[1:]
+        self.rate, self.metadata = frame_rate(fps), metadata
         self.container: Any = None
         self.stream: Any = None
         self.count = 0
 
     def reserve(self) -> None:
+        """Create the partial file. Raises OSError if the target cannot be written."""
         if self.target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder")
         self.part.touch(exist_ok=False)
 
     def add(self, frame: np.ndarray) -> None:
+        """Encode a frame, uint8 [H, W, 3]."""
         picture = _palette_picture(frame) if self.kind.pix_fmt == "pal8" else _yuv_picture(frame)
         if self.container is None:
             self.start(picture.height, picture.width)
@@ -83,6 +102,7 @@ class FileSink:
         self.count += 1
 
     def start(self, height: int, width: int) -> None:
+        """Open the container and the encoder for frames of this size in pixels."""
         check_size("." + self.format, width, height)
         self.container = open_container(self.part, self.format, self.kind.muxer, self.metadata)
         self.stream = self.container.add_stream(self.kind.codec, rate=self.rate)
@@ -91,6 +111,7 @@ class FileSink:
         self.stream.options = self.kind.encoder | ({"crf": crf} if crf else {})
 
     def finish(self) -> None:
+        """Finish encoding and rename the partial file to the target."""
         self.container.mux(self.stream.encode(None))
         self.container.close()
         if self.format == "gif":
@@ -100,15 +121,16 @@ class FileSink:
         os.replace(self.part, self.target)
 
     def join_fragments(self) -> None:
-        """Copy the packets into an MP4 with one index."""
-        joined = part_of(self.target)
+        """Remux a fragmented MP4 into one with a single index."""
+        joined = part_path(self.target)
         try:
             join_files([(self.part, None)], joined, self.rate, self.metadata)
             os.replace(joined, self.part)
-        except (OSError, av.error.FFmpegError):  # no room for a copy: the fragmented file is whole as well
+        except (OSError, av.error.FFmpegError):  # no space for a copy: the fragmented file is complete, too
             joined.unlink(missing_ok=True)
 
     def discard(self) -> None:
+        """Remove the partial file."""
         if self.container is not None:
             with contextlib.suppress(av.error.FFmpegError):
                 self.container.close()
@@ -116,25 +138,34 @@ class FileSink:
 
 
 class FolderSink:
-    """A folder of PNG files; the first carries the frame rate and the metadata."""
+    """A folder of PNG files; the first one holds the frame rate and the metadata.
+
+    Args:
+        target: The folder's final name.
+        fps: Frames per second.
+        metadata: Text chunks of the first file.
+    """
 
     def __init__(self, target: Path, fps: float, metadata: dict[str, str]) -> None:
-        self.target, self.part, self.count = target, part_of(target), 0
+        self.target, self.part, self.count = target, part_path(target), 0
         self.text = {"fps": repr(float(fps)), **metadata}
 
     def reserve(self) -> None:
+        """Create the partial folder. Raises OSError if the target holds other files or cannot be written."""
         if self.target.exists() and not self.target.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "is a file")
         self.refuse_other_content()
         self.part.mkdir()
 
     def refuse_other_content(self) -> None:
+        """Raise FileExistsError if the target holds files that are not frames."""
         for name in os.listdir(self.target) if self.target.is_dir() else ():
             if not _FRAME_FILE.fullmatch(name):
                 reason = f"the folder holds other files ({name}); choose a new one or one of only frame_*.png"
                 raise FileExistsError(errno.EEXIST, reason)
 
     def add(self, frame: np.ndarray) -> None:
+        """Write a frame, uint8 [H, W, 3]."""
         info = PngInfo()
         for key, value in self.text.items() if self.count == 0 else ():
             info.add_text(key, value)
@@ -142,11 +173,12 @@ class FolderSink:
         self.count += 1
 
     def finish(self) -> None:
+        """Move the frames to the target, in place of an older video's."""
         self.refuse_other_content()
         if not self.target.exists():
             os.replace(self.part, self.target)
             return
-        # The folder itself stays: it may be a mount, somebody's working directory, or have modes of its own.
+        # The folder itself stays: it may be a mount, a working directory, or have its own permissions.
         new = sorted(os.listdir(self.part))
         for name in new:
             shutil.move(self.part / name, self.target / name)
@@ -155,17 +187,18 @@ class FolderSink:
         self.part.rmdir()
 
     def discard(self) -> None:
+        """Remove the partial folder."""
         shutil.rmtree(self.part, ignore_errors=True)
 
 
 def _yuv_picture(frame: np.ndarray) -> av.VideoFrame:
-    """Half-resolution colour, each colour sample the mean of its four pixels."""
+    """A frame in YUV 4:2:0; each chroma sample is the mean of its four pixels. Odd sizes are padded."""
     even = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
     return av.VideoFrame.from_ndarray(even, format="rgb24").reformat(format="yuv420p", interpolation="AREA")
 
 
 def _palette_picture(frame: np.ndarray) -> av.VideoFrame:
-    """256 colours of this frame's own, so that no other need be known; without dither, which would crawl."""
+    """A frame in a palette of its own 256 colours; without dither, which would flicker."""
     image = Image.fromarray(frame).quantize(256, method=Image.Quantize.MEDIANCUT)
     colours = np.asarray(image.getpalette(), np.uint8).reshape(-1, 3)
     palette = np.full((256, 4), 255, np.uint8)  # alpha, red, green, blue
@@ -174,11 +207,22 @@ def _palette_picture(frame: np.ndarray) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(pixels, format="pal8")
 
 
-def rate_of(fps: float) -> Fraction:
-    """Frames a second, as containers have it."""
+def frame_rate(fps: float) -> Fraction:
+    """Frames per second as the fraction that containers record."""
     return Fraction(fps).limit_denominator(1001)
 
 
-def part_of(target: Path) -> Path:
-    """A name of our own beside the target, on the same disk, with the suffix that players go by."""
+def part_path(target: Path) -> Path:
+    """A new name beside the target, on the same disk, with the suffix by which players recognise the format."""
     return target.with_name(f"{target.stem}.part-{secrets.token_hex(3)}{target.suffix}")
+
+
+@contextlib.contextmanager
+def write_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Replace an OSError or an encoder's error in the block by an OSError with the path, the cause and a remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    except av.error.FFmpegError as error:  # those that are no OSErrors: the encoder's
+        raise OSError(None, f"cannot write {os.fspath(path)}: its encoder failed ({error.strerror})") from error

@@ -1,4 +1,4 @@
-"""A model folder, the command in an empty folder, and what an uninterrupted run leaves."""
+"""Fixtures: a model folder, the command in an empty folder, and the files of an uninterrupted run."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def folder(model, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def vidrd(folder, tmp_path, monkeypatch, capsys):
-    """Run the command in an empty folder; its exit code, stdout and stderr."""
+    """A function that runs the command in an empty folder and returns its exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
     threads = torch.get_num_threads()
 
@@ -44,7 +44,7 @@ def vidrd(folder, tmp_path, monkeypatch, capsys):
 
 @pytest.fixture(scope="session")
 def whole(folder, tmp_path_factory) -> Path:
-    """What an uninterrupted run of three clips leaves: `states/`, `frames/`, `long.mp4`."""
+    """The folder of an uninterrupted run of three clips: `states/`, `frames/`, `long.mp4`."""
     path = tmp_path_factory.mktemp("whole")
     for output, states in (("long.mp4", ["--state-dir", str(path / "states")]), ("frames/", [])):
         where = ["-o", f"{path}/{output}", "--model", str(folder), "--threads", "1", "--scale", "1"]

@@ -1,4 +1,4 @@
-"""What the tests of the command share."""
+"""Shared helpers of the command's tests."""
 
 import os
 from pathlib import Path
@@ -16,17 +16,18 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals, limi
 
 
 def same_state(a: Path, b: Path) -> bool:
-    """Bit for bit."""
+    """Whether two states are equal bit for bit."""
     one, two = ClipState.load(a), ClipState.load(b)
     return one.made_with == two.made_with and all(torch.equal(getattr(one, n), getattr(two, n)) for n in TENSORS)
 
 
 def same_video(a: Path, b: Path) -> bool:
+    """Whether two videos have equal frames."""
     return np.array_equal(read_video(a)[0], read_video(b)[0])
 
 
 def error_line(code: int, out: str, err: str, expected: int = 2) -> str:
-    """The only line of a failed command."""
+    """The one line of a failed command's stderr."""
     assert code == expected, err
     assert out == ""
     assert len(err.splitlines()) == 1, err

@@ -1,4 +1,4 @@
-"""`vidrd ablate` as a user types it."""
+"""The command `vidrd ablate`."""
 
 import json
 import os

@@ -11,7 +11,7 @@ from .helpers import error_line
 
 @pytest.fixture
 def here(tmp_path, vidrd):
-    """Pictures, films and labelled videos in the working directory."""
+    """A working directory with images, videos and labelled videos."""
     for i in range(3):
         write_still(tmp_path / "pictures" / f"{i}.png", seed=i, caption=f"picture {i}")
     write_still(tmp_path / "pictures" / "silent.png", seed=9)
@@ -25,7 +25,7 @@ def here(tmp_path, vidrd):
 SMALL = ("--size", "32", "--frames", "4")
 
 
-def test_folders_become_shards_and_shards_a_mixture(here, vidrd):
+def test_folders_become_shards_and_shards_a_mix(here, vidrd):
     code, out, err = vidrd("data", "stills", "pictures", "-o", "s/pictures", *SMALL, "--zoom", "2")
     assert (code, out) == (0, "")
     assert err.splitlines()[-1] == (
@@ -41,7 +41,7 @@ def test_folders_become_shards_and_shards_a_mixture(here, vidrd):
     assert (here / "sheet.png").stat().st_size > 1000
     assert "s/pictures: 3 clips of 3 files" in out
     assert "silent.png: has no caption" in out
-    message = "sheet.xyz is no name of a picture: expected one that ends in .png, .jpg"
+    message = "sheet.xyz is no name of an image: expected one that ends in .png, .jpg"
     assert message in error_line(*vidrd("data", "show", "s/pictures", "-o", "sheet.xyz"))
     code, out, err = vidrd("data", "mix", "s/pictures", "s/films=2", "s/actions=1", "-o", "mix.yaml")
     assert code == 0
@@ -56,7 +56,7 @@ def test_folders_become_shards_and_shards_a_mixture(here, vidrd):
     ]
 
 
-def test_images_and_several_clips(here, vidrd):
+def test_single_images_and_several_clips_of_a_file(here, vidrd):
     assert vidrd("data", "stills", "pictures", "-o", "images", "--images", *SMALL)[0] == 0
     assert {s.facts["kind"] for s in Shards(here / "images").samples} == {"image"}
     assert vidrd("data", "stills", "pictures", "-o", "many", "--clips", "3", *SMALL)[0] == 0

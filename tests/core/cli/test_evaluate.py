@@ -1,4 +1,4 @@
-"""`vidrd evaluate` as a user types it."""
+"""The command `vidrd evaluate`."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from .helpers import error_line
 
 @pytest.fixture
 def here(tmp_path, vidrd):
-    """Two folders of videos and two networks in the working directory."""
+    """A working directory with two folders of videos and two networks."""
     for name, videos in (("made", (ping_pong(2), moving(16))), ("real", (moving(16), moving(16, y=0.3)))):
         for number, video in enumerate(videos):
             (tmp_path / name).mkdir(exist_ok=True)
@@ -112,7 +112,7 @@ def test_a_stopped_run_is_resumed_and_other_settings_are_refused(here, vidrd):
     assert "holds records of other settings, now network_frames 4 (then 16): choose another folder" in line
 
 
-def test_two_processes_share_the_videos_and_the_last_writes_the_result(here, vidrd, monkeypatch):
+def test_two_processes_share_the_videos_and_the_last_one_writes_the_result(here, vidrd, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     code, _, err = vidrd("evaluate", "made", "-o", "out")
@@ -133,7 +133,7 @@ def test_videos_that_a_model_generates_from_prompts(here, vidrd, folder):
     assert (found["videos"], found["settings"]["order"], found["settings"]["steps"]) == (4, "forward", 2)
 
 
-def test_the_inception_score_of_enough_videos(here, vidrd):
+def test_the_inception_score_needs_enough_videos(here, vidrd):
     for number in range(12):
         (here / "many").mkdir(exist_ok=True)
         with open_video(here / "many" / f"{number}.mp4", 8.0) as file:
@@ -189,7 +189,7 @@ prompts:
 """
 
 
-def test_a_protocol_follows_the_classes_of_a_list(here, vidrd, folder):
+def test_a_protocol_samples_the_classes_of_a_list(here, vidrd, folder):
     (here / "short.yaml").write_text(SHORT)
     (here / "list.txt").write_text("Right/v_1.avi 2\nLeft/v_1.avi 1\nRight/v_2.avi 2\n")
     given = ("--model", folder, "--clips", "2", "--steps", "1", "--protocol", "short.yaml")

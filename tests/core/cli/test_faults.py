@@ -1,4 +1,4 @@
-"""Full disks, too little memory, and bugs."""
+"""Full disks, too little memory, NaN, and bugs."""
 
 import contextlib
 import errno
@@ -18,7 +18,7 @@ from .helpers import PROMPTS, error_line, posix
 
 @contextlib.contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
-    """No file can grow beyond `size` bytes, as on a full disk."""
+    """A context in which no file can grow beyond `size` bytes, as on a full disk."""
     resource = pytest.importorskip("resource")
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
@@ -29,7 +29,7 @@ def file_size_limit(size: int) -> Iterator[None]:
 
 
 @posix
-def test_a_full_disk_under_the_states_keeps_the_video(vidrd, whole):
+def test_a_full_disk_for_states_keeps_the_video(vidrd, whole):
     size = (whole / "states" / "clip_0000.safetensors").stat().st_size
     with file_size_limit(size + 1000):  # the next state has more in it
         code, out, err = vidrd(
@@ -37,14 +37,14 @@ def test_a_full_disk_under_the_states_keeps_the_video(vidrd, whole):
         )
     line = error_line(code, out, err.splitlines()[-1], expected=1)
     assert "cannot write own/clip_0001.safetensors" in line
-    assert "long.mp4 has 16 frames, from 2 of 3 clips; to go on, give the same command with --resume" in line
+    assert "long.mp4 has 16 frames, from 2 of 3 clips; to continue, repeat the command with --resume" in line
     assert len(read_video("long.mp4")[0]) == 16
     assert os.listdir("own") == ["clip_0000.safetensors"]
 
 
 @posix
 @pytest.mark.parametrize("states", [True, False])
-def test_a_full_disk_under_the_video(vidrd, tmp_path, states):
+def test_a_full_disk_for_the_video(vidrd, tmp_path, states):
     run = ["--clips", 6, "--steps", 2, "--scale", 4, "-o", "long.mp4", *(["--state-dir", "states"] if states else [])]
     with file_size_limit(50_000):  # a state has 40,000 bytes
         code, out, err = vidrd("generate", *PROMPTS, *run)
@@ -52,23 +52,23 @@ def test_a_full_disk_under_the_video(vidrd, tmp_path, states):
     assert "long.mp4" in line
     if states:
         assert os.listdir() == ["states"]
-        assert "to go on, give the same command with --resume" in line
+        assert "to continue, repeat the command with --resume" in line
         assert vidrd("generate", *PROMPTS, *run, "--resume")[0] == 0
         assert len(read_video("long.mp4")[0]) == 48
     else:
         assert os.listdir() == []
-        assert "no video was kept; with --state-dir a later run can go on where one ended" in line
+        assert "no video was kept; with --state-dir a run can be resumed" in line
 
 
 @posix
-def test_a_full_disk_under_a_packed_model(vidrd, folder):
+def test_a_full_disk_for_a_packed_model(vidrd, folder):
     with file_size_limit(20_000):
         code, out, err = vidrd("pack", folder, "-o", "small")
     assert "cannot write small: File too large" in error_line(code, out, err.splitlines()[-1], expected=1)
     assert os.listdir() == []
 
 
-def test_a_full_disk_under_an_overwritten_model_leaves_the_old_one(vidrd, folder, monkeypatch):
+def test_a_full_disk_when_overwriting_a_model_keeps_the_old_one(vidrd, folder, monkeypatch):
     def files() -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in Path("small").iterdir()}
 
@@ -85,7 +85,7 @@ def test_a_full_disk_under_an_overwritten_model_leaves_the_old_one(vidrd, folder
     assert files() == before
 
 
-def test_too_little_memory(vidrd, monkeypatch, tmp_path):
+def test_too_little_memory_keeps_the_finished_clips(vidrd, monkeypatch, tmp_path):
     from vidrd_core.pipeline import VidRD
 
     def extend(*given, **settings):
@@ -99,7 +99,7 @@ def test_too_little_memory(vidrd, monkeypatch, tmp_path):
     assert len(read_video("long.mp4")[0]) == 8
 
 
-def test_a_clip_of_no_finite_numbers_is_told(vidrd, monkeypatch):
+def test_a_clip_with_nan_is_reported(vidrd, monkeypatch):
     from vidrd_core.pipeline import VidRD
 
     original = VidRD.extend
@@ -119,7 +119,7 @@ def test_a_clip_of_no_finite_numbers_is_told(vidrd, monkeypatch):
     assert os.listdir("states") == ["clip_0000.safetensors"]
 
 
-def test_a_bug_shows_its_traceback_and_leaves_nothing(vidrd, monkeypatch):
+def test_a_bug_shows_its_traceback_and_leaves_no_files(vidrd, monkeypatch):
     from vidrd_core.pipeline import VidRD
 
     monkeypatch.setattr(VidRD, "extend", lambda *given, **settings: 1 / 0)
@@ -128,8 +128,8 @@ def test_a_bug_shows_its_traceback_and_leaves_nothing(vidrd, monkeypatch):
     assert os.listdir() == []
 
 
-def test_a_full_disk_is_called_that_whoever_notices():
-    said = os.strerror(errno.ENOSPC)
-    assert reason(OSError(errno.ENOSPC, said)) == "the disk is full; free some space or choose another folder"
-    told = reason(OSError(errno.ENOSPC, said, "a.tar"))
-    assert told == f"cannot use a.tar: {said} (free some space or choose another folder)"
+def test_a_full_disk_is_explained_in_errors_of_any_source():
+    text = os.strerror(errno.ENOSPC)
+    assert reason(OSError(errno.ENOSPC, text)) == "the disk is full; free some space or choose another folder"
+    message = reason(OSError(errno.ENOSPC, text, "a.tar"))
+    assert message == f"cannot use a.tar: {text} (free some space or choose another folder)"

@@ -1,4 +1,4 @@
-"""`vidrd state`: a video that was not made here goes on. And prompts that fade in."""
+"""`vidrd state`, which makes a state of real footage, prompt travel, and per-clip settings."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vidrd_core.cli.footage import footage
+from vidrd_core.cli.footage import read_footage
 from vidrd_core.presets import preset
 from vidrd_core.state import ClipState
 from vidrd_core.video import open_video, read_video
@@ -26,15 +26,15 @@ def video(tmp_path):
     return tmp_path / "footage", frames
 
 
-def test_footage_goes_on(vidrd, video, model):
+def test_real_footage_can_be_extended(vidrd, video, model):
     torch.set_num_threads(1)
     path, _ = video
     size = ("--width", 32, "--height", 32)
     code, out, err = vidrd("state", path, PROMPTS[0], *size, *STEPS, "-o", "s.safetensors")
     assert (code, err) == (0, "")
-    assert out == f"s.safetensors: 8 frames of {path}; to go on: vidrd extend s.safetensors PROMPT ...\n"
+    assert out == f"s.safetensors: 8 frames of {path}; to continue: vidrd extend s.safetensors PROMPT ...\n"
     made = ClipState.load("s.safetensors")
-    expected = model.state_from_video(footage(path, 8, 32, 32), PROMPTS[0], steps=2)
+    expected = model.state_from_video(read_footage(path, 8, 32, 32), PROMPTS[0], steps=2)
     assert torch.equal(made.noise, expected.noise)
     assert made.made_with == expected.made_with
     code, out, _ = vidrd(
@@ -47,28 +47,28 @@ def test_footage_goes_on(vidrd, video, model):
 
 def test_the_last_frames_are_taken_and_cropped_in_the_middle(video):
     path, frames = video
-    assert np.array_equal(footage(path, 5, None, None), frames[-5:])
-    assert np.array_equal(footage(path, 5, 64, 64), frames[-5:, :, 8:72])
-    assert footage(path, 5, 32, None).shape == (5, 64, 32, 3)
+    assert np.array_equal(read_footage(path, 5, None, None), frames[-5:])
+    assert np.array_equal(read_footage(path, 5, 64, 64), frames[-5:, :, 8:72])
+    assert read_footage(path, 5, 32, None).shape == (5, 64, 32, 3)
 
 
-def test_a_picture_stands_still(vidrd, tmp_path):
+def test_an_image_is_repeated_to_a_clip(vidrd, tmp_path):
     Image.new("RGBA", (32, 32), (200, 40, 10, 255)).save(tmp_path / "still.png")
     code, _, err = vidrd(
         "state", tmp_path / "still.png", PROMPTS[0], *STEPS, "--method", "noise", "-o", "s.safetensors"
     )
     assert code == 0
-    assert "still.png has 1 of 8 frames: the first one is repeated before the others, unshown" in err
+    assert "still.png has 1 of 8 frames: the first one is repeated before the others, not shown" in err
     state = ClipState.load("s.safetensors")
     assert (state.frames, state.repeated) == (8, 7)
     assert torch.equal(state.latents, state.latents[:, :, :1].expand_as(state.latents))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("none.mp4",), "no such video"),
-        (("text.png",), "text.png is damaged, or no picture"),
+        (("text.png",), "text.png is damaged, or not an image"),
         (("text.mp4",), "text.mp4 is damaged, or no mp4"),
         (("still.png", "--width", 30), "width is 30, expected a multiple of"),
         (("still.png", "--method", "magic"), "method is 'magic', expected 'inversion' or 'noise'"),
@@ -76,7 +76,7 @@ def test_a_picture_stands_still(vidrd, tmp_path):
         (("still.png", "-o", "other.safetensors"), "--output: other.safetensors"),
     ],
 )
-def test_what_cannot_be_is_told_and_nothing_is_written(vidrd, tmp_path, arguments, told):
+def test_invalid_input_is_reported_and_nothing_is_written(vidrd, tmp_path, arguments, message):
     for name in ("text.png", "text.mp4", "other.safetensors"):
         (tmp_path / name).write_text("no such thing")
     Image.new("RGB", (32, 32)).save(tmp_path / "still.png")
@@ -85,11 +85,11 @@ def test_what_cannot_be_is_told_and_nothing_is_written(vidrd, tmp_path, argument
     before = sorted(each.name for each in tmp_path.iterdir())
     code, out, err = vidrd("state", tmp_path / path, PROMPTS[0], *STEPS, *others, *where)
     assert (code, out) == (2, "")
-    assert told in err
+    assert message in err
     assert sorted(each.name for each in tmp_path.iterdir()) == before
 
 
-def test_prompts_fade_in_and_a_run_goes_on_as_it_began(vidrd, model):
+def test_prompt_travel_is_resumed_exactly(vidrd, model):
     torch.set_num_threads(1)
     run = (
         "generate", PROMPTS[0], PROMPTS[1], "--clips", 3, "--travel", 2, *STEPS, "--scale", 1, "--state-dir", "kept"
@@ -106,7 +106,7 @@ def test_prompts_fade_in_and_a_run_goes_on_as_it_began(vidrd, model):
     assert "made with fade" in err
 
 
-def test_clips_have_settings_of_their_own_and_a_run_goes_on_with_them(vidrd, model):
+def test_per_clip_settings_are_resumed_exactly(vidrd, model):
     torch.set_num_threads(1)
     own = ("--seed-per-clip", ",,7", "--cfg-per-clip", ",4", "--alpha-per-clip", ",,1")
     run = ("generate", PROMPTS[0], "--clips", 3, *own, *STEPS, "--scale", 1, "--state-dir", "kept")
@@ -122,18 +122,18 @@ def test_clips_have_settings_of_their_own_and_a_run_goes_on_with_them(vidrd, mod
     branch = ("extend", "kept/clip_0001.safetensors", PROMPTS[0], "--seed-per-clip", "7", "--alpha-per-clip", "1")
     assert vidrd(*branch, "--cfg", model.diffusion.cfg, "--scale", 1, "-o", "branch/")[0] == 0
     assert np.array_equal(read_video("branch")[0], model.frames(clips[2]))
-    for name, text, told in (
+    for name, text, message in (
         ("seed", "1,2,3,4", "seed_per_clip has 4 entries, but clips are 3"),
         ("cfg", "a", "cfg_per_clip has 'a' for clip 1"),
         ("alpha", "-1", "alpha_per_clip has '-1' for clip 1, expected a number from 0 to 1000000"),
         ("seed", "-1", "expected a whole number of 0 or more"),
     ):
         code, _, err = vidrd("generate", PROMPTS[0], "--clips", 3, f"--{name}-per-clip", text, "-o", "none/")
-        assert (code, told in err) == (2, True), err
+        assert (code, message in err) == (2, True), err
     assert not Path("none").exists()
 
 
-def test_a_finished_loop_is_written_again(vidrd):
+def test_a_finished_loop_can_be_resumed(vidrd):
     torch.set_num_threads(1)
     run = ("generate", PROMPTS[0], "--clips", 3, "--preset", "loop on purpose", *STEPS, "--state-dir", "kept")
     assert vidrd(*run, "-o", "whole/")[0] == 0

@@ -1,4 +1,4 @@
-"""Videos that `generate` and `extend` write, and go on with."""
+"""`vidrd generate` and `vidrd extend`: the videos and states that they write, and resuming."""
 
 import os
 import pickle
@@ -17,7 +17,7 @@ from vidrd_core.video import read_video
 from .helpers import PROMPTS, same_state, same_video
 
 
-def test_a_video_of_one_clip_for_each_prompt(vidrd):
+def test_a_video_has_one_clip_per_prompt(vidrd):
     code, out, err = vidrd("generate", *PROMPTS, "--steps", 2, "--fps", 4, "--scale", 3, "-o", "long.mp4")
     assert code == 0
     assert out.startswith("long.mp4: 2 clips, 16 frames, 4.0 s at 4 fps; took ")
@@ -27,7 +27,7 @@ def test_a_video_of_one_clip_for_each_prompt(vidrd):
     assert os.listdir() == ["long.mp4"]
 
 
-def test_the_video_is_what_the_library_makes(vidrd, model):
+def test_the_video_equals_that_of_the_python_api(vidrd, model):
     settings = {"steps": 3, "seed": 7, "cfg": 2.0, "solver": "heun", "negative": "blue", "width": 16, "frames": 6}
     reuse = ReuseSettings(prompt_frames=2, alpha=1.0, beta=0.5, order="forward")
     torch.set_num_threads(1)
@@ -45,7 +45,7 @@ def test_the_video_is_what_the_library_makes(vidrd, model):
     assert same_state(Path("next.safetensors"), Path("expected.safetensors"))
 
 
-def test_extend_takes_other_settings_and_keeps_states_beside_the_old_ones(vidrd, whole, model, tmp_path):
+def test_extend_takes_other_settings_and_saves_states_beside_the_old_ones(vidrd, whole, model, tmp_path):
     last, more = whole / "states" / "clip_0002.safetensors", tmp_path / "more"
     code, out, _ = vidrd(
         "extend", last, *PROMPTS, "--clips", 3, "--seed", 9, "--alpha", 0, "--state-dir", more, "-o", "more.webm"
@@ -58,22 +58,22 @@ def test_extend_takes_other_settings_and_keeps_states_beside_the_old_ones(vidrd,
     assert torch.equal(states[0].latents, expected.latents)
 
 
-def test_the_same_video_from_fewer_and_more_clips(vidrd, whole, tmp_path):
+def test_resuming_with_fewer_and_more_clips_gives_the_same_frames(vidrd, whole, tmp_path):
     states = tmp_path / "states"
-    for clips, said in ((1, "found 0 of 1 clips in states"), (3, "found 1 of 3 clips in states")):
+    for clips, message in ((1, "found 0 of 1 clips in states"), (3, "found 1 of 3 clips in states")):
         run = ["--clips", clips, "--steps", 4, "--state-dir", "states", "--resume", "-o", "frames/"]
         code, _, err = vidrd("generate", *PROMPTS, *run)
         assert code == 0
-        assert said in err
+        assert message in err
     assert same_video(tmp_path / "frames", whole / "frames")
     assert all(same_state(states / path.name, path) for path in (whole / "states").iterdir())
     code, out, _ = vidrd("generate", *PROMPTS, "--steps", 4, "--state-dir", states, "--resume", "-o", "two/")
-    assert (code, out) == (0, "two/: 2 clips, 16 frames, 2.0 s at 8 fps, 2 made before\n")
+    assert (code, out) == (0, "two/: 2 clips, 16 frames, 2.0 s at 8 fps, 2 sampled before\n")
     # The last frames, as many as the decoder looks ahead, differ a little beside the end of a video.
     assert np.array_equal(read_video("two")[0][:12], read_video(whole / "frames")[0][:12])
 
 
-def test_extending_with_other_steps_is_approximate_by_name(vidrd, whole):
+def test_extending_with_other_steps_needs_approximate(vidrd, whole):
     run = ("extend", whole / "states" / "clip_0000.safetensors", PROMPTS[1], "--steps", 3, "-o", "more.mp4")
     assert vidrd(*run)[0] == 2
     code, out, _ = vidrd(*run, "--approximate", "--clips", 2)
@@ -81,7 +81,7 @@ def test_extending_with_other_steps_is_approximate_by_name(vidrd, whole):
 
 
 @pytest.mark.parametrize("fate", ["missing", "cut off", "a pickle"])
-def test_a_damaged_or_missing_state_ends_the_chain_there(vidrd, whole, tmp_path, fate):
+def test_clips_are_sampled_again_from_a_damaged_or_missing_state_on(vidrd, whole, tmp_path, fate):
     states = tmp_path / "states"
     states.mkdir()
     for path in (whole / "states").iterdir():
@@ -98,7 +98,7 @@ def test_a_damaged_or_missing_state_ends_the_chain_there(vidrd, whole, tmp_path,
     assert all(same_state(states / path.name, path) for path in (whole / "states").iterdir())
 
 
-def test_a_preset_is_what_the_library_calls_so_and_options_override_it(vidrd, model):
+def test_a_preset_equals_that_of_the_python_api_and_options_override_it(vidrd, model):
     torch.set_num_threads(1)
     for options, reuse in (
         (["--preset", "keep moving"], preset("keep moving", 8)),

@@ -1,4 +1,4 @@
-"""`--lora` and what `info` says of a LoRA."""
+"""`--lora`, and what `info` reports about a LoRA."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def lora(path, width=12):
     return path
 
 
-def test_a_lora_of_a_strength_is_put_on_and_told(vidrd, tmp_path):
+def test_a_lora_is_applied_with_its_strength_and_recorded(vidrd, tmp_path):
     path = lora(tmp_path / "style.safetensors")
     for number, given in enumerate([(), ("--lora", f"{path}:0.5"), ("--lora", path, "--lora", f"{path}:-1")]):
         target = ("-o", f"{number}.gif", "--state-dir", f"states{number}")
@@ -29,7 +29,7 @@ def test_a_lora_of_a_strength_is_put_on_and_told(vidrd, tmp_path):
     assert same != other
 
 
-def test_another_lora_than_before_is_no_resumption(vidrd, tmp_path):
+def test_resuming_with_another_lora_is_refused(vidrd, tmp_path):
     path = lora(tmp_path / "style.safetensors")
     command = ("generate", PROMPTS[0], "--clips", 2, "--steps", 2, "--state-dir", "kept", "-o", "one.gif")
     assert vidrd(*command, "--lora", path)[0] == 0
@@ -37,7 +37,7 @@ def test_another_lora_than_before_is_no_resumption(vidrd, tmp_path):
     assert "made with lora 'style.safetensors:1', this run has None" in error_line(code, out, err)
 
 
-def test_a_lora_that_does_not_fit_is_one_line(vidrd, tmp_path):
+def test_a_lora_that_does_not_fit_is_refused_in_one_line(vidrd, tmp_path):
     path = lora(tmp_path / "wide.safetensors", 768)
     message = error_line(*vidrd("generate", PROMPTS[0], "--lora", path, "-o", "one.gif"))
     assert "reads text of width 768, this one of 12" in message
@@ -45,7 +45,7 @@ def test_a_lora_that_does_not_fit_is_one_line(vidrd, tmp_path):
     assert "there is no LoRA none.safetensors" in message
 
 
-def test_info_says_whose_it_is(vidrd, tmp_path):
-    said = " ".join(vidrd("info", lora(tmp_path / "wide.safetensors", 1024))[1].split())
-    assert "a LoRA of Stable Diffusion 2.x, of rank 4" in said
-    assert "1 layers of the UNet, 0 of the text encoder" in said
+def test_info_reports_the_model_of_a_lora(vidrd, tmp_path):
+    text = " ".join(vidrd("info", lora(tmp_path / "wide.safetensors", 1024))[1].split())
+    assert "a LoRA of Stable Diffusion 2.x, of rank 4" in text
+    assert "1 layers of the UNet, 0 of the text encoder" in text

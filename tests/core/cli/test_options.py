@@ -1,4 +1,4 @@
-"""Options made from settings: they are the dataclasses' fields, in help pages, run files and completion."""
+"""Options generated from settings dataclasses, in help pages, run files and completion."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def page(*names: str, columns: int = 100) -> str:
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.settings)
-def test_fields_read_from_source_are_those_of_the_class(group):
+def test_fields_parsed_from_source_equal_those_of_the_class(group):
     module, _, name = group.settings.partition(":")
     kind = getattr(import_module(module), name)
     read = read_fields(module, name)
@@ -101,7 +101,7 @@ def test_a_run_is_saved_and_repeated_from_its_file(vidrd, tmp_path):
         ("prompts: [a red circle]\nstep: 3", "run.yaml has no option step (did you mean steps?)"),
         ("steps: many", "run.yaml: steps is 'many':"),
         ("[1, 2]", "run.yaml holds [1, 2], expected names of options with values"),
-        ("a: [", "run.yaml is no YAML:"),
+        ("a: [", "run.yaml is not YAML:"),
         ("prompts: a red circle\nsteps: 0", "steps is 0, expected a whole number, 1 or more"),
         ("resume: true", "run.yaml has no option resume"),
     ],
@@ -112,7 +112,7 @@ def test_a_bad_run_file_is_refused(vidrd, tmp_path, text, message):
     assert os.listdir() == ["run.yaml"]
 
 
-def test_nothing_is_saved_of_a_run_that_is_refused(vidrd, tmp_path):
+def test_a_refused_run_saves_no_file(vidrd, tmp_path):
     line = error_line(*vidrd("generate", *PROMPTS, "--cfg", 1e6, "-o", "x.gif", "--save-config", "run.yaml"))
     assert "cfg is 1000000.0" in line
     assert os.listdir() == []

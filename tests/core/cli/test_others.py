@@ -1,4 +1,4 @@
-"""`info`, `models`, `train`, `--help`."""
+"""`info`, `models`, `pack`, `convert`, `train`, `--help`."""
 
 import json
 import os
@@ -24,11 +24,11 @@ from vidrd_core.state import ClipState
 from ...conftest import TEXT, UNET
 from .helpers import PROMPTS, error_line
 
-# One frame of one pixel, and no word on how long it is shown.
+# One frame of one pixel without a duration.
 STILL_GIF = bytes.fromhex("47494638396101000100800000000000ffffff2c00000000010001000002024401003b")
 
 
-def test_info_says_what_a_file_is(vidrd, whole, folder, tmp_path):
+def test_info_describes_files(vidrd, whole, folder, tmp_path):
     parameters = sum(p.numel() for p in UNet3D(UNET).parameters())
     Path("torch.ckpt").write_bytes(pickle.dumps([1]))
     save_file({name: torch.zeros(2) for name in "abcde"}, "foreign.safetensors")
@@ -48,8 +48,8 @@ def test_info_says_what_a_file_is(vidrd, whole, folder, tmp_path):
     }.items():
         code, out, err = vidrd("info", path)
         assert (code, err) == (0, "")
-        told = " ".join(out.split())
-        assert [fact for fact in facts if fact not in told] == []
+        text = " ".join(out.split())
+        assert [fact for fact in facts if fact not in text] == []
     Path("empty").mkdir()
     Path("text.txt").write_text("hello")
     for name, message in {
@@ -61,7 +61,7 @@ def test_info_says_what_a_file_is(vidrd, whole, folder, tmp_path):
         assert message in error_line(*vidrd("info", name))
 
 
-def test_info_says_what_is_damaged_in_a_state(vidrd, whole):
+def test_info_reports_the_damage_of_a_state(vidrd, whole):
     state = ClipState.load(whole / "states" / "clip_0000.safetensors")
     replace(state, noise=state.noise * float("nan")).save("broken.safetensors")
     assert "is damaged: its noise holds numbers that are not finite" in error_line(
@@ -70,16 +70,16 @@ def test_info_says_what_is_damaged_in_a_state(vidrd, whole):
     assert "Invalid value for 'FILE': it is empty: give a name" in error_line(*vidrd("info", ""))
 
 
-def test_models_lists_what_is_built_in(vidrd, folder, monkeypatch):
+def test_models_lists_the_built_in_models(vidrd, folder, monkeypatch):
     from vidrd_core import loading
 
     monkeypatch.setattr(loading, "built_in_models", lambda: {"random": folder})
     code, out, _ = vidrd("models")
     assert code == 0
-    told = " ".join(out.split())
-    assert "random" in told
+    text = " ".join(out.split())
+    assert "random" in text
     for fact in ("0.11 M", "8 frames of 32 x 32", "v", *TEXT.words):
-        assert fact in told
+        assert fact in text
     monkeypatch.setattr(loading, "built_in_models", dict)
     assert "no model is built in; --model takes a folder" in vidrd("models")[1]
 
@@ -95,10 +95,10 @@ def test_pack_makes_a_smaller_copy(vidrd, folder):
     assert vidrd("pack", folder, "-o", "small", "--overwrite")[0] == 0
 
 
-def test_pack_makes_one_file_of_all(vidrd, folder):
+def test_pack_makes_one_file(vidrd, folder):
     assert vidrd("pack", folder, "-o", "one.safetensors")[0] == 0
-    told = [" ".join(line.split()) for line in vidrd("info", "one.safetensors")[1].splitlines()]
-    assert told[1:5] == ["kind whole model", "unet UNet3D", "vae temporal VAE", "text_encoder text encoder"]
+    lines = [" ".join(line.split()) for line in vidrd("info", "one.safetensors")[1].splitlines()]
+    assert lines[1:5] == ["kind whole model", "unet UNet3D", "vae temporal VAE", "text_encoder text encoder"]
     assert vidrd("generate", PROMPTS[0], "--steps", 1, "--model", "one.safetensors", "-o", "one.gif")[0] == 0
     assert "one.safetensors is there already: add --overwrite" in error_line(
         *vidrd("pack", "tiny", "-o", "one.safetensors")
@@ -118,7 +118,7 @@ def test_pack_takes_other_parts(vidrd, folder):
     assert parts["unet"]["diffusion"]["prediction"] == "eps"
 
 
-def test_convert_writes_a_part_and_says_what_has_to_be_told(vidrd, tmp_path):
+def test_convert_writes_a_part_and_reports_settings_that_the_format_cannot_hold(vidrd, tmp_path):
     heads = {"block_out_channels": (64, 64), "heads": (1, 1), "cross_attention_dim": 64, "layers_per_block": 1}
     flat = UNet3DConfig(**heads, attention_levels=(True, False), temp_conv_depth=0, temp_attention="none")
     save_unet(UNet3D(flat), DiffusionConfig(prediction="v"), tmp_path / "flat.safetensors")
@@ -187,11 +187,11 @@ def test_bad_recipes_are_refused(vidrd, monkeypatch):
 
 def test_help_names_the_extras_in_brackets():
     for command, extra in ((["train"], ".[train]"), (["data", "videos"], "ray[data]")):
-        told = CliRunner().invoke(cli.app, [*command, "--help"], terminal_width=200).output
-        assert extra in told
+        text = CliRunner().invoke(cli.app, [*command, "--help"], terminal_width=200).output
+        assert extra in text
 
 
-def test_a_packaged_recipe_is_written_to_be_changed(vidrd):
+def test_a_packaged_recipe_is_saved_for_editing(vidrd):
     code, out, err = vidrd("train", "video", "--save-as", "mine.yaml")
     assert (code, out) == (0, "")
     assert err.startswith("vidrd: the recipe is in mine.yaml: name your own model, data and folders there")
@@ -202,13 +202,13 @@ def test_a_packaged_recipe_is_written_to_be_changed(vidrd):
 
 def test_help_and_version():
     runner = CliRunner()
-    alone, asked = runner.invoke(cli.app, []), runner.invoke(cli.app, ["--help"])
-    assert (alone.exit_code, asked.exit_code) == (0, 0)
-    assert alone.output.split() == asked.output.split()
-    assert "Examples" in alone.output
+    without, with_option = runner.invoke(cli.app, []), runner.invoke(cli.app, ["--help"])
+    assert (without.exit_code, with_option.exit_code) == (0, 0)
+    assert without.output.split() == with_option.output.split()
+    assert "Examples" in without.output
     for name in ("generate", "extend", "models", "info", "train"):
         help_text = runner.invoke(cli.app, [name, "-h"], terminal_width=200).output
-        assert name in alone.output
+        assert name in without.output
         assert "Usage:" in help_text
     assert runner.invoke(cli.app, ["--version"]).output.startswith("vidrd ")
 

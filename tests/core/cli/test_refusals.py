@@ -1,4 +1,4 @@
-"""Bad input: one line, and nothing is made."""
+"""Invalid input: one line on stderr, and no files."""
 
 import os
 import pickle
@@ -39,7 +39,7 @@ GENERATE = {
     "huge height": (["--height", "4" + 20 * "0"], "expected a whole number from 1 to 65536"),
     "seed": (["--seed", "-3"], "seed is -3, expected a whole number, 0 or more"),
     "fps": (["--fps", "0"], "fps must be from 0.01 to 1000, got 0.0"),
-    "scale": (["--scale", "0"], "scale must be a whole number from 1 on, got 0"),
+    "scale": (["--scale", "0"], "scale must be a whole number, 1 or more, got 0"),
     "threads": (["--threads", "0"], "threads is 0, expected 1 to 1024"),
     "too many threads": (["--threads", 11 * "9"], "threads is 99999999999, expected 1 to 1024"),
     "device": (["--device", "toaster"], "device is 'toaster', which cannot be used here: give cpu"),
@@ -53,10 +53,13 @@ GENERATE = {
     "output is a suffix": (["-o", ".mp4"], "cannot write '.mp4': give a name, like long.mp4"),
     "huge number of clips": (["--clips", "1" + 22 * "0"], "expected 1 to 1000000"),
     "output is the root": (["-o", "/"], "cannot write '/': give a name, like long.mp4"),
-    "states among frames": (["-o", "a/", "--state-dir", "a"], "--state-dir is in the output folder a/, which is for"),
+    "states among frames": (
+        ["-o", "a/", "--state-dir", "a"],
+        "--state-dir is in the output folder a/, which can hold only frames",
+    ),
     "states inside frames": (
         ["-o", "a", "--state-dir", "a/b"],
-        "--state-dir is in the output folder a, which is",
+        "--state-dir is in the output folder a, which can hold only frames",
     ),
     "negative": (["--negative", "green"], "does not know 'green'; it knows: a, blue, circle, moving, red, right"),
     "unknown option": (["--loops", "3"], "No such option: --loops"),
@@ -87,14 +90,14 @@ def no_sampling(monkeypatch):
     from vidrd_core import pipeline
 
     def sample(*given, **settings):
-        raise AssertionError("it went on to sample")
+        raise AssertionError("sampling was started")
 
     monkeypatch.setattr(pipeline, "sample_clips", sample)
 
 
 @pytest.mark.usefixtures("no_sampling")
 @pytest.mark.parametrize("case", GENERATE)
-def test_bad_settings_are_refused_before_anything_is_made(vidrd, case):
+def test_invalid_settings_are_refused_before_any_file_is_written(vidrd, case):
     os.mkdir("folder.mp4")
     Path("file").touch()
     options, message = GENERATE[case]
@@ -104,7 +107,7 @@ def test_bad_settings_are_refused_before_anything_is_made(vidrd, case):
 
 @pytest.mark.usefixtures("no_sampling")
 @pytest.mark.parametrize("case", PROMPT)
-def test_bad_prompts_are_refused_before_anything_is_made(vidrd, case):
+def test_invalid_prompts_are_refused_before_any_file_is_written(vidrd, case):
     prompts, message = PROMPT[case]
     assert message in error_line(*vidrd("generate", *prompts, "--state-dir", "states", "-o", "long.mp4"))
     assert os.listdir() == []
@@ -139,17 +142,17 @@ def test_resume_with_other_settings_is_refused(vidrd, whole, options, message):
 
 
 @pytest.mark.usefixtures("no_sampling")
-def test_states_that_are_there_are_not_overwritten(vidrd, whole):
+def test_existing_states_are_not_overwritten(vidrd, whole):
     states = whole / "states"
     line = error_line(*vidrd("generate", *PROMPTS, "--state-dir", states, "-o", "long.mp4"))
-    assert "already holds clip_0000.safetensors: add --resume to go on with it, or name another --state-dir" in line
+    assert "already holds clip_0000.safetensors: add --resume to continue, or name another --state-dir" in line
     first = states / "clip_0000.safetensors"
     line = error_line(*vidrd("extend", first, PROMPTS[0], "--state-dir", states, "-o", "long.mp4"))
     assert "already holds clip_0001.safetensors: name another --state-dir" in line
 
 
 @pytest.mark.usefixtures("no_sampling")
-def test_what_cannot_be_extended_is_refused(vidrd, whole, folder, tmp_path):
+def test_files_that_cannot_be_extended_are_refused(vidrd, whole, folder, tmp_path):
     state = whole / "states" / "clip_0001.safetensors"
     files = {"cut.safetensors": state.read_bytes()[:-9], "torch.pt": pickle.dumps([1]), "text.txt": b"hello"}
     for name, data in files.items():
@@ -213,7 +216,7 @@ def test_a_state_of_another_model_is_refused(vidrd, whole, folder, tmp_path, wha
     assert os.listdir() == ["other"]
 
 
-def test_resuming_clips_of_two_videos_is_refused(vidrd, whole, model, tmp_path):
+def test_resuming_clips_of_different_videos_is_refused(vidrd, whole, model, tmp_path):
     states = tmp_path / "states"
     states.mkdir()
     first = model.generate(PROMPTS[0], steps=4)
@@ -222,7 +225,7 @@ def test_resuming_clips_of_two_videos_is_refused(vidrd, whole, model, tmp_path):
     model.extend(other.state, PROMPTS[1]).state.save(states / "clip_0001.safetensors")
     run = ["--steps", 4, "--clips", 3, "--state-dir", states, "--resume", "-o", "long.mp4"]
     line = error_line(*vidrd("generate", *PROMPTS, *run))
-    assert "clip_0001.safetensors does not follow clip_0000.safetensors: they are of two videos" in line
+    assert "clip_0001.safetensors does not follow clip_0000.safetensors: they are of different videos" in line
 
 
 def test_resuming_does_not_overwrite_a_branch(vidrd, whole, tmp_path):
@@ -239,7 +242,7 @@ def test_resuming_does_not_overwrite_a_branch(vidrd, whole, tmp_path):
     assert not Path("long.mp4").exists()
 
 
-def test_slips_are_pointed_out(vidrd):
+def test_likely_mistakes_are_pointed_out(vidrd):
     _, _, err = vidrd("generate", "a", "red", "circle", "--steps", 1, "-o", "long.mp4")
     assert "3 prompts of one word each; for one prompt of several words put quotes around it: 'a red circle'" in err
     _, _, err = vidrd("generate", *PROMPTS, "--clips", 1, "--steps", 1, "-o", "long.mp4")

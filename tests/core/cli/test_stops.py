@@ -1,4 +1,4 @@
-"""A stopped or killed run goes on as if it had not been."""
+"""Stopped and killed runs, which are resumed exactly."""
 
 import os
 import signal
@@ -26,8 +26,8 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
 
 
 @posix
-def test_a_stopped_and_a_killed_run_go_on_as_if_they_had_not_been(vidrd, folder, whole, tmp_path):
-    """Two runs in one process, to start only one: Ctrl-C ends the first, SIGKILL the second."""
+def test_a_stopped_and_a_killed_run_are_resumed_exactly(vidrd, folder, whole, tmp_path):
+    """Ctrl-C ends the first run, SIGKILL the second; both are in one process, to start only one."""
     runs = []
     for name in ("stopped", "killed"):
         run = ["generate", *PROMPTS, "--steps", 4, "--state-dir", tmp_path / name, "-o", tmp_path / f"{name}.mp4"]
@@ -48,14 +48,14 @@ def test_a_stopped_and_a_killed_run_go_on_as_if_they_had_not_been(vidrd, folder,
     finished = len(list((tmp_path / "stopped").iterdir()))
     output = tmp_path / "stopped.mp4"
     assert 2 <= finished < 400
-    said = f"stopped; {output} has {8 * finished} frames, from {finished} of 400 clips"
-    assert f"vidrd: {said}; to go on, give the same command with --resume" in err.splitlines()
+    expected = f"stopped; {output} has {8 * finished} frames, from {finished} of 400 clips"
+    assert f"vidrd: {expected}; to continue, repeat the command with --resume" in err.splitlines()
     assert len(read_video(output)[0]) == 8 * finished
     assert not (tmp_path / "killed.mp4").exists()
 
     for run, name in zip(runs, ("stopped", "killed"), strict=True):
         for path in (tmp_path / name).iterdir():
-            if path.name > "clip_0002":  # so that it also goes on sampling
+            if path.name > "clip_0002":  # so that it also has clips to sample
                 path.unlink()
         assert vidrd(*run, "--clips", 3, "--resume")[0] == 0
         assert same_video(tmp_path / f"{name}.mp4", whole / "long.mp4")
@@ -83,8 +83,8 @@ def test_ctrl_c_in_a_step_keeps_the_finished_clips(vidrd, whole, monkeypatch, ti
     handler = signal.getsignal(signal.SIGINT)
     code, out, err = vidrd("generate", *PROMPTS, "--clips", 3, "--steps", 4, "-o", "frames/")
     assert (code, out) == (130, "")
-    said = "stopped; frames/ has 8 frames, from 1 of 3 clips; with --state-dir a later run can go on where one ended"
-    assert err.splitlines()[-1] == f"vidrd: {said}"
+    expected = "stopped; frames/ has 8 frames, from 1 of 3 clips; with --state-dir a run can be resumed"
+    assert err.splitlines()[-1] == f"vidrd: {expected}"
     assert np.array_equal(read_video("frames")[0][:4], read_video(whole / "frames")[0][:4])
     assert signal.getsignal(signal.SIGINT) is handler
 
@@ -107,7 +107,7 @@ def test_ctrl_c_after_the_last_step_keeps_that_clip_too(vidrd, monkeypatch):
     assert "has 16 frames, from 2 of 3 clips" in err
 
 
-def test_ctrl_c_in_the_first_clip_leaves_nothing(vidrd, monkeypatch, tmp_path):
+def test_ctrl_c_in_the_first_clip_leaves_no_files(vidrd, monkeypatch, tmp_path):
     interrupt_at(monkeypatch, 0, 1)
     code, _, err = vidrd("generate", *PROMPTS, "--steps", 4, "-o", "long.mp4", "--state-dir", "states")
     assert code == 130
@@ -129,14 +129,16 @@ def test_ctrl_c_while_resuming_still_writes_all_finished_clips(vidrd, whole, mon
     run = ["--clips", 4, "--steps", 4, "--state-dir", whole / "states", "--resume", "-o", "long.mp4"]
     code, _, err = vidrd("generate", *PROMPTS, *run)
     assert code == 130
-    assert "has 24 frames, from 3 of 4 clips; to go on, give the same command with --resume" in err
+    assert "has 24 frames, from 3 of 4 clips; to continue, repeat the command with --resume" in err
     assert not (whole / "states" / "clip_0003.safetensors").exists()
 
 
-def test_ctrl_c_in_extend_says_which_state_to_go_on_from(vidrd, whole, monkeypatch):
+def test_ctrl_c_in_extend_names_the_state_to_continue_from(vidrd, whole, monkeypatch):
     interrupt_at(monkeypatch, 1, 0)
     run = ["--clips", 3, "--save-state", "new.safetensors", "-o", "more.mp4"]
     code, _, err = vidrd("extend", whole / "states" / "clip_0000.safetensors", PROMPTS[0], *run)
     assert code == 130
-    assert err.strip().endswith("has 8 frames, from 1 of 3 clips; to go on: vidrd extend new.safetensors PROMPT ...")
+    assert err.strip().endswith(
+        "has 8 frames, from 1 of 3 clips; to continue: vidrd extend new.safetensors PROMPT ..."
+    )
     assert ClipState.load("new.safetensors").index == 1

@@ -8,7 +8,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from vidrd_core.video.sinks import rate_of
+from vidrd_core.video.sinks import frame_rate
 
 
 def moving(seconds=1.0, fps=24.0, width=96, height=64, seed=0):
@@ -37,7 +37,7 @@ def numbered(count, fps=24.0, width=64, height=64):
 def write_video(path: Path, frames, fps=24.0, codec="libx264", aspect=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate_of(fps))
+        stream = container.add_stream(codec, rate=frame_rate(fps))
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
         if codec == "libx264":
             stream.options = {"crf": "10", "g": "12"}

@@ -12,6 +12,7 @@ SIZES = [(640, 480), (97, 1013), (4000, 31), (256, 256), (3, 2)]
 
 
 def seeded(seed: int) -> np.random.Generator:
+    """A NumPy generator."""
     return np.random.default_rng(seed)
 
 
@@ -24,25 +25,25 @@ def spans(path: np.ndarray) -> np.ndarray:
 
 
 def ramp(width: int, height: int) -> np.ndarray:
-    """A still whose red is x, whose green is y and whose blue is 0.25, x and y as shares."""
+    """A still whose red is x, green y and blue 0.25; x and y go from 0 to 1."""
     x, y = ((np.arange(size) + 0.5) / size for size in (width, height))
     return np.stack(np.broadcast_arrays(x[None], y[:, None], 0.25), 2).astype(np.float32)
 
 
 def waves(still_period: float, size: int = 512) -> np.ndarray:
-    """Upright stripes in all colours, float32 [16, size, 3] in 0 .. 1."""
+    """Vertical stripes, float32 [16, size, 3] from 0 to 1."""
     wave = 0.5 + 0.5 * np.sin(2 * math.pi * (np.arange(size) + 0.5) / still_period)
     return np.broadcast_to(wave[None, :, None], (16, size, 3)).astype(np.float32)
 
 
 def pan_windows(still: np.ndarray, start: float, step: float, width: float, frames: int) -> np.ndarray:
-    """Windows as high as the still that go `step` of its pixels to the right each frame."""
+    """Windows as high as the still that move right by `step` of its pixels per frame."""
     left = start + step * np.arange(frames)
     return np.stack([left, 0 * left, left + width, 0 * left + len(still)], 1) / (still.shape[1::-1] * 2)
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
-def test_the_view_never_leaves_the_still_and_keeps_its_shape(width: int, height: int) -> None:
+def test_the_window_stays_in_the_still_and_keeps_its_aspect_ratio(width: int, height: int) -> None:
     draw = np.random.default_rng(0)
     for seed in range(1000):
         across, down = (int(side) for side in draw.integers(1, 600, 2))
@@ -60,7 +61,7 @@ def test_the_view_never_leaves_the_still_and_keeps_its_shape(width: int, height:
 
 
 @pytest.mark.parametrize("direction", ["in", "out", "random"])
-def test_zoom_and_pan_are_of_half_to_all_of_what_is_set(direction: Any) -> None:
+def test_zoom_and_pan_are_between_half_and_all_of_the_setting(direction: Any) -> None:
     settings = CameraSettings(2, zoom=2.25, pan=0.4, direction=direction)
     ways, factors = [], []
     for seed in range(500):
@@ -77,8 +78,8 @@ def test_zoom_and_pan_are_of_half_to_all_of_what_is_set(direction: Any) -> None:
     assert direction != "random" or 0.4 < share < 0.6
 
 
-def test_an_even_view_moves_alike_on_the_screen_from_frame_to_frame() -> None:
-    """Where a frame's corners are in the one before, in views: the same all along."""
+def test_a_linear_path_moves_equally_on_screen_in_every_frame() -> None:
+    """The corners of a frame in the previous one's coordinates are the same in every frame."""
     for seed in range(50):
         path = camera_path(CameraSettings(9, zoom=4, pan=1, easing="linear"), 640, 480, seeded(seed))
         before, after = path[:-1].reshape(-1, 2, 2), path[1:].reshape(-1, 2, 2)
@@ -87,7 +88,7 @@ def test_an_even_view_moves_alike_on_the_screen_from_frame_to_frame() -> None:
         assert np.abs(corners[0] - [[0, 0], [1, 1]]).max() > 0.01
 
 
-def test_a_smooth_view_follows_the_cubic_and_rests_at_its_ends() -> None:
+def test_a_smooth_path_follows_the_cubic_and_rests_at_its_ends() -> None:
     frames = 41
     path = camera_path(CameraSettings(frames, zoom=1, pan=0.5, easing="smooth"), 640, 480, seeded(3))
     time = np.linspace(0, 1, frames)[:, None]
@@ -102,13 +103,13 @@ def test_a_smooth_view_follows_the_cubic_and_rests_at_its_ends() -> None:
         assert (np.abs(np.diff(steps, axis=0)) <= 20 * way / (frames - 1) ** 2 + 1e-12).all()
 
 
-def test_without_zoom_an_even_pan_is_a_straight_line() -> None:
+def test_without_zoom_a_linear_pan_is_a_straight_line() -> None:
     path = camera_path(CameraSettings(9, zoom=1, pan=0.5), 640, 480, seeded(4))
     np.testing.assert_allclose(np.diff(path, 2, axis=0), 0, atol=1e-12)
     assert np.abs(np.diff(path, axis=0)).max() > 0.01
 
 
-def test_a_seed_is_the_same_way_at_any_size() -> None:
+def test_a_seed_gives_the_same_path_at_any_size() -> None:
     one = camera_path(CameraSettings(7, 320, 240), 640, 480, seeded(5))
     assert (one == camera_path(CameraSettings(7, 320, 240), 640, 480, seeded(5))).all()
     np.testing.assert_allclose(one, camera_path(CameraSettings(7, 64, 48), 2560, 1920, seeded(5)), atol=1e-12)
@@ -116,7 +117,7 @@ def test_a_seed_is_the_same_way_at_any_size() -> None:
     assert np.abs(one - camera_path(CameraSettings(7, 320, 240), 640, 480, seeded(6))).max() > 0.01
 
 
-def test_one_frame_is_where_the_way_starts() -> None:
+def test_one_frame_is_the_start_of_the_path() -> None:
     for easing in ("linear", "smooth"):
         one = camera_path(CameraSettings(1, easing=easing), 640, 480, seeded(5))
         assert (one == camera_path(CameraSettings(6, easing=easing), 640, 480, seeded(5))[:1]).all()
@@ -138,7 +139,7 @@ def test_without_zoom_and_pan_every_frame_is_the_still(dtype: Any) -> None:
     np.testing.assert_array_equal(clip, np.stack([still] * 3))
 
 
-def test_without_zoom_and_pan_another_shape_is_cut_from_the_middle() -> None:
+def test_without_zoom_and_pan_another_aspect_ratio_is_cropped_in_the_middle() -> None:
     clip = pseudo_video(ramp(300, 100), CameraSettings(1, 50, 50, zoom=1, pan=0), seeded(0))
     centres = (np.arange(50) + 0.5) / 50
     np.testing.assert_allclose(clip[0, 25, 3:-3, 0], (1 + centres[3:-3]) / 3, atol=1e-4)
@@ -146,8 +147,8 @@ def test_without_zoom_and_pan_another_shape_is_cut_from_the_middle() -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(160, 120), (40, 30), (400, 300)])
-def test_what_is_seen_of_a_ramp_is_where_the_window_is(width: int, height: int) -> None:
-    """Enlarged and made smaller, to a fiftieth of a pixel of the still; away from its edges."""
+def test_the_pixels_of_a_ramp_are_those_at_the_window(width: int, height: int) -> None:
+    """Enlarged and reduced, to a fiftieth of a pixel of the still, away from its edges."""
     still = ramp(320, 240)
     path = camera_path(CameraSettings(12, width, height, zoom=1.5, pan=0.3), 320, 240, seeded(8))
     clip = render(still, path, width, height)
@@ -163,8 +164,8 @@ def test_what_is_seen_of_a_ramp_is_where_the_window_is(width: int, height: int) 
 
 
 @pytest.mark.parametrize("shrink", [1.0, 1.7, 8.0])
-def test_fine_stripes_glide_and_keep_their_contrast(shrink: float) -> None:
-    """Stripes of 4 pixels that pass at a twentieth of a pixel a frame: no jump to whole pixels, no shimmer."""
+def test_fine_stripes_move_smoothly_and_keep_their_contrast(shrink: float) -> None:
+    """Stripes of 4 pixels that move by a twentieth of a pixel per frame: no rounding to pixels, no aliasing."""
     frames, width, period, step = 40, 48, 4.0, 0.05
     still = waves(period * shrink)
     windows = pan_windows(still, 50.3, step * shrink, width * shrink, frames)
@@ -177,13 +178,13 @@ def test_fine_stripes_glide_and_keep_their_contrast(shrink: float) -> None:
     assert np.abs(waved).min() > 0.95
 
 
-def test_what_is_too_fine_for_the_clip_is_grey() -> None:
+def test_detail_above_the_nyquist_frequency_becomes_grey() -> None:
     still = np.indices((600, 800)).sum(0)[..., None] % 2 * np.ones(3, np.float32)
     clip = pseudo_video(still.astype(np.float32), CameraSettings(8, 80, 60, zoom=2, pan=0.3), seeded(1))
     assert np.abs(clip[:, 2:-2, 2:-2] - 0.5).max() < 0.01
 
 
-def test_bytes_and_floats_are_seen_alike() -> None:
+def test_uint8_and_float_stills_give_the_same_clip() -> None:
     still = np.random.default_rng(2).integers(0, 256, (90, 120, 3), np.uint8)
     settings = CameraSettings(6, 64, 64, zoom=3, pan=0.2)
     whole = pseudo_video(still, settings, seeded(9))
@@ -197,7 +198,7 @@ def test_bytes_and_floats_are_seen_alike() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1)])
-def test_a_still_of_one_colour_is_a_clip_of_it_however_small(size: tuple[int, int]) -> None:
+def test_a_still_of_one_colour_gives_that_colour_at_any_size(size: tuple[int, int]) -> None:
     clip = pseudo_video(np.full((*size, 3), 77, np.uint8), CameraSettings(4, 9, 8, zoom=8, pan=4), seeded(0))
     assert clip.shape == (4, 8, 9, 3)
     assert (clip == 77).all()
@@ -219,12 +220,12 @@ def test_a_still_of_one_colour_is_a_clip_of_it_however_small(size: tuple[int, in
         ({"easing": "cubic"}, "easing is 'cubic', expected one of linear, smooth"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CameraSettings(**wrong)
 
 
-def test_stills_that_cannot_be_are_refused() -> None:
+def test_invalid_stills_are_refused() -> None:
     for still, message in (
         (np.zeros(5, np.uint8), r"got \[5\]"),
         (np.zeros((4, 4), np.uint8), r"\[H, W, 3\] with at least one pixel, got \[4, 4\]"),

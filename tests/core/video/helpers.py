@@ -1,4 +1,4 @@
-"""What the tests of videos share."""
+"""Shared helpers of the video tests."""
 
 from __future__ import annotations
 
@@ -25,15 +25,17 @@ def clip(frames: int = 12, height: int = 64, width: int = 64) -> np.ndarray:
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB."""
     return float(10 * np.log10(255**2 / (np.mean((a.astype(float) - b) ** 2) + 1e-9)))
 
 
 def write(path: Path, frames: np.ndarray, **settings: object) -> None:
+    """Write a whole video."""
     with open_video(path, **settings) as writer:  # type: ignore[arg-type]
         writer.write(frames)
 
 
-def spoilt_by(error: type[BaseException], path: Path, **settings: object) -> None:
+def write_then_raise(error: type[BaseException], path: Path, **settings: object) -> None:
     """Write five frames, then fail."""
     with open_video(path, **settings) as writer:  # type: ignore[arg-type]
         writer.write(clip(5))

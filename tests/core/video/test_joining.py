@@ -1,4 +1,4 @@
-"""Videos put together from pieces."""
+"""Videos that are joined from pieces."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def pieces_of(folder: Path, name: str, lengths: tuple[int, ...] = (8, 5, 6), **s
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("fps", [8, 30000 / 1001])
-def test_frames_are_those_of_the_pieces_bit_for_bit(tmp_path: Path, name: str, fps: float) -> None:
+def test_joined_frames_equal_those_of_the_pieces(tmp_path: Path, name: str, fps: float) -> None:
     paths, target = pieces_of(tmp_path, name, fps=fps, scale=2), tmp_path / ("joined" + name[1:])
     kept = [8, 3, 6]
     join_videos([Piece(path, k) for path, k in zip(paths, kept, strict=True)], target, fps)
@@ -39,7 +39,7 @@ def test_frames_are_those_of_the_pieces_bit_for_bit(tmp_path: Path, name: str, f
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_video_grows_and_its_last_frames_may_be_made_anew(tmp_path: Path, name: str) -> None:
+def test_a_video_grows_and_its_last_frames_can_be_replaced(tmp_path: Path, name: str) -> None:
     paths, target = pieces_of(tmp_path, name), tmp_path / ("joined" + name[1:])
     join_videos([Piece(paths[0], 8)], target, 8)
     assert len(read_video(target)[0]) == 8
@@ -49,7 +49,7 @@ def test_a_video_grows_and_its_last_frames_may_be_made_anew(tmp_path: Path, name
     assert [each for each in os.listdir(tmp_path) if "part" in each] == []
 
 
-def test_frames_that_a_folder_has_are_not_copied_again(tmp_path: Path) -> None:
+def test_frames_that_a_folder_already_has_are_not_copied_again(tmp_path: Path) -> None:
     paths, target = pieces_of(tmp_path, "v"), tmp_path / "joined"
     join_videos([Piece(paths[0], 8)], target, 8)
     before = {file.name: file.stat().st_ino for file in target.iterdir()}
@@ -63,8 +63,8 @@ def test_frames_that_a_folder_has_are_not_copied_again(tmp_path: Path) -> None:
     assert len(list(target.iterdir())) == 3
 
 
-def test_a_joined_gif_is_whole_to_strict_readers(tmp_path: Path) -> None:
-    """Browsers, like Pillow, stop at the first end of file and know one header."""
+def test_a_joined_gif_is_complete_for_strict_readers(tmp_path: Path) -> None:
+    """Browsers and Pillow stop at the first trailer and expect one header."""
     paths, target = pieces_of(tmp_path, "v.gif", fps=8, metadata={"prompt": "of a piece"}), tmp_path / "joined.gif"
     join_videos([Piece(path, k) for path, k in zip(paths, (8, 3, 6), strict=True)], target, 8, {"prompt": "of all"})
     with Image.open(target) as picture:
@@ -78,7 +78,7 @@ def test_a_joined_gif_is_whole_to_strict_readers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["v.mp4", "v.webm"])
-def test_metadata(tmp_path: Path, name: str) -> None:
+def test_metadata_is_in_the_container(tmp_path: Path, name: str) -> None:
     paths, target = pieces_of(tmp_path, name), tmp_path / ("joined" + name[1:])
     join_videos([Piece(paths[0], 8)], target, 8, {"prompt": '{"1": 2}'})
     with av.open(str(target)) as container:
@@ -86,22 +86,20 @@ def test_metadata(tmp_path: Path, name: str) -> None:
     assert tags["prompt"] == '{"1": 2}'
 
 
-def test_what_cannot_be_joined_leaves_the_target(tmp_path: Path) -> None:
+def test_a_failed_join_leaves_the_target_unchanged(tmp_path: Path) -> None:
     paths, target = pieces_of(tmp_path, "v.mp4"), tmp_path / "joined.mp4"
     join_videos([Piece(paths[0], 8)], target, 8)
     write(tmp_path / "other.mp4", clip(4, 64, 64))
     before = target.read_bytes()
-    with pytest.raises(
-        ValueError, match=r"other\.mp4 does not go with the files before it: \('h264', 64, 64\) after"
-    ):
+    with pytest.raises(ValueError, match=r"other\.mp4 does not match the files before it: \('h264', 64, 64\) after"):
         join_videos([Piece(paths[0], 8), Piece(tmp_path / "other.mp4", 4)], target, 8)
-    with pytest.raises(FileNotFoundError, match=r"gone\.mp4 any more: it held 4 frames of the video"):
+    with pytest.raises(FileNotFoundError, match=r"gone\.mp4 does not exist any more: it held 4 frames"):
         join_videos([Piece(paths[0], 8), Piece(tmp_path / "gone.mp4", 4)], target, 8)
     assert target.read_bytes() == before
     assert [each for each in os.listdir(tmp_path) if "part" in each] == []
 
 
-def test_a_folder_that_cannot_be_filled_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_join_leaves_a_folder_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths, target = pieces_of(tmp_path, "v"), tmp_path / "joined"
     copied = shutil.copy2
 
@@ -122,10 +120,10 @@ def test_a_folder_that_cannot_be_filled_is_left_as_it_was(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("refusals", [2, 9])
-def test_a_file_that_is_being_read_is_waited_for(
+def test_joining_waits_for_a_file_that_is_being_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusals: int
 ) -> None:
-    """As on Windows, where nothing replaces a file that is open."""
+    """As on Windows, where an open file cannot be replaced."""
     paths, target = pieces_of(tmp_path, "v.mp4"), tmp_path / "joined.mp4"
     join_videos([Piece(paths[0], 8)], target, 8)
     replaced, left = os.replace, [refusals]
@@ -147,7 +145,7 @@ def test_a_file_that_is_being_read_is_waited_for(
         assert len(read_video(target)[0]) == 8
 
 
-def test_a_folder_may_have_a_dot_in_its_name(tmp_path: Path) -> None:
+def test_a_folder_name_can_contain_a_dot(tmp_path: Path) -> None:
     (path, *_) = pieces_of(tmp_path, "v")
     join_videos([Piece(path, 8)], tmp_path / "v1.2_00001_", 8)
     assert len(os.listdir(tmp_path / "v1.2_00001_")) == 8

@@ -1,4 +1,4 @@
-"""Foreign, damaged and missing files."""
+"""Reading third-party, damaged and missing files."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from vidrd_core.video import read_video
 from .helpers import clip, write
 
 
-def test_reading_what_is_not_there(tmp_path: Path) -> None:
+def test_reading_missing_files(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such video"):
         read_video(tmp_path / "v.mp4")
     with pytest.raises(ValueError, match="no frames"):
         read_video(tmp_path)
 
 
-def test_reading_foreign_files(tmp_path: Path) -> None:
+def test_reading_other_kinds_of_files(tmp_path: Path) -> None:
     write(tmp_path / "v.mp4", clip(2))
     Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
-    foreign = {
+    contents = {
         "text.mp4": b"hello world\n" * 200,
         "empty.mp4": b"",
         "image.mp4": (tmp_path / "image.png").read_bytes(),
         "list.mp4": b"ffconcat version 1.0\nfile v.mp4\n",
     }
-    for name, content in foreign.items():
+    for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=rf"{name} is damaged, or no mp4, webm or gif video"):
             read_video(tmp_path / name)
@@ -55,7 +55,7 @@ def test_reading_a_damaged_png_folder(tmp_path: Path) -> None:
         read_video(tmp_path / "v")
 
 
-def test_foreign_png_folders_are_read_by_number(tmp_path: Path) -> None:
+def test_third_party_png_folders_are_read_by_number(tmp_path: Path) -> None:
     for number in (10, 9, 100):
         Image.new("L", (4, 4), number).save(tmp_path / f"shot-{number}.png")
     frames, fps = read_video(tmp_path)

@@ -1,4 +1,4 @@
-"""The picture of what is reused, read back from its pixels."""
+"""The reuse map, read back from its pixels."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from vidrd_core.video.reuse_map import CELL, GAP, MARGIN, NEW, NOISE_HEIGHT, OLD
 
 
 def heights(settings, steps, colour, frames=8):
-    """How many pixels high a colour is in the middle of each frame's column; the legend is below."""
+    """The height of a colour in pixels in the middle of each frame's column, above the legend."""
     pixels = np.asarray(reuse_map(settings, frames, steps))
     middles = [MARGIN + j * (CELL + GAP) + CELL - 4 for j in range(frames)]
     return [int((pixels[:-40, x] == colour).all(-1).sum()) for x in middles]
@@ -24,7 +24,7 @@ def test_replayed_steps_are_as_high_as_they_are_many(order, steps):
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, 4.0])
-def test_new_noise_is_as_high_as_its_share_of_the_variance(alpha):
+def test_the_height_of_new_noise_is_its_share_of_the_variance(alpha):
     settings = ReuseSettings(alpha=alpha)
     new, old = heights(settings, 50, NEW), heights(settings, 50, OLD)
     assert new[:4] == [0] * 4
@@ -33,7 +33,7 @@ def test_new_noise_is_as_high_as_its_share_of_the_variance(alpha):
     assert np.array(new) + old == pytest.approx(NOISE_HEIGHT + 1, abs=1)
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_settings_are_refused():
     with pytest.raises(ValueError, match="expected less than the 4 frames"):
         reuse_map(ReuseSettings(), frames=4)
     with pytest.raises(ValueError, match="steps is 0"):

@@ -1,4 +1,4 @@
-"""Videos written and read back."""
+"""Videos that are written and read back."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_round_trip_is_close(tmp_path: Path, name: str, least: float) -> None:
     assert psnr(back, frames.repeat(4, 1).repeat(4, 2)) > least
 
 
-def test_png_folder_is_exact_and_knows_its_rate(tmp_path: Path) -> None:
+def test_a_png_folder_is_lossless_and_records_its_rate(tmp_path: Path) -> None:
     write(tmp_path / "frames", clip(), fps=12.5, metadata={"prompt": "a red disc, ein Würfel, 方"})
     back, fps = read_video(tmp_path / "frames")
     assert np.array_equal(back, clip())
@@ -41,7 +41,7 @@ def test_png_folder_is_exact_and_knows_its_rate(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["v.mp4", "v.webm"])
 @pytest.mark.parametrize("colour", [(230, 30, 40), (30, 220, 60), (20, 40, 230), (0, 0, 0), (255, 255, 255)])
-def test_flat_colours_survive(tmp_path: Path, name: str, colour: tuple[int, int, int]) -> None:
+def test_uniform_colours_are_kept(tmp_path: Path, name: str, colour: tuple[int, int, int]) -> None:
     write(tmp_path / name, np.full((2, 16, 16, 3), colour, np.uint8))
     back, _ = read_video(tmp_path / name)
     assert np.abs(back.astype(int) - colour).max() <= 4
@@ -60,13 +60,13 @@ def test_count_rate_and_duration(tmp_path: Path, name: str, count: int, fps: flo
         assert container.duration / 1e6 == pytest.approx(count / fps, abs=0.011)
 
 
-def test_gif_rate_is_whole_where_rounding_explains_it(tmp_path: Path) -> None:
+def test_the_rate_of_a_gif_is_whole_if_rounding_explains_the_difference(tmp_path: Path) -> None:
     for fps in (8, 12, 16, 24, 30):
         write(tmp_path / "v.gif", clip(20, 16, 16), fps=fps)
         assert read_video(tmp_path / "v.gif")[1] == fps
 
 
-def test_mp4_is_what_browsers_play(tmp_path: Path) -> None:
+def test_browsers_can_play_an_mp4(tmp_path: Path) -> None:
     write(tmp_path / "v.mp4", clip())
     boxes = (tmp_path / "v.mp4").read_bytes()
     assert boxes.index(b"moov") < boxes.index(b"mdat")
@@ -82,7 +82,7 @@ def test_mp4_is_what_browsers_play(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "size"), [("v.mp4", (64, 48)), ("v.webm", (64, 48)), ("v.gif", (63, 47)), ("v", (63, 47))]
 )
-def test_odd_sizes_are_padded_only_where_they_must(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
+def test_odd_sizes_are_padded_only_where_needed(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
     frames = clip(3, 63, 47)
     write(tmp_path / name, frames)
     back, _ = read_video(tmp_path / name)
@@ -96,7 +96,7 @@ def test_scale_repeats_pixels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_many_writes_equal_one(tmp_path: Path, name: str) -> None:
+def test_several_writes_equal_one(tmp_path: Path, name: str) -> None:
     frames = clip()
     (tmp_path / "one").mkdir()
     write(tmp_path / "one" / name, frames)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vidrd_core.cli.data.options import CaptionOptions, LabelOptions, RunOptions
 from vidrd_core.cli.errors import CommandError, InputError, input_checked, note, reason
-from vidrd_core.cli.progress import alive
+from vidrd_core.cli.progress import is_interactive
 from vidrd_core.data.actions import TEMPLATES, Actions
 from vidrd_core.data.captioners.local import LocalModel
 from vidrd_core.data.captioners.server import Server
@@ -163,7 +163,7 @@ class Bar:
         self.name, self.shards = name, 0
         self.bars: Progress | None = None
         console = Console(stderr=True)
-        if alive(console):
+        if is_interactive(console):
             columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
             self.bars = Progress(*columns, console=console, transient=True)
             self.task = self.bars.add_task(name, total=None)

@@ -63,7 +63,7 @@ def test_v_prediction_and_zero_terminal_snr_are_read_from_the_scheduler(tmp_path
     assert load(tmp_path / "model", prediction="eps", zero_terminal_snr=False).diffusion.prediction == "eps"
     with pytest.raises(ValueError, match="zero_terminal_snr is for models that predict v"):
         load(tmp_path / "model", prediction="eps")
-    with pytest.raises(TypeError, match="settings of how a model denoises are prediction, schedule"):
+    with pytest.raises(TypeError, match="expected fields of DiffusionConfig, which are prediction, schedule"):
         load(tmp_path / "model", predict="v")
 
 

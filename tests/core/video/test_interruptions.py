@@ -1,4 +1,4 @@
-"""What an interrupt, an error, a kill or an older video leave behind."""
+"""What remains after an interrupt, an error, a kill, and of an older video."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vidrd_core import video
 from vidrd_core.video import open_video, read_video
 from vidrd_core.video.sinks import FileSink, FolderSink
 
-from .helpers import KINDS, clip, spoilt_by, write
+from .helpers import KINDS, clip, write, write_then_raise
 
 
 @pytest.fixture(params=KINDS)
@@ -28,11 +28,12 @@ def older(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return path
 
 
-def is_alone_and_old(path: Path) -> bool:
+def is_unchanged(path: Path) -> bool:
+    """Whether the older video is there and nothing else."""
     return os.listdir(path.parent) == [path.name] and read_video(path)[0].shape == (2, 16, 16, 3)
 
 
-def test_nothing_under_the_final_name_until_close(older: Path) -> None:
+def test_the_final_name_is_taken_on_close(older: Path) -> None:
     writer = open_video(older)
     writer.write(clip())
     assert read_video(older)[0].shape == (2, 16, 16, 3)
@@ -44,14 +45,14 @@ def test_nothing_under_the_final_name_until_close(older: Path) -> None:
 
 def test_an_exception_leaves_the_older_video(older: Path) -> None:
     with pytest.raises(RuntimeError):
-        spoilt_by(RuntimeError, older)
-    assert is_alone_and_old(older)
+        write_then_raise(RuntimeError, older)
+    assert is_unchanged(older)
 
 
 def test_no_frames_leave_the_older_video(older: Path) -> None:
     with open_video(older):
         pass
-    assert is_alone_and_old(older)
+    assert is_unchanged(older)
 
 
 def test_no_frames_leave_no_file(tmp_path: Path) -> None:
@@ -62,14 +63,14 @@ def test_no_frames_leave_no_file(tmp_path: Path) -> None:
 
 def test_an_interrupt_keeps_the_frames(older: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        spoilt_by(KeyboardInterrupt, older)
+        write_then_raise(KeyboardInterrupt, older)
     assert len(read_video(older)[0]) == 5
     assert os.listdir(older.parent) == [older.name]
 
 
-def test_keep_on_names_other_exceptions(tmp_path: Path) -> None:
+def test_keep_on_can_name_other_exceptions(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
-        spoilt_by(RuntimeError, tmp_path / "v.mp4", keep_on=(RuntimeError,))
+        write_then_raise(RuntimeError, tmp_path / "v.mp4", keep_on=(RuntimeError,))
     assert len(read_video(tmp_path / "v.mp4")[0]) == 5
 
 
@@ -99,7 +100,7 @@ def test_an_interrupt_inside_write_or_close_falls_between_frames(
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_a_killed_process_leaves_a_part_that_plays(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_a_partial_file_that_plays(tmp_path: Path) -> None:
     script = f"""
 import numpy as np
 from vidrd_core.video import open_video
@@ -138,7 +139,7 @@ def test_a_shorter_folder_leaves_no_old_frames(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX permissions")
-def test_a_folder_that_is_there_stays_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_folder_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "v").mkdir()
     (tmp_path / "v").chmod(0o2775)
     before = (tmp_path / "v").stat()
@@ -151,7 +152,7 @@ def test_a_folder_that_is_there_stays_itself(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
-def test_a_link_stays_a_link(tmp_path: Path) -> None:
+def test_a_link_is_kept(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "v.mp4").symlink_to(tmp_path / "disk" / "real.mp4")
     write(tmp_path / "v.mp4", clip(2))

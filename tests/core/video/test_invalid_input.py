@@ -1,4 +1,4 @@
-"""Paths, settings, frames and disks that do not do."""
+"""Invalid paths, settings and frames, and full disks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .helpers import KINDS, clip
 
 
 @pytest.mark.parametrize("name", ["v.avi", "v.png", "v.mp3"])
-def test_an_unknown_suffix_names_the_known(tmp_path: Path, name: str) -> None:
+def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=rf"'\{name[1:]}' is not \.mp4, \.webm, \.gif or, .* a folder"):
         open_video(tmp_path / name)
 
@@ -31,18 +31,18 @@ def test_an_unknown_suffix_names_the_known(tmp_path: Path, name: str) -> None:
     [
         ({"fps": 0}, "got 0"),
         ({"fps": float("nan")}, "got nan"),
-        ({"fps": 60}, "at most 50 frames a second, got 60"),
+        ({"fps": 60}, "at most 50 frames per second, got 60"),
         ({"scale": 0}, "got 0"),
         ({"scale": 1.5}, r"got 1\.5"),
     ],
 )
-def test_impossible_settings(tmp_path: Path, settings: dict[str, float], message: str) -> None:
+def test_settings_out_of_range_are_refused(tmp_path: Path, settings: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         open_video(tmp_path / "v.gif", **settings)  # type: ignore[arg-type]
     assert os.listdir(tmp_path) == []
 
 
-def test_frames_that_do_not_fit(tmp_path: Path) -> None:
+def test_frames_of_another_shape_size_or_dtype_are_refused(tmp_path: Path) -> None:
     with open_video(tmp_path / "v.mp4") as writer:
         for frames, message in [
             (clip(1)[0], r"\[F, H, W, 3\] with at least one frame, got \[64, 64, 3\]"),
@@ -64,13 +64,13 @@ def test_frames_that_do_not_fit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_missing_folder_is_named_at_once(tmp_path: Path, name: str) -> None:
+def test_a_missing_folder_is_reported_on_opening(tmp_path: Path, name: str) -> None:
     path = tmp_path / "missing" / name
     with pytest.raises(FileNotFoundError, match=r"cannot write .*missing.*: the folder does not exist"):
         open_video(path)
 
 
-def test_a_folder_for_a_file_and_a_file_for_a_folder(tmp_path: Path) -> None:
+def test_a_folder_instead_of_a_file_and_the_reverse(tmp_path: Path) -> None:
     (tmp_path / "v.mp4").mkdir()
     (tmp_path / "v").write_text("a file")
     with pytest.raises(IsADirectoryError, match="a folder of that name is there"):
@@ -80,7 +80,7 @@ def test_a_folder_for_a_file_and_a_file_for_a_folder(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["v", "v.mp4"]
 
 
-def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(FileExistsError, match=r"holds other files \(thesis\.txt\)"):
         open_video(f"{tmp_path}/")
@@ -88,7 +88,7 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
-def test_an_unwritable_folder_is_named_at_once() -> None:
+def test_an_unwritable_folder_is_reported_on_opening() -> None:
     for name in KINDS:
         with (
             unwritable_folder() as folder,
@@ -116,7 +116,7 @@ def write_noise(writer: video.VideoWriter, frames: float) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_full_disk(small_disk: Path, name: str) -> None:
+def test_a_full_disk_is_reported(small_disk: Path, name: str) -> None:
     writer = open_video(small_disk / name)
     with (
         pytest.raises(OSError, match=r"cannot write .*: the disk is full; free some space") as caught,
@@ -128,7 +128,7 @@ def test_a_full_disk(small_disk: Path, name: str) -> None:
     assert os.listdir(small_disk) == []
 
 
-def test_a_disk_too_full_for_the_index_keeps_the_fragments(small_disk: Path) -> None:
+def test_without_space_for_one_index_the_fragmented_file_is_kept(small_disk: Path) -> None:
     with open_video(small_disk / "v.mp4") as writer:
         while next(small_disk.iterdir()).stat().st_size < 120_000:
             write_noise(writer, writer.frames_written + 1)
@@ -137,7 +137,7 @@ def test_a_disk_too_full_for_the_index_keeps_the_fragments(small_disk: Path) -> 
     assert (len(frames), fps) == (writer.frames_written, 8)
 
 
-def test_a_video_that_cannot_be_put_in_place_is_not_lost(tmp_path: Path) -> None:
+def test_a_video_that_cannot_be_renamed_is_kept(tmp_path: Path) -> None:
     writer = open_video(tmp_path / "v.mp4")
     writer.write(clip(3))
     (tmp_path / "v.mp4").mkdir()
