@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from vidrd_core import __version__
+
 try:
     import tomllib
 except ImportError:  # Python 3.10
@@ -65,7 +67,7 @@ def test_pre_commit_uses_the_pinned_versions():
 
 def test_the_version_is_the_same_everywhere():
     version = PROJECT["version"]
-    assert read("CITATION.cff")["version"] == version
+    assert read("CITATION.cff")["version"] == __version__ == version
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     released = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)$", changelog, re.MULTILINE)
     assert released[0] == (version, str(read("CITATION.cff")["date-released"]))

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -381,6 +382,19 @@ class ClipState:
         if state.fingerprint != fingerprint:
             raise FormatError(f"{path} is damaged: it does not hold what was saved")
         return state
+
+
+_OLD_NAMES = {
+    "levels": "call_sigmas",
+    "injected": "step_noise",
+    "numbers": "frame_positions",
+    "anchor": "first_clip_statistics",
+    "opening_noise": "first_clip_noise",
+    "opening": "first_clip_record",
+    "sound_injected": "sound_step_noise",
+}
+for _old, _new in _OLD_NAMES.items():
+    setattr(ClipState, _old, property(attrgetter(_new), doc=f"The older name of `{_new}`."))
 
 
 def anchoring(previous: Sequence[ClipState], settings: ReuseSettings) -> Callable[[Tensor, float], None] | None:

@@ -216,3 +216,8 @@ def test_tensors_that_do_not_fit_each_other_are_refused(state, tmp_path, change,
     ClipState(**{**vars(state), **change(state)}).save(path)
     with pytest.raises(FormatError, match=message):
         ClipState.load(path)
+
+
+def test_fields_can_be_read_by_their_older_names(state):
+    for old, new in (("levels", "call_sigmas"), ("opening", "first_clip_record"), ("numbers", "frame_positions")):
+        assert getattr(state, old) is getattr(state, new)
