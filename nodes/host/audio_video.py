@@ -74,11 +74,14 @@ def join_latent(parts: Sequence[Tensor]) -> Any:
 
 
 def shapes_of(guider: Any, noise: Tensor) -> AudioVideoShapes:
-    """The shapes of the latents that a guider is about to sample.
+    """Find the shapes of the latents that a guider is about to sample.
 
     Args:
         guider: ComfyUI's guider, whose model or conditions state the shapes of packed latents.
         noise: The noise to start from, packed [B, 1, L] or not.
+
+    Returns:
+        Shapes of video and audio; for latents that are not packed, that of the noise as the video's.
 
     Raises:
         ValueError: The latents are packed, and neither the model nor its conditions state video and audio shapes.

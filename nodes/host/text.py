@@ -100,6 +100,9 @@ def load_clip(path: Path) -> comfy.sd.CLIP:
     Args:
         path: A text encoder of VidRD, or the CLIP of Stable Diffusion, alone or in a checkpoint.
 
+    Returns:
+        A CLIP with its tokenizer.
+
     Raises:
         FileNotFoundError: There is no such file.
         FormatError: The file holds no text encoder of a known format.

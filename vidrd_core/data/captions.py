@@ -39,11 +39,14 @@ class Captioner(Protocol):
         """How many images it takes; 0 for none."""
 
     def __call__(self, record: Record, images: list[ImageArray]) -> str:
-        """A caption.
+        """Write the caption of a record.
 
         Args:
             record: What is captioned.
-            images: Its key frames.
+            images: Its key frames, as many as `key_frames` at most.
+
+        Returns:
+            The caption.
 
         Raises:
             UnfitError: It has no caption for this record.

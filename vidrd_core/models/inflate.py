@@ -79,6 +79,9 @@ def without_temporal(tensors: Tensors, config: UNet3DConfig) -> tuple[dict[str, 
 def read_temporal(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the temporal layers of a file.
 
+    Args:
+        path: A file with temporal layers alone, or any UNet3D that can be loaded.
+
     Returns:
         Their tensors under our names, and the settings of UNet3DConfig that depend on them.
 

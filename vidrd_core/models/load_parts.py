@@ -50,12 +50,15 @@ def described(unet: UNet3D, diffusion: DiffusionConfig) -> Described:
 
 
 def load_unet(path: Path, ops: Any = core_ops, attention: Attention = sdpa) -> tuple[UNet3D, DiffusionConfig]:
-    """Load a UNet3D for inference, and how it denoises.
+    """Load a UNet3D for inference, with its diffusion settings.
 
     Args:
         path: Our file, or a file or folder in a known format; an image UNet is inflated.
         ops: The namespace of layers that it is built from: Linear, Conv2d, GroupNorm, LayerNorm.
         attention: The attention function.
+
+    Returns:
+        The UNet, and its noise schedule, prediction type and clip shape.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -145,6 +148,9 @@ def load_clip_text(path: Path, tokenizer: str | Path | None = None) -> CLIPText:
         path: Our file, or a file or folder in a known format.
         tokenizer: A folder with a tokenizer, or a name that transformers knows; by default the one inside our file
             or in the folder, else OpenAI's, which all of Stable Diffusion's encoders share.
+
+    Returns:
+        The encoder with its tokenizer, in evaluation mode.
 
     Raises:
         FileNotFoundError: There is no such file or tokenizer.

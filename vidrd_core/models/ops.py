@@ -24,11 +24,14 @@ CPU_CHUNK, DEVICE_CHUNK = 2**23, 2**25
 
 
 def cast_to_input(layer: Any, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """A layer's weight and bias on the device and with the dtype of x; unchanged while gradients are enabled.
+    """Cast a layer's weight and bias to the device and dtype of x; unchanged while gradients are enabled.
 
     Args:
-        layer: Has `weight` and `bias`.
+        layer: Any layer with `weight` and `bias`.
         x: The layer's input.
+
+    Returns:
+        Weight and bias; None for a layer without bias.
     """
     return _cast(layer.weight, x), None if layer.bias is None else _cast(layer.bias, x)
 

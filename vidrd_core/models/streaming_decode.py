@@ -99,11 +99,14 @@ class DecoderStream:
         self.stages = [TemporalConvStream(stage) if isinstance(stage, TemporalConv) else stage for stage in stages]
 
     def push(self, x: Tensor, start: int = 0) -> Tensor | None:
-        """Add a chunk; returns the frames [B, 3, f', H, W] that are final with it, None if there are none.
+        """Add a chunk and decode as far as possible.
 
         Args:
-            x: The chunk, as input of the stage `start`.
+            x: The chunk [B, C, f, h, w], as input of the stage `start`.
             start: The index of the first stage.
+
+        Returns:
+            The frames [B, 3, f', H, W] that are final with this chunk; None if there are none yet.
         """
         result: Tensor | None = x
         for stage in self.stages[start:]:

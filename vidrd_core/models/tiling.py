@@ -69,11 +69,14 @@ def blend_tiles(parts: Iterator[Tensor], places: list[Place], cell: int) -> Tens
 
 
 def tile_spans(length: int, tile: int) -> list[tuple[int, int]]:
-    """Start and stop of the tiles along one side: as few as possible with an overlap of at least a quarter of `tile`.
+    """Place tiles along one side: as few as possible that overlap by at least a quarter of `tile`.
 
     Args:
         length: The side that they cover.
         tile: The largest size of a tile; all have one size, as small as their number allows.
+
+    Returns:
+        Start and stop of each tile, in order; one of the side's length if that is no more than `tile`.
     """
     if length <= tile:
         return [(0, length)]

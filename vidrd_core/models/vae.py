@@ -307,12 +307,15 @@ class TemporalVAE(nn.Module):
             )
 
     def frames_at_once(self, height: int, width: int, tile: int | None = None) -> int:
-        """How many frames are best decoded at a time: many small ones, few large ones.
+        """Choose how many frames to decode at a time: many small ones, few large ones.
 
         Args:
             height: Of a frame, in latents.
             width: Of a frame, in latents.
             tile: The size of a tile in pixels, if frames are decoded in tiles.
+
+        Returns:
+            The number of frames, at least 1: about `MAX_PIXELS` pixels.
         """
         side = tile or math.inf
         pixels = min(height * self.config.downsampling, side) * min(width * self.config.downsampling, side)

@@ -85,6 +85,9 @@ class Batches:
             frames: Frames of each slice: `batch_size` slices, or for 1 as many single frames as so many clips have.
             gives_positions: Whether the network gets the frames' positions; then all are of clips, while others may
                 be images as well.
+
+        Returns:
+            On the CPU: cached latents with the heads' targets, or video where no latents are cached.
         """
         count = self.stage.batch_size * (self.clip_frames if frames == 1 else 1)
         slices = self.sampler.draw(rng, count, frames, images=not gives_positions)

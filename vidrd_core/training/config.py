@@ -114,6 +114,9 @@ def load_config(path: Path) -> TrainConfig:
     Args:
         path: A YAML file.
 
+    Returns:
+        The recipe, with defaults for the settings that it leaves out.
+
     Raises:
         OSError: The file cannot be read.
         ValueError: It is not YAML, gives a key twice, or a setting is unknown, missing, of the wrong type, belongs to

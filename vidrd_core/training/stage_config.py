@@ -293,10 +293,13 @@ VAE_TASKS = {task for task, kind in STAGE_CONFIGS.items() if issubclass(kind, VA
 
 
 def read_stage(values: Any) -> StageConfig:
-    """A stage from its entry in a recipe.
+    """Read a stage from its entry in a recipe.
 
     Args:
         values: The settings by name; `task` decides which others there may be.
+
+    Returns:
+        The settings of the stage, of its task's class in `STAGE_CONFIGS`.
 
     Raises:
         ValueError: A setting is unknown, belongs to other tasks, is missing, of the wrong type or out of its range;

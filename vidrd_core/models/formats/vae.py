@@ -62,13 +62,16 @@ def identify_vae(tensors: Tensors, config: Mapping[str, Any] | None = None) -> t
 
 
 def write_vae(config: VAEConfig, tensors: Tensors, naming: str) -> dict[str, Tensor]:
-    """A VAE's tensors with the names and shapes of another format, of which `identify_vae` makes the same again.
+    """Convert a VAE's tensors to another format, which `identify_vae` converts back.
 
     Args:
         config: The VAE's settings.
         tensors: All of its tensors, under our names.
         naming: The name of a format in `vae_keys.NAMINGS`. For "diffusers", Temp-Conv, which its classes do not know,
             keeps our names, or gets the released VidRD's where its norms span frames.
+
+    Returns:
+        The tensors, under the format's names and with its shapes.
 
     Raises:
         ValueError: There is no such format, or it has no name for a layer of this VAE.
