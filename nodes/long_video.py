@@ -247,7 +247,7 @@ def values_per_clip(name: str, text: str, default: float, count: int) -> list[fl
         count: The number of clips.
 
     Returns:
-        `count` values.
+        `count` values in the order of the clips; integers for "seed".
 
     Raises:
         ValueError: For an entry that is not a number or out of range, or more entries than clips.

@@ -65,7 +65,7 @@ def split_latent(latent: dict[str, Any]) -> list[Tensor]:
 
 
 def join_latent(parts: Sequence[Tensor]) -> Any:
-    """The inverse of `split_latent`: what stands under "samples" in a LATENT, a tensor or a NestedTensor."""
+    """The inverse of `split_latent`: the value of "samples" in a LATENT, a tensor or a NestedTensor."""
     if len(parts) == 1:
         return parts[0]
     from comfy.nested_tensor import NestedTensor  # older versions of ComfyUI have none

@@ -1,4 +1,4 @@
-"""VidRD's temporal VAE as ComfyUI's VAE, and what any VAE makes of time."""
+"""VidRD's temporal VAE as ComfyUI's VAE, and the temporal context and compression of any VAE."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Captioner(Protocol):
             images: Its key frames, as many as `key_frames` at most.
 
         Returns:
-            The caption.
+            The caption as text; it may have line breaks, which `AddCaption` removes.
 
         Raises:
             UnfitError: It has no caption for this record.
@@ -134,7 +134,7 @@ class AddCaption:
 
 
 def key_frames(record: Record, count: int) -> list[ImageArray]:
-    """So many frames spread evenly over a segment of video; of an image the image itself."""
+    """Read `count` frames spread evenly over a segment of video; for an image, the image itself."""
     if record.kind != VIDEO:
         return [read_image(record.source)]
     record = with_video_facts(record)

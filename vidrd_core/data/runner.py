@@ -195,7 +195,7 @@ class ExistingShards:
 
     Args:
         out: The folder.
-        retry: Whether only records that clips were made of count as done.
+        retry: Whether skipped records are tried again; then only records with clips count as done.
     """
 
     def __init__(self, out: Path, retry: bool) -> None:

@@ -39,7 +39,7 @@ Described = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 def save_unet(unet: UNet3D, diffusion: DiffusionConfig, path: Path) -> None:
-    """Write a UNet3D and how it denoises to one file. Raises OSError."""
+    """Write a UNet3D and its diffusion settings to one file. Raises OSError."""
     tensors, details = described(unet, diffusion)
     safetensors.write(path, tensors, **details)
 
@@ -79,7 +79,7 @@ def build_unet(
 
 
 def read_unet(path: Path) -> tuple[dict[str, Tensor], UNet3DConfig, DiffusionConfig]:
-    """The tensors of a UNet3D under our names, its settings and how it denoises. Raises as `load_unet`."""
+    """The tensors of a UNet3D under our names, its config and its diffusion config. Raises as `load_unet`."""
     if not safetensors.is_ours(path):
         found, diffusion = find_unet(path)
         return found.tensors, found.config, diffusion
@@ -134,7 +134,7 @@ def described_text(encoder: TextEncoder | CLIPText) -> Described:
 
 
 def load_text_encoder(path: Path) -> TextEncoder:
-    """Load a whole-word text encoder for inference. Raises FileNotFoundError, FormatError."""
+    """Load a word-level text encoder for inference. Raises FileNotFoundError, FormatError."""
     tensors, details = safetensors.read(path, TEXT)
     encoder = TextEncoder(_config(TextConfig, details, "config", path))
     safetensors.load_weights(encoder, encoder.match_transformers(tensors), path)

@@ -1,7 +1,7 @@
 """The streaming VAE decoder: a video of any length, chunk by chunk in constant memory.
 
 Where each frame is normalised alone, every Temp-Conv keeps the few frames that the next ones depend on: the result is
-exactly that of decoding the whole video, and each frame is computed once. Where norms span frames, the video is
+exactly that of decoding all of it at once, and each frame is computed once. Where norms span frames, the video is
 decoded in overlapping windows (`decode_windows`): nearly the same result.
 """
 
@@ -189,7 +189,7 @@ def decode_windows(
     """Decode a video that arrives in chunks with a decoder whose norms span frames, in overlapping windows.
 
     A window is the latents whose frames are due, with up to `context` on either side. One chunk with all latents is
-    decoded as a whole. No more than a chunk and twice the context is held.
+    decoded in one window. No more than a chunk and twice the context is held.
 
     Args:
         decode: Takes latents [B, C, f, h, w] to frames [B, 3, f, H, W].

@@ -19,7 +19,7 @@ def apply_tiled(function: Callable[[Tensor], Tensor], x: Tensor, tile: int, cell
 
     Args:
         function: Takes [..., h, w] to [..., h', w'].
-        x: [..., H, W]; no larger than one tile it goes to the function whole.
+        x: [..., H, W]; if no larger than one tile, it is processed without tiling.
         tile: The largest side of a tile, in cells.
         cell: Elements of x along the side of a cell: 1 for SD's decoder, 8 for its encoder.
         out_cell: Elements of the result along the side of a cell: 8 for SD's decoder, 1 for its encoder.

@@ -22,7 +22,7 @@ class HeadTargets:
 
     Args:
         which: Their numbers in the batch, [K].
-        clips: Latents of the whole clips, [K, C, N, h, w].
+        clips: Latents of the complete clips, [K, C, N, h, w].
         truth: Where the sprites are in them, [K, N, 10] (see `ShapesData.truth`).
     """
 
@@ -82,7 +82,7 @@ class Batches:
 
         Args:
             rng: Decides everything random in it.
-            frames: Frames of each slice: `batch_size` slices, or for 1 as many single frames as so many clips have.
+            frames: Frames of each slice: `batch_size` slices, or for 1, as many frames as that many clips have.
             gives_positions: Whether the network gets the frames' positions; then all are of clips, while others may
                 be images as well.
 

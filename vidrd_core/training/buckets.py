@@ -141,7 +141,7 @@ def into_buckets(
         clips: Its clips.
         share: Its share of all draws.
         clip_frames: Frames of a clip (N).
-        sizes: The sizes that there are.
+        sizes: Widths and heights of the buckets.
         chosen: Indices of the clips to sort.
 
     Returns:

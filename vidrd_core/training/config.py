@@ -31,7 +31,7 @@ __all__ = ["RecipeError", "StageConfig", "TrainConfig", "load_config"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole recipe.
+    """A training recipe.
 
     Args:
         out: The folder that everything is written to.

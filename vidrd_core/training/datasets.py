@@ -170,7 +170,7 @@ class Share:
     share: float
 
     def visits(self, draws: int) -> float:
-        """How often each of its clips is drawn on average, in so many draws of the mixture."""
+        """How often each of its clips is drawn on average, in `draws` draws from the mixture."""
         return draws * self.share / self.clips if self.clips else 0.0
 
 

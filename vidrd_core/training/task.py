@@ -1,4 +1,4 @@
-"""What the trainer needs of a training task, and its loss as a module."""
+"""The interface of a training task, and its loss as a module."""
 
 from __future__ import annotations
 

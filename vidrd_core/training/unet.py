@@ -260,7 +260,7 @@ class ClipTask(ImageTask):
     def noised(
         self, latents: Tensor, noise: Tensor, timestep: Tensor, positions: Tensor, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As of `ImageTask`; a share of the clips has its first frames given, whose error counts for nothing.
+        """As in `ImageTask`; a share of the clips has its first frames given, whose error has weight 0.
 
         These clips are shifted in time, so that they begin anywhere, as clips that extend others do.
         """
@@ -314,7 +314,7 @@ def random_noise(like: Tensor, stage: ImageStageConfig, generator: torch.Generat
 
 
 def random_timesteps(count: int, schedule: Schedule, stage: ImageStageConfig, generator: torch.Generator) -> Tensor:
-    """Random timesteps [count], whole numbers; with `timestep_power` below 1 noisy ones are more frequent."""
+    """Random timesteps [count], integers; with `timestep_power` below 1 noisy ones are more frequent."""
     share = torch.rand(count, generator=generator, device=generator.device) ** stage.timestep_power
     return (share * schedule.config.train_steps).long().clamp(max=schedule.config.train_steps - 1)
 

@@ -36,7 +36,7 @@ class FoundUNet:
 
     @property
     def about(self) -> str:
-        """Its family and format, and whether it becomes a video model by inflation alone, for messages."""
+        """Its family and format, and whether it has no temporal layers of its own, for messages."""
         inflated = "" if any(map(is_temporal, self.tensors)) else ", inflated: each frame stands alone"
         return f"{self.family} ({self.naming} names){inflated}"
 
@@ -53,7 +53,7 @@ def identify_unet(tensors: Tensors, config: Mapping[str, Any] | None = None) -> 
         Its tensors under this package's names, its settings, and what it is.
 
     Raises:
-        FormatError: The tensors are not a whole UNet, or one of another network; the message names what was found.
+        FormatError: The tensors are not a complete UNet, or one of another network; the message names what was found.
     """
     naming = detect_naming(NAMINGS, tensors)
     _refuse_other_networks(tensors)

@@ -32,7 +32,7 @@ def identify_vae(tensors: Tensors, config: Mapping[str, Any] | None = None) -> t
     """Identify a VAE by its tensors, in any format.
 
     Args:
-        tensors: All of its tensors by their names in the file; of a whole checkpoint the VAE's alone are read.
+        tensors: All of its tensors by their names in the file; of a complete checkpoint only the VAE's are read.
         config: diffusers' config.json beside the file, for what tensors do not show: norm_num_groups (32 without it),
             scaling_factor, shift_factor, latents_mean and latents_std. Without them, latents of 4 channels are taken
             for Stable Diffusion's, which is wrong for SDXL's.
@@ -41,7 +41,7 @@ def identify_vae(tensors: Tensors, config: Mapping[str, Any] | None = None) -> t
         The VAE's settings, and its tensors under our names; their values and dtypes stay.
 
     Raises:
-        FormatError: The tensors are not a whole VAE, or one of another network, or the config does not fit.
+        FormatError: The tensors are not a complete VAE, or one of another network, or the config does not fit.
     """
     tensors = _own(tensors)
     naming = detect_naming(NAMINGS, tensors)
