@@ -1,4 +1,4 @@
-"""The ComfyUI nodes, a feature a file: schemas, and thin calls into `host` and `vidrd_core`."""
+"""The ComfyUI nodes, one file per feature: schemas, and thin calls into `host` and `vidrd_core`."""
 
 from __future__ import annotations
 

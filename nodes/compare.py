@@ -169,12 +169,15 @@ class CompareSettings(io.ComfyNode):
 
 
 def combinations(counts: str, alphas: str, betas: str) -> list[dict[str, Any]]:
-    """All combinations of settings, as inputs of Reuse & Diffuse Extend.
+    """List all combinations of settings.
 
     Args:
         counts: Values of M, separated by commas.
         alphas: Values of alpha, separated by commas.
         betas: Values of beta, separated by commas.
+
+    Returns:
+        Values of `prompt_frames`, `alpha` and `beta`, as inputs of Reuse & Diffuse Extend; beta varies fastest.
 
     Raises:
         ValueError: For an entry that is not a number, an empty list, or more than `MAX_COMBINATIONS` combinations.

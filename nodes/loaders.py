@@ -22,11 +22,14 @@ WEIGHT_DTYPES = {
 
 
 def file_input(folder: str, what: str) -> io.Combo.Input:
-    """The choice of a model file.
+    """Make the input for a model file.
 
     Args:
         folder: The stock model folder, such as "vae".
         what: For the tooltip: which part of which models fits.
+
+    Returns:
+        A combo input with the id "file" and the built-in model as its default.
     """
     return io.Combo.Input(
         "file",

@@ -211,11 +211,14 @@ class LongVideo(io.ComfyNode):
 
 
 def prompts_per_clip(text: str, clips: int) -> list[str]:
-    """The prompt of each clip.
+    """Assign a prompt to each clip.
 
     Args:
         text: The prompts, one per line.
         clips: The number of clips; 0 for one per prompt.
+
+    Returns:
+        A prompt for each clip; the last line's is repeated for the clips that remain.
 
     Raises:
         ValueError: If there is no prompt, there are more prompts than clips, or more than `MAX_CLIPS` clips.
@@ -235,13 +238,16 @@ def prompts_per_clip(text: str, clips: int) -> list[str]:
 
 
 def values_per_clip(name: str, text: str, default: float, count: int) -> list[float]:
-    """The value of each clip.
+    """Assign a setting's value to each clip.
 
     Args:
         name: The setting, such as "seed".
         text: Values by clip, separated by commas, such as "1, , 3".
         default: The value of clips that `text` gives none for.
         count: The number of clips.
+
+    Returns:
+        `count` values in the order of the clips; integers for "seed".
 
     Raises:
         ValueError: For an entry that is not a number or out of range, or more entries than clips.

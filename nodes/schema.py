@@ -212,13 +212,16 @@ def check_prefix(prefix: str | None) -> bool | str:
 
 
 def check_choices(node: type[io.ComfyNode], **values: str | None) -> bool | str:
-    """For `validate_inputs`: True, or which value is not among its input's options.
+    """Check that the values of combo inputs are among their options, for `validate_inputs`.
 
     Older hosts do not check combo inputs themselves.
 
     Args:
         node: The node whose schema lists the options.
-        values: Values by input id; None means that the input is connected.
+        **values: Values by input id; None means that the input is connected.
+
+    Returns:
+        True, or the error message for the first value that is not among its input's options.
     """
     options = {
         each.id: each.options for each in node.define_schema().inputs or [] if isinstance(each, io.Combo.Input)

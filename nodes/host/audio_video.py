@@ -65,7 +65,7 @@ def split_latent(latent: dict[str, Any]) -> list[Tensor]:
 
 
 def join_latent(parts: Sequence[Tensor]) -> Any:
-    """The inverse of `split_latent`: what stands under "samples" in a LATENT, a tensor or a NestedTensor."""
+    """The inverse of `split_latent`: the value of "samples" in a LATENT, a tensor or a NestedTensor."""
     if len(parts) == 1:
         return parts[0]
     from comfy.nested_tensor import NestedTensor  # older versions of ComfyUI have none
@@ -74,11 +74,14 @@ def join_latent(parts: Sequence[Tensor]) -> Any:
 
 
 def shapes_of(guider: Any, noise: Tensor) -> AudioVideoShapes:
-    """The shapes of the latents that a guider is about to sample.
+    """Find the shapes of the latents that a guider is about to sample.
 
     Args:
         guider: ComfyUI's guider, whose model or conditions state the shapes of packed latents.
         noise: The noise to start from, packed [B, 1, L] or not.
+
+    Returns:
+        Shapes of video and audio; for latents that are not packed, that of the noise as the video's.
 
     Raises:
         ValueError: The latents are packed, and neither the model nor its conditions state video and audio shapes.

@@ -28,7 +28,14 @@ class ReuseNoise:
         self.seed, self.choice, self.previous = seed, choice, previous
 
     def generate_noise(self, input_latent: Latent) -> Any:
-        """The noise for a LATENT, of its samples' shape: a tensor, or a NestedTensor of video and audio.
+        """Draw the initial noise z_T for a LATENT.
+
+        Args:
+            input_latent: A LATENT: video, or video and audio, of which only the shapes are used.
+
+        Returns:
+            Noise of unit variance with the shape of the latent's samples: a tensor, or a NestedTensor of video and
+            audio.
 
         Raises:
             StateMismatchError: The latent's shape is not the state's.

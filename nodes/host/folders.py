@@ -15,22 +15,28 @@ MAX_NAME_BYTES = 200  # of a file or folder name, without the number and ending 
 
 
 def choices(folder: str) -> list[str]:
-    """The choices of a loader: the built-in model, the files of a model folder, and all checkpoints.
+    """List the choices of a loader.
 
     Args:
         folder: The name of a model folder, such as "vae".
+
+    Returns:
+        The built-in model, the files of the model folder, and all checkpoints as "checkpoints/NAME".
     """
     checkpoints = [f"{CHECKPOINTS}/{name}" for name in folder_paths.get_filename_list(CHECKPOINTS)]
     return [BUILT_IN, *folder_paths.get_filename_list(folder), *checkpoints]
 
 
 def path_of(choice: str, folder: str, part: str) -> Path:
-    """The path of a choice.
+    """Find the file of a choice.
 
     Args:
         choice: One of `choices(folder)`.
         folder: The name of a model folder, such as "vae".
         part: Which part of the built-in model: the start of its file's name, such as "unet".
+
+    Returns:
+        The path of a file that exists.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -44,13 +50,16 @@ def path_of(choice: str, folder: str, part: str) -> Path:
 
 
 def free_path(prefix: str, ending: str, width: int = 0, height: int = 0) -> Path:
-    """A path in the output folder that does not exist yet: the prefix, a number, and the ending.
+    """Choose a path in the output folder that does not exist yet.
 
     Args:
         prefix: The start of the name, which may name folders and hold ComfyUI's %year%, %width% and the like.
         ending: The end of the name, such as ".mp4"; "" for a folder.
         width: Pixels across, for %width%.
         height: Pixels down, for %height%.
+
+    Returns:
+        A path whose name is the prefix, a number of at least five digits, and the ending.
 
     Raises:
         ValueError: As `check_prefix`.

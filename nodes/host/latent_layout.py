@@ -17,7 +17,7 @@ class LatentLayout:
     """The layout of a model's latents.
 
     Args:
-        model_name: The model's class, prediction type and number of channels, for people and to compare states by.
+        model_name: The model's class, prediction type and number of channels, for display and to compare states by.
         frame_dim: 2 for latents [B, C, N, h, w]; 0 for frames in the batch dimension [N, C, h, w], as AnimateDiff
             has them.
         compresses_time: Whether the first latent decodes to one frame and each other one to several (Wan, Hunyuan

@@ -153,6 +153,9 @@ def load_model(
         dtype: The dtype of the weights; None lets ComfyUI choose.
         fast_fp8: Whether to multiply in fp8 where the GPU can.
 
+    Returns:
+        A patcher, with the model's weights on ComfyUI's offload device.
+
     Raises:
         FileNotFoundError: There is no such file.
         FormatError: The file holds no UNet of a known format.
@@ -172,6 +175,9 @@ def inflate_model(
         temporal: A file with temporal layers; None for none, so that each frame is denoised alone.
         dtype: The dtype of the weights; None lets ComfyUI choose.
         fast_fp8: Whether to multiply in fp8 where the GPU can.
+
+    Returns:
+        A patcher, with the model's weights on ComfyUI's offload device.
 
     Raises:
         FileNotFoundError: There is no such file.

@@ -24,13 +24,16 @@ def accepts_noise_sampler(sampler: Any) -> bool:
 
 
 def stock_noise_sampler(sampler: Any, x: Tensor, sigmas: Tensor, seed: int | None) -> NoiseSampler:
-    """The noise sampler that a SAMPLER of ComfyUI makes by default.
+    """Make the noise sampler that a SAMPLER of ComfyUI uses by default.
 
     Args:
         sampler: The SAMPLER.
         x: Latents, of the shape, dtype and device that the noise is to have.
         sigmas: The schedule, falling to 0, [T + 1].
         seed: The seed; None is random.
+
+    Returns:
+        The noise sampler, which draws noise of unit variance with the shape of `x`.
 
     Source:
         The `sample_*` functions in ComfyUI's comfy/k_diffusion/sampling.py: Brownian-tree noise for `dpmpp_*sde`, on

@@ -141,7 +141,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         Raises:
             StateMismatchError: As `check`; or only one of the state and the latent has audio.
             ValueError: As `check`; or the noise is not made from the state's, or the schedule does not end at 0.
-            DivergenceError: The latents came out with NaN or infinity.
+            DivergenceError: The latents have NaN or infinity.
         """
         self.state = self.clip = self.past = self.audio_settings = None
         shapes = shapes_of(model_wrap, noise)

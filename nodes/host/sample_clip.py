@@ -122,7 +122,7 @@ def sample_clip(
     Raises:
         StateMismatchError: The state is of another model, shape, schedule or solver; nothing was sampled.
         ValueError: The latent or the settings do not suit the model; nothing was sampled.
-        DivergenceError: The latents came out with NaN or infinity.
+        DivergenceError: The latents have NaN or infinity.
     """
     parts = split_latent(latent)
     image = parts[0]

@@ -31,10 +31,13 @@ def saved_states() -> list[str]:
 
 
 def path_of(name: str) -> Path:
-    """The path of a state by its name.
+    """Find the file of a state by its name.
 
     Args:
         name: "output/NAME" or "input/NAME", as `saved_states` lists them.
+
+    Returns:
+        The absolute path; symbolic links are not resolved.
 
     Raises:
         ValueError: The name is in neither folder.

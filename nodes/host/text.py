@@ -1,4 +1,4 @@
-"""Text encoders as ComfyUI's CLIP: VidRD's encoder of whole words, and the CLIP of Stable Diffusion."""
+"""Text encoders as ComfyUI's CLIP: VidRD's word-level encoder, and the CLIP of Stable Diffusion."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Row = list[tuple[Any, ...]]
 
 
 class Tokenizer:
-    """ComfyUI's tokenizer interface for VidRD's encoder of whole words.
+    """ComfyUI's tokenizer interface for VidRD's word-level encoder.
 
     Args:
         encoder: The text encoder, with its vocabulary.
@@ -64,7 +64,7 @@ class Tokenizer:
 
 
 class HostTextEncoder(nn.Module, ClipTokenWeightEncoder):
-    """VidRD's encoder of whole words with the interface of ComfyUI's CLIP models, always in float32: it is small.
+    """VidRD's word-level encoder with the interface of ComfyUI's CLIP models, always in float32: it is small.
 
     Args:
         encoder: The text encoder.
@@ -99,6 +99,9 @@ def load_clip(path: Path) -> comfy.sd.CLIP:
 
     Args:
         path: A text encoder of VidRD, or the CLIP of Stable Diffusion, alone or in a checkpoint.
+
+    Returns:
+        A CLIP with its tokenizer.
 
     Raises:
         FileNotFoundError: There is no such file.

@@ -1,4 +1,4 @@
-"""VidRD's temporal VAE as ComfyUI's VAE, and what any VAE makes of time."""
+"""VidRD's temporal VAE as ComfyUI's VAE, and the temporal context and compression of any VAE."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def latents_at_once(vae: TemporalVAE, shape: Sequence[int]) -> int:
 def memory_estimate(
     config: VAEConfig, shape: Sequence[int], scale: int, chunk: int, dtype: torch.dtype, cached: float = 0
 ) -> float:
-    """The peak memory of encoding or decoding, in bytes.
+    """Estimate the peak memory of encoding or decoding.
 
     Args:
         config: The VAE's shape.
@@ -115,6 +115,9 @@ def memory_estimate(
         chunk: Frames that are computed together.
         dtype: The dtype of the weights.
         cached: Features a pixel that are kept of earlier chunks.
+
+    Returns:
+        Bytes.
     """
     frames, height, width = shape[-3:]
     pixels = height * width * scale**2 / config.patch_size**2
@@ -135,6 +138,9 @@ def load_vae(path: Path) -> comfy.sd.VAE:
 
     Args:
         path: A temporal or an image VAE, alone or in a checkpoint.
+
+    Returns:
+        A VAE of ComfyUI around a `HostVAE`.
 
     Raises:
         FileNotFoundError: There is no such file.

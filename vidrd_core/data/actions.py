@@ -28,7 +28,7 @@ _UCF = re.compile(r"v_(?P<label>[A-Za-z0-9]+)_g\d+_c\d+")
 class Actions:
     """The stage `vidrd data actions`: a folder of labelled videos to captioned clips.
 
-    Kinetics' videos may be trimmed (`ID_000012_000022.mp4`) or whole (`ID.mp4`, of which the table's segment is
+    Kinetics' videos may be trimmed (`ID_000012_000022.mp4`) or untrimmed (`ID.mp4`, of which the table's segment is
     taken), in any folders; without a table the folder of a video is its label. UCF-101's have their label in their
     name (`v_ApplyEyeMakeup_g01_c01.avi`).
 

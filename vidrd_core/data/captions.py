@@ -39,11 +39,14 @@ class Captioner(Protocol):
         """How many images it takes; 0 for none."""
 
     def __call__(self, record: Record, images: list[ImageArray]) -> str:
-        """A caption.
+        """Write the caption of a record.
 
         Args:
             record: What is captioned.
-            images: Its key frames.
+            images: Its key frames, as many as `key_frames` at most.
+
+        Returns:
+            The caption as text; it may have line breaks, which `AddCaption` removes.
 
         Raises:
             UnfitError: It has no caption for this record.
@@ -131,7 +134,7 @@ class AddCaption:
 
 
 def key_frames(record: Record, count: int) -> list[ImageArray]:
-    """So many frames spread evenly over a segment of video; of an image the image itself."""
+    """Read `count` frames spread evenly over a segment of video; for an image, the image itself."""
     if record.kind != VIDEO:
         return [read_image(record.source)]
     record = with_video_facts(record)

@@ -17,7 +17,7 @@ FILE_COLUMNS, CAPTION_COLUMNS = ("file_name", "file", "path", "video", "image"),
 
 
 def find_files(folder: Path, suffixes: Sequence[str], expected: str, table: Path | None = None) -> Iterator[Found]:
-    """Every file under a folder, in order, with its caption if there is one; files of other kinds as skipped.
+    """Find the files under a folder, in order, with their captions.
 
     Args:
         folder: The folder.
@@ -25,6 +25,10 @@ def find_files(folder: Path, suffixes: Sequence[str], expected: str, table: Path
         expected: What these are called in the reason of a skipped file: "a video".
         table: CSV or JSON lines with a column for the file, named relative to the folder, and one for its caption.
             Without an entry there, a caption is the text of `NAME.txt` beside the file.
+
+    Yields:
+        A record for each file with one of the suffixes, with caption "" if there is none; Skipped for a file of
+        another kind or with a caption that is not UTF-8. Sidecar files are left out.
 
     Raises:
         FileNotFoundError: There is no such folder or table.

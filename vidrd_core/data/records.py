@@ -1,4 +1,4 @@
-"""What stages of data preparation take and give: records of images and videos, and why one cannot be used."""
+"""Records of images and videos, which the stages of data preparation process, and why one is skipped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VIDEO, IMAGE, PSEUDO = "video", "image", "pseudo-video"
 
 
 class UnfitError(ValueError):
-    """A record cannot be used; the message is the reason that its manifest gives."""
+    """A record is unusable; the message is the reason that the manifest gives."""
 
 
 @dataclass(frozen=True, eq=False)

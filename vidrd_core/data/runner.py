@@ -117,6 +117,9 @@ def run(
         progress: Gets the report so far and how many records there are to do, 0 while that is not known.
         per_shard: Records for each shard; by default the stage's.
 
+    Returns:
+        The final counts, all 0 if the stage finds no records.
+
     Raises:
         OSError: A file cannot be read or written.
         DataError: The folder is of another stage or other settings, or another run writes to it.
@@ -192,7 +195,7 @@ class ExistingShards:
 
     Args:
         out: The folder.
-        retry: Whether only records that clips were made of count as done.
+        retry: Whether skipped records are tried again; then only records with clips count as done.
     """
 
     def __init__(self, out: Path, retry: bool) -> None:

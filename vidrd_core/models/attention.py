@@ -14,7 +14,7 @@ Attention = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
 SHORT = 32  # tokens: the block size of torch's fused CPU kernel
 CHUNK = 2**19  # elements of q in a chunk of the batch, which a CPU's cache holds with all that is computed from it
-FUSED_DEVICES = ("cpu", "cuda", "xpu")  # device types whose kernels never hold the whole score matrix
+FUSED_DEVICES = ("cpu", "cuda", "xpu")  # device types whose kernels never hold the full score matrix
 MAX_SCORES = 2**26  # attention scores that are held at once on other devices
 
 

@@ -154,12 +154,15 @@ def tokenizer_tensors(tokenizer: Any) -> dict[str, Tensor]:
 
 
 def tokenizer_from_tensors(tensors: Mapping[str, Tensor], width: int, path: Path) -> Any:
-    """The tokenizer of files that `tokenizer_tensors` turned into tensors.
+    """Restore a tokenizer from the tensors of `tokenizer_tensors`.
 
     Args:
         tensors: The files' bytes, by TOKENIZER and their names.
         width: Of the text encoder, as in `load_tokenizer`.
         path: The file that they come from, for messages.
+
+    Returns:
+        A CLIPTokenizer of transformers.
 
     Raises:
         FormatError: The files are not a tokenizer, or one has a folder in its name.

@@ -146,7 +146,7 @@ class VAEConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """A CLIP text encoder over a vocabulary of whole words, for small models.
+    """A CLIP text encoder with a word-level vocabulary, for small models.
 
     Args:
         words: The vocabulary, in the order of its token ids.

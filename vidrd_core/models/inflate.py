@@ -1,4 +1,4 @@
-"""Temporal layers on an image model (VidRD, section 4.1): put on, taken off, and kept in files of their own."""
+"""Temporal layers of an image model (VidRD, section 4.1): add them, remove them, and save them by themselves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vidrd_core.models.unet3d import UNet3D
 
 
 def save_temporal(unet: UNet3D, path: Path) -> None:
-    """Write the temporal layers of a UNet3D alone, to put on any UNet of the same widths.
+    """Write the temporal layers of a UNet3D alone, for any UNet of the same widths.
 
     Raises ValueError if it has none, OSError if the file cannot be written.
     """
@@ -40,7 +40,7 @@ def write_temporal(tensors: Tensors, config: UNet3DConfig, path: Path) -> None:
 def with_temporal(
     tensors: dict[str, Tensor], config: UNet3DConfig, path: Path
 ) -> tuple[dict[str, Tensor], UNet3DConfig]:
-    """Put the temporal layers of a file on a UNet, in place of its own, if it has any.
+    """Add the temporal layers of a file to a UNet; they replace its own, if it has any.
 
     Args:
         tensors: The UNet's tensors under our names.
@@ -78,6 +78,9 @@ def without_temporal(tensors: Tensors, config: UNet3DConfig) -> tuple[dict[str, 
 
 def read_temporal(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the temporal layers of a file.
+
+    Args:
+        path: A file with temporal layers alone, or any UNet3D that can be loaded.
 
     Returns:
         Their tensors under our names, and the settings of UNet3DConfig that depend on them.
@@ -117,7 +120,7 @@ def _read_third_party(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], tu
         raise FormatError(f"{path} has no temporal layers: it holds {contents(theirs)}")
     try:
         heads = identify_unet(theirs, config).config.heads
-    except FormatError:  # only a whole UNet shows them
+    except FormatError:  # only a complete UNet shows them
         heads = None
     return temporal, temporal_config(temporal, naming), heads
 

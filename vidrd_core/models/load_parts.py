@@ -39,7 +39,7 @@ Described = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 def save_unet(unet: UNet3D, diffusion: DiffusionConfig, path: Path) -> None:
-    """Write a UNet3D and how it denoises to one file. Raises OSError."""
+    """Write a UNet3D and its diffusion settings to one file. Raises OSError."""
     tensors, details = described(unet, diffusion)
     safetensors.write(path, tensors, **details)
 
@@ -50,12 +50,15 @@ def described(unet: UNet3D, diffusion: DiffusionConfig) -> Described:
 
 
 def load_unet(path: Path, ops: Any = core_ops, attention: Attention = sdpa) -> tuple[UNet3D, DiffusionConfig]:
-    """Load a UNet3D for inference, and how it denoises.
+    """Load a UNet3D for inference, with its diffusion settings.
 
     Args:
         path: Our file, or a file or folder in a known format; an image UNet is inflated.
         ops: The namespace of layers that it is built from: Linear, Conv2d, GroupNorm, LayerNorm.
         attention: The attention function.
+
+    Returns:
+        The UNet, and its noise schedule, prediction type and clip shape.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -76,7 +79,7 @@ def build_unet(
 
 
 def read_unet(path: Path) -> tuple[dict[str, Tensor], UNet3DConfig, DiffusionConfig]:
-    """The tensors of a UNet3D under our names, its settings and how it denoises. Raises as `load_unet`."""
+    """The tensors of a UNet3D under our names, its config and its diffusion config. Raises as `load_unet`."""
     if not safetensors.is_ours(path):
         found, diffusion = find_unet(path)
         return found.tensors, found.config, diffusion
@@ -131,7 +134,7 @@ def described_text(encoder: TextEncoder | CLIPText) -> Described:
 
 
 def load_text_encoder(path: Path) -> TextEncoder:
-    """Load a whole-word text encoder for inference. Raises FileNotFoundError, FormatError."""
+    """Load a word-level text encoder for inference. Raises FileNotFoundError, FormatError."""
     tensors, details = safetensors.read(path, TEXT)
     encoder = TextEncoder(_config(TextConfig, details, "config", path))
     safetensors.load_weights(encoder, encoder.match_transformers(tensors), path)
@@ -145,6 +148,9 @@ def load_clip_text(path: Path, tokenizer: str | Path | None = None) -> CLIPText:
         path: Our file, or a file or folder in a known format.
         tokenizer: A folder with a tokenizer, or a name that transformers knows; by default the one inside our file
             or in the folder, else OpenAI's, which all of Stable Diffusion's encoders share.
+
+    Returns:
+        The encoder with its tokenizer, in evaluation mode.
 
     Raises:
         FileNotFoundError: There is no such file or tokenizer.

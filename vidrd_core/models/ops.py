@@ -1,6 +1,6 @@
 """The layers that models are built from by default: torch's, with weights on any device and of any dtype.
 
-A weight on another device than the input, or of another dtype (fp8), is cast to the input's for the time of a call.
+A weight on another device than the input, or of another dtype (fp8), is cast to the input's in each call.
 A host may build models from a namespace of its own with the same four classes.
 
 Beside the layers: elementwise operations and chunked application that allocate no memory beyond their result. Each is
@@ -24,11 +24,14 @@ CPU_CHUNK, DEVICE_CHUNK = 2**23, 2**25
 
 
 def cast_to_input(layer: Any, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """A layer's weight and bias on the device and with the dtype of x; unchanged while gradients are enabled.
+    """Cast a layer's weight and bias to the device and dtype of x; unchanged while gradients are enabled.
 
     Args:
-        layer: Has `weight` and `bias`.
+        layer: Any layer with `weight` and `bias`.
         x: The layer's input.
+
+    Returns:
+        Weight and bias; None for a layer without bias.
     """
     return _cast(layer.weight, x), None if layer.bias is None else _cast(layer.bias, x)
 
@@ -90,17 +93,17 @@ class LayerNorm(nn.LayerNorm):
 
 
 def add(x: Tensor, other: Tensor) -> Tensor:
-    """x + other, in the memory of x, which nobody else may hold."""
+    """x + other, in the memory of x, which nothing else may use."""
     return x + other if torch.is_grad_enabled() else x.add_(other)
 
 
 def multiply(x: Tensor, other: Tensor) -> Tensor:
-    """x * other, in the memory of x, which nobody else may hold."""
+    """x * other, in the memory of x, which nothing else may use."""
     return x * other if torch.is_grad_enabled() else x.mul_(other)
 
 
 def silu(x: Tensor) -> Tensor:
-    """SiLU, in the memory of x, which nobody else may hold."""
+    """SiLU, in the memory of x, which nothing else may use."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
 

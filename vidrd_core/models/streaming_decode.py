@@ -1,7 +1,7 @@
 """The streaming VAE decoder: a video of any length, chunk by chunk in constant memory.
 
 Where each frame is normalised alone, every Temp-Conv keeps the few frames that the next ones depend on: the result is
-exactly that of decoding the whole video, and each frame is computed once. Where norms span frames, the video is
+exactly that of decoding all of it at once, and each frame is computed once. Where norms span frames, the video is
 decoded in overlapping windows (`decode_windows`): nearly the same result.
 """
 
@@ -99,11 +99,14 @@ class DecoderStream:
         self.stages = [TemporalConvStream(stage) if isinstance(stage, TemporalConv) else stage for stage in stages]
 
     def push(self, x: Tensor, start: int = 0) -> Tensor | None:
-        """Add a chunk; returns the frames [B, 3, f', H, W] that are final with it, None if there are none.
+        """Add a chunk and decode as far as possible.
 
         Args:
-            x: The chunk, as input of the stage `start`.
+            x: The chunk [B, C, f, h, w], as input of the stage `start`.
             start: The index of the first stage.
+
+        Returns:
+            The frames [B, 3, f', H, W] that are final with this chunk; None if there are none yet.
         """
         result: Tensor | None = x
         for stage in self.stages[start:]:
@@ -186,7 +189,7 @@ def decode_windows(
     """Decode a video that arrives in chunks with a decoder whose norms span frames, in overlapping windows.
 
     A window is the latents whose frames are due, with up to `context` on either side. One chunk with all latents is
-    decoded as a whole. No more than a chunk and twice the context is held.
+    decoded in one window. No more than a chunk and twice the context is held.
 
     Args:
         decode: Takes latents [B, C, f, h, w] to frames [B, 3, f, H, W].

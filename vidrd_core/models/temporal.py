@@ -1,4 +1,4 @@
-"""Temporal layers, which make a video model of an image model: Temp-Conv and Temp-Attn (VidRD, section 4.1).
+"""Temporal layers, which turn an image model into a video model: Temp-Conv and Temp-Attn (VidRD, section 4.1).
 
 Their last layers are zero-initialised, so that a freshly inflated model computes what the image model does.
 """
@@ -82,7 +82,7 @@ class TemporalConv(nn.Module):
 
 
 def squeeze_conv3d(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    """A pre-hook of `load_state_dict` that makes weights of Conv2d (k, 1) of those of Conv3d (k, 1, 1)."""
+    """A pre-hook of `load_state_dict` that turns weights of Conv3d (k, 1, 1) into weights of Conv2d (k, 1)."""
     for key, weight in state.items():
         if key.startswith(prefix) and weight.ndim == 5:
             state[key] = weight.squeeze(-1)

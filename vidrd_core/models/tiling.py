@@ -19,7 +19,7 @@ def apply_tiled(function: Callable[[Tensor], Tensor], x: Tensor, tile: int, cell
 
     Args:
         function: Takes [..., h, w] to [..., h', w'].
-        x: [..., H, W]; no larger than one tile it goes to the function whole.
+        x: [..., H, W]; if no larger than one tile, it is processed without tiling.
         tile: The largest side of a tile, in cells.
         cell: Elements of x along the side of a cell: 1 for SD's decoder, 8 for its encoder.
         out_cell: Elements of the result along the side of a cell: 8 for SD's decoder, 1 for its encoder.
@@ -69,11 +69,14 @@ def blend_tiles(parts: Iterator[Tensor], places: list[Place], cell: int) -> Tens
 
 
 def tile_spans(length: int, tile: int) -> list[tuple[int, int]]:
-    """Start and stop of the tiles along one side: as few as possible with an overlap of at least a quarter of `tile`.
+    """Place tiles along one side: as few as possible that overlap by at least a quarter of `tile`.
 
     Args:
         length: The side that they cover.
         tile: The largest size of a tile; all have one size, as small as their number allows.
+
+    Returns:
+        Start and stop of each tile, in order; one of the side's length if that is no more than `tile`.
     """
     if length <= tile:
         return [(0, length)]

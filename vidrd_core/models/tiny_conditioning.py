@@ -23,7 +23,7 @@ def cosine_waves(frequencies: range, length: int, device: torch.device | None = 
     """Basis vectors of the discrete cosine transform (DCT-II).
 
     Args:
-        frequencies: Half periods in the whole length.
+        frequencies: Number of half periods in `length` of each vector.
         length: The number of places.
         device: Of the result.
 

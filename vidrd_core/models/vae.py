@@ -2,8 +2,8 @@
 
 Temp-Conv is after every ResNet of the decoder's up blocks; all other layers work frame by frame. Where Temp-Conv
 normalises each frame alone, a video of any length decodes in chunks in constant memory, with exactly the result of
-decoding it whole. Where norms span frames, as in SVD's decoder and the released VidRD's, it decodes in windows, with
-nearly the same result.
+decoding it at once. Where norms span frames, as in SVD's decoder and the released VidRD's, it decodes in windows,
+with nearly the same result.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ class TemporalVAE(nn.Module):
                 if `config.streams_exactly`, else nearly the same (see `decode_stream`).
             tile: Frames with a longer side in pixels are decoded in tiles of at most that size, a multiple of
                 `config.downsampling`. Tiles overlap by a quarter and are blended linearly. This is an approximation:
-                norms and attention see one tile only. Smaller frames are decoded whole.
+                norms and attention see one tile only. Smaller frames are decoded without tiles.
 
         Returns:
             Video [B, 3, F, H, W], about -1 .. 1.
@@ -307,12 +307,15 @@ class TemporalVAE(nn.Module):
             )
 
     def frames_at_once(self, height: int, width: int, tile: int | None = None) -> int:
-        """How many frames are best decoded at a time: many small ones, few large ones.
+        """Choose how many frames to decode at a time: many small ones, few large ones.
 
         Args:
             height: Of a frame, in latents.
             width: Of a frame, in latents.
             tile: The size of a tile in pixels, if frames are decoded in tiles.
+
+        Returns:
+            The number of frames, at least 1: about `MAX_PIXELS` pixels.
         """
         side = tile or math.inf
         pixels = min(height * self.config.downsampling, side) * min(width * self.config.downsampling, side)

@@ -1,4 +1,4 @@
-"""The text encoder of small models: a CLIP text model over a vocabulary of whole words."""
+"""The text encoder of small models: a CLIP text model with a word-level vocabulary."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ START, END = 0, 1  # token ids before those of the words; END also pads, as in S
 
 
 class UnknownWordError(ValueError):
-    """A prompt has words that are not in a whole-word text encoder's vocabulary."""
+    """A prompt has words that are not in the vocabulary of a word-level text encoder."""
 
 
 class TextEncoder(nn.Module):
-    """Encodes prompts through a CLIP text model whose tokens are whole words.
+    """Encodes prompts through a CLIP text model with a token for each word.
 
     Args:
         config: Its vocabulary and settings.

@@ -31,7 +31,9 @@ def cached_array(
     source: dict[str, Any],
     report: Callable[[str], None] = print,
 ) -> NDArray:
-    """A memory-mapped array, filled first if `path` does not exist; a call after one that was stopped continues.
+    """Open a memory-mapped array, and fill it first if `path` does not exist.
+
+    Filling that was interrupted continues with the next call.
 
     Args:
         path: A .npy file.
@@ -40,6 +42,9 @@ def cached_array(
         parts: Gives the entries from an index on, some at a time, as arrays [n, ...].
         source: What determines the entries, as JSON-ready values; kept beside the file and compared.
         report: Gets a line every 30 seconds while the array is filled.
+
+    Returns:
+        The array, read-only.
 
     Raises:
         StaleCacheError: The file has another shape or was made from something else.

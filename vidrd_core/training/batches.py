@@ -22,7 +22,7 @@ class HeadTargets:
 
     Args:
         which: Their numbers in the batch, [K].
-        clips: Latents of the whole clips, [K, C, N, h, w].
+        clips: Latents of the complete clips, [K, C, N, h, w].
         truth: Where the sprites are in them, [K, N, 10] (see `ShapesData.truth`).
     """
 
@@ -82,9 +82,12 @@ class Batches:
 
         Args:
             rng: Decides everything random in it.
-            frames: Frames of each slice: `batch_size` slices, or for 1 as many single frames as so many clips have.
+            frames: Frames of each slice: `batch_size` slices, or for 1, as many frames as that many clips have.
             gives_positions: Whether the network gets the frames' positions; then all are of clips, while others may
                 be images as well.
+
+        Returns:
+            On the CPU: cached latents with the heads' targets, or video where no latents are cached.
         """
         count = self.stage.batch_size * (self.clip_frames if frames == 1 else 1)
         slices = self.sampler.draw(rng, count, frames, images=not gives_positions)

@@ -113,6 +113,9 @@ class BucketSampler:
             count: How many.
             frames: Frames of each.
             images: Whether images are drawn as well as clips; for single frames.
+
+        Returns:
+            `count` slices; those of different buckets are mixed.
         """
         known = [key for key in self.by_size if key[1] == images]
         totals = np.array([self.by_size[key][1].sum() for key in known])
@@ -138,7 +141,7 @@ def into_buckets(
         clips: Its clips.
         share: Its share of all draws.
         clip_frames: Frames of a clip (N).
-        sizes: The sizes that there are.
+        sizes: Widths and heights of the buckets.
         chosen: Indices of the clips to sort.
 
     Returns:

@@ -108,7 +108,7 @@ def _encode(encoder: Encoder, captions: Sequence[str]) -> Tensor:
 
 
 def truncated(encoder: Encoder, caption: str) -> str:
-    """The longest beginning of a caption, in whole words, that the encoder takes: captioning models write more.
+    """Truncate a caption after the last word that the encoder has room for: captioning models write longer ones.
 
     Raises UnknownWordError.
     """

@@ -1,7 +1,7 @@
 """Checkpoints of a stage: each complete or absent, the newest one named in `latest.json`; and what is in them.
 
 The checkpoint before the newest is kept until a step from the newest has succeeded: only then is it known that the
-newest one's weights are not spoilt (a loss that is NaN shows it one step late).
+newest one's weights are valid (a loss that is NaN shows it one step late).
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Checkpoints:
         """Make the checkpoint before `step` the newest, because training cannot continue from `step`.
 
         Args:
-            step: The step whose checkpoint is given up, if it has one.
+            step: The step whose checkpoint is discarded, if it has one.
             main: Whether this is the main process.
             wait: Waits for all processes.
 

@@ -31,7 +31,7 @@ __all__ = ["RecipeError", "StageConfig", "TrainConfig", "load_config"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole recipe.
+    """A training recipe.
 
     Args:
         out: The folder that everything is written to.
@@ -113,6 +113,9 @@ def load_config(path: Path) -> TrainConfig:
 
     Args:
         path: A YAML file.
+
+    Returns:
+        The recipe, with defaults for the settings that it leaves out.
 
     Raises:
         OSError: The file cannot be read.

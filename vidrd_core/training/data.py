@@ -137,11 +137,14 @@ class TrainingData:
         return {name: clips for name, clips in found.items() if len(clips)}
 
     def sampler(self, weights: dict[str, float], held_out: bool = False) -> BucketSampler:
-        """What a stage draws its batches from.
+        """Choose the clips that a stage draws its batches from.
 
         Args:
             weights: Weights of sources in place of the recipe's.
             held_out: The clips held out of training, in place of the others.
+
+        Returns:
+            A sampler of the buckets of all sources with a weight above 0 and clips that fit.
 
         Raises:
             RecipeError: There is nothing to draw from, or a weight is of an unknown source.
@@ -265,12 +268,16 @@ def encoder_digest(vae: TemporalVAE) -> str:
 
 
 def emphasised(sampler: BucketSampler, emphasis: dict[str, float], stage: str) -> BucketSampler:
-    """A sampler that draws clips more often the more emphasised words their plain captions have.
+    """Make a sampler draw clips more often the more emphasised words their plain captions have.
 
     Args:
         sampler: The sampler.
-        emphasis: Words with factors of how often.
+        emphasis: Words, each with the factor by which its clips are drawn more often.
         stage: The stage's name, for errors.
+
+    Returns:
+        A sampler with the same buckets, whose clips are drawn by the product of the factors of their words; `sampler`
+        itself if `emphasis` is empty.
 
     Raises:
         RecipeError: No plain caption has one of the words.

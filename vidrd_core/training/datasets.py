@@ -170,12 +170,12 @@ class Share:
     share: float
 
     def visits(self, draws: int) -> float:
-        """How often each of its clips is drawn on average, in so many draws of the mixture."""
+        """How often each of its clips is drawn on average, in `draws` draws from the mixture."""
         return draws * self.share / self.clips if self.clips else 0.0
 
 
 def shares(clips: Mapping[str, int], weights: Mapping[str, float]) -> list[Share]:
-    """The shares of the sources of a mixture.
+    """Compute the shares of the sources of a mixture.
 
     A weight is a source's, not a clip's: a source of weight 2 is drawn from twice as often as one of weight 1,
     whatever their sizes.
@@ -183,6 +183,9 @@ def shares(clips: Mapping[str, int], weights: Mapping[str, float]) -> list[Share
     Args:
         clips: How many clips each source has.
         weights: Weights by source, 0 or more; 1 by default.
+
+    Returns:
+        For each source of `clips`, in its order: its weight, and its share of all draws; the shares sum to 1.
 
     Raises:
         ValueError: A weight is negative, of an unknown source or of one without clips, or all are 0.

@@ -15,7 +15,7 @@ TIMEOUT = timedelta(hours=6)  # processes wait so long for the main one, which d
 
 
 def accelerate_settings() -> dict[str, Any]:
-    """Arguments for Accelerate, which does not notice several processes without a GPU by itself."""
+    """Arguments for Accelerate, which does not detect several processes without a GPU by itself."""
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     return {"cpu": True} if several and not torch.cuda.is_available() else {}
 

@@ -28,7 +28,7 @@ class EMA:
         self.averaged = AveragedModel(self.parameters, multi_avg_fn=_warmed_up(decay))
 
     def update(self) -> None:
-        """Average the current parameters in."""
+        """Update the averages with the current parameters."""
         self.averaged.update_parameters(self.parameters)
 
     @contextmanager

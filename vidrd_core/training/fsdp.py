@@ -66,7 +66,7 @@ class ShardedModel:
 
     @torch.no_grad()
     def gathered(self, prepared: nn.Module) -> Any:
-        """The whole model with its current values; every process has to call it."""
+        """The unsharded model with its current values; every process has to call it."""
         model = self.accelerator.unwrap_model(prepared)
         if self.full_copy is None:
             return model
@@ -88,7 +88,7 @@ def full_tensor(value: Tensor) -> Tensor:
 
 @torch.no_grad()
 def copy_full(target: Tensor, value: Tensor) -> None:
-    """Copy a whole tensor into a tensor, or each process's shard of it into the shard."""
+    """Copy an unsharded tensor into a tensor, or each process's shard of it into the shard."""
     if isinstance(target, DTensor):
         value = distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
     target.copy_(value)

@@ -15,12 +15,15 @@ from vidrd_core.training.stage_config import StageConfig
 def make_optimizer(
     trainable: dict[str, nn.Parameter], stage: StageConfig, device: torch.device
 ) -> torch.optim.Optimizer:
-    """AdamW, or bitsandbytes' AdamW with 8-bit states.
+    """Make AdamW, or bitsandbytes' AdamW with 8-bit states.
 
     Args:
         trainable: The parameters by name.
         stage: Learning rates, weight decay and which optimiser.
         device: Where the parameters are.
+
+    Returns:
+        The optimiser, with a parameter group for each learning rate.
 
     Raises:
         RecipeError: The 8-bit optimiser has no GPU or no bitsandbytes, or a key of `rates` matches no name.

@@ -51,7 +51,7 @@ def read_configs(init: Path) -> PretrainedConfigs:
 
 
 def with_temporal_layers(configs: PretrainedConfigs, tasks: set[str], data: DataConfig) -> PretrainedConfigs:
-    """An image model's settings with the temporal layers that its stages train: VidRD's.
+    """Add the temporal layers that a recipe's stages train to an image model's settings: VidRD's.
 
     The recipe's own sections come after these.
 
@@ -59,6 +59,10 @@ def with_temporal_layers(configs: PretrainedConfigs, tasks: set[str], data: Data
         configs: The model's settings.
         tasks: The tasks of the recipe's stages.
         data: The clips that it is trained on, which become those that it generates.
+
+    Returns:
+        The settings, with the number of frames and the size of the data's clips. A part that has temporal layers
+        already, or whose temporal layers no stage trains, is unchanged.
     """
     unet, vae, diffusion = configs.unet, configs.vae, configs.diffusion
     if "clip" in tasks and unet is not None and not unet.temp_conv_depth and unet.temp_attention == "none":

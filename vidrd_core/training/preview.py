@@ -21,7 +21,7 @@ WIDTH, STEPS, BATCH, RATE = 32, 4000, 32, 3e-3
 
 
 def frames_of(vae: TemporalVAE, clips: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Latents [F, C, h, w] and frames [F, 3, H, W] in -1 to 1 of so many procedural clips."""
+    """Latents [F, C, h, w] and frames [F, 3, H, W] in -1 to 1 of `clips` procedural clips."""
     rng, latents, frames = np.random.default_rng(seed), [], []
     for _ in range(clips):
         video = to_video(render(random_scene(rng, 0.15), 8, 64))[None]

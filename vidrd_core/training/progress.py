@@ -14,7 +14,7 @@ class LogLine:
     Args:
         stage: Name of the stage.
         step: Steps done, of `steps`.
-        steps: Steps of the whole stage.
+        steps: Steps of the stage.
         losses: Mean losses since the last line, or on held-out clips, by name.
         metrics: Other figures by name: `steps_per_s`, PSNR, ...
         seconds: Time since this process began or resumed the stage.
@@ -34,7 +34,7 @@ class Progress(Protocol):
     """Where reports go. All methods are called by the main process alone."""
 
     def message(self, text: str) -> None:
-        """Something worth knowing that is no figure: what was resumed, what was left out."""
+        """A message, such as what was resumed or left out."""
 
     def begin(self, stage: str, step: int, steps: int) -> None:
         """A stage begins or is resumed, after `step` of `steps` steps."""

@@ -23,7 +23,7 @@ class StageConfig:
         name: The stage's folder inside the recipe's `out`.
         steps: Optimiser steps.
         batch_size: Clips for each process and batch. Batches of single frames in UNet stages have as many frames as
-            so many clips.
+            that many clips.
         learning_rate: At the end of the warm-up; more than 0.
         rates: Factors of the learning rate for parameters whose names contain a key; the last matching key counts.
         train: Which parameters are trained: a preset of `training.trainable`.
@@ -253,7 +253,7 @@ class VAEStageConfig(StageConfig):
 
 @dataclass(frozen=True)
 class ImageVAEStageConfig(VAEStageConfig):
-    """Task `vae`: the whole VAE on single frames.
+    """Task `vae`: encoder and decoder of the VAE on single frames.
 
     Args:
         kl_weight: Weight of the KL divergence of the latents from N(0, 1).
@@ -293,10 +293,13 @@ VAE_TASKS = {task for task, kind in STAGE_CONFIGS.items() if issubclass(kind, VA
 
 
 def read_stage(values: Any) -> StageConfig:
-    """A stage from its entry in a recipe.
+    """Read a stage from its entry in a recipe.
 
     Args:
         values: The settings by name; `task` decides which others there may be.
+
+    Returns:
+        The settings of the stage, of its task's class in `STAGE_CONFIGS`.
 
     Raises:
         ValueError: A setting is unknown, belongs to other tasks, is missing, of the wrong type or out of its range;

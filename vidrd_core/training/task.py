@@ -1,4 +1,4 @@
-"""What the trainer needs of a training task, and its loss as a module."""
+"""The interface of a training task, and its loss as a module."""
 
 from __future__ import annotations
 
@@ -26,13 +26,16 @@ class Task(Protocol[Model]):
         """The parameters to train, by name; all others are frozen."""
 
     def batch(self, rng: np.random.Generator, shared_rng: np.random.Generator, held_out: bool = False) -> Any:
-        """A batch on the CPU; made in a thread of its own.
+        """Draw a batch on the CPU; called in another thread than the training steps.
 
         Args:
             rng: For the content of the batch.
             shared_rng: For its kind, which decides what parts of the model it needs: with FSDP it is the same in all
                 processes.
             held_out: Take the clips that are held out of training.
+
+        Returns:
+            What `loss` takes as its batch.
         """
 
     def loss(

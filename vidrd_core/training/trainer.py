@@ -1,8 +1,8 @@
 """The training loop of a stage: accumulation, precision, EMA, checkpoints that resume exactly, logs, samples.
 
 A task defines what is trained and its loss. Everything random comes from generators seeded by (seed, step, number of
-the batch in the step), so a run that was stopped continues as if it had not been, and n processes train on the same
-batches as one with n times the gradient accumulation.
+the batch in the step), so a resumed run gives the same result, and n processes train on the same batches as one
+process with n times the gradient accumulation.
 """
 
 from __future__ import annotations

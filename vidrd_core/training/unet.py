@@ -64,13 +64,17 @@ class _UNetTask:
     def auxiliary_losses(
         self, model: UNetWithTextEncoder, batch: Batch, tokens: Tensor | None, encoded: Tensor
     ) -> dict[str, Tensor]:
-        """The losses of the auxiliary heads, each with its weight.
+        """Compute the losses of the auxiliary heads.
 
         Args:
             model: The model with its heads.
             batch: Frames or clips, with the heads' targets.
             tokens: The captions' tokens [B, L]; None where the text encoder is frozen.
             encoded: The encoded captions [B, L, D].
+
+        Returns:
+            Scalars, multiplied by their weights, by the heads' names (`words`, `places`, `pictures`): of the heads
+            that the model has and the batch has targets for.
         """
         losses, stage = {}, self.stage
         if model.words is not None and tokens is not None:
@@ -256,7 +260,7 @@ class ClipTask(ImageTask):
     def noised(
         self, latents: Tensor, noise: Tensor, timestep: Tensor, positions: Tensor, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As of `ImageTask`; a share of the clips has its first frames given, whose error counts for nothing.
+        """As in `ImageTask`; a share of the clips has its first frames given, whose error has weight 0.
 
         These clips are shifted in time, so that they begin anywhere, as clips that extend others do.
         """
@@ -310,20 +314,23 @@ def random_noise(like: Tensor, stage: ImageStageConfig, generator: torch.Generat
 
 
 def random_timesteps(count: int, schedule: Schedule, stage: ImageStageConfig, generator: torch.Generator) -> Tensor:
-    """Random timesteps [count], whole numbers; with `timestep_power` below 1 noisy ones are more frequent."""
+    """Random timesteps [count], integers; with `timestep_power` below 1 noisy ones are more frequent."""
     share = torch.rand(count, generator=generator, device=generator.device) ** stage.timestep_power
     return (share * schedule.config.train_steps).long().clamp(max=schedule.config.train_steps - 1)
 
 
 def min_snr_weights(timestep: Tensor, schedule: Schedule, gamma: float) -> Tensor:
-    """Weights of the error for each clip, [B].
+    """Compute the weight of each clip's error by Min-SNR-gamma.
 
     The error of x0 has the weight min(SNR, gamma); an error of eps is one of x0 times SNR, one of v times SNR + 1.
 
     Args:
-        timestep: [B].
+        timestep: Timesteps, int64 [B].
         schedule: The noise schedule; its model predicts eps or v.
         gamma: The largest weight of an error of x0.
+
+    Returns:
+        [B], on the timesteps' device.
 
     Source: Min-SNR-gamma (Hang et al., arXiv 2303.09556).
     """

@@ -106,7 +106,7 @@ def contents(keys: Iterable[str]) -> str:
 
 
 def find_unet(path: Path) -> tuple[FoundUNet, DiffusionConfig]:
-    """Read the UNet of a file or folder of another program, and how it denoises.
+    """Read the UNet of a file or folder of another program, and its diffusion settings.
 
     Raises FileNotFoundError, FormatError.
     """
@@ -119,7 +119,7 @@ def find_unet(path: Path) -> tuple[FoundUNet, DiffusionConfig]:
 
 
 def diffusion_of(path: Path, found: FoundUNet) -> DiffusionConfig:
-    """How a UNet denoises: by the scheduler beside it or the buffers in its checkpoint, else by its family.
+    """A UNet's diffusion settings: by the scheduler beside it or the buffers in its checkpoint, else by its family.
 
     Raises FormatError for a scheduler that is not supported.
     """

@@ -14,11 +14,14 @@ DIGITS = 12  # significant ones of a scaling factor, which comes from a division
 
 
 def unet_config(config: UNet3DConfig, diffusion: DiffusionConfig) -> dict[str, Any]:
-    """The config.json of diffusers' UNet2DConditionModel or UNet3DConditionModel that computes the same.
+    """Make the config.json of diffusers' UNet2DConditionModel or UNet3DConditionModel.
 
     Args:
         config: The UNet's settings.
         diffusion: Its sample size is what the model was trained on.
+
+    Returns:
+        JSON-ready values by key; the class is the 2D one for a UNet without temporal layers.
 
     Raises:
         ValueError: diffusers has no such network.

@@ -21,7 +21,7 @@ PREFIXES: dict[Part, tuple[str, ...]] = {  # of a part's names in a file with se
 
 @dataclass(frozen=True)
 class Naming:
-    """One format of weights: how to recognise it, and the way to this package's names and back.
+    """One format of weights: how to recognise it, and the mapping to this package's names and back.
 
     This package's own names are those of diffusers for UNets and VAEs, and those of transformers' CLIPTextModel,
     without "text_model.", for text encoders.
@@ -34,7 +34,7 @@ class Naming:
             part whose `detect` holds is taken.
         to_ours: Tensors under this package's names and with its shapes. What it does not know keeps its name. Raises
             FormatError where a part of the tensors cannot be mapped.
-        from_ours: The way back, from all tensors of a part; None if files are only read. Raises ValueError for a
+        from_ours: The inverse, from all tensors of a part; None if files are only read. Raises ValueError for a
             layer that the format has no name for.
         settings: Settings of the part's configuration that the format implies.
         target: What `vidrd convert --to` calls it; None if it is not offered there.

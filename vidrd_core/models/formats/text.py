@@ -52,7 +52,7 @@ def identify_text(
         The encoder's settings, and its tensors under our names.
 
     Raises:
-        FormatError: The tensors are not a whole CLIP text encoder.
+        FormatError: The tensors are not a complete CLIP text encoder.
     """
     config = config or {}
     config = config.get("text_config", config)  # in the config of a CLIPModel

@@ -36,7 +36,7 @@ class FoundUNet:
 
     @property
     def about(self) -> str:
-        """Its family and format, and whether it becomes a video model by inflation alone, for messages."""
+        """Its family and format, and whether it has no temporal layers of its own, for messages."""
         inflated = "" if any(map(is_temporal, self.tensors)) else ", inflated: each frame stands alone"
         return f"{self.family} ({self.naming} names){inflated}"
 
@@ -49,8 +49,11 @@ def identify_unet(tensors: Tensors, config: Mapping[str, Any] | None = None) -> 
         config: diffusers' config.json beside the file, for what tensors do not show: the number of attention heads
             and norm_num_groups (32 without it).
 
+    Returns:
+        Its tensors under this package's names, its settings, and what it is.
+
     Raises:
-        FormatError: The tensors are not a whole UNet, or one of another network; the message names what was found.
+        FormatError: The tensors are not a complete UNet, or one of another network; the message names what was found.
     """
     naming = detect_naming(NAMINGS, tensors)
     _refuse_other_networks(tensors)
@@ -69,11 +72,14 @@ def identify_unet(tensors: Tensors, config: Mapping[str, Any] | None = None) -> 
 
 
 def temporal_config(named: Tensors, naming: Naming | None) -> dict[str, Any]:
-    """The settings of UNet3DConfig that depend on a UNet's temporal layers.
+    """Derive the settings of UNet3DConfig that depend on a UNet's temporal layers.
 
     Args:
         named: The UNet's tensors, or its temporal ones, under our names; {} for a UNet without such layers.
-        naming: The format that they come in.
+        naming: The format that they come in; None for this package's own.
+
+    Returns:
+        Values by the names of the fields; a Temp-Conv depth of 0 and attention "none" without temporal layers.
     """
     depths = [int(m[1]) for key in named if (m := re.search(r"\.temp_convs\.\d+\.conv(\d+)\.", key))]
     attention = "none"
@@ -93,12 +99,15 @@ def temporal_config(named: Tensors, naming: Naming | None) -> dict[str, Any]:
 
 
 def write_unet(config: UNet3DConfig, tensors: Tensors, naming: str) -> dict[str, Tensor]:
-    """A UNet's tensors with the names and shapes of another format, of which `identify_unet` makes the same again.
+    """Convert a UNet's tensors to another format, which `identify_unet` converts back.
 
     Args:
         config: The UNet's settings.
         tensors: All of its tensors, under our names.
         naming: The name of a format in `unet_keys.NAMINGS`: "diffusers", "LDM" or "VidRD".
+
+    Returns:
+        The tensors, under the format's names and with its shapes.
 
     Raises:
         ValueError: There is no such format, or it has no name for a layer of this UNet.

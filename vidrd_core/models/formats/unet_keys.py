@@ -74,7 +74,7 @@ def released_temp_conv_to_ours(key: str) -> str:
 
 
 def released_temp_conv_from_ours(key: str) -> str:
-    """The way back from `released_temp_conv_to_ours`."""
+    """The inverse of `released_temp_conv_to_ours`."""
     if not (found := _OUR_TEMP_CONV.fullmatch(key)):
         return key
     return f"{found[1]}.convs.{4 * (int(found[2]) - 1) + (0 if found[3] == '0' else 3)}.{found[4]}"

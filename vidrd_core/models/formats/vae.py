@@ -32,7 +32,7 @@ def identify_vae(tensors: Tensors, config: Mapping[str, Any] | None = None) -> t
     """Identify a VAE by its tensors, in any format.
 
     Args:
-        tensors: All of its tensors by their names in the file; of a whole checkpoint the VAE's alone are read.
+        tensors: All of its tensors by their names in the file; of a complete checkpoint only the VAE's are read.
         config: diffusers' config.json beside the file, for what tensors do not show: norm_num_groups (32 without it),
             scaling_factor, shift_factor, latents_mean and latents_std. Without them, latents of 4 channels are taken
             for Stable Diffusion's, which is wrong for SDXL's.
@@ -41,7 +41,7 @@ def identify_vae(tensors: Tensors, config: Mapping[str, Any] | None = None) -> t
         The VAE's settings, and its tensors under our names; their values and dtypes stay.
 
     Raises:
-        FormatError: The tensors are not a whole VAE, or one of another network, or the config does not fit.
+        FormatError: The tensors are not a complete VAE, or one of another network, or the config does not fit.
     """
     tensors = _own(tensors)
     naming = detect_naming(NAMINGS, tensors)
@@ -62,13 +62,16 @@ def identify_vae(tensors: Tensors, config: Mapping[str, Any] | None = None) -> t
 
 
 def write_vae(config: VAEConfig, tensors: Tensors, naming: str) -> dict[str, Tensor]:
-    """A VAE's tensors with the names and shapes of another format, of which `identify_vae` makes the same again.
+    """Convert a VAE's tensors to another format, which `identify_vae` converts back.
 
     Args:
         config: The VAE's settings.
         tensors: All of its tensors, under our names.
         naming: The name of a format in `vae_keys.NAMINGS`. For "diffusers", Temp-Conv, which its classes do not know,
             keeps our names, or gets the released VidRD's where its norms span frames.
+
+    Returns:
+        The tensors, under the format's names and with its shapes.
 
     Raises:
         ValueError: There is no such format, or it has no name for a layer of this VAE.

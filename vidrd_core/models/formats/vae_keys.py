@@ -17,7 +17,7 @@ from vidrd_core.models.formats.unet_keys import (
     released_temp_conv_to_ours,
 )
 
-# Ours and LDM's, whole parts of a name; {} is a number. The last ones are those of Stable Video Diffusion.
+# Ours and LDM's, complete parts of a name; {} is a number. The last ones are those of Stable Video Diffusion.
 _LDM_NAMES = (
     ("down_blocks.{}.resnets.{}", "down.{}.block.{}"),
     ("up_blocks.{}.resnets.{}", "up.{}.block.{}"),
@@ -46,7 +46,7 @@ _SVD_RESNET = re.compile(
 
 
 def _compiled(names: Iterable[tuple[str, str]]) -> list[tuple[re.Pattern[str], str]]:
-    """Patterns of whole parts of a name, with their replacements."""
+    """Patterns of complete parts of a name, with their replacements."""
     rules = []
     for before, after in names:
         pattern = re.escape(before).replace(r"\{\}", r"(\d+)")

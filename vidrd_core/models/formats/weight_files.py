@@ -29,6 +29,9 @@ def read_tensors(path: Path, wanted: Wanted = lambda key: True) -> dict[str, Ten
         path: The file, or a folder with one weight file or its shards.
         wanted: Which tensors to read, by name; all by default.
 
+    Returns:
+        The tensors on the CPU, by their names in the file.
+
     Raises:
         FileNotFoundError: There is no such file, or no weights in the folder.
         FormatError: The file is damaged, of an unknown format, or a pickle with more than weights.

@@ -85,6 +85,9 @@ def match(path: Path, unet: nn.Module, text_encoder: nn.Module, strength: float,
         strength: Factor of the changes in the UNet.
         text_strength: Factor of the changes in the text encoder.
 
+    Returns:
+        The LoRA, with the change of each weight by the model's own names; nothing is merged yet.
+
     Raises:
         FileNotFoundError: There is no such file.
         FormatError: It is no LoRA, or one for another model.
