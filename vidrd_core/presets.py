@@ -11,7 +11,7 @@ AS_SET = "as set here"
 
 
 def preset(name: str, frames: int) -> ReuseSettings:
-    """The reuse settings of a preset.
+    """Make the reuse settings of a preset.
 
     "paper" is the paper's method. The others use forward order with a quarter of a clip's frames as prompt frames (a
     third more model calls per shown frame) and shuffle the old noise, which repeats less. "loop on purpose" also ends
@@ -21,8 +21,11 @@ def preset(name: str, frames: int) -> ReuseSettings:
         name: One of `PRESETS`.
         frames: Frames (latents) of a clip, N.
 
+    Returns:
+        Settings for clips of that length, on which `prompt_frames` depends.
+
     Raises:
-        ValueError: For an unknown name.
+        ValueError: The name is unknown.
     """
     moving = ReuseSettings(max(1, frames // 4), order="forward", noise="shuffle")
     if name == "paper":
@@ -52,14 +55,17 @@ class ReuseChoice:
     auto: bool = False
 
     def resolve(self, frames: int, compresses: bool = False) -> ReuseSettings:
-        """The settings for one clip.
+        """Resolve the choice for one clip.
 
         Args:
             frames: Latents of the clip, N.
             compresses: Whether the VAE compresses time, so that the first latent is one frame and others several.
 
+        Returns:
+            The settings, with one warm-up latent for a VAE that compresses time.
+
         Raises:
-            ValueError: For mirror order with a VAE that compresses time, or an unknown preset.
+            ValueError: The order is mirror and the VAE compresses time, or the preset is unknown.
         """
         settings = self.settings
         if self.preset != AS_SET:
