@@ -45,6 +45,7 @@ exclude_patterns = [
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 
 myst_heading_anchors = 4  # GitHub's own names for headings
+suppress_warnings = ["ref.python"]  # a name that a package exports, too, has two places
 default_role = "code"  # single backticks in docstrings are code, as in Markdown
 
 # API pages: a page a module, of what has a docstring and no underscore.

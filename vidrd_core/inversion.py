@@ -22,19 +22,19 @@ def invert(
     iterations: int = ITERATIONS,
     on_step: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
-    """DDIM inversion: the noisy latents at each noise level, from clean ones.
+    """Compute the noisy latents at each noise level from clean ones, by DDIM inversion.
 
-    Each step solves for the x from which a DDIM step leads to the current one, by fixed-point iteration.
+    Each step solves, by fixed-point iteration, for the x from which a DDIM step gives the current one.
 
     Args:
         denoise: `denoise(x, sigma) -> x0`.
-        latents: Clean latents.
+        latents: Clean latents, of any shape.
         sigmas: The schedule, falling to 0, [T + 1].
         iterations: Fixed-point iterations; 1 is the usual approximation.
         on_step: `on_step(steps done, x)`.
 
     Returns:
-        The trajectory, from the noisiest on, [T + 1, *latents.shape].
+        The trajectory [T + 1, ...], from the noisiest latents to the clean ones.
 
     Source:
         Song et al., 2021, section 4.3; fixed-point iteration: Pan et al., 2023.
@@ -52,7 +52,7 @@ def invert(
 
 
 def noised(latents: Tensor, start: Tensor, sigmas: Tensor) -> Tensor:
-    """The straight line from `start` at the highest noise level to clean `latents`, [T + 1, *latents.shape]."""
+    """The straight line [T + 1, ...] from `start` at the highest noise level to clean `latents`, both [...]."""
     share = (sigmas / sigmas[0]).view(-1, *[1] * latents.ndim).to(latents)
     return latents + share * (start - latents)
 

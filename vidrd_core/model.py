@@ -33,7 +33,13 @@ Self = TypeVar("Self", bound="Model")
 
 
 def device_of(name: str | torch.device) -> torch.device:
-    """A device by name; "auto" is CUDA where there is one, else MPS, else the CPU.
+    """Choose a device by name.
+
+    Args:
+        name: "auto", or a device or its name, such as "cpu", "cuda:1" or "mps".
+
+    Returns:
+        The device; for "auto" CUDA if it is available, else MPS, else the CPU.
 
     Raises:
         ValueError: There is no such kind of device.
@@ -83,6 +89,10 @@ class Placement:
 
 def store(unet: UNet3D, dtype: torch.dtype) -> None:
     """Keep the weights of a UNet's linear layers and convs in another type; each is cast when it is used.
+
+    Args:
+        unet: The UNet, which is changed in place; the layers of `PRECISE` keep their type.
+        dtype: The type to keep them in, such as torch.float8_e4m3fn.
 
     Raises:
         ValueError: A weight is too large for the type.
@@ -178,19 +188,19 @@ class Model:
         """Move a part ("unet", "vae" or "text_encoder") to the device; with offloading, the others leave it."""
         if self.placement is None or self.placement.offload == "none":
             return
-        resting = ("unet",) if self.placement.offload == "blocks" else ()  # its blocks come and go by themselves
+        resting = ("unet",) if self.placement.offload == "blocks" else ()  # its blocks are moved one at a time
         for name in sorted(PARTS, key=lambda name: name == wanted):  # the others go first
             if name not in resting:
                 getattr(self, name).to(self.device if name == wanted else "cpu")
 
     @cached_property
     def signature(self) -> str:
-        """Twelve hex digits of the UNet and how it denoises: a state's noise and record belong to these."""
+        """Twelve hex digits of the UNet and how it denoises, to which a state's noise and record belong."""
         return signature(self.unet, non_defaults(self.unet.config) + non_defaults(self.diffusion))
 
     @cached_property
     def other_parts(self) -> dict[str, str]:
-        """The same of the VAE and the text encoder, to which a state is bound as well."""
+        """The signatures of the VAE and the text encoder, to which a state is bound as well."""
         return {
             "vae": signature(self.vae, non_defaults(self.vae.config)),
             "text_encoder": signature(self.text_encoder, non_defaults(self.text_encoder.config)),
@@ -237,11 +247,17 @@ class Model:
         yield {"unet": self.unet, "text_encoder": self.text_encoder}
 
     def metadata(self) -> dict[str, str]:
-        """What a clip's state records of the model beside the sample settings."""
+        """What a clip's state records of the model besides the sample settings."""
         return {**self.other_parts, **({"lora": self.loras} if self.loras else {})}
 
     def complete(self, sample: SampleSettings) -> SampleSettings:
-        """Settings in which the model's defaults are filled in.
+        """Fill in the model's defaults.
+
+        Args:
+            sample: Settings in which cfg, frames, width and height may be None.
+
+        Returns:
+            Settings without None.
 
         Raises:
             ValueError: The solver does not suit the model.
@@ -257,7 +273,13 @@ class Model:
         return SampleSettings(**{**values, **given})
 
     def latent_shape(self, sample: SampleSettings) -> tuple[int, ...]:
-        """The shape [1, C, N, h, w] of a clip's latents.
+        """Compute the shape of a clip's latents.
+
+        Args:
+            sample: Complete settings (`complete`).
+
+        Returns:
+            (1, C, N, h, w).
 
         Raises:
             ValueError: The width or height is no multiple of the VAE's downsampling.
@@ -298,7 +320,7 @@ class Model:
             prompt: A prompt, or B of them for a batch.
             sample: Complete settings (`complete`).
             frame_positions: The position embedded for each frame [N].
-            fade: Another prompt and the share of this one over it, 0 to 1: their encodings are mixed so.
+            fade: The previous prompt and the share of this one, 0 to 1, in which their encodings are mixed.
 
         Returns:
             A function of x [B, C, N, h, w] on the model's device and a scalar sigma.

@@ -83,7 +83,7 @@ class VidRD(Model):
 
         Args:
             prompt: A prompt for all clips, or one for each; the last one repeats.
-            clips: The number of clips of the whole video; by default one for each prompt.
+            clips: The number of clips of the video; by default one for each prompt.
             reuse: What each clip reuses of the previous one; by default the paper's settings.
             state: The state of an earlier clip to continue from; the result holds the clips after it.
             travel: The number of clips over which a new prompt fades in.
@@ -192,7 +192,7 @@ class VidRD(Model):
             reuse: What it reuses.
             approximate: Allow other steps or another solver than the state's: prompt frames then replay the old
                 predictions at the nearest sigma.
-            fade: The previous prompt and the share of the new one, 0 to 1: their encodings are mixed so. With
+            fade: The previous prompt and the share of the new one, 0 to 1, in which their encodings are mixed. With
                 OVER_FRAMES as the share, predictions for both are mixed, with a share of the new one that grows over
                 the first frames.
             on_step: `on_step(i, x)`, called at the end of each denoising step.
@@ -264,7 +264,7 @@ class VidRD(Model):
 
         Args:
             prompts: Prompt k is for clip k; the last one repeats.
-            clips: The number of clips of the whole video, those up to `state` included; by default one for each
+            clips: The number of clips of the video, those up to `state` included; by default one for each
                 prompt.
             reuse: What each clip reuses of the previous one; by default the paper's settings, or the state's.
             state: The state of an earlier clip to continue from; its number decides which prompt comes next.
@@ -341,10 +341,11 @@ class VidRD(Model):
         on_step: OnStep | None = None,
         **settings: Unpack[SampleArguments],
     ) -> ClipState:
-        """The state of real footage, so that clips can extend it.
+        """Make a state from real footage, so that clips can extend it.
 
         Args:
-            video: uint8 [F, H, W, 3]: its last N frames count; a shorter one, or a still, is repeated before.
+            video: uint8 [F, H, W, 3]. Its last N frames are used; a shorter one, or a still, is lengthened by
+                repeating its first frame at the start.
             prompt: What it shows.
             reuse: How clips will extend it.
             method: How its trajectory is found: "inversion", DDIM inversion without guidance (with guidance it is
@@ -352,6 +353,9 @@ class VidRD(Model):
             on_step: `on_step(steps done, x)`.
             **settings: The fields of `SampleSettings`, for this state and the clips that extend it; the size is the
                 footage's.
+
+        Returns:
+            The state of a first clip of N frames, which `extend` and `stream` continue.
 
         Raises:
             ValueError: The model cannot encode such frames, or a setting is not valid.
@@ -365,13 +369,13 @@ class VidRD(Model):
         """Decode clips to frames, in constant memory.
 
         The temporal decoder looks `vae.config.halo` frames ahead: a frame is yielded when that many later ones are
-        there, the last ones at the end. A video that begins at a later clip is decoded beside the latents before it.
+        there, the last ones at the end. A video that begins at a later clip is decoded with the latents before it.
 
         Args:
             clips: One clip or state, or several in their order; an iterator is read as the decoder needs it.
 
         Yields:
-            Frames uint8 [F, H, W, 3] as they become final; together they are the whole video.
+            Frames uint8 [F, H, W, 3] as they become final; together they are the complete video.
 
         Example:
             >>> model = load("tiny")

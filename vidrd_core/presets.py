@@ -11,7 +11,7 @@ AS_SET = "as set here"
 
 
 def preset(name: str, frames: int) -> ReuseSettings:
-    """The reuse settings of a preset.
+    """Make the reuse settings of a preset.
 
     "paper" has the paper's settings. The others continue in time order, with a quarter of a clip's frames as prompt
     frames, which takes a third more model calls per shown frame, and shuffle the old noise, so that less of the
@@ -21,6 +21,9 @@ def preset(name: str, frames: int) -> ReuseSettings:
     Args:
         name: One of `PRESETS`.
         frames: N, the frames of a clip.
+
+    Returns:
+        Settings for clips of that length, on which `prompt_frames` depends.
 
     Raises:
         ValueError: There is no such preset.
@@ -58,14 +61,17 @@ class ReuseChoice:
     auto: bool = False
 
     def resolve(self, frames: int, compresses: bool = False) -> ReuseSettings:
-        """The settings for one clip.
+        """Resolve the choice for one clip.
 
         Args:
             frames: Latents of the clip, N.
             compresses: Whether the VAE compresses time, so that the first latent is one frame and others several.
 
+        Returns:
+            The settings, with one warm-up latent for a VAE that compresses time.
+
         Raises:
-            ValueError: For mirror order with a VAE that compresses time, or an unknown preset.
+            ValueError: The order is mirror and the VAE compresses time, or the preset is unknown.
         """
         settings = self.settings
         if self.preset != AS_SET:

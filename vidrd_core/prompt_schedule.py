@@ -11,7 +11,7 @@ from vidrd_core.reuse import ReuseSettings
 from vidrd_core.settings import SampleSettings
 
 OVER_FRAMES = -1
-"""As a number of clips, or as a share: within the first clip of a new prompt."""
+"""A number of clips, or a share, with which a new prompt fades in within its first clip."""
 Fade = tuple[str, float]
 """The previous prompt, and the share of the new one, 0 to 1, or OVER_FRAMES."""
 PerClip = Mapping[str, Sequence[float | None]]
@@ -20,7 +20,7 @@ NAMES = ("seed", "cfg", "alpha")
 
 
 def fade_of(prompts: Sequence[str], index: int, travel: int) -> Fade | None:
-    """How far a clip has come from the previous prompt to its own (prompt travel).
+    """How far a clip has faded from the previous prompt to its own (prompt travel).
 
     Args:
         prompts: A prompt for each clip; the last one repeats.
@@ -29,7 +29,7 @@ def fade_of(prompts: Sequence[str], index: int, travel: int) -> Fade | None:
 
     Returns:
         The previous prompt and the share of the new one, 1 / (travel + 1), 2 / (travel + 1), ... in the clips after a
-        change; OVER_FRAMES as a share in the first of them; None where the new prompt has arrived.
+        change; OVER_FRAMES as a share in the first of them; None where the new prompt has faded in completely.
     """
 
     def prompt(clip: int) -> str:

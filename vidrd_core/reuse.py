@@ -1,7 +1,7 @@
 """Reuse and Diffuse: how a clip reuses the previous clip's initial noise and denoising trajectory.
 
 Source: Gu et al., "Reuse and Diffuse: Iterative Denoising for Text-to-Video Generation", arXiv 2309.03549, 4.3.
-N frames in a clip, M prompt frames, T denoising steps; i numbers clips, j frames. z_T is the initial noise.
+N frames in a clip, M prompt frames, T denoising steps; i numbers clips, j frames. z_T is the initial noise::
 
     FNR   z_T[i, j] = z_T[i-1, N-1-j]
     PNS   j < M: as FNR; else rho z_T[i-1, N-1-j] + eps,
@@ -132,11 +132,7 @@ class ReuseSettings:
 
     @classmethod
     def from_metadata(cls, values: Mapping[str, Any]) -> ReuseSettings:
-        """The settings of a saved file; what it does not hold has its default, names that are unknown are ignored.
-
-        Raises:
-            ValueError: A value is not valid.
-        """
+        """Settings from a saved file: the default for what it lacks, without unknown names. Raises ValueError."""
         new = {OLD_NAMES.get(name, name): value for name, value in values.items()}
         return cls(**{field.name: new[field.name] for field in fields(cls) if field.name in new})
 
@@ -178,7 +174,7 @@ class ReuseSettings:
 
     @property
     def reuses_anything(self) -> bool:
-        """Whether anything of the previous clip is reused at all."""
+        """Whether anything of the previous clip is reused."""
         return self.prompt_frames > 0 or self.alpha > 0
 
     def source_frames(self, frames: int) -> list[int]:
@@ -188,11 +184,14 @@ class ReuseSettings:
         return [(frames - self.prompt_frames - self.warmup_latents + j) % frames for j in range(frames)]
 
     def frame_positions(self, frames: int, previous: list[int] | None) -> list[int]:
-        """The position embedded for each of the N frames: a frame that reuses noise keeps that frame's position.
+        """Choose the position that is embedded for each frame.
 
         Args:
             frames: N.
-            previous: The positions of the previous clip's frames; None for a first clip.
+            previous: The positions of the previous clip's frames [N]; None for a first clip.
+
+        Returns:
+            N positions; a frame that reuses noise keeps the position of the old frame.
         """
         if previous is None or not self.reuses_anything:
             return list(range(frames))
@@ -201,7 +200,7 @@ class ReuseSettings:
     def closing(self, frames: int, steps: int) -> list[tuple[int, int, int]]:
         """What the last frames of a closing clip replay: (frame, frame of the first clip, number of steps).
 
-        The first clip's warm-up latents are left out: they stand for less time than the frames here do.
+        The first clip's warm-up latents are skipped: they span less time than the frames here do.
         """
         counts = enumerate(self.replay_counts(steps))
         if self.order == "mirror":  # its beginning, played backwards
@@ -370,14 +369,15 @@ def lowpass(x: Tensor, dims: Sequence[int], cutoff: float) -> Tensor:
 
 
 def replay_counts(prompt_frames: int, beta: float, steps: int) -> list[int]:
-    """For each prompt frame j, n_j = ceil(beta T (1 - j / M)): the steps during which it replays the old frame.
-
-    That is the number of t in T .. 1 with t > (1 - beta) T + beta T j / M.
+    """Count the steps during which each prompt frame j replays the old frame: n_j = ceil(beta T (1 - j / M)).
 
     Args:
         prompt_frames: M.
         beta: 0 to 1.
         steps: T.
+
+    Returns:
+        n_j of each of the M frames, 0 to T: the number of t in T .. 1 with t > (1 - beta) T + beta T j / M.
 
     Source:
         arXiv 2309.03549, section 4.3, DSG.

@@ -33,11 +33,14 @@ class DivergenceError(ValueError):
 
 
 def clip_generator(seed: int, index: int) -> torch.Generator:
-    """The CPU generator of one clip, independent of how many clips there are and of how they were reached.
+    """Make the random generator of one clip, from the seed and the number of the clip alone.
 
     Args:
         seed: The seed of the video, 0 or more.
         index: The clip's number, from 0.
+
+    Returns:
+        A CPU generator, so that a seed gives the same noise on every device.
     """
     (state,) = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state) >> 1)
@@ -50,17 +53,32 @@ def step_noise_generator(seed: int, index: int) -> torch.Generator:
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """How a UNet was trained to denoise."""
+    """How a UNet was trained to denoise.
+
+    Args:
+        prediction: What it predicts: the noise (eps), the velocity (v), or the velocity of a flow model (flow).
+        schedule: How beta rises over the training timesteps: linearly, or as the square of a linear rise.
+        beta_start: Beta of the first timestep.
+        beta_end: Beta of the last timestep, below 1.
+        train_steps: Number of training timesteps.
+        zero_terminal_snr: Whether the last timestep is pure noise (Lin et al., 2024); not with eps.
+        frames: Frames (latents) of a clip, N.
+        size: Width and height in pixels.
+        cfg: The guidance scale with which it is best.
+
+    Raises:
+        ValueError: A setting is out of range, or they do not fit each other.
+    """
 
     prediction: Literal["eps", "v", "flow"] = "eps"
     schedule: Literal["scaled_linear", "linear"] = "scaled_linear"
     beta_start: float = 0.00085
     beta_end: float = 0.012
     train_steps: int = 1000
-    zero_terminal_snr: bool = False  # the last timestep is pure noise (Lin et al., 2024); for v
-    frames: int = 8  # N, frames a clip
-    size: int = 256  # pixels, width and height
-    cfg: float = 10.0  # the guidance scale it does best with
+    zero_terminal_snr: bool = False
+    frames: int = 8
+    size: int = 256
+    cfg: float = 10.0
 
     def __post_init__(self) -> None:
         for name, known in (("prediction", ("eps", "v", "flow")), ("schedule", ("scaled_linear", "linear"))):
@@ -78,7 +96,11 @@ class DiffusionConfig:
 
 
 class Schedule:
-    """What a model's timesteps mean: the noise level sigma of each, and how x, x0 and the network's output relate."""
+    """A noise schedule: the sigma of each timestep, and the conversions between x, x0 and the network's output.
+
+    Args:
+        config: How the model was trained.
+    """
 
     def __init__(self, config: DiffusionConfig) -> None:
         self.config = config
@@ -115,7 +137,7 @@ class Schedule:
         """Descending noise levels of `steps` DDIM steps and a final 0: [steps + 1].
 
         Timesteps 1, 1 + k, 1 + 2k, ... with k = train_steps / steps, rounded down each: those of SD's own DDIM where
-        `steps` divides `train_steps`; where it does not SD's k is whole, and its steps begin less noisy (30: at 958,
+        `steps` divides `train_steps`; where it does not, SD rounds k down and its steps begin less noisy (30: at 958,
         these at 967). Few steps begin well below the noisiest timestep: 50 at 981 of 999, 4 at 751.
 
         Raises ValueError unless `steps` is 1 to train_steps.
@@ -126,7 +148,7 @@ class Schedule:
         if self.config.prediction == "flow":
             return torch.linspace(1, 0, steps + 1)
         timesteps = torch.arange(steps) * total // steps + (steps < total)
-        if self.config.zero_terminal_snr:  # from the noisiest timestep on, or its training was for nothing
+        if self.config.zero_terminal_snr:  # from the noisiest timestep on, for which it was trained
             timesteps = (total - torch.arange(steps) * (total / steps)).round().long().flip(0) - 1
         return torch.cat([self.table[timesteps.flip(0)], torch.zeros(1)])
 
@@ -183,9 +205,9 @@ class Solver:
     """A solver as `SOLVERS` holds it: called as `solver(denoise, x, sigmas, on_step, noise_sampler) -> z_0`.
 
     Args:
-        name: What settings call it.
+        name: Its name in settings.
         function: The decorated function.
-        about: What it does, in a few words for the command's help.
+        about: A few words about it for the command's help.
         flow: Whether it also solves flow models.
         adds_noise: Whether it adds noise between steps, so that its function takes a `noise_sampler`.
     """

@@ -62,7 +62,7 @@ class ScheduleMismatchError(StateMismatchError):
 
 @dataclass(frozen=True, eq=False)
 class ClipState:
-    """Everything the next clip needs from this one, and what it takes to decode it.
+    """Everything that extending and decoding a clip needs.
 
     Args:
         noise: z_T [B, C, N, h, w], of unit variance.
@@ -76,10 +76,10 @@ class ClipState:
         index: The clip's number in the video, from 0.
         repeated: How many of its first frames the previous clip has shown already.
         solver: The name of the solver.
-        model_signature: What tells the model from others (`io.digests.signature`).
+        model_signature: Digest that identifies the model (`io.digests.signature`).
         frame_positions: The position embedded for each frame [N]: a frame that reuses noise keeps its position.
         follows: The `fingerprint` of the previous clip's state; "" for a first clip.
-        made_with: The prompt, seed, cfg and other settings, which a next clip goes on with.
+        made_with: The prompt, seed, cfg and other settings of the clip; the next clip's settings default to them.
         first_clip_statistics: The mean and standard deviation of the first clip's channels [2, B, C]; empty in the
             first clip's own state.
         first_clip_noise: z_T of the first clip's first P frames [B, C, P, h, w], where a loop is to be closed or the
@@ -134,17 +134,29 @@ class ClipState:
         step_noise: Tensor | None = None,
         sound: dict[str, Tensor] | None = None,
     ) -> ClipState:
-        """The state of a clip that was sampled.
+        """Build the state of a clip that was sampled.
 
         Args:
             previous: The state of the clip that it extends; None for a first clip.
             settings: What it reuses of that clip; only an extending clip needs them.
-            noise: As in the class, and so are the arguments that are not named here.
-            first_clip_record: The predictions for this clip's first frames if it is a first clip; ignored otherwise.
+            noise: z_T [B, C, N, h, w], of unit variance.
+            latents: The clip, normalised [B, C, N, h, w].
+            record: The predictions x0 for the last R frames at each model call [calls, B, C, R, h, w].
+            first_clip_record: The predictions for this clip's first P frames [calls, B, C, P, h, w] if it is a first
+                clip; ignored otherwise.
+            sigmas: The noise levels of the schedule, falling to 0, [T + 1].
+            call_sigmas: The sigma of each model call [calls].
+            solver: The name of the solver.
+            model_signature: Digest that identifies the model (`io.digests.signature`).
+            frame_positions: The position embedded for each frame [N].
             made_with: Settings by name, `settings.metadata()` as "reuse" among them.
             past_frames: How many latents that were shown before its own to keep.
-            step_noise: None if the solver adds no noise.
+            step_noise: The noise that the solver added to the last R frames [draws, B, C, R, h, w]; None if it adds
+                none.
             sound: The fields of sound by name, if there is any.
+
+        Returns:
+            The state, numbered after `previous` and with what that state keeps of the first clip.
         """
         if previous is None:
             kept = first_clip_record.shape[3]
@@ -175,7 +187,7 @@ class ClipState:
 
     @property
     def fingerprint(self) -> str:
-        """Twelve hex digits that tell this clip from every other."""
+        """Twelve hex digits that identify this clip."""
         digest = hashlib.sha256()
         for name in TENSORS:
             digest.update(getattr(self, name).float().cpu().contiguous().numpy().tobytes())
@@ -184,7 +196,7 @@ class ClipState:
 
     @property
     def frames(self) -> int:
-        """N."""
+        """The number of frames of the clip (N)."""
         return self.noise.shape[2]
 
     def get_ram_usage(self) -> int:
@@ -228,7 +240,7 @@ class ClipState:
 
         Args:
             settings: What the clip reuses.
-            model_signature: What tells its model from others.
+            model_signature: Digest that identifies its model.
             shape: The shape of its latents, [B, C, N, h, w].
             sigmas: Its noise levels [T + 1].
             solver: The name of its solver.
@@ -294,7 +306,7 @@ class ClipState:
             )
 
     def save(self, path: str | Path) -> None:
-        """Write the state to one file, which appears whole or not at all. Raises OSError."""
+        """Write the state to one file, which appears complete or not at all. Raises OSError."""
         tensors = {file_name: getattr(self, name) for name, (file_name, _) in TENSORS.items()}
         safetensors.write(Path(path), tensors, KIND, fingerprint=self.fingerprint, **self._details())
 
@@ -318,7 +330,7 @@ class ClipState:
         made_with: dict[str, Any] | None = None,
         on_step: Callable[[int, Tensor], None] | None = None,
     ) -> ClipState:
-        """A state from real footage, so that clips can extend it.
+        """Build a state from real footage, so that clips can extend it.
 
         The trajectory of the footage is found by DDIM inversion if `denoise` is given, in T times
         `inversion.ITERATIONS` model calls; otherwise noise is added to it.
@@ -326,7 +338,7 @@ class ClipState:
         Args:
             latents: The normalised latents [B, C, F, h, w] of its last F frames, or of a still.
             sigmas: The schedule of the clips that follow, [T + 1].
-            model_signature: What tells the model from others.
+            model_signature: Digest that identifies the model.
             frames: N, by default F; where F is less, the first frame is repeated before the others, unshown.
             denoise: `denoise(x, sigma) -> x0`.
             flow: Whether the model is a flow model.
@@ -336,6 +348,9 @@ class ClipState:
             keep: How many of the last frames to record, by default half of N.
             made_with: Settings by name.
             on_step: `on_step(steps done, x)`.
+
+        Returns:
+            The state of a first clip of N frames, of which the repeated ones count as shown already.
 
         Raises:
             ValueError: The latents or a number of frames is not valid.
@@ -398,11 +413,15 @@ for _old, _new in _OLD_NAMES.items():
 
 
 def anchoring(previous: Sequence[ClipState], settings: ReuseSettings) -> Callable[[Tensor, float], None] | None:
-    """The correction that keeps clips' statistics near those of their first clips; None unless `anchor` is set.
+    """Make the correction that keeps clips' statistics near those of their first clips.
 
     Args:
         previous: The states that the clips of a batch extend, one each.
         settings: What they reuse.
+
+    Returns:
+        `correct(x0, share of the steps done)` for `StagedGuidance`; None if `anchor` is 0 or no state holds the
+        statistics of its first clip.
     """
     targets = [state.statistics for state in previous if state.statistics is not None]
     if not settings.anchor or not targets:

@@ -44,6 +44,9 @@ class LongVideoMethod(ABC):
             text: The prompt.
             clips: Number of clips, 1 or more.
             sample: Complete settings, as `VidRD.complete` returns them.
+
+        Returns:
+            The frames uint8 [F, H, W, 3], and how the clips overlap in them.
         """
 
 
@@ -66,9 +69,12 @@ class Candidate:
 
 @contextmanager
 def count_denoised_frames(model: VidRD) -> Iterator[list[int]]:
-    """A context that counts the frames that pass through the UNet, conditional and unconditional ones.
+    """Count the frames that pass through the UNet inside a `with` block, conditional and unconditional ones.
 
     A backward pass counts as another pass.
+
+    Args:
+        model: The model.
 
     Yields:
         A list of one number, the count so far.

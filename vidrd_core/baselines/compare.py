@@ -76,7 +76,7 @@ def run(
         prompted: A model trained with clean prompt frames, to be compared as well.
 
     Returns:
-        The comparison, as JSON has it.
+        The comparison, a dictionary for JSON.
 
     Raises:
         ValueError: `out` holds records of other settings.

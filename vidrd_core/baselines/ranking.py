@@ -40,11 +40,14 @@ def quality(records: Sequence[Record]) -> float:
 
 
 def best_settings(tried: Sequence[Candidate], records: Sequence[Record]) -> list[int]:
-    """The index of each method's best candidate, in the order in which methods are listed.
+    """Select each method's best candidate by `quality`.
 
     Args:
         tried: The candidates.
-        records: Their records of the tuning stage.
+        records: Their records; those of the tuning stage count.
+
+    Returns:
+        An index into `tried` for each method, in the order in which methods first appear there.
     """
     best: dict[str, tuple[float, int]] = {}
     for number, candidate in enumerate(tried):

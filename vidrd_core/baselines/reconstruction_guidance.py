@@ -32,11 +32,14 @@ class WrappedDenoiser(LongVideoMethod):
 
     @abstractmethod
     def wrap(self, denoise: Denoise, known: Tensor) -> Denoise:
-        """The denoiser to use.
+        """Wrap the model's denoiser.
 
         Args:
-            denoise: The model's.
+            denoise: The model's denoiser, `denoise(x, sigma) -> x0`, x [1, C, N, h, w].
             known: Clean latents [1, C, M, h, w] of the prompt frames.
+
+        Returns:
+            The denoiser to use in its place.
         """
 
     def generate(self, model: VidRD, text: str, clips: int, sample: SampleSettings) -> LongVideo:

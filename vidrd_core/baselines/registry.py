@@ -13,11 +13,14 @@ from vidrd_core.reuse import ReuseSettings
 
 
 def candidates(frames: int, prompted: str = "") -> list[Candidate]:
-    """Every method at each of its settings. Names and settings are those in records and in docs/long_videos.md.
+    """List every method at each of its settings.
 
     Args:
         frames: Frames of a clip (N).
-        prompted: A model that was trained with clean prompt frames, if there is one.
+        prompted: A model that was trained with clean prompt frames; "" if there is none.
+
+    Returns:
+        Candidates, whose names and settings are those in records and in docs/long_videos.md.
     """
     quarter, half = max(1, frames // 4), max(1, frames // 2)
 

@@ -159,7 +159,7 @@ def analyze_records(
     names: set[str],
     drawn: Callable[[], FeatureStatistics] | None,
 ) -> list[dict[str, Any]]:
-    """The analysis of the records, as JSON has it.
+    """Analyze the records.
 
     Args:
         request: What the command is asked for.
@@ -168,6 +168,9 @@ def analyze_records(
         period: Lag in frames at which loopiness is taken.
         names: Names of the videos that count.
         drawn: Computes the reference statistics for a model of procedural clips.
+
+    Returns:
+        A JSON-ready dict for each sweep, with its trends and its statement.
     """
     results = group_by_point((each for each in read_records(request.output) if each["name"] in names), period)
     statistics: dict[str, tuple[str, Statistic]] = {}

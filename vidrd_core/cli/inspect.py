@@ -95,7 +95,7 @@ def inspect(path: Path) -> Facts:
     Args:
         path: Any file or folder, or the name of a built-in model.
 
-    Yields:
+    Returns:
         (name, value) pairs; the first is ("kind", what it is in a few words).
 
     Raises:

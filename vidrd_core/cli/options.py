@@ -242,12 +242,15 @@ class Commands(TyperGroup):
 
 
 def help_page(command: Any, ctx: Any, commands: dict[str, Any] | None = None) -> str:
-    """The help of a command, as wide as the terminal but at most `WIDEST` columns.
+    """Lay out the help of a command, as wide as the terminal but at most `WIDEST` columns.
 
     Args:
         command: Typer's command.
         ctx: Its context.
         commands: The commands of a group by name.
+
+    Returns:
+        Lines of plain text.
     """
     width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
     panels: dict[str, list[tuple[str, str]]] = {}

@@ -198,13 +198,16 @@ def _count(prompts: list[str], clips: int | None) -> int:
 def reuse_settings(
     named: str | None, frames: int, given: dict[str, Any], default: ReuseSettings | None = None
 ) -> ReuseSettings:
-    """Reuse settings from a command's options.
+    """Combine a preset with a command's options.
 
     Args:
         named: A preset.
         frames: N, for the preset.
         given: The fields of `ReuseSettings` that were given; they override the preset.
         default: The settings without a preset; by default the paper's.
+
+    Returns:
+        The settings of all clips.
 
     Raises:
         ValueError: The preset or a field is not valid.

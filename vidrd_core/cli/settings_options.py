@@ -97,11 +97,7 @@ class Shape:
 
 
 def nonempty_path(text: str) -> Path:
-    """A path from text.
-
-    Raises:
-        typer.BadParameter: The text is empty, as of an unset shell variable; it would mean the working directory.
-    """
+    """Parse a path, and refuse an empty one, which would mean the working directory. Raises typer.BadParameter."""
     if not text.strip():
         raise typer.BadParameter("it is empty: give a name")
     return Path(text)
@@ -122,6 +118,9 @@ def read_fields(module: str, name: str) -> list[Field]:
     Args:
         module: The module's dotted name; packages above it are imported, it is not.
         name: The class. Its fields have simple or `Literal` types and literal defaults.
+
+    Returns:
+        The fields in their order.
     """
     node = next(each for each in _parsed(module).body if isinstance(each, ast.ClassDef) and each.name == name)
     helps = argument_docs(ast.get_docstring(node) or "")
@@ -156,13 +155,16 @@ def argument_docs(docstring: str) -> dict[str, str]:
 
 
 def option(field: Field, panel: str, shape: Shape, defaults: str = "") -> tuple[Any, Any]:
-    """The Typer annotation and the default of a field's parameter in a command.
+    """Make a field's parameter in a command.
 
     Args:
         field: The field.
         panel: The heading under which the help shows it.
         shape: How the option differs from the field.
         defaults: The text that the help shows as the default.
+
+    Returns:
+        Typer's annotation, and the default.
     """
     annotation, choices = field.annotation, _choices(field)
     names = shape.names or (f"--{field.name.replace('_', '-')}",)

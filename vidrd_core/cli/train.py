@@ -43,7 +43,8 @@ def run(config: str, stage: str | None, as_json: bool = False, quiet: bool = Fal
         from vidrd_core.io.safetensors import FormatError
         from vidrd_core.models.word_text_encoder import UnknownWordError
         from vidrd_core.training.array_cache import StaleCacheError
-        from vidrd_core.training.config import RecipeError, load_config
+        from vidrd_core.training.config import load_config
+        from vidrd_core.training.data import RecipeError
         from vidrd_core.training.recipe import Recipe
 
         with input_checked():

@@ -68,6 +68,9 @@ def sweep(setting: str, values: Iterable[Any], base: ReuseSettings) -> Sweep:
         values: Its values, two or more, rising.
         base: The other settings.
 
+    Returns:
+        One point for each value, in the order of the values.
+
     Raises:
         ValueError: A value is invalid, or the values do not rise.
     """
@@ -75,11 +78,14 @@ def sweep(setting: str, values: Iterable[Any], base: ReuseSettings) -> Sweep:
 
 
 def paper_sweeps(frames: int, base: ReuseSettings | None = None) -> tuple[Sweep, ...]:
-    """The paper's three sweeps: M at alpha 4 and beta 0.4, alpha at M 4 and beta 0.4, beta at M 4 and alpha 4.
+    """Make the paper's three sweeps: M at alpha 4 and beta 0.4, alpha at M 4 and beta 0.4, beta at M 4 and alpha 4.
 
     Args:
         frames: Frames of a clip (N); M goes from 0 to 3 N / 4.
-        base: The fixed settings, instead of the paper's.
+        base: The fixed settings; None for the paper's, with M limited to N / 2.
+
+    Returns:
+        The sweeps of M, alpha and beta.
     """
     base = base or ReuseSettings(prompt_frames=min(4, frames // 2))
     varied = {"prompt_frames": prompt_frame_counts(frames), "alpha": ALPHAS, "beta": BETAS}
@@ -109,7 +115,7 @@ def ablation_videos(
     sample: Mapping[str, Any],
     network_frames: int | None = None,
 ) -> list[VideoSource]:
-    """The videos of all points, prompt by prompt; prompt k has the seed of the first plus k.
+    """Prepare the videos of all points, prompt by prompt; prompt k has the seed of the first plus k.
 
     Networks are given the frames across the last seam: those at the start of a video are the same for all points.
 
@@ -120,6 +126,9 @@ def ablation_videos(
         clips: Clips of a video, 2 or more.
         sample: Settings of `SampleSettings` by name.
         network_frames: How many frames networks are given, N by default.
+
+    Returns:
+        A source for each prompt and point, named by `video_name`, which generates the video when it is loaded.
 
     Raises:
         ValueError: The model does not support the settings, or videos would have no seam.

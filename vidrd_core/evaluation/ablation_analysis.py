@@ -40,11 +40,14 @@ class PointResults:
 
 
 def group_by_point(records: Iterable[Record], period: int) -> dict[str, PointResults]:
-    """Records by the name of their point; records of videos that were skipped are left out.
+    """Group the records of videos by their point.
 
     Args:
         records: Records of `ablation.ablation_videos`.
         period: Lag in frames at which loopiness is taken.
+
+    Returns:
+        Results by the name of the point, without the videos that were skipped.
     """
     found: dict[str, PointResults] = {}
     for record in records:
@@ -59,14 +62,14 @@ def group_by_point(records: Iterable[Record], period: int) -> dict[str, PointRes
 
 
 def video_figures(record: Record, period: int) -> dict[str, float]:
-    """One number per figure of a video.
+    """Reduce the record of a video to one number per figure.
 
     Args:
         record: The video's record.
         period: Lag in frames at which loopiness is taken.
 
     Returns:
-        Means over the seams, `loopiness` at the period, and `seam_error`, the mean |log2| of the seam ratios.
+        Means over the seams, `loopiness` at the period, and `seam_error`, the mean `|log2(ratio)|` over the seams.
     """
     values: dict[str, list[float]] = {}
     for name, value in flatten(record):
@@ -82,13 +85,17 @@ def video_figures(record: Record, period: int) -> dict[str, float]:
 def analyze(
     sweeps: Sequence[Sweep], results: Mapping[str, PointResults], statistics: Mapping[str, tuple[str, Statistic]]
 ) -> list[dict[str, Any]]:
-    """The figures, trends and verdict of each sweep, as JSON has them.
+    """Compute the figures, trends and verdict of each sweep.
 
     Args:
         sweeps: The sweeps.
         results: The results of each point, by name.
         statistics: Figures of all of a point's features together, such as FVD: by name the kind of features and the
             statistic.
+
+    Returns:
+        For each sweep a dictionary for JSON: `setting`, `values`, `fixed`, `videos` (their number at each value),
+        `figures` (value, low and high at each value, by name), `trends` by name, and `statement`.
 
     Raises:
         ValueError: There are no videos of a point.
@@ -99,7 +106,7 @@ def analyze(
 def _analyze_sweep(
     sweep: Sweep, results: Mapping[str, PointResults], statistics: Mapping[str, tuple[str, Statistic]]
 ) -> dict[str, Any]:
-    """The same of one sweep."""
+    """Compute the figures, trends and verdict of one sweep."""
     names = [point_name(point) for point in sweep.points]
     if missing := [name for name in names if name not in results]:
         raise ValueError(f"there are no videos of {missing[0]}")
@@ -132,12 +139,15 @@ def _analyze_sweep(
 
 
 def statement(sweep: Sweep, figures: Mapping[str, Sequence[Mapping[str, float]]], trends: Mapping[str, Trend]) -> str:
-    """Whether a higher value of a setting has the effect that the paper claims, in sentences.
+    """Report whether a higher value of a setting has the effect that the paper claims.
 
     Args:
         sweep: The sweep.
         figures: Each figure at each value, as `analyze` returns them.
         trends: The trend of each figure.
+
+    Returns:
+        Sentences: the verdict, then how each figure changes from the first to the last value.
     """
     effects = {name: each.direction * _sign(name) for name, each in trends.items()}
     better, worse = ([name for name in QUALITY if effects.get(name) == sign] for sign in (1, -1))
@@ -160,7 +170,7 @@ def _sign(name: str) -> int:
 
 
 def _change(name: str, points: Sequence[Mapping[str, float]], trend: Trend) -> str:
-    """As in "worst_step 2.1 to 1.0, better"."""
+    """Describe the change of a figure, as in "worst_step 2.1 to 1.0, better"."""
     first, last = (points[i]["value"] for i in (0, -1))
     less, more = ("less", "more") if name in (*LOOPING, *MOTION) else ("worse", "better")
     effect = {1: more, -1: less, 0: "no change for certain"}[trend.direction * _sign(name)]

@@ -39,11 +39,14 @@ class Trend:
 
 
 def paired_trend(values: Sequence[float], rows: Sequence[Mapping[int, float]]) -> Trend:
-    """The effect of a setting on a figure that every video has, by differences of the same video.
+    """Estimate the effect of a setting on a figure that every video has, by differences of the same video.
 
     Args:
         values: The setting's values, rising.
         rows: For each of them the figure by number of the video.
+
+    Returns:
+        The mean difference between the highest and the lowest value, with the correlation of the means of all values.
 
     Raises:
         ValueError: Fewer than two videos have the figure at both the lowest and the highest value.
@@ -80,11 +83,14 @@ class Interval:
 
 
 def jackknife_interval(values: Array, statistic: Statistic) -> Interval:
-    """A statistic with its 95 % interval by the jackknife.
+    """Estimate the 95 % interval of a statistic by the jackknife.
 
     Args:
         values: [n, ...], one entry per video.
         statistic: The statistic.
+
+    Returns:
+        The statistic of all videos, with an interval of 1.96 jackknife standard errors to either side.
 
     Raises:
         ValueError: There are fewer than two videos.
@@ -94,12 +100,15 @@ def jackknife_interval(values: Array, statistic: Statistic) -> Interval:
 
 
 def statistic_trend(settings: Sequence[float], values: Sequence[Array], statistic: Statistic) -> Trend:
-    """The effect of a setting on a statistic of all videos together, such as a Frechet distance.
+    """Estimate the effect of a setting on a statistic of all videos together, such as a Frechet distance.
 
     Args:
         settings: The setting's values, rising.
         values: For each of them values [n, ...] of the same n videos in the same order.
         statistic: The statistic.
+
+    Returns:
+        The statistic at the highest value minus that at the lowest, with its interval by the jackknife.
 
     Raises:
         ValueError: There are fewer than two videos, or different numbers at the two ends.

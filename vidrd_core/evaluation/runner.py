@@ -107,7 +107,7 @@ def evaluate(
     path = out / f"records_{process}.jsonl"
     resume(path)
     with JsonLines(path, header) as file:
-        for source in sources[process::processes]:  # a fixed share, whatever other processes do meanwhile
+        for source in sources[process::processes]:  # a fixed share, independent of the other processes
             if source.name in done:
                 continue
             record, video = _measure(source, networks)
@@ -131,11 +131,14 @@ def _measure(source: VideoSource, networks: Networks) -> tuple[Record, Video | N
 
 
 def read_records(out: Path, header: dict[str, Any] | None = None) -> Iterator[Record]:
-    """The records in a folder, file by file.
+    """Read the records in a folder.
 
     Args:
         out: The folder.
         header: The header that every file must have; None for any.
+
+    Yields:
+        The record of each video, without headers, file by file.
 
     Raises:
         ValueError: A file has another header.
@@ -153,7 +156,7 @@ def read_records(out: Path, header: dict[str, Any] | None = None) -> Iterator[Re
 def summarize(
     records: Iterable[Record], networks: Networks, reference: FeatureStatistics | None = None, splits: int = SPLITS
 ) -> dict[str, Any]:
-    """The distribution of each figure over the videos, with FVD and Inception Score where there are features.
+    """Summarize each figure over the videos, with FVD and Inception Score where there are features.
 
     Args:
         records: Records, which are consumed one at a time and not kept. A figure that some lack, as those of an older
@@ -163,7 +166,7 @@ def summarize(
         splits: Number of splits of the Inception Score.
 
     Returns:
-        As JSON has it: `videos`, `skipped`, `measures`, and where there are any `fvd` and `inception_score`.
+        A dictionary for JSON: `videos`, `skipped`, `measures`, and where there are any `fvd` and `inception_score`.
     """
     values: dict[str, list[float]] = {}
     moments, classes, rates = Moments(), list[Array](), set[float]()

@@ -34,7 +34,7 @@ class ClipLayout:
     prompt_frames: int = 0
 
     def __repr__(self) -> str:
-        """As in the stamps of records since 0.1.0, which contain it."""
+        """The text that stamps of records have contained since 0.1.0."""
         return f"Clips(frames={self.frames}, repeated={self.repeated}, prompt_frames={self.prompt_frames})"
 
     def boundaries(self, length: int) -> ClipBoundaries:
@@ -44,14 +44,14 @@ class ClipLayout:
 
 @dataclass(frozen=True)
 class LoadedVideo:
-    """A video with what is known of it.
+    """A video and what is known about it.
 
     Args:
         video: uint8 [F, H, W, 3].
         fps: Frame rate.
         text: Its prompt, "" if unknown.
         boundaries: Where its clips meet.
-        extra: Metrics that only whoever made the video can compute, by name.
+        extra: Metrics that only the generator of the video can compute, by name.
         network_video: The frames [F', H, W, 3] that networks are given, if not the first ones.
     """
 
@@ -79,15 +79,18 @@ class VideoSource:
 
 
 def from_folder(folder: Path, layout: ClipLayout | None = None, table: Path | None = None) -> list[VideoSource]:
-    """The videos under a folder, and its folders of PNG frames, sorted by name.
+    """Find the videos under a folder, and its folders of PNG frames.
 
     A video's prompt comes from `NAME.txt` beside it, from a table, or from the video itself if `vidrd generate` made
     it, which records the layout of its clips as well.
 
     Args:
-        folder: Where to look, with its subfolders.
+        folder: The folder, which is searched with its subfolders.
         layout: The layout of the clips of all videos, instead of the one that a video records.
         table: A file of captions; see `data.files.read_table`.
+
+    Returns:
+        A source for each video, named by its path in the folder and sorted by name.
 
     Raises:
         FileNotFoundError: There is no such folder.
@@ -165,12 +168,16 @@ class GenerationSettings:
 
 
 def from_model(model: VidRD, prompts: Sequence[str], settings: GenerationSettings) -> list[VideoSource]:
-    """Videos that a model generates from prompts; video k has the seed of the first plus k.
+    """Prepare videos that a model generates from prompts; video k has the seed of the first plus k.
 
     Args:
         model: The model.
         prompts: One or more.
         settings: How they are generated.
+
+    Returns:
+        `videos_per_prompt` sources for each prompt in turn, named by their number ("000000"); each generates its
+        video when it is loaded.
 
     Raises:
         ValueError: There are no prompts, or the model does not support the settings.

@@ -74,7 +74,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(kind: type[Config], values: dict[str, Any], what: str = "") -> Config:
-    """A configuration from JSON or YAML values.
+    """Make a configuration from JSON or YAML values.
 
     Lists become tuples, and a string that reads as a number becomes one where a number is expected (YAML reads
     `1e-4`, without a point, as text).
@@ -83,6 +83,9 @@ def from_dict(kind: type[Config], values: dict[str, Any], what: str = "") -> Con
         kind: The dataclass.
         values: Its settings by name; those with a default may be missing.
         what: What error messages call the configuration; the name of its class by default.
+
+    Returns:
+        An instance of `kind`.
 
     Raises:
         ValueError: A setting is unknown, missing, of the wrong type or out of its range; the message names it.

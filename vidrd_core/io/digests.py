@@ -49,12 +49,9 @@ def weights_digest(start: str, *parts: nn.Module) -> str:
 
 
 def non_defaults(config: Any) -> str:
-    """Text of the fields of a dataclass that differ from their defaults.
+    """The fields of a dataclass instance that differ from their defaults, as text.
 
-    It stays the same when a later version adds fields, so that digests of it do, too.
-
-    Args:
-        config: An instance of a dataclass.
+    It stays the same when a later version adds fields, and so do digests of it.
     """
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     defaults = {field.name: field.default for field in dataclasses.fields(config)}

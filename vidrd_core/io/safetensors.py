@@ -123,6 +123,9 @@ def parts_of(details: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def describe(path: Path) -> dict[str, Any]:
     """Read the JSON details of a file, without its tensors.
 
+    Args:
+        path: A safetensors file.
+
     Returns:
         The details that `write` was given, with "kind"; {} for a safetensors file of another program.
 
@@ -197,6 +200,9 @@ def matched(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Pa
         state: The module's state_dict.
         tensors: The file's tensors by name.
         path: The file, for messages.
+
+    Returns:
+        Tensors by name, in the order of `state`.
 
     Raises:
         FormatError: Names or shapes do not fit.

@@ -1,6 +1,6 @@
 """Consistency of frames and their agreement with a text, by features of a network.
 
-A still video has perfect consistency: always read it beside a metric of motion (`vidrd_core.metrics.flow`).
+A still video has perfect consistency: always read it together with a metric of motion (`vidrd_core.metrics.flow`).
 """
 
 from __future__ import annotations

@@ -54,15 +54,20 @@ class FeatureExtractor:
 def load_feature_extractor(spec: str, device: str = "cpu") -> FeatureExtractor:
     """Load the feature extractor that KIND:WHERE names.
 
-    i3d:FILE         I3D in TorchScript, as StyleGAN-V distributes it: its 400 logits, for 10 frames or more
-    videomae:FOLDER  a VideoMAE of transformers: the mean of its tokens, for as many frames as it was trained with
-    script:FILE      any module in TorchScript that takes [B, 3, F, H, W] from 0 to 1
-    python:MODULE:NAME  what a Python function without arguments returns: a torch module that takes the same; the
-                        module is installed, or in the working directory
+    The kinds are:
+
+    - `i3d:FILE`: I3D in TorchScript, as StyleGAN-V distributes it: its 400 logits, for 10 frames or more.
+    - `videomae:FOLDER`: the mean of the tokens of transformers' VideoMAE, for as many frames as it was trained with.
+    - `script:FILE`: any module in TorchScript that takes [B, 3, F, H, W] from 0 to 1.
+    - `python:MODULE:NAME`: a torch module that takes the same, returned by a Python function without arguments; its
+      Python module is installed, or in the working directory.
 
     Args:
         spec: KIND:WHERE.
         device: Where the network runs.
+
+    Returns:
+        Videos uint8 [B, F, H, W, 3] to features [B, D]; its name is KIND and the name of the file or folder.
 
     Raises:
         ValueError: The kind is unknown, or the Python function does not exist.
@@ -171,11 +176,14 @@ def load_classifier(path: Path, device: str = "cpu") -> FeatureExtractor:
 
 
 def load_torchscript(path: Path, device: str) -> Any:
-    """Load a TorchScript module, in evaluation mode.
+    """Load a TorchScript module.
 
     Args:
         path: The file.
         device: Where the module runs.
+
+    Returns:
+        A `torch.jit.ScriptModule` in evaluation mode.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -205,7 +213,7 @@ def load_errors(where: str | Path) -> Iterator[None]:
 
 
 def to_float_video(videos: VideoBatch, device: str) -> Tensor:
-    """Videos as a tensor in the layout of networks.
+    """Convert videos to a tensor in the layout of networks.
 
     Args:
         videos: uint8 [B, F, H, W, 3].
@@ -243,10 +251,10 @@ def resize_and_crop(videos: Tensor, size: int) -> Tensor:
 
 
 def normalization(folder: Path, device: str) -> tuple[Tensor, Tensor]:
-    """The normalization of colors that the network in a folder of transformers expects, ImageNet's by default.
+    """Read the normalization of colors that a transformers model expects; by default it is ImageNet's.
 
     Args:
-        folder: The folder.
+        folder: The folder of the model, where `preprocessor_config.json` may be.
         device: Where the result is.
 
     Returns:

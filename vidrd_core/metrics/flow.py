@@ -69,7 +69,7 @@ def speeds(video: Video, flow: Flow = farneback) -> Array:
 
 
 def is_dynamic(video: Video, flow: Flow = farneback) -> bool:
-    """Whether a video moves: at least a quarter of its steps are faster than 6 pixels at a shorter side of 256.
+    """Determine whether a video moves, by the speed of its steps (`speeds`).
 
     The share of such videos is VBench's dynamic degree, which uses RAFT's flow of videos at 8 frames per second;
     figures from another flow are not comparable with VBench's.
@@ -77,6 +77,10 @@ def is_dynamic(video: Video, flow: Flow = farneback) -> bool:
     Args:
         video: uint8 [F, H, W, 3], of two frames or more.
         flow: Optical flow.
+
+    Returns:
+        True if as many steps as a quarter of the frames, at least one, are faster than 6 pixels per step at a shorter
+        side of 256.
 
     Source:
         Huang et al., "VBench", CVPR 2024, dynamic degree.

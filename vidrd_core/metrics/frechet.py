@@ -76,14 +76,14 @@ class Moments:
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
-    """The Frechet distance |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) of two Gaussians.
+    """Compute the Frechet distance `|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))` of two Gaussians.
 
     The trace of the root comes from the eigenvalues of C_a^(1/2) C_b C_a^(1/2), which are those of C_a C_b but of a
     symmetric matrix and so real; those that rounding made negative count as 0.
 
     Args:
         a: Mean [D] and covariance [D, D].
-        b: The other ones.
+        b: Mean [D] and covariance [D, D] of the other Gaussian.
 
     Returns:
         0 or more, in the squared unit of the features.

@@ -70,6 +70,12 @@ class FeatureStatistics:
     def load(cls, path: Path) -> FeatureStatistics:
         """Read what `save` wrote, or an .npz with `mu` and `sigma` as FID programs write it.
 
+        Args:
+            path: The file; its suffix decides between the two formats.
+
+        Returns:
+            The statistics; `about` is empty for an .npz file.
+
         Raises:
             FileNotFoundError: There is no such file.
             FormatError: It is another kind of file.
@@ -99,13 +105,16 @@ class FVD:
 def feature_statistics(
     batches: Iterable[VideoBatch], features: VideoFeatures, network: str, fps: float | None
 ) -> FeatureStatistics:
-    """Mean and covariance of the features of videos.
+    """Compute the mean and covariance of the features of videos.
 
     Args:
         batches: Videos uint8 [B, F, H, W, 3], all of the same F.
         features: The feature extractor.
         network: Its name, which is kept with the result.
         fps: Frame rate of the videos, if known.
+
+    Returns:
+        The statistics in float64, with `network`, `fps` and the numbers of videos and frames as their source.
 
     Raises:
         ValueError: Videos differ in length, or there are fewer than two.
@@ -121,11 +130,14 @@ def feature_statistics(
 
 
 def frechet_video_distance(of: FeatureStatistics, reference: FeatureStatistics) -> FVD:
-    """The Frechet Video Distance of two sets of videos.
+    """Compute the Frechet Video Distance of two sets of videos.
 
     Args:
         of: Statistics of the measured videos.
         reference: Statistics of the reference videos.
+
+    Returns:
+        The distance, 0 or more, in the squared unit of the features, with the sources of both sets.
 
     Raises:
         ValueError: They are known to differ in network, frame count or frame rate, so that no distance is meaningful.

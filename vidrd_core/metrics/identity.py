@@ -1,4 +1,4 @@
-"""Identity: how far the appearance of a subject wanders from clip to clip of a long video."""
+"""Identity: how far the appearance of a subject drifts from clip to clip of a long video."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PARTS = 8  # equal parts that a video without seams is divided into
 
 @dataclass(frozen=True)
 class Identity:
-    """How far the appearance of a subject wanders; 0 for a subject that keeps it.
+    """How far the appearance of a subject drifts; 0 for a subject that keeps it.
 
     Args:
         mean: Mean distance of the later clips to the first one.
@@ -28,7 +28,7 @@ class Identity:
 
 
 def subject_identity(video: Video, seams: Sequence[int], features: Features | None = None) -> Identity:
-    """The mean and the last of the distances that `identity_distances` returns.
+    """Compute the mean and the last of the distances that `identity_distances` returns.
 
     Args:
         video: uint8 [F, H, W, 3].
@@ -52,10 +52,10 @@ def identity_distances(video: Video, seams: Sequence[int], features: Features | 
 
     Frame features f_j are scaled to length 1, and a clip k has their mean m_k, scaled to length 1. Its distance is
     1 - m_k . m_1. Motion within a clip does not count as far as the features are independent of position. A clip
-    without any features, because its frames are of one color, has distance 0 to another such clip and 1/2 to others.
+    without any features, because its frames are of one color, has distance 0 to another such clip, else 1/2.
 
     VBench's subject consistency (`consistency.subject_consistency`) compares single frames with the first and the
-    previous one, and so mixes motion with identity; this metric compares whole clips and is about slow drift.
+    previous one, and so mixes motion with identity; this metric compares the means of clips and measures slow drift.
 
     Args:
         video: uint8 [F, H, W, 3].

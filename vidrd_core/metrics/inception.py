@@ -12,7 +12,7 @@ TOLERANCE = 1e-3  # by how much the probabilities of a video may miss a sum of 1
 
 
 def inception_score(probabilities: NDArray[np.floating], splits: int = SPLITS, seed: int = 0) -> tuple[float, float]:
-    """The Inception Score exp(E KL(p(y|x) || p(y))), 1 to the number of classes.
+    """Compute the Inception Score `exp(E KL(p(y|x) || p(y)))`, 1 to the number of classes.
 
     Videos are assigned to the splits at random, so they may be sorted by class.
 

@@ -14,7 +14,7 @@ MIB = 2**20
 class CPUMemoryProfile:
     """Current and peak CPU memory of tensors, from the events that torch's profiler records between start and stop.
 
-    It can be started again after a stop; the counts go on.
+    It can be started again after a stop, and continues its counts.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """Features from fixed random weights, without a trained network: of videos, and of the appearance of a subject.
 
 `RandomProjectionFeatures` make a Frechet distance possible for procedural clips, which no network was trained on:
-such a distance tells the clips of one renderer from others. `random_appearance_features` compare what frames show,
+such a distance separates the clips of different renderers. `random_appearance_features` compare what frames show,
 wherever it is in the frame. For real videos both mean little: use I3D and CLIP there.
 """
 

@@ -90,9 +90,9 @@ class Metric:
         meaning: What it measures, in one sentence without a full stop.
         unit: Its unit or range.
         better: Which values are better: higher or lower ones, those near 1 or near 0, or neither by itself.
-        compute: Its value for one video, as JSON has it: a number, a list of one number per seam, or named numbers.
-            None for a metric that is computed elsewhere, from many videos or by whoever made the video.
-        needs: What there must be for it; without, records lack it.
+        compute: Its value for one video, for JSON: a number, a list of one number per seam, or named numbers.
+            None for a metric that is computed elsewhere, from many videos or by the generator of the video.
+        needs: The inputs that it requires; without them records lack it.
         package: The optional package that it imports, by its name on PyPI.
         printed: Whether `vidrd evaluate` prints its figures, too.
     """
@@ -312,7 +312,7 @@ def measure_video(
     clip: CLIPFeatures | None = None,
     flow: Flow = farneback,
 ) -> dict[str, Any]:
-    """All metrics of one video that can be computed from what is given.
+    """Compute all metrics of one video for which there are inputs.
 
     Args:
         video: uint8 [F, H, W, 3].
@@ -322,7 +322,7 @@ def measure_video(
         flow: Optical flow.
 
     Returns:
-        The number of frames, the seams, and each metric as JSON has it; None where there is nothing to measure.
+        The number of frames, the seams, and each metric by name, for JSON; None where there is nothing to measure.
 
     Raises:
         ValueError: This is not a video, or a seam is outside it.
@@ -337,15 +337,15 @@ def measure_video(
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float | None:
-    """The mean as JSON has it; None of nothing."""
+    """The mean for JSON; None without values."""
     return _number(float(np.mean(values))) if len(values) else None
 
 
 def _numbers(values: Iterable[float]) -> list[float | None]:
-    """Numbers as JSON has them."""
+    """Numbers for JSON; see `_number`."""
     return [_number(float(value)) for value in values]
 
 
 def _number(value: float) -> float | None:
-    """A number as JSON has it, six decimals: None for NaN and infinity."""
+    """A number for JSON, with six decimals; None for NaN and infinity."""
     return round(value, 6) if math.isfinite(value) else None

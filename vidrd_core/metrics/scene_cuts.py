@@ -11,7 +11,7 @@ THRESHOLD = 27.0  # the default of PySceneDetect's content detector
 
 
 def find_scene_cuts(video: Video, threshold: float = THRESHOLD) -> list[int]:
-    """The scene cuts of a video; their number is SCuts.
+    """Find the scene cuts of a video; their number is SCuts.
 
     Args:
         video: uint8 [F, H, W, 3].

@@ -2,7 +2,7 @@
 
 A video is uint8 [F, H, W, 3]. Its seams are the indices of the first frame of every clip but the first, so clips may
 differ in length. Step t is the change from frame t to frame t + 1; the step across seam s is step s - 1. No single
-figure is conclusive: a video without motion has perfect seams, so read these beside the metrics of motion.
+figure is conclusive: a video without motion has perfect seams, so read these together with the metrics of motion.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating]
 Video = NDArray[np.uint8]
 Features = Callable[[Video], Array]
-"""Features of frames: a video uint8 [F, H, W, 3] to [F, D]."""
+"""Features [F, D] of the frames of a video uint8 [F, H, W, 3]."""
 
 MIN_STEP = 0.01 / 255  # a hundredth of a gray level: smaller changes are invisible
 LOOP_REACH = 4  # frames between a period and the two lags that loopiness compares it with
@@ -40,13 +40,17 @@ class ClipBoundaries:
 
     @classmethod
     def regular(cls, length: int, frames: int, repeated: int = 0, prompt_frames: int = 0) -> ClipBoundaries:
-        """The boundaries of a video whose clips all have the same number of frames.
+        """Compute the boundaries of a video whose clips all have the same number of frames.
 
         Args:
             length: Frames of the video.
             frames: Frames of a clip (N), 1 or more.
             repeated: Leading frames of later clips that repeat the clip before and are not shown, 0 to N - 1.
             prompt_frames: Prompt frames of later clips (M), 0 to N - 1.
+
+        Returns:
+            A seam every N - `repeated` frames from frame N on, a window of M + 1 steps, and the periods
+            N - `repeated`, N and 2N; no periods if there is no seam.
 
         Raises:
             ValueError: A number is out of range.

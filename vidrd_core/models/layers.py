@@ -122,7 +122,7 @@ class Upsample2D(nn.Module):
         self.conv = ops.Conv2d(dim, dim, 3, padding=1)
 
     def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """x [N, C, H, W] -> [N, C, *size]."""
+        """x [N, C, H, W] -> `[N, C, *size]`."""
         size = size or (2 * x.shape[-2], 2 * x.shape[-1])
         return self.conv(F.interpolate(x, size=size, mode="nearest"))
 

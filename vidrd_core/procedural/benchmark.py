@@ -4,7 +4,7 @@ For each scene of `evaluation_scenes` one first clip is generated, and from it a
 record, one line of JSON, holds what `recognition` found in each clip and what `chain_metrics` measured on the chain.
 
 In forward order a clip begins with the last M frames of the clip before, which are shown once. What is recognized is
-nevertheless the whole clip of N frames, because that is what the model generated.
+nevertheless the complete clip of N frames, because that is what the model generated.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from vidrd_core.settings import SampleSettings
 from vidrd_core.video.tensors import to_frames, to_video
 
 Job = tuple[int, Scene, tuple[str, ...]]
-"""Index of a prompt, its scene, and what is missing: orders, or `REAL`."""
+"""Index of a prompt, its scene, and the missing records (orders, or `REAL`)."""
 
 FORMAT = 2
 CAPTIONS = ("plain", "free")
@@ -101,7 +101,13 @@ class BenchmarkSettings:
 
 
 def read_records(path: Path) -> tuple[dict[str, Any], list[Record]]:
-    """The header (model and settings) and the records of a file, sorted by prompt.
+    """Read the records of a benchmark.
+
+    Args:
+        path: The file, in JSON Lines.
+
+    Returns:
+        The header (model and settings), and the records sorted by prompt, then by order.
 
     Raises:
         OSError: The file cannot be read.
@@ -164,7 +170,7 @@ def run_benchmark(
         device: Where the model runs.
         sheets: For how many prompts a contact sheet of every chain is kept beside `out`.
         on_record: Called with the number of records that are done and the number of all.
-        settings: Those of `BenchmarkSettings`.
+        **settings: The fields of `BenchmarkSettings`.
 
     Returns:
         All records, sorted by prompt.
@@ -227,7 +233,7 @@ def _run_jobs(
 def benchmark_prompts(
     model: VidRD, settings: BenchmarkSettings, jobs: Sequence[Job], folder: Path | None = None, sheets: int = 0
 ) -> list[Record]:
-    """The records of some prompts, generated in one batch: of their chains, and of the drawn scenes after the VAE.
+    """Generate and measure some prompts in one batch: their chains, and the drawn scenes after the VAE.
 
     Args:
         model: The model.
@@ -235,6 +241,9 @@ def benchmark_prompts(
         jobs: Prompts that all lack the same records.
         folder: Where contact sheets go.
         sheets: Prompts with an index below this get contact sheets.
+
+    Returns:
+        A record for each prompt and each of its missing records, those of drawn scenes first.
     """
     size, frames = model.diffusion.size, model.diffusion.frames
     kinds, texts = jobs[0][2], [settings.text_of(index, scene) for index, scene, _ in jobs]

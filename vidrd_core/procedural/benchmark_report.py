@@ -28,7 +28,7 @@ SEAM_KINDS = (*TURNS, "jumped")  # "jumped": the direction is kept, but after a 
 
 
 def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's score interval of a proportion.
+    """Compute Wilson's score interval of a proportion.
 
     Args:
         right: Number of successes.
@@ -36,7 +36,7 @@ def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
         z: Standard errors; 1.96 for 95 %.
 
     Returns:
-        Its ends.
+        The lower and the upper end, 0 to 1.
 
     Source:
         Wilson, 1927.
@@ -49,14 +49,14 @@ def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def summarize(records: Sequence[Record]) -> dict[str, Any]:
-    """Counts, shares with 95 % intervals and quartiles.
+    """Summarize records as counts, shares with 95 % intervals and quartiles.
 
     Args:
         records: Records of the benchmark.
 
     Returns:
-        As JSON has it: `orders`, `real`, `by_motion`, `by_shape`. Directions (`SEAM_KINDS`) are of prompts with
-        straight motion; loopiness leaves out periodic motions.
+        A dictionary for JSON: `orders`, `real`, `by_motion`, `by_shape`. Directions (`SEAM_KINDS`) are of prompts
+        with straight motion; loopiness leaves out periodic motions.
     """
     orders = [order for order in ORDERS if any(record["order"] == order for record in records)]
     chains = {order: [record for record in records if record["order"] == order] for order in orders}
@@ -114,7 +114,7 @@ def _seams(chains: Sequence[Record]) -> dict[str, Any]:
 
 
 def _shares(records: Sequence[Record], clip: int) -> dict[str, Any]:
-    """For each trait, in how many records that clip shows what its prompt says."""
+    """For each trait, in how many records that clip matches its prompt."""
     shares = {}
     for trait, parts in TRAITS.items():
         right = sum(all(record["clips"][clip]["right"][part] for part in parts) for record in records)
@@ -199,12 +199,12 @@ def _traits(shares: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _percent(share: dict[str, Any]) -> str:
-    """As in "93 (88-97)"."""
+    """Format a share and its interval, as in "93 (88-97)"."""
     return f"{100 * share['share']:.0f} ({100 * share['low']:.0f}-{100 * share['high']:.0f})"
 
 
 def _span(spread: dict[str, Any]) -> str:
-    """As in "1.02 (0.97 to 1.10)"; "" without values."""
+    """Format quartiles, as in "1.02 (0.97 to 1.10)"; "" without values."""
     low, median, high = (spread[name] for name in ("low", "median", "high"))
     return "" if median is None else f"{median:.2f} ({low:.2f} to {high:.2f})"
 

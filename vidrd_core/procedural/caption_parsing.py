@@ -23,13 +23,13 @@ _MOTIONS = {phrase: motion for motion, phrases in MOTION_PHRASES.items() for phr
 
 
 def parse_caption(text: str) -> Scene | None:
-    """The scene that a caption of `captions.caption` or `captions.describe` describes.
+    """Parse a caption of `captions.caption` or `captions.describe`.
 
     Args:
         text: The caption; case, spaces and a full stop do not matter.
 
     Returns:
-        The scene, with each sprite in the center, as captions do not say where they are; None for other sentences.
+        The scene, with each sprite in the center, as captions do not contain positions; None for other sentences.
     """
     for pattern, layout in _patterns():
         if found := pattern.fullmatch(" ".join(text.lower().strip(" .").split())):

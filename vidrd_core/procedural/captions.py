@@ -1,4 +1,4 @@
-"""Captions of scenes: a canonical one, and many ways to say the same."""
+"""Captions of scenes: a canonical one, and random paraphrases."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _noun(sprite: Sprite, size: str) -> str:
 
 
 def caption(scene: Scene, rng: np.random.Generator, still: bool = False) -> str:
-    """A random caption of a scene, out of many ways to say the same.
+    """Write a random caption of a scene.
 
     What a caption leaves out has its default, so that it determines the look of every frame: medium size, no motion,
     a black background. Only the size of a sprite that grows or shrinks is never named.
@@ -65,6 +65,9 @@ def caption(scene: Scene, rng: np.random.Generator, still: bool = False) -> str:
         scene: The scene.
         rng: Decides on the words.
         still: The scene is a still image: the caption calls it a picture and leaves out motion.
+
+    Returns:
+        Words of `VOCABULARY`, separated by spaces.
     """
     parts = []
     for sprite in scene.sprites:

@@ -1,4 +1,4 @@
-"""Metrics of a chain of procedural clips: what each clip shows, its seams, and how motion goes on across them."""
+"""Metrics of a chain of procedural clips: what each clip shows, its seams, and how motion continues across them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def track(scenes: Sequence[RecognizedScene], repeated: int = 0) -> Array:
 
     Args:
         scenes: What was recognized in each clip.
-        repeated: Leading frames of later clips that repeat the clip before and are left out.
+        repeated: Leading frames of later clips that repeat the clip before and are skipped.
 
     Returns:
         [F, 2] (x, y) in pixels.
@@ -56,7 +56,7 @@ def track(scenes: Sequence[RecognizedScene], repeated: int = 0) -> Array:
 
 
 def turns(positions: Array, cuts: Sequence[int], window: int = WINDOW, still: float = STILL) -> list[Turn]:
-    """What the motion of a track does at each seam, by the median velocities before and after it.
+    """Classify how the motion of a track continues at each seam, by the median velocities before and after it.
 
     Args:
         positions: [F, 2] (x, y) in pixels, NaN where the sprite is not visible.
@@ -77,7 +77,7 @@ def turns(positions: Array, cuts: Sequence[int], window: int = WINDOW, still: fl
 
 
 def _turn(before: Array, after: Array, still: float) -> Turn:
-    """The same of two velocities [2]."""
+    """Classify how motion continues at a seam, by the velocities [2] before and after it."""
     speeds = float(np.linalg.norm(before)), float(np.linalg.norm(after))
     if np.isnan(speeds).any():
         return "lost"
@@ -105,7 +105,7 @@ def measure_chain(video: Video, scene: Scene, frames: int, clips: int, reuse: Re
         reuse: How clips overlap.
 
     Returns:
-        As JSON has it: `clips`, metrics of each seam, `turns`, `loop_period` in frames and `loopiness`.
+        A dictionary for JSON: `clips`, metrics of each seam, `turns`, `loop_period` in frames and `loopiness`.
     """
     repeated = reuse.repeated_frames
     starts = [clip * (frames - repeated) for clip in range(clips)]
@@ -160,7 +160,7 @@ def moves_in_direction(clips: Sequence[RecognizedSprite], word: str, height: int
 
 
 def motion_at_any_phase(clips: Sequence[RecognizedSprite], word: str, height: int) -> list[bool]:
-    """Whether each clip shows the whole motion of a motion word, starting at any phase and wrapping around.
+    """Whether each clip shows the complete motion of a motion word, starting at any phase and wrapping around.
 
     A clip counts whose first frames are the end of the motion and whose last frames are its beginning. For "stay" the
     clip must match from every phase: a sprite that grows and starts over ends as large as it began.

@@ -49,7 +49,10 @@ class ShapesData:
         return render(self.scene(index), self.frames, self.size)
 
     def truth(self, index: int) -> NDArray[np.float32]:
-        """Where the sprites of clip `index` are.
+        """Compute where the sprites of a clip are.
+
+        Args:
+            index: Number of the clip, from 0.
 
         Returns:
             float32 [F, 10]: of each of two sprites x, y and radius as fractions of the frame, and cosine and sine of

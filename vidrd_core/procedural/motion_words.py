@@ -14,7 +14,7 @@ MIN_VISIBLE = 0.85  # least share of frames in which a sprite must be visible: 7
 
 
 def classify_motion(positions: Array, radius: Array, angle: Array, visible: NDArray[np.bool_]) -> str:
-    """The motion word that a track fits.
+    """Classify a track as a motion word.
 
     Args:
         positions: [F, 2] (x, y) in pixels of a frame 64 high.

@@ -47,7 +47,7 @@ def prompt_alignment(
         first: Index of the first clip that counts.
 
     Returns:
-        `faithful_look` and `faithful_motion`, 0 to 1; {} without a scene, or without a whole clip.
+        `faithful_look` and `faithful_motion`, 0 to 1; {} without a scene, or without a complete clip.
     """
     if scene is None:
         return {}

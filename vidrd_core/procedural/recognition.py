@@ -73,7 +73,7 @@ class RecognizedScene:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Whether a clip shows what a scene holds, for all of its sprites.
+    """Whether a clip shows a scene, with all of its sprites.
 
     Args:
         color: Whether all colors match.
@@ -100,8 +100,11 @@ def recognize(frames: NDArray[np.uint8], sprites: int = 1) -> RecognizedScene:
         frames: uint8 [F, H, W, 3].
         sprites: How many sprites the clip should show, 1 or 2 (of different colors).
 
+    Returns:
+        `sprites` sprites, the largest first, with "unclear" for everything that was not recognized.
+
     Raises:
-        ValueError: The frames have another shape, or there are to be more sprites.
+        ValueError: The frames have another shape, or `sprites` is neither 1 nor 2.
     """
     if frames.ndim != 4 or frames.shape[-1] != 3:
         raise ValueError(f"expected frames [F, H, W, 3], got {list(frames.shape)}")
@@ -118,11 +121,14 @@ def recognize(frames: NDArray[np.uint8], sprites: int = 1) -> RecognizedScene:
 
 
 def match_sprites(recognized: RecognizedScene, scene: Scene) -> list[tuple[RecognizedSprite, Sprite]]:
-    """Pairs of recognized sprites and sprites of a scene; two are paired by the order of their positions.
+    """Match recognized sprites with those of a scene; two are matched by the order of their positions.
 
     Args:
         recognized: What was recognized in a clip.
         scene: The scene.
+
+    Returns:
+        Pairs (recognized sprite, sprite of the scene), in the order of the scene.
 
     Raises:
         ValueError: Their numbers of sprites differ.
@@ -143,7 +149,10 @@ def compare(recognized: RecognizedScene, scene: Scene) -> Comparison:
 
     Args:
         recognized: What was recognized.
-        scene: What should be.
+        scene: The scene that the clip should show.
+
+    Returns:
+        What matches in all sprites, and whether the background does.
 
     Raises:
         ValueError: Their numbers of sprites differ.

@@ -54,12 +54,15 @@ def coverage(shape: str, truth: SpriteTruth, size: int) -> Array:
 
 
 def trajectory(sprite: Sprite, frames: int, size: int) -> SpriteTruth:
-    """The track of a sprite.
+    """Compute the track of a sprite.
 
     Args:
         sprite: The sprite.
         frames: Number of frames.
         size: Pixels per side of a frame.
+
+    Returns:
+        Positions, velocities and radii in pixels, and angles in radians, in each frame.
     """
     time: Array = np.linspace(0, 1, frames)
     zero: Array = np.zeros(frames)
@@ -152,6 +155,9 @@ def sample_clip(rng: np.random.Generator, frames: int = 8, size: int = 64, two_o
         frames: Number of frames.
         size: Pixels per side.
         two_objects: Probability of two sprites, 0 to 1.
+
+    Returns:
+        The clip uint8 [frames, size, size, 3], with its caption and its ground truth.
     """
     scene = random_scene(rng, two_objects)
     truth = tuple(trajectory(sprite, frames, size) for sprite in scene.sprites)

@@ -68,7 +68,7 @@ class Sprite:
         size: One of `SIZES`.
         motion: One of `MOTIONS`.
         x: Position at time 0, or the center of an orbit.
-        y: The same, downwards.
+        y: The vertical position, downwards.
         reach: Path length per axis (straight), height (bounce), radius (circle), or rotation in radians (spin).
         phase: Angle of an orbit at time 0, in radians.
 
@@ -180,11 +180,14 @@ def random_still(rng: np.random.Generator) -> Scene:
 
 
 def random_scene(rng: np.random.Generator, two_objects: float = 0.15) -> Scene:
-    """A random scene.
+    """Sample a random scene.
 
     Args:
         rng: The source of randomness.
         two_objects: Probability of two sprites, of different colors and each in its own lane, 0 to 1.
+
+    Returns:
+        A scene in which every sprite stays inside the frame.
     """
     background = pick(rng, tuple(BACKGROUNDS))
     if rng.random() < two_objects:

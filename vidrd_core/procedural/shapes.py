@@ -58,7 +58,7 @@ def signed_distance(shape: str, x: Array, y: Array) -> Array:
 
 
 def _star_distance(x: Array, y: Array) -> Array:
-    """The same for the star: the plane folds into half a point (36 degrees), where the outline is a straight line."""
+    """Distance to the star: the plane folds into half a point (36 degrees), whose outline is a straight line."""
     sector = 2 * math.pi / 5
     turn = np.arctan2(x, -y)  # 0 at the upper tip
     turn = turn - sector * np.round(turn / sector)

@@ -51,7 +51,7 @@ def ablation_page(
     sheets: Sequence[tuple[str, Path]] = (),
     note: str = "",
 ) -> str:
-    """The report of an ablation as HTML.
+    """Render the report of an ablation.
 
     Args:
         title: Title of the page.
@@ -59,6 +59,9 @@ def ablation_page(
         sweeps: What `evaluation.ablation_analysis.analyze` returns.
         sheets: Label and PNG file of each contact sheet.
         note: A remark for the top of the page.
+
+    Returns:
+        One self-contained HTML page, with its plots as SVG and its contact sheets embedded.
 
     Raises:
         MissingPackageError: matplotlib is not installed.

@@ -66,13 +66,16 @@ class SheetRow:
 
 
 def add_clip(rows: Sequence[SheetRow], label: str, clip: Video, same_row: bool) -> tuple[SheetRow, ...]:
-    """The rows with one more clip.
+    """Add a clip to the rows of a contact sheet.
 
     Args:
         rows: The rows so far.
         label: Label of a new row.
         clip: uint8 [F, H, W, 3].
         same_row: Append the clip to the last row, which keeps its label, instead of beginning a new one.
+
+    Returns:
+        New rows; those given stay as they are.
 
     Raises:
         ValueError: There is no row to append to, or the clip differs in frame size.
@@ -91,6 +94,9 @@ def draw_sheet(rows: Sequence[SheetRow], height: int) -> Image.Image:
     Args:
         rows: One or more rows.
         height: Height of a frame in pixels.
+
+    Returns:
+        An RGB picture of all rows, each with its label and its main figures.
 
     Raises:
         ValueError: There are no rows.

@@ -68,7 +68,7 @@ def evaluation_page(
     skipped: Sequence[tuple[str, str]] = (),
     note: str = "",
 ) -> str:
-    """The report of an evaluation as HTML.
+    """Render the report of an evaluation.
 
     Args:
         title: Title of the page.
@@ -78,6 +78,9 @@ def evaluation_page(
         sheets: Label and PNG file of each contact sheet.
         skipped: Name and reason of each video that was skipped.
         note: A remark for the top of the page.
+
+    Returns:
+        One self-contained HTML page, with its plots as SVG and its contact sheets embedded.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
@@ -91,10 +94,13 @@ def render_page(template: str, plots: str, sheets: Sequence[tuple[str, Path]], *
     """Fill in a page.
 
     Args:
-        template: A Jinja template that shows `plots`, `sheets` and what else it is given.
+        template: A Jinja template that shows `plots`, `sheets` and other variables.
         plots: SVG.
         sheets: Label and PNG file of each contact sheet, which are embedded.
-        given: Other variables of the template.
+        **given: Other variables of the template.
+
+    Returns:
+        The HTML page; variables other than `plots` are escaped in it.
     """
     environment = Environment(autoescape=True, trim_blocks=True)
     environment.globals |= {

@@ -29,12 +29,15 @@ def metrics_table() -> str:
 
 
 def replace_between(page: Path, markers: tuple[str, str], content: str) -> str:
-    """The text of a page with other content between two markers.
+    """Replace the content between two markers of a page; its file stays as it is.
 
     Args:
         page: A text file.
         markers: The lines before and after the content.
         content: The new content, which ends with a line break.
+
+    Returns:
+        The new text of the page.
 
     Raises:
         ValueError: The page lacks a marker.

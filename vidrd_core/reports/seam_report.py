@@ -25,7 +25,7 @@ MIRRORED, REPEATED, TURNED = 0.5, -0.5, 90.0  # mirror scores, and degrees
 
 @dataclass(frozen=True)
 class SeamReport:
-    """Figures at each seam [S] and of the whole video; NaN where there is nothing to measure.
+    """Figures at each seam [S] and of the video; NaN where there is nothing to measure.
 
     For the meaning of each see `vidrd_core.metrics`.
 
@@ -100,7 +100,7 @@ class SeamReport:
         return " and ".join(visible) or "nothing is visible"
 
     def lines(self) -> list[str]:
-        """The whole report in lines."""
+        """The complete report in lines."""
         found = [f"{len(self.steps) + 1} frames, {len(self.boundaries.seams) + 1} clips"]
         if self.dynamic is not None:
             found[0] += ", " + ("it moves" if self.dynamic else "it hardly moves: smooth seams mean little")
@@ -131,6 +131,9 @@ def seam_report(video: Video, boundaries: ClipBoundaries, flow: Flow = farneback
         video: uint8 [F, H, W, 3].
         boundaries: Where its clips meet.
         flow: Optical flow.
+
+    Returns:
+        The report, with None for metrics of motion if OpenCV is not installed.
 
     Raises:
         ValueError: This is not a video, or a seam is outside it.

@@ -17,7 +17,7 @@ from vidrd_core.models.config import TextConfig, UNet3DConfig, VAEConfig
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.sampling import DiffusionConfig
-from vidrd_core.training.data import DataConfig, RecipeError, clips_of
+from vidrd_core.training.data import DataConfig, clips_of
 from vidrd_core.training.datasets import SourceConfig
 from vidrd_core.training.pretrained import PretrainedConfigs, read_configs, with_temporal_layers
 from vidrd_core.training.stage_config import VAE_TASKS, StageConfig, read_stage
@@ -25,8 +25,6 @@ from vidrd_core.training.validation import ValidationConfig
 
 PRECISIONS = ("no", "fp16", "bf16")
 TRACKERS = ("tensorboard", "wandb")
-
-__all__ = ["RecipeError", "StageConfig", "TrainConfig", "load_config"]
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,9 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
     Args:
         path: The file.
 
+    Returns:
+        Its format, codec, frames, size, rate and tags.
+
     Raises:
         ValueError: The file is damaged or no video.
     """

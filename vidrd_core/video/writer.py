@@ -157,7 +157,10 @@ class VideoWriter:
 
 
 def suffix_of(path: str | os.PathLike[str]) -> str:
-    """The kind of a video by its path.
+    """Tell the kind of a video from its path.
+
+    Args:
+        path: A file name, or a folder's.
 
     Returns:
         ".mp4", ".webm", ".gif", or "" for a folder of PNG files.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vidrd_core.evaluation.protocols import protocol
+from vidrd_core.evaluation.protocols import load_protocol
 from vidrd_core.io.configs import changes, from_dict, read_yaml
 from vidrd_core.training.config import load_config
 from vidrd_core.training.data import DataConfig
@@ -60,7 +60,11 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path):
 
 def test_every_yaml_file_of_the_package_is_read_strictly(tmp_path):
     twice = "{key: 1, key: 2}"
-    for read in (load_config, lambda path: protocol(str(path)), lambda path: DataConfig(mix=str(path)).all_sources()):
+    for read in (
+        load_config,
+        lambda path: load_protocol(str(path)),
+        lambda path: DataConfig(mix=str(path)).all_sources(),
+    ):
         (tmp_path / "a.yaml").write_text(twice)
         with pytest.raises(ValueError, match=r"a\.yaml, line 1: key is given twice"):
             read(tmp_path / "a.yaml")

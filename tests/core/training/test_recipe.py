@@ -15,8 +15,8 @@ from vidrd_core.models.load_parts import load_text_encoder, load_unet, load_vae
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.procedural.datasets import ShapesData, StillsData
 from vidrd_core.training.auxiliary_heads import UNetWithTextEncoder
-from vidrd_core.training.config import RecipeError, load_config
-from vidrd_core.training.data import DataConfig, TrainingData
+from vidrd_core.training.config import load_config
+from vidrd_core.training.data import DataConfig, RecipeError, TrainingData
 from vidrd_core.training.datasets import SourceConfig
 from vidrd_core.training.recipe import Recipe
 from vidrd_core.training.trainable import select

@@ -11,7 +11,8 @@ from vidrd_core.data.clip_sampling import ClipSettings
 from vidrd_core.data.runner import run
 from vidrd_core.data.stills import Stills
 from vidrd_core.training.checkpoints import CheckpointError
-from vidrd_core.training.config import RecipeError, load_config
+from vidrd_core.training.config import load_config
+from vidrd_core.training.data import RecipeError
 from vidrd_core.training.recipe import Recipe
 from vidrd_core.training.trainer import Trainer
 

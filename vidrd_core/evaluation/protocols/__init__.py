@@ -18,7 +18,7 @@ class Protocol:
 
     Args:
         name: Its name in results.
-        status: Whether this project has ever run it, in words for users.
+        status: Whether this project has run it, as a remark for users.
         videos: How many videos are generated.
         network_frames: How many frames of each the networks are given.
         prompts: A prompt for each class.
@@ -38,10 +38,13 @@ class Protocol:
             raise ValueError("prompts are empty, expected a sentence for each class")
 
     def texts(self, counts: Mapping[str, int]) -> list[str]:
-        """A prompt for each video, class by class, in proportion to a data set.
+        """Choose a prompt for each video, in proportion to the classes of a data set.
 
         Args:
             counts: Videos of each class in the data set.
+
+        Returns:
+            `videos` prompts, sorted by the name of the class.
 
         Raises:
             ValueError: A class has no prompt, or there are no classes.
@@ -54,7 +57,13 @@ class Protocol:
 
 
 def load_protocol(name: str) -> Protocol:
-    """A built-in protocol by name, or the protocol in a YAML file.
+    """Read a protocol.
+
+    Args:
+        name: Name of a built-in protocol, such as "ucf101", or path of a YAML file.
+
+    Returns:
+        The protocol.
 
     Raises:
         FileNotFoundError: There is neither.
@@ -71,10 +80,13 @@ def load_protocol(name: str) -> Protocol:
 
 
 def class_counts(path: Path) -> Counter[str]:
-    """The number of videos of each class in a list such as UCF-101's `trainlist01.txt`.
+    """Count the videos of each class in a list such as UCF-101's `trainlist01.txt`.
 
     Args:
         path: A text file with a line CLASS/VIDEO per video, as in "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1".
+
+    Returns:
+        Numbers of videos by the name of the class.
 
     Raises:
         OSError: The file cannot be read.
