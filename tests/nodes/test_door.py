@@ -55,12 +55,15 @@ def choices(definition):
 
 
 def without_choices(definition):
-    """A definition without the options of its inputs."""
+    """A definition without the options of its inputs; "fixed", as newer hosts say of seeds, is True."""
+
+    def plain(config):
+        config = {**config, "options": None} if "options" in config else config
+        control = config.get("control_after_generate")
+        return {**config, "control_after_generate": bool(control)} if control else config
+
     inputs = {
-        kind: {
-            name: [type_, *({**config, "options": None} if "options" in config else config for config in rest)]
-            for name, (type_, *rest) in named.items()
-        }
+        kind: {name: [type_, *map(plain, rest)] for name, (type_, *rest) in named.items()}
         for kind, named in definition["input"].items()
     }
     return {**definition, "input": inputs}
