@@ -8,9 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import typer
-
-from vidrd_core.cli.errors import InputError, input_checked, note
+from vidrd_core.cli.errors import InputError, input_checked, note, say
 from vidrd_core.cli.evaluate import prompts_of
 from vidrd_core.cli.evaluate_options import SweepOptions
 from vidrd_core.cli.measuring import PAGE, SHEETS, NetworkOptions, about_model, measure, process_device, sheet_name
@@ -119,7 +117,7 @@ def run(request: AblateRequest) -> None:
     write_json(request.output / RESULT, {"settings": {**networks.metadata(), **header}, "sweeps": found})
     _write_page(request, model, {**networks.metadata(), **header}, varied, found)
     for each in found:
-        typer.echo(each["statement"])
+        say(each["statement"])
     note(f"{len(points)} points of {options.videos} videos: {request.output / PAGE}")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from vidrd_core.cli.errors import InputError, input_checked, note
+from vidrd_core.cli.errors import InputError, input_checked, note, say
 from vidrd_core.cli.evaluate_options import FolderOptions, MadeOptions, ResultOptions
 from vidrd_core.cli.measuring import PAGE, SHEETS, NetworkOptions, about_model, measure, process_device, sheet_name
 from vidrd_core.cli.options import MachineOptions, ModelOptions
@@ -160,12 +160,10 @@ def _write_results(
 def _print_figures(found: dict[str, Any]) -> None:
     """Print the main figures to stdout."""
     if "fvd" in found:
-        typer.echo(f"FVD {found['fvd']['value']:.4g}")
+        say(f"FVD {found['fvd']['value']:.4g}")
     if "inception_score" in found:
         score = found["inception_score"]
-        typer.echo(f"Inception Score {score['mean']:.4g} +- {score['std']:.4g}")
+        say(f"Inception Score {score['mean']:.4g} +- {score['std']:.4g}")
     for name, row in found["measures"].items():
         if (metric := metric_of(name)) and metric.printed:
-            typer.echo(
-                f"{name}: {row['mean']:.4g} (median {row['median']:.4g}, {row['low']:.4g} to {row['high']:.4g})"
-            )
+            say(f"{name}: {row['mean']:.4g} (median {row['median']:.4g}, {row['low']:.4g} to {row['high']:.4g})")

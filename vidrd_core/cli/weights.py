@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from vidrd_core.cli import options as o
-from vidrd_core.cli.errors import input_checked, note, say
+from vidrd_core.cli.errors import input_checked, note, say, set_quiet
 from vidrd_core.cli.settings_options import Group, command, nonempty_path
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A built-in model's name, a file or a folder.")]
 _PARTS = Group(o.MODEL_GROUP.settings, o.MODEL, partial=True, leave_out=("model", "lora", "dtype"))
 
 
-@command(shapes=o.SHAPES, parts=_PARTS)
+@command(shapes=o.SHAPES, parts=_PARTS, report=o.REPORT_GROUP)
 def pack(
     model: Model,
     output: Annotated[
@@ -29,12 +29,14 @@ def pack(
         ),
     ],
     parts: dict[str, str],
+    report: o.ReportOptions,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False,
 ) -> None:
     """Copy a model with its weights in half precision, for sharing.
 
     A copy of a third-party model holds everything that it needs, its tokenizer included.
     """
+    set_quiet(report.quiet)
     from vidrd_core.cli.progress import busy
 
     with input_checked(), busy("packing"):
@@ -44,6 +46,7 @@ def pack(
     say(f"{output}: {model} in half precision")
 
 
+@command(shapes=o.SHAPES, report=o.REPORT_GROUP)
 def convert(
     model: Model,
     to: Annotated[
@@ -59,10 +62,12 @@ def convert(
         Path,
         typer.Option("--output", "-o", metavar="FOLDER|FILE", parser=nonempty_path, help="Where it goes."),
     ],
+    report: o.ReportOptions,
     part: Annotated[str, typer.Option("--part", metavar="unet|vae", help="Which part of the model.")] = "unet",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
     """Write a model's UNet or VAE for other programs, or as a file of this package; no value changes."""
+    set_quiet(report.quiet)
     from vidrd_core.cli.progress import busy
 
     with input_checked(), busy("converting"):

@@ -120,6 +120,7 @@ def test_a_refused_run_saves_no_file(vidrd, tmp_path):
 
 def test_quiet_prints_errors_alone(vidrd):
     assert vidrd("generate", *PROMPTS, "--steps", 2, "-o", "long.gif", "--quiet") == (0, "", "")
+    assert vidrd("pack", "tiny", "-o", "copy.safetensors", "--quiet") == (0, "", "")
     assert "steps is 0" in error_line(*vidrd("generate", *PROMPTS, "--steps", 0, "-o", "long.gif", "-q"))
 
 
