@@ -23,7 +23,7 @@ from vidrd_core.prompt_schedule import (
     fade_of,
     settings_of_clip,
 )
-from vidrd_core.reuse import ReuseSettings, is_whole, next_clip_noise
+from vidrd_core.reuse import ReuseSettings, is_whole
 from vidrd_core.sample import Clip, sample_clips, state_of_video, states_of
 from vidrd_core.sampling import OnStep, clip_generator
 from vidrd_core.settings import SampleArguments, SampleSettings
@@ -213,7 +213,7 @@ class VidRD(Model):
             1
         """
         sample, reuse, exact = self._next_settings(state, reuse, settings, approximate)
-        noise = self._next_noise(state, sample, reuse)
+        noise = state.next_noise(reuse, sample.seed)
         return sample_clips(self, [prompt], [sample], noise, [state], reuse, on_step, exact, fade)[0]
 
     def extend_many(
@@ -244,8 +244,8 @@ class VidRD(Model):
         if any(other != shared for _, other, _ in found):
             raise ValueError("the states were made with other reuse settings each: give one for all")
         samples = [sample for sample, _, _ in found]
-        noise = torch.cat([self._next_noise(*each, shared) for each in zip(states, samples, strict=True)])
-        return sample_clips(self, prompts, samples, noise, states, shared)
+        noises = [state.next_noise(shared, sample.seed) for state, sample in zip(states, samples, strict=True)]
+        return sample_clips(self, prompts, samples, torch.cat(noises), states, shared)
 
     def stream(
         self,
@@ -403,12 +403,6 @@ class VidRD(Model):
         if not (parts := list(self.decode(clips))):
             raise ValueError("there are no clips: give at least one")
         return np.concatenate(parts)
-
-    def _next_noise(self, state: ClipState, sample: SampleSettings, reuse: ReuseSettings) -> Tensor:
-        """z_T [1, C, N, h, w] of the clip that extends a state."""
-        first = state.first_clip_noise if reuse.loop == "close" else None
-        generator = clip_generator(sample.seed, state.index + 1)
-        return next_clip_noise(state.noise, reuse, generator, first_clip_noise=first)
 
     def _next_settings(
         self, state: ClipState, reuse: ReuseSettings | None, settings: SampleArguments, approximate: bool

@@ -16,8 +16,8 @@ from torch import Tensor
 from vidrd_core.inversion import trajectory_of
 from vidrd_core.io import safetensors
 from vidrd_core.io.safetensors import FormatError
-from vidrd_core.reuse import ReuseSettings, anchor_statistics, channel_statistics, is_whole
-from vidrd_core.sampling import Denoise
+from vidrd_core.reuse import ReuseSettings, anchor_statistics, channel_statistics, is_whole, next_clip_noise
+from vidrd_core.sampling import Denoise, clip_generator
 
 KIND = "clip state"
 # Tensors by attribute: the name in a file, and the number of dimensions.
@@ -304,6 +304,15 @@ class ClipState:
                 f"the state {found} of how the first clip began, and closing the loop needs prompt_frames (M) = "
                 f"{settings.prompt_frames}: make the first clip with loop 'keep' and as many prompt frames"
             )
+
+    def next_noise(self, settings: ReuseSettings, seed: int) -> Tensor:
+        """z_T [B, C, N, h, w] of the next clip's video, by FNR and PNS; the seed is the one all clips share.
+
+        Raises ValueError if the state lacks what the settings need of the first clip.
+        """
+        self.check_first_clip(settings)
+        first = self.first_clip_noise if settings.loop == "close" else None
+        return next_clip_noise(self.noise, settings, clip_generator(seed, self.index + 1), first_clip_noise=first)
 
     def save(self, path: str | Path) -> None:
         """Write the state to one file, which appears complete or not at all. Raises OSError."""

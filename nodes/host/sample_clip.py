@@ -35,17 +35,6 @@ def video_samples(latent: Latent) -> Tensor:
     return parts[0]
 
 
-def _initial_video_noise(
-    shape: tuple[int, ...], seed: int, settings: ReuseSettings, previous: ClipState | None
-) -> Tensor:
-    """z_T of a clip's video [B, C, N, h, w]; see `initial_noise`."""
-    if previous is None:
-        return torch.randn(shape, generator=clip_generator(seed, 0))
-    previous.check_first_clip(settings)
-    first = previous.first_clip_noise if settings.loop == "close" else None
-    return next_clip_noise(previous.noise, settings, clip_generator(seed, previous.index + 1), first_clip_noise=first)
-
-
 def initial_noise(
     parts: Sequence[Tensor], seed: int, settings: ReuseSettings, previous: ClipState | None, time_factor: int
 ) -> Any:
@@ -66,7 +55,10 @@ def initial_noise(
         ValueError: The state lacks what the settings need of the first clip.
     """
     shape = clip_shape(tuple(parts[0].shape))
-    video = _initial_video_noise(shape, seed, settings, previous)
+    if previous is None:
+        video = torch.randn(shape, generator=clip_generator(seed, 0))
+    else:
+        video = previous.next_noise(settings, seed)
     noise = to_model_layout(video, 2 if parts[0].ndim == 5 else 0)
     if len(parts) == 1:
         return noise
