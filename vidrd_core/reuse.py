@@ -168,11 +168,6 @@ class ReuseSettings:
         return self.warmup_latents if self.order == "forward" else 0
 
     @property
-    def closing_frames(self) -> int:
-        """How many frames at the end of this clip are the first clip's own, and are not shown again."""
-        return self.prompt_frames if self.loop == "close" and self.order == "forward" else 0
-
-    @property
     def reuses_anything(self) -> bool:
         """Whether anything of the previous clip is reused."""
         return self.prompt_frames > 0 or self.alpha > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,6 +24,9 @@ from rich.text import Text
 from vidrd_core.cli.errors import is_quiet, note
 from vidrd_core.io.interrupt import Interrupt
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 _WHOLE_RUN = 30 * 24 * 3600.0  # seconds: clips may take hours, and the time left follows from their mean pace
 
 
@@ -37,7 +41,35 @@ def is_interactive(console: Console) -> bool:
     return console.is_terminal and not console.is_dumb_terminal and not is_quiet()
 
 
-class Display:
+class ProgressBars:
+    """A context that shows bars on stderr on a terminal; elsewhere `bars` is None.
+
+    Args:
+        *columns: What rich's Progress shows.
+        speed_estimate_period: Seconds over which the time left is estimated.
+    """
+
+    def __init__(self, *columns: ProgressColumn, speed_estimate_period: float = 30.0) -> None:
+        console = Console(stderr=True)
+        self.bars: Progress | None = None
+        if is_interactive(console):
+            self.bars = Progress(
+                *columns, console=console, transient=True, speed_estimate_period=speed_estimate_period
+            )
+
+    def __enter__(self) -> Self:
+        if self.bars:
+            self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bars:
+            self.bars.stop()
+
+
+class Display(ProgressBars):
     """A context that shows the progress of a run; clips and steps are numbered from 0.
 
     Args:
@@ -50,20 +82,16 @@ class Display:
     def __init__(self, clips: int, done: int, steps: int, stop: Interrupt) -> None:
         self.clips, self.steps, self.stop = clips, steps, stop
         self.started = time.perf_counter()
-        self.bars: Progress | None = None
-        console = Console(stderr=True)
-        if is_interactive(console):
-            self.bars = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("left"),
-                _StopNotice(stop),
-                console=console,
-                transient=True,
-                speed_estimate_period=_WHOLE_RUN,
-            )
+        super().__init__(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            _StopNotice(stop),
+            speed_estimate_period=_WHOLE_RUN,
+        )
+        if self.bars:
             self.clip_bar = self.bars.add_task("clips", total=clips, completed=done)
             self.step_bar = self.bars.add_task("steps", total=steps)
 
@@ -86,17 +114,6 @@ class Display:
             self.bars.update(self.clip_bar, completed=clip + 1)
         else:
             note(f"clip {clip + 1} of {self.clips} took {time.perf_counter() - self.started:.1f} s: {prompt}")
-
-    def __enter__(self) -> Display:
-        if self.bars:
-            self.bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.bars:
-            self.bars.stop()
 
 
 class _StopNotice(ProgressColumn):

@@ -5,6 +5,7 @@ The paper names no losses for this; these are ours.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def flicker(decoded: Tensor, video: Tensor) -> float:
     return float((decoded.clamp(-1, 1) - video).diff(dim=2).square().mean().sqrt() * 127.5)
 
 
-class _VAETask:
+class _VAETask(ABC):
     """What both VAE tasks have in common."""
 
     frames = 1
@@ -80,9 +81,9 @@ class _VAETask:
         figures = {"psnr": round(psnr(decoded, video), 2)}
         return figures | ({"flicker": round(flicker(decoded, video), 3)} if video.shape[2] > 1 else {})
 
+    @abstractmethod
     def reconstruct(self, vae: TemporalVAE, video: Tensor) -> Tensor:
         """Encoded and decoded video, [B, 3, F, H, W]."""
-        raise NotImplementedError
 
 
 class ImageVAETask(_VAETask):

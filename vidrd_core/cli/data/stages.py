@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from vidrd_core.cli.data.options import CaptionOptions, LabelOptions, RunOptions
 from vidrd_core.cli.errors import CommandError, InputError, input_checked, note, reason
-from vidrd_core.cli.progress import is_interactive
+from vidrd_core.cli.progress import ProgressBars
 from vidrd_core.data.actions import TEMPLATES, Actions
 from vidrd_core.data.captioners.local import LocalModel
 from vidrd_core.data.captioners.server import Server
@@ -152,7 +150,7 @@ def _run(stage: Stage, output: Path, options: RunOptions) -> None:
     note(f"{done}{before}{why}")
 
 
-class Bar:
+class Bar(ProgressBars):
     """A context that shows how many files are found, then how many are done, on stderr.
 
     Args:
@@ -161,11 +159,8 @@ class Bar:
 
     def __init__(self, name: str) -> None:
         self.name, self.shards = name, 0
-        self.bars: Progress | None = None
-        console = Console(stderr=True)
-        if is_interactive(console):
-            columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-            self.bars = Progress(*columns, console=console, transient=True)
+        super().__init__(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        if self.bars:
             self.task = self.bars.add_task(name, total=None)
 
     def update(self, report: Report, todo: int) -> None:
@@ -181,14 +176,3 @@ class Bar:
         elif report.shards > self.shards:
             self.shards = report.shards
             note(f"{report.worked} of {todo} files: {report.made} clips made, {report.skipped} skipped")
-
-    def __enter__(self) -> Bar:
-        if self.bars:
-            self.bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.bars:
-            self.bars.stop()
