@@ -124,6 +124,11 @@ class DecoderStream:
                 if out is not None:
                     yield out
 
+    def kept_tensors(self) -> list[Tensor]:
+        """All tensors that the stages keep between chunks."""
+        streams = [stage for stage in self.stages if isinstance(stage, TemporalConvStream)]
+        return [tensor for stream in streams for tensor in [*stream.windows, stream.shortcut] if tensor is not None]
+
     def to(self, device: torch.device | str) -> None:
         """Move the frames that are kept to a device."""
         for stage in self.stages:
