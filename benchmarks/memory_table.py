@@ -31,7 +31,7 @@ from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 
 MODELS = {
-    "VidRD on Stable Diffusion 2.1": UNet3DConfig(joint_resnet_norm=True, embed_to="stream"),
+    "VidRD on Stable Diffusion 2.1": UNet3DConfig(joint_resnet_norm=True, embed_to="stream", released_embedding=True),
     "ModelScope": UNet3DConfig(temp_attention="after", transformer_in=True, temporal_for_images=True),
 }
 FRAMES, SIZES = (8, 16, 24), (256, 512)

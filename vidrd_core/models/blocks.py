@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.config import UNet3DConfig
-from vidrd_core.models.layers import CrossAttention, FeedForward, ResnetBlock2D, sinusoid
+from vidrd_core.models.layers import CrossAttention, FeedForward, ResnetBlock2D, interleaved_sinusoid, sinusoid
 from vidrd_core.models.ops import add, in_chunks
 from vidrd_core.models.temporal import TemporalConv, TemporalTransformer, zero_
 
@@ -79,6 +79,7 @@ class TransformerBlock(nn.Module):
         self.attn2 = CrossAttention(dim, heads, c.cross_attention_dim, attention, ops)
         if c.temp_attention == "inside":
             self.embed_to = c.embed_to
+            self.released_embedding = c.released_embedding
             self.temp_norm = ops.LayerNorm(dim)
             self.temp_attn = CrossAttention(dim, heads, attention=attention, ops=ops)
             zero_(self.temp_attn.to_out[0])
@@ -91,8 +92,11 @@ class TransformerBlock(nn.Module):
         # All frames of a clip read one caption, so its keys and values are computed once a clip, not once a frame.
         queries = rearrange(self.norm2(x), "(b f) p c -> b (f p) c", f=span.count)
         x = add(x, rearrange(self.attn2(queries, text), "b (f p) c -> (b f) p c", f=span.count))
-        if span.temporal and hasattr(self, "temp_attn"):
-            x = self.attend_over_frames(x, span.count)
+        if hasattr(self, "temp_attn"):
+            if span.temporal:
+                x = self.attend_over_frames(x, span.count)
+            elif self.released_embedding:  # its images were trained so
+                x = add(x, self.frame_embedding(span.count, x))
         tokens = in_chunks(x.flatten(0, 1), lambda part: add(self.ff(self.norm3(part)), part), growth=8)
         return tokens.view_as(x)
 
@@ -113,7 +117,7 @@ class TransformerBlock(nn.Module):
             VidRD, section 4.1.
         """
         x = rearrange(x, "(b f) p c -> b p f c", f=frames)
-        embedding = sinusoid(torch.arange(frames, device=x.device), x.shape[-1]).to(x.dtype)
+        embedding = self.frame_embedding(frames, x)
         if self.embed_to == "stream":
             x = x + embedding
             h = self.temp_norm(x)
@@ -121,6 +125,11 @@ class TransformerBlock(nn.Module):
             h = self.temp_norm(x) + embedding
         x = add(self.temp_attn(h.flatten(0, 1)).unflatten(0, x.shape[:2]), x)
         return rearrange(x, "b p f c -> (b f) p c")
+
+    def frame_embedding(self, frames: int, like: Tensor) -> Tensor:
+        """The sinusoidal embedding of frames 0 .. F-1, [F, C], for features [..., C] like these."""
+        embed = interleaved_sinusoid if self.released_embedding else sinusoid
+        return embed(torch.arange(frames, device=like.device), like.shape[-1]).to(like.dtype)
 
 
 class Transformer2D(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class UNet3DConfig:
         temp_attention: "inside" transformer blocks, as in VidRD, "after" them, as in ModelScope, or "none".
         embed_to: Whether Temp-Attn's frame embedding is added to the attention's "input" or to the residual "stream",
             as in the released VidRD.
+        released_embedding: Whether that frame embedding is the released VidRD's: sine, cosine, sine, ... instead of
+            all cosines and then all sines, and also added to an image, as frame 0; needs `embed_to` "stream".
         transformer_in: Whether a temporal transformer comes first, as in ModelScope.
         joint_resnet_norm: Whether GroupNorms of ResNets take statistics over the clip, as in the released VidRD.
         temporal_for_images: Whether the temporal layers run on a clip of one frame, too.
@@ -53,6 +55,7 @@ class UNet3DConfig:
     dropout: float = 0.1
     temp_attention: Literal["inside", "after", "none"] = "inside"
     embed_to: Literal["input", "stream"] = "input"
+    released_embedding: bool = False
     transformer_in: bool = False
     joint_resnet_norm: bool = False
     temporal_for_images: bool = False
@@ -69,8 +72,18 @@ class UNet3DConfig:
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries, block_out_channels has {levels}")
         for width, heads in zip(self.block_out_channels, self.heads, strict=True):
             _check_heads(width, heads)
+        if self.released_embedding and self.embed_to != "stream":
+            raise ValueError(f"released_embedding is on, but embed_to is {self.embed_to!r}, expected 'stream'")
         if self.frame_pictures and not self.frame_embedding:
             raise ValueError(f"frame_pictures is {self.frame_pictures}, but frame_embedding is 0: it needs one")
+
+
+def with_released_embedding(settings: dict[str, Any]) -> dict[str, Any]:
+    """A UNet's settings as one of our files holds them, with `released_embedding` where an older file lacks it.
+
+    It then follows `embed_to`: only the released checkpoint has the embedding in the stream.
+    """
+    return {"released_embedding": settings.get("embed_to") == "stream", **settings}
 
 
 CONTEXT = 4  # latents on either side of the frames that are due, in a window of a decoder whose norms span frames

@@ -12,7 +12,7 @@ from torch import Tensor
 from vidrd_core.io import safetensors
 from vidrd_core.io.configs import from_dict, to_dict
 from vidrd_core.io.safetensors import TEMPORAL_LAYERS, FormatError, differences
-from vidrd_core.models.config import UNet3DConfig
+from vidrd_core.models.config import UNet3DConfig, with_released_embedding
 from vidrd_core.models.formats.detect import NAMINGS, contents, read_part
 from vidrd_core.models.formats.naming import Tensors, detect_naming
 from vidrd_core.models.formats.unet import identify_unet, temporal_config
@@ -101,7 +101,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], tuple[int, ...
     if details.get("kind") == TEMPORAL_LAYERS:
         heads = details.get("heads")
         settings = details.get("settings")
-        if not isinstance(settings, dict) or not _settings(UNet3DConfig()).keys() <= settings.keys():
+        settings = with_released_embedding(settings) if isinstance(settings, dict) else {}
+        if not _settings(UNet3DConfig()).keys() <= settings.keys():
             raise FormatError(f"the description in {path} is not whole: it lacks settings of temporal layers")
         return safetensors.read(path, TEMPORAL_LAYERS)[0], settings, tuple(heads) if heads else None
     tensors, config, _ = read_unet(path)

@@ -39,6 +39,23 @@ def sinusoid(position: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
+def interleaved_sinusoid(position: Tensor, dim: int) -> Tensor:
+    """Sinusoidal embedding in the order sine, cosine, sine, ..., the pair k of rate 10000^(-2k / dim).
+
+    Args:
+        position: Positions [...].
+        dim: Width of the embedding, even.
+
+    Returns:
+        [..., dim], float32, in -1 .. 1.
+
+    Source:
+        Vaswani et al., Attention Is All You Need (2017), section 3.5, in its own order.
+    """
+    cosines, sines = sinusoid(position, dim).chunk(2, dim=-1)
+    return torch.stack([sines, cosines], dim=-1).flatten(-2)
+
+
 class TimestepEmbedding(nn.Module):
     """The MLP of the timestep embedding: Linear, SiLU, Linear."""
 

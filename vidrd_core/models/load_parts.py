@@ -23,7 +23,7 @@ from vidrd_core.models.clip_text_encoder import (
     tokenizer_from_tensors,
     tokenizer_tensors,
 )
-from vidrd_core.models.config import TextConfig, UNet3DConfig, VAEConfig
+from vidrd_core.models.config import TextConfig, UNet3DConfig, VAEConfig, with_released_embedding
 from vidrd_core.models.formats.detect import find_unet, read_part
 from vidrd_core.models.formats.text import identify_text
 from vidrd_core.models.formats.vae import identify_vae
@@ -86,7 +86,7 @@ def read_unet(path: Path) -> tuple[dict[str, Tensor], UNet3DConfig, DiffusionCon
     tensors, details = safetensors.read(path, UNET)
     return (
         tensors,
-        _config(UNet3DConfig, details, "config", path),
+        _config(UNet3DConfig, details, "config", path, with_released_embedding),
         _config(DiffusionConfig, details, "diffusion", path),
     )
 
@@ -187,9 +187,15 @@ def _naming_file(path: Path, read: Callable[..., Found], *arguments: Any) -> Fou
         raise FormatError(f"{path}: {error}") from error
 
 
-def _config(kind: type[Config], details: dict[str, Any], key: str, path: Path) -> Config:
-    """The configuration in a file's details."""
+def _config(
+    kind: type[Config],
+    details: dict[str, Any],
+    key: str,
+    path: Path,
+    update: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> Config:
+    """The configuration in a file's details; `update` adds what older files lack."""
     try:
-        return from_dict(kind, details[key])
+        return from_dict(kind, update(details[key]))
     except (KeyError, ValueError, TypeError) as error:
         raise FormatError(f"the description in {path} is not whole: {error}") from error

@@ -30,6 +30,8 @@ SD = UNet3DConfig(
     dropout=0.0,
 )
 
+RELEASED_EMBEDDING = {"embed_to": "stream", "released_embedding": True}
+
 
 def inputs(frames=5, text_dim=24, size=16):
     generator = torch.Generator().manual_seed(0)
@@ -99,9 +101,11 @@ def test_one_frame_is_an_image():
 def test_every_setting_changes_the_result():
     x, t, text = inputs(text_dim=12)
     base = randomise(UNet3D(UNET))(x, t, text)
-    for change in ({"embed_to": "stream"}, {"joint_resnet_norm": True}, {"heads": (2, 4)}):
+    stream = randomise(UNet3D(dataclasses.replace(UNET, embed_to="stream")))(x, t, text)
+    for change in ({"embed_to": "stream"}, RELEASED_EMBEDDING, {"joint_resnet_norm": True}, {"heads": (2, 4)}):
         other = randomise(UNet3D(dataclasses.replace(UNET, **change)))(x, t, text)
         assert not torch.allclose(base, other, atol=1e-4), change
+        assert change == {"embed_to": "stream"} or not torch.allclose(stream, other, atol=1e-4), change
 
 
 @torch.no_grad()

@@ -91,6 +91,7 @@ def temporal_config(named: Tensors, naming: Naming | None) -> dict[str, Any]:
         "temp_attention": attention,
         "transformer_in": any(key.startswith("transformer_in.") for key in named),
         "embed_to": "input",
+        "released_embedding": False,
         "joint_resnet_norm": False,
         # diffusers' UNet3DConditionModel runs its temporal layers on single frames, too.
         "temporal_for_images": attention == "after",

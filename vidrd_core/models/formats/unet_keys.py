@@ -163,8 +163,8 @@ VIDRD = Naming(
     detect=_is_released,
     to_ours=_from_released,
     from_ours=_to_released,
-    # The released model adds the frame embedding to the residual stream and normalises ResNets over the clip.
-    settings={"embed_to": "stream", "joint_resnet_norm": True},
+    # The released model adds its own frame embedding to the residual stream and normalises ResNets over the clip.
+    settings={"embed_to": "stream", "released_embedding": True, "joint_resnet_norm": True},
 )
 DIFFUSERS = Naming(
     part="unet",

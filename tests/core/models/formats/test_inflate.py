@@ -24,7 +24,10 @@ FLAT = UNet3DConfig(
 )  # fmt: skip
 BUILDS = {
     "ours": {"temp_conv_depth": 4, "temp_attention": "inside"},
-    "released": {"temp_conv_depth": 4, "temp_attention": "inside", "embed_to": "stream", "joint_resnet_norm": True},
+    "released": {
+        "temp_conv_depth": 4, "temp_attention": "inside", "embed_to": "stream", "released_embedding": True,
+        "joint_resnet_norm": True,
+    },
     "modelscope": {
         "temp_conv_depth": 4, "temp_attention": "after", "transformer_in": True, "temporal_for_images": True,
     },

@@ -1,6 +1,7 @@
 """Third-party models: loaded by a path alone, they make what they make in diffusers."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -218,7 +219,7 @@ def test_the_released_temporal_layers_match_a_plain_implementation():
     """Plain implementations: Temp-Conv after the ResNet, Temp-Attn between cross-attention and feed-forward."""
     config = UNet3DConfig(
         block_out_channels=(32, 64), attention_levels=(True, False), heads=(2, 4), layers_per_block=1, norm_groups=8,
-        cross_attention_dim=24, embed_to="stream", joint_resnet_norm=True,
+        cross_attention_dim=24, embed_to="stream", released_embedding=True, joint_resnet_norm=True,
     )  # fmt: skip
     unet = randomise(UNet3D(config)).eval()
     released = write_unet(config, unet.state_dict(), "VidRD")
@@ -237,9 +238,11 @@ def test_the_released_temporal_layers_match_a_plain_implementation():
 
     at, width, heads = "down_blocks.0.attentions.0.transformer_blocks.0.", 32, 2
     stream = torch.randn(b, side * side, f, width)
-    half = torch.exp(-torch.arange(16) / 16 * torch.log(torch.tensor(10000.0)))
-    angles = torch.arange(f)[:, None] * half
-    moved = stream + torch.cat([angles.cos(), angles.sin()], dim=1)
+    embedding = torch.tensor(
+        [[wave(j / 10000 ** (2 * k / width)) for k in range(width // 2) for wave in (math.sin, math.cos)]
+         for j in range(f)]
+    )  # fmt: skip
+    moved = stream + embedding
     normed = F.layer_norm(moved, (width,), released[f"{at}temp_norm.weight"], released[f"{at}temp_norm.bias"])
     q, k, v = (
         (normed @ released[f"{at}temp_attn.to_{name}.weight"].T).unflatten(-1, (heads, -1)).transpose(2, 3)

@@ -1,29 +1,40 @@
 """The released VidRD's UNet against a plain implementation by its own names, in 5-D tensors."""
 
+import dataclasses
 import math
 
+import pytest
 import torch
 import torch.nn.functional as F
 
+from vidrd_core.io import safetensors
+from vidrd_core.io.configs import to_dict
+from vidrd_core.io.safetensors import TEMPORAL_LAYERS
 from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.formats.unet import identify_unet, write_unet
-from vidrd_core.models.load_parts import build_unet
+from vidrd_core.models.inflate import read_temporal, save_temporal
+from vidrd_core.models.load_parts import UNET, build_unet, load_unet
 from vidrd_core.models.unet3d import UNet3D
+from vidrd_core.sampling import DiffusionConfig
 
 from ....conftest import randomise
 
-GROUPS, HEADS = 8, {32: 2, 64: 4}
 CONFIG = UNet3DConfig(
-    block_out_channels=(32, 64), attention_levels=(True, False), heads=(2, 4), layers_per_block=1, norm_groups=GROUPS,
-    cross_attention_dim=24, embed_to="stream", joint_resnet_norm=True,
+    block_out_channels=(32, 64), attention_levels=(True, False), heads=(2, 4), layers_per_block=1, norm_groups=8,
+    cross_attention_dim=24, embed_to="stream", released_embedding=True, joint_resnet_norm=True,
 )  # fmt: skip
+AS_PUBLISHED = dataclasses.replace(CONFIG, block_out_channels=(64, 128), heads=(1, 2), norm_groups=32)
 
 
 class Plain:
     """x is [B, C, F, H, W] throughout."""
 
-    def __init__(self, tensors):
-        self.tensors = tensors
+    def __init__(self, tensors, config):
+        self.tensors, self.groups = tensors, config.norm_groups
+        self.width, self.heads = (
+            config.block_out_channels[0],
+            dict(zip(config.block_out_channels, config.heads, strict=True)),
+        )
 
     def two(self, name):
         return self.tensors[f"{name}.weight"], self.tensors.get(f"{name}.bias")
@@ -39,7 +50,16 @@ class Plain:
 
     def joint_norm(self, name, x):
         """Over all frames of the clip, as the released ResNets have it."""
-        return F.silu(F.group_norm(x, GROUPS, *self.two(name), eps=1e-5))
+        return F.silu(F.group_norm(x, self.groups, *self.two(name), eps=1e-5))
+
+    def frame_embedding(self, frames, dim):
+        """Channel 2k of frame f is sin(f / 10000^(2k / dim)), channel 2k + 1 the cosine of the same."""
+        table = torch.empty(frames, dim)
+        for f in range(frames):
+            for k in range(dim // 2):
+                angle = f / 10000 ** (2 * k / dim)
+                table[f, 2 * k], table[f, 2 * k + 1] = math.sin(angle), math.cos(angle)
+        return table
 
     def sinusoid(self, positions, dim):
         rates = torch.exp(-math.log(10000) * torch.arange(dim // 2) / (dim // 2))
@@ -60,6 +80,8 @@ class Plain:
         h = h + self.linear(f"{at}.time_emb_proj", F.silu(time))[:, :, None, None, None]
         h = self.conv(f"{at}.conv2", self.joint_norm(f"{at}.norm2", h), padding=1)
         x = (self.conv(f"{at}.conv_shortcut", x) if f"{at}.conv_shortcut.weight" in self.tensors else x) + h
+        if x.shape[2] == 1:
+            return x
         h = x
         for norm, conv in ((0, 3), (4, 7), (8, 11), (12, 15)):
             h = self.joint_norm(f"{block}.temp_convs.{i}.convs.{norm}", h)
@@ -67,9 +89,9 @@ class Plain:
         return x + h
 
     def transformer(self, block, i, x, text):
-        at, heads = f"{block}.attentions.{i}", HEADS[x.shape[1]]
+        at, heads = f"{block}.attentions.{i}", self.heads[x.shape[1]]
         frames, height = x.shape[2], x.shape[3]
-        each = [F.group_norm(x[:, :, j], GROUPS, *self.two(f"{at}.norm"), eps=1e-6) for j in range(frames)]
+        each = [F.group_norm(x[:, :, j], self.groups, *self.two(f"{at}.norm"), eps=1e-6) for j in range(frames)]
         h = torch.stack(each, dim=1).flatten(3).transpose(2, 3)  # [B, F, pixels, C]
         h = self.linear(f"{at}.proj_in", h)
         at_block = f"{at}.transformer_blocks.0"
@@ -80,16 +102,17 @@ class Plain:
         normed = norm("norm1", h)
         h = h + self.attention(f"{at_block}.attn1", normed, normed, heads)
         h = h + self.attention(f"{at_block}.attn2", norm("norm2", h), text[:, None].expand(-1, frames, -1, -1), heads)
-        h = h + self.sinusoid(torch.arange(frames), h.shape[-1])[:, None]  # stays in the stream
-        normed = norm("temp_norm", h).transpose(1, 2)
-        h = h + self.attention(f"{at_block}.temp_attn", normed, normed, heads).transpose(1, 2)
+        h = h + self.frame_embedding(frames, h.shape[-1])[:, None]  # stays in the stream, of images too
+        if frames > 1:
+            normed = norm("temp_norm", h).transpose(1, 2)
+            h = h + self.attention(f"{at_block}.temp_attn", normed, normed, heads).transpose(1, 2)
         value, gate = self.linear(f"{at_block}.ff.net.0.proj", norm("norm3", h)).chunk(2, dim=-1)
         h = h + self.linear(f"{at_block}.ff.net.2", value * F.gelu(gate))
         h = self.linear(f"{at}.proj_out", h)
         return x + h.transpose(2, 3).unflatten(-1, (height, -1)).transpose(1, 2)
 
     def unet(self, x, timestep, text):
-        time = self.linear("time_embedding.linear_1", self.sinusoid(timestep, 32))
+        time = self.linear("time_embedding.linear_1", self.sinusoid(timestep, self.width))
         time = self.linear("time_embedding.linear_2", F.silu(time))
         first = self.conv("conv_in", x, padding=1)
         second = self.transformer("down_blocks.0", 0, self.resnet("down_blocks.0", 0, first, time), text)
@@ -107,11 +130,40 @@ class Plain:
 
 
 @torch.no_grad()
-def test_the_whole_network_matches_a_plain_implementation(tmp_path):
-    released = write_unet(CONFIG, randomise(UNet3D(CONFIG)).state_dict(), "VidRD")
-    found = identify_unet(released, {"norm_num_groups": GROUPS, "attention_head_dim": [2, 4]})
+@pytest.mark.parametrize("frames", [1, 2, 3, 8])
+@pytest.mark.parametrize(
+    ("config", "beside"),
+    [(CONFIG, {"norm_num_groups": 8, "attention_head_dim": [2, 4]}), (AS_PUBLISHED, {})],
+    ids=["narrow", "64 channels a head, as published"],
+)
+def test_the_whole_network_matches_a_plain_implementation(config, beside, frames, tmp_path):
+    released = write_unet(config, randomise(UNet3D(config)).state_dict(), "VidRD")
+    found = identify_unet(released, beside)
+    assert found.config == config
     ours = build_unet(found.tensors, found.config, tmp_path)
     generator = torch.Generator().manual_seed(0)
-    x, text = torch.randn(2, 4, 3, 8, 8, generator=generator), torch.randn(2, 5, 24, generator=generator)
+    x, text = torch.randn(2, 4, frames, 8, 8, generator=generator), torch.randn(2, 5, 24, generator=generator)
     timestep = torch.tensor([7, 901])
-    torch.testing.assert_close(ours(x, timestep, text), Plain(released).unet(x, timestep, text), rtol=1e-4, atol=1e-4)
+    expected = Plain(released, config).unet(x, timestep, text)
+    torch.testing.assert_close(ours(x, timestep, text), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("embed_to", ["stream", "input"])
+def test_a_file_of_an_earlier_version_has_the_released_embedding_if_it_came_from_there(embed_to, tmp_path):
+    config = dataclasses.replace(CONFIG, embed_to=embed_to, released_embedding=False)
+    unet = randomise(UNet3D(config))
+    before = {name: value for name, value in to_dict(config).items() if name != "released_embedding"}
+    details = {"config": before, "diffusion": to_dict(DiffusionConfig())}
+    safetensors.write(tmp_path / "whole.safetensors", unet.state_dict(), UNET, **details)
+    assert load_unet(tmp_path / "whole.safetensors")[0].config.released_embedding == (embed_to == "stream")
+    save_temporal(unet, tmp_path / "temporal.safetensors")
+    temporal, details = safetensors.read(tmp_path / "temporal.safetensors", TEMPORAL_LAYERS)
+    del details["settings"]["released_embedding"]
+    details = {name: details[name] for name in ("settings", "heads")}
+    safetensors.write(tmp_path / "older.safetensors", temporal, TEMPORAL_LAYERS, **details)
+    assert read_temporal(tmp_path / "older.safetensors")[1]["released_embedding"] == (embed_to == "stream")
+
+
+def test_the_released_embedding_is_one_of_the_stream():
+    with pytest.raises(ValueError, match="released_embedding is on, but embed_to is 'input', expected 'stream'"):
+        UNet3DConfig(released_embedding=True)

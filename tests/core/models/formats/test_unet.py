@@ -18,7 +18,7 @@ from ....conftest import randomise
 SD2 = UNet3DConfig(temp_conv_depth=0, temp_attention="none")
 SD1 = dataclasses.replace(SD2, cross_attention_dim=768, heads=(8, 8, 8, 8), linear_projection=False)
 MODELSCOPE = UNet3DConfig(temp_attention="after", transformer_in=True, temporal_for_images=True)
-RELEASED = UNet3DConfig(embed_to="stream", joint_resnet_norm=True)
+RELEASED = UNet3DConfig(embed_to="stream", released_embedding=True, joint_resnet_norm=True)
 WAYS = [
     (SD1, "diffusers", "Stable Diffusion 1.x UNet"),
     (SD1, "LDM", "Stable Diffusion 1.x UNet"),
