@@ -13,7 +13,16 @@ from vidrd_core.reports.contact_sheet_rows import SheetRow, add_clip, draw_sheet
 
 from .host.images import image_to_frames, picture_to_image
 from .host.progress import show_clip_count
-from .schema import CATEGORY, RAW_LINK, check_choices, clip_inputs, more_reuse_inputs, reuse_inputs, schema
+from .schema import (
+    CATEGORY,
+    RAW_LINK,
+    check_choices,
+    clip_inputs,
+    more_reuse_inputs,
+    reuse_inputs,
+    schema,
+    staging_input,
+)
 
 Rows = io.Custom("VIDRD_ROWS")
 MAX_COMBINATIONS = 36
@@ -104,6 +113,7 @@ class CompareSettings(io.ComfyNode):
                     "height", default=96, min=16, max=1024, tooltip="The height of a frame in the sheet, in pixels."
                 ),
                 *(each for each in more_reuse_inputs() if each.id in ("noise_policy", "release", "drift")),
+                staging_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="sheet", tooltip="The image that the node shows."),
@@ -119,6 +129,7 @@ class CompareSettings(io.ComfyNode):
         order: str | None = None,
         noise_policy: str | None = None,
         release: str | None = None,
+        staging: str | None = None,
     ) -> bool | str:
         return check_choices(
             cls,
@@ -127,6 +138,7 @@ class CompareSettings(io.ComfyNode):
             order=order,
             noise_policy=noise_policy,
             release=release,
+            staging=staging,
         )
 
     @classmethod

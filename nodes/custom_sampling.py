@@ -17,6 +17,7 @@ from .schema import (
     reuse_inputs,
     schema,
     seed_input,
+    staging_input,
     state_input,
 )
 
@@ -79,6 +80,7 @@ class Guidance(io.ComfyNode):
                 *reuse_inputs(),
                 state_input("The state of the previous clip. Not connected: this is a first clip, and is recorded."),
                 *(each for each in more_reuse_inputs() if each.id != "noise_policy"),
+                staging_input(),
             ],
             outputs=[io.Sampler.Output(display_name="guided sampler")],
         )
@@ -90,8 +92,9 @@ class Guidance(io.ComfyNode):
         preset: str | None = None,
         release: str | None = None,
         loop: str | None = None,
+        staging: str | None = None,
     ) -> bool | str:
-        return check_choices(cls, order=order, preset=preset, release=release, loop=loop)
+        return check_choices(cls, order=order, preset=preset, release=release, loop=loop, staging=staging)
 
     @classmethod
     def execute(cls, sampler: Any, state: Any = None, **reuse: Any) -> io.NodeOutput:

@@ -22,6 +22,7 @@ from .schema import (
     more_reuse_inputs,
     reuse_inputs,
     schema,
+    staging_input,
 )
 from .video import check_rate, video_inputs
 
@@ -106,6 +107,7 @@ class LongVideo(io.ComfyNode):
                     tooltip="Prompt travel: the number of clips over which a new prompt fades in. 0: at once. -1: "
                     "over the first frames of its first clip, at twice the model calls for that clip.",
                 ),
+                staging_input(),
             ],
             outputs=[
                 io.Video.Output(display_name="video", tooltip="The video with all clips."),
@@ -128,6 +130,7 @@ class LongVideo(io.ComfyNode):
         noise_policy: str | None = None,
         release: str | None = None,
         loop: str | None = None,
+        staging: str | None = None,
     ) -> bool | str:
         checked = check_choices(
             cls,
@@ -139,6 +142,7 @@ class LongVideo(io.ComfyNode):
             noise_policy=noise_policy,
             release=release,
             loop=loop,
+            staging=staging,
         )
         return checked if isinstance(checked, str) else check_prefix(filename_prefix)
 

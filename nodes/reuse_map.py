@@ -9,7 +9,15 @@ from comfy_api.latest import io, ui
 from vidrd_core.video.reuse_map import reuse_map
 
 from .host.images import picture_to_image
-from .schema import CATEGORY, check_choices, more_reuse_inputs, parse_reuse_inputs, reuse_inputs, schema
+from .schema import (
+    CATEGORY,
+    check_choices,
+    more_reuse_inputs,
+    parse_reuse_inputs,
+    reuse_inputs,
+    schema,
+    staging_input,
+)
 
 
 class ReuseMap(io.ComfyNode):
@@ -30,6 +38,7 @@ class ReuseMap(io.ComfyNode):
                 io.Int.Input("frames", default=8, min=2, max=64, tooltip="Frames per clip (N)."),
                 io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Denoising steps (T)."),
                 *(each for each in more_reuse_inputs() if each.id != "drift"),
+                staging_input(),
             ],
             outputs=[io.Image.Output(display_name="map")],
         )
@@ -42,8 +51,11 @@ class ReuseMap(io.ComfyNode):
         noise_policy: str | None = None,
         release: str | None = None,
         loop: str | None = None,
+        staging: str | None = None,
     ) -> bool | str:
-        return check_choices(cls, order=order, preset=preset, noise_policy=noise_policy, release=release, loop=loop)
+        return check_choices(
+            cls, order=order, preset=preset, noise_policy=noise_policy, release=release, loop=loop, staging=staging
+        )
 
     @classmethod
     def execute(cls, frames: int, steps: int, **reuse: Any) -> io.NodeOutput:

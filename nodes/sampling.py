@@ -20,6 +20,7 @@ from .schema import (
     parse_reuse_inputs,
     reuse_inputs,
     schema,
+    staging_input,
     state_input,
 )
 
@@ -82,6 +83,7 @@ class Extend(io.ComfyNode):
                     tooltip="The prompt of the previous clip, to fade from it to the new one over the first M "
                     "frames, at twice the model calls. Not connected: the prompt changes at once.",
                 ),
+                staging_input(),
             ],
             outputs=[
                 io.Latent.Output(
@@ -108,6 +110,7 @@ class Extend(io.ComfyNode):
         noise_policy: str | None = None,
         release: str | None = None,
         loop: str | None = None,
+        staging: str | None = None,
     ) -> bool | str:
         return check_choices(
             cls,
@@ -118,6 +121,7 @@ class Extend(io.ComfyNode):
             noise_policy=noise_policy,
             release=release,
             loop=loop,
+            staging=staging,
         )
 
     @classmethod

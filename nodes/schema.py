@@ -172,6 +172,18 @@ def more_reuse_inputs() -> list[Any]:
     ]
 
 
+def staging_input() -> Any:
+    """The rule of DSG; the last input of a node that replays, and optional since older prompts lack it."""
+    return io.Combo.Input(
+        "staging",
+        optional=True,
+        options=list(CHOICES["staging"]),
+        default="paper",
+        tooltip="For how many steps each prompt frame replays the previous clip. paper: by the formula of the paper. "
+        "released: one step less, as in the released code. Used in mirror order only.",
+    )
+
+
 def parse_reuse_inputs(inputs: dict[str, Any]) -> tuple[ReuseChoice, dict[str, Any]]:
     """Split a node's inputs into the reuse settings and the rest.
 
@@ -184,7 +196,7 @@ def parse_reuse_inputs(inputs: dict[str, Any]) -> tuple[ReuseChoice, dict[str, A
     Raises:
         ValueError: For values out of range.
     """
-    names = {each.id for each in (*reuse_inputs(), *more_reuse_inputs())}
+    names = {each.id for each in (*reuse_inputs(), *more_reuse_inputs(), staging_input())}
     settings = {name: inputs[name] for name in names & set(inputs)}
     preset, auto = settings.pop("preset", AS_SET), settings["order"] == "auto"
     if "drift" in settings:

@@ -50,8 +50,8 @@ class ReuseChoice:
     """A choice of reuse settings that depends on the clip: on its length, for a preset, and on its model's VAE.
 
     Args:
-        settings: The settings if `preset` is `AS_SET`. With any other preset only its `loop` counts: "close" closes
-            the loop with this clip.
+        settings: The settings if `preset` is `AS_SET`. With any other preset only two of them count: `staging`, and
+            `loop`, where "close" closes the loop with this clip.
         preset: `AS_SET` or one of `PRESETS`.
         auto: Choose the order by the model: mirror, or forward for a VAE that compresses time.
     """
@@ -75,7 +75,7 @@ class ReuseChoice:
         """
         settings = self.settings
         if self.preset != AS_SET:
-            settings = preset(self.preset, frames)
+            settings = replace(preset(self.preset, frames), staging=self.settings.staging)
             if self.settings.loop == "close":
                 settings = replace(settings, loop="close")
         elif self.auto:

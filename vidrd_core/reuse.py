@@ -12,6 +12,8 @@ DSG needs no sampler of its own. A prompt frame starts from exactly the noise of
 deterministic solver that is given the old *denoised predictions* (x0) for it reproduces the old trajectory exactly.
 After the replay has ended, a multistep solver (dpmpp_2m) still looks back at the old predictions.
 
+The released code replays one step less than this, which is `staging` "released".
+
 Beyond the paper: `order` "forward", three more noise policies, a soft release, anchored statistics, closed loops.
 """
 
@@ -34,6 +36,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "noise": ("pns", "fresh", "shuffle", "lowpass"),
     "release": ("hard", "soft"),
     "loop": ("none", "keep", "close"),
+    "staging": ("paper", "released"),
 }
 OLD_NAMES = {"drift": "anchor", "head": "warmup_latents"}  # of settings: saved files and older code use them
 SOFT_CUTOFF = 0.25  # of the highest spatial frequency: what a soft release keeps replaying
@@ -78,12 +81,12 @@ class ReuseSettings:
     The first sentence of each entry is also the help of the command's option.
 
     Args:
-        prompt_frames: Prompt frames (M): how many frames of a clip replay frames of the previous one; less than N.
+        prompt_frames: Prompt frames (M): frames of a clip that replay the previous one's; less than N.
         alpha: How much of the old noise the other frames keep (PNS): 0 none, 1 half, 4 nearly all. The highest value
             is `LARGEST_ALPHA`.
         beta: Share of the steps, 0 to 1, during which the first prompt frame replays (DSG); mirror order only.
-        order: mirror: a clip begins as the previous one played backwards, as in the paper; forward: it continues in
-            time order. Forward reuses the last M frames (new frame j from old frame N-M+j) and replays them through
+        order: mirror: a clip begins as the previous one in reverse, as in the paper; forward: it continues in time
+            order. Forward reuses the last M frames (new frame j from old frame N-M+j) and replays them through
             all steps; they are not shown twice.
         noise: Noise of the other frames: pns mixes old and new by alpha, as in the paper; fresh is new; shuffle takes
             the old frames in random order; lowpass keeps old low frequencies.
@@ -95,6 +98,9 @@ class ReuseSettings:
             earlier clips need "keep", which records how the first clip began; `VidRD.stream` closes by itself.
         warmup_latents: Latents that are sampled before the prompt frames of a forward clip and not shown, for models
             whose first latent stands for a single frame and each other one for several. (Its older name is `head`.)
+        staging: Steps of replay: n_j as in the paper, or n_j - 1. The released code has the second rule: it overwrites
+            the latents of a prompt frame at the start of steps 0 to n_j - 1, and at step 0 they are the shared noise
+            anyway; mirror order only.
 
     Raises:
         ValueError: A setting is of the wrong type or out of range.
@@ -109,6 +115,7 @@ class ReuseSettings:
     anchor: float = 0.0
     loop: Literal["none", "keep", "close"] = "none"
     warmup_latents: int = 0
+    staging: Literal["paper", "released"] = "paper"
 
     def __post_init__(self) -> None:
         if not is_whole(self.prompt_frames) or self.prompt_frames < 0:
@@ -126,9 +133,15 @@ class ReuseSettings:
                 raise ValueError(f"{name} is {value!r}, expected one of {', '.join(known)}")
 
     def metadata(self) -> dict[str, Any]:
-        """The settings as saved files hold them: by name, two of them by their older names."""
+        """The settings as saved files hold them: by name, two of them by their older names.
+
+        Without `staging` where it is the paper's, as in files from before there was a choice.
+        """
         old = {new: name for name, new in OLD_NAMES.items()}
-        return {old.get(field.name, field.name): getattr(self, field.name) for field in fields(self)}
+        values = {old.get(field.name, field.name): getattr(self, field.name) for field in fields(self)}
+        if self.staging == "paper":
+            del values["staging"]
+        return values
 
     @classmethod
     def from_metadata(cls, values: Mapping[str, Any]) -> ReuseSettings:
@@ -214,7 +227,7 @@ class ReuseSettings:
     def replay_counts(self, steps: int) -> list[int]:
         """For each prompt frame, during how many of the first steps it replays the old frame."""
         if self.order == "mirror":
-            return replay_counts(self.prompt_frames, self.beta, steps)
+            return replay_counts(self.prompt_frames, self.beta, steps, self.staging)
         return [steps] * self.prompt_frames
 
 
@@ -363,16 +376,20 @@ def lowpass(x: Tensor, dims: Sequence[int], cutoff: float) -> Tensor:
     return torch.fft.ifftn(torch.fft.fftn(x.float(), dim=tuple(dims)) * kept, dim=tuple(dims)).real.to(x.dtype)
 
 
-def replay_counts(prompt_frames: int, beta: float, steps: int) -> list[int]:
+def replay_counts(
+    prompt_frames: int, beta: float, steps: int, staging: Literal["paper", "released"] = "paper"
+) -> list[int]:
     """Count the steps during which each prompt frame j replays the old frame: n_j = ceil(beta T (1 - j / M)).
 
     Args:
         prompt_frames: M.
         beta: 0 to 1.
         steps: T.
+        staging: "paper" for n_j, "released" for n_j - 1.
 
     Returns:
-        n_j of each of the M frames, 0 to T: the number of t in T .. 1 with t > (1 - beta) T + beta T j / M.
+        n_j of each of the M frames, 0 to T: the number of t in T .. 1 with t > (1 - beta) T + beta T j / M; one less,
+        but not below 0, for "released".
 
     Source:
         arXiv 2309.03549, section 4.3, DSG.
@@ -380,9 +397,12 @@ def replay_counts(prompt_frames: int, beta: float, steps: int) -> list[int]:
     Example:
         >>> replay_counts(prompt_frames=4, beta=0.4, steps=50)
         [20, 15, 10, 5]
+        >>> replay_counts(prompt_frames=4, beta=0.4, steps=50, staging="released")
+        [19, 14, 9, 4]
     """
     # Rounded first, as 0.4 * 50 * (1 - 1 / 4) comes out slightly above 15.
-    return [math.ceil(round(beta * steps * (1 - j / prompt_frames), 9)) for j in range(prompt_frames)]
+    counts = [math.ceil(round(beta * steps * (1 - j / prompt_frames), 9)) for j in range(prompt_frames)]
+    return [max(0, count - 1) for count in counts] if staging == "released" else counts
 
 
 def steps_of_calls(call_sigmas: Tensor, sigmas: Tensor) -> list[int]:

@@ -22,8 +22,7 @@ class SampleSettings:
         seed: Seed of all noise; the same seed gives the same video. It is 0 or more.
         steps: Denoising steps of a clip (T). At most the model's number of training steps.
         cfg: Scale of classifier-free guidance; 1 is off. Valid are -1000 to 1000.
-        solver: How a step is taken; heun calls the model twice, euler_ancestral adds noise. One of
-            `sampling.SOLVERS`.
+        solver: How a step is taken; heun takes two calls, euler_ancestral adds noise. One of `sampling.SOLVERS`.
         negative: Negative prompt, which guidance steers away from.
         frames: Frames of a clip (N).
         width: Width in pixels.

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import subprocess
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -24,6 +25,7 @@ GIVEN = [
         (1, 7, 30, 50, 1000),
     )
 ]
+GIVEN += [{**given, "staging": staging} for given in GIVEN[::7] for staging in ("paper", "released")]
 WRONG = [
     {"promptFrames": 4, "alpha": 4, "beta": 0.4, "order": "mirror", "frames": 8, "steps": 50, **wrong}
     for wrong in (
@@ -89,6 +91,7 @@ def said(given):
     """What the core says of the same settings; None if they cannot be."""
     try:
         settings = ReuseSettings(given["promptFrames"], given["alpha"], given["beta"], given["order"])
+        settings = replace(settings, staging=given.get("staging", "paper"))
         settings.check_frames(given["frames"])
     except ValueError:
         return None
@@ -176,7 +179,7 @@ def test_it_leaves_no_trace_in_what_is_saved(page, name):
         in_page("""
         const node = make(given, { prompt_frames: 3 });
         const names = node.widgets.filter((widget) => widget.name !== "reuse_map").map((widget) => widget.name);
-        node.setSize([420, 950]);
+        node.setSize([420, 1000]);
         await rest();
         const before = app.graph.serialize();
         await app.loadGraphData(before, true, true, null);
@@ -195,7 +198,7 @@ def test_it_leaves_no_trace_in_what_is_saved(page, name):
     for values in told["values"]:
         assert len(values) == len(told["names"])
         assert values[told["names"].index("prompt_frames")] == 3
-    assert told["sizes"] == [[420, 950]] * 2
+    assert told["sizes"] == [[420, 1000]] * 2
     assert told["seen"][0] == told["seen"][1] == told["seen"][2] == "7 6 5 4 3 2 1 0"
     for sent in told["sent"]:
         assert "reuse_map" not in sent["inputs"]

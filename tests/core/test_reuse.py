@@ -64,6 +64,21 @@ def test_replay_counts_for_the_papers_settings():
     assert replay_counts(4, 0.4, 50) == [20, 15, 10, 5]
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ((4, 0.4, 50), [19, 14, 9, 4]),
+        ((4, 0.4, 10), [3, 2, 1, 0]),
+        ((4, 0.0, 10), [0, 0, 0, 0]),
+        ((1, 1.0, 10), [9]),
+        ((0, 0.4, 10), []),
+    ],
+)
+def test_the_released_code_replays_one_step_less(settings, expected):
+    assert replay_counts(*settings, staging="released") == expected
+    assert ReuseSettings(*(settings[0], 4.0, settings[1]), staging="released").replay_counts(settings[2]) == expected
+
+
 def test_reverting_twice_is_the_identity():
     noise = torch.randn(1, 4, 7, 3, 3, generator=generator())
     assert torch.equal(revert_noise(revert_noise(noise)), noise)
@@ -158,6 +173,45 @@ def test_replaying_predictions_is_the_papers_staged_guidance(frames, m, beta, st
     replayed, _, _ = run("ddim", noise, sigmas, settings, record)
     literal = literal_ddim(noise, sigmas, old_path, m, beta)
     torch.testing.assert_close(replayed, literal, rtol=0, atol=1e-5)
+
+
+def released_chain(noises, alphas, m, beta):
+    """Clips as the released code samples them, in its own variables: z of variance 1, alphas of the DDIM steps.
+
+    Latents of the whole clip are kept in reverse at the start of each step, and put in place at the start of step s
+    of the next clip, for frames j < M with s < beta T (M - j) / M.
+    """
+    steps, kept, clips = len(alphas) - 1, None, []
+    for z in noises:
+        stored = []
+        for s in range(steps):
+            for j in range(m if kept else 0):
+                if s < beta * steps * (m - j) / m:
+                    z[:, :, j] = kept[s][:, :, j]
+            stored.append(z.flip(2))
+            x0 = toy_denoiser(z / alphas[s].sqrt(), ((1 - alphas[s]) / alphas[s]).sqrt())
+            eps = (z - alphas[s].sqrt() * x0) / (1 - alphas[s]).sqrt()
+            z = alphas[s + 1].sqrt() * x0 + (1 - alphas[s + 1]).sqrt() * eps
+        kept = stored
+        clips.append(z)
+    return clips
+
+
+@pytest.mark.parametrize("steps", [1, 4, 10, 50])
+@pytest.mark.parametrize("beta", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("m", [0, 1, 4, 7])
+def test_a_chain_with_released_staging_is_the_released_codes(m, beta, steps):
+    settings = ReuseSettings(prompt_frames=m, beta=beta, staging="released")
+    sigmas, record, ours = levels(steps), None, []
+    noises = [torch.randn(1, 4, 8, 4, 4, generator=generator(1), dtype=torch.float64)]
+    for clip in range(4):
+        if clip:
+            noises.append(past_dependent_noise(noises[-1], settings, generator(2 + clip)))
+        latents, record, _ = run("ddim", noises[-1], sigmas, settings, record)
+        ours.append(latents)
+    theirs = released_chain([noise.clone() for noise in noises], 1 / (1 + sigmas**2), m, beta)
+    for mine, expected in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

@@ -1,14 +1,14 @@
 // What a clip reuses of the previous clip, as in vidrd_core/reuse.py. It needs no page, so it can be tested alone.
 
-// Settings are promptFrames (M), alpha, beta, order and noise (the policy); `frames` is N, `steps` T. Returns { problem }
+// Settings are promptFrames (M), alpha, beta, order, noise (the policy) and staging; `frames` is N, `steps` T. Returns { problem }
 // in words, or { frames: [{ source, share, replayed, shown }] }: the old frame whose noise a frame reuses (null: any), the
 // share of its noise's variance that is old, how many of the first steps it replays of the old frame, and whether it
 // repeats a frame that the previous clip has shown.
-export function reuse({ promptFrames, alpha, beta, order, noise = "pns", frames, steps }) {
+export function reuse({ promptFrames, alpha, beta, order, noise = "pns", staging = "paper", frames, steps }) {
     if (order === "auto") order = "mirror"; // as for models with one latent per frame
     const problem = problemOf({ promptFrames, alpha, beta, order, frames, steps });
     if (problem) return { problem };
-    const counts = replayCounts(promptFrames, beta, order, steps);
+    const counts = replayCounts(promptFrames, beta, order, steps, staging);
     const old = noise === "fresh" ? 0 : alpha ** 2 / (1 + alpha ** 2); // rho^2
     return {
         frames: sources(promptFrames, order, frames).map((source, j) => ({
@@ -50,8 +50,9 @@ function sources(promptFrames, order, frames) {
     return Array.from({ length: frames }, (_, j) => source(j));
 }
 
-function replayCounts(promptFrames, beta, order, steps) {
+function replayCounts(promptFrames, beta, order, steps, staging) {
     // Rounded first, since 0.4 * 50 * (1 - 1 / 4) is slightly more than 15.
-    const count = (j) => Math.ceil(Number((beta * steps * (1 - j / promptFrames)).toFixed(9)));
+    const paper = (j) => Math.ceil(Number((beta * steps * (1 - j / promptFrames)).toFixed(9)));
+    const count = (j) => (staging === "released" ? Math.max(0, paper(j) - 1) : paper(j));
     return Array.from({ length: promptFrames }, (_, j) => (order === "mirror" ? count(j) : steps));
 }

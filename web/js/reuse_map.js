@@ -83,9 +83,9 @@ function settingsOf(node) {
         promptFrames: value("prompt_frames"), alpha: value("alpha"), beta: beta ?? 0, order: value("order"),
         noise: value("noise_policy"),
     };
-    const names = named ? ["steps"] : ["prompt_frames", "alpha", "beta", "order", "noise_policy", "steps"];
+    const names = ["steps", "staging", ...(named ? [] : ["prompt_frames", "alpha", "beta", "order", "noise_policy"])];
     return {
-        ...(named ?? own), frames, steps: steps ?? 100,
+        ...(named ?? own), staging: value("staging"), frames, steps: steps ?? 100,
         isKnown: known !== null, hasSteps: beta !== undefined, percent: steps === undefined,
         wired: names.filter((name) => linkInto(node, name)),
         isFirst: node.type !== "VidRD_LongVideo" && !linkInto(node, "state"),
