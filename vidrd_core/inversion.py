@@ -52,8 +52,8 @@ def invert(
 
 
 def noised(latents: Tensor, start: Tensor, sigmas: Tensor) -> Tensor:
-    """The straight line [T + 1, ...] from `start` at the highest noise level to clean `latents`, both [...]."""
-    share = (sigmas / sigmas[0]).view(-1, *[1] * latents.ndim).to(latents)
+    """The straight line [T + 1, ...] from `start` at the highest noise level to `latents` at the last, both [...]."""
+    share = ((sigmas - sigmas[-1]) / (sigmas[0] - sigmas[-1])).view(-1, *[1] * latents.ndim).to(latents)
     return latents + share * (start - latents)
 
 
@@ -103,11 +103,12 @@ def trajectory_of(
     still = count - latents.shape[2]
     latents = torch.cat([latents[:, :, :1].expand(-1, -1, still, -1, -1), latents], dim=2)
     scale = float(sigmas[0]) if flow else float((1 + sigmas[0] ** 2).sqrt())
+    ended = latents * float((1 + sigmas[-1] ** 2).sqrt())
     if denoise is None:
         start = torch.randn(latents.shape, generator=generator).to(latents) * scale
-        path = noised(latents, start, sigmas)
+        path = noised(ended, start, sigmas)
     else:
-        path = invert(denoise, latents, sigmas, on_step=on_step)
+        path = invert(denoise, ended, sigmas, on_step=on_step)
         # With few steps the noise that is found is too weak to sample from: it is scaled to unit variance.
         dims = (1, 2, 3, 4)
         start = (path[0] - path[0].mean(dims, keepdim=True)) / path[0].std(dims, keepdim=True) * scale

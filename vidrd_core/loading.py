@@ -40,6 +40,11 @@ class DiffusionArguments(TypedDict, total=False):
     frames: int | None
     size: int | None
     cfg: float | None
+    trained_betas: tuple[float, ...] | None
+    timestep_spacing: str | None
+    steps_offset: int | None
+    set_alpha_to_one: bool | None
+    final_sigmas_type: str | None
 
 
 def built_in_models() -> dict[str, Path]:

@@ -309,7 +309,7 @@ class VidRD(Model):
         loops = reuse.loop != "none" and last > 1
         (replace(reuse, loop="close") if loops else reuse).check_frames(self.latent_shape(sample)[2])
         check_per_clip(last, sample, reuse, own := per_clip or {})
-        self.schedule.sigmas(sample.steps)
+        self.schedule.sigmas(sample.steps, sample.solver)
         self.check_prompts(prompts)
         self.text_encoder.tokenize([*prompts, sample.negative])
 
@@ -416,7 +416,7 @@ class VidRD(Model):
             if (theirs := state.made_with.get(part, mine)) != mine:
                 name = part.replace("_", " ")
                 raise StateMismatchError(f"the state was made with {name} {theirs}, this model has {mine}")
-        sigmas = self.schedule.sigmas(sample.steps)
+        sigmas = self.schedule.sigmas(sample.steps, sample.solver)
         try:
             exact = state.check_next(
                 reuse, self.signature, self.latent_shape(sample), sigmas, sample.solver, approximate

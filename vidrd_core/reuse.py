@@ -11,9 +11,7 @@ N frames in a clip, M prompt frames, T denoising steps; i numbers clips, j frame
 DSG needs no sampler of its own. A prompt frame starts from exactly the noise of the frame that it replays, so any
 deterministic solver that is given the old *denoised predictions* (x0) for it reproduces the old trajectory exactly.
 After the replay has ended, a multistep solver (dpmpp_2m) still looks back at the old predictions.
-
-The released code replays one step less than this, which is `staging` "released".
-
+The released code replays one step less (`staging`): it overwrites latents at the start of steps 0 to n_j - 1.
 Beyond the paper: `order` "forward", three more noise policies, a soft release, anchored statistics, closed loops.
 """
 
@@ -98,9 +96,7 @@ class ReuseSettings:
             earlier clips need "keep", which records how the first clip began; `VidRD.stream` closes by itself.
         warmup_latents: Latents that are sampled before the prompt frames of a forward clip and not shown, for models
             whose first latent stands for a single frame and each other one for several. (Its older name is `head`.)
-        staging: Steps of replay: n_j as in the paper, or n_j - 1. The released code has the second rule: it overwrites
-            the latents of a prompt frame at the start of steps 0 to n_j - 1, and at step 0 they are the shared noise
-            anyway; mirror order only.
+        staging: Steps of replay: n_j as in the paper, or n_j - 1. (Of mirror order; the released code has this.)
 
     Raises:
         ValueError: A setting is of the wrong type or out of range.
@@ -122,10 +118,9 @@ class ReuseSettings:
             raise ValueError(f"prompt_frames (M) is {self.prompt_frames!r}, expected a whole number, 0 or more")
         if not (is_number(self.alpha) and 0 <= self.alpha <= LARGEST_ALPHA):
             raise ValueError(f"alpha is {self.alpha!r}, expected a number from 0 to {LARGEST_ALPHA:g}")
-        if not (is_number(self.beta) and 0 <= self.beta <= 1):
-            raise ValueError(f"beta is {self.beta!r}, expected a number from 0 to 1")
-        if not (is_number(self.anchor) and 0 <= self.anchor <= 1):
-            raise ValueError(f"anchor is {self.anchor!r}, expected a number from 0 to 1")
+        for name in ("beta", "anchor"):
+            if not (is_number(share := getattr(self, name)) and 0 <= share <= 1):
+                raise ValueError(f"{name} is {share!r}, expected a number from 0 to 1")
         if not is_whole(self.warmup_latents) or self.warmup_latents < 0:
             raise ValueError(f"warmup_latents is {self.warmup_latents!r}, expected a whole number, 0 or more")
         for name, known in CHOICES.items():
@@ -133,15 +128,10 @@ class ReuseSettings:
                 raise ValueError(f"{name} is {value!r}, expected one of {', '.join(known)}")
 
     def metadata(self) -> dict[str, Any]:
-        """The settings as saved files hold them: by name, two of them by their older names.
-
-        Without `staging` where it is the paper's, as in files from before there was a choice.
-        """
+        """The settings as saved files hold them: two by older names, and `staging` only if it is not "paper"."""
         old = {new: name for name, new in OLD_NAMES.items()}
-        values = {old.get(field.name, field.name): getattr(self, field.name) for field in fields(self)}
-        if self.staging == "paper":
-            del values["staging"]
-        return values
+        names = [field.name for field in fields(self) if field.name != "staging" or self.staging != "paper"]
+        return {old.get(name, name): getattr(self, name) for name in names}
 
     @classmethod
     def from_metadata(cls, values: Mapping[str, Any]) -> ReuseSettings:
@@ -376,20 +366,17 @@ def lowpass(x: Tensor, dims: Sequence[int], cutoff: float) -> Tensor:
     return torch.fft.ifftn(torch.fft.fftn(x.float(), dim=tuple(dims)) * kept, dim=tuple(dims)).real.to(x.dtype)
 
 
-def replay_counts(
-    prompt_frames: int, beta: float, steps: int, staging: Literal["paper", "released"] = "paper"
-) -> list[int]:
+def replay_counts(prompt_frames: int, beta: float, steps: int, staging: str = "paper") -> list[int]:
     """Count the steps during which each prompt frame j replays the old frame: n_j = ceil(beta T (1 - j / M)).
 
     Args:
         prompt_frames: M.
         beta: 0 to 1.
         steps: T.
-        staging: "paper" for n_j, "released" for n_j - 1.
+        staging: "paper", or "released" for one step less, but not below 0.
 
     Returns:
-        n_j of each of the M frames, 0 to T: the number of t in T .. 1 with t > (1 - beta) T + beta T j / M; one less,
-        but not below 0, for "released".
+        n_j of each of the M frames, 0 to T: the number of t in T .. 1 with t > (1 - beta) T + beta T j / M.
 
     Source:
         arXiv 2309.03549, section 4.3, DSG.

@@ -21,6 +21,7 @@ from vidrd_core.sampling import (
     OnStep,
     call_sigmas,
     clip_generator,
+    latents_of,
     step_noise_generator,
 )
 from vidrd_core.settings import SampleSettings
@@ -98,7 +99,7 @@ def sample_clips(
     ):
         raise ValueError("clips of one batch need settings that are equal except for the seed")
     positions = reuse.frame_positions(frames, known)
-    sigmas = model.schedule.sigmas(sample.steps)
+    sigmas = model.schedule.sigmas(sample.steps, sample.solver).to(model.device)
     closes = bool(previous) and reuse.loop == "close"
     solver, index = SOLVERS[sample.solver], previous[0].index + 1 if previous else 0
 
@@ -107,7 +108,9 @@ def sample_clips(
 
     replays_noise = bool(previous) and exact and solver.adds_noise
     guidance = StagedGuidance(
-        _denoiser(model, prompts, sample, positions, fade, reuse),
+        model.schedule.with_ddim_levels(
+            _denoiser(model, prompts, sample, positions, fade, reuse), sigmas, sample.solver
+        ),
         reuse,
         sample.steps,
         batch([state.record for state in previous]) if previous else None,
@@ -130,7 +133,7 @@ def sample_clips(
             on_step(i, x)
 
     start = model.schedule.start(noise.to(model.device), sigmas[0])
-    latents = solver(guidance, start, sigmas.to(model.device), step, noise_sampler).cpu()
+    latents = latents_of(solver(guidance, start, sigmas, step, noise_sampler), sigmas).cpu()
     if not latents.isfinite().all():
         raise DivergenceError(
             f"the clip came out as no finite numbers, with cfg {sample.cfg:g}, {sample.solver} and "
@@ -150,7 +153,7 @@ def sample_clips(
             record=record,
             first_clip_record=first,
             step_noise=added,
-            sigmas=sigmas,
+            sigmas=sigmas.cpu(),
             call_sigmas=guidance.new_call_sigmas(),
             solver=own.solver,
             model_signature=model.signature,
@@ -214,7 +217,7 @@ def state_of_video(
     model.move_to_device("vae")
     pixels = to_video(video[None, -frames:], model.device)
     latents = model.vae.encode(pixels.to(next(model.vae.parameters()).dtype))
-    sigmas, denoise = model.schedule.sigmas(sample.steps), None
+    sigmas, denoise = model.schedule.sigmas(sample.steps, sample.solver), None
     if method == "inversion":
         denoise = model.denoiser(prompt, replace(sample, cfg=1.0), list(range(frames)))
     return ClipState.from_latents(

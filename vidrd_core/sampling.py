@@ -9,15 +9,19 @@ take it from there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vidrd_core.io.digests import NOT_IN_DIGESTS
+
 LEAST_ALPHA = 2.0**-24  # of pure noise: a noise level of 4096
+SQUARED_COSINE_OFFSET, LARGEST_BETA = 0.008, 0.999  # of Nichol and Dhariwal's schedule
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """`denoise(x, sigma) -> x0`, sigma a scalar tensor."""
@@ -51,17 +55,34 @@ def step_noise_generator(seed: int, index: int) -> torch.Generator:
     return clip_generator(clip_generator(seed, index).initial_seed(), 0)
 
 
+_CHOICES = {
+    "prediction": ("eps", "v", "flow"),
+    "schedule": ("scaled_linear", "linear", "squaredcos_cap_v2"),
+    "timestep_spacing": ("even", "leading", "trailing", "linspace"),
+    "final_sigmas_type": ("zero", "sigma_min"),
+}
+
+
 @dataclass(frozen=True)
 class DiffusionConfig:
     """How a UNet was trained to denoise.
 
     Args:
         prediction: What it predicts: the noise (eps), the velocity (v), or the velocity of a flow model (flow).
-        schedule: How beta rises over the training timesteps: linearly, or as the square of a linear rise.
+        schedule: How beta rises over the training timesteps: linearly, as the square of a linear rise, or so that
+            alpha falls as the square of a cosine (Nichol and Dhariwal, 2021).
         beta_start: Beta of the first timestep.
         beta_end: Beta of the last timestep, below 1.
         train_steps: Number of training timesteps.
         zero_terminal_snr: Whether the last timestep is pure noise (Lin et al., 2024); not with eps.
+        trained_betas: Beta of each training timestep, in place of a schedule; empty for none.
+        timestep_spacing: At which timesteps it is sampled: "even" is this package's own rule; "leading", "trailing"
+            and "linspace" are those of diffusers' scheduler of the solver (`Solver.scheduler`).
+        steps_offset: What "leading" adds to the timesteps.
+        set_alpha_to_one: Whether ddim ends at clean latents, or at the noise level of the first timestep, as Stable
+            Diffusion's own scheduler does.
+        final_sigmas_type: Where dpmpp_2m and unipc end: at clean latents ("zero") or at the noise level of the first
+            timestep ("sigma_min").
         frames: Frames (latents) of a clip, N.
         size: Width and height in pixels.
         cfg: The guidance scale with which it is best.
@@ -71,7 +92,7 @@ class DiffusionConfig:
     """
 
     prediction: Literal["eps", "v", "flow"] = "eps"
-    schedule: Literal["scaled_linear", "linear"] = "scaled_linear"
+    schedule: Literal["scaled_linear", "linear", "squaredcos_cap_v2"] = "scaled_linear"
     beta_start: float = 0.00085
     beta_end: float = 0.012
     train_steps: int = 1000
@@ -79,14 +100,29 @@ class DiffusionConfig:
     frames: int = 8
     size: int = 256
     cfg: float = 10.0
+    trained_betas: tuple[float, ...] = ()
+    # Of sampling alone: they are not of a model's signature, as a state has the noise levels themselves.
+    timestep_spacing: Literal["even", "leading", "trailing", "linspace"] = field(
+        default="even", metadata=NOT_IN_DIGESTS
+    )
+    steps_offset: int = field(default=1, metadata=NOT_IN_DIGESTS)
+    set_alpha_to_one: bool = field(default=True, metadata=NOT_IN_DIGESTS)
+    final_sigmas_type: Literal["zero", "sigma_min"] = field(default="zero", metadata=NOT_IN_DIGESTS)
 
     def __post_init__(self) -> None:
-        for name, known in (("prediction", ("eps", "v", "flow")), ("schedule", ("scaled_linear", "linear"))):
+        for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")
         for name in ("train_steps", "frames", "size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
+        if self.trained_betas and len(self.trained_betas) != self.train_steps:
+            raise ValueError(f"there are {len(self.trained_betas)} trained_betas, expected {self.train_steps}: one "
+                             "for each of train_steps")  # fmt: skip
+        if not all(0 < beta < 1 for beta in self.trained_betas):
+            raise ValueError("trained_betas has a value that is not between 0 and 1")
+        if self.timestep_spacing == "leading" and not 0 <= self.steps_offset < self.train_steps:
+            raise ValueError(f"steps_offset is {self.steps_offset}, expected 0 to {self.train_steps - 1}")
         if not 0 < self.beta_start <= self.beta_end < 1:
             raise ValueError(f"beta goes from {self.beta_start} to {self.beta_end}, expected 0 < start <= end < 1")
         if self.zero_terminal_snr and self.prediction == "eps":
@@ -110,13 +146,24 @@ class Schedule:
             self.table = ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt()
 
     @property
-    def alphas_cumprod(self) -> Tensor:
-        """The product of (1 - beta) up to each timestep, [train_steps]."""
+    def betas(self) -> Tensor:
+        """The variance of the noise that each timestep adds, [train_steps]."""
         c = self.config
+        if c.trained_betas:
+            return torch.tensor(c.trained_betas, dtype=torch.float32)
+        if c.schedule == "squaredcos_cap_v2":
+            times = torch.arange(c.train_steps + 1, dtype=torch.float64) / c.train_steps
+            alphas = torch.cos((times + SQUARED_COSINE_OFFSET) / (1 + SQUARED_COSINE_OFFSET) * math.pi / 2) ** 2
+            return (1 - alphas[1:] / alphas[:-1]).clamp(max=LARGEST_BETA).float()
         power = 0.5 if c.schedule == "scaled_linear" else 1.0
         betas = torch.linspace(c.beta_start**power, c.beta_end**power, c.train_steps, dtype=torch.float32)
-        table = (1 - betas ** (1 / power)).cumprod(dim=0)
-        if not c.zero_terminal_snr:
+        return betas ** (1 / power)
+
+    @property
+    def alphas_cumprod(self) -> Tensor:
+        """The product of (1 - beta) up to each timestep, [train_steps]."""
+        table = (1 - self.betas).cumprod(dim=0)
+        if not self.config.zero_terminal_snr:
             return table
         # Shifted so that the last is 0 and scaled so that the first stays (Lin et al., 2024, Algorithm 1); almost 0,
         # as its noise level must be a number.
@@ -133,24 +180,89 @@ class Schedule:
         share = ((target - logs[low]) / (logs[low + 1] - logs[low])).clamp(0, 1)
         return low + share
 
-    def sigmas(self, steps: int) -> Tensor:
-        """Descending noise levels of `steps` DDIM steps and a final 0: [steps + 1].
+    def sigmas(self, steps: int, solver: str = "ddim") -> Tensor:
+        """Descending noise levels of `steps` steps, and where they end: [steps + 1].
 
-        Timesteps 1, 1 + k, 1 + 2k, ... with k = train_steps / steps, rounded down each: those of SD's own DDIM where
-        `steps` divides `train_steps`; where it does not, SD rounds k down and its steps begin less noisy (30: at 958,
-        these at 967). Few steps begin well below the noisiest timestep: 50 at 981 of 999, 4 at 751.
+        They end at 0, or where `set_alpha_to_one` and `final_sigmas_type` say so for the solver at the noise level of
+        the first timestep; `latents_of` then gives the latents.
 
-        Raises ValueError unless `steps` is 1 to train_steps.
+        Args:
+            steps: The number of steps, 1 to train_steps.
+            solver: One of `SOLVERS`.
+
+        Raises:
+            ValueError: `steps` is out of range, or "leading" puts a timestep beyond the last one.
         """
         total = self.config.train_steps
         if not 1 <= steps <= total:
             raise ValueError(f"steps is {steps}, expected 1 to {total}")
         if self.config.prediction == "flow":
             return torch.linspace(1, 0, steps + 1)
-        timesteps = torch.arange(steps) * total // steps + (steps < total)
-        if self.config.zero_terminal_snr:  # from the noisiest timestep on, for which it was trained
-            timesteps = (total - torch.arange(steps) * (total / steps)).round().long().flip(0) - 1
-        return torch.cat([self.table[timesteps.flip(0)], torch.zeros(1)])
+        scheduler = SOLVERS[solver].scheduler
+        timesteps = self._timesteps(steps, scheduler)
+        if timesteps[0] > total - 1:
+            raise ValueError(
+                f"steps is {steps}, and with steps_offset {self.config.steps_offset} the first is at timestep "
+                f"{timesteps[0]:g}, expected {total - 1} at most: give fewer steps"
+            )
+        low = timesteps.floor().long()
+        timesteps = timesteps.to(self.table)
+        here, above = self.table[low], self.table[(low + 1).clamp(max=total - 1)]
+        levels = torch.where(timesteps == low, here, here + (timesteps - low) * (above - here))
+        c = self.config
+        ends_noisy = not c.set_alpha_to_one if scheduler == "DDIM" else c.final_sigmas_type == "sigma_min"
+        ends_noisy = ends_noisy and scheduler in ("DDIM", "DPMSolverMultistep", "UniPCMultistep")
+        return torch.cat([levels, self.table[:1] if ends_noisy else torch.zeros(1)])
+
+    def _timesteps(self, steps: int, scheduler: str) -> Tensor:
+        """The descending timesteps of `steps` steps [steps], as diffusers' scheduler spaces them.
+
+        "even" has the timesteps 1, 1 + k, 1 + 2k, ... with k = train_steps / steps, rounded down each: those of SD's
+        own DDIM where `steps` divides `train_steps`; where it does not, SD ("leading") rounds k down and its steps
+        begin less noisy (30: at 958, these at 967). Few steps begin well below the noisiest timestep: 50 at 981 of
+        999, 4 at 751. With a zero terminal SNR it begins at the noisiest one, as such models were trained to.
+        """
+        total, spacing = self.config.train_steps, self.config.timestep_spacing
+        # Multistep solvers space one timestep more, the last of which the last step ends at.
+        count = steps + (scheduler in ("DPMSolverMultistep", "UniPCMultistep"))
+        if spacing == "linspace":
+            spaced = torch.linspace(0, total - 1, count, dtype=torch.float64).flip(0)[:steps]
+            return spaced if scheduler in ("Heun", "EulerAncestral") else spaced.round()
+        if spacing == "leading":
+            return (torch.arange(count).flip(0)[:steps] * (total // count) + self.config.steps_offset).double()
+        if spacing == "trailing" or self.config.zero_terminal_snr:
+            return (total - torch.arange(steps, dtype=torch.float64) * (total / steps)).round() - 1
+        return (torch.arange(steps) * total // steps + (steps < total)).flip(0).double()
+
+    def with_ddim_levels(self, denoise: Denoise, sigmas: Tensor, solver: str) -> Denoise:
+        """A denoiser with which ddim takes the steps of diffusers' DDIM, whatever the spacing.
+
+        diffusers' DDIM steps from timestep t to t - train_steps // steps and then denoises at its next timestep. For
+        "linspace", and for "trailing" if `steps` does not divide `train_steps`, these are two noise levels, between
+        which the latents keep variance 1. Only predictions are changed, so replaying them stays exact.
+
+        Args:
+            denoise: `denoise(x, sigma) -> x0`.
+            sigmas: Of `sigmas`, [steps + 1].
+            solver: The solver's name.
+        """
+        steps, spacing = len(sigmas) - 1, self.config.timestep_spacing
+        if solver != "ddim" or self.config.prediction == "flow" or spacing in ("even", "leading"):
+            return denoise
+        reached = self._timesteps(steps, "DDIM").long() - self.config.train_steps // steps
+        levels = torch.where(reached >= 0, self.table[reached.clamp(min=0)], sigmas[-1].cpu()).to(sigmas)
+
+        def stepped(x: Tensor, sigma: Tensor) -> Tensor:
+            x0 = denoise(x, sigma)
+            step = int((sigmas[:-1] - sigma).abs().argmin())
+            level, end = levels[step], sigmas[step + 1]
+            if level == end:
+                return x0
+            there = (x0 + level / sigma * (x - x0)) * ((1 + end**2) / (1 + level**2)).sqrt()
+            share = end / sigma
+            return (there - share * x) / (1 - share)
+
+        return stepped
 
     def start(self, noise: Tensor, sigma: Tensor) -> Tensor:
         """Unit noise as the x from which sampling starts, variance 1 + sigma^2 (flow: sigma^2)."""
@@ -184,6 +296,11 @@ class Schedule:
         return signal * x0 + level * noise, target
 
 
+def latents_of(x: Tensor, sigmas: Tensor) -> Tensor:
+    """The latents of variance 1 where a solver ended, from its x, of any shape, and the noise levels [T + 1]."""
+    return x / (1 + sigmas[-1] ** 2).sqrt()
+
+
 def guided(
     network: Callable[[Tensor, Tensor, Tensor], Tensor], cond: Tensor, uncond: Tensor | None, scale: float
 ) -> Callable[[Tensor, Tensor], Tensor]:
@@ -202,12 +319,13 @@ def guided(
 
 @dataclass(frozen=True)
 class Solver:
-    """A solver as `SOLVERS` holds it: called as `solver(denoise, x, sigmas, on_step, noise_sampler) -> z_0`.
+    """A solver as `SOLVERS` holds it: called as `solver(denoise, x, sigmas, on_step, noise_sampler) -> x`.
 
     Args:
         name: Its name in settings.
         function: The decorated function.
         about: A few words about it for the command's help.
+        scheduler: The class in diffusers that is this solver, without "Scheduler", whose timesteps it takes.
         flow: Whether it also solves flow models.
         adds_noise: Whether it adds noise between steps, so that its function takes a `noise_sampler`.
     """
@@ -215,6 +333,7 @@ class Solver:
     name: str
     function: Callable[..., Tensor]
     about: str
+    scheduler: str
     flow: bool
     adds_noise: bool
 
@@ -231,12 +350,12 @@ class Solver:
         Args:
             denoise: `denoise(x, sigma) -> x0`.
             x: The noisy latents to start from (`Schedule.start`).
-            sigmas: The noise levels, falling to 0, [T + 1].
+            sigmas: The noise levels, falling to 0 or nearly so, [T + 1].
             on_step: `on_step(i, x)`, called at the end of each step.
             noise_sampler: The noise to add, for solvers that add some; by default torch's own.
 
         Returns:
-            The clean latents z_0, like x.
+            x at the last noise level; at 0 these are the clean latents z_0.
         """
         if not self.adds_noise:
             return self.function(denoise, x, sigmas, on_step)
@@ -247,12 +366,14 @@ SOLVERS: dict[str, Solver] = {}
 """The solvers by name; functions decorated with `solver` are here."""
 
 
-def solver(about: str, *, flow: bool = True, adds_noise: bool = False) -> Callable[[Function], Function]:
+def solver(
+    about: str, scheduler: str, *, flow: bool = True, adds_noise: bool = False
+) -> Callable[[Function], Function]:
     """A decorator that puts a solver into `SOLVERS` by its function's name; arguments are those of `Solver`."""
 
     def register(function: Function) -> Function:
         name, without_gradients = function.__name__, torch.no_grad()(function)
-        SOLVERS[name] = Solver(name, without_gradients, about, flow, adds_noise)
+        SOLVERS[name] = Solver(name, without_gradients, about, scheduler, flow, adds_noise)
         return without_gradients
 
     return register
@@ -278,7 +399,7 @@ def call_sigmas(name: str, sigmas: Tensor) -> Tensor:
     return torch.stack(called)
 
 
-@solver("one model call a step")
+@solver("one model call a step", "DDIM")
 def ddim(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep | None = None) -> Tensor:
     """DDIM with eta = 0 (Song et al., 2021), which is Euler's method in sigma."""
     for i in range(len(sigmas) - 1):
@@ -289,7 +410,7 @@ def ddim(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep | None = N
     return x
 
 
-@solver("two model calls a step")
+@solver("two model calls a step", "Heun")
 def heun(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep | None = None) -> Tensor:
     """Heun's second-order method (Karras et al., 2022, Algorithm 1); two calls a step, one in the last."""
     for i in range(len(sigmas) - 1):
@@ -305,7 +426,7 @@ def heun(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep | None = N
     return x
 
 
-@solver("second order from one model call a step", flow=False)
+@solver("second order from one model call a step", "DPMSolverMultistep", flow=False)
 def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep | None = None) -> Tensor:
     """DPM-Solver++(2M) (Lu et al., 2022) for eps and v models: second order from the last two predictions."""
     old: Tensor | None = None
@@ -316,7 +437,7 @@ def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep | None
         else:
             h = (sigmas[i] / sigmas[i + 1]).log()
             ahead = x0
-            if old is not None:
+            if old is not None and not _is_last_of_few(i, sigmas):
                 r = (sigmas[i - 1] / sigmas[i]).log() / h
                 ahead = x0 + (x0 - old) / (2 * r)
             x = (sigmas[i + 1] / sigmas[i]) * x - torch.expm1(-h) * ahead
@@ -326,7 +447,12 @@ def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep | None
     return x
 
 
-@solver("one model call a step, and new noise after it", flow=False, adds_noise=True)
+def _is_last_of_few(i: int, sigmas: Tensor) -> bool:
+    """Whether step i is the last one of fewer than 15 steps, which diffusers takes in first order."""
+    return i == len(sigmas) - 2 and i < 14
+
+
+@solver("one model call a step, and new noise after it", "EulerAncestral", flow=False, adds_noise=True)
 def euler_ancestral(
     denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep | None, noise_sampler: NoiseSampler
 ) -> Tensor:
@@ -347,7 +473,7 @@ def euler_ancestral(
     return x
 
 
-@solver("second order with a corrector, from one model call a step", flow=False)
+@solver("second order with a corrector, from one model call a step", "UniPCMultistep", flow=False)
 def unipc(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep | None = None) -> Tensor:
     """UniPC-2 with B(h) = exp(h) - 1 for eps and v models (Zhao et al., 2023, Algorithms 1 and 2, data prediction).
 
@@ -362,7 +488,9 @@ def unipc(denoise: Denoise, x: Tensor, sigmas: Tensor, on_step: OnStep | None = 
             x = _unipc_step(before, x0s, lambdas[: i + 1], sigmas, corrected=x0)
         x0s = [*x0s[-1:], x0]
         before = x
-        x = x0 if sigmas[i + 1] == 0 else _unipc_step(x, x0s, lambdas[: i + 2], sigmas)
+        # The last step is of first order, as in diffusers.
+        known = x0s[-1:] if i == len(sigmas) - 2 else x0s
+        x = x0 if sigmas[i + 1] == 0 else _unipc_step(x, known, lambdas[: i + 2], sigmas)
         if on_step:
             on_step(i, x)
     return x

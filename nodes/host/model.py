@@ -24,7 +24,7 @@ from vidrd_core.models.inflate import with_temporal, without_temporal
 from vidrd_core.models.latent_preview import Layers, load_preview
 from vidrd_core.models.load_parts import read_unet
 from vidrd_core.models.unet3d import UNet3D
-from vidrd_core.sampling import DiffusionConfig
+from vidrd_core.sampling import DiffusionConfig, Schedule
 
 from .lora import register_lora_keys
 from .ops import HostOps, attention
@@ -36,6 +36,7 @@ MODEL_TYPES = {"eps": "EPS", "v": "V_PREDICTION", "flow": "FLOW"}
 BETA_SCHEDULES = {
     "scaled_linear": "linear",
     "linear": "sqrt_linear",
+    "squaredcos_cap_v2": "squaredcos_cap_v2",
 }  # this package's -> ComfyUI's, as LDM named them
 
 
@@ -137,6 +138,8 @@ class HostModel(comfy.model_base.BaseModel):
     def __init__(self, config: ModelConfig, device: torch.device | None = None) -> None:
         kind = comfy.model_base.ModelType[MODEL_TYPES[config.diffusion.prediction]]
         super().__init__(config, kind, device=device, unet_model=HostUNet3D)
+        if config.diffusion.trained_betas:  # which ComfyUI's own settings have no place for
+            self.model_sampling.set_sigmas(Schedule(config.diffusion).table)
 
     def process_timestep(self, timestep: Tensor, **_: Any) -> Tensor:
         """The timestep that the network was trained on: for VidRD's flow models from 0, where ComfyUI's is from 1."""

@@ -6,6 +6,7 @@ from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
+    HeunDiscreteScheduler,
     UniPCMultistepScheduler,
 )
 
@@ -18,6 +19,7 @@ from vidrd_core.sampling import (
     dpmpp_2m,
     euler_ancestral,
     guided,
+    latents_of,
     unipc,
 )
 
@@ -27,27 +29,89 @@ def network(x, timestep):
     return torch.tanh(x + 0.3 * x.roll(1, -1)) * (0.5 + timestep.float() / 1000)
 
 
+SCHEDULERS = {
+    "ddim": DDIMScheduler,
+    "heun": HeunDiscreteScheduler,
+    "dpmpp_2m": DPMSolverMultistepScheduler,
+    "euler_ancestral": EulerAncestralDiscreteScheduler,
+    "unipc": UniPCMultistepScheduler,
+}
+ENDS = {  # where a solver ends: diffusers' setting, and ours
+    "clean": ({}, {}),
+    "noisy ddim": ({"set_alpha_to_one": False}, {"set_alpha_to_one": False}),
+    "noisy multistep": ({"final_sigmas_type": "sigma_min"}, {"final_sigmas_type": "sigma_min"}),
+}
+
+
+def test_every_solver_is_one_of_diffusers():
+    assert {name: each.scheduler + "Scheduler" for name, each in SOLVERS.items()} == {
+        name: kind.__name__.replace("DiscreteScheduler", "Scheduler") for name, kind in SCHEDULERS.items()
+    }
+
+
+@pytest.mark.parametrize("steps", [5, 7, 30, 50])
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize(
+    ("solver", "end"),
+    [
+        *((solver, "clean") for solver in SOLVERS),
+        ("ddim", "noisy ddim"), ("dpmpp_2m", "noisy multistep"), ("unipc", "noisy multistep"),
+    ],
+)  # fmt: skip
+def test_timesteps_and_steps_are_diffusers(solver, end, prediction, spacing, steps):
+    theirs = SCHEDULERS[solver](
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing=spacing, steps_offset=1,
+        prediction_type=prediction, **ENDS[end][0], **({"clip_sample": False} if solver == "ddim" else {}),
+    )  # fmt: skip
+    theirs.set_timesteps(steps)
+    kind = {"epsilon": "eps", "v_prediction": "v"}[prediction]
+    ours = Schedule(DiffusionConfig(prediction=kind, timestep_spacing=spacing, **ENDS[end][1]))
+    sigmas = ours.sigmas(steps, solver)
+    noise = torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    scales = solver in ("heun", "euler_ancestral")  # whose x is ours; in the others it has variance 1
+    expected = ours.start(noise, sigmas[0]) if scales else noise
+    generators = [torch.Generator().manual_seed(1) for _ in range(2)]
+    drawn = {"generator": generators[0]} if solver == "euler_ancestral" else {}
+    for t in theirs.timesteps:
+        output = network(theirs.scale_model_input(expected, t), t)
+        expected = theirs.step(output, t, expected, **drawn).prev_sample
+    denoise = ours.with_ddim_levels(ours.denoiser(network), sigmas, solver)
+    x = SOLVERS[solver](
+        denoise,
+        ours.start(noise, sigmas[0]),
+        sigmas,
+        None,
+        lambda *_: torch.randn(noise.shape, generator=generators[1]),
+    )
+    torch.testing.assert_close(latents_of(x, sigmas), expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("prediction", ["eps", "v"])
-@pytest.mark.parametrize("schedule", ["scaled_linear", "linear"])
-@pytest.mark.parametrize("final_one", [True, False])
+@pytest.mark.parametrize("schedule", ["scaled_linear", "linear", "squaredcos_cap_v2"])
 @pytest.mark.parametrize("steps", [50, 20, 8])
-def test_ddim_equals_diffusers(prediction, schedule, final_one, steps):
+def test_ddim_equals_diffusers(prediction, schedule, steps):
     ours = Schedule(DiffusionConfig(prediction=prediction, schedule=schedule))
     sigmas = ours.sigmas(steps)
     theirs = DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule=schedule, clip_sample=False, steps_offset=1,
-        set_alpha_to_one=final_one, prediction_type={"eps": "epsilon", "v": "v_prediction"}[prediction],
+        prediction_type={"eps": "epsilon", "v": "v_prediction"}[prediction],
     )  # fmt: skip
     theirs.set_timesteps(steps)
-    if not final_one:  # SD's own setting: the last step ends at the first timestep's noise level
-        sigmas = torch.cat([sigmas[:-1], ours.table[:1]])
     noise = torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     expected = noise
     for t in theirs.timesteps:
         expected = theirs.step(network(expected, t), t, expected).prev_sample
     x = ddim(ours.denoiser(network), ours.start(noise, sigmas[0]), sigmas)
-    x = x / (1 + sigmas[-1] ** 2).sqrt()
     torch.testing.assert_close(x, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_leading_timesteps_beyond_the_last_are_refused():
+    schedule = Schedule(DiffusionConfig(timestep_spacing="leading", steps_offset=1))
+    with pytest.raises(
+        ValueError, match="steps is 1000, and with steps_offset 1 the first is at timestep 1000, expect"
+    ):
+        schedule.sigmas(1000)
 
 
 def test_dpmpp_2m_equals_diffusers():

@@ -10,7 +10,7 @@ import torch
 from vidrd_core.baselines.base import LongVideo, LongVideoMethod
 from vidrd_core.pipeline import VidRD
 from vidrd_core.reuse import ReuseSettings, StagedGuidance
-from vidrd_core.sampling import SOLVERS, clip_generator
+from vidrd_core.sampling import SOLVERS, clip_generator, latents_of
 from vidrd_core.settings import SampleSettings
 from vidrd_core.video.tensors import to_frames, to_video
 
@@ -60,7 +60,7 @@ class LastFrameChaining(LongVideoMethod):
         first = model.generate(text, reuse, **vars(sample)).state
         videos = [model.frames(first)]
         frames, positions = first.frames, first.frame_positions
-        sigmas = model.schedule.sigmas(sample.steps)
+        sigmas = model.schedule.sigmas(sample.steps, sample.solver).to(model.device)
         for index in range(1, clips):
             picture = to_video(videos[-1][None, -1:], model.device)
             held = model.vae.encode(picture)
@@ -74,6 +74,6 @@ class LastFrameChaining(LongVideoMethod):
                 held[None].expand(2 * sample.steps, *held.shape),
             )
             start = model.schedule.start(noise.to(model.device), sigmas[0])
-            latents = SOLVERS[sample.solver](guidance, start, sigmas.to(model.device), guidance.on_step)
+            latents = latents_of(SOLVERS[sample.solver](guidance, start, sigmas, guidance.on_step), sigmas)
             videos.append(to_frames(model.vae.decode(latents)[0])[1:])
         return LongVideo(np.concatenate(videos), reuse)

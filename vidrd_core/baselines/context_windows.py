@@ -10,7 +10,7 @@ from torch import Tensor
 from vidrd_core.baselines.base import LongVideo, LongVideoMethod, decode_latents
 from vidrd_core.pipeline import VidRD
 from vidrd_core.reuse import ReuseSettings
-from vidrd_core.sampling import SOLVERS, clip_generator
+from vidrd_core.sampling import SOLVERS, clip_generator, latents_of
 from vidrd_core.settings import SampleSettings
 
 
@@ -55,9 +55,9 @@ class ContextWindows(LongVideoMethod):
                 weights[:, :, start : start + frames] += weight
             return total / weights
 
-        sigmas = model.schedule.sigmas(sample.steps)
+        sigmas = model.schedule.sigmas(sample.steps, sample.solver).to(model.device)
         x = model.schedule.start(noise.to(model.device), sigmas[0])
-        latents = SOLVERS[sample.solver](denoise, x, sigmas.to(model.device))
+        latents = latents_of(SOLVERS[sample.solver](denoise, x, sigmas), sigmas)
         video = decode_latents(model, latents.split(frames, dim=2))
         return LongVideo(video, ReuseSettings(frames - stride, 0.0, order="forward"))
 

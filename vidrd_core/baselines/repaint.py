@@ -11,7 +11,7 @@ from torch import Tensor
 from vidrd_core.baselines.base import LongVideo, LongVideoMethod, decode_latents
 from vidrd_core.pipeline import VidRD
 from vidrd_core.reuse import ReuseSettings, next_clip_noise
-from vidrd_core.sampling import clip_generator
+from vidrd_core.sampling import clip_generator, latents_of
 from vidrd_core.settings import SampleSettings
 
 
@@ -64,7 +64,7 @@ class RePaint(LongVideoMethod):
                 x = result
                 kept.append(x0[:, :, -record.shape[3] :].clone())
             record = torch.stack(kept)
-            yield x[:, :, repeated:]
+            yield latents_of(x, sigmas)[:, :, repeated:]
 
 
 def _recorded_trajectory(model: VidRD, record: Tensor, noise: Tensor, sigmas: Tensor, count: int) -> list[Tensor]:

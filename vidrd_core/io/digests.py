@@ -48,12 +48,20 @@ def weights_digest(start: str, *parts: nn.Module) -> str:
     return digest.hexdigest()[:SHORT]
 
 
+NOT_IN_DIGESTS = {"in_digests": False}
+
+
 def non_defaults(config: Any) -> str:
     """The fields of a dataclass instance that differ from their defaults, as text.
 
-    It stays the same when a later version adds fields, and so do digests of it.
+    It stays the same when a later version adds fields, and so do digests of it. Fields with the metadata
+    `NOT_IN_DIGESTS` are left out.
     """
-    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    values = {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if field.metadata != NOT_IN_DIGESTS
+    }
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
     return repr(sorted((name, value) for name, value in values.items() if value != defaults[name]))
 

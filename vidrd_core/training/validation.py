@@ -16,7 +16,7 @@ from vidrd_core.pipeline import VidRD
 from vidrd_core.procedural import describe, evaluation_scenes
 from vidrd_core.procedural.datasets import ShapesData
 from vidrd_core.reuse import ReuseSettings
-from vidrd_core.sampling import DiffusionConfig, Schedule, ddim, guided
+from vidrd_core.sampling import DiffusionConfig, Schedule, ddim, guided, latents_of
 from vidrd_core.training.auxiliary_heads import UNetWithTextEncoder
 from vidrd_core.video import contact_sheet, open_video
 from vidrd_core.video.tensors import to_frames, to_video
@@ -122,7 +122,7 @@ class Validation:
         sigmas = schedule.sigmas(self.config.steps)
         scale = diffusion.cfg if self.config.cfg is None else self.config.cfg
         denoise = schedule.denoiser(guided(network, cond, uncond, scale))
-        latents = ddim(denoise, schedule.start(noise, sigmas[0]), sigmas)
+        latents = latents_of(ddim(denoise, schedule.start(noise, sigmas[0]), sigmas), sigmas)
         frames = to_frames(vae.to(device).decode(latents))
         return frames.reshape(len(self.prompts), self.frames, *frames.shape[2:])
 

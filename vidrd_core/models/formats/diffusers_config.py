@@ -63,6 +63,7 @@ def scheduler_config(diffusion: DiffusionConfig) -> dict[str, Any]:
     kinds = {"eps": "epsilon", "v": "v_prediction"}
     if diffusion.prediction not in kinds:
         raise ValueError("diffusers' DDIM has no flow prediction: convert to vidrd instead")
+    even = "trailing" if diffusion.zero_terminal_snr else "leading"
     return {
         "_class_name": "DDIMScheduler",
         "beta_schedule": diffusion.schedule,
@@ -71,9 +72,11 @@ def scheduler_config(diffusion: DiffusionConfig) -> dict[str, Any]:
         "num_train_timesteps": diffusion.train_steps,
         "prediction_type": kinds[diffusion.prediction],
         "clip_sample": False,
-        "set_alpha_to_one": True,
-        "steps_offset": 1,
-        "timestep_spacing": "trailing" if diffusion.zero_terminal_snr else "leading",
+        "set_alpha_to_one": diffusion.set_alpha_to_one,
+        "steps_offset": diffusion.steps_offset,
+        "timestep_spacing": even if diffusion.timestep_spacing == "even" else diffusion.timestep_spacing,
+        "trained_betas": list(diffusion.trained_betas) or None,
+        "final_sigmas_type": diffusion.final_sigmas_type,
         "rescale_betas_zero_snr": diffusion.zero_terminal_snr,
     }
 

@@ -66,16 +66,16 @@ def unet_2d(heads=4, linear=False, widths=(32, 64), groups=8):
     ).eval()  # fmt: skip
 
 
-def modelscope(folder, **scheduler):
-    """A whole text-to-video pipeline, saved as diffusers saves it."""
+def modelscope(folder, kind=DDIMScheduler, **scheduler):
+    """A whole text-to-video pipeline with a scheduler of this class, saved as diffusers saves it."""
     words = tokenizer(folder / "words")
     settings = {
-        "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False,
-        "set_alpha_to_one": True, "steps_offset": 1,
+        "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1,
+        **({"clip_sample": False} if kind is DDIMScheduler else {}), **scheduler,
     }  # fmt: skip
     pipeline = TextToVideoSDPipeline(
         vae=vae(), text_encoder=text_encoder(len(words)), tokenizer=words, unet=unet_3d(),
-        scheduler=DDIMScheduler(**settings, **scheduler),
+        scheduler=kind(**settings),
     )  # fmt: skip
     pipeline.save_pretrained(folder / "model", safe_serialization=True)
     return pipeline

@@ -1,12 +1,19 @@
 """Third-party models: loaded by a path alone, they make what they make in diffusers."""
 
 import dataclasses
+import json
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKLTemporalDecoder, DDIMScheduler
+from diffusers import (
+    AutoencoderKLTemporalDecoder,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    HeunDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 from safetensors.torch import save_file
 
 from vidrd_core import load
@@ -46,6 +53,79 @@ def test_a_text_to_video_pipeline_makes_the_same_latents(modelscope):
     # and goes on, and is decoded
     following = ours.extend(clip.state, "a dog", ReuseSettings(prompt_frames=2))
     assert ours.frames([clip, following]).shape == (8, 32, 32, 3)
+
+
+BETAS = [0.0002 + 0.00002 * t for t in range(500)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "solver", "settings", "steps"),
+    [
+        (DDIMScheduler, "ddim", {"set_alpha_to_one": False}, 5),
+        (DDIMScheduler, "ddim", {"set_alpha_to_one": False}, 7),
+        (DDIMScheduler, "ddim", {"steps_offset": 0}, 6),
+        (DDIMScheduler, "ddim", {"timestep_spacing": "trailing"}, 5),
+        (DDIMScheduler, "ddim", {"timestep_spacing": "trailing", "set_alpha_to_one": False}, 7),
+        (DDIMScheduler, "ddim", {"timestep_spacing": "linspace"}, 6),
+        (DDIMScheduler, "ddim", {"timestep_spacing": "linspace", "set_alpha_to_one": False}, 3),
+        (DDIMScheduler, "ddim", {"trained_betas": BETAS, "num_train_timesteps": 500}, 5),
+        (DDIMScheduler, "ddim", {"trained_betas": BETAS[::-1], "num_train_timesteps": 500}, 5),
+        (DDIMScheduler, "ddim", {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}, 5),
+        (DDIMScheduler, "ddim", {"beta_schedule": "linear", "prediction_type": "v_prediction"}, 8),
+        (DPMSolverMultistepScheduler, "dpmpp_2m", {}, 6),
+        (DPMSolverMultistepScheduler, "dpmpp_2m", {"final_sigmas_type": "sigma_min"}, 6),
+        (DPMSolverMultistepScheduler, "dpmpp_2m", {"final_sigmas_type": "sigma_min"}, 16),
+        (DPMSolverMultistepScheduler, "dpmpp_2m", {"timestep_spacing": "trailing"}, 7),
+        (DPMSolverMultistepScheduler, "dpmpp_2m", {"timestep_spacing": "leading"}, 7),
+        (UniPCMultistepScheduler, "unipc", {"final_sigmas_type": "sigma_min"}, 6),
+        (UniPCMultistepScheduler, "unipc", {"timestep_spacing": "leading"}, 7),
+        (HeunDiscreteScheduler, "heun", {"timestep_spacing": "leading"}, 3),
+    ],
+)
+@torch.no_grad()
+def test_the_scheduler_file_is_followed_as_in_diffusers(kind, solver, settings, steps, tmp_path):
+    pipeline = originals.modelscope(tmp_path, kind, **settings)
+    ours = load(tmp_path / "model")
+    clip = ours.generate("a cat", seed=3, **{**SETTINGS, "steps": steps, "solver": solver})
+    start = clip.state.noise / pipeline.scheduler.init_noise_sigma
+    if kind is HeunDiscreteScheduler:
+        pipeline.scheduler.set_timesteps(steps)
+        start = clip.state.noise
+    theirs = originals.run(
+        pipeline, start, prompt="a cat", negative_prompt="", num_inference_steps=steps, guidance_scale=3.0,
+        num_frames=4, width=32, height=32,
+    )  # fmt: skip
+    torch.testing.assert_close(clip.state.latents, theirs, rtol=1e-4, atol=2e-4)
+    # The next clip replays it, and a state of it can be inverted.
+    following = ours.extend(clip.state, "a cat", ReuseSettings(prompt_frames=3, beta=1.0))
+    torch.testing.assert_close(following.latents[:, :, 0], clip.latents[:, :, -1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"beta_schedule": "sigmoid"}, "beta_schedule is 'sigmoid', expected linear or scaled_linear or squared"),
+        ({"prediction_type": "sample"}, "prediction_type is 'sample', expected epsilon or v_prediction"),
+        ({"timestep_spacing": "random"}, "timestep_spacing is 'random', expected leading or trailing or linspace"),
+        ({"final_sigmas_type": "half"}, "final_sigmas_type is 'half', expected zero or sigma_min"),
+        ({"trained_betas": [0.1, 0.2, 1.5]}, "trained_betas has a value that is not between 0 and 1"),
+        ({"trained_betas": "linear"}, "trained_betas is 'linear', expected a list of numbers"),
+        ({"clip_sample": True}, "clip_sample is True, expected False: nothing else is supported"),
+        ({"thresholding": True}, "thresholding is True, expected False"),
+        ({"use_karras_sigmas": True}, "use_karras_sigmas is True, expected False"),
+        ({"rescale_betas_zero_snr": True, "prediction_type": "epsilon"}, "zero_terminal_snr is for models that"),
+        ({"num_train_timesteps": 0}, "train_steps is 0, expected 1 or more"),
+        ({"num_train_timesteps": "many"}, "train_steps is 'many', expected a whole number"),
+        ({"beta_start": "low"}, "beta_start is 'low', expected a number"),
+        ({"steps_offset": 1000}, "steps_offset is 1000, expected 0 to 999"),
+        ({"set_alpha_to_one": "no"}, "set_alpha_to_one is 'no', expected true or false"),
+    ],
+)
+def test_a_scheduler_that_is_not_supported_is_refused_by_name(setting, message, modelscope):
+    path = modelscope[1] / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **setting}))
+    with pytest.raises(FormatError, match=message):
+        load(modelscope[1])
 
 
 def test_v_prediction_and_zero_terminal_snr_are_read_from_the_scheduler(tmp_path):
