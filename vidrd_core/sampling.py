@@ -190,6 +190,9 @@ class Schedule:
             steps: The number of steps, 1 to train_steps.
             solver: One of `SOLVERS`.
 
+        Returns:
+            [steps + 1], float32.
+
         Raises:
             ValueError: `steps` is out of range, or "leading" puts a timestep beyond the last one.
         """
@@ -245,6 +248,9 @@ class Schedule:
             denoise: `denoise(x, sigma) -> x0`.
             sigmas: Of `sigmas`, [steps + 1].
             solver: The solver's name.
+
+        Returns:
+            `denoise` itself, unless the solver is ddim and the two levels differ.
         """
         steps, spacing = len(sigmas) - 1, self.config.timestep_spacing
         if solver != "ddim" or self.config.prediction == "flow" or spacing in ("even", "leading"):
