@@ -17,6 +17,7 @@ from vidrd_core.io.digests import non_defaults, signature
 from vidrd_core.models.clip_text_encoder import CLIPText
 from vidrd_core.models.lora.merge import Merged, match
 from vidrd_core.models.offload import BlockOffload
+from vidrd_core.models.prompt_tokens import of_one_length
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.models.word_text_encoder import TextEncoder
@@ -337,10 +338,12 @@ class Model:
         self.move_to_device("text_encoder")
         cond = self.text_encoder.encode(prompts).to(self.device)
         if fade:
-            cond = self.text_encoder.encode([fade[0]]).to(self.device).lerp(cond, fade[1])
+            before, cond = of_one_length([self.text_encoder.encode([fade[0]]).to(self.device), cond])
+            cond = before.lerp(cond, fade[1])
         uncond = None
         if sample.cfg != 1.0:
-            uncond = self.text_encoder.encode([sample.negative]).to(self.device).expand_as(cond)
+            cond, uncond = of_one_length([cond, self.text_encoder.encode([sample.negative]).to(self.device)])
+            uncond = uncond.expand_as(cond)
         self.move_to_device("unet")
         positions = torch.tensor(frame_positions, device=self.device)
 

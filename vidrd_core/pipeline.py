@@ -311,7 +311,8 @@ class VidRD(Model):
         check_per_clip(last, sample, reuse, own := per_clip or {})
         self.schedule.sigmas(sample.steps, sample.solver)
         self.check_prompts(prompts)
-        self.text_encoder.tokenize([*prompts, sample.negative])
+        for text in (*prompts, sample.negative):
+            self.text_encoder.rows(text)  # raises now for a word that it does not know
 
         def make(state: ClipState | None) -> Iterator[Clip]:
             for index in range(0 if state is None else state.index + 1, last):

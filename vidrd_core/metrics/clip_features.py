@@ -27,16 +27,19 @@ class CLIPFeatures:
 
     Raises:
         FileNotFoundError: There is no such folder.
-        FormatError: transformers cannot load it.
+        FormatError: transformers cannot load it, or its tokenizer is missing, damaged or of another model.
     """
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
-        from transformers import AutoTokenizer, CLIPModel
+        from transformers import CLIPModel
+
+        from vidrd_core.models.clip_tokenizer import load_tokenizer
 
         with load_errors(folder):
-            model: Any = CLIPModel.from_pretrained(folder)
+            model: Any = CLIPModel.from_pretrained(folder, local_files_only=True)
             self.model = model.to(device).eval()
-            self.tokenizer = AutoTokenizer.from_pretrained(folder)
+            text = model.config.text_config
+            self.tokenizer = load_tokenizer(folder, text.hidden_size, text.vocab_size)
         self.name, self.device = Path(folder).name, device
         self.mean, self.std = (value[..., 0] for value in normalization(Path(folder), device))
 

@@ -1,21 +1,15 @@
-"""Stable Diffusion's CLIP text encoders, through transformers, and their tokenizers."""
+"""Stable Diffusion's CLIP text encoders, through transformers."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel
 
-from vidrd_core.io.safetensors import FormatError
-
-CLIP = "openai/clip-vit-large-patch14"  # the tokenizer of all of them, where none is beside the weights
-TOKENIZER = "tokenizer/"  # prefix of a tokenizer's files, which are tensors of bytes beside the weights
+from vidrd_core.models.prompt_tokens import Token, chunked, encode_rows, weighted_parts
 
 
 @dataclass(frozen=True)
@@ -81,25 +75,25 @@ class CLIPText(nn.Module):
         }
 
     def tokenize(self, prompts: list[str]) -> Tensor:
-        """Token ids of prompts, padded.
+        """Token ids of captions, padded; what a row has no room for is cut off, and brackets are text.
 
         Args:
             prompts: B texts.
 
         Returns:
             [B, max_length], int64.
-
-        Raises:
-            ValueError: A prompt is too long.
         """
-        room = self.config.max_length - 2
-        for prompt in prompts:
-            count = len(self.tokenizer(prompt).input_ids) - 2
-            if count > room:
-                raise ValueError(f"a prompt has {count} tokens, CLIP reads at most {room}: {prompt[:60]!r} ...")
-        return self.tokenizer(
-            prompts, padding="max_length", max_length=self.config.max_length, return_tensors="pt"
-        ).input_ids
+        return torch.tensor([[token for token, _ in self._rows([(prompt, 1.0)])[0]] for prompt in prompts])
+
+    def rows(self, prompt: str) -> list[list[Token]]:
+        """The tokens of a prompt with their weights, in one or more rows of max_length (`prompt_tokens`)."""
+        return self._rows(weighted_parts(prompt))
+
+    def _rows(self, parts: list[tuple[str, float]]) -> list[list[Token]]:
+        found = [[(token, weight) for token in self.tokenizer(text).input_ids[1:-1]] for text, weight in parts]
+        tokenizer = self.tokenizer
+        ends = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+        return chunked(found, self.config.max_length, *ends)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids [B, L] -> [B, L, hidden_size]."""
@@ -107,78 +101,14 @@ class CLIPText(nn.Module):
 
     @torch.no_grad()
     def encode(self, prompts: list[str]) -> Tensor:
-        """B prompts -> [B, max_length, hidden_size], on the encoder's device. Raises ValueError."""
-        return self(self.tokenize(prompts).to(next(self.parameters()).device))
+        """Encode prompts as ComfyUI's stock nodes do: with weights in brackets, and long ones in chunks.
 
+        Args:
+            prompts: B texts.
 
-def load_tokenizer(name_or_folder: str | Path, width: int) -> Any:
-    """Load CLIP's tokenizer.
-
-    Args:
-        name_or_folder: A diffusers folder, a tokenizer's folder, or a name that transformers knows.
-        width: Of the text encoder: Stable Diffusion 2.x (1024) pads with "!", 1.x with the end token.
-
-    Returns:
-        A CLIPTokenizer of transformers.
-
-    Raises:
-        FileNotFoundError: There is none; the message says where one comes from.
-    """
-    folder = Path(name_or_folder)
-    places = [place for place in (folder / "tokenizer", folder) if _has_tokenizer(place)]
-    missing = FileNotFoundError(
-        f"there is no CLIP tokenizer in {name_or_folder}: name a diffusers folder of Stable Diffusion, or its "
-        f"tokenizer folder (with tokenizer.json, or vocab.json and merges.txt), as the text encoder"
-    )
-    if folder.is_dir() and not places:  # transformers would make one without any word
-        raise missing
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(str(places[0] if places else name_or_folder))
-    except (OSError, ValueError, TypeError) as error:
-        raise missing from error
-    if width == 1024:
-        tokenizer.pad_token = "!"
-    return tokenizer
-
-
-def tokenizer_tensors(tokenizer: Any) -> dict[str, Tensor]:
-    """A tokenizer's files as tensors of bytes (uint8), by TOKENIZER and their names."""
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(folder)
-        files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.is_file()}
-    return {
-        f"{TOKENIZER}{name}": torch.frombuffer(bytearray(data), dtype=torch.uint8)
-        for name, data in files.items()
-        if data
-    }
-
-
-def tokenizer_from_tensors(tensors: Mapping[str, Tensor], width: int, path: Path) -> Any:
-    """Restore a tokenizer from the tensors of `tokenizer_tensors`.
-
-    Args:
-        tensors: The files' bytes, by TOKENIZER and their names.
-        width: Of the text encoder, as in `load_tokenizer`.
-        path: The file that they come from, for messages.
-
-    Returns:
-        A CLIPTokenizer of transformers.
-
-    Raises:
-        FormatError: The files are not a tokenizer, or one has a folder in its name.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        for key, tensor in tensors.items():
-            name = key.removeprefix(TOKENIZER)
-            if Path(name).name != name:
-                raise FormatError(f"{path} has a tokenizer's file with a folder in its name: {name}")
-            (Path(folder) / name).write_bytes(tensor.numpy().tobytes())
-        try:
-            return load_tokenizer(folder, width)
-        except FileNotFoundError as error:
-            raise FormatError(f"the tokenizer in {path} cannot be read by this version of transformers") from error
-
-
-def _has_tokenizer(folder: Path) -> bool:
-    return any(all((folder / name).is_file() for name in names)
-               for names in (["tokenizer.json"], ["vocab.json", "merges.txt"]))  # fmt: skip
+        Returns:
+            [B, n * max_length, hidden_size] on the encoder's device; n is 1 for prompts of up to 75 tokens.
+        """
+        device = next(self.parameters()).device
+        empty = [token for token, _ in self.rows("")[0]]
+        return encode_rows(lambda tokens: self(tokens.to(device)), [self.rows(prompt) for prompt in prompts], empty)

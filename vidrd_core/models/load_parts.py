@@ -14,11 +14,10 @@ from vidrd_core.io.configs import Config, from_dict, to_dict
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
-from vidrd_core.models.clip_text_encoder import (
-    CLIP,
+from vidrd_core.models.clip_text_encoder import CLIPText, CLIPTextSettings
+from vidrd_core.models.clip_tokenizer import (
     TOKENIZER,
-    CLIPText,
-    CLIPTextSettings,
+    find_tokenizer,
     load_tokenizer,
     tokenizer_from_tensors,
     tokenizer_tensors,
@@ -146,21 +145,27 @@ def load_clip_text(path: Path, tokenizer: str | Path | None = None) -> CLIPText:
 
     Args:
         path: Our file, or a file or folder in a known format.
-        tokenizer: A folder with a tokenizer, or a name that transformers knows; by default the one inside our file
-            or in the folder, else OpenAI's, which all of Stable Diffusion's encoders share.
+        tokenizer: A folder with a tokenizer; by default the one inside our file or in the folder, else the one that
+            `find_tokenizer` finds on this machine.
 
     Returns:
         The encoder with its tokenizer, in evaluation mode.
 
     Raises:
         FileNotFoundError: There is no such file or tokenizer.
-        FormatError: The file is damaged or holds something else.
+        FormatError: The file or the tokenizer is damaged, or one of something else.
     """
     settings, tensors, inside = find_clip_text(path)
-    if inside and tokenizer is None:
-        words = tokenizer_from_tensors(inside, settings.hidden_size, path)
+    known = settings.hidden_size, settings.vocabulary
+    if tokenizer is not None:
+        words = load_tokenizer(tokenizer, *known)
+    elif inside:
+        words = tokenizer_from_tensors(inside, *known, path)
     else:
-        words = load_tokenizer(tokenizer or (path if Path(path).is_dir() else CLIP), settings.hidden_size)
+        try:
+            words = load_tokenizer(path, *known)
+        except FileNotFoundError:
+            words = find_tokenizer(*known, path)
     encoder = CLIPText(settings, words)
     safetensors.load_weights(encoder, encoder.match_transformers(tensors), path)
     return encoder.eval()

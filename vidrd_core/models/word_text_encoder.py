@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from vidrd_core.models.config import TextConfig
+from vidrd_core.models.prompt_tokens import Token, chunked, encode_rows, weighted_parts
 
 START, END = 0, 1  # token ids before those of the words; END also pads, as in SD 1.x
 
@@ -50,7 +51,7 @@ class TextEncoder(nn.Module):
         return {name.replace("clip.", "clip." + middle, 1): value for name, value in plain.items()}
 
     def tokenize(self, prompts: list[str]) -> Tensor:
-        """Token ids of prompts, padded with END.
+        """Token ids of captions, padded with END; words for which there is no room are cut off.
 
         Args:
             prompts: B texts of known words; case and punctuation do not count.
@@ -59,16 +60,19 @@ class TextEncoder(nn.Module):
             [B, max_length], int64.
 
         Raises:
-            UnknownWordError: A prompt has unknown words; the message has them and the known ones.
-            ValueError: A prompt is too long.
+            UnknownWordError: A caption has unknown words; the message has them and the known ones.
         """
-        rows = []
-        for prompt in prompts:
-            ids = self.token_ids(prompt)
-            self.check_length(len(ids), prompt)
-            row = [START, *ids]
-            rows.append(row + [END] * (self.config.max_length - len(row)))
-        return torch.tensor(rows)
+        rows = [[START, *self.token_ids(prompt)[: self.config.max_length - 2]] for prompt in prompts]
+        return torch.tensor([row + [END] * (self.config.max_length - len(row)) for row in rows])
+
+    def rows(self, prompt: str) -> list[list[Token]]:
+        """The tokens of a prompt with their weights (`prompt_tokens`), in one row of max_length.
+
+        Raises UnknownWordError, and ValueError if the prompt is too long.
+        """
+        found = [(token, weight) for text, weight in weighted_parts(prompt) for token in self.token_ids(text)]
+        self.check_length(len(found), prompt)
+        return chunked([found], self.config.max_length, START, END, END)
 
     def token_ids(self, text: str) -> list[int]:
         """The token id of each word of a text, without START and END. Raises UnknownWordError."""
@@ -91,6 +95,7 @@ class TextEncoder(nn.Module):
         return self.clip(input_ids=tokens).last_hidden_state
 
     def encode(self, prompts: list[str]) -> Tensor:
-        """B prompts -> [B, max_length, hidden_size], on the encoder's device. Raises as `tokenize`."""
+        """B prompts -> [B, max_length, hidden_size], on the encoder's device. Raises as `rows`."""
         device = next(self.parameters()).device
-        return self(self.tokenize(prompts).to(device))
+        empty = [token for token, _ in self.rows("")[0]]
+        return encode_rows(lambda tokens: self(tokens.to(device)), [self.rows(prompt) for prompt in prompts], empty)

@@ -48,7 +48,7 @@ class CaptionEncoder:
         if shards and not self.trained and data.config.cache:
             captions = sorted({"", *(sample.caption for clips in shards for sample in clips.samples)})
             self.on_disk = {caption: i for i, caption in enumerate(captions)}
-            source = {"captions": hashed(*captions)[:16], "encoder": signature(encoder, "")}
+            source = {"captions": hashed(*captions)[:16], "encoder": signature(encoder, ""), "cut": "tokens"}
             shape = (len(captions), encoder.config.max_length, encoder.config.hidden_size)
             path = data.folder / f"texts_{source['captions'][:8]}.npy"
             parts = partial(encode_in_parts, encoder, captions)
@@ -68,7 +68,7 @@ class CaptionEncoder:
             Tokens [B, L] where the encoder is trained, otherwise None; and the encoded captions [B, L, D].
         """
         if self.trained:
-            tokens = encoder.tokenize([truncated(encoder, caption) for caption in captions]).to(device)
+            tokens = encoder.tokenize(list(captions)).to(device)
             return tokens, encoder(tokens)
         new = [c for c in dict.fromkeys(captions) if c not in self.on_disk and c not in self.in_memory]
         if new:
@@ -104,23 +104,4 @@ def encode_in_parts(encoder: Encoder, captions: Sequence[str], first: int = 0) -
 
 
 def _encode(encoder: Encoder, captions: Sequence[str]) -> Tensor:
-    return encoder.encode([truncated(encoder, caption) for caption in captions])
-
-
-def truncated(encoder: Encoder, caption: str) -> str:
-    """Truncate a caption after the last word that the encoder has room for: captioning models write longer ones.
-
-    Raises UnknownWordError.
-    """
-    words = caption.split()
-    least, most = 0, len(words)  # how many fit for certain, and how many may fit
-    while least < most:
-        middle = most if least == 0 and most == len(words) else (least + most + 1) // 2
-        try:
-            encoder.tokenize([" ".join(words[:middle])])
-            least = middle
-        except UnknownWordError:
-            raise
-        except ValueError:
-            most = middle - 1
-    return " ".join(words[:least]) if least < len(words) else caption
+    return encoder(encoder.tokenize(list(captions)).to(next(encoder.parameters()).device))

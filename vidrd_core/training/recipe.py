@@ -243,8 +243,8 @@ class Recipe:
         model = self.load_unet_and_text(stage)
         vae = self.load_vae(stage)
         validation = self.validation()
-        if validation.prompts:
-            model.text_encoder.tokenize(validation.prompts)  # raises now for a word that it does not know
+        for prompt in validation.prompts:
+            model.text_encoder.rows(prompt)  # raises now for a word that it does not know
         common = (model, self.config.diffusion, self.data, vae)
         if isinstance(stage, ClipStageConfig):
             return ClipTask(*common, stage, validation)

@@ -17,7 +17,6 @@ from vidrd_core.loading import load
 from vidrd_core.models.formats.unet_keys import is_temporal
 from vidrd_core.models.load_parts import load_unet, load_vae
 from vidrd_core.training.batches import Batches
-from vidrd_core.training.caption_encoding import truncated
 from vidrd_core.training.config import load_config
 from vidrd_core.training.data import RecipeError
 from vidrd_core.training.recipe import Recipe
@@ -206,13 +205,19 @@ def test_a_shard_that_goes_away_stops_the_training_and_leaves_the_checkpoint(
     assert (tmp_path / "run" / "clip" / "done").exists()
 
 
-def test_a_caption_that_is_too_long_is_truncated(image_model):
-    encoder = load(image_model).text_encoder
-    words = ["bird"] * 12  # of a tokenizer of letters
-    assert truncated(encoder, "bird bird") == "bird bird"
-    assert truncated(encoder, " ".join(words * 9)) == " ".join(["bird"] * 18), "72 of 75 tokens"
-    assert truncated(encoder, "") == ""
-    assert encoder.encode([truncated(encoder, "x" * 300)]).shape == (1, 77, originals.TEXT_WIDTH)
+@pytest.mark.parametrize("caption", ["bird " * 40, "x" * 300, "tag," * 100, "(heavy:2) " * 20])
+def test_a_caption_that_is_too_long_is_cut_after_its_last_token_that_fits(image_model, caption):
+    encoder = load(image_model).text_encoder  # of a tokenizer of letters
+    (row,) = encoder.tokenize([caption]).tolist()
+    everything = encoder.tokenizer(caption).input_ids
+    assert row == [*everything[:76], encoder.tokenizer.eos_token_id]
+    assert encoder.tokenize([""])[0, 1] == encoder.tokenizer.eos_token_id
+
+
+def test_captions_of_words_are_cut_after_the_last_word_that_fits():
+    encoder = load("tiny").text_encoder
+    (row,) = encoder.tokenize([",".join(["red"] * 40)]).tolist()
+    assert row == [0, *encoder.token_ids("red") * 30, 1]
 
 
 def test_of_few_clips_one_is_held_out(media, image_model, tmp_path, capsys):

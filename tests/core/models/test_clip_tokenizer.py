@@ -1,0 +1,191 @@
+"""CLIP's tokenizer is found without a network, and refused where it would lose words."""
+
+import gzip
+import json
+import shutil
+import socket
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from vidrd_core import load
+from vidrd_core.io.safetensors import FormatError
+from vidrd_core.loading import pack
+from vidrd_core.metrics.clip_features import CLIPFeatures
+from vidrd_core.models.clip_text_encoder import CLIPText
+from vidrd_core.models.clip_tokenizer import MERGES, VOCABULARY_FILE, find_tokenizer, load_tokenizer
+from vidrd_core.models.load_parts import load_clip_text, save_text_encoder
+
+from .formats import originals
+from .formats.test_text import clip_model
+
+WORDS = 2 * 94 + 2  # of the letters' tokenizer in `originals`
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    """No network, no package with a vocabulary, and an empty cache of the hub."""
+    monkeypatch.setattr("vidrd_core.models.clip_tokenizer.PACKAGES", ("there_is_no_such_package",))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def refuse(*_, **__):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """An installed package that carries a vocabulary file in OpenAI's layout, with its number of merges."""
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    merges = [f"{a} {b}" for a in letters for b in letters]
+    merges += [f"{a} {b}</w>" for a in letters for b in letters]
+    pairs = [(a, b, c) for a in letters for b in letters for c in letters]
+    merges += [f"{a}{b} {c}" for a, b, c in pairs] + [f"{a}{b} {c}</w>" for a, b, c in pairs]
+    merges += [f"{a}{b} {c}{d}" for a, b, c in pairs for d in letters]
+    package = tmp_path / "site" / "vocabulary_package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise AssertionError('it is not to be imported')")
+    lines = ["version 0.2", *merges[:MERGES], "surplus line"]
+    with gzip.open(package / VOCABULARY_FILE, "wt", encoding="utf-8") as file:
+        file.write("\n".join(lines))
+    monkeypatch.syspath_prepend(str(package.parent))
+    monkeypatch.setattr("vidrd_core.models.clip_tokenizer.PACKAGES", ("vocabulary_package",))
+
+
+def one_file(tmp_path, vocabulary):
+    """The text encoder of a checkpoint in one file, as in Stable Diffusion 1.x."""
+    text = originals.text_encoder(vocabulary)
+    path = tmp_path / "model.safetensors"
+    names = {key.removeprefix("text_model."): tensor for key, tensor in text.state_dict().items()}
+    save_file({f"cond_stage_model.transformer.text_model.{key}": t.contiguous() for key, t in names.items()}, path)
+    return path
+
+
+def test_without_a_tokenizer_there_is_an_error_and_no_network(offline, tmp_path):
+    path = one_file(tmp_path, WORDS)
+    with pytest.raises(
+        FileNotFoundError, match=r"model.safetensors has no tokenizer, and none is on this machine: name"
+    ):
+        load_clip_text(path)
+    assert load_clip_text(path, originals.tokenizer(tmp_path / "t").name_or_path).encode(["a cat"]).shape[1] == 77
+
+
+def test_a_vocabulary_that_a_package_carries_is_used(published, tmp_path):
+    encoder = load_clip_text(one_file(tmp_path, 49408))
+    tokenizer = encoder.tokenizer
+    assert len(tokenizer) == 49408
+    assert tokenizer.convert_ids_to_tokens([0, 255, 256, 49406, 49407]) == [
+        "!", "\u0143", "!</w>", "<|startoftext|>", "<|endoftext|>",
+    ]  # fmt: skip
+    assert tokenizer.tokenize("the cat") == ["the</w>", "cat</w>"]
+    assert tokenizer.tokenize("é") == ["Ã", "©</w>"]
+    assert not torch.equal(encoder.encode(["the cat"]), encoder.encode(["the dog"]))
+    save_text_encoder(encoder, tmp_path / "packed.safetensors")
+    assert torch.equal(load_clip_text(tmp_path / "packed.safetensors").encode(["cat"]), encoder.encode(["cat"]))
+
+
+@pytest.mark.parametrize(("width", "pad"), [(768, 49407), (1024, 0), (1280, 0), (64, 49407)])
+def test_padding_follows_the_encoder(published, tmp_path, width, pad):
+    tokenizer = find_tokenizer(width, 49408, tmp_path)
+    assert tokenizer.pad_token_id == pad
+    # The folder of another encoder's tokenizer, as both of Stable Diffusion XL's, changes nothing about it.
+    for token in ("!", "<|endoftext|>"):
+        tokenizer.pad_token = token
+        tokenizer.save_pretrained(tmp_path / token.strip("<|>"))
+        loaded = load_tokenizer(tmp_path / token.strip("<|>"), width, 49408)
+        assert width == 64 or loaded.pad_token_id == pad
+
+
+def test_the_cache_of_the_hub_is_used(published, tmp_path, monkeypatch):
+    cached = tmp_path / "hub" / "models--openai--clip-vit-large-patch14"
+    find_tokenizer(768, 49408, tmp_path).save_pretrained(tmp_path / "saved")
+    backend = json.loads((tmp_path / "saved" / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    (cached / "snapshots" / "abc").mkdir(parents=True)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("abc")
+    (cached / "snapshots" / "abc" / "vocab.json").write_text(json.dumps(backend["vocab"]), encoding="utf-8")
+    merges = [" ".join(pair) for pair in backend["merges"]]
+    (cached / "snapshots" / "abc" / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]), encoding="utf-8")
+    monkeypatch.setattr("vidrd_core.models.clip_tokenizer.PACKAGES", ())
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert find_tokenizer(768, 49408, tmp_path).tokenize("the cat") == ["the</w>", "cat</w>"]
+
+
+def test_a_tokenizer_of_another_vocabulary_is_refused(published, tmp_path):
+    path = one_file(tmp_path, WORDS)
+    with pytest.raises(FormatError, match=f"knows 49408 tokens, the text encoder {WORDS}: name a folder"):
+        load_clip_text(path)
+    folder = originals.modelscope(tmp_path) and tmp_path / "model"
+    shutil.rmtree(folder / "tokenizer")
+    find_tokenizer(768, 49408, path).save_pretrained(folder / "tokenizer")
+    with pytest.raises(FormatError, match="knows 49408 tokens, the text encoder 190"):
+        load(folder)
+
+
+@pytest.mark.parametrize("kept", [1, 400, 48893])
+def test_a_tokenizer_with_missing_merges_is_refused(published, tmp_path, kept):
+    find_tokenizer(768, 49408, tmp_path).save_pretrained(tmp_path / "whole")
+    backend = json.loads((tmp_path / "whole" / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "vocab.json").write_text(json.dumps(backend["vocab"]), encoding="utf-8")
+    merges = [" ".join(pair) for pair in backend["merges"]]
+    assert len(merges) == MERGES
+    for count in (kept, MERGES):
+        text = "\n".join(["#version: 0.2", *merges[:count]]) + "\n"
+        (tmp_path / "cut" / "merges.txt").write_text(text, encoding="utf-8")
+        if count == MERGES:
+            assert load_tokenizer(tmp_path / "cut", 768, 49408).tokenize("the") == ["the</w>"]
+            continue
+        with pytest.raises(FormatError, match=f"its merges make {kept} of its {MERGES} longer tokens"):
+            load_tokenizer(tmp_path / "cut", 768, 49408)
+
+
+def test_a_folder_that_cannot_be_read_is_refused(tmp_path):
+    (tmp_path / "vocab.json").write_text("{")
+    (tmp_path / "merges.txt").write_text("")
+    with pytest.raises(FormatError, match=r"the tokenizer in .* cannot be read"):
+        load_tokenizer(tmp_path, 768, 49408)
+
+
+def test_a_model_that_was_packed_with_a_tokenizer_of_two_tokens_is_refused(tmp_path):
+    """As versions before this one did where transformers found no network."""
+    words = originals.tokenizer(tmp_path / "words")
+    text = CLIPTextModel(CLIPTextConfig(vocab_size=len(words), hidden_size=64, intermediate_size=64,
+                                        num_hidden_layers=1, num_attention_heads=1))  # fmt: skip
+    text.save_pretrained(tmp_path / "words")
+    encoder: CLIPText = load_clip_text(tmp_path / "words")
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "vocab.json").write_text('{"<|startoftext|>": 0, "<|endoftext|>": 1}')
+    (tmp_path / "two" / "merges.txt").write_text("#version: 0.2\n")
+    encoder.tokenizer = type(encoder.tokenizer).from_pretrained(tmp_path / "two")
+    save_text_encoder(encoder, tmp_path / "packed.safetensors")
+    with pytest.raises(FormatError, match=r"packed.safetensors knows 2 tokens, the text encoder 190.* packed again"):
+        load_clip_text(tmp_path / "packed.safetensors")
+
+
+def test_packing_asks_for_the_tokenizer(offline, tmp_path):
+    pipeline = originals.modelscope(tmp_path)
+    shutil.rmtree(tmp_path / "model" / "tokenizer")
+    with pytest.raises(FileNotFoundError, match="has no tokenizer, and none is on this machine"):
+        pack(tmp_path / "model", tmp_path / "packed.safetensors")
+    assert not (tmp_path / "packed.safetensors").exists()
+    pipeline.tokenizer.save_pretrained(tmp_path / "tokenizer")
+    pack(tmp_path / "model", tmp_path / "packed.safetensors", text_encoder=tmp_path / "tokenizer")
+    assert load(tmp_path / "packed.safetensors").text_encoder.tokenizer("a b").input_ids[1:-1]
+
+
+def test_clipsim_needs_a_tokenizer_of_its_model(offline, tmp_path):
+    words = originals.tokenizer(tmp_path / "words")
+    clip_model(len(words), 64, "quick_gelu", heads=1).save_pretrained(tmp_path / "clip")
+    with pytest.raises(FormatError, match="cannot be loaded by transformers: there is no CLIP tokenizer in"):
+        CLIPFeatures(tmp_path / "clip")
+    words.save_pretrained(tmp_path / "clip")
+    features = CLIPFeatures(tmp_path / "clip").texts(["a cat", "a dog"])
+    assert not (features[0] == features[1]).all()
+    clip_model(len(words) + 1, 64, "quick_gelu", heads=1).save_pretrained(tmp_path / "clip")
+    with pytest.raises(FormatError, match="knows 190 tokens, the text encoder 191"):
+        CLIPFeatures(tmp_path / "clip")

@@ -1,0 +1,209 @@
+"""CLIP's tokenizer, through transformers: found without a network, checked, and kept inside this package's files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from vidrd_core.io.safetensors import FormatError
+
+TOKENIZER = "tokenizer/"  # prefix of a tokenizer's files, which are tensors of bytes beside the weights
+START, END = "<|startoftext|>", "<|endoftext|>"
+OPENAI = "openai/clip-vit-large-patch14"  # whose vocabulary all CLIPs of Stable Diffusion share
+VOCABULARY_FILE = "bpe_simple_vocab_16e6.txt.gz"  # as OpenAI published it
+PACKAGES = ("open_clip", "clip")  # Python packages that carry it
+MERGES = 49152 - 256 - 2  # how many of its lines CLIP reads, after the first
+PADS = {768: END, 1024: "!", 1280: "!"}  # by the width of the encoder: OpenAI's CLIP, and OpenCLIP's
+HOW = (
+    "name a folder with one as the text encoder (--text-encoder, text_encoder=): a diffusers folder of Stable "
+    "Diffusion, or its tokenizer folder with tokenizer.json, or vocab.json and merges.txt"
+)
+
+
+def load_tokenizer(folder: str | Path, width: int, vocabulary: int) -> Any:
+    """Load CLIP's tokenizer from a folder.
+
+    Args:
+        folder: A diffusers folder, or a tokenizer's folder.
+        width: Channels of the text encoder, on which the padding depends: OpenAI's CLIP of Stable Diffusion 1.x (768)
+            pads with the end token, OpenCLIP's of 2.x (1024) and SDXL (1280) with "!". Others pad as the folder says.
+        vocabulary: The number of tokens that the text encoder knows.
+
+    Returns:
+        A CLIPTokenizer of transformers.
+
+    Raises:
+        FileNotFoundError: There is none; the message says where one comes from.
+        FormatError: It is damaged, or one of another vocabulary.
+    """
+    folder = Path(folder)
+    places = [place for place in (folder / "tokenizer", folder) if _has_tokenizer(place)]
+    # Without this transformers would make one that knows two tokens, or ask the network.
+    if not places:
+        raise FileNotFoundError(f"there is no CLIP tokenizer in {folder}: {HOW}")
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(str(places[0]), local_files_only=True)
+    except Exception as error:  # whatever transformers and tokenizers raise for damaged files
+        raise FormatError(f"the tokenizer in {places[0]} cannot be read: {error}") from error
+    check_tokenizer(tokenizer, vocabulary, places[0])
+    if width in PADS:
+        tokenizer.pad_token = PADS[width]
+    return tokenizer
+
+
+def find_tokenizer(width: int, vocabulary: int, of: Path) -> Any:
+    """The tokenizer of a text encoder that has none beside it, from this machine; no network is used.
+
+    It comes from an installed Python package that carries OpenAI's vocabulary (open-clip-torch, or OpenAI's clip),
+    else from the cache of Hugging Face's hub.
+
+    Args:
+        width: As in `load_tokenizer`.
+        vocabulary: As in `load_tokenizer`.
+        of: The text encoder's file, for messages.
+
+    Returns:
+        A CLIPTokenizer of transformers.
+
+    Raises:
+        FileNotFoundError: There is none; the message says how to get one.
+        FormatError: What was found is of another vocabulary.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        if (published := _published_vocabulary()) is not None:
+            _write_vocabulary(published, Path(folder))
+            return load_tokenizer(folder, width, vocabulary)
+    if (cached := _in_hub_cache()) is not None:
+        return load_tokenizer(cached, width, vocabulary)
+    raise FileNotFoundError(
+        f"{of} has no tokenizer, and none is on this machine: {HOW}; or install the package open-clip-torch, which "
+        "carries it"
+    )
+
+
+def check_tokenizer(tokenizer: Any, vocabulary: int, place: str | Path) -> None:
+    """Check that a tokenizer makes the tokens that a text encoder knows.
+
+    Args:
+        tokenizer: A tokenizer of transformers.
+        vocabulary: How many tokens the text encoder knows.
+        place: Where the tokenizer comes from, for the message.
+
+    Raises:
+        FormatError: It knows more or fewer tokens, or merges of its byte-pair encoding are missing.
+    """
+    if len(tokenizer) != vocabulary:
+        raise FormatError(
+            f"the tokenizer in {place} knows {len(tokenizer)} tokens, the text encoder {vocabulary}: {HOW}"
+        )
+    specials = set(tokenizer.all_special_tokens)
+    tokens = {token for token in tokenizer.get_vocab() if len(token.removesuffix("</w>")) > 1} - specials
+    if missing := tokens - {"".join(pair) for pair in _merges_of(tokenizer)}:
+        raise FormatError(
+            f"the tokenizer in {place} is damaged: its merges make {len(tokens) - len(missing)} of its {len(tokens)} "
+            "longer tokens, so that words would be read letter by letter; get a whole merges.txt"
+        )
+
+
+def tokenizer_tensors(tokenizer: Any) -> dict[str, Tensor]:
+    """A tokenizer's files as tensors of bytes (uint8), by TOKENIZER and their names."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.is_file()}
+    return {
+        f"{TOKENIZER}{name}": torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        for name, data in files.items()
+        if data
+    }
+
+
+def tokenizer_from_tensors(tensors: Mapping[str, Tensor], width: int, vocabulary: int, path: Path) -> Any:
+    """Restore a tokenizer from the tensors of `tokenizer_tensors`.
+
+    Args:
+        tensors: The files' bytes, by TOKENIZER and their names.
+        width: As in `load_tokenizer`.
+        vocabulary: As in `load_tokenizer`.
+        path: The file that they come from, for messages.
+
+    Returns:
+        A CLIPTokenizer of transformers.
+
+    Raises:
+        FormatError: The files are no tokenizer of this vocabulary, or one has a folder in its name.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for key, tensor in tensors.items():
+            name = key.removeprefix(TOKENIZER)
+            if Path(name).name != name:
+                raise FormatError(f"{path} has a tokenizer's file with a folder in its name: {name}")
+            (Path(folder) / name).write_bytes(tensor.numpy().tobytes())
+        try:
+            return load_tokenizer(folder, width, vocabulary)
+        except (FileNotFoundError, FormatError) as error:
+            text = str(error).replace(folder, str(path))
+            raise FormatError(f"{text}; a file that was packed without a tokenizer has to be packed again") from error
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any(all((folder / name).is_file() for name in names)
+               for names in (["tokenizer.json"], ["vocab.json", "merges.txt"]))  # fmt: skip
+
+
+def _merges_of(tokenizer: Any) -> Iterator[Sequence[str]]:
+    """The pairs of a byte-pair encoding, of a tokenizer in Rust or, in older versions of transformers, in Python."""
+    if (backend := getattr(tokenizer, "_tokenizer", None)) is None:
+        yield from tokenizer.bpe_ranks
+        return
+    for pair in json.loads(backend.to_str())["model"]["merges"]:
+        yield pair.split(" ") if isinstance(pair, str) else pair
+
+
+def _published_vocabulary() -> Path | None:
+    """OpenAI's vocabulary file in an installed package, which is not imported; None without one."""
+    for name in PACKAGES:
+        spec = find_spec(name)
+        for place in (spec.submodule_search_locations or ()) if spec else ():
+            if (path := Path(place) / VOCABULARY_FILE).is_file():
+                return path
+    return None
+
+
+def _write_vocabulary(published: Path, folder: Path) -> None:
+    """OpenAI's vocabulary file as vocab.json and merges.txt.
+
+    Its tokens are the 256 bytes, the same at the end of a word, one for each merge, and the two special ones.
+    """
+    with gzip.open(published, "rt", encoding="utf-8") as file:
+        merges = [line for line in file.read().split("\n")[1 : MERGES + 1] if line]
+    letters = _letters_of_bytes()
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(line.split()) for line in merges)]
+    numbered = {token: number for number, token in enumerate([*tokens, START, END])}
+    (folder / "vocab.json").write_text(json.dumps(numbered, ensure_ascii=False), encoding="utf-8")
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
+
+
+def _letters_of_bytes() -> list[str]:
+    """The letters that stand for the 256 bytes in byte-level encodings, in the order of their tokens.
+
+    Printable bytes of Latin-1 stand for themselves and come first; the others are the letters from 256 on.
+    """
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    return [chr(byte) for byte in printable] + [chr(256 + number) for number in range(256 - len(printable))]
+
+
+def _in_hub_cache() -> Path | None:
+    """The folder of OpenAI's tokenizer in the cache of Hugging Face's hub, None if it is not there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    paths = [try_to_load_from_cache(OPENAI, name) for name in ("vocab.json", "merges.txt")]
+    return Path(paths[0]).parent if all(isinstance(path, str) for path in paths) else None  # type: ignore[arg-type]
