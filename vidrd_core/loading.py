@@ -13,11 +13,12 @@ from typing_extensions import Unpack
 
 from vidrd_core.io import safetensors
 from vidrd_core.io.atomic import atomic_folder
-from vidrd_core.models.formats.weight_files import has_weights
+from vidrd_core.models.formats.weight_files import has_weights, modelscope_files
 
 if TYPE_CHECKING:
     from vidrd_core.model import Offload
     from vidrd_core.models.clip_text_encoder import CLIPText
+    from vidrd_core.models.formats.naming import Part
     from vidrd_core.models.word_text_encoder import TextEncoder
     from vidrd_core.pipeline import VidRD
 
@@ -92,7 +93,9 @@ def find(name_or_path: str | Path) -> Path:
 
 
 def is_third_party(folder: Path) -> bool:
-    """Whether a folder is in diffusers' layout: weights, or a subfolder of weights for each part."""
+    """Whether a folder is in diffusers' layout (weights, or a subfolder of weights for each part) or ModelScope's."""
+    if modelscope_files(folder):
+        return True
     folders = [folder, *(folder / part.removesuffix(SUFFIX) for part in PARTS)]
     return not any((folder / part).is_file() for part in PARTS) and any(map(has_weights, folders))
 
@@ -254,6 +257,7 @@ def load(
     if temporal is not None:
         tensors, config = with_temporal(tensors, config, Path(temporal))
     unet = build_unet(tensors, config, files["unet"])
+    _check_parts(found, {"vae": vae, "text_encoder": text_encoder})
     given: dict[str, Any] = {name: value for name, value in diffusion.items() if value is not None}
     try:
         denoising = dataclasses.replace(denoising, **given)
@@ -276,6 +280,22 @@ def load(
     model = VidRD(unet, decoder, encoder, denoising, name=name, about=about, tile=tile)
     model.place(placement)
     return model
+
+
+def _check_parts(model: Path, named: dict[Part, str | Path | None]) -> None:
+    """Raise FileNotFoundError for a part that neither a third-party file has nor the caller named."""
+    from vidrd_core.models.formats.detect import has_part
+    from vidrd_core.models.formats.naming import PART_NAMES
+
+    if not model.is_file() or safetensors.is_ours(model):
+        return
+    for part, path in named.items():
+        if path is None and not has_part(model, part):
+            option = part.replace("_", "-")
+            raise FileNotFoundError(
+                f"{model} has no {PART_NAMES[part]}: name one with --{option} ({part}=), as the folder {part} of the "
+                "diffusers model that it was made from"
+            )
 
 
 def _part_path(name: str | Path | None, default: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 from vidrd_core import __version__
 from vidrd_core.cli import options as o
 from vidrd_core.cli.data import app as data
-from vidrd_core.cli.errors import CommandError, fail, is_fault, reason, set_quiet
+from vidrd_core.cli.errors import CommandError, fail, is_fault, reason, set_quiet, show_warning
 from vidrd_core.cli.info import info, models
 from vidrd_core.cli.measure_commands import ABLATE, EVALUATE, ablate, evaluate
 from vidrd_core.cli.run_file import read_run, write_run
@@ -278,6 +279,7 @@ def main(arguments: list[str] | None = None) -> int:
         The exit code: 0; 2 for input that is not valid; 1 for a fault of the machine; 130 for Ctrl-C.
     """
     set_quiet(False)
+    warnings.showwarning = show_warning
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a prompt or name may not fit a Windows console
     try:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from vidrd_core.io.os_errors import remedy, why
 
+PACKAGE = Path(__file__).parents[1]
 _MACHINE = {getattr(errno, name, 0) for name in ("ENOSPC", "EDQUOT", "EIO", "ENOMEM", "EMFILE", "EFBIG")}
 
 
@@ -111,3 +114,18 @@ def say(text: str) -> None:
 def fail(text: str) -> None:
     """Print a line to stderr."""
     print(f"vidrd: {text}", file=sys.stderr, flush=True)
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """In place of `warnings.showwarning`: a UserWarning of this package is one line, others look as Python's do."""
+    if category is UserWarning and Path(filename).is_relative_to(PACKAGE):
+        note(f"warning: {message}")
+    elif not is_quiet():
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))

@@ -12,9 +12,17 @@ from torch import Tensor
 from vidrd_core.io.configs import from_dict
 from vidrd_core.io.safetensors import FormatError, first_few
 from vidrd_core.models.formats import text, unet_keys, vae_keys
+from vidrd_core.models.formats.config_files import config_beside
 from vidrd_core.models.formats.naming import PART_NAMES, PREFIXES, Naming, Part, detect_naming
 from vidrd_core.models.formats.unet import SD1_TEXT, FoundUNet, identify_unet
-from vidrd_core.models.formats.weight_files import has_weights, keys_of, read_json, read_tensors
+from vidrd_core.models.formats.weight_files import (
+    has_weights,
+    keys_of,
+    modelscope_files,
+    modelscope_settings,
+    read_json,
+    read_tensors,
+)
 from vidrd_core.sampling import DiffusionConfig, Schedule
 
 NAMINGS: dict[Part, tuple[Naming, ...]] = {
@@ -73,7 +81,7 @@ def prefix_of(keys: Collection[str], part: Part) -> str | None:
 
 def has_part(path: Path, part: Part) -> bool:
     """Whether a file or diffusers folder holds a part. Raises FormatError for a file that cannot be read."""
-    path = Path(path)
+    path = modelscope_files(path).get(part, Path(path))
     if path.is_dir() and has_weights(path / part):
         return True
     if path.is_dir() and not has_weights(path):
@@ -96,14 +104,14 @@ def read_part(path: Path, part: Part) -> tuple[dict[str, Tensor], dict[str, Any]
         FormatError: The file is damaged or holds something else; the message says what, and what can be loaded.
     """
     path = Path(path)
+    path = modelscope_files(path).get(part, path)
     if path.is_dir():
         folder = path / part if has_weights(path / part) else path
         if not has_weights(folder):
             raise FileNotFoundError(f"{path} holds no {PART_NAMES[part]}: expected a folder {part} with its weights")
         path, config = folder, read_json(folder / "config.json")
     else:
-        beside = read_json(path.with_name("config.json"))
-        config = beside if "_class_name" in beside or "architectures" in beside else {}
+        config = config_beside(path, part)
     keys = keys_of(path)
     prefix = prefix_of(keys, part)
     if prefix is None:
@@ -154,6 +162,7 @@ def diffusion_of(path: Path, found: FoundUNet) -> DiffusionConfig:
     bias = found.tensors.get(V_BIAS)
     if not is_video and width != SD1_TEXT and bias is not None and bias.float().std() > V_SPREAD:
         values |= {"prediction": "v", "size": 768}
+    values |= modelscope_settings(path)
     values |= _from_scheduler(_scheduler_beside(path), is_video) or _from_buffers(path)
     try:
         return from_dict(DiffusionConfig, values, f"the scheduler beside {path}")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.models.clip_text_encoder import CLIPTextSettings
+from vidrd_core.models.formats.config_files import check_config, check_shapes
 from vidrd_core.models.formats.naming import Naming, Tensors, detect_naming
 
 HEAD_DIM = 64  # channels of an attention head in all CLIP text encoders of Stable Diffusion
@@ -56,6 +57,7 @@ def identify_text(
     """
     config = config or {}
     config = config.get("text_config", config)  # in the config of a CLIPModel
+    check_config(config, "text_encoder")
     naming = detect_naming(NAMINGS, tensors) or TRANSFORMERS
     named = naming.to_ours(tensors)
     try:
@@ -68,6 +70,8 @@ def identify_text(
     layers = 1 + max(int(m[1]) for key in named if (m := _LAYER.match(key)))
     # OpenAI's CLIP (width 768) has a fast approximation of GELU, OpenCLIP's (1024) the real one.
     activation = naming.settings.get("activation", "gelu" if width == SD2_WIDTH else "quick_gelu")
+    shown = {"vocab_size": vocabulary, "hidden_size": width, "intermediate_size": inner}
+    check_shapes(config, {**shown, "max_position_embeddings": length})
     settings = CLIPTextSettings(
         vocabulary=vocabulary,
         hidden_size=width,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vidrd_core.io.safetensors import FormatError, first_few
 from vidrd_core.models.config import UNet3DConfig
+from vidrd_core.models.formats.config_files import check_config, check_shapes
 from vidrd_core.models.formats.naming import Naming, Tensors, detect_naming, writable_naming
 from vidrd_core.models.formats.unet_keys import DIFFUSERS, NAMINGS, VIDRD, count, is_temporal
 
@@ -67,6 +68,7 @@ def identify_unet(tensors: Tensors, config: Mapping[str, Any] | None = None) -> 
         raise FormatError(
             f"these are not all of a UNet's tensors: it has no conv_in or conv_out, but {first_few(named)}"
         )
+    check_config(config or {}, "unet")
     found = _config_of(named, naming, config or {})
     return FoundUNet(named, found, (naming or DIFFUSERS).name, _family(found, named, naming))
 
@@ -142,6 +144,8 @@ def _config_of(named: Tensors, naming: Naming | None, config: Mapping[str, Any])
         "linear_projection": projection.ndim == 2,
         **temporal_config(named, naming),
     }
+    shown = ("in_channels", "out_channels", "block_out_channels", "layers_per_block", "cross_attention_dim")
+    check_shapes(config, {name: values[name] for name in shown})
     try:
         return UNet3DConfig(**values)
     except ValueError as error:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vidrd_core.io.safetensors import FormatError, differences, first_few
 from vidrd_core.models.config import VAEConfig
+from vidrd_core.models.formats.config_files import check_config, check_shapes
 from vidrd_core.models.formats.naming import Naming, Tensors, detect_naming, without_prefix, writable_naming
 from vidrd_core.models.formats.vae_keys import DIFFUSERS, NAMINGS, VIDRD
 from vidrd_core.models.vae import TemporalVAE
@@ -51,8 +52,11 @@ def identify_vae(tensors: Tensors, config: Mapping[str, Any] | None = None) -> t
             f"this looks like {_other_network(tensors) or 'no known VAE'} ({first_few(tensors)}), expected an "
             f"AutoencoderKL of Stable Diffusion, Stable Video Diffusion or VidRD, with the names of {known}"
         )
+    check_config(config or {}, "vae")
     ours = naming.to_ours(tensors)
     found = _settings(ours, naming, config or {})
+    shown = ("in_channels", "block_out_channels", "layers_per_block", "latent_channels")
+    check_shapes(config or {}, {name: getattr(found, name) for name in shown})
     state = _meta_state(found)
     assert naming.from_ours is not None
     if faults := differences(naming.from_ours(state), tensors):

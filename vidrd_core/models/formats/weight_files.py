@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,13 @@ from vidrd_core.io.safetensors import FormatError, file_format, open_safetensors
 
 # Names of the weight file in folders of diffusers and transformers, in the order in which they are looked for.
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
-ENDINGS = (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin")
+ENDINGS = (".safetensors", ".bin")
+VARIANTS = ("", "fp16", "bf16", "non_ema")  # in the order in which they are looked for; then any other
+MODELSCOPE = {  # in ModelScope's own folders: parts, their keys in configuration.json, and their usual files
+    "unet": ("ckpt_unet", "text2video_pytorch_model.pth"),
+    "vae": ("ckpt_autoencoder", "VQGAN_autoencoder.pth"),
+    "text_encoder": ("ckpt_clip", "open_clip_pytorch_model.bin"),
+}
 WRAPPERS = ("state_dict", "model_state_dict", "module", "model")  # keys of the weights in checkpoints of trainers
 
 Wanted = Callable[[str], bool]
@@ -50,23 +56,86 @@ def read_tensors(path: Path, wanted: Wanted = lambda key: True) -> dict[str, Ten
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The weight file of a folder, or its shards. Raises FileNotFoundError."""
-    for stem in STEMS:
-        for ending in ENDINGS:
-            if (file := folder / f"{stem}{ending}").is_file():
-                return [file]
-            if (index := folder / f"{stem}{ending}.index.json").is_file():
-                shards = sorted(set(read_json(index).get("weight_map", {}).values()))
-                if missing := [name for name in shards if not (folder / name).is_file()]:
-                    raise FileNotFoundError(f"{folder} lacks {', '.join(missing[:3])}, which {index.name} names")
-                return [folder / name for name in shards]
+    """The weight file of a folder, or its shards, of one variant of diffusers. Raises FileNotFoundError."""
+    for file in _candidates(folder):
+        if file.suffix != ".json":
+            return [file]
+        shards = sorted(set(read_json(file).get("weight_map", {}).values()))
+        if missing := [name for name in shards if not (folder / name).is_file()]:
+            raise FileNotFoundError(f"{folder} lacks {', '.join(missing[:3])}, which {file.name} names")
+        return [folder / name for name in shards]
     raise FileNotFoundError(f"{folder} holds no weights: expected {STEMS[0]}.safetensors, or {STEMS[1]}.safetensors")
 
 
 def has_weights(folder: Path) -> bool:
     """Whether a folder has a weight file, apart from its subfolders."""
-    return any((folder / f"{stem}{ending}{more}").is_file()
-               for stem in STEMS for ending in ENDINGS for more in ("", ".index.json"))  # fmt: skip
+    return next(_candidates(folder), None) is not None
+
+
+def _candidates(folder: Path) -> Iterator[Path]:
+    """The weight files of a folder, and the index files of shards, from the one to take first on."""
+    if not folder.is_dir():
+        return
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    for stem in STEMS:
+        for ending in ENDINGS:
+            found: dict[str, str] = {}
+            for variant in [*VARIANTS, *sorted(_other_variants(names, stem, ending))]:
+                dotted = f".{variant}" if variant else ""
+                for name in (
+                    f"{stem}{dotted}{ending}",
+                    f"{stem}{ending}.index{dotted}.json",
+                    f"{stem}{dotted}{ending}.index.json",
+                ):
+                    if name in names:
+                        found.setdefault(variant, name)
+            yield from (folder / name for name in found.values())
+
+
+def _other_variants(names: Iterable[str], stem: str, ending: str) -> set[str]:
+    whole = re.compile(rf"{re.escape(stem)}\.(\w+){re.escape(ending)}|"
+                       rf"{re.escape(stem + ending)}\.index\.(\w+)\.json")  # fmt: skip
+    return {m[1] or m[2] for name in names if (m := whole.fullmatch(name))} - set(VARIANTS)
+
+
+def modelscope_files(folder: Path) -> dict[str, Path]:
+    """The file of each part in a folder as ModelScope releases it; {} if it is none.
+
+    Args:
+        folder: A folder with configuration.json, or any other path.
+
+    Returns:
+        Paths by "unet", "vae" and "text_encoder"; only files that exist.
+
+    Raises:
+        FormatError: configuration.json cannot be read.
+    """
+    folder = Path(folder)
+    if not (folder / "configuration.json").is_file():
+        return {}
+    named = _mapping(_mapping(read_json(folder / "configuration.json").get("model")).get("model_args"))
+    files = {part: folder / str(named.get(key, usual)) for part, (key, usual) in MODELSCOPE.items()}
+    return {part: file for part, file in files.items() if file.is_file()}
+
+
+def modelscope_settings(folder: Path) -> dict[str, Any]:
+    """Fields of DiffusionConfig that a ModelScope folder's configuration.json tells; {} for any other path.
+
+    Raises FormatError for a kind of prediction that is not supported.
+    """
+    if not modelscope_files(folder):
+        return {}
+    model = _mapping(read_json(Path(folder) / "configuration.json").get("model"))
+    arguments, settings = _mapping(model.get("model_args")), _mapping(model.get("model_cfg"))
+    kind = settings.get("mean_type", "eps")
+    if kind not in ("eps", "v"):
+        raise FormatError(f"{folder}/configuration.json says mean_type {kind!r}, expected 'eps' or 'v'")
+    told = {"frames": arguments.get("max_frames"), "train_steps": settings.get("num_timesteps"), "prediction": kind}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,0 +1,208 @@
+"""config.json: of which part it is, what in it is not supported, and whether it is of the weights beside it."""
+
+import json
+import warnings
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vidrd_core import load
+from vidrd_core.cli import main
+from vidrd_core.io.safetensors import FormatError
+from vidrd_core.models.formats.config_files import READ, SERVED
+from vidrd_core.models.formats.detect import find_unet
+from vidrd_core.models.formats.unet import write_unet
+from vidrd_core.models.load_parts import find_clip_text, find_vae
+
+from . import originals
+
+OTHER = {  # a value of each key that makes another network, as diffusers' and transformers' classes take them
+    "unet": {
+        "flip_sin_to_cos": False, "freq_shift": 1, "center_input_sample": True, "act_fn": "gelu", "norm_eps": 1e-6,
+        "down_block_types": ["AttnDownBlock2D", "DownBlock2D"], "mid_block_type": "UNetMidBlock2D",
+        "up_block_types": ["UpBlock2D", "SimpleCrossAttnUpBlock2D"], "only_cross_attention": [False, True],
+        "mid_block_only_cross_attention": True, "dual_cross_attention": True, "downsample_padding": 0,
+        "mid_block_scale_factor": 1.5, "transformer_layers_per_block": [1, 2],
+        "reverse_transformer_layers_per_block": [2, 1], "encoder_hid_dim": 512, "encoder_hid_dim_type": "text_proj",
+        "class_embed_type": "timestep", "addition_embed_type": "text_time", "num_class_embeds": 10,
+        "class_embeddings_concat": True, "projection_class_embeddings_input_dim": 2816,
+        "resnet_time_scale_shift": "scale_shift", "resnet_skip_time_act": True, "resnet_out_scale_factor": 1.41,
+        "time_embedding_type": "fourier", "time_embedding_dim": 512, "time_embedding_act_fn": "silu",
+        "timestep_post_act": "silu", "time_cond_proj_dim": 256, "conv_in_kernel": 1, "conv_out_kernel": 1,
+        "attention_type": "gated", "cross_attention_norm": "layer_norm", "upcast_attention": "always",
+    },
+    "vae": {"act_fn": "gelu", "mid_block_add_attention": False},
+    "text_encoder": {"layer_norm_eps": 1e-6, "hidden_act": "relu"},
+}  # fmt: skip
+FOLDERS = {"unet": "unet", "vae": "vae", "text_encoder": "text_encoder"}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return originals.stable_diffusion(tmp_path_factory.mktemp("sd"))
+
+
+def changed(path, **values):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_there_is_a_case_for_each_key():
+    assert {part: set(values) for part, values in OTHER.items()} == {part: set(v) for part, v in SERVED.items()}
+
+
+@pytest.mark.parametrize(("part", "key"), [(part, key) for part in OTHER for key in OTHER[part]])
+def test_a_config_of_another_network_is_refused_by_name(whole, part, key):
+    path = whole / FOLDERS[part] / "config.json"
+    before = path.read_text()
+    try:
+        changed(path, **{key: OTHER[part][key]})
+        with pytest.raises(
+            FormatError, match=f"config.json says {key} .*, expected .*: such a .* is another network"
+        ):
+            load(whole)
+    finally:
+        path.write_text(before)
+
+
+@pytest.mark.parametrize("upcast", [True, False])
+@torch.no_grad()
+def test_upcast_attention_changes_nothing_in_diffusers_either(whole, upcast):
+    path = whole / "unet" / "config.json"
+    before = path.read_text()
+    try:
+        changed(path, upcast_attention=upcast)
+        theirs = type(originals.unet_2d()).from_pretrained(whole / "unet")
+        ours = load(whole).unet
+        x, text = torch.randn(1, 4, 8, 8), torch.randn(1, 5, originals.TEXT_WIDTH)
+        expected = theirs(x, torch.tensor(7), text).sample
+        torch.testing.assert_close(
+            ours(x[:, :, None], torch.tensor([7]), text)[:, :, 0], expected, rtol=1e-4, atol=1e-4
+        )
+    finally:
+        path.write_text(before)
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "message"),
+    [
+        ("unet", {"block_out_channels": [64, 64]}, r"block_out_channels \[64, 64\], the tensors have \[32, 64\]"),
+        ("unet", {"layers_per_block": [2, 2]}, r"layers_per_block \[2, 2\], the tensors have \[1, 1\]"),
+        ("unet", {"cross_attention_dim": 768}, "cross_attention_dim 768, the tensors have 128"),
+        ("unet", {"in_channels": 9}, "in_channels 9, the tensors have 4"),
+        ("vae", {"latent_channels": 16}, "latent_channels 16, the tensors have 4"),
+        ("text_encoder", {"vocab_size": 5}, "vocab_size 5, the tensors have 190"),
+    ],
+)
+def test_a_config_of_other_weights_is_refused(whole, part, values, message):
+    path = whole / part / "config.json"
+    before = path.read_text()
+    try:
+        changed(path, **values)
+        with pytest.raises(FormatError, match=message):
+            load(whole)
+    finally:
+        path.write_text(before)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A UNet's file in a folder of its own, with LDM's names and norms of 8 groups, which tensors do not show."""
+    found = find_unet(originals.stable_diffusion(tmp_path) / "unet")[0]
+    (tmp_path / "alone").mkdir()
+    written = write_unet(found.config, found.tensors, "LDM")
+    save_file({key: t.contiguous() for key, t in written.items()}, tmp_path / "alone" / "model.safetensors")
+    return tmp_path / "alone" / "model.safetensors", found.config
+
+
+def test_a_config_without_a_class_is_read_if_its_keys_fit(checkpoint):
+    path, expected = checkpoint
+    with pytest.raises(FormatError, match="attention heads"):
+        find_unet(path)
+    path.with_name("config.json").write_text(json.dumps({"norm_num_groups": 8, "attention_head_dim": 4}))
+    assert find_unet(path)[0].config == expected
+    path.with_name("config.json").write_text(json.dumps({"norm_num_groups": 8, "freq_shift": 1}))
+    with pytest.raises(FormatError, match="freq_shift 1, expected 0"):
+        find_unet(path)
+
+
+def test_a_config_of_no_part_is_said_to_be_unused(checkpoint, capsys):
+    path, _ = checkpoint
+    path.with_name("config.json").write_text(json.dumps({"norm_num_groups": 8, "attention_heads": 4}))
+    with (
+        pytest.warns(
+            UserWarning, match="config.json is not used: it names no class, and 'attention_heads' is no sett"
+        ),
+        pytest.raises(FormatError, match="attention heads"),
+    ):
+        find_unet(path)
+    assert main(["info", str(path)]) == 0
+    assert "vidrd: warning: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"_class_name": "AutoencoderKL", "norm_num_groups": 4, "act_fn": "gelu"},
+        {"architectures": ["CLIPTextModel"], "num_attention_heads": 3},
+        {"latent_channels": 4, "scaling_factor": 0.13},
+        {"hidden_size": 128, "num_attention_heads": 3},
+    ],
+)
+def test_the_config_of_another_part_is_not_the_unets(checkpoint, config):
+    path, expected = checkpoint
+    tensors = find_unet_with(path, {"norm_num_groups": 8, "attention_head_dim": 4})
+    path.with_name("config.json").write_text(json.dumps(config))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(FormatError, match="attention heads"):
+            find_unet(path)
+    assert tensors == expected
+
+
+def find_unet_with(path, config):
+    path.with_name("config.json").write_text(json.dumps(config))
+    return find_unet(path)[0].config
+
+
+def test_each_part_of_a_folder_has_its_own_config(whole):
+    assert find_vae(whole)[1].norm_groups == 8
+    assert find_clip_text(whole)[0].vocabulary == 190
+    assert not set(READ["vae"]) & set(SERVED["text_encoder"])
+
+
+@pytest.mark.parametrize("part", ["vae", "text_encoder"])
+def test_a_file_that_lacks_a_part_says_how_to_go_on(whole, part, tmp_path):
+    loaded = load(whole)
+    prefixes = {"unet": "unet.", "vae": "vae.", "text_encoder": "text_encoder."}
+    tensors = {}
+    for name, prefix in prefixes.items():
+        if name != part:
+            state = getattr(loaded, name).state_dict()
+            tensors |= {f"{prefix}{key.removeprefix('clip.')}": tensor.clone() for key, tensor in state.items()}
+    save_file(tensors, tmp_path / "m.safetensors")
+    config = {"_class_name": "UNet2DConditionModel", "norm_num_groups": 8, "attention_head_dim": 4}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    option = part.replace("_", "-")
+    with pytest.raises(FileNotFoundError, match=rf"m.safetensors has no .*: name one with --{option} \({part}=\)"):
+        load(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("variant", [None, "fp16", "bf16", "non_ema", "mine"])
+@pytest.mark.parametrize("shard", ["100KB", "1GB"])
+@pytest.mark.parametrize("safe", [True, False])
+def test_variants_and_their_shards_are_found(variant, shard, safe, tmp_path):
+    unet = originals.unet_2d()
+    unet.save_pretrained(tmp_path / "unet", variant=variant, max_shard_size=shard, safe_serialization=safe)
+    found = find_unet(tmp_path / "unet")[0].tensors
+    assert found.keys() == unet.state_dict().keys()
+    assert all(torch.equal(tensor, found[key]) for key, tensor in unet.state_dict().items())
+
+
+def test_of_several_variants_the_plain_one_is_taken(tmp_path):
+    for number, variant in enumerate(["non_ema", "fp16", None, "bf16"]):
+        unet = originals.unet_2d()
+        with torch.no_grad():
+            unet.conv_in.bias.fill_(number)
+        unet.save_pretrained(tmp_path, variant=variant)
+    assert find_unet(tmp_path)[0].tensors["conv_in.bias"][0] == 2
