@@ -46,11 +46,11 @@ def vae(widths=(16, 32), groups=8):
     ).eval()  # fmt: skip
 
 
-def unet_3d():
+def unet_3d(widths=(32, 64), heads=16, groups=8):
     return randomise(
         UNet3DConditionModel(
-            sample_size=16, block_out_channels=(32, 64), cross_attention_dim=TEXT_WIDTH, norm_num_groups=8,
-            down_block_types=["CrossAttnDownBlock3D", "DownBlock3D"], attention_head_dim=16,
+            sample_size=16, block_out_channels=widths, cross_attention_dim=TEXT_WIDTH, norm_num_groups=groups,
+            down_block_types=["CrossAttnDownBlock3D", "DownBlock3D"], attention_head_dim=heads,
             up_block_types=["UpBlock3D", "CrossAttnUpBlock3D"], layers_per_block=1,
         )
     ).eval()  # fmt: skip

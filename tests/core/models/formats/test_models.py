@@ -334,3 +334,69 @@ def test_the_released_temporal_layers_match_a_plain_implementation():
     block = unet.down_blocks[0].attentions[0].transformer_blocks[0]
     ours = block.attend_over_frames(stream.transpose(1, 2).flatten(0, 1), f).unflatten(0, (b, f)).transpose(1, 2)
     torch.testing.assert_close(ours, out, rtol=1e-5, atol=1e-5)
+
+
+def open_clip_names(state):
+    """The inverse of OpenCLIP's conversion, with one more layer, which Stable Diffusion 2.x does not read."""
+    state = {key.removeprefix("text_model."): tensor for key, tensor in state.items()}
+    layers = 1 + max(int(key.split(".")[2]) for key in state if key.startswith("encoder.layers."))
+    stems = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "self_attn.out_proj": "attn.out_proj",
+             "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}  # fmt: skip
+    found = {
+        "token_embedding.weight": state["embeddings.token_embedding.weight"],
+        "positional_embedding": state["embeddings.position_embedding.weight"],
+        "ln_final.weight": state["final_layer_norm.weight"], "ln_final.bias": state["final_layer_norm.bias"],
+        "text_projection": torch.eye(4), "logit_scale": torch.ones(()), "visual.proj": torch.ones(4, 4),
+        "visual.transformer.resblocks.0.attn.in_proj_weight": torch.ones(12, 4),
+    }  # fmt: skip
+    for layer in range(layers + 1):
+        ours, theirs = f"encoder.layers.{min(layer, layers - 1)}", f"transformer.resblocks.{layer}"
+        for kind in ("weight", "bias"):
+            parts = [state[f"{ours}.self_attn.{name}_proj.{kind}"] for name in "qkv"]
+            found[f"{theirs}.attn.in_proj_{kind}"] = torch.cat(parts)
+            found |= {f"{theirs}.{new}.{kind}": state[f"{ours}.{old}.{kind}"] for old, new in stems.items()}
+    return found
+
+
+@pytest.mark.parametrize("named", [True, False])
+@torch.no_grad()
+def test_modelscopes_own_folder_loads_whole(named, tmp_path):
+    pipeline = originals.modelscope(tmp_path, set_alpha_to_one=True)
+    # As in the published files, norms have 32 groups, heads 64 channels, and the text encoder the real GELU.
+    unet = originals.unet_3d(widths=(64, 128), heads=64, groups=32)
+    vae = originals.vae(widths=(32, 64), groups=32)
+    pipeline.text_encoder.config.hidden_act = "gelu"
+    text = randomise(type(pipeline.text_encoder)(pipeline.text_encoder.config)).eval()
+    found = identify_unet(unet.state_dict(), dict(unet.config))
+    files = {
+        "text2video_pytorch_model.pth": write_unet(found.config, found.tensors, "LDM"),
+        "VQGAN_autoencoder.pth": {
+            "state_dict": write_vae(*identify_vae(vae.state_dict(), dict(vae.config)), "ldm"), "epoch": 3,
+        },
+        "open_clip_pytorch_model.bin": open_clip_names(text.state_dict()),
+    }  # fmt: skip
+    folder = tmp_path / "damo"
+    folder.mkdir()
+    names = {name: f"renamed_{name}" if named else name for name in files}
+    for name, tensors in files.items():
+        torch.save(tensors, folder / names[name])
+    arguments = {"max_frames": 12}
+    if named:
+        unet_file, vae_file, clip_file = names.values()
+        arguments |= {"ckpt_unet": unet_file, "ckpt_autoencoder": vae_file, "ckpt_clip": clip_file}
+    model = {"type": "latent-text-to-video-synthesis", "model_args": arguments,
+             "model_cfg": {"num_timesteps": 1000, "mean_type": "eps", "temporal_attention": "True"}}  # fmt: skip
+    (folder / "configuration.json").write_text(json.dumps({"framework": "pytorch", "model": model}))
+    ours = load(folder, text_encoder=tmp_path / "model" / "tokenizer")
+    assert (ours.diffusion.frames, ours.diffusion.schedule) == (12, "scaled_linear")
+    clip = ours.generate("a cat", negative="dull", seed=3, **SETTINGS)
+    pipeline.unet, pipeline.text_encoder, pipeline.vae = unet, text, vae
+    theirs = originals.run(
+        pipeline, clip.state.noise, prompt="a cat", negative_prompt="dull", num_inference_steps=5, guidance_scale=3.0,
+        num_frames=4, width=32, height=32,
+    )  # fmt: skip
+    torch.testing.assert_close(clip.state.latents, theirs, rtol=1e-4, atol=1e-4)
+    model["model_cfg"]["mean_type"] = "x0"
+    (folder / "configuration.json").write_text(json.dumps({"model": model}))
+    with pytest.raises(FormatError, match="says mean_type 'x0', expected 'eps' or 'v'"):
+        load(folder, text_encoder=tmp_path / "model" / "tokenizer")
