@@ -101,7 +101,7 @@ def from_dict(kind: type[Config], values: dict[str, Any], what: str = "") -> Con
         raise ValueError(f"{what} lacks {', '.join(missing)}")
     hints = get_type_hints(kind)
     try:
-        typed = {key: _of_type(hints[key], key, value) for key, value in values.items()}
+        typed = {key: of_type(hints[key], key, value) for key, value in values.items()}
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from error
     return kind(**typed)
@@ -118,20 +118,32 @@ def _has_no_default(field: dataclasses.Field) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _of_type(hint: Any, name: str, value: Any) -> Any:
-    """A value converted to the type of its setting. Raises ValueError if it has another type."""
+def of_type(hint: Any, name: str, value: Any) -> Any:
+    """Convert a JSON or YAML value to the type of its setting.
+
+    Args:
+        hint: The type, as in a dataclass of settings.
+        name: What error messages call the setting.
+        value: The value.
+
+    Returns:
+        The value; a list becomes a tuple, and a text that reads as a number becomes one where a number is expected.
+
+    Raises:
+        ValueError: The value is of another type.
+    """
     origin, options = get_origin(hint), get_args(hint) if isinstance(hint, UnionType) else (hint,)
     if isinstance(value, list) and origin is tuple:
         inner = get_args(hint)[0]
         if get_origin(inner) is tuple and not all(isinstance(entry, list) for entry in value):
             raise ValueError(f"{name} is {value!r}, expected {_type_name(hint)}")
-        return tuple(_of_type(inner, name, entry) for entry in value)
+        return tuple(of_type(inner, name, entry) for entry in value)
     if origin is Literal:
         if value not in get_args(hint):
             raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(str, get_args(hint)))}")
         return value
     if origin is dict and isinstance(value, dict) and get_args(hint)[1] is not Any:
-        return {key: _of_type(get_args(hint)[1], f"{name}.{key}", entry) for key, entry in value.items()}
+        return {key: of_type(get_args(hint)[1], f"{name}.{key}", entry) for key, entry in value.items()}
     if float in options and isinstance(value, str):
         with suppress(ValueError):
             return float(value)

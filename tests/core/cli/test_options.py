@@ -95,19 +95,71 @@ def test_a_run_is_saved_and_repeated_from_its_file(vidrd, tmp_path):
     assert len(list((tmp_path / "three").iterdir())) == 3
 
 
+def test_zeros_are_saved_and_read(vidrd, tmp_path):
+    zeros = {"prompt-frames": 0, "alpha": 0.0, "beta": 0.0, "anchor": 0.0, "seed": 0, "cfg": 0.0, "travel": 0}
+    given = [part for name, value in zeros.items() for part in (f"--{name}", value)]
+    run = (*PROMPTS, "--steps", 2, *given, "-o", "one.gif", "--state-dir", "one", "--save-config", "run.yaml")
+    assert vidrd("generate", *run)[0] == 0
+    kept = yaml.safe_load((tmp_path / "run.yaml").read_text())
+    assert {name: kept.get(name) for name in zeros} == zeros
+    assert vidrd("generate", "--config", "run.yaml", "-o", "two.gif", "--state-dir", "two")[0] == 0
+    for name in ("clip_0000.safetensors", "clip_0001.safetensors"):
+        assert same_state(tmp_path / "one" / name, tmp_path / "two" / name)
+
+
+def test_a_run_file_leaves_quiet_to_the_command_line(vidrd, tmp_path):
+    run = ("--steps", 1, "-o", "one.gif")
+    assert vidrd("generate", "a red circle", *run, "--quiet", "--save-config", "run.yaml") == (0, "", "")
+    text = (tmp_path / "run.yaml").read_text()
+    assert "quiet" not in text
+    (tmp_path / "run.yaml").write_text(f"{text}quiet: true\n")  # as 0.2.0 wrote it
+    code, out, _ = vidrd("generate", "--config", "run.yaml")
+    assert code == 0
+    assert out.startswith("one.gif: 1 clip")
+
+
+def test_a_run_file_takes_older_names_text_with_numbers_and_null(vidrd, tmp_path):
+    (tmp_path / "run.yaml").write_text(
+        "prompts: a red circle\nsteps: '1'\ndrift: 3e-1\nseed_per_clip: 7\ncfg: null\nlora: []\n"
+    )
+    run = ("--config", "run.yaml", "-o", "one.gif", "--state-dir", "one", "--save-config", "again.yaml")
+    assert vidrd("generate", *run)[0] == 0
+    kept = yaml.safe_load((tmp_path / "again.yaml").read_text())
+    assert (kept["prompts"], kept["steps"], kept["anchor"], kept["seed-per-clip"]) == (["a red circle"], 1, 0.3, "7")
+    assert "cfg" not in kept
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("prompts: [a red circle]\nstep: 3", "run.yaml has no option step (did you mean steps?)"),
-        ("steps: many", "run.yaml: steps is 'many':"),
+        ("prompt_frame: 3", "run.yaml has no option prompt-frame (did you mean prompt-frames?)"),
         ("[1, 2]", "run.yaml holds [1, 2], expected names of options with values"),
-        ("a: [", "run.yaml is not YAML:"),
+        ("# nothing\n", "run.yaml is empty, expected names of options with values"),
+        ("a: [", "run.yaml, line 1 is not YAML:"),
+        (b"negative: \xff", "run.yaml is not YAML: byte 10 is not UTF-8 text"),
+        ("steps: many", "run.yaml: steps is 'many', expected a whole number\n"),
+        ("steps: true", "run.yaml: steps is True, expected a whole number\n"),
+        ("seed: 1.5", "run.yaml: seed is 1.5, expected a whole number\n"),
+        ("alpha: much", "run.yaml: alpha is 'much', expected a number\n"),
+        ("prompt_frames: [1]", "run.yaml: prompt-frames is [1], expected a whole number\n"),
+        ("negative: no", "run.yaml: negative is False, expected text\n"),
+        ("state-dir: ''", "run.yaml: state-dir is '': it is empty: give a name"),
+        ("prompts: {a: 1}", "run.yaml: prompts is {'a': 1}, expected a list of texts\n"),
+        ("prompts: 5", "run.yaml: prompts is 5, expected a list of texts\n"),
+        ("prompts: [a red circle, 5]", "run.yaml: prompts is 5, expected text\n"),
+        ("prompts: []", "run.yaml: prompts is an empty list, expected one text or more\n"),
         ("prompts: a red circle\nsteps: 0", "steps is 0, expected a whole number, 1 or more"),
-        ("resume: true", "run.yaml has no option resume"),
+        ("resume: true", "run.yaml has resume, which belongs on the command line: remove it from the file"),
+        ("config: other.yaml", "run.yaml has config, which belongs on the command line"),
+        ("save_config: other.yaml", "run.yaml has save_config, which belongs on the command line"),
+        ("steps: 2\nseed: 1\nsteps: 3", "run.yaml, line 3: steps is given twice, first in line 1"),
+        ("prompt_frames: 2\nprompt-frames: 3", "run.yaml has prompt_frames and prompt-frames, which are one option"),
+        ("drift: 0.1\nanchor: 0.2", "run.yaml has drift and anchor, which are one option: remove one of them"),
     ],
 )
 def test_a_bad_run_file_is_refused(vidrd, tmp_path, text, message):
-    (tmp_path / "run.yaml").write_text(text)
+    (tmp_path / "run.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
     assert message in error_line(*vidrd("generate", "--config", "run.yaml", "-o", "long.gif"))
     assert os.listdir() == ["run.yaml"]
 
