@@ -44,13 +44,13 @@ def info(
     from vidrd_core.cli.progress import busy
 
     with input_checked(), busy("reading"):
-        from vidrd_core.cli.inspect import inspect
+        from vidrd_core.cli.inspect import data_of, inspect
 
         facts = list(inspect(file))
     if as_json:
-        typer.echo(json.dumps({"file": str(file), **dict(facts)}, indent=1, ensure_ascii=False))
+        typer.echo(json.dumps({"file": str(file), **data_of(facts)}, indent=1, ensure_ascii=False))
         return
-    width = max(len(name) for name, _ in facts)
+    width = max(len(fact.name) for fact in facts)
     typer.echo(file)
-    for name, value in facts:
-        typer.echo(f"  {name:{width}}  {value}")
+    for fact in facts:
+        typer.echo(f"  {fact.name:{width}}  {fact.text}")

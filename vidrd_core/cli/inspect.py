@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vidrd_core import loading
 from vidrd_core.cli.errors import InputError, input_checked
 from vidrd_core.io import safetensors
-from vidrd_core.loading import PARTS
+from vidrd_core.loading import PARTS, SUFFIX
+from vidrd_core.reuse import OLD_NAMES
 from vidrd_core.video.reader import probe_video
 
 if TYPE_CHECKING:
     from vidrd_core.models.formats.naming import Part
 
-Facts = Iterator[tuple[str, str]]
+
+class Fact(NamedTuple):
+    """One thing that is known of a file.
+
+    Args:
+        name: What the text calls it.
+        text: Its value as text.
+        data: The same for JSON, by name; {} where another fact has it.
+    """
+
+    name: str
+    text: str
+    data: dict[str, Any] = {}  # noqa: RUF012 - it is never changed
+
+
+Facts = Iterator[Fact]
 
 
 @dataclass(frozen=True)
@@ -96,7 +113,7 @@ def inspect(path: Path) -> Facts:
         path: Any file or folder, or the name of a built-in model.
 
     Returns:
-        (name, value) pairs; the first is ("kind", what it is in a few words).
+        What is known of it; the first fact is the "kind", what it is in a few words.
 
     Raises:
         InputError: There is no such file, it is damaged or of an unknown kind.
@@ -115,33 +132,59 @@ def inspect(path: Path) -> Facts:
         return _video(path)
 
 
+def data_of(facts: Iterable[Fact]) -> dict[str, Any]:
+    """Facts as data for JSON, by name."""
+    return {name: value for fact in facts for name, value in fact.data.items()}
+
+
+def _kind(kind: str, **data: Any) -> Fact:
+    return Fact("kind", kind, {"kind": kind, **data})
+
+
+def _on_disk(path: Path) -> Fact:
+    count = path.stat().st_size
+    return Fact("on disk", _size(count), {"bytes": count})
+
+
+def _pixels(width: int, height: int) -> Fact:
+    return Fact("size", f"{width} x {height} pixels", {"size": [width, height]})
+
+
 def _folder(path: Path) -> Facts:
     parts = [part for part in PARTS if (path / part).is_file()]
     states = sorted(path.glob("clip_*.safetensors"))
     frames = sorted(path.glob("frame_*.png"))
     if parts:
         missing = [part for part in PARTS if part not in parts]
-        yield "kind", f"model folder, not whole: it lacks {', '.join(missing)}" if missing else "model folder"
+        kind = f"model folder, not whole: it lacks {', '.join(missing)}" if missing else "model folder"
+        yield _kind(kind, missing=missing)
         for part in parts:
-            facts = dict(_safetensors(path / part))
-            yield part, f"{facts['kind']}, {facts.get('parameters', '?')} parameters, {facts['on disk']}"
+            facts = list(_safetensors(path / part))
+            texts = {fact.name: fact.text for fact in facts}
+            about = f"{texts['kind']}, {texts.get('parameters', '?')} parameters, {texts['on disk']}"
+            yield Fact(part, about, {part.removesuffix(SUFFIX): data_of(facts)})
     elif states:
-        yield "kind", f"folder of {len(states)} clip states, {states[0].name} to {states[-1].name}; of the last one:"
-        yield from list(_safetensors(states[-1]))[1:]
+        yield _kind(
+            f"folder of {len(states)} clip states, {states[0].name} to {states[-1].name}; of the last one:",
+            states=len(states),
+        )
+        _, *facts = _safetensors(states[-1])
+        yield from facts
     elif frames:
         from PIL import Image
 
         with Image.open(frames[0]) as image:
-            yield "kind", f"video of {len(frames)} PNG frames"
-            yield "size", f"{image.width} x {image.height} pixels"
-            yield "fps", str(image.info.get("fps", "unknown"))
+            yield _kind(f"video of {len(frames)} PNG frames", frames=len(frames))
+            yield _pixels(image.width, image.height)
+            fps = str(image.info.get("fps", "unknown"))
+            yield Fact("fps", fps, {"fps": _number(fps)})
             yield from _made_with(image.info.get("comment", ""))
     else:
         from vidrd_core.models.lora.files import is_lora
 
         if not loading.is_third_party(path) and not is_lora(path):
             raise InputError(f"{path} is a folder with no model parts, clip states or PNG frames in it")
-        yield "kind", "folder of a LoRA" if is_lora(path) else "diffusers folder"
+        yield _kind("folder of a LoRA" if is_lora(path) else "diffusers folder")
         yield from _parts(path)
 
 
@@ -149,31 +192,34 @@ def _safetensors(path: Path) -> Facts:
     file = Tensors.of(path)
     kind = file.details.get("kind")
     if kind is None:
-        yield "kind", "safetensors file, not made by vidrd"
+        yield _kind("safetensors file, not made by vidrd")
         yield from _parts(path)
-        yield "tensors", f"{len(file.shapes)}: {safetensors.first_few(file.shapes)}"
+        count = len(file.shapes)
+        yield Fact("tensors", f"{count}: {safetensors.first_few(file.shapes)}", {"tensors": count})
     elif kind == "clip state":
         from vidrd_core.state import ClipState
 
         ClipState.load(path)  # raises for a damaged one
         yield from _state(file)
     else:
-        yield "kind", str(kind)
+        groups = {name: _mapping(file.details.get(name)) for name in ("config", "diffusion")}
+        yield _kind(str(kind), **{name: values for name, values in groups.items() if values})
         if kind == safetensors.WHOLE_MODEL:
             for name, part in safetensors.parts_of(file.details).items():
-                yield name, str(part.get("kind"))
-        for group in ("config", "diffusion"):
-            for name, value in _mapping(file.details.get(group)).items():
-                yield name, " ".join(map(str, value)) if isinstance(value, list) else str(value)
+                known = {key: part[key] for key in ("kind", *groups) if key in part}
+                yield Fact(name, str(part.get("kind")), {name: known})
+        for values in groups.values():
+            for name, value in values.items():
+                yield Fact(name, " ".join(map(str, value)) if isinstance(value, list) else str(value))
     if kind != "clip state":
-        yield "parameters", f"{file.parameters:,}"
-    yield "on disk", _size(path.stat().st_size)
+        yield Fact("parameters", f"{file.parameters:,}", {"parameters": file.parameters})
+    yield _on_disk(path)
 
 
 def _torch_file(path: Path) -> Facts:
-    yield "kind", "torch file"
+    yield _kind("torch file")
     yield from _parts(path)
-    yield "on disk", _size(path.stat().st_size)
+    yield _on_disk(path)
 
 
 def _parts(path: Path) -> Facts:
@@ -190,9 +236,10 @@ def _parts(path: Path) -> Facts:
         try:
             yield from _part(path, part)
         except safetensors.FormatError as error:
-            yield part.replace("_", " "), str(error)
+            yield Fact(part.replace("_", " "), str(error), {part: {"error": str(error)}})
     if not found:
-        yield "holds", contents(keys_of(path))
+        holds = contents(keys_of(path))
+        yield Fact("holds", holds, {"holds": holds})
 
 
 def _part(path: Path, part: Part) -> Facts:
@@ -202,12 +249,16 @@ def _part(path: Path, part: Part) -> Facts:
 
     if part == "unet":
         unet, diffusion = find_unet(path)
-        yield "unet", f"{unet.about}, {sum(t.numel() for t in unet.tensors.values()):,} parameters"
-        yield "denoising", f"{diffusion.prediction}, {diffusion.schedule}"
+        count = sum(t.numel() for t in unet.tensors.values())
+        about = {"about": unet.about, "parameters": count}
+        yield Fact("unet", f"{unet.about}, {count:,} parameters", {"unet": about})
+        denoising = {"prediction": diffusion.prediction, "schedule": diffusion.schedule}
+        yield Fact("denoising", ", ".join(denoising.values()), {"diffusion": denoising})
         return
     tensors, _ = read_part(path, part)
     naming = detect_naming(NAMINGS[part], tensors)
-    yield part.replace("_", " "), f"{naming.name} names" if naming else "yes"
+    names = naming.name if naming else None
+    yield Fact(part.replace("_", " "), f"{names} names" if names else "yes", {part: {"names": names}})
 
 
 def _lora(path: Path) -> Facts:
@@ -219,27 +270,38 @@ def _lora(path: Path) -> Facts:
     found = read_lora(path)
     of_text = sum(map(is_text_layer, found))
     ranks = sorted({change.rank for change in found.values()})
-    family = {768: " of Stable Diffusion 1.x", 1024: " of Stable Diffusion 2.x"}.get(text_width(found) or 0, "")
-    yield "holds", f"a LoRA{family}, of rank {', '.join(map(str, ranks))}"
-    yield "changes", f"{len(found) - of_text} layers of the UNet, {of_text} of the text encoder"
+    family = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x"}.get(text_width(found) or 0)
+    yield Fact(
+        "holds",
+        f"a LoRA{f' of {family}' if family else ''}, of rank {', '.join(map(str, ranks))}",
+        {"holds": "a LoRA", "family": family, "ranks": ranks},
+    )
+    layers = {"unet": len(found) - of_text, "text_encoder": of_text}
+    yield Fact(
+        "changes", f"{layers['unet']} layers of the UNet, {of_text} of the text encoder", {"changed_layers": layers}
+    )
 
 
 def _state(file: Tensors) -> Facts:
+    from vidrd_core.state import TENSORS
+
     details = file.details
     made = _mapping(details.get("made_with"))
-    yield "kind", f"clip state of clip {details.get('index')} (the first one is 0)"
-    yield "prompt", str(made.pop("prompt", "unknown"))
-    reuse = _mapping(made.pop("reuse", None))
-    yield "settings", _pairs(made)
-    yield "reuse", _pairs(reuse) if reuse else "unknown"
+    index, prompt = details.get("index"), made.pop("prompt", None)
+    yield _kind(f"clip state of clip {index} (the first one is 0)")
+    yield Fact("prompt", "unknown" if prompt is None else str(prompt), {"index": index, "prompt": prompt})
+    reuse = _current_names(_mapping(made.pop("reuse", None)))
+    yield Fact("settings", _pairs(made), {"settings": made})
+    yield Fact("reuse", _pairs(reuse) if reuse else "unknown", {"reuse": reuse})
     record = file.shapes.get("record", ())
     if len(record) == 6:
-        yield "next clip", f"can take up to {record[3]} prompt frames (M)"
-    for name, shape in file.shapes.items():
-        if 0 in shape:  # an empty tensor
-            continue
-        yield f"shape of {name}", " x ".join(map(str, shape))
-    yield "model signature", str(details.get("model_signature"))
+        yield Fact("next clip", f"can take up to {record[3]} prompt frames (M)", {"max_prompt_frames": record[3]})
+    names = {saved: name for name, (saved, _) in TENSORS.items()}
+    shapes = {names[saved]: list(shape) for saved, shape in file.shapes.items() if 0 not in shape}  # 0: it is empty
+    for name, shape in shapes.items():
+        yield Fact(f"shape of {name.replace('_', ' ')}", " x ".join(map(str, shape)))
+    signature = str(details.get("model_signature"))
+    yield Fact("model signature", signature, {"shapes": shapes, "model_signature": signature})
 
 
 def _video(path: Path) -> Facts:
@@ -247,12 +309,13 @@ def _video(path: Path) -> Facts:
         video = probe_video(path)
     except ValueError as error:
         raise InputError(f"{path} is no safetensors file, and no video that can be read") from error
-    yield "kind", f"video ({path.suffix[1:].lower() or video.kind}, {video.codec})"
-    yield "frames", str(video.frames)
-    yield "size", f"{video.width} x {video.height} pixels"
-    yield "fps", f"{video.fps:.4g}"
-    yield "length", f"{video.frames / video.fps:.2f} s" if video.fps else "unknown"
-    yield "on disk", _size(path.stat().st_size)
+    yield _kind(f"video ({path.suffix[1:].lower() or video.kind}, {video.codec})", codec=video.codec)
+    yield Fact("frames", str(video.frames), {"frames": video.frames})
+    yield _pixels(video.width, video.height)
+    yield Fact("fps", f"{video.fps:.4g}", {"fps": video.fps})
+    seconds = video.frames / video.fps if video.fps else None
+    yield Fact("length", "unknown" if seconds is None else f"{seconds:.2f} s", {"seconds": seconds})
+    yield _on_disk(path)
     yield from _made_with(video.tags.get("comment", ""))
 
 
@@ -263,11 +326,18 @@ def _made_with(comment: str) -> Facts:
         if "comment" in made:  # a GIF has one comment for all tags
             made = json.loads(made["comment"])
         if made.pop("software") == "vidrd":
-            for number, prompt in enumerate(made.pop("prompts", []), 1):
-                yield f"prompt {number}", str(prompt)
-            yield "made with", _pairs(made)
+            prompts = [str(prompt) for prompt in made.pop("prompts", [])]
+            for number, prompt in enumerate(prompts, 1):
+                yield Fact(f"prompt {number}", prompt)
+            made = _current_names(made)
+            yield Fact("made with", _pairs(made), {"prompts": prompts, "made_with": made})
     except (ValueError, KeyError, TypeError, AttributeError):
         return
+
+
+def _current_names(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of reuse by their current names; files keep two by older ones."""
+    return {OLD_NAMES.get(name, name): value for name, value in settings.items()}
 
 
 def _config(part: Tensors) -> dict[str, Any]:
@@ -277,6 +347,13 @@ def _config(part: Tensors) -> dict[str, Any]:
 def _mapping(value: Any) -> dict[str, Any]:
     """A copy of a dictionary; {} for anything else, as in a damaged file."""
     return dict(value) if isinstance(value, dict) else {}
+
+
+def _number(text: str) -> float | None:
+    """The number that a text reads as, if it does."""
+    with suppress(ValueError):
+        return float(text)
+    return None
 
 
 def _pairs(values: dict[str, Any]) -> str:

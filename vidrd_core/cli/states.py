@@ -11,7 +11,7 @@ from typing import Any
 
 from vidrd_core.cli.errors import InputError, input_checked
 from vidrd_core.io import safetensors
-from vidrd_core.reuse import ReuseSettings
+from vidrd_core.reuse import OLD_NAMES, ReuseSettings
 from vidrd_core.state import KIND, ClipState
 from vidrd_core.video.writer import suffix_of
 
@@ -162,7 +162,7 @@ def check_settings(state: ClipState, wanted: dict[str, Any]) -> None:
             )
         if was != value:
             raise ValueError(
-                f"made with {name.replace('_', '-')} {was!r}, this run has {value!r}; "
+                f"made with {OLD_NAMES.get(name, name).replace('_', '-')} {was!r}, this run has {value!r}; "
                 f"give the settings it was made with, or another --state-dir"
             )
 

@@ -1,5 +1,6 @@
 """`--lora`, and what `info` reports about a LoRA."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -49,3 +50,6 @@ def test_info_reports_the_model_of_a_lora(vidrd, tmp_path):
     text = " ".join(vidrd("info", lora(tmp_path / "wide.safetensors", 1024))[1].split())
     assert "a LoRA of Stable Diffusion 2.x, of rank 4" in text
     assert "1 layers of the UNet, 0 of the text encoder" in text
+    data = json.loads(vidrd("info", "wide.safetensors", "--json")[1])
+    assert (data["family"], data["ranks"]) == ("Stable Diffusion 2.x", [4])
+    assert data["changed_layers"] == {"unet": 1, "text_encoder": 0}

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -59,6 +60,61 @@ def test_info_describes_files(vidrd, whole, folder, tmp_path):
         "none": "there is no file none",
     }.items():
         assert message in error_line(*vidrd("info", name))
+
+
+def keys_of(value):
+    """All keys in JSON data."""
+    if isinstance(value, dict):
+        yield from value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from keys_of(inner)
+
+
+def test_info_as_json_is_data(vidrd, whole, folder):
+    def info(path):
+        code, out, err = vidrd("info", path, "--json")
+        assert (code, err) == (0, "")
+        found = json.loads(out)
+        assert [key for key in keys_of(found) if not key.replace("_", "").isalnum()] == []
+        return found
+
+    prompts = [PROMPTS[0], PROMPTS[1]]
+    video = info(whole / "long.mp4")
+    assert (video["frames"], video["size"], video["fps"], video["seconds"]) == (24, [32, 32], 8.0, 3.0)
+    assert video["bytes"] == (whole / "long.mp4").stat().st_size
+    assert video["prompts"] == prompts
+    frames = info(whole / "frames")
+    assert (frames["frames"], frames["size"], frames["fps"]) == (24, [32, 32], 8.0)
+    for made in (video["made_with"], frames["made_with"]):
+        known = {"seed": 0, "steps": 4, "cfg": 3.0, "anchor": 0.0, "warmup_latents": 0}
+        assert {name: made[name] for name in known} == known
+    state = info(whole / "states" / "clip_0001.safetensors")
+    assert (state["index"], state["prompt"], state["settings"]["steps"]) == (1, PROMPTS[1], 4)
+    assert state["reuse"]["alpha"] == 4.0
+    assert {"anchor", "warmup_latents"} <= state["reuse"].keys()
+    assert (state["max_prompt_frames"], state["shapes"]["noise"]) == (4, [1, 4, 8, 8, 8])
+    last = info(whole / "states")
+    assert (last["states"], last["index"], last["prompt"]) == (3, 2, PROMPTS[1])
+    unet = info(folder / "unet.safetensors")
+    parameters = sum(p.numel() for p in UNet3D(UNET).parameters())
+    assert (unet["parameters"], unet["config"]["heads"], unet["diffusion"]["prediction"]) == (parameters, [2, 2], "v")
+    parts = info(folder)
+    assert {key: value for key, value in unet.items() if key != "file"} == parts["unet"]
+    assert parts["missing"] == []
+    assert vidrd("pack", folder, "-o", "one.safetensors")[0] == 0
+    assert info("one.safetensors")["unet"]["config"] == unet["config"]
+    save_file({"a": torch.zeros(2), "b": torch.zeros(3)}, "foreign.safetensors")
+    assert (info("foreign.safetensors")["tensors"], info("foreign.safetensors")["parameters"]) == (2, 5)
+
+
+def test_info_shows_current_names(vidrd, whole):
+    for path in (whole / "states" / "clip_0001.safetensors", whole / "long.mp4"):
+        text = vidrd("info", path)[1]
+        assert "anchor 0.0, loop none, warmup latents 0" in text
+        assert not re.search(r"\b(drift|head|levels|injected|opening)\b|shape of anchor", text)
+    text = vidrd("info", whole / "states" / "clip_0001.safetensors")[1]
+    assert "shape of first clip statistics  2 x 1 x 4\n" in text
+    assert "shape of call sigmas            4\n" in text
 
 
 def test_info_reports_the_damage_of_a_state(vidrd, whole):

@@ -130,6 +130,7 @@ def test_an_unwritable_state_folder_is_refused():
         (["--width", 16], "made with width 32, this run has 16"),
         (["--alpha", 1], "clip_0000.safetensors: made with alpha 4.0, this run has 1.0"),
         (["--prompt-frames", 3], "made with prompt-frames 4, this run has 3"),
+        (["--anchor", 0.5], "made with anchor 0.0, this run has 0.5"),
         (["--solver", "heun"], "made with solver 'ddim', this run has 'heun'"),
         (["a red circle"], "made with prompt 'a blue circle moving right', this run has 'a red circle'"),
     ],
