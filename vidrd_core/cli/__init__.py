@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from vidrd_core import __version__
+from vidrd_core.cli import completion
 from vidrd_core.cli import options as o
 from vidrd_core.cli.data import app as data
 from vidrd_core.cli.errors import CommandError, fail, is_fault, reason, set_quiet, show_warning
@@ -167,7 +168,12 @@ def extend(
 @app.command(cls=o.Command)
 def train(
     config: Annotated[
-        str, typer.Argument(metavar="CONFIG", help="A YAML recipe, or a packaged one's name: tiny, video, ...")
+        str,
+        typer.Argument(
+            metavar="CONFIG",
+            help="A YAML recipe, or a packaged one's name: tiny, video, ...",
+            autocompletion=completion.recipes,
+        ),
     ],
     stage: Annotated[
         str | None, typer.Option(metavar="NAME", help="Run this stage only.", show_default="all, in order")

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidrd_core.cli.errors import InputError
+from vidrd_core.cli.options import RESULT
 from vidrd_core.cli.settings_options import Group, Shape
 
-RESULT, FOLDER, MADE, VARIED = "The result", "Videos of a folder", "Videos that a model makes", "What is varied"
+FOLDER, MADE, VARIED = "Videos of a folder", "Videos that a model makes", "What is varied"
 NETWORKS = "Your networks"
 
 

@@ -23,7 +23,7 @@ torchrun --nproc_per_node 2 -m vidrd_core.cli ablate -o ablation"""
 Output = Annotated[
     Path,
     o.panel_option(
-        e.RESULT,
+        o.RESULT,
         "--output",
         "-o",
         metavar="FOLDER",

@@ -12,12 +12,13 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from vidrd_core.cli import completion
 from vidrd_core.cli.settings_options import Group, Shape
 
 WIDEST = 100  # columns of a help page
 VIDEO, CLIP, REUSE, SINGLE = "The video", "Each clip", "From clip to clip", "Single clips"
 STATES, MODEL, MACHINE = "Stop, resume and repeat", "The model", "The machine"
-PRESETS = "paper, 'keep moving', 'loop on purpose', anchored"
+RESULT, REST = "The result", "Options"
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class VideoOptions:
         clips: Clips to make; the last prompt repeats.
         fps: Frames per second.
         scale: Enlarge each pixel to a square of this side, so that small frames stay sharp.
-        travel: Clips over which a new prompt fades in; -1: within the first frames.
+        travel: Clips over which a prompt fades in; -1: the first frames.
     """
 
     output: str
@@ -147,7 +148,7 @@ class MachineOptions:
         offload: What waits in main memory: parts, all but the part that computes; blocks, all but one block of the
             UNet (slower).
         tile: Decode frames larger than this in tiles of this size, in less memory.
-        threads: CPU threads; another number may change the last bits.
+        threads: CPU threads; their number can change the last bits.
     """
 
     device: str = "auto"
@@ -174,7 +175,7 @@ SHAPES = {
     "fps": Shape("RATE"),
     "scale": Shape("FACTOR", default="what makes it 256 high"),
     "travel": Shape("CLIPS"),
-    "preset": Shape("NAME", default="paper"),
+    "preset": Shape("NAME", default="paper", complete=completion.presets),
     "prompt_frames": Shape("M"),
     "anchor": Shape("SHARE", ("--anchor", "--drift")),
     "beta": Shape("SHARE"),
@@ -192,7 +193,7 @@ SHAPES = {
     "resume": Shape(names=("--resume",)),
     "approximate": Shape(names=("--approximate",)),
     "save_state": Shape("FILE"),
-    "model": Shape("MODEL"),
+    "model": Shape("MODEL", complete=completion.models),
     "vae": Shape("FILE", default="the model's"),
     "text_encoder": Shape("FILE", default="the model's"),
     "temporal": Shape("FILE"),
@@ -226,11 +227,19 @@ def panel_option(panel: str, *names: str, default: str | bool = True, **details:
 
 
 class Command(TyperCommand):
-    """A command whose help shows its options under headings, with defaults and without types."""
+    """A command whose help shows its options under headings, with defaults and without types.
+
+    Neither help nor completion shows the older names of options.
+    """
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help to a formatter."""
         formatter.write(help_page(self, ctx))
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Complete the name of an option."""
+        hidden = {name for each in self.get_params(ctx) for name in _long(each.opts)[1:]}
+        return [each for each in super().shell_complete(ctx, incomplete) if each.value not in hidden]
 
 
 class Commands(TyperGroup):
@@ -298,10 +307,14 @@ def _argument_name(argument: Any) -> str:
 
 def _option_names(option: Any) -> str:
     """The names of an option and the placeholder of its value; aliases after its first long name are hidden."""
-    long = [name for name in option.opts if name.startswith("--")]
-    names = [*(name for name in option.opts if not name.startswith("--")), *long[:1]]
+    names = [*(name for name in option.opts if not name.startswith("--")), *_long(option.opts)[:1]]
     names += option.secondary_opts[:1]
     return ", ".join(names) + (f" {option.metavar}" if option.metavar and not option.is_flag else "")
+
+
+def _long(names: list[str]) -> list[str]:
+    """The long ones of an option's names; those after the first are older names."""
+    return [name for name in names if name.startswith("--")]
 
 
 def _about(option: Any) -> str:
@@ -312,5 +325,6 @@ def _about(option: Any) -> str:
     if isinstance(shown, str):
         return f"{about} [default: {shown}]"
     if shown and not option.is_flag and option.default not in (None, "") and not callable(option.default):
-        return f"{about} [default: {option.default}]"
+        default = f"{option.default:g}" if isinstance(option.default, float) else option.default
+        return f"{about} [default: {default}]"
     return about

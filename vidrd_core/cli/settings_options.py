@@ -88,12 +88,14 @@ class Shape:
         names: Its names, by default "--" and the field's; after the first that begins with "--", hidden aliases.
         default: The text that the help shows for a default of None.
         parser: Converts the text to the value.
+        complete: Completes an incomplete value, for shells.
     """
 
     metavar: str = ""
     names: tuple[str, ...] = ()
     default: str = ""
     parser: Callable[[str], Any] | None = None
+    complete: Callable[[str], list[str]] | None = None
 
 
 def nonempty_path(text: str) -> Path:
@@ -135,6 +137,12 @@ def read_fields(module: str, name: str) -> list[Field]:
     return found
 
 
+def constant(module: str, name: str) -> Any:
+    """The literal value that a module, which is not imported, assigns to a name."""
+    found = (each for each in _parsed(module).body if isinstance(each, ast.Assign))
+    return next(ast.literal_eval(each.value) for each in found if name in map(ast.unparse, each.targets))
+
+
 @lru_cache
 def solver_names() -> tuple[str, ...]:
     """The names of the functions in `vidrd_core.sampling` that are decorated with `solver`."""
@@ -170,14 +178,16 @@ def option(field: Field, panel: str, shape: Shape, defaults: str = "") -> tuple[
     names = shape.names or (f"--{field.name.replace('_', '-')}",)
     default = None if field.default is REQUIRED else field.default
     shown: str | bool = defaults or shape.default
-    if not shown and default not in (None, "", False):
-        shown = str(default)
+    if not shown and default is not None and default is not False and default != "":  # 0 is shown
+        shown = f"{default:g}" if isinstance(default, float) else str(default)
     details: dict[str, Any] = {"help": field.help, "rich_help_panel": panel, "show_default": shown or False}
     if annotation is not bool:
         details["metavar"] = "|".join(choices) or shape.metavar or field.name.upper().replace("_", "-")
     if len("|".join(choices)) > MAX_CHOICES_WIDTH:
         details["metavar"] = "NAME"
         details["help"] += f" Choices: {', '.join(choices)}."
+    if shape.complete:
+        details["autocompletion"] = shape.complete
     if choices:
         details["autocompletion"] = lambda incomplete: [each for each in choices if each.startswith(incomplete)]
         annotation = str if field.default is not None else str | None

@@ -14,13 +14,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from vidrd_core.cli.completion import RECIPES
 from vidrd_core.cli.errors import CommandError, InputError, input_checked, note, reason
 from vidrd_core.cli.progress import is_interactive
 
 if TYPE_CHECKING:  # PyTorch and Accelerate are imported by `run` alone
     from vidrd_core.training.progress import LogLine, Progress
 
-_RECIPES = Path(__file__).parents[1] / "training" / "configs"
 _WHOLE_STAGE = 30 * 24 * 3600.0  # seconds: the time left is by the mean pace of the stage
 
 
@@ -88,7 +88,7 @@ def _recipe(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    packaged = {file.stem: file for file in sorted(_RECIPES.glob("*.yaml"))}
+    packaged = {file.stem: file for file in sorted(RECIPES.glob("*.yaml"))}
     if name not in packaged:
         raise InputError(f"there is no recipe {name!r}: give a YAML file, or one of {', '.join(packaged)}")
     return packaged[name]

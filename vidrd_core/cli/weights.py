@@ -7,20 +7,31 @@ from typing import Annotated
 
 import typer
 
+from vidrd_core.cli import completion
 from vidrd_core.cli import options as o
 from vidrd_core.cli.errors import input_checked, note, say, set_quiet
 from vidrd_core.cli.settings_options import Group, command, nonempty_path
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A built-in model's name, a file or a folder.")]
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A built-in model's name, a file or a folder.",
+        autocompletion=completion.models,
+    ),
+]
+Overwrite = Annotated[bool, o.panel_option(o.RESULT, "--overwrite", help="Replace what is there.")]
 _PARTS = Group(o.MODEL_GROUP.settings, o.MODEL, partial=True, leave_out=("model", "lora", "dtype"))
+_REPORT = Group(o.REPORT_GROUP.settings, o.REST)
 
 
-@command(shapes=o.SHAPES, parts=_PARTS, report=o.REPORT_GROUP)
+@command(shapes=o.SHAPES, parts=_PARTS, report=_REPORT)
 def pack(
     model: Model,
     output: Annotated[
         Path,
-        typer.Option(
+        o.panel_option(
+            o.RESULT,
             "--output",
             "-o",
             metavar="FOLDER|FILE",
@@ -30,7 +41,7 @@ def pack(
     ],
     parts: dict[str, str],
     report: o.ReportOptions,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Copy a model with its weights in half precision, for sharing.
 
@@ -46,12 +57,13 @@ def pack(
     say(f"{output}: {model} in half precision")
 
 
-@command(shapes=o.SHAPES, report=o.REPORT_GROUP)
+@command(shapes=o.SHAPES, report=_REPORT)
 def convert(
     model: Model,
     to: Annotated[
         str,
-        typer.Option(
+        o.panel_option(
+            o.RESULT,
             "--to",
             metavar="diffusers|ldm|vidrd|temporal",
             help="diffusers: a folder for diffusers. ldm: a file with Stable Diffusion's own names. vidrd: a file of "
@@ -60,11 +72,15 @@ def convert(
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="FOLDER|FILE", parser=nonempty_path, help="Where it goes."),
+        o.panel_option(
+            o.RESULT, "--output", "-o", metavar="FOLDER|FILE", parser=nonempty_path, help="Where it goes."
+        ),
     ],
     report: o.ReportOptions,
-    part: Annotated[str, typer.Option("--part", metavar="unet|vae", help="Which part of the model.")] = "unet",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    part: Annotated[
+        str, o.panel_option(o.RESULT, "--part", metavar="unet|vae", help="Which part of the model.")
+    ] = "unet",
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a model's UNet or VAE for other programs, or as a file of this package; no value changes."""
     set_quiet(report.quiet)

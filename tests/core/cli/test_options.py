@@ -13,7 +13,10 @@ import yaml
 
 from vidrd_core import cli
 from vidrd_core.cli import evaluate_options, options
+from vidrd_core.cli.completion import models
 from vidrd_core.cli.settings_options import REQUIRED, Group, argument_docs, read_fields, solver_names
+from vidrd_core.loading import built_in_models
+from vidrd_core.presets import PRESETS
 from vidrd_core.sampling import SOLVERS
 
 from .helpers import PROMPTS, error_line, same_state
@@ -59,6 +62,26 @@ def test_the_help_of_generate_fits_two_screens_without_types():
         assert f"--{field.name.replace('_', '-')}" in text
     order = [text.index(f"\n{panel}:") for panel in ("The video", "Each clip", "From clip to clip", "The machine")]
     assert order == sorted(order)
+
+
+def test_defaults_of_zero_are_shown():
+    text = " ".join(page("generate").split())
+    for option in ("--travel CLIPS", "--seed SEED", "--anchor SHARE"):
+        assert "[default: 0]" in text.partition(f" {option} ")[2].partition(" --")[0], option
+    assert "[default: 0]" in " ".join(page("evaluate").split()).partition("--repeated ")[2].partition(" --")[0]
+
+
+@pytest.mark.parametrize("name", ["pack", "convert"])
+def test_what_is_required_comes_before_other_options(name):
+    text = page(name)
+    required, options_of_all = (
+        text.partition("\nThe result:\n")[2].split("\n\n")[0],
+        text.partition("\nOptions:\n")[2],
+    )
+    assert required.count("Required.") == text.count("Required.")
+    assert "--overwrite" in required
+    assert [line.split()[0] for line in options_of_all.splitlines()] == ["-q,", "-h,"]
+    assert "The machine" not in text
 
 
 def test_every_command_explains_each_of_its_options():
@@ -187,14 +210,59 @@ def test_json(vidrd, whole):
     assert json.loads(out)["kind"] == "clip state of clip 1 (the first one is 0)"
 
 
-def test_choices_are_completed():
-    environment = {
-        **os.environ,
-        "_VIDRD_COMPLETE": "complete_bash",
-        "COMP_WORDS": "vidrd generate --order f",
-        "COMP_CWORD": "3",
-    }
-    code = "import sys; from vidrd_core import cli; sys.argv = ['vidrd']; cli.main([])"
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.stdout.split() == ["forward"]
-    assert "torch" not in done.stderr
+def completed(monkeypatch, capsys, *words, shell="bash"):
+    """What a shell completes the last word to."""
+    monkeypatch.setenv("_VIDRD_COMPLETE", f"complete_{shell}")
+    monkeypatch.setenv("COMP_WORDS", " ".join(["vidrd", *words]))
+    monkeypatch.setenv("COMP_CWORD", str(len(words)))
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", " ".join(["vidrd", *words]))
+    monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        cli.main([])
+    return [line for line in capsys.readouterr().out.splitlines() if line]
+
+
+def test_choices_are_completed(monkeypatch, capsys):
+    assert completed(monkeypatch, capsys, "generate", "--order", "f") == ["forward"]
+
+
+def test_completion_does_not_wait_for_pytorch():
+    words = {"_VIDRD_COMPLETE": "complete_bash", "COMP_WORDS": "vidrd generate --preset p", "COMP_CWORD": "3"}
+    code = (
+        "import sys; from vidrd_core import cli; sys.argv = ['vidrd']\n"
+        "try: cli.main([])\nfinally: print('torch' in sys.modules)"
+    )
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, env={**os.environ, **words}, capture_output=True, text=True)
+    assert done.stdout.split() == ["paper", "False"]
+
+
+def test_older_names_are_not_completed(monkeypatch, capsys):
+    assert completed(monkeypatch, capsys, "generate", "--dr") == []
+    assert completed(monkeypatch, capsys, "generate", "--an") == ["--anchor"]
+    assert set(completed(monkeypatch, capsys, "pack", "--q")) == {"--quiet"}
+
+
+def test_presets_are_completed_as_the_shell_inserts_them(monkeypatch, capsys):
+    words = ("generate", "--preset", "")
+    found = completed(monkeypatch, capsys, *words)
+    assert found == ["paper", r"keep\ moving", r"loop\ on\ purpose", "anchored"]
+    assert completed(monkeypatch, capsys, "extend", "s", "--preset", "k", shell="fish") == ["keep moving"]
+    assert tuple(completed(monkeypatch, capsys, *words, shell="fish")) == PRESETS
+
+
+def test_models_and_recipes_are_completed(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("trained", "other", ".hidden"):
+        (tmp_path / name).mkdir()
+    for name in ("t5.safetensors", "t.txt", "two.yaml"):
+        (tmp_path / name).touch()
+    for words in (["generate", "--model"], ["pack"], ["convert"]):
+        assert completed(monkeypatch, capsys, *words, "t") == ["tiny", "t5.safetensors", "trained/"]
+        assert completed(monkeypatch, capsys, *words, "oth") == [], "the shell completes paths itself"
+    assert completed(monkeypatch, capsys, "train", "t") == ["tiny", "tiny_prompted", "trained/", "two.yaml"]
+    assert completed(monkeypatch, capsys, "train", "v") == ["video"]
+    assert [each for each in models("") if each in built_in_models()] == list(built_in_models())
+    assert "other/" in models("")
+    assert ".hidden/" not in models("")
