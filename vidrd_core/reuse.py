@@ -60,9 +60,11 @@ def _accepts_old_names(kind: Class) -> Class:
 
     @wraps(made)
     def init(self: Any, *args: Any, **given: Any) -> None:
-        for old in OLD_NAMES.keys() & given.keys():
-            warnings.warn(f"{old} is now called {OLD_NAMES[old]}", DeprecationWarning, stacklevel=2)
-            given[OLD_NAMES[old]] = given.pop(old)
+        for old in sorted(OLD_NAMES.keys() & given.keys()):
+            if (new := OLD_NAMES[old]) in given and len(given) <= len(fields(self)):  # dataclasses.replace gives more
+                raise ValueError(f"{new} is given twice, also as {old}, its older name: leave {old} out")
+            warnings.warn(f"{old} is now called {new}", DeprecationWarning, stacklevel=2)
+            given[new] = given.pop(old)
         made(self, *args, **given)
 
     kind.__init__ = init  # type: ignore[misc]
@@ -99,7 +101,7 @@ class ReuseSettings:
         staging: Steps of replay: n_j as in the paper, or n_j - 1. (Of mirror order; the released code has this.)
 
     Raises:
-        ValueError: A setting is of the wrong type or out of range.
+        ValueError: A setting is of the wrong type or out of range, or given by both of its names.
     """
 
     prompt_frames: int = 4
@@ -141,8 +143,7 @@ class ReuseSettings:
 
     def check_frames(self, frames: int) -> None:
         """Raise ValueError unless M < N and the clip has room for its warm-up and closing frames, too."""
-        warmup = self.warmup_latents if self.order == "forward" else 0
-        ends = self.prompt_frames if self.loop == "close" else 0
+        warmup, ends = self.first_prompt_frame, self.prompt_frames if self.loop == "close" else 0
         if warmup + self.prompt_frames + ends < frames:
             return
         more = f", of which {warmup} are sampled as a warm-up before them" * (warmup > 0)
@@ -491,8 +492,7 @@ class StagedGuidance:
         self.kept_first: list[Tensor] = []
         self.kept_noise: list[Tensor] = []
         self.sigmas: list[float] = []
-        self.calls = 0
-        self.step = 0
+        self.calls = self.step = 0
 
     @property
     def counts(self) -> list[int]:

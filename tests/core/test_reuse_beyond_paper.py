@@ -196,6 +196,19 @@ def test_anchor_reduces_the_drift_of_a_model_from_its_first_clip(model):
     assert far(1.0) < 0.05 * far(0.0)
 
 
+def test_older_names_of_settings_are_taken_but_not_beside_the_current_ones():
+    with pytest.warns(DeprecationWarning, match="drift is now called anchor"):
+        settings = ReuseSettings(drift=0.3, head=1)
+    assert settings == ReuseSettings(anchor=0.3, warmup_latents=1)
+    assert (settings.drift, settings.head) == (0.3, 1)
+    with pytest.warns(DeprecationWarning, match="is now called"):
+        assert replace(settings, drift=0.5, head=2) == ReuseSettings(anchor=0.5, warmup_latents=2)
+    for both in ({"drift": 0.3, "anchor": 0.2}, {"head": 1, "warmup_latents": 0}):
+        old, new = both
+        with pytest.raises(ValueError, match=f"{new} is given twice, also as {old}, its older name: leave {old} out"):
+            ReuseSettings(**both)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("frames", [2, 8, 16, 21])
 def test_presets_run_and_resume(model, tmp_path, name, frames):

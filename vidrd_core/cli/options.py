@@ -6,6 +6,7 @@ import shutil
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from vidrd_core.cli import completion
+from vidrd_core.cli.errors import InputError
 from vidrd_core.cli.settings_options import Group, Shape
 
 WIDEST = 100  # columns of a help page
@@ -235,6 +237,15 @@ class Command(TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help to a formatter."""
         formatter.write(help_page(self, ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments. Raises InputError for an option that is given by two of its names."""
+        words = {word.partition("=")[0] for word in takewhile("--".__ne__, args)}
+        for each in self.get_params(ctx):
+            given = [name for name in _long(each.opts) if name in words]
+            if len(given) > 1 and not ctx.resilient_parsing:
+                raise InputError(f"{' and '.join(given)} are one option: give one of them")
+        return super().parse_args(ctx, args)
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
         """Complete the name of an option."""

@@ -101,6 +101,13 @@ def test_a_renamed_option_is_an_alias(vidrd):
     assert same_state("anchor/clip_0001.safetensors", "drift/clip_0001.safetensors")
 
 
+def test_both_names_of_an_option_are_refused(vidrd):
+    for given in (("--drift", 0.3, "--anchor", 0.2), ("--anchor=0.2", "--drift=0.3")):
+        line = error_line(*vidrd("generate", *PROMPTS, *given, "-o", "x.gif"))
+        assert "error: --anchor and --drift are one option: give one of them" in line
+    assert vidrd("generate", "--steps", 1, "--anchor", 0.2, "-o", "x.gif", "--", "a red circle")[0] == 0
+
+
 def test_a_run_is_saved_and_repeated_from_its_file(vidrd, tmp_path):
     given = (*PROMPTS, "--clips", 3, "--steps", 2, "--alpha", 1, "--order", "forward", "--per-clip-none")[:-1]
     assert vidrd("generate", *given, "-o", "one.gif", "--state-dir", "one", "--save-config", "run.yaml")[0] == 0
@@ -241,6 +248,8 @@ def test_completion_does_not_wait_for_pytorch():
 def test_older_names_are_not_completed(monkeypatch, capsys):
     assert completed(monkeypatch, capsys, "generate", "--dr") == []
     assert completed(monkeypatch, capsys, "generate", "--an") == ["--anchor"]
+    both = ("--drift", "1", "--anchor", "1")
+    assert completed(monkeypatch, capsys, "generate", *both, "--stat") == ["--state-dir"]
     assert set(completed(monkeypatch, capsys, "pack", "--q")) == {"--quiet"}
 
 
