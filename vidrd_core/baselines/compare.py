@@ -23,7 +23,7 @@ import torch
 
 from vidrd_core.baselines.base import count_denoised_frames
 from vidrd_core.baselines.ranking import best_settings, quality, select, summarize
-from vidrd_core.baselines.registry import candidates
+from vidrd_core.baselines.registry import candidates, current_setting
 from vidrd_core.baselines.tables import by_clip, file_name, table, write_docs
 from vidrd_core.io.atomic import write_json, write_text
 from vidrd_core.io.jsonl import JsonLines, check_header, resume
@@ -92,6 +92,7 @@ def run(
     found, records = resume(path)
     if found is not None:
         check_header(path, settings, found)
+    records = [{**record, "setting": current_setting(record["setting"])} for record in records]
     work = partial(make_record, model, prompted, clips, steps, solver, out, sheets)
 
     def fill(stage: str, count: int, seed: int, numbers: Sequence[int]) -> None:

@@ -82,7 +82,7 @@ def summarize(candidate: Candidate, records: Sequence[Record]) -> dict[str, Any]
         "color+shape by clip": [round(right(k, "color", "shape"), 1) for k in clips],
         "motion by clip": [round(right(k, "motion"), 1) for k in clips],
         "motion from any moment by clip": by_clip("from_any_moment", records),
-        "as told by clip": by_clip("as_told", straight),
+        "direction by clip": by_clip("as_told", straight),
         "turns": share,
         **{name: spread(name, records) for name in ("seam_ratio", "worst_step")},
         "seam_ratio, straight": spread("seam_ratio", straight),

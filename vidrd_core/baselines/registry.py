@@ -11,6 +11,13 @@ from vidrd_core.baselines.reconstruction_guidance import CleanFrameConditioning,
 from vidrd_core.baselines.repaint import RePaint
 from vidrd_core.reuse import ReuseSettings
 
+_OLD_SETTINGS = {"told to go on": "positions continue", "told to begin": "positions from 0"}
+
+
+def current_setting(setting: str) -> str:
+    """What a setting is called now that a record of an earlier version names."""
+    return _OLD_SETTINGS.get(setting, setting).replace(" drift=", " anchor=")
+
 
 def candidates(frames: int, prompted: str = "") -> list[Candidate]:
     """List every method at each of its settings.
@@ -42,7 +49,7 @@ def candidates(frames: int, prompted: str = "") -> list[Candidate]:
             for noise, alpha in (("pns", 4.0), ("pns", 1.0), ("fresh", 4.0), ("shuffle", 4.0), ("lowpass", 4.0))
         ),
         *(
-            reuse("forward, anchored", f"M={quarter} shuffle alpha=4 drift={anchor:g}", prompt_frames=quarter,
+            reuse("forward, anchored", f"M={quarter} shuffle alpha=4 anchor={anchor:g}", prompt_frames=quarter,
                   order="forward", noise="shuffle", anchor=anchor)
             for anchor in (0.25, 0.5, 1.0)
         ),
@@ -61,7 +68,7 @@ def candidates(frames: int, prompted: str = "") -> list[Candidate]:
         Candidate("forward, prompt frames shown clean", f"M={quarter} pns alpha=4, model as it is", clean),
         *([Candidate("forward, trained with clean prompt frames", f"M={quarter} pns alpha=4", clean, prompted)]
           if prompted else []),
-        Candidate("last frame, through pixels", "told to go on", LastFrameChaining(continue_positions=True)),
-        Candidate("last frame, through pixels", "told to begin", LastFrameChaining(continue_positions=False)),
+        Candidate("last frame, through pixels", "positions continue", LastFrameChaining(continue_positions=True)),
+        Candidate("last frame, through pixels", "positions from 0", LastFrameChaining(continue_positions=False)),
         Candidate("independent clips", "", IndependentClips()),
     ]  # fmt: skip

@@ -23,7 +23,7 @@ def table(comparison: dict[str, Any]) -> str:
         "worst step", "loop at 2N", "colour drift", "dynamic", "calls", "MiB, 8 and 32 clips",
     )  # fmt: skip
     by_clip = (
-        "color+shape by clip", "motion from any moment by clip", "motion by clip", "as told by clip",
+        "color+shape by clip", "motion from any moment by clip", "motion by clip", "direction by clip",
     )  # fmt: skip
     head = "| " + " | ".join(columns) + " |"
     lines = [head, "|" + " --- |" * (head.count("|") - 1)]

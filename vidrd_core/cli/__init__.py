@@ -282,7 +282,7 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: By default those of the process.
 
     Returns:
-        The exit code: 0; 2 for input that is not valid; 1 for a fault of the machine; 130 for Ctrl-C.
+        The exit code: 0; 2 for input that is not valid; 1 for a failure of the machine; 130 for Ctrl-C.
     """
     set_quiet(False)
     warnings.showwarning = show_warning

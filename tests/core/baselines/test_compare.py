@@ -122,6 +122,23 @@ def test_a_stopped_run_is_resumed(compared):
         compare.run("small", folder, **{**given, "prompts": 2})
 
 
+def test_records_of_earlier_versions_are_resumed(compared, tmp_path):
+    folder, given, first = compared
+    older = (folder / "records.jsonl").read_text()
+    for now, before in {
+        "positions continue": "told to go on",
+        "positions from 0": "told to begin",
+        " anchor=": " drift=",
+    }.items():
+        assert now in older
+        older = older.replace(now, before)
+    (tmp_path / "records.jsonl").write_text(older)
+    again = compare.run("small", tmp_path, **given)
+    assert (tmp_path / "records.jsonl").read_text() == older, "nothing is made again"
+    assert [row["setting"] for row in again["methods"]] == [row["setting"] for row in first["methods"]]
+    assert again["tuning"] == first["tuning"]
+
+
 def test_reconstruction_guidance_of_weight_0_is_forward_order(model, sample):
     made = ReconstructionGuidance(FORWARD, 0.0).generate(model, TEXT, 2, sample).video
     plain = ReuseAndDiffuse(FORWARD).generate(model, TEXT, 2, sample).video
