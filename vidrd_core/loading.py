@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -13,6 +14,7 @@ from typing_extensions import Unpack
 
 from vidrd_core.io import safetensors
 from vidrd_core.io.atomic import atomic_folder
+from vidrd_core.io.configs import meant
 from vidrd_core.models.formats.weight_files import has_weights, modelscope_files
 
 if TYPE_CHECKING:
@@ -209,7 +211,7 @@ def load(
 
     Args:
         name_or_path: The name of a built-in model, a file, or a folder.
-        device: Where to compute: "cpu", "cuda", "cuda:1", "mps".
+        device: Where to compute: "cpu", "cuda", "cuda:1", "mps", or "auto", as for `VidRD.to`.
         dtype: The floating-point dtype in which the UNet computes.
         storage: The dtype in which the UNet's large weights are kept, float8_e4m3fn or float8_e5m2; by default
             `dtype`.
@@ -229,7 +231,7 @@ def load(
         FileNotFoundError: There is no such model, or a part is missing; the message names what is missing and
             what can be loaded.
         FormatError: A file is damaged or holds something else.
-        ValueError: The parts do not fit each other, or a setting is not valid.
+        ValueError: The parts do not fit each other, a setting is not valid, or the device cannot be used here.
         TypeError: A keyword argument is not a field of `sampling.DiffusionConfig`.
 
     Example:
@@ -237,9 +239,16 @@ def load(
         >>> model.diffusion.frames, model.diffusion.size, model.diffusion.cfg
         (8, 64, 3.0)
     """
-    from vidrd_core.model import Placement
+    from vidrd_core.model import Placement, usable_device
 
-    placement = Placement(torch.device(device), dtype, storage, offload)
+    fields = DiffusionArguments.__annotations__
+    if unknown := [name for name in diffusion if name not in fields]:
+        own = [name for name in inspect.signature(load).parameters if name != "diffusion"]
+        raise TypeError(
+            f"load has no argument {meant(unknown, [*own, *fields])}: besides its own, expected fields of "
+            f"DiffusionConfig, which are {', '.join(fields)}"
+        )
+    placement = Placement(usable_device(device), dtype, storage, offload)
     found = find(name_or_path)
     files = files_of(found)
     # Imported once there is something to load: transformers takes seconds.
@@ -259,11 +268,7 @@ def load(
     unet = build_unet(tensors, config, files["unet"])
     _check_parts(found, {"vae": vae, "text_encoder": text_encoder})
     given: dict[str, Any] = {name: value for name, value in diffusion.items() if value is not None}
-    try:
-        denoising = dataclasses.replace(denoising, **given)
-    except TypeError as error:
-        known = ", ".join(field.name for field in dataclasses.fields(denoising))
-        raise TypeError(f"{error}: expected fields of DiffusionConfig, which are {known}") from None
+    denoising = dataclasses.replace(denoising, **given)
     decoder = load_vae(_part_path(vae, files["vae"]))
     encoder = _text_encoder(files["text_encoder"], text_encoder)
     width, context = decoder.config.latent_channels, encoder.config.hidden_size

@@ -55,6 +55,32 @@ def device_of(name: str | torch.device) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def usable_device(name: str | torch.device) -> torch.device:
+    """Choose a device by name, and try it.
+
+    Args:
+        name: As for `device_of`.
+
+    Returns:
+        The device.
+
+    Raises:
+        ValueError: There is no such kind of device, or it does not work here; the message names those that do.
+    """
+    device = device_of(name)
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        raise ValueError(f"device is {str(name)!r}, which cannot be used here: give {usable_devices()}") from error
+    return device
+
+
+def usable_devices() -> str:
+    """The kinds of devices that work here, for messages."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return " or ".join(["cpu", *(kind for kind, is_here in available.items() if is_here)])
+
+
 @dataclass(frozen=True)
 class Placement:
     """Where a model computes and how much of the device's memory it takes.
@@ -151,25 +177,33 @@ class Model:
         """The type that the UNet computes with."""
         return self.placement.dtype if self.placement else next(self.unet.parameters()).dtype
 
-    def to(self: Self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Self:
+    def to(
+        self: Self, device: str | torch.device | torch.dtype | None = None, dtype: torch.dtype | None = None
+    ) -> Self:
         """Move the model to a device, and have its UNet compute with a type, as in `torch.nn.Module.to`.
 
         Args:
             device: A name or a torch.device; "auto" is CUDA where there is one, else MPS, else the CPU. None: as is.
+                Or the type, if it is given alone.
             dtype: float32, float16 or bfloat16. None: as is.
 
         Returns:
             The model itself.
 
         Raises:
-            ValueError: There is no such device, or the model was loaded with `storage` or `offload`.
+            ValueError: There is no such device here, two types are given, or the model was loaded with `storage` or
+                `offload`.
         """
+        if isinstance(device, torch.dtype):
+            if dtype is not None:
+                raise ValueError(f"device is {device} and dtype is {dtype}, expected one type: give a device first")
+            device, dtype = None, device
         if self.placement and (self.placement.storage or self.placement.offload != "none"):
             raise ValueError(
                 "the model was loaded with storage or offload, which fix where its weights are: load it again with "
                 "another device or dtype"
             )
-        self.place(Placement(self.device if device is None else device_of(device), dtype or self.dtype))
+        self.place(Placement(self.device if device is None else usable_device(device), dtype or self.dtype))
         return self
 
     def place(self, placement: Placement) -> None:
@@ -302,8 +336,10 @@ class Model:
 
     @staticmethod
     def check_prompts(prompts: Sequence[str]) -> None:
-        """Raise ValueError for a prompt without words."""
+        """Raise ValueError for a prompt that is no text or has no words."""
         for number, prompt in enumerate(prompts, 1):
+            if not isinstance(prompt, str):
+                raise ValueError(f"prompt {number} is {prompt!r}, expected a text")
             if not any(map(str.isalnum, prompt)):
                 raise ValueError(f"prompt {number} has no words ({prompt!r}): say what the clip shows")
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Unpack
 
+from vidrd_core.io.configs import meant
 from vidrd_core.model import Model
 from vidrd_core.prompt_schedule import (
     OVER_FRAMES,
@@ -23,13 +24,15 @@ from vidrd_core.prompt_schedule import (
     fade_of,
     settings_of_clip,
 )
-from vidrd_core.reuse import ReuseSettings, is_whole
+from vidrd_core.reuse import OLD_NAMES, ReuseSettings, is_whole
 from vidrd_core.sample import Clip, sample_clips, state_of_video, states_of
 from vidrd_core.sampling import OnStep, clip_generator
 from vidrd_core.settings import SampleArguments, SampleSettings
 from vidrd_core.state import ClipState, ScheduleMismatchError, StateMismatchError
 from vidrd_core.video import DEFAULT_FPS, open_video
 from vidrd_core.video.tensors import to_frames
+
+_OTHER_ARGUMENTS = ("clips", "reuse", "state", "travel", "per_clip", "on_step")  # of a call, for hints
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,7 +290,7 @@ class VidRD(Model):
             >>> [clip.prompt for clip in clips]
             ['a red circle', 'a blue circle', 'a blue circle']
         """
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        prompts = _listed(prompts)
         if not prompts:
             raise ValueError("there is no prompt: give at least one")
         if not is_whole(travel) or travel < OVER_FRAMES:
@@ -410,8 +413,7 @@ class VidRD(Model):
     ) -> tuple[SampleSettings, ReuseSettings, bool]:
         """The settings of the clip that extends a state, and whether the old calls are replayed one by one."""
         before = {key: state.made_with[key] for key in SampleSettings.__dataclass_fields__ if key in state.made_with}
-        given = {key: value for key, value in settings.items() if value is not None}
-        sample = self.complete(SampleSettings(**{**before, **given}))
+        sample = self.complete(_sample_settings(settings, before))
         reuse = reuse or ReuseSettings.from_metadata(state.made_with.get("reuse", {}))
         for part, mine in self.other_parts.items():
             if (theirs := state.made_with.get(part, mine)) != mine:
@@ -429,9 +431,26 @@ class VidRD(Model):
         return sample, reuse, exact
 
 
-def _sample_settings(given: SampleArguments) -> SampleSettings:
-    values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return SampleSettings(**values)
+def _sample_settings(given: SampleArguments, before: dict[str, Any] | None = None) -> SampleSettings:
+    """The settings that were given, else those before. Raises TypeError for a name that is no setting of a clip."""
+    known = SampleSettings.__dataclass_fields__
+    for name in given:
+        if (current := OLD_NAMES.get(name, name)) in ReuseSettings.__dataclass_fields__:
+            raise TypeError(f"{name} is a setting of reuse: give reuse=ReuseSettings({current}=...)")
+        if name not in known:
+            similar = () if name in _OTHER_ARGUMENTS else (*known, *_OTHER_ARGUMENTS)
+            raise TypeError(
+                f"there is no setting {meant([name], similar)}: expected {', '.join(known)}; those of reuse go into "
+                f"reuse=ReuseSettings(...)"
+            )
+    return SampleSettings(**{**(before or {}), **{name: value for name, value in given.items() if value is not None}})
+
+
+def _listed(prompts: str | Sequence[str]) -> list[str]:
+    """A prompt or several as a list. Raises ValueError for anything else."""
+    if not isinstance(prompts, Iterable):
+        raise ValueError(f"the prompt is {prompts!r}, expected a text, or a list of them")
+    return [prompts] if isinstance(prompts, str) else list(prompts)
 
 
 def _check_pairs(prompts: Sequence[str], others: Sequence[Any], name: str) -> None:

@@ -160,6 +160,29 @@ def test_to_moves_and_casts_or_reports_why_it_cannot(model):
     assert moved.to("auto").device == device_of("auto")
     with pytest.raises(ValueError, match="device is 'gpu', expected auto, cpu, cuda"):
         moved.to("gpu")
+    with pytest.raises(ValueError, match="device is 'meta', which cannot be used here: give cpu"):
+        moved.to("meta")
+    assert moved.to(torch.float32).dtype == torch.float32
+    assert moved.to("cpu").dtype == torch.float32
+    with pytest.raises(ValueError, match=r"device is torch.float32 and dtype is torch.float16, expected one type"):
+        moved.to(torch.float32, torch.float16)
     moved.place(Placement(storage=torch.float8_e4m3fn))
     with pytest.raises(ValueError, match="was loaded with storage or offload"):
         moved.to("cpu")
+
+
+def test_load_takes_auto_and_reports_arguments_and_devices_that_there_are_not():
+    assert load("tiny", device="auto").device == device_of("auto")
+    with pytest.raises(ValueError, match="device is 'gpu', expected auto, cpu, cuda"):
+        load("tiny", "gpu")
+    with pytest.raises(TypeError, match=r"^load has no argument devise \(did you mean device\?\): "):
+        load("tiny", devise="cpu")
+    with pytest.raises(TypeError, match=r"^load has no argument step_offset \(did you mean steps_offset\?\): "):
+        load("nothing", step_offset=1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_there_is_not_is_reported(model):
+    for use in (lambda: load("tiny", "cuda"), lambda: dataclasses.replace(model).to("cuda")):
+        with pytest.raises(ValueError, match="device is 'cuda', which cannot be used here: give cpu"):
+            use()

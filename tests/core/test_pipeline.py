@@ -338,3 +338,36 @@ def test_clips_with_different_settings_are_not_batched(model):
         model.generate_many(["a red circle"], [1, 2])
     with pytest.raises(ValueError, match="there are 0 prompts and 0 states"):
         model.extend_many([], [])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"order": "forward"}, r"order is a setting of reuse: give reuse=ReuseSettings\(order=...\)"),
+        ({"drift": 0.5}, r"drift is a setting of reuse: give reuse=ReuseSettings\(anchor=...\)"),
+        ({"stepz": 3}, r"there is no setting stepz \(did you mean steps\?\): expected seed, steps, .*ReuseSettings"),
+        ({"stepz": None}, r"there is no setting stepz \(did you mean steps\?\)"),
+        ({"clip": 3}, r"there is no setting clip \(did you mean clips\?\)"),
+    ],
+)
+def test_unknown_keyword_arguments_are_refused_with_a_hint(model, given, message):
+    state = model.generate("a red circle", steps=1).state
+    for sample in (
+        lambda: model("a red circle", **given),
+        lambda: model.stream("a red circle", **given),
+        lambda: model.generate("a red circle", **given),
+        lambda: model.extend(state, "a red circle", **given),
+    ):
+        with pytest.raises(TypeError, match=message):
+            sample()
+    with pytest.raises(TypeError, match="there is no setting clips: expected seed"):
+        model.generate("a red circle", clips=3)
+
+
+@pytest.mark.parametrize("prompt", [5, None, ["a red circle", 5]])
+def test_prompts_that_are_no_texts_are_refused(model, prompt):
+    for sample in (lambda: model(prompt), lambda: model.stream(prompt, 2)):
+        with pytest.raises(ValueError, match=r"prompt (2 )?is (5|None), expected a text"):
+            sample()
+    with pytest.raises(ValueError, match="prompt 1 is 5, expected a text"):
+        model.generate(5)

@@ -17,7 +17,7 @@ from vidrd_core.cli.progress import busy
 from vidrd_core.cli.render import Plan, render
 from vidrd_core.cli.states import StateFile, StateFolder, check_settings
 from vidrd_core.loading import load
-from vidrd_core.model import STORAGE, device_of
+from vidrd_core.model import STORAGE, usable_device, usable_devices
 from vidrd_core.pipeline import VidRD
 from vidrd_core.presets import preset
 from vidrd_core.prompt_schedule import NAMES, PerClip, fade_of, parse_per_clip, settings_of_clip
@@ -252,13 +252,9 @@ def load_model(options: ModelOptions, machine: MachineOptions) -> VidRD:
 def check_device(name: str) -> torch.device:
     """The device of this name, if it works here. Raises InputError with those that do."""
     try:
-        device = device_of(name)
-        torch.zeros(1, device=device).cpu()
-    except (ValueError, RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
-        available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        usable = " or ".join(["cpu", *(kind for kind, is_here in available.items() if is_here)])
-        raise InputError(f"device is {name!r}, which cannot be used here: give {usable}") from error
-    return device
+        return usable_device(name)
+    except ValueError as error:
+        raise InputError(f"device is {name!r}, which cannot be used here: give {usable_devices()}") from error
 
 
 def _with_strength(given: str) -> tuple[str, float]:
