@@ -15,12 +15,9 @@ from vidrd_core.cli.measuring import PAGE, SHEETS, NetworkOptions, about_model, 
 from vidrd_core.cli.options import MachineOptions, ModelOptions
 from vidrd_core.cli.request import load_model, reuse_settings
 from vidrd_core.evaluation.ablation import (
-    ALPHAS,
-    BETAS,
     Sweep,
     ablation_videos,
-    prompt_frame_counts,
-    sweep,
+    paper_sweeps,
     unique_points,
     video_name,
 )
@@ -128,23 +125,21 @@ def procedural_prompts(count: int) -> list[str]:
     return [describe(scene) for scene in scenes[:count]]
 
 
-def sweeps_of(options: SweepOptions, frames: int, base: ReuseSettings) -> list[Sweep]:
+def sweeps_of(options: SweepOptions, frames: int, base: ReuseSettings) -> Sequence[Sweep]:
     """The sweeps that the options ask for. Raises ValueError for invalid values, or if nothing is varied."""
-    kinds: dict[str, tuple[str, Sequence[Any], Callable[[str], Any]]] = {
-        "prompt_frames": (options.counts, prompt_frame_counts(frames), int),
-        "alpha": (options.alphas, ALPHAS, float),
-        "beta": (options.betas, BETAS, float),
+    kinds: dict[str, tuple[str, Callable[[str], Any]]] = {
+        "prompt_frames": (options.counts, int),
+        "alpha": (options.alphas, float),
+        "beta": (options.betas, float),
     }
-    found = []
-    for setting, (text, default, kind) in kinds.items():
-        if text == "none":
-            continue
+    values: dict[str, list[Any] | None] = {}
+    for setting, (text, kind) in kinds.items():
         try:
-            values = [kind(part) for part in text.split(",")] if text else default
+            if text:
+                values[setting] = None if text == "none" else [kind(part) for part in text.split(",")]
         except ValueError as error:
             raise ValueError(f"{setting} takes {text!r}, expected numbers separated by commas, or none") from error
-        found.append(sweep(setting, values, base))
-    if not found:
+    if not (found := paper_sweeps(frames, base, values)):
         raise ValueError("nothing is varied: only two of --counts, --alphas and --betas may be none")
     return found
 

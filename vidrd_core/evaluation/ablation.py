@@ -77,19 +77,30 @@ def sweep(setting: str, values: Iterable[Any], base: ReuseSettings) -> Sweep:
     return Sweep(setting, tuple(replace(base, **{setting: value}) for value in values))
 
 
-def paper_sweeps(frames: int, base: ReuseSettings | None = None) -> tuple[Sweep, ...]:
+def paper_sweeps(
+    frames: int, base: ReuseSettings | None = None, values: Mapping[str, Sequence[Any] | None] | None = None
+) -> tuple[Sweep, ...]:
     """Make the paper's three sweeps: M at alpha 4 and beta 0.4, alpha at M 4 and beta 0.4, beta at M 4 and alpha 4.
 
     Args:
         frames: Frames of a clip (N); M goes from 0 to 3 N / 4.
         base: The fixed settings; None for the paper's, with M limited to N / 2.
+        values: Other values by the names of settings; None leaves a setting as it is.
 
     Returns:
-        The sweeps of M, alpha and beta.
+        The sweeps of M, alpha and beta that are left.
+
+    Raises:
+        ValueError: A value is invalid, or the values do not rise.
     """
     base = base or ReuseSettings(prompt_frames=min(4, frames // 2))
-    varied = {"prompt_frames": prompt_frame_counts(frames), "alpha": ALPHAS, "beta": BETAS}
-    return tuple(sweep(setting, values, base) for setting, values in varied.items())
+    papers: dict[str, Sequence[Any] | None] = {
+        "prompt_frames": prompt_frame_counts(frames),
+        "alpha": ALPHAS,
+        "beta": BETAS,
+    }
+    varied = {**papers, **(values or {})}
+    return tuple(sweep(setting, each, base) for setting, each in varied.items() if each is not None)
 
 
 def unique_points(of: Iterable[Sweep]) -> list[ReuseSettings]:

@@ -51,6 +51,15 @@ def test_the_papers_sweeps():
     assert prompt_frame_counts(16) == (0, 2, 4, 8, 12)
 
 
+def test_sweeps_of_other_values():
+    by_count, by_beta = paper_sweeps(8, ReuseSettings(order="forward"), {"alpha": None, "beta": [0.1, 0.9]})
+    assert (by_count.symbol, by_count.values) == ("M", [0, 1, 2, 4, 6])
+    assert (by_beta.symbol, by_beta.values) == ("beta", [0.1, 0.9])
+    assert {point.order for point in by_count.points + by_beta.points} == {"forward"}
+    (alone,) = paper_sweeps(1, values={"prompt_frames": None, "beta": None})
+    assert alone.symbol == "alpha"
+
+
 @pytest.mark.parametrize("values", [(1.0,), (1.0, 1.0), (2.0, 1.0)])
 def test_values_must_rise(values):
     with pytest.raises(ValueError, match=r"alpha takes \[.*\], expected two or more values that rise"):
