@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import pytest
 import typer
 
+import vidrd_core
 from vidrd_core import cli
 
 ROOT = Path(__file__).parent.parent
@@ -110,6 +111,12 @@ def test_pictures_of_the_documentation_are_shown():
     }
     shown |= {"icon.png", "banner.png"}  # of the registry
     assert {path.name for path in (ROOT / "docs").iterdir() if path.suffix in (".png", ".gif", ".jpg")} <= shown
+
+
+def test_every_exported_name_is_in_the_table_of_the_api():
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    table = "".join(line.partition(" | ")[0] for line in text.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"`(\w+)`", table)) == set(vidrd_core.__all__) - {"__version__"}
 
 
 def test_every_page_is_in_the_menu_of_the_site():
