@@ -13,7 +13,7 @@ from vidrd_core import __version__
 from vidrd_core.cli import completion
 from vidrd_core.cli import options as o
 from vidrd_core.cli.data import app as data
-from vidrd_core.cli.errors import CommandError, fail, is_fault, reason, set_quiet, show_warning
+from vidrd_core.cli.errors import CommandError, fail, format_warning, is_fault, reason, set_quiet
 from vidrd_core.cli.info import info, models
 from vidrd_core.cli.measure_commands import ABLATE, EVALUATE, ablate, evaluate
 from vidrd_core.cli.run_file import read_run, write_run
@@ -285,7 +285,7 @@ def main(arguments: list[str] | None = None) -> int:
         The exit code: 0; 2 for input that is not valid; 1 for a failure of the machine; 130 for Ctrl-C.
     """
     set_quiet(False)
-    warnings.showwarning = show_warning
+    warnings.formatwarning = format_warning
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a prompt or name may not fit a Windows console
     try:

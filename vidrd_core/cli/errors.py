@@ -5,11 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 from vidrd_core.io.os_errors import remedy, why
 
@@ -116,16 +114,12 @@ def fail(text: str) -> None:
     print(f"vidrd: {text}", file=sys.stderr, flush=True)
 
 
-def show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """In place of `warnings.showwarning`: a UserWarning of this package is one line, others look as Python's do."""
+def format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """In place of `warnings.formatwarning`: a UserWarning of this package is one line, as errors are."""
+    if is_quiet():
+        return ""
     if category is UserWarning and Path(filename).is_relative_to(PACKAGE):
-        note(f"warning: {message}")
-    elif not is_quiet():
-        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
+        return f"vidrd: warning: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"

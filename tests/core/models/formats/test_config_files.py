@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from vidrd_core import load
-from vidrd_core.cli import main
+from vidrd_core.cli.errors import format_warning
 from vidrd_core.io.safetensors import FormatError
+from vidrd_core.models.formats import detect
 from vidrd_core.models.formats.config_files import READ, SERVED
 from vidrd_core.models.formats.detect import find_unet
 from vidrd_core.models.formats.unet import write_unet
@@ -126,7 +127,7 @@ def test_a_config_without_a_class_is_read_if_its_keys_fit(checkpoint):
         find_unet(path)
 
 
-def test_a_config_of_no_part_is_said_to_be_unused(checkpoint, capsys):
+def test_a_config_of_no_part_is_said_to_be_unused(checkpoint):
     path, _ = checkpoint
     path.with_name("config.json").write_text(json.dumps({"norm_num_groups": 8, "attention_heads": 4}))
     with (
@@ -136,8 +137,11 @@ def test_a_config_of_no_part_is_said_to_be_unused(checkpoint, capsys):
         pytest.raises(FormatError, match="attention heads"),
     ):
         find_unet(path)
-    assert main(["info", str(path)]) == 0
-    assert "vidrd: warning: " in capsys.readouterr().err
+    shown = format_warning("it is not used", UserWarning, detect.__file__, 7)
+    assert shown == "vidrd: warning: it is not used\n"
+    assert format_warning("it is not used", UserWarning, json.__file__, 7).startswith(
+        f"{json.__file__}:7: UserWarning"
+    )
 
 
 @pytest.mark.parametrize(
