@@ -23,7 +23,7 @@ release = version = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").
 
 # The pages, in the order of the menu. A page that is listed and missing is a warning, and so an error in CI.
 PAGES = {
-    "Use it": ["docs/command", "docs/comfyui", "docs/nodes", "docs/python", "docs/weights"],
+    "Use it": ["docs/command", "docs/comfyui", "docs/nodes", "docs/python", "docs/weights", "docs/released"],
     "How it works": ["docs/method", "docs/choices", "docs/long_videos"],
     "Go further": ["docs/training", "docs/measuring", "benchmarks/README", "vidrd_core/models/tiny/README"],
     "Reference": ["docs/api", "CHANGELOG", "CONTRIBUTING"],

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from vidrd_core import load
 from vidrd_core.io import safetensors
 from vidrd_core.io.configs import to_dict
 from vidrd_core.io.safetensors import TEMPORAL_LAYERS
@@ -15,9 +16,12 @@ from vidrd_core.models.formats.unet import identify_unet, write_unet
 from vidrd_core.models.inflate import read_temporal, save_temporal
 from vidrd_core.models.load_parts import UNET, build_unet, load_unet
 from vidrd_core.models.unet3d import UNet3D
+from vidrd_core.reuse import ReuseSettings
 from vidrd_core.sampling import DiffusionConfig
 
 from ....conftest import randomise
+from ..released_vae import layout, random_weights
+from . import originals
 
 CONFIG = UNet3DConfig(
     block_out_channels=(32, 64), attention_levels=(True, False), heads=(2, 4), layers_per_block=1, norm_groups=8,
@@ -167,3 +171,57 @@ def test_a_file_of_an_earlier_version_has_the_released_embedding_if_it_came_from
 def test_the_released_embedding_is_one_of_the_stream():
     with pytest.raises(ValueError, match="released_embedding is on, but embed_to is 'input', expected 'stream'"):
         UNet3DConfig(released_embedding=True)
+
+
+def released_videos(network, noises, m, beta, steps):
+    """Clips as the released code samples them: DDIM from SD's scheduler, which ends at the first alpha.
+
+    Latents of the whole clip are kept in reverse at the start of each step, and put in place at the start of step s
+    of the next clip, for frames j < M with s < beta T (M - j) / M.
+    """
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    alphas = (1 - betas).cumprod(0)
+    timesteps = [1 + 1000 // steps * i for i in range(steps)][::-1]
+    kept = None
+    for z in noises:
+        stored = []
+        for s, t in enumerate(timesteps):
+            for j in range(m if kept else 0):
+                if s < beta * steps * (m - j) / m:
+                    z[:, :, j] = kept[s][:, :, j]
+            stored.append(z.flip(2))
+            eps, now = network(z, t), alphas[t]
+            later = alphas[t - 1000 // steps] if t > 1000 // steps else alphas[0]
+            x0 = (z - (1 - now).sqrt() * eps) / now.sqrt()
+            z = (later.sqrt() * x0 + (1 - later).sqrt() * eps).float()
+        kept = stored
+        yield z
+
+
+@pytest.mark.parametrize("steps", [5, 10])
+@torch.no_grad()
+def test_a_released_checkpoint_makes_the_videos_of_the_released_code(steps, tmp_path):
+    config = dataclasses.replace(AS_PUBLISHED, cross_attention_dim=originals.TEXT_WIDTH)
+    words = originals.tokenizer(tmp_path / "words")
+    text = originals.text_encoder(len(words)).state_dict()
+    unet = write_unet(config, randomise(UNet3D(config)).state_dict(), "VidRD")
+    tensors = {f"unet.{key}": tensor for key, tensor in unet.items()}
+    tensors |= random_weights(layout((32, 64), layers=1, prefix="vae."))
+    tensors |= {f"text_encoder.text_model.{key.removeprefix('text_model.')}": tensor for key, tensor in text.items()}
+    torch.save({"state_dict": tensors, "global_step": 3}, tmp_path / "ModelT2V.pth")
+    model = load(tmp_path / "ModelT2V.pth", text_encoder=tmp_path / "words")
+    assert not model.diffusion.set_alpha_to_one
+    reuse = ReuseSettings(prompt_frames=4, alpha=4.0, beta=0.4, staging="released")
+    settings = {"steps": steps, "cfg": 2.5, "frames": 8, "width": 16, "height": 16, "seed": 3}
+    clips = list(model.stream("a cat", 3, reuse, **settings))
+    plain, cond, uncond = Plain(unet, config), *model.text_encoder.encode(["a cat", ""])[:, None]
+
+    def network(z, t):
+        with_text, without = (plain.unet(z, torch.tensor([t]), each) for each in (cond, uncond))
+        return without + 2.5 * (with_text - without)
+
+    noises = [clip.state.noise.clone() for clip in clips]
+    for clip, expected in zip(clips, released_videos(network, noises, 4, 0.4, steps), strict=True):
+        torch.testing.assert_close(clip.latents, expected, rtol=1e-3, atol=1e-3)
+    by_paper = list(model.stream("a cat", 2, dataclasses.replace(reuse, staging="paper"), **settings))[1]
+    assert (by_paper.latents - clips[1].latents).abs().max() > 0.05
