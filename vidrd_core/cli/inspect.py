@@ -267,18 +267,25 @@ def _lora(path: Path) -> Facts:
     from vidrd_core.models.lora.merge import text_width
     from vidrd_core.models.lora.names import is_text_layer
 
-    found = read_lora(path)
-    of_text = sum(map(is_text_layer, found))
-    ranks = sorted({change.rank for change in found.values()})
+    try:
+        found = read_lora(path)
+    except safetensors.FormatError as error:
+        yield Fact("holds", str(error))
+        return
+    layers = {name.removesuffix(".bias") for name in found}
+    of_text = sum(map(is_text_layer, layers))
+    kinds = " and ".join(sorted({change.kind for change in found.values()}))
+    ranks = sorted({change.rank for change in found.values() if change.rank is not None})
     family = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x"}.get(text_width(found) or 0)
+    of_rank = f", of rank {', '.join(map(str, ranks))}" if ranks else ""
     yield Fact(
         "holds",
-        f"a LoRA{f' of {family}' if family else ''}, of rank {', '.join(map(str, ranks))}",
-        {"holds": "a LoRA", "family": family, "ranks": ranks},
+        f"{kinds}{f' of {family}' if family else ''}{of_rank}",
+        {"holds": kinds, "family": family, "ranks": ranks},
     )
-    layers = {"unet": len(found) - of_text, "text_encoder": of_text}
+    counts = {"unet": len(layers) - of_text, "text_encoder": of_text}
     yield Fact(
-        "changes", f"{layers['unet']} layers of the UNet, {of_text} of the text encoder", {"changed_layers": layers}
+        "changes", f"{counts['unet']} layers of the UNet, {of_text} of the text encoder", {"changed_layers": counts}
     )
 
 

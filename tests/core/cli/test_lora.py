@@ -53,3 +53,29 @@ def test_info_reports_the_model_of_a_lora(vidrd, tmp_path):
     data = json.loads(vidrd("info", "wide.safetensors", "--json")[1])
     assert (data["family"], data["ranks"]) == ("Stable Diffusion 2.x", [4])
     assert data["changed_layers"] == {"unet": 1, "text_encoder": 0}
+
+
+def test_info_names_the_kind_of_an_adapter(vidrd, tmp_path):
+    layer = "lora_unet_conv_in"
+    loha = {
+        f"{layer}.hada_w{n}_{side}": torch.ones(shape)
+        for n in (1, 2)
+        for side, shape in (("a", (8, 3)), ("b", (3, 4)))
+    }
+    kinds = {
+        "a LoHa, of rank 3": loha,
+        "a LoHa with DoRA, of rank 3": loha | {f"{layer}.dora_scale": torch.ones(8, 1)},
+        "a LoKr, of rank 5": {f"{layer}.lokr_w1": torch.ones(2, 2), f"{layer}.lokr_w2_a": torch.ones(8, 5),
+                              f"{layer}.lokr_w2_b": torch.ones(5, 8)},
+        "holds a LoKr changes": {f"{layer}.lokr_w1": torch.ones(2, 2), f"{layer}.lokr_w2": torch.ones(8, 8)},
+        "holds full differences changes 1 layers of the UNet": {f"{layer}.diff": torch.ones(8, 4),
+                                                               f"{layer}.diff_b": torch.ones(8)},
+        "is an OFT or BOFT (lora_unet_conv_in.oft_blocks), which is not supported": {
+            f"{layer}.oft_blocks": torch.ones(2, 2, 2)
+        },
+    }  # fmt: skip
+    for number, (expected, tensors) in enumerate(kinds.items()):
+        save_file(tensors, tmp_path / f"{number}.safetensors")
+        code, out, _ = vidrd("info", tmp_path / f"{number}.safetensors")
+        assert code == 0
+        assert expected in " ".join(out.split())

@@ -1,90 +1,74 @@
-"""Read LoRA files and folders of kohya, PEFT and diffusers: the change of each layer, by the file's name for it."""
+"""Read adapter files and folders of kohya, PEFT, diffusers and LyCORIS: each weight's change, by the file's names."""
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from vidrd_core.io.safetensors import FormatError, file_format, first_few, open_safetensors
+from vidrd_core.io.safetensors import FormatError, first_few
 from vidrd_core.models.formats.detect import contents
-from vidrd_core.models.formats.weight_files import keys_of, read_json, read_tensors
+from vidrd_core.models.formats.weight_files import keys_of, read_tensors
+from vidrd_core.models.lora.changes import (
+    Change,
+    Difference,
+    Hadamard,
+    Kronecker,
+    LowRank,
+    Magnitude,
+    Replacement,
+)
+from vidrd_core.models.lora.names import plain_name
+from vidrd_core.models.lora.settings import WRAPPER, Settings
 
-# What follows a layer's name: the two matrices (and a kernel between them) of kohya, PEFT and older diffusers.
+# What follows a layer's name, by the part of its change that it is. PEFT's "default", the name of an adapter, is left
+# out of keys before.
 ENDINGS = {
-    "down": ("lora_down.weight", "lora_A.weight", "lora_A.default.weight", "lora.down.weight",
-             "lora_linear_layer.down.weight"),
-    "up": ("lora_up.weight", "lora_B.weight", "lora_B.default.weight", "lora.up.weight",
-           "lora_linear_layer.up.weight"),
+    "down": ("lora_down.weight", "lora_A.weight", "lora.down.weight", "lora_linear_layer.down.weight"),
+    "up": ("lora_up.weight", "lora_B.weight", "lora.up.weight", "lora_linear_layer.up.weight"),
     "mid": ("lora_mid.weight",),
+    "up_bias": ("lora_B.bias",),
+    "embedding_down": ("lora_embedding_A",),
+    "embedding_up": ("lora_embedding_B",),
     "alpha": ("alpha", "lora.alpha"),
+    "lycoris_lengths": ("dora_scale",),
+    "peft_lengths": ("lora_magnitude_vector", "lora_magnitude_vector.weight"),
+    **{name: (name,) for name in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2", "lokr_w1",
+                                  "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2")},
+    "difference": ("diff", "w_norm"),
+    "bias_difference": ("diff_b", "b_norm"),
 }  # fmt: skip
-PROCESSOR_KEY = re.compile(r"(.*)\.processor\.(to_q|to_k|to_v|to_out)_lora\.(down|up)\.weight")
+PARTS = {f".{ending}": part for part, endings in ENDINGS.items() for ending in endings}
+WHOLE = {".base_layer.weight": "whole", ".base_layer.bias": "whole_bias", ".weight": "whole", ".bias": "whole_bias"}
+# diffusers before PEFT, in attention: UNet "attn1.processor.to_q_lora.", text encoder "self_attn.to_q_lora."
+OLD_ENDING = re.compile(r"_lora\.(down|up)\.weight$")
 OTHER_ADAPTERS = {
-    "hada_": "a LoHa",
-    "lokr_": "a LoKr",
-    "dora_scale": "a DoRA",
-    "lora_magnitude_vector": "a DoRA",
-    "oft_": "an OFT",
-    "on_input": "an IA3",
-    ".diff": "full differences of weights",
+    "oft_": "an OFT or BOFT",
+    ".on_input": "an IA3",
+    ".ia3_l": "an IA3",
+    ".a1.weight": "a GLoRA",
+    ".lora_E": "an AdaLoRA",
+    ".vera_lambda_": "a VeRA",
+    ".trainable_tokens_delta": "trained tokens",
+    ".set_weight": "whole weights of ComfyUI",
+    ".reshape_weight": "a LoRA that changes a layer's shape",
 }
 FOLDER_FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors", "pytorch_lora_weights.bin",
                 "adapter_model.bin")  # fmt: skip
 
-
-@dataclass(frozen=True)
-class Change:
-    """What a LoRA adds to a weight: scale * up @ down.
-
-    Args:
-        down: [r, in, ...].
-        up: [out, r, ...].
-        scale: alpha / r, or alpha / sqrt(r) for rank-stabilised LoRA.
-        mid: [r, r, ...], a conv kernel between the two (CP decomposition), if there is one.
-
-    Source:
-        Hu et al., LoRA (arXiv 2106.09685), section 4.1; Kalajdzievski, rsLoRA (arXiv 2312.03732).
-    """
-
-    down: Tensor
-    up: Tensor
-    scale: float
-    mid: Tensor | None = None
-
-    @property
-    def rank(self) -> int:
-        """The rank r."""
-        return self.down.shape[0]
-
-    def like(self, weight: Tensor) -> Tensor:
-        """The change in float32, on a weight's device and of its shape. Raises ValueError if it does not fit."""
-        down, up = (t.to(weight.device, torch.float32) for t in (self.down, self.up))
-        if self.mid is None:
-            change = up.flatten(1) @ down.flatten(1)
-        else:
-            mid = self.mid.to(weight.device, torch.float32)
-            change = torch.einsum("or,rs...,si->oi...", up.flatten(1), mid, down.flatten(1))
-        if change.shape[0] != weight.shape[0] or change.numel() != weight.numel():
-            raise ValueError(f"it has {up.shape[0]} outputs of {change.numel() // up.shape[0]} inputs")
-        return self.scale * change.reshape(weight.shape)
+Parts = dict[str, Tensor]
 
 
 def read_lora(path: Path) -> dict[str, Change]:
-    """Read a LoRA.
+    """Read a LoRA, or another adapter that adds to weights: DoRA, LoHa, LoKr, full differences.
 
     Args:
-        path: A file of kohya, PEFT or diffusers, or a folder of PEFT or diffusers.
+        path: A file of kohya, PEFT, diffusers or LyCORIS, or a folder of PEFT or diffusers.
 
     Returns:
-        The change of each layer, by the file's name for it.
+        The change of each weight, by the file's name of its layer, and of each bias, by that name and ".bias".
 
     Raises:
         FileNotFoundError: There is no such file, or no LoRA in the folder.
@@ -95,30 +79,44 @@ def read_lora(path: Path) -> dict[str, Change]:
         raise FileNotFoundError(f"there is no LoRA {path}")
     file = _in_folder(path) if path.is_dir() else path
     tensors = read_tensors(file)
+    settings = Settings.of(file)
     _refuse_other_adapters(file, tensors)
-    pairs: dict[str, dict[str, Tensor]] = {}
+    layers: dict[str, Parts] = {}
     unknown = []
     for key, tensor in tensors.items():
         if (found := _part_of(key)) is None:
             unknown.append(key)
             continue
         layer, part = found
-        pairs.setdefault(layer, {})[part] = tensor
-    lacking = [layer for layer, pair in pairs.items() if not {"down", "up"} <= set(pair)]
-    if unknown or lacking:
-        what = f"half of a LoRA ({first_few(lacking)})"
-        if unknown:
-            what = f"tensors that are no LoRA ({first_few(unknown)})"
-        raise FormatError(f"{file} holds {what}, expected a down and an up matrix for each layer")
-    config = _config(file)
-    return {layer: _change(file, layer, pair, config) for layer, pair in pairs.items()}
+        layers.setdefault(layer, {})[part] = tensor
+    settings.check(layers)
+    if unknown:
+        raise FormatError(f"{file} holds tensors that are no LoRA ({first_few(unknown)}), expected those of LoRA, "
+                          f"DoRA, LoHa, LoKr or full differences alone")  # fmt: skip
+    changes: dict[str, Change] = {}
+    lacking = []
+    for layer, parts in layers.items():
+        try:
+            of_layer = _changes(layer, parts, settings)
+            _ = [change.size for change in of_layer.values()]  # raises if no product is defined
+        except (RuntimeError, IndexError) as error:
+            shapes = ", ".join(f"{part} {list(tensor.shape)}" for part, tensor in parts.items())
+            raise FormatError(f"{file}: {layer} has matrices that cannot be multiplied ({shapes})") from error
+        if not of_layer:
+            lacking.append(layer)
+        changes |= of_layer
+    if lacking:
+        raise FormatError(f"{file} holds half of {_kind_of(layers[lacking[0]])} ({first_few(lacking)}), expected all "
+                          f"matrices of each layer")  # fmt: skip
+    return changes
 
 
 def is_lora(path: Path) -> bool:
-    """Whether a file, or a folder of PEFT or diffusers, holds a LoRA."""
+    """Whether a file, or a folder of PEFT or diffusers, holds a LoRA or another adapter, loadable or not."""
     if path.is_dir():
         return any((path / name).is_file() for name in FOLDER_FILES)
-    return any(_part_of(key) for key in keys_of(path) if not key.endswith("alpha"))
+    keys = keys_of(path)
+    return any(_is_adapter_key(key) for key in keys) or any(mark in key for mark in OTHER_ADAPTERS for key in keys)
 
 
 def _in_folder(folder: Path) -> Path:
@@ -132,57 +130,113 @@ def _refuse_other_adapters(file: Path, keys: Iterable[str]) -> None:
     keys = list(keys)
     for mark, what in OTHER_ADAPTERS.items():
         if named := [key for key in keys if mark in key]:
-            raise FormatError(f"{file} is {what} ({first_few(named)}), which is not supported: only plain LoRA is")
-    if not any(_part_of(key) for key in keys):
+            raise FormatError(f"{file} is {what} ({first_few(named)}), which is not supported: expected a LoRA, "
+                              f"DoRA, LoHa, LoKr or full differences of weights")  # fmt: skip
+    if not any(_is_adapter_key(key) for key in keys):
         raise FormatError(f"{file} is no LoRA: it holds {contents(keys)}")
 
 
+def _is_adapter_key(key: str) -> bool:
+    found = _part_of(key)
+    return found is not None and found[1] not in ("alpha", "whole", "whole_bias")
+
+
 def _part_of(key: str) -> tuple[str, str] | None:
-    """The layer and the part of its change ("down", "up", "mid", "alpha") that a key names; None for another key."""
-    if (old := PROCESSOR_KEY.fullmatch(key)) is not None:
-        return f"{old[1]}.{old[2]}{'.0' if old[2] == 'to_out' else ''}", old[3]
-    for part, endings in ENDINGS.items():
-        for ending in endings:
-            if key.endswith(f".{ending}"):
-                return key.removesuffix(f".{ending}"), part
+    """The layer and the part of its change that a key names; None for another key."""
+    key = re.sub(r"\.default(?=\.(weight|bias)$|$)", "", key)
+    if (old := OLD_ENDING.search(key)) is not None:
+        return plain_name(key[: old.start()]), old[1]
+    endings = PARTS | WHOLE if key.startswith(WRAPPER) else PARTS
+    for ending, part in endings.items():
+        if key.endswith(ending):
+            return plain_name(key.removesuffix(ending)), part
     return None
 
 
-def _config(file: Path) -> dict[str, Any]:
-    """Ranks and alphas in PEFT's config beside a file, or in diffusers' metadata inside it."""
-    config = read_json(file.with_name("adapter_config.json")) if file.name.startswith("adapter_model") else {}
-    if file_format(file) == "safetensors":
-        with open_safetensors(file) as opened:
-            inside = (opened.metadata() or {}).get("lora_adapter_metadata")
-        try:
-            config |= json.loads(inside) if inside else {}
-        except ValueError as error:
-            raise FormatError(f"{file} has metadata that are no JSON: {error}") from error
-    return config
+def _kind_of(parts: Parts) -> str:
+    """The kind of adapter that a layer's parts, not all of them, belong to."""
+    marks = {"hada_": "a LoHa", "lokr_": "a LoKr", "lycoris_lengths": "a DoRA", "peft_lengths": "a DoRA"}
+    return next((kind for mark, kind in marks.items() if any(part.startswith(mark) for part in parts)), "a LoRA")
 
 
-def _change(file: Path, layer: str, pair: Mapping[str, Tensor], config: Mapping[str, Any]) -> Change:
-    down, up, mid = pair["down"], pair["up"], pair.get("mid")
-    rank = down.shape[0]
-    if down.ndim < 2 or up.ndim < 2 or up.shape[1] != rank:
-        raise FormatError(
-            f"{file}: {layer} has matrices of {list(up.shape)} and {list(down.shape)}, which cannot be multiplied"
-        )
-    return Change(down, up, _scale(layer, rank, pair.get("alpha"), config), mid)
+def _changes(layer: str, parts: Parts, settings: Settings) -> dict[str, Change]:
+    """The changes of a layer's weight and bias; {} if parts are missing or do not belong together."""
+    rest = dict(parts)
+    alpha = rest.pop("alpha", None)
+    magnitude = _magnitude(rest)
+    make = next((make for part, make in _KINDS.items() if part in rest), None)
+
+    def scale(rank: int | None) -> float:
+        return settings.scale(layer, rank, alpha)
+
+    changes: dict[str, Change] = {}
+    try:
+        if make is not None:
+            changes[layer] = make(rest, scale, magnitude)
+    except KeyError:  # a matrix is missing
+        return {}
+    if (added := rest.pop("up_bias", None)) is not None and layer in changes:
+        changes[f"{layer}.bias"] = Difference(changes[layer].scale, None, added)
+    if (added := rest.pop("bias_difference", None)) is not None:
+        changes[f"{layer}.bias"] = Difference(1.0, None, added)
+    if (whole := rest.pop("whole_bias", None)) is not None:
+        changes[f"{layer}.bias"] = Replacement(1.0, None, whole)
+    used = layer in changes and changes[layer].magnitude is magnitude
+    return {} if rest or not (used or magnitude is None) else changes
 
 
-def _scale(layer: str, rank: int, alpha: Tensor | None, config: Mapping[str, Any]) -> float:
-    """alpha / rank, or alpha / sqrt(rank) for rank-stabilised LoRA; 1 without an alpha."""
-    if alpha is not None:
-        return float(alpha) / rank
-    part = layer.split(".")[0]  # diffusers' metadata has its entries as "unet.lora_alpha"
+Scale = Callable[[int | None], float]  # the factor for a rank
 
-    def entry(name: str) -> Any:
-        return config.get(f"{part}.{name}", config.get(name))
 
-    patterns = entry("alpha_pattern") or {}
-    named = next((value for pattern, value in patterns.items() if re.search(rf"(^|\.){pattern}$", layer)), None)
-    found = named if named is not None else entry("lora_alpha")
-    if found is None:
-        return 1.0
-    return float(found) / (math.sqrt(rank) if entry("use_rslora") else rank)
+def _magnitude(rest: Parts) -> Magnitude | None:
+    if "lycoris_lengths" in rest:
+        return Magnitude(rest.pop("lycoris_lengths"), "lycoris", None)
+    if "peft_lengths" in rest:
+        return Magnitude(rest.pop("peft_lengths"), "peft", columns="embedding_down" in rest)
+    return None
+
+
+def _low_rank(rest: Parts, scale: Scale, magnitude: Magnitude | None) -> Change:
+    down, up = rest.pop("down"), rest.pop("up")
+    return LowRank(scale(down.shape[0]), magnitude, down, up, rest.pop("mid", None))
+
+
+def _low_rank_embedding(rest: Parts, scale: Scale, magnitude: Magnitude | None) -> Change:
+    """PEFT's matrices of an embedding are those of its transpose."""
+    down, up = rest.pop("embedding_up").T, rest.pop("embedding_down").T
+    return LowRank(scale(down.shape[0]), magnitude, down, up, None)
+
+
+def _hadamard(rest: Parts, scale: Scale, magnitude: Magnitude | None) -> Change:
+    first, second = ((rest.pop(f"hada_w{n}_a"), rest.pop(f"hada_w{n}_b")) for n in (1, 2))
+    kernels = (rest.pop("hada_t1"), rest.pop("hada_t2")) if "hada_t1" in rest else None
+    return Hadamard(scale(first[1].shape[0]), magnitude, first, second, kernels)
+
+
+def _kronecker(rest: Parts, scale: Scale, magnitude: Magnitude | None) -> Change:
+    first, second = (
+        (rest.pop(name),) if (name := f"lokr_w{n}") in rest else (rest.pop(f"{name}_a"), rest.pop(f"{name}_b"))
+        for n in (1, 2)
+    )
+    rank = next((pair[1].shape[0] for pair in (first, second) if len(pair) == 2), None)
+    return Kronecker(scale(rank), magnitude, first, second, rest.pop("lokr_t2", None))
+
+
+def _difference(rest: Parts, scale: Scale, magnitude: Magnitude | None) -> Change:
+    return Difference(1.0, magnitude, rest.pop("difference"))
+
+
+def _replacement(rest: Parts, scale: Scale, magnitude: Magnitude | None) -> Change:
+    return Replacement(1.0, None, rest.pop("whole"))
+
+
+# By the part that tells the kind.
+_KINDS: dict[str, Callable[[Parts, Scale, Magnitude | None], Change]] = {
+    "lokr_w1": _kronecker,
+    "lokr_w1_a": _kronecker,
+    "hada_w1_a": _hadamard,
+    "embedding_down": _low_rank_embedding,
+    "down": _low_rank,
+    "difference": _difference,
+    "whole": _replacement,
+}

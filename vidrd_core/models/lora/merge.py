@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from vidrd_core.io.safetensors import FormatError, first_few
-from vidrd_core.models.lora.files import Change, read_lora
+from vidrd_core.models.lora.changes import Change
+from vidrd_core.models.lora.files import read_lora
 from vidrd_core.models.lora.names import is_sdxl_layer, is_text_layer, text_names, unet_names
 
 Place = tuple[str, str]  # "unet" or "text_encoder", and the name of a weight in it
@@ -69,9 +70,9 @@ class Merged:
             if not active:
                 weight.copy_(original)
                 continue
-            changed = original.to(torch.float32)
+            plain = changed = original.to(torch.float32)
             for strength, change in active:
-                changed = changed + strength * change.like(weight)
+                changed = changed + change.added(plain, strength)
             weight.copy_(changed.to(weight.dtype))
 
 
@@ -97,19 +98,19 @@ def match(path: Path, unet: nn.Module, text_encoder: nn.Module, strength: float,
         raise FormatError(f"{path} is a LoRA for SDXL, which has a second text encoder ({second[0]}): expected one "
                           f"for Stable Diffusion 1.x or 2.x")  # fmt: skip
     known = {"unet": unet_names(unet), "text_encoder": text_names(text_encoder)}
-    parts = {"unet": unet, "text_encoder": text_encoder}
+    weights = {"unet": dict(unet.named_parameters()), "text_encoder": dict(text_encoder.named_parameters())}
     changes: dict[Place, Change] = {}
     unknown, misfits = [], []
-    for layer, change in found.items():
+    for name, change in found.items():
+        layer, is_bias = name.removesuffix(".bias"), name.endswith(".bias")
         part = "text_encoder" if is_text_layer(layer) else "unet"
         if (key := known[part].get(layer)) is None:
             unknown.append(layer)
             continue
-        weight = parts[part].get_parameter(key)
-        try:
-            change.like(torch.empty(weight.shape, device="meta"))
-        except (ValueError, RuntimeError) as error:
-            misfits.append(f"{layer}: {error}, the layer has {weight.shape[0]} of {weight[0].numel()}")
+        key = f"{key.removesuffix('weight')}bias" if is_bias else key
+        weight = weights[part].get(key)
+        if (misfit := "the layer has no bias" if weight is None else change.misfit(weight)) is not None:
+            misfits.append(f"{name}: {misfit}")
         changes[part, key] = change
     if misfits:
         raise FormatError(
@@ -131,6 +132,6 @@ def _other_text_width(found: dict[str, Change], unet: nn.Module) -> str:
 
 def text_width(found: dict[str, Change]) -> int | None:
     """The width of the encoded prompts that a LoRA is for: 768 for Stable Diffusion 1.x, 1024 for 2.x."""
-    widths = [change.down.shape[1] for layer, change in found.items()
+    widths = [change.size[1] for layer, change in found.items()
               if layer.endswith(("attn2_to_k", "attn2.to_k"))]  # fmt: skip
     return widths[0] if widths else None

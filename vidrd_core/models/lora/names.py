@@ -1,26 +1,24 @@
-"""The names that LoRA files have for a model's layers: kohya's, after diffusers' or LDM's blocks, and PEFT's."""
+"""The names that LoRA files have for a model's layers: kohya's, by diffusers' or LDM's blocks, LyCORIS's, PEFT's."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from torch import nn
 
 from vidrd_core.models.formats.unet_keys import is_temporal, ldm_keys_from_ours
 
-UNET_PREFIXES = ("lora_unet_", "unet.", "base_model.model.unet.", "base_model.model.", "")
-TEXT_PREFIXES = ("lora_te_", "lora_te1_", "text_encoder.", "base_model.model.text_encoder.", "base_model.model.", "")
+UNET_PREFIXES = ("lora_unet_", "lycoris_", "unet.", "base_model.model.unet.", "base_model.model.", "")
+TEXT_PREFIXES = ("lora_te_", "lora_te1_", "lycoris_", "text_encoder.", "base_model.model.text_encoder.",
+                 "base_model.model.", "")  # fmt: skip
 MIDDLES = ("text_model.", "text_model_", "")  # a level of names in transformers before version 5
 SDXL = ("lora_te2_", "text_encoder_2.")
 
 
 def layers_of(part: nn.Module) -> dict[str, str]:
-    """The layers that a LoRA can change: their name -> the name of their weight."""
-    return {
-        name: f"{name}.weight"
-        for name, module in part.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding)
-    }
+    """The layers that a LoRA can change, norms among them: their name -> the name of their weight."""
+    return {name: f"{name}.weight" for name, module in part.named_modules() if "weight" in module._parameters}
 
 
 def unet_names(unet: nn.Module) -> dict[str, str]:
@@ -44,9 +42,19 @@ def _with_prefixes(layers: Mapping[str, str], prefixes: Iterable[str]) -> dict[s
     names = {}
     for prefix in prefixes:
         for name, key in layers.items():
-            is_kohya = prefix.startswith("lora_")
+            is_kohya = prefix.startswith(("lora_", "lycoris_"))
             names[prefix + (name.replace(".", "_") if is_kohya else name)] = key
     return names
+
+
+def plain_name(layer: str) -> str:
+    """A layer's name as diffusers has had it since PEFT.
+
+    Before, it named the attention processor ("attn1.processor.to_out"), and the text encoder's layers as the UNet's
+    ("self_attn.to_q").
+    """
+    layer = re.sub(r"(\.self_attn)\.to_(q|k|v|out)$", r"\1.\2_proj", layer.replace(".processor.", "."))
+    return re.sub(r"\.to_out$", ".to_out.0", layer)
 
 
 def is_sdxl_layer(layer: str) -> bool:
@@ -56,5 +64,7 @@ def is_sdxl_layer(layer: str) -> bool:
 
 def is_text_layer(layer: str) -> bool:
     """Whether a layer is of a text encoder, by the prefix of its name."""
-    plain = layer.removeprefix("base_model.model.")
-    return plain.startswith(("lora_te", "text_encoder.", "text_model.", "encoder.layers."))
+    plain = layer.removeprefix("base_model.model.").removeprefix("lycoris_")
+    return f"{plain}.".startswith(("lora_te", "text_encoder.", *(
+        f"{begin}{end}" for begin in ("text_model", "encoder", "embeddings", "final_layer_norm") for end in "._"
+    )))  # fmt: skip

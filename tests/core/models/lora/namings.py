@@ -12,6 +12,19 @@ from ..formats import originals
 RANK, ALPHA = 3, 6
 
 
+def stable_diffusion(folder, linear=False):
+    """A diffusers folder, and its UNet and text encoder."""
+    words = originals.tokenizer(folder / "tokenizer")
+    parts = {
+        "unet": originals.unet_2d(linear=linear),
+        "vae": originals.vae(),
+        "text_encoder": originals.text_encoder(len(words)),
+    }
+    for name, part in parts.items():
+        part.save_pretrained(folder / name)
+    return parts["unet"], parts["text_encoder"]
+
+
 def metadata():
     config = {f"{part}.{name}": value for part in ("unet", "text_encoder")
               for name, value in (("r", RANK), ("lora_alpha", ALPHA))}  # fmt: skip

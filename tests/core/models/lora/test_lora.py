@@ -13,24 +13,11 @@ from vidrd_core.models.lora.files import read_lora
 from vidrd_core.reuse import ReuseSettings
 
 from ..formats import originals
-from .namings import ALPHA, RANK, WRITERS, as_diffusers, as_kohya, as_peft
+from .namings import ALPHA, RANK, WRITERS, as_diffusers, as_kohya, as_peft, stable_diffusion
 
 UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "ff.net.0.proj", "ff.net.2", "conv1", "conv_shortcut",
                "time_emb_proj", "conv_in"]  # fmt: skip
 TEXT_LAYERS = ["q_proj", "out_proj", "fc1"]
-
-
-def stable_diffusion(folder, linear=False):
-    """A diffusers folder, and its UNet and text encoder."""
-    words = originals.tokenizer(folder / "tokenizer")
-    parts = {
-        "unet": originals.unet_2d(linear=linear),
-        "vae": originals.vae(),
-        "text_encoder": originals.text_encoder(len(words)),
-    }
-    for name, part in parts.items():
-        part.save_pretrained(folder / name)
-    return parts["unet"], parts["text_encoder"]
 
 
 def adapted(module, layers, seed):
@@ -197,9 +184,19 @@ def test_states_continue_with_another_lora_and_record_theirs(lora, tmp_path):
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({"lora_unet_conv_in.hada_w1_a": (2, 2)}, "is a LoHa .*only plain LoRA"),
-        ({"lora_unet_conv_in.lokr_w1": (2, 2)}, "is a LoKr"),
-        ({"lora_unet_conv_in.dora_scale": (2, 2)}, "is a DoRA"),
+        ({"lora_unet_conv_in.hada_w1_a": (2, 2)}, r"half of a LoHa \(lora_unet_conv_in\), expected all"),
+        ({"lora_unet_conv_in.lokr_w1": (2, 2)}, "half of a LoKr"),
+        ({"lora_unet_conv_in.dora_scale": (2, 2)}, "half of a DoRA"),
+        ({"oft_unet_conv_in.oft_blocks": (2, 2, 2)}, "is an OFT or BOFT .*not supported: expected a LoRA"),
+        ({"lora_unet_conv_in.weight": (32,), "lora_unet_conv_in.on_input": (1,)}, "is an IA3"),
+        ({"lora_unet_conv_in.a1.weight": (2, 2)}, "is a GLoRA"),
+        ({"lora_unet_conv_in.diff": (32, 4, 3, 3), "lora_unet_conv_in.dora_scale": (7,)}, "it has 7 lengths"),
+        ({"lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.diff_b": (32,)}, "has no bias"),
+        ({"lora_unet_conv_in.hada_w1_a": (32, 2), "lora_unet_conv_in.hada_w1_b": (3, 36),
+          "lora_unet_conv_in.hada_w2_a": (32, 2), "lora_unet_conv_in.hada_w2_b": (2, 36)},
+         r"lora_unet_conv_in has matrices that cannot be multiplied \(hada_w1_a \[32, 2\]"),
+        ({"lora_unet_conv_in.lora_down.weight": (1, 4, 3, 3), "lora_unet_conv_in.lora_up.weight": (32, 1, 1, 1),
+          "lora_unet_conv_in.alpha": (2,)}, "alpha or rank of lora_unet_conv_in is no number"),
         ({"a.lora_A.weight": (2, 4), "a.lora_B.weight": (4, 2), "b": (1,)}, r"tensors that are no LoRA \(b\)"),
         ({"lora_unet_conv_in.lora_down.weight": (2, 4, 3, 3)}, r"half of a LoRA \(lora_unet_conv_in\)"),
         ({"some.weight": (2, 2)}, "is no LoRA: it holds no known part of a model"),

@@ -1,0 +1,124 @@
+"""The settings of adapters: PEFT's adapter_config.json, and diffusers' metadata with the same entries."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from vidrd_core.io.safetensors import FormatError, file_format, open_safetensors
+from vidrd_core.models.formats.weight_files import read_json
+
+WRAPPER = "base_model.model."  # what PEFT puts before a layer's own name
+KINDS = ("LORA", "LOHA", "LOKR")
+# Initialisations of PEFT that change the model's own weights, so that the adapter alone is not the whole change.
+CHANGED_BASE = ("pissa", "olora", "loftq", "corda")
+# Entries of PEFT's LoraConfig that change what a layer computes, beyond the matrices.
+UNSUPPORTED = ("alora_invocation_tokens", "arrow_config", "kasa_config", "layer_replication", "monteclora_config",
+               "target_parameters", "trainable_token_indices", "use_bdlora", "use_qalora")  # fmt: skip
+ENTRIES = ("peft_type", "r", "lora_alpha", "alpha", "rank_pattern", "alpha_pattern")  # of which a config has some
+DEFAULT = 8  # PEFT's rank and alpha where a config has none
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of an adapter, {} for a file without any.
+
+    Args:
+        path: The adapter's file, for messages.
+        entries: PEFT's entries; diffusers has them as "unet.lora_alpha" if its file has several parts.
+    """
+
+    path: Path
+    entries: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, file: Path) -> Settings:
+        """Read the config beside a file, or the metadata inside. Raises FormatError."""
+        config = read_json(file.with_name("adapter_config.json")) if file.name.startswith("adapter_model") else {}
+        if file_format(file) == "safetensors":
+            with open_safetensors(file) as opened:
+                inside = (opened.metadata() or {}).get("lora_adapter_metadata")
+            try:
+                config |= json.loads(inside) if inside else {}
+            except (ValueError, TypeError) as error:
+                raise FormatError(f"{file} has metadata that are no JSON mapping: {error}") from error
+        return cls(file, config)
+
+    def check(self, layers: Iterable[str]) -> None:
+        """Refuse what the matrices alone do not tell. Raises FormatError that names the setting.
+
+        Args:
+            layers: The adapter's layers, by the file's names.
+        """
+        for layer in {layer.split(".")[0]: layer for layer in layers}.values():
+            kind = self._entry(layer, "peft_type") or KINDS[0]
+            if kind not in KINDS:
+                raise FormatError(f"{self.path} is a PEFT adapter of the kind {kind}, which is not supported: "
+                                  f"expected {', '.join(KINDS)}")  # fmt: skip
+            start = self._entry(layer, "init_lora_weights")
+            if isinstance(start, str) and start.lower().startswith(CHANGED_BASE):
+                raise FormatError(
+                    f"{self.path} has init_lora_weights {start}, which changes the model's own weights too: expected "
+                    f"an adapter that PEFT saved with path_initial_model_for_weight_conversion"
+                )
+            for name in UNSUPPORTED:
+                if self._entry(layer, name):
+                    raise FormatError(f"{self.path} was trained with PEFT's {name}, which is not supported: expected "
+                                      f"an adapter without it")  # fmt: skip
+
+    def scale(self, layer: str, rank: int | None, alpha: Tensor | None) -> float:
+        """The factor of a layer's matrices, as PEFT and LyCORIS compute it.
+
+        Args:
+            layer: The file's name of the layer.
+            rank: The rank of its matrices; None if they are whole, for which LyCORIS has the factor 1.
+            alpha: The file's alpha of the layer, which goes before the settings.
+
+        Returns:
+            alpha / rank, alpha / sqrt(rank) for rank-stabilised LoRA; 1 without an alpha.
+
+        Raises:
+            FormatError: An entry is no number, or a pattern no regular expression.
+        """
+        try:
+            if alpha is not None:
+                return float(alpha) / rank if rank else 1.0
+            if all(self._entry(layer, name) is None for name in ENTRIES):
+                return 1.0
+            name = "lora_alpha" if self._entry(layer, "lora_alpha") is not None else "alpha"
+            found = float(self._of_layer(layer, "alpha_pattern", name))
+            rank = rank or int(self._of_layer(layer, "rank_pattern", "r"))
+            return found / (math.sqrt(rank) if self._entry(layer, "use_rslora") else rank)
+        except re.error as error:
+            raise FormatError(f"{self.path}: a pattern of {layer} is no regular expression ({error})") from error
+        except (TypeError, ValueError, RuntimeError, ZeroDivisionError, AttributeError) as error:
+            raise FormatError(f"{self.path}: alpha or rank of {layer} is no number ({error})") from error
+
+    def _of_layer(self, layer: str, patterns: str, default: str) -> Any:
+        """The entry of the first pattern that matches a layer's own name, or the entry for all.
+
+        A pattern is a regular expression for the whole name or for what follows one of its dots.
+        """
+        name = self._own_name(layer)
+        known = self._entry(layer, patterns) or {}
+        first = next((pattern for pattern in known if re.match(rf"(.*\.)?({pattern})$", name)), name)
+        found = known.get(first, self._entry(layer, default))
+        return DEFAULT if found is None else found
+
+    def _entry(self, layer: str, name: str) -> Any:
+        return self.entries.get(f"{self._part(layer)}{name}")
+
+    def _part(self, layer: str) -> str:
+        """The prefix of the entries for a layer: "unet." for a layer of that name, "" if there is one set for all."""
+        part = f"{layer.split('.')[0]}."
+        return part if any(entry.startswith(part) for entry in self.entries) else ""
+
+    def _own_name(self, layer: str) -> str:
+        return layer.removeprefix(self._part(layer) or WRAPPER)
