@@ -159,6 +159,43 @@ def test_a_lora_of_any_naming_equals_that_of_vidrd_core(host, tiny, sample, tmp_
         torch.testing.assert_close(merged, ours.unet.state_dict()[name], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["LoHa", "LoKr", "full"])
+def test_lycoris_adapters_equal_those_of_vidrd_core(host, tiny, tmp_path, kind):
+    generator = torch.manual_seed(0)
+    name, norm = "lora_unet_mid_block_resnets_0_conv1", "lora_unet_mid_block_resnets_0_norm1"
+    out, width, *kernel = tiny.model.model.diffusion_model.mid_block.resnets[0].conv1.weight.shape
+    shapes = {
+        "LoHa": {
+            f"{name}.hada_w{n}_{side}": shape
+            for n in (1, 2)
+            for side, shape in (("a", (out, 2)), ("b", (2, width * 9)))
+        },
+        "LoKr": {
+            f"{name}.lokr_w1": (2, 4),
+            f"{name}.lokr_w2_a": (out // 2, 2),
+            f"{name}.lokr_w2_b": (2, width // 4 * 9),
+        },
+        "full": {
+            f"{name}.diff": (out, width, *kernel),
+            f"{name}.diff_b": (out,),
+            f"{norm}.w_norm": (width,),
+            f"{norm}.b_norm": (width,),
+        },
+    }[kind]
+    lora = {key: torch.randn(shape, generator=generator) for key, shape in shapes.items()}
+    lora |= {} if kind == "full" else {f"{name}.alpha": torch.tensor(3.0)}
+    save_file(lora, tmp_path / "lora.safetensors")
+    ours = vidrd_core.load("tiny")
+    ours.load_lora(tmp_path / "lora.safetensors", 0.8)
+    patched, _ = host.sd.load_lora_for_models(tiny.model, None, lora, 0.8, 0.0)
+    assert len(patched.patches) == (4 if kind == "full" else 1)
+    calculate = importlib.import_module("comfy.lora").calculate_weight
+    for key, patches in patched.patches.items():
+        merged = calculate(patches, tiny.model.model.state_dict()[key].clone(), key)
+        expected = ours.unet.state_dict()[key.removeprefix("diffusion_model.")]
+        torch.testing.assert_close(merged, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_context_windows(host, tiny, sample):
     windows = importlib.import_module("comfy_extras.nodes_context_windows").ContextWindowsManualNode
     known = inspect.signature(windows.execute).parameters

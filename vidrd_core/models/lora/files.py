@@ -50,6 +50,7 @@ OTHER_ADAPTERS = {
     ".ia3_l": "an IA3",
     ".a1.weight": "a GLoRA",
     ".lora_E": "an AdaLoRA",
+    ".lambda_layer": "a T-LoRA",
     ".vera_lambda_": "a VeRA",
     ".trainable_tokens_delta": "trained tokens",
     ".set_weight": "whole weights of ComfyUI",
@@ -80,6 +81,7 @@ def read_lora(path: Path) -> dict[str, Change]:
     file = _in_folder(path) if path.is_dir() else path
     tensors = read_tensors(file)
     settings = Settings.of(file)
+    settings.check(tensors)
     _refuse_other_adapters(file, tensors)
     layers: dict[str, Parts] = {}
     unknown = []
@@ -89,7 +91,6 @@ def read_lora(path: Path) -> dict[str, Change]:
             continue
         layer, part = found
         layers.setdefault(layer, {})[part] = tensor
-    settings.check(layers)
     if unknown:
         raise FormatError(f"{file} holds tensors that are no LoRA ({first_few(unknown)}), expected those of LoRA, "
                           f"DoRA, LoHa, LoKr or full differences alone")  # fmt: skip

@@ -51,16 +51,16 @@ class Settings:
                 raise FormatError(f"{file} has metadata that are no JSON mapping: {error}") from error
         return cls(file, config)
 
-    def check(self, layers: Iterable[str]) -> None:
+    def check(self, keys: Iterable[str]) -> None:
         """Refuse what the matrices alone do not tell. Raises FormatError that names the setting.
 
         Args:
-            layers: The adapter's layers, by the file's names.
+            keys: The names of the adapter's tensors.
         """
-        for layer in {layer.split(".")[0]: layer for layer in layers}.values():
+        for layer in {key.split(".")[0]: key for key in keys}.values():
             kind = self._entry(layer, "peft_type") or KINDS[0]
             if kind not in KINDS:
-                raise FormatError(f"{self.path} is a PEFT adapter of the kind {kind}, which is not supported: "
+                raise FormatError(f"{self.path} is an adapter of PEFT's kind {kind}, which is not supported: "
                                   f"expected {', '.join(KINDS)}")  # fmt: skip
             start = self._entry(layer, "init_lora_weights")
             if isinstance(start, str) and start.lower().startswith(CHANGED_BASE):

@@ -11,7 +11,10 @@ from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftModel, get_peft_model, 
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save_file
 
+from vidrd_core import load
 from vidrd_core.io.safetensors import FormatError
+
+from ..formats import originals
 
 UNET = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "ff.net.0.proj", "conv1", "conv_shortcut", "conv_in"]
 TEXT = ["q_proj", "out_proj", "fc1", "fc2"]
@@ -194,6 +197,24 @@ def test_the_files_that_diffusers_writes(models, ours, tmp_path):
     assert_equals(ours, "text_encoder", text)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        lora(target_modules=["conv1.2", "conv2.3", "proj_out", "to_v"], alpha_pattern={r".*temp_convs.*": 20}),
+        LoKrConfig(r=2, alpha=6, target_modules=["proj_out", "to_v", "ff.net.2"], init_weights=False),
+    ],
+    ids=["LoRA", "LoKr"],
+)
+def test_temporal_layers_of_a_video_model(tmp_path, config):
+    unet = originals.modelscope(tmp_path).unet
+    ours = load(tmp_path / "model")
+    peft = adapted(unet, config)
+    peft.save_pretrained(tmp_path / "adapter")
+    ours.load_lora(tmp_path / "adapter")
+    assert any("temp" in key for _, key in ours.merged.originals)
+    assert_equals(ours, "unet", peft.merge_and_unload())
+
+
 SELF_ATTENTION = {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v", "out_proj": "to_out"}
 
 
@@ -250,9 +271,9 @@ def test_names_of_diffusers_before_peft(models, ours, tmp_path, version, ending)
     [
         ({"init_lora_weights": "pissa", "target_modules": TEXT}, "pissa, which changes the model's own weights"),
         ({"init_lora_weights": "olora", "target_modules": TEXT}, "has init_lora_weights olora"),
-        ({"trainable_token_indices": [1, 2], "target_modules": TEXT}, "is trained tokens .*which is not supported"),
+        ({"trainable_token_indices": [1, 2], "target_modules": TEXT}, "PEFT's trainable_token_indices, which is not"),
         ({"layer_replication": [(0, 1)]}, "trained with PEFT's layer_replication, which is not supported"),
-        ({"peft_type": "VERA"}, "is a PEFT adapter of the kind VERA, which is not supported: expected LORA, LOHA"),
+        ({"peft_type": "VERA"}, "an adapter of PEFT's kind VERA, which is not supported: expected LORA, LO"),
         ({"alpha_pattern": {"to_(q": 1}}, "a pattern of .* is no regular expression"),
         ({"lora_alpha": "much"}, "alpha or rank of .* is no number"),
     ],
