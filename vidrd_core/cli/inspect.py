@@ -270,7 +270,7 @@ def _lora(path: Path) -> Facts:
     try:
         found = read_lora(path)
     except safetensors.FormatError as error:
-        yield Fact("holds", str(error))
+        yield Fact("holds", str(error), {"holds": str(error)})
         return
     layers = {name.removesuffix(".bias") for name in found}
     of_text = sum(map(is_text_layer, layers))

@@ -45,7 +45,8 @@ WHOLE = {".base_layer.weight": "whole", ".base_layer.bias": "whole_bias", ".weig
 # diffusers before PEFT, in attention: UNet "attn1.processor.to_q_lora.", text encoder "self_attn.to_q_lora."
 OLD_ENDING = re.compile(r"_lora\.(down|up)\.weight$")
 OTHER_ADAPTERS = {
-    "oft_": "an OFT or BOFT",
+    ".oft_": "an OFT or BOFT",
+    ".boft_": "an OFT or BOFT",
     ".on_input": "an IA3",
     ".ia3_l": "an IA3",
     ".a1.weight": "a GLoRA",

@@ -9,7 +9,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from vidrd_core import load
 from vidrd_core.io.safetensors import FormatError
@@ -156,6 +156,31 @@ def test_loha_and_lokr_of_peft(models, ours, tmp_path, config):
     ours.load_lora(tmp_path)
     assert changed(ours) > 20
     assert_equals(ours, "unet", peft.merge_and_unload())
+
+
+@pytest.mark.parametrize(
+    ("config", "entries"),
+    [(lora(r=8), ["lora_alpha", "r"]), (OTHERS["LoKr, whole"], ["alpha"]), (OTHERS["LoHa"], ["alpha"])],
+    ids=["LoRA", "LoKr", "LoHa"],
+)
+def test_entries_that_a_config_lacks_are_pefts_defaults(models, ours, tmp_path, config, entries):
+    adapted(models[1], copy.deepcopy(config)).save_pretrained(tmp_path)
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k not in entries}))
+    ours.load_lora(tmp_path)
+    peft = PeftModel.from_pretrained(copy.deepcopy(models[1]), tmp_path)
+    assert_equals(ours, "unet", peft.merge_and_unload())
+
+
+def test_patterns_over_the_names_of_transformers_4(models, ours, tmp_path):
+    """There a text encoder's names, and so the patterns of its adapters, begin with "text_model."."""
+    peft = adapted(models[2], lora(target_modules=TEXT, alpha_pattern={r"^encoder\.layers\.1\..*": 1, "fc1": 20}))
+    peft.save_pretrained(tmp_path)
+    weights, config = tmp_path / "adapter_model.safetensors", tmp_path / "adapter_config.json"
+    save_file({key.replace(".encoder.", ".text_model.encoder."): t for key, t in load_file(weights).items()}, weights)
+    config.write_text(config.read_text().replace("^encoder", "^text_model.encoder"))
+    ours.load_lora(tmp_path)
+    assert_equals(ours, "text_encoder", peft.merge_and_unload())
 
 
 @pytest.mark.parametrize("config", [lora(), lora(use_dora=True), OTHERS["LoKr"]], ids=["LoRA", "DoRA", "LoKr"])
