@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vidrd_core.io.atomic import write_text
+from vidrd_core.io.pictures import read_picture
 from vidrd_core.reports.markdown import replace_between
 
 LINE_HEIGHT = 14  # pixels, for a method's name
@@ -69,7 +70,7 @@ def draw_side_by_side(sheets: Sequence[Path], names: Sequence[str], path: Path) 
     """
     from PIL import Image, ImageDraw
 
-    pictures = [Image.open(sheet).convert("RGB") for sheet in sheets]
+    pictures = [Image.fromarray(read_picture(sheet)) for sheet in sheets]
     width, height = (max(side) for side in zip(*(picture.size for picture in pictures), strict=True))
     height += LINE_HEIGHT
     rows = -(-len(pictures) // COLUMNS)

@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from vidrd_core.cli.errors import input_checked, note, say
 from vidrd_core.cli.options import MachineOptions, ModelOptions
 from vidrd_core.cli.progress import busy
 from vidrd_core.cli.request import load_model
 from vidrd_core.cli.states import StateFile
+from vidrd_core.io.pictures import PICTURE_SUFFIXES, PictureError, read_picture
 from vidrd_core.settings import SampleSettings
 from vidrd_core.video import read_video
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = tuple(suffix for suffix in PICTURE_SUFFIXES if suffix != ".gif")  # that is a video here
 
 
 def run(
@@ -80,10 +81,9 @@ def read_footage(path: Path, last: int, width: int | None, height: int | None) -
     """
     if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
         try:
-            with Image.open(path) as image:
-                video = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))[None]
-        except UnidentifiedImageError as error:
-            raise ValueError(f"{path} is damaged, or not an image") from error
+            video = read_picture(path)[None]
+        except PictureError as error:
+            raise ValueError(f"{path} {error}") from error
     else:
         video, _ = read_video(path, last)
     size = width or video.shape[2], height or video.shape[1]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vidrd_core import loading
 from vidrd_core.cli.errors import InputError, input_checked
 from vidrd_core.io import safetensors
+from vidrd_core.io.pictures import PictureError, picture_facts
 from vidrd_core.loading import PARTS, SUFFIX
 from vidrd_core.reuse import OLD_NAMES
 from vidrd_core.video.reader import probe_video
@@ -171,14 +172,15 @@ def _folder(path: Path) -> Facts:
         _, *facts = _safetensors(states[-1])
         yield from facts
     elif frames:
-        from PIL import Image
-
-        with Image.open(frames[0]) as image:
-            yield _kind(f"video of {len(frames)} PNG frames", frames=len(frames))
-            yield _pixels(image.width, image.height)
-            fps = str(image.info.get("fps", "unknown"))
-            yield Fact("fps", fps, {"fps": _number(fps)})
-            yield from _made_with(image.info.get("comment", ""))
+        try:
+            first = picture_facts(frames[0])
+        except PictureError as error:
+            raise InputError(f"{frames[0]} {error}") from error
+        yield _kind(f"video of {len(frames)} PNG frames", frames=len(frames))
+        yield _pixels(first.width, first.height)
+        fps = str(first.texts.get("fps", "unknown"))
+        yield Fact("fps", fps, {"fps": _number(fps)})
+        yield from _made_with(first.texts.get("comment", ""))
     else:
         from vidrd_core.models.lora.files import is_lora
 

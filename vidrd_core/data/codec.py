@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vidrd_core.io.pictures import read_picture
 from vidrd_core.video.sinks import frame_rate
 
 CRF = 12  # of H.264: the loss is invisible, and a VAE loses more
@@ -57,8 +58,4 @@ def encode_image(frame: NDArray[np.uint8]) -> bytes:
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:
     """An image as a clip of one frame, uint8 [1, H, W, 3]. Raises ValueError if it is damaged."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"))[None]
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"is damaged: {error}") from error
+    return read_picture(io.BytesIO(data))[None]

@@ -1,4 +1,4 @@
-"""Decoding: frames of video files at chosen times (PyAV) and images, upright, with square pixels."""
+"""Decoding: frames of video files at chosen times (PyAV) and pictures, upright, with square pixels."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 import av
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from vidrd_core.data.records import UnfitError
+from vidrd_core.io.pictures import PictureError, read_picture
 
 # No playlists, which could open other files.
 FORMATS = "mov,mp4,matroska,webm,gif,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,m4v"
@@ -156,24 +156,10 @@ def _pixels(stream: Any, frame: Any, size: tuple[int, int] | None) -> NDArray[np
 
 
 def read_image(path: str) -> NDArray[np.uint8]:
-    """An image, uint8 [H, W, 3], upright, on white where it is transparent. Raises UnfitError if it is damaged."""
+    """A picture as `io.pictures` reads it, uint8 [H, W, 3]. Raises UnfitError if it cannot be read."""
     try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            elif image.mode.startswith(("I", "F")):  # 16 bits; Pillow's own conversion would clip them
-                levels = np.asarray(image, np.float64)
-                image = Image.fromarray((levels / max(levels.max(), 1) * 255).round().astype(np.uint8))
-            return np.asarray(image.convert("RGB"))
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        TypeError,
-        EOFError,
-        MemoryError,
-        Image.DecompressionBombError,
-    ) as error:
-        raise UnfitError(f"is damaged or no image: {error}") from error
+        return read_picture(path)
+    except PictureError as error:
+        raise UnfitError(str(error)) from error
+    except OSError as error:
+        raise UnfitError(f"cannot be read: {error.strerror or error}") from error

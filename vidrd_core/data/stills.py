@@ -16,8 +16,7 @@ from vidrd_core.data.decoding import read_image
 from vidrd_core.data.files import Found, find_files
 from vidrd_core.data.pseudo_video import CameraSettings, pseudo_video
 from vidrd_core.data.records import IMAGE, PSEUDO, Record, Step
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif")
+from vidrd_core.io.pictures import PICTURE_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Stills:
 
     def find(self) -> Iterator[Found]:
         """The images, with their captions."""
-        for found in find_files(self.folder, SUFFIXES, "an image", self.table):
+        for found in find_files(self.folder, PICTURE_SUFFIXES, "an image", self.table):
             yield replace(found, kind=PSEUDO if self.motion else IMAGE) if isinstance(found, Record) else found
 
 

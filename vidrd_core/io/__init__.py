@@ -1,4 +1,4 @@
-"""Reading and writing files: safetensors, JSON lines, configurations, atomic writes, digests, errors and signals."""
+"""Reading and writing files: safetensors, pictures, tables, configurations, atomic writes, digests, errors."""
 
 
 class MissingPackageError(ImportError):

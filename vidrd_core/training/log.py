@@ -8,12 +8,11 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from accelerate import Accelerator
-from PIL import Image
 
 from vidrd_core.io.atomic import write_text
 from vidrd_core.io.jsonl import JsonLines
+from vidrd_core.io.pictures import read_picture
 from vidrd_core.training.progress import LogLine, Progress
 
 LOG = "log.jsonl"
@@ -67,8 +66,7 @@ class Log:
         """Give an image file, if it exists, to the trackers that take images."""
         if not (self.accelerator.is_main_process and picture.exists()):
             return
-        with Image.open(picture) as image:
-            pixels = np.asarray(image.convert("RGB"))
+        pixels = read_picture(picture)
         for tracker in self.accelerator.trackers:
             if hasattr(tracker, "log_images"):
                 layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}

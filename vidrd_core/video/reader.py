@@ -11,7 +11,8 @@ from pathlib import Path
 
 import av
 import numpy as np
-from PIL import Image
+
+from vidrd_core.io.pictures import PictureError, picture_facts, read_picture
 
 DEFAULT_FPS = 8.0
 ALLOWED_FORMATS = "mov,mp4,matroska,webm,gif,avi"  # no playlists, which could make FFmpeg open other files
@@ -150,9 +151,11 @@ def _read_folder(folder: Path) -> tuple[list[np.ndarray], float]:
     frames, fps = [], DEFAULT_FPS
     for file in files:
         try:
-            with Image.open(file) as image:
-                frames.append(np.asarray(image.convert("RGB")))
-                fps = float(image.info["fps"]) if file == files[0] and "fps" in image.info else fps
-        except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all three
-            raise ValueError(f"{file} is damaged or no PNG image ({error})") from error
+            frames.append(read_picture(file))
+            if file == files[0]:
+                fps = float(picture_facts(file).texts.get("fps", fps))
+        except PictureError as error:
+            raise ValueError(f"{file} {error}") from error
+        except ValueError as error:
+            raise ValueError(f"{file} records a frame rate that is no number: {error}") from error
     return frames, fps

@@ -68,7 +68,8 @@ def test_an_image_is_repeated_to_a_clip(vidrd, tmp_path):
     ("arguments", "message"),
     [
         (("none.mp4",), "no such video"),
-        (("text.png",), "text.png is damaged, or not an image"),
+        (("text.png",), "text.png is damaged or no image"),
+        (("cut.png",), "cut.png is damaged or no image that can be read: image file is truncated"),
         (("text.mp4",), "text.mp4 is damaged, or no mp4"),
         (("still.png", "--width", 30), "width is 30, expected a multiple of"),
         (("still.png", "--method", "magic"), "method is 'magic', expected 'inversion' or 'noise'"),
@@ -80,6 +81,7 @@ def test_invalid_input_is_reported_and_nothing_is_written(vidrd, tmp_path, argum
     for name in ("text.png", "text.mp4", "other.safetensors"):
         (tmp_path / name).write_text("no such thing")
     Image.new("RGB", (32, 32)).save(tmp_path / "still.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "still.png").read_bytes()[:60])
     path, *others = arguments
     where = () if "-o" in others else ("-o", "s.safetensors")
     before = sorted(each.name for each in tmp_path.iterdir())

@@ -1,0 +1,232 @@
+"""Picture files as 8-bit sRGB, the same for every command: upright, on white, with the values that they hold."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+PICTURE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif", ".avif", ".heic", ".heif",
+)  # fmt: skip
+GROUND = 255  # the level of the ground under transparent pixels: white, as browsers and viewers show it
+BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC, PLANAR, SAMPLE_FORMAT = 258, 259, 262, 284, 339  # tags of TIFF
+WHITE_IS_ZERO, SIGNED = 0, 2  # values of PHOTOMETRIC and SAMPLE_FORMAT
+LEAST_OF_LEVELS = 64  # of the largest value of floats that are not whole: below it they are light, not levels
+PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # Pillow's mode for the colour space of a profile
+
+Source: TypeAlias = "str | os.PathLike[str] | BytesIO"
+
+
+class PictureError(ValueError):
+    """A picture that cannot be read; the message is the end of a sentence that begins with its name."""
+
+
+@dataclass(frozen=True)
+class PictureFacts:
+    """What a picture is, by its header.
+
+    Args:
+        width: Width in pixels, upright.
+        height: Height in pixels, upright.
+        texts: Its texts and other facts, as `Image.info` of Pillow has them.
+    """
+
+    width: int
+    height: int
+    texts: dict[str, Any]
+
+
+def read_picture(source: Source) -> NDArray[np.uint8]:
+    """Read a picture; of an animation the first one.
+
+    It is turned as its EXIF orientation says, laid on white where it is transparent, and converted to sRGB if it has
+    an ICC profile of another colour space. Values of more than 8 bits are scaled by the white of their kind, never by
+    the picture's own maximum: 65535 of 16 bits, 1 of floats. Floats above 1 are levels of 0 to 255, if they are whole
+    numbers or most of them exceed 1 and the largest 64; others, as of HDR pictures, are refused, because mapping
+    their tones is a choice. Integers of 32 bits are levels of 8 bits if none exceeds 255, else of 16 bits. Of colours
+    of 16 bits Pillow reads the high bytes, which is exact to one level.
+
+    Args:
+        source: A file, or its bytes as a BytesIO.
+
+    Returns:
+        uint8 [H, W, 3], sRGB.
+
+    Raises:
+        OSError: There is no such file, or it cannot be read.
+        PictureError: It is damaged, too large or no picture, or has values that have no meaning as colours.
+    """
+    with _opened(source) as file:
+        has_high_bytes = any("16" in str(tile[3]) for tile in file.tile)  # alone, of 16 bits
+        tags = _tags(file)
+        if (tags[PLANAR], tags[COMPRESSION], tags[BITS_PER_SAMPLE]) == (2, 1, 16) and file.mode.startswith("RGB"):
+            raise PictureError(
+                "has 16 bits in uncompressed planes, which Pillow misreads: save its colours interleaved"
+            )
+        image = ImageOps.exif_transpose(file)
+        profile = file.info.get("icc_profile")
+        key = image.info.get("transparency")
+        if image.mode.startswith(("I", "F")):
+            levels = np.asarray(image)
+            clear = levels == key if isinstance(key, int) else None
+            grey = _eight_bits(levels, _white(levels, tags), tags[PHOTOMETRIC] == WHITE_IS_ZERO)
+            return _on_ground(_in_srgb(Image.fromarray(grey), profile), clear)
+        if isinstance(key, tuple) and has_high_bytes:
+            image.info["transparency"] = tuple(value >> 8 for value in key)  # Pillow leaves it in 16 bits
+        if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or key is not None:
+            whole = image.convert("RGBA")
+            alpha = whole.getchannel("A")
+            image = _in_srgb(whole.convert("RGB"), profile)
+            ground = Image.new("RGB", image.size, (GROUND,) * 3)
+            ground.paste(image, mask=alpha)
+            return np.asarray(ground)
+        return np.asarray(_in_srgb(image, profile))
+
+
+def picture_facts(source: Source) -> PictureFacts:
+    """Size and texts of a picture, without reading its pixels.
+
+    Args:
+        source: A file, or its bytes as a BytesIO.
+
+    Returns:
+        The facts.
+
+    Raises:
+        OSError: There is no such file, or it cannot be read.
+        PictureError: It is damaged, too large or no picture.
+    """
+    with _opened(source) as image:
+        width, height = image.size
+        if (
+            image.format != "TIFF" and image.getexif().get(0x0112, 1) >= 5
+        ):  # turned by a quarter; TIFF's size heeds it
+            width, height = height, width
+        return PictureFacts(width, height, dict(image.info))
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[Any]:
+    """A context with an open picture, in which Pillow's errors become PictureErrors and it does not warn."""
+    if isinstance(source, str | os.PathLike) and os.fspath(source).lower().endswith((".heic", ".heif")):
+        _register_heif()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes that are still read, and of odd metadata
+            with Image.open(source) as image:
+                yield image
+    except Image.DecompressionBombError as error:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        raise PictureError(f"has too many pixels: expected at most {most:.0f} million, scale it down") from error
+    except MemoryError as error:
+        raise PictureError("is too large for the memory of this machine: scale it down") from error
+    except UnidentifiedImageError as error:
+        raise PictureError("is damaged or no image that Pillow can read: save it anew, as a PNG or JPEG") from error
+    except PictureError:
+        raise
+    except Exception as error:  # of a damaged file Pillow raises nearly anything
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        what = str(error) or type(error).__name__
+        raise PictureError(f"is damaged or no image that can be read: {what}") from error
+
+
+@lru_cache
+def _register_heif() -> None:
+    """Have Pillow read HEIC. Raises PictureError without the package that does."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise PictureError("is HEIC: pip install pillow-heif to read it, or save it as a PNG or JPEG") from error
+    register_heif_opener()
+
+
+def _tags(file: Any) -> dict[int, int]:
+    """How a TIFF's values are stored; of another format, as in an unsigned one of 16 bits."""
+    found = {BITS_PER_SAMPLE: 16, COMPRESSION: 1, PHOTOMETRIC: 1, PLANAR: 1, SAMPLE_FORMAT: 1}
+    for tag in found:
+        value = getattr(file, "tag_v2", {}).get(tag, found[tag])
+        found[tag] = int(value[0] if isinstance(value, tuple) else value)
+    return found
+
+
+def _white(levels: NDArray[Any], tags: dict[int, int]) -> float:
+    """The value of white in a grey picture of more than 8 bits. Raises PictureError where it cannot be known."""
+    low, high = float(levels.min()), float(levels.max())
+    if levels.dtype.kind == "f":
+        if high < 1 + 0.5 / 255:
+            return 1.0
+        whole = bool((levels == np.rint(levels)).all())
+        if high <= 255 and (whole or (high >= LEAST_OF_LEVELS and np.median(levels) > 1)):
+            return 255.0
+    elif tags[BITS_PER_SAMPLE] <= 16:
+        return float(2 ** (tags[BITS_PER_SAMPLE] - (tags[SAMPLE_FORMAT] == SIGNED)) - 1)
+    elif high <= 65535:
+        return 255.0 if high <= 255 else 65535.0
+    raise PictureError(
+        f"has values from {low:g} to {high:g}, whose white is unknown: expected floats of 0 to 1 or levels of 0 to "
+        "255; tone-map it and save it with 8 or 16 bits"
+    )
+
+
+def _eight_bits(levels: NDArray[Any], white: float, is_reversed: bool) -> NDArray[np.uint8]:
+    """Levels of 8 bits from those of another white. Raises PictureError for values outside of 0 to white."""
+    scaled = np.rint(levels.astype(np.float64) * (255 / white))
+    if not (scaled.min() >= 0 and scaled.max() <= 255):  # NaN, too
+        raise PictureError(f"has values outside of 0 to {white:g}, or NaN: save it anew, with 8 or 16 bits")
+    return (255 - scaled if is_reversed else scaled).astype(np.uint8)
+
+
+def _on_ground(image: Any, clear: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
+    """A picture's pixels, on the ground where it is clear."""
+    pixels = np.array(image)
+    if clear is not None:
+        pixels[clear] = GROUND
+    return pixels
+
+
+def _in_srgb(image: Any, profile: bytes | None) -> Any:
+    """An image without alpha in RGB, converted from its profile's colour space unless that does not fit it."""
+    found = _to_srgb(profile) if profile else None
+    if found is not None:
+        mode, transform = found
+        if (image.mode in ("1", "L") and mode == "RGB") or image.mode == "P":
+            image = image.convert("RGB")
+        if image.mode == "RGB" and mode == "L" and _is_grey(image):
+            image = image.convert("L")
+        if image.mode == mode:
+            image = ImageCms.applyTransform(image, transform)
+    return image.convert("RGB")
+
+
+def _is_grey(image: Any) -> bool:
+    red, green, blue = np.moveaxis(np.asarray(image), -1, 0)
+    return bool((red == green).all() and (green == blue).all())
+
+
+@lru_cache(maxsize=16)
+def _to_srgb(profile: bytes) -> tuple[str, Any] | None:
+    """The mode that a profile is for, and its transform to sRGB; None if it is damaged, or is sRGB's."""
+    try:
+        opened = ImageCms.ImageCmsProfile(BytesIO(profile))
+        mode = PROFILE_MODES[opened.profile.xcolor_space.strip()]
+        transform = ImageCms.buildTransform(opened, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, KeyError):
+        return None
+    if mode == "RGB":
+        steps = np.linspace(0, 255, 9).round().astype(np.uint8)
+        probe = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(9, 81, 3)
+        seen = np.asarray(ImageCms.applyTransform(Image.fromarray(probe), transform))
+        if np.abs(seen.astype(int) - probe).max() <= 2:  # sRGB but for rounding: pixels stay as they are
+            return None
+    return mode, transform
