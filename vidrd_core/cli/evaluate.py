@@ -17,6 +17,7 @@ from vidrd_core.evaluation.protocols import Protocol, class_counts, load_protoco
 from vidrd_core.evaluation.runner import Networks, flatten, read_records, summarize
 from vidrd_core.evaluation.videos import ClipLayout, GenerationSettings, VideoSource, from_folder, from_model
 from vidrd_core.io.atomic import write_json, write_text
+from vidrd_core.io.tables import read_text_lines
 from vidrd_core.metrics.registry import metric_of
 from vidrd_core.reports.html import evaluation_page
 from vidrd_core.settings import SampleSettings
@@ -87,7 +88,7 @@ def texts_of(by: Protocol, class_list: Path | None) -> list[str]:
 
 def prompts_of(path: Path) -> list[str]:
     """The lines of a text file that are not blank. Raises OSError, ValueError."""
-    prompts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    prompts = [line.strip() for line in read_text_lines(path) if line.strip()]
     if not prompts:
         raise ValueError(f"there are no prompts in {path}: give one a line")
     return prompts

@@ -18,7 +18,7 @@ class FolderOptions:
     """Videos of a folder.
 
     Args:
-        captions: A table of what videos show, with columns file_name and caption.
+        captions: A table of what videos show, with columns file_name and caption; it wins over NAME.txt beside one.
         clip_frames: The frames of a video's clips (N), for its seams; videos by 'vidrd generate' say it themselves.
         repeated: How many frames of each later clip the previous one has shown already (M in forward order).
     """

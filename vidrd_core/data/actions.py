@@ -6,14 +6,16 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from math import inf
+from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
 from vidrd_core.data.captions import AddCaption, Captioner, Templates, words_of
 from vidrd_core.data.clip_sampling import ClipSettings, SampleClips
-from vidrd_core.data.files import Found, read_rows, walk
+from vidrd_core.data.files import Found, walk
 from vidrd_core.data.long_videos import SUFFIXES
 from vidrd_core.data.records import Record, Skipped, Step
+from vidrd_core.io.tables import read_rows, read_text_lines
 
 LAYOUTS = ("kinetics", "ucf101")
 TEMPLATES = {
@@ -21,7 +23,8 @@ TEMPLATES = {
     "ucf101": ("a video of {label}", "a clip that shows {label}", "{label}"),  # its labels are not participles
 }
 _TRIMMED = re.compile(r"(?P<id>.+)_(?P<start>\d{6})_(?P<stop>\d{6})")
-_UCF = re.compile(r"v_(?P<label>[A-Za-z0-9]+)_g\d+_c\d+")
+_UCF = re.compile(r"v_(?P<label>[A-Za-z0-9]+)_g\d+_c\d+", re.IGNORECASE)
+_UCF_CLASSES = {"handstandpushups": "HandstandPushups"}  # its files are called v_HandStandPushups_g01_c01.avi
 
 
 @dataclass(frozen=True)
@@ -77,16 +80,17 @@ class Actions:
     def _ucf101(self) -> Iterator[Found]:
         listed = None
         if self.table:
-            lines = Path(self.table).read_text(encoding="utf-8").splitlines()
-            listed = {Path(line.split()[0]).name for line in lines if line.strip()}
+            lines = read_text_lines(self.table)
+            listed = {PurePosixPath(line.split()[0]).name.casefold() for line in lines if line.strip()}
         for path in self._videos():
-            if listed is not None and path.name not in listed:
+            if listed is not None and path.name.casefold() not in listed:
                 continue
             named, record = _UCF.fullmatch(path.stem), Record(str(path))
             if named is None:
                 yield Skipped(record, "has no label in its name, expected as in v_ApplyEyeMakeup_g01_c01.avi")
             else:
-                yield replace(record, label=words_of(named["label"]))
+                label = named["label"]
+                yield replace(record, label=words_of(_UCF_CLASSES.get(label.casefold(), label)))
 
     def _kinetics_folders(self) -> Iterator[Found]:
         for path in self._videos():
@@ -103,8 +107,10 @@ class Actions:
             files[trimmed["id"] if trimmed else path.stem].append((path, trimmed))
         splits, named = set[str](), set[str]()
         for number, row in read_rows(table):
-            if missing := [name for name in ("label", "youtube_id", "time_start", "time_end") if name not in row]:
+            needed = ("label", "youtube_id", "time_start", "time_end")
+            if missing := [name for name in needed if row.get(name) in (None, "")]:
                 raise ValueError(f"{table}, line {number} lacks {', '.join(missing)}, expected Kinetics' columns")
+            row = {name: str(value) for name, value in row.items()}  # JSON has numbers, too
             splits.add(row.get("split") or "")
             named.add(row["youtube_id"])
             if self.split and row.get("split") != self.split:
@@ -113,6 +119,8 @@ class Actions:
                 start, stop = (float(row[name]) for name in ("time_start", "time_end"))
             except ValueError as error:
                 raise ValueError(f"{table}, line {number}: times are not numbers of seconds: {error}") from error
+            if not 0 <= start < stop < inf:
+                raise ValueError(f"{table}, line {number}: {start:g} to {stop:g} s, expected a start before an end")
             label, known = words_of(row["label"]), files.get(row["youtube_id"], [])
             own = [path for path, name in known if name and (int(name["start"]), int(name["stop"])) == (start, stop)]
             whole = [path for path, name in known if not name]

@@ -77,7 +77,8 @@ class Templates:
 
     Args:
         templates: Sentences with {label} in them.
-        descriptions: Sentences of their own for some labels, as the paper wrote for UCF-101.
+        descriptions: Sentences of their own for some labels, as the paper wrote for UCF-101; capitals and spaces do
+            not distinguish labels.
         seed: Seed of the choice of a sentence.
         key_frames: None are needed.
 
@@ -105,7 +106,8 @@ class Templates:
         """One of the sentences. Raises UnfitError for a record without a label."""
         if not record.label:
             raise UnfitError("has no label for the templates")
-        sentences = dict(self.descriptions).get(record.label, self.templates)
+        described = {_spelling(label): sentences for label, sentences in self.descriptions}
+        sentences = described.get(_spelling(record.label), self.templates)
         return sentences[record.rng(self.seed).integers(len(sentences))].format(label=record.label)
 
 
@@ -150,3 +152,8 @@ def words_of(label: str) -> str:
     """A class's name as words: "ApplyEyeMakeup", "playing_guitar" -> "apply eye makeup", "playing guitar"."""
     apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", label.replace("_", " "))
     return one_line(apart).lower()
+
+
+def _spelling(label: str) -> str:
+    """A label without what data sets do not agree on: HandStandPushups and handstand pushups are one."""
+    return "".join(label.split()).casefold()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from vidrd_core.data.records import Record, Skipped
+from vidrd_core.io.tables import read_rows, read_text
 
 Found = Record | Skipped
 SIDECARS = {".txt", ".caption", ".json", ".jsonl", ".csv", ".md", ".srt", ".vtt"}  # files beside data, not data
@@ -23,8 +22,9 @@ def find_files(folder: Path, suffixes: Sequence[str], expected: str, table: Path
         folder: The folder.
         suffixes: Suffixes of the files that are wanted, with the dot, in lower case.
         expected: What these are called in the reason of a skipped file: "a video".
-        table: CSV or JSON lines with a column for the file, named relative to the folder, and one for its caption.
-            Without an entry there, a caption is the text of `NAME.txt` beside the file.
+        table: CSV, TSV or JSON lines with a column for the file, named relative to the folder or alone, and one for
+            its caption. The table comes first: the text of `NAME.txt` beside a file is the caption of one that the
+            table does not name.
 
     Yields:
         A record for each file with one of the suffixes, with caption "" if there is none; Skipped for a file of
@@ -41,13 +41,9 @@ def find_files(folder: Path, suffixes: Sequence[str], expected: str, table: Path
             continue
         name = path.relative_to(folder).as_posix()
         try:
-            record = Record(
-                str(path), caption=captions.get(name, captions.get(path.name, "")) or sidecar_caption(path)
-            )
-        except UnicodeDecodeError as error:
-            yield Skipped(
-                Record(str(path)), f"has a caption that is no UTF-8 text ({error.reason}): save it as UTF-8"
-            )
+            record = Record(str(path), caption=caption_of(path, name, captions))
+        except ValueError as error:
+            yield Skipped(Record(str(path)), f"has a caption that is no UTF-8 text: {error}")
             continue
         if path.suffix.lower() in suffixes:
             yield record
@@ -71,13 +67,26 @@ def walk(folder: Path) -> Iterator[Path]:
         yield from (Path(at) / name for name in sorted(files) if not name.startswith("."))
 
 
-def sidecar_caption(path: Path) -> str:
-    """The text of the file of the same name in .txt or .caption; "" without one. Raises UnicodeDecodeError."""
-    for suffix in (".txt", ".caption"):
-        text = path.with_suffix(suffix)
-        if text.is_file():
-            return one_line(text.read_text(encoding="utf-8"))
-    return ""
+def caption_of(path: Path, name: str, captions: Mapping[str, str]) -> str:
+    """Find the caption of a file: that of the table, else the text beside the file.
+
+    Args:
+        path: The file, or a folder of frames.
+        name: Its path in the folder that is searched, as the table may name it.
+        captions: The table's, as `read_table` gives them; {} without a table.
+
+    Returns:
+        The caption on one line, "" if there is none: the table's for the name, then for the name without folders,
+        then the text of the file of the same name in .txt or .caption.
+
+    Raises:
+        ValueError: The text is not UTF-8.
+    """
+    if found := captions.get(name, captions.get(path.name)):
+        return found
+    texts = (path.with_suffix(suffix) for suffix in (".txt", ".caption"))
+    beside = next((text for text in texts if text.is_file()), None)
+    return one_line(read_text(beside)) if beside else ""
 
 
 def one_line(text: str) -> str:
@@ -86,49 +95,49 @@ def one_line(text: str) -> str:
 
 
 def read_table(path: Path) -> dict[str, str]:
-    """Captions by file name, from a CSV file with a header or JSON lines. Raises OSError, ValueError."""
+    """Read captions by file name.
+
+    Args:
+        path: A table as `io.tables.read_rows` reads it, with a column for the file (file_name, file, path, video or
+            image) and one for its caption (caption, text or prompt).
+
+    Returns:
+        The captions, each on one line.
+
+    Raises:
+        OSError: The table cannot be read.
+        ValueError: A line lacks a file or its caption, or a file has two captions.
+    """
     captions: dict[str, str] = {}
+    lines: dict[str, int] = {}
     for number, row in read_rows(path):
-        file = next((row[name] for name in FILE_COLUMNS if row.get(name)), None)
-        text = next((row[name] for name in CAPTION_COLUMNS if row.get(name)), None)
+        where = f"{path}, line {number}"
+        file, text = (_value(row, names, where) for names in (FILE_COLUMNS, CAPTION_COLUMNS))
         if file is None or text is None:
             raise ValueError(
-                f"{path}, line {number}: expected columns for a file ({', '.join(FILE_COLUMNS)}) and for its caption "
-                f"({', '.join(CAPTION_COLUMNS)}), got {', '.join(map(str, row)) or 'nothing'}"
+                f"{where}: expected columns for a file ({', '.join(FILE_COLUMNS)}) and for its caption "
+                f"({', '.join(CAPTION_COLUMNS)}), got {', '.join(row) or 'nothing'}"
             )
-        captions[str(file).replace("\\", "/")] = one_line(str(text))
+        name = PurePosixPath(file.replace("\\", "/")).as_posix()  # without ./
+        if captions.get(name, text) != text:
+            raise ValueError(
+                f"{where} has {name} again, with another caption than in line {lines[name]}: keep one of them"
+            )
+        captions[name], lines[name] = text, number
     return captions
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line numbers and values by column of a CSV file with a header, or of JSON lines.
-
-    Raises OSError, or ValueError if there are no lines or one is invalid.
-    """
-    found = False
-    for number, row in _rows(path):
-        found = True
-        yield number, row
-    if not found:
-        raise ValueError(f"{path} has no lines: expected CSV whose first line names columns, or JSON lines")
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    text = Path(path).read_text(encoding="utf-8-sig")
-    if Path(path).suffix.lower() in (".jsonl", ".json", ".ndjson"):
-        for number, line in enumerate(text.splitlines(), 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number} is not JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{path}, line {number} is {line[:40]!r}, expected names with values")
-            yield number, row
-        return
-    reader = csv.DictReader(
-        io.StringIO(text, newline=""), delimiter="\t" if Path(path).suffix.lower() == ".tsv" else ","
-    )
-    for row in reader:
-        yield reader.line_num, {str(key).strip(): value for key, value in row.items() if key is not None and value}
+def _value(row: dict[str, Any], names: Sequence[str], where: str) -> str | None:
+    """The text of the first of some columns that has any, on one line; None if there are no such columns."""
+    present = [name for name in names if name in row]
+    if not present:
+        return None
+    name = next((name for name in present if row[name] not in (None, "")), present[0])
+    value = "" if row[name] is None else row[name]
+    if not isinstance(value, str) or any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ValueError(f"{where}: {name} is {value!a:.60}, expected text")
+    if not one_line(value):
+        raise ValueError(f"{where}: its {name} is empty: fill it in, or leave the line out")
+    if name in FILE_COLUMNS and len(value.strip().splitlines()) > 1:
+        raise ValueError(f"{where}: its {name} has a line break: is a quotation mark missing, or one too many?")
+    return one_line(value)

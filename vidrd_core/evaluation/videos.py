@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vidrd_core.data.files import read_table, sidecar_caption, walk
+from vidrd_core.data.files import caption_of, read_table, walk
 from vidrd_core.data.long_videos import SUFFIXES
 from vidrd_core.io.digests import stamp
 from vidrd_core.metrics.seams import ClipBoundaries, Video
@@ -81,8 +81,8 @@ class VideoSource:
 def from_folder(folder: Path, layout: ClipLayout | None = None, table: Path | None = None) -> list[VideoSource]:
     """Find the videos under a folder, and its folders of PNG frames.
 
-    A video's prompt comes from `NAME.txt` beside it, from a table, or from the video itself if `vidrd generate` made
-    it, which records the layout of its clips as well.
+    A video's prompt comes from a table, else from `NAME.txt` beside it, else from the video itself if `vidrd
+    generate` made it, which records the layout of its clips as well.
 
     Args:
         folder: The folder, which is searched with its subfolders.
@@ -95,7 +95,7 @@ def from_folder(folder: Path, layout: ClipLayout | None = None, table: Path | No
     Raises:
         FileNotFoundError: There is no such folder.
         NotADirectoryError: It is a file.
-        ValueError: The table cannot be read, or there are no videos.
+        ValueError: The table or a text cannot be read, or there are no videos.
     """
     folder = Path(folder)
     captions: Mapping[str, str] = read_table(table) if table else {}
@@ -109,7 +109,7 @@ def from_folder(folder: Path, layout: ClipLayout | None = None, table: Path | No
         raise ValueError(f"there are no videos in {folder}: expected {', '.join(SUFFIXES)}, or folders of PNG frames")
 
     def source(name: str, path: Path) -> VideoSource:
-        text = captions.get(name, captions.get(path.name, "")) or sidecar_caption(path)
+        text = caption_of(path, name, captions)
         files = sorted(path.glob("*.png")) if path.is_dir() else [path]
         return VideoSource(name, lambda: _read(path, text, layout), stamp(files, text, layout))
 

@@ -1,5 +1,7 @@
 """Kinetics' and UCF-101's layouts, and captions of their labels."""
 
+from dataclasses import replace
+
 import pytest
 
 from vidrd_core.data.actions import Actions
@@ -8,6 +10,7 @@ from vidrd_core.data.clip_sampling import ClipSettings
 from vidrd_core.data.records import Record, Skipped
 from vidrd_core.data.runner import run
 from vidrd_core.data.shards import Shards, manifests
+from vidrd_core.evaluation.protocols import class_counts, load_protocol
 
 from .media import moving, numbered, write_video
 
@@ -35,6 +38,27 @@ def test_ucf101_labels_come_from_file_names(tmp_path):
     report = run(chosen, tmp_path / "out")
     assert (report.made, report.skipped) == (1, 0)
     assert Shards(tmp_path / "out").samples[0].caption in ("a video of yo yo", "a clip that shows yo yo", "yo yo")
+
+
+def test_a_class_of_ucf101_is_the_same_in_files_folders_and_lists(tmp_path):
+    names = ("v_HandStandPushups_g01_c01.avi", "v_HandstandPushups_g02_c01.avi", "v_HandstandWalking_g01_c01.avi")
+    for name in names:
+        (tmp_path / "HandstandPushups" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "HandstandPushups" / name).touch()
+    table = tmp_path / "trainlist01.txt"
+    table.write_text(
+        "HandstandPushups/v_HandstandPushups_g01_c01.avi 37\nHandstandPushups/v_HandStandPushups_g02_c01.avi 37\n"
+    )
+    found = listed(Actions(tmp_path, "ucf101", table=table))
+    assert {name: found[name].label for name in found} == dict.fromkeys(names[:2], "handstand pushups")
+    described = Templates(("{label}",), (("hand stand pushups", ("push-ups on two hands",)),))
+    assert described(found[names[0]], []) == "push-ups on two hands"
+    ucf = load_protocol("ucf101")
+    table.write_text(
+        "\ufeffHandStandPushups/v_HandStandPushups_g01_c01.avi\nHANDSTANDPUSHUPS/a.avi\nYoYo/a.avi\n", "utf-8"
+    )
+    texts = replace(ucf, videos=3).texts(class_counts(table))
+    assert texts == [ucf.prompts["HandstandPushups"]] * 2 + [ucf.prompts["YoYo"]]
 
 
 def test_kinetics_labels_come_from_folders(tmp_path):
@@ -80,6 +104,12 @@ def test_kinetics_csv_gives_segments_and_missing_videos(tmp_path):
     [
         ("label,youtube_id\nrunning,abc\n", "line 2 lacks time_start, time_end, expected Kinetics' columns"),
         ("label,youtube_id,time_start,time_end\nrunning,abc,soon,3\n", "line 2: times are not numbers of seconds"),
+        ("label,youtube_id,time_start,time_end\nrunning,abc,,3\n", "line 2 lacks time_start"),
+        ("label,youtube_id,time_start,time_end\nrunning,abc,nan,3\n", "line 2: nan to 3 s, expected a start before"),
+        (
+            "label,youtube_id,time_start,time_end\nrunning,abc,5,3\n",
+            "line 2: 5 to 3 s, expected a start before an end",
+        ),
     ],
 )
 def test_another_table_than_kinetics_csv_is_refused(tmp_path, text, message):

@@ -10,6 +10,8 @@ from typing import ClassVar
 import pytest
 from PIL import Image
 
+from vidrd_core.cli.data.options import CaptionOptions
+from vidrd_core.cli.evaluate_options import FolderOptions
 from vidrd_core.data.captioners.local import LocalModel
 from vidrd_core.data.captioners.server import Server
 from vidrd_core.data.captions import AddCaption, CaptionerError, Sidecar, key_frames
@@ -17,6 +19,7 @@ from vidrd_core.data.files import find_files
 from vidrd_core.data.records import IMAGE, Record, UnfitError
 from vidrd_core.data.runner import settings_of
 from vidrd_core.data.stills import Stills
+from vidrd_core.evaluation.videos import from_folder
 
 from .media import numbered, write_still, write_video
 
@@ -32,6 +35,29 @@ def test_captions_come_from_sidecar_files_or_a_table(tmp_path):
     (tmp_path / "t.jsonl").write_text('{"file_name": "d.png", "text": "six"}\n\n')
     found = find_files(folder, (".png",), "a picture", tmp_path / "t.jsonl")
     assert [r.caption for r in found] == ["one two", "", "six", ""]
+
+
+def test_a_table_wins_over_the_text_beside_a_file(tmp_path):
+    folder = tmp_path / "files"
+    for name in ("a", "b"):
+        write_video(folder / "sub" / f"{name}.mp4", numbered(4))
+        (folder / "sub" / f"{name}.txt").write_text(f"beside {name}")
+    table = tmp_path / "t.csv"
+    table.write_text("file_name,caption\nsub/a.mp4,of the table\n")
+    expected = ["of the table", "beside b"]
+    assert [found.caption for found in find_files(folder, (".mp4",), "a video", table)] == expected
+    assert [source.load().text for source in from_folder(folder, table=table)] == expected
+    for options in (CaptionOptions, FolderOptions):
+        assert "it wins over NAME.txt beside" in " ".join(options.__doc__.split())
+
+
+def test_a_text_that_is_not_utf_8_is_named(tmp_path):
+    write_video(tmp_path / "a.mp4", numbered(4))
+    (tmp_path / "a.txt").write_bytes(b"one\ncaf\xe9")
+    (skipped,) = find_files(tmp_path, (".mp4",), "a video")
+    assert "a.txt, line 2 is no UTF-8 text" in skipped.reason
+    with pytest.raises(ValueError, match=r"a\.txt, line 2 is no UTF-8 text"):
+        from_folder(tmp_path)
 
 
 @pytest.mark.parametrize(

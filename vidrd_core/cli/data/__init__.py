@@ -48,7 +48,7 @@ def stills(
 ) -> None:
     """Make pseudo-videos of images: clips of a camera that zooms and pans over them.
 
-    The caption of NAME.jpg is the text of NAME.txt beside it.
+    The caption of NAME.jpg is that of --captions, else the text of NAME.txt beside it.
     """
     set_quiet(run.quiet)
     from vidrd_core.cli.data import stages

@@ -30,8 +30,8 @@ class CaptionOptions:
     """Where captions come from.
 
     Args:
-        captions: CSV or JSON lines with columns file_name and caption, for files without a text file beside them.
-        captioner: sidecar: text files and --captions; local:FOLDER: an image-text model of transformers;
+        captions: CSV, TSV or JSON lines with columns file_name and caption; it wins over NAME.txt beside a file.
+        captioner: sidecar: --captions, else text files; local:FOLDER: an image-text model of transformers;
             server:ADDRESS: any OpenAI-compatible server, such as vLLM.
         caption_model: The model on the server.
         caption_prompt: The question for the model.
@@ -54,7 +54,7 @@ class LabelOptions:
         table: Kinetics' CSV (label, youtube_id, time_start, time_end, split), or UCF-101's list of videos.
         split: The split of Kinetics' CSV to take.
         template: A caption with {label} in it; with several, each video gets one at random.
-        descriptions: Captions for some labels: CSV or JSON lines with columns label and caption.
+        descriptions: Captions for some labels: CSV, TSV or JSON lines with columns label and caption.
     """
 
     layout: Literal["kinetics", "ucf101"] = "kinetics"

@@ -16,7 +16,7 @@ from vidrd_core.data.captioners.server import Server
 from vidrd_core.data.captions import Captioner, CaptionerError, Sidecar, Templates, words_of
 from vidrd_core.data.clip_sampling import ClipSettings
 from vidrd_core.data.executors import Executor, InProcess, Processes, Ray
-from vidrd_core.data.files import one_line, read_rows
+from vidrd_core.data.files import one_line
 from vidrd_core.data.long_videos import LongVideos
 from vidrd_core.data.motion_filter import MotionFilterSettings
 from vidrd_core.data.pseudo_video import CameraSettings
@@ -24,6 +24,7 @@ from vidrd_core.data.runner import Report, Stage, run
 from vidrd_core.data.scene_detection import SceneSettings
 from vidrd_core.data.stills import Stills
 from vidrd_core.io import MissingPackageError
+from vidrd_core.io.tables import read_rows
 
 
 def stills(
@@ -103,7 +104,7 @@ def _descriptions(path: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Labels with their captions, in the order of a table's lines."""
     captions: dict[str, tuple[str, ...]] = {}
     for number, row in read_rows(path) if path else ():
-        if not (row.get("label") and row.get("caption")):
+        if not all(isinstance(row.get(name), str) and row[name].strip() for name in ("label", "caption")):
             raise ValueError(f"{path}, line {number}: expected columns label and caption, got {', '.join(row)}")
         label = words_of(row["label"])
         captions[label] = (*captions.get(label, ()), one_line(row["caption"]))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidrd_core.io.configs import from_dict, read_yaml
+from vidrd_core.io.tables import read_text_lines
 
 _FOLDER = Path(__file__).parent
 
@@ -41,7 +42,7 @@ class Protocol:
         """Choose a prompt for each video, in proportion to the classes of a data set.
 
         Args:
-            counts: Videos of each class in the data set.
+            counts: Videos of each class in the data set; capitals do not distinguish classes.
 
         Returns:
             `videos` prompts, sorted by the name of the class.
@@ -49,11 +50,15 @@ class Protocol:
         Raises:
             ValueError: A class has no prompt, or there are no classes.
         """
-        if unknown := sorted(set(counts) - set(self.prompts)):
+        spelled = {label.casefold(): label for label in self.prompts}
+        known: Counter[str] = Counter()
+        for label, count in counts.items():
+            known[label if label in self.prompts else spelled.get(label.casefold(), label)] += count
+        if unknown := sorted(set(known) - set(self.prompts)):
             raise ValueError(
                 f"{self.name} has no prompt for {', '.join(unknown[:5])}; it has {len(self.prompts)} classes"
             )
-        return [self.prompts[label] for label, count in apportion(counts, self.videos).items() for _ in range(count)]
+        return [self.prompts[label] for label, count in apportion(known, self.videos).items() for _ in range(count)]
 
 
 def load_protocol(name: str) -> Protocol:
@@ -92,7 +97,7 @@ def class_counts(path: Path) -> Counter[str]:
         OSError: The file cannot be read.
         ValueError: It is another kind of file.
     """
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text_lines(path) if line.strip()]
     if not lines or not all("/" in line for line in lines):
         raise ValueError(f"{path} is no list of videos, expected a line such as YoYo/v_YoYo_g01_c01.avi for each")
     return Counter(line.split("/")[0] for line in lines)

@@ -1,0 +1,176 @@
+"""Text that people write, as lines and as tables of CSV, TSV and JSON lines; errors name the file and the line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
+DELIMITERS = {".tsv": "\t,;", "": ",;\t"}  # by suffix, the usual one first
+TWICE = 'write a quotation mark inside a quoted field twice, as in "a 6"" nail"'
+SUFFIX, NUMBER = re.compile(r"(?<=\S)\.(?=\w*[a-z])\w{2,5}$"), re.compile(r"-?\d+(\.\d*)?")
+
+Row = dict[str, Any]
+"""Values by column, whose names are in lower case."""
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Read a text file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its text, without a byte order mark; line ends are as in the file.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is not UTF-8.
+    """
+    data = Path(path).read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}, line {line} is no UTF-8 text: save the file as UTF-8") from error
+
+
+def read_text_lines(path: str | os.PathLike[str]) -> list[str]:
+    """Read the lines of a text file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its lines, which end in LF, CRLF or CR and nothing else.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is not UTF-8, or has null characters.
+    """
+    lines = _lines(read_text(path))
+    for number, line in enumerate(lines, 1):
+        if "\0" in line:
+            raise ValueError(f"{path}, line {number} has a null character: expected text, saved as UTF-8")
+    return lines
+
+
+def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, Row]]:
+    """Read a table: CSV or TSV, with commas, semicolons or tabs, whose first line names columns; or JSON lines.
+
+    Args:
+        path: The table; JSON lines end in .jsonl, .ndjson or .json.
+
+    Yields:
+        The number of the line in which a row begins, and its values; of CSV they are text, "" where there is none.
+        Blank lines are left out.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is not UTF-8, has no rows, or one that cannot be read for certain, as with a stray quotation
+            mark.
+    """
+    suffix = Path(path).suffix.lower()
+    lines = read_text_lines(path)
+    found = False
+    for number, row in _json_rows(path, lines) if suffix in JSON_SUFFIXES else _csv_rows(path, lines, suffix):
+        found = True
+        yield number, row
+    if not found:
+        raise ValueError(f"{path} has no lines: expected CSV whose first line names columns, or JSON lines")
+
+
+def _lines(text: str) -> list[str]:
+    return re.split(r"\r\n|\r|\n", text)
+
+
+def _json_rows(path: str | os.PathLike[str], lines: Sequence[str]) -> Iterator[tuple[int, Row]]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            hint = ": expected JSON lines, not one list of all" if line.lstrip().startswith("[") else ""
+            raise ValueError(f"{path}, line {number} is not JSON{hint}: {error}") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, line {number} is {line[:40]!r}, expected names with values")
+        yield number, {name.strip().lower(): value for name, value in row.items()}
+
+
+def _csv_rows(path: str | os.PathLike[str], lines: Sequence[str], suffix: str) -> Iterator[tuple[int, Row]]:
+    delimiter = _delimiter(next((line for line in lines if line.strip()), ""), suffix)
+    reader = csv.reader(
+        io.StringIO("\n".join(lines), newline=""), delimiter=delimiter, strict=True, skipinitialspace=True
+    )
+    header: list[str] = []
+    while True:
+        number = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {number}: {_what_is_wrong(error)}") from error
+        if not any(cell.strip() for cell in cells):
+            continue
+        if _holds_rows(cells, delimiter):
+            raise ValueError(
+                f"{path}, line {number}: a quoted field goes on over a line that looks like a row: close its "
+                f"quotation mark there, and {TWICE}"
+            )
+        if not header:
+            header = [cell.strip().lower() for cell in cells]
+            if twice := next((name for name in header if name and header.count(name) > 1), None):
+                raise ValueError(f"{path}, line {number} names the column {twice} twice: rename one of them")
+            continue
+        if any(cell.strip() for cell in cells[len(header) :]):
+            raise ValueError(
+                f"{path}, line {number} has {len(cells)} fields, expected {len(header)} as in the first line: put "
+                f"a field with {delimiter!r} in it in quotation marks"
+            )
+        yield number, dict(zip(header, cells + [""] * (len(header) - len(cells)), strict=False))
+
+
+def _delimiter(head: str, suffix: str) -> str:
+    """What separates the columns: what makes most names of a table's first line, or what is usual."""
+    candidates = DELIMITERS.get(suffix, DELIMITERS[""])
+    return max(candidates, key=lambda each: len(next(csv.reader([head], delimiter=each), [])))
+
+
+def _what_is_wrong(error: csv.Error) -> str:
+    text = str(error)
+    if "field larger" in text:
+        return (
+            f"it has a field of more than {csv.field_size_limit():,} characters: is a closing quotation mark missing?"
+        )
+    if "unexpected end" in text:
+        return f"its quotation mark is never closed: close it, or {TWICE}"
+    if "expected after" in text:
+        return f"text follows after a closing quotation mark: {TWICE}"
+    return text
+
+
+def _holds_rows(cells: Sequence[str], delimiter: str) -> bool:
+    """Whether a field of several lines seems to have swallowed rows, by what the row has in its other columns."""
+    for column, cell in enumerate(cells):
+        first, *others = _lines(cell)
+        for at, line in ((column, first), *((0, other) for other in others)) if others else ():
+            parts = enumerate(line.split(delimiter), at)
+            if any(_are_alike(part, cells[place]) for place, part in parts if place != column and place < len(cells)):
+                return True
+    return False
+
+
+def _are_alike(part: str, cell: str) -> bool:
+    """Whether both are names of files with the same suffix, or numbers."""
+    suffix, other = (SUFFIX.search(text.strip().strip('"').lower()) for text in (part, cell))
+    if suffix and other:
+        return suffix[0] == other[0]
+    return all(NUMBER.fullmatch(text.strip()) for text in (part, cell))
