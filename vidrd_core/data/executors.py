@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -118,14 +121,26 @@ class Ray:
     address: str | None = None
     workers: int | None = None
 
+    def check(self) -> None:
+        """Look for Ray before anything is written. Raises MissingPackageError if it, or what it needs, is missing."""
+        _ray()
+
     def map(self, work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
-        """The results as they become ready. Raises MissingPackageError without Ray."""
-        try:
-            import ray
-        except ImportError as error:
-            raise MissingPackageError(
-                "Ray is missing: pip install 'ray[data]', or use --workers for this machine"
-            ) from error
+        """The results as they become ready.
+
+        Args:
+            work: The function.
+            parts: Its arguments.
+
+        Yields:
+            A result for each part, in any order.
+
+        Raises:
+            MissingPackageError: Ray is missing.
+            ChildProcessError: Ray or a worker of it fails.
+            Exception: What the function raises, as in this process.
+        """
+        ray = _ray()
         if not parts:
             return
         started = not ray.is_initialized()
@@ -134,14 +149,50 @@ class Ray:
         try:
             ray.data.DataContext.get_current().enable_progress_bars = False
             rows = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts))
-            for row in rows.map(_RowWork(work)).iter_rows():
-                yield row["result"]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Ray 2.60 announces that this argument goes in 2.64
+                made = rows.map(_RowWork(work), max_retries=CRASHES)
+            for row in made.iter_rows():
+                outcome: _Outcome = row["outcome"]
+                if outcome.error is not None:
+                    raise outcome.error from RuntimeError(f"in a worker of Ray:\n{outcome.trace}")
+                yield outcome.result
+        except ray.exceptions.RayError as error:
+            what = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise ChildProcessError(
+                f"a worker of Ray failed ({what}): run the same command again to continue after the complete shards"
+            ) from error
         finally:
             if started:
                 ray.shutdown()
 
 
+CRASHES = 2  # of a worker, after which its part is not tried again; Ray Data would try for ever
 _SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
+
+
+def _ray() -> Any:
+    """The package ray, with Ray Data, which prints nothing: its errors are raised. Raises MissingPackageError."""
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise MissingPackageError(
+            f"Ray is missing ({error}): pip install 'ray[data]', or use --workers for this machine"
+        ) from error
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):  # its other handler writes Ray's own log file
+            handler.setLevel(logging.CRITICAL)
+    return ray
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """The result of a part, or the error that it raised, which Ray would wrap in errors of its own."""
+
+    result: Any = None
+    error: Exception | None = None
+    trace: str = ""
 
 
 @dataclass(frozen=True)
@@ -149,4 +200,7 @@ class _RowWork:
     work: Callable[[Any], Any]
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"result": self.work(row["part"])}
+        try:
+            return {"outcome": _Outcome(self.work(row["part"]))}
+        except Exception as error:
+            return {"outcome": _Outcome(error=error, trace=traceback.format_exc())}

@@ -1,5 +1,7 @@
 """`vidrd data` as a user runs it."""
 
+import sys
+
 import pytest
 import yaml
 
@@ -107,3 +109,29 @@ def test_folders_of_the_same_name_have_distinct_names_in_a_mixture():
     folders = [Path("/d") / name for name in ("films/shards", "kinetics/shards")]
     assert distinct(folders) == ["films/shards", "kinetics/shards"]
     assert distinct([Path("/d/a"), Path("/d/b")]) == ["a", "b"]
+
+
+@pytest.mark.parametrize("package", ["ray", "ray.data"])
+def test_missing_ray_is_one_line_and_nothing_is_written(here, vidrd, monkeypatch, package):
+    if package != "ray":
+        pytest.importorskip("ray", reason="Ray is not installed")
+    monkeypatch.setitem(sys.modules, package, None)
+    line = error_line(*vidrd("data", "videos", "films", "-o", "out", *SMALL, "--ray"))
+    assert "Ray is missing (" in line
+    assert line.endswith("): pip install 'ray[data]', or use --workers for this machine\n")
+    assert not (here / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('a.mp4,"a square', "t.csv, line 2: its quotation mark is never closed"),
+        ("a.mp4,caf\xe9", "t.csv, line 2 is no UTF-8 text: save the file as UTF-8"),
+        (f"a.mp4,{'x' * 200_000}", "t.csv, line 2: it has a field of more than 131,072 characters"),
+    ],
+)
+def test_odd_tables_are_one_line_and_nothing_is_written(here, vidrd, row, message):
+    (here / "t.csv").write_bytes(f"file_name,caption\n{row}\n".encode("latin-1"))
+    for command in (("data", "videos", "films"), ("evaluate", "films")):
+        assert message in error_line(*vidrd(*command, "-o", "out", "--captions", "t.csv"))
+        assert not (here / "out").exists()

@@ -116,7 +116,12 @@ def _executor(options: RunOptions) -> Executor:
     if options.workers < 1:
         raise InputError(f"workers is {options.workers}, expected 1 or more")
     if options.ray or options.ray_address:
-        return Ray(options.ray_address, options.workers)
+        executor = Ray(options.ray_address, options.workers)
+        try:
+            executor.check()
+        except MissingPackageError as error:
+            raise InputError(reason(error)) from error
+        return executor
     return Processes(options.workers) if options.workers > 1 else InProcess()
 
 
