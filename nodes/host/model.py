@@ -36,7 +36,6 @@ MODEL_TYPES = {"eps": "EPS", "v": "V_PREDICTION", "flow": "FLOW"}
 BETA_SCHEDULES = {
     "scaled_linear": "linear",
     "linear": "sqrt_linear",
-    "squaredcos_cap_v2": "squaredcos_cap_v2",
 }  # this package's -> ComfyUI's, as LDM named them
 
 
@@ -121,7 +120,7 @@ class ModelConfig(comfy.supported_models_base.BASE):
         super().__init__({"config": config})
         self.diffusion = diffusion
         self.sampling_settings = {
-            "beta_schedule": BETA_SCHEDULES[diffusion.schedule],
+            "beta_schedule": BETA_SCHEDULES.get(diffusion.schedule, "linear"),
             "linear_start": diffusion.beta_start,
             "linear_end": diffusion.beta_end,
             "timesteps": diffusion.train_steps,
@@ -138,7 +137,7 @@ class HostModel(comfy.model_base.BaseModel):
     def __init__(self, config: ModelConfig, device: torch.device | None = None) -> None:
         kind = comfy.model_base.ModelType[MODEL_TYPES[config.diffusion.prediction]]
         super().__init__(config, kind, device=device, unet_model=HostUNet3D)
-        if config.diffusion.trained_betas:  # which ComfyUI's own settings have no place for
+        if config.diffusion.trained_betas or config.diffusion.schedule not in BETA_SCHEDULES:
             self.model_sampling.set_sigmas(Schedule(config.diffusion).table)
 
     def process_timestep(self, timestep: Tensor, **_: Any) -> Tensor:

@@ -15,9 +15,10 @@ from vidrd_core.loading import built_in_models, pack
 from vidrd_core.models.config import UNet3DConfig, VAEConfig
 from vidrd_core.models.formats.unet import write_unet
 from vidrd_core.models.formats.vae import write_vae
-from vidrd_core.models.load_parts import load_clip_text
+from vidrd_core.models.load_parts import load_clip_text, save_unet
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
+from vidrd_core.sampling import DiffusionConfig, Schedule
 
 from .conftest import BUILT_IN
 
@@ -102,3 +103,28 @@ def test_the_clip_of_a_checkpoint_equals_that_of_vidrd_core(host, run):
         read = host.nodes.CLIPTextEncode().encode(clip, prompt)[0][0][0]
         torch.testing.assert_close(read, core.encode([prompt]), rtol=0, atol=0.02)  # ComfyUI's is float16
     path.unlink()
+
+
+@pytest.mark.parametrize(
+    "diffusion",
+    [
+        {},
+        {"schedule": "linear"},
+        {"schedule": "squaredcos_cap_v2"},
+        {"trained_betas": tuple(0.0002 + 0.00002 * t for t in range(500)), "train_steps": 500},
+        {"prediction": "v", "zero_terminal_snr": True},
+    ],
+    ids=["scaled_linear", "linear", "squaredcos", "trained betas", "zero terminal SNR"],
+)
+def test_noise_levels_are_those_of_vidrd_core(host, pack, diffusion, tmp_path):
+    """From the file's own settings, whatever ComfyUI's list of schedules holds."""
+    config = UNet3DConfig(
+        block_out_channels=(32, 64), attention_levels=(True, False), heads=(2, 4), layers_per_block=1, norm_groups=8,
+        cross_attention_dim=24,
+    )  # fmt: skip
+    settings = DiffusionConfig(**diffusion)
+    save_unet(UNet3D(config), settings, tmp_path / "unet.safetensors")
+    loaded = importlib.import_module("custom_nodes_vidrd.nodes.host.model").load_model(tmp_path / "unet.safetensors")
+    found = loaded.get_model_object("model_sampling").sigmas
+    last = -1 if settings.zero_terminal_snr else None  # each of the two has a noise level of its own for "infinite"
+    torch.testing.assert_close(found.cpu()[:last], Schedule(settings).table[:last], rtol=2e-4, atol=1e-5)

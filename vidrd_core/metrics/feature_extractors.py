@@ -123,10 +123,10 @@ def _load_videomae(where: str, device: str) -> Callable[[VideoBatch], Array]:
     from transformers import AutoConfig, VideoMAEModel
 
     with load_errors(where):
-        config = AutoConfig.from_pretrained(where)
+        config = AutoConfig.from_pretrained(where, local_files_only=True)
         if config.model_type != "videomae":
             raise FormatError(f"{where} is a {config.model_type} of transformers, expected a videomae")
-        model: Any = VideoMAEModel.from_pretrained(where)
+        model: Any = VideoMAEModel.from_pretrained(where, local_files_only=True)
         model = model.to(device).eval()
     mean, std = normalization(Path(where), device)
 
