@@ -5,17 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 
 from vidrd_core.io.pictures import PictureError, picture_facts, read_picture
 
-DEFAULT_FPS = 8.0
-ALLOWED_FORMATS = "mov,mp4,matroska,webm,gif,avi"  # no playlists, which could make FFmpeg open other files
+from vidrd_core.video.film import film_of
+from vidrd_core.video.pixels import VideoError
+from vidrd_core.video.timeline import DEFAULT_FPS
 
 
 def read_video(path: str | os.PathLike[str], last: int | None = None) -> tuple[np.ndarray, float]:
@@ -51,47 +50,34 @@ def read_video(path: str | os.PathLike[str], last: int | None = None) -> tuple[n
     return np.stack(frames), fps
 
 
-def _read_file(path: str | os.PathLike[str], last: int | None) -> tuple[deque[np.ndarray], float]:
+def _read_file(path: str | os.PathLike[str], last: int | None) -> tuple[list[np.ndarray], float]:
     """The last frames of a file, or all, and its frame rate. Raises ValueError."""
-    frames: deque[np.ndarray] = deque(maxlen=last)
-    count = 0
+    frames: list[np.ndarray] = []
     try:
-        with av.open(os.path.abspath(path), options={"format_whitelist": ALLOWED_FORMATS}) as container:
-            if not container.streams.video:
-                raise ValueError(f"{path} has no video in it")
-            stream = container.streams.video[0]
-            for frame in container.decode(stream):
-                if frame.is_corrupt:
-                    raise ValueError(f"{path} is damaged after {count} frames")
-                frames.append(frame.to_ndarray(format="rgb24"))
-                count += 1
-                start = frame.time or 0.0  # when the last frame so far is shown, in seconds
-            length = (container.duration or 0) / av.time_base
-            if frames and len(container.streams) == 1 and length - start > 1 + 2 * start / count:
-                raise ValueError(f"{path} is cut off at {start:.2f} s of its {length:.2f} s")
-            rate = float(stream.average_rate or DEFAULT_FPS)
-            if frames and container.format.name == "gif":
-                rate = _gif_rate(count, start, rate)
-            return frames, rate
-    except av.error.FFmpegError as error:
-        if isinstance(error, OSError):
-            raise
-        state = f"damaged after {count} frames" if frames else "damaged, or no mp4, webm or gif video"
-        raise ValueError(f"{path} is {state} ({error.strerror})") from error
+        film = film_of(path)
+        for frame in film.last_frames(last) if last else film.frames():
+            frames.append(frame)
+        return frames, film.timeline.fps
+    except VideoError as error:
+        if not str(error).startswith("is damaged"):
+            raise ValueError(f"{path} {error}") from error
+        state = f"damaged after {len(frames)} frames" if frames else "damaged, or no mp4, webm or gif video"
+        raise ValueError(f"{path} is {state} ({error})") from error
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """The properties of a video file.
+    """The properties of a video file, as its pictures say.
 
     Args:
         kind: Its container format, as FFmpeg calls it: "mov" for mp4, "matroska" for webm, "gif".
         codec: The video codec, as "h264".
-        frames: How many there are.
-        width: Width in pixels.
-        height: Height in pixels.
-        fps: Frames per second; 0 if unknown.
+        frames: How many are shown.
+        width: Width in square pixels, upright.
+        height: Height in square pixels, upright.
+        fps: Frames per second, between the first frame and the last one.
         tags: The container's metadata; the keys are in lower case.
+        seconds: From the first frame to the end of the last one.
     """
 
     kind: str
@@ -101,48 +87,29 @@ class VideoInfo:
     height: int
     fps: float
     tags: dict[str, str]
+    seconds: float
 
 
 def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
-    """Read the properties of a video file, in constant memory.
+    """Read the properties of a video file.
 
     Args:
         path: The file.
 
     Returns:
-        Its format, codec, frames, size, rate and tags.
+        Its format, codec, frames, size, rate, tags and length.
 
     Raises:
         ValueError: The file is damaged or no video.
     """
     try:
-        with av.open(os.path.abspath(path), options={"format_whitelist": ALLOWED_FORMATS}) as container:
-            if not container.streams.video:
-                raise ValueError(f"{path} has no video in it")
-            stream, kind = container.streams.video[0], container.format.name.split(",")[0]
-            rate = float(stream.average_rate or 0)
-            if kind == "gif":  # its header records neither the number of frames nor the rate
-                frames, start = 0, 0.0
-                for frame in container.decode(stream):
-                    frames, start = frames + 1, frame.time or 0.0
-                rate = _gif_rate(frames, start, rate)
-            else:
-                frames = stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
-            codec = stream.codec_context
-            tags = {key.lower(): value for key, value in container.metadata.items()}
-            return VideoInfo(kind, codec.name, frames, codec.width, codec.height, rate, tags)
-    except av.error.FFmpegError as error:
-        raise ValueError(f"{path} is damaged, or no mp4, webm or gif video") from error
-
-
-def _gif_rate(count: int, start: float, rate: float) -> float:
-    """Frames per second of a GIF: a whole number where rounding its times to 1/100 s explains the difference.
-
-    `start` is when the last of `count` frames is shown, in seconds.
-    """
-    steps, seconds = (count - 1, start) if start else (1, 1 / (rate or DEFAULT_FPS))
-    whole = max(1, round(steps / seconds))
-    return float(whole) if abs(steps / whole - seconds) <= 0.01 else steps / seconds
+        film = film_of(path)
+        facts, times = film.facts, film.timeline
+    except VideoError as error:
+        kind = "damaged, or no mp4, webm or gif video" if str(error).startswith("is damaged") else str(error)[3:]
+        raise ValueError(f"{path} is {kind}") from error
+    size = facts.width, facts.height
+    return VideoInfo(facts.kind, facts.codec, len(times.times), *size, times.fps, facts.tags, times.seconds)
 
 
 def _read_folder(folder: Path) -> tuple[list[np.ndarray], float]:

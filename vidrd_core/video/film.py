@@ -1,0 +1,319 @@
+"""Video files as their own pictures say: which stream is the film, its frames by number, and when each is shown.
+
+A frame is always the one that decoding from the start gives. Where a seek lands too late, or where frames cannot be
+decoded, as in MPEG-TS and between open groups of pictures, reading begins further back, at last at the start.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from vidrd_core.video.pixels import FrameConverter, VideoError
+from vidrd_core.video.timeline import Timeline, declared_size, is_plain, timeline_of_frames, timeline_of_packets
+
+# No playlists, which could make FFmpeg open other files.
+FORMATS = "mov,mp4,matroska,webm,gif,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,m4v"
+DEFAULT, ATTACHED_PICTURE, TIMED_THUMBNAILS = 0x1, 0x400, 0x800  # dispositions of a stream, in FFmpeg
+CHECKED = 48  # leading frames whose times are compared with those of the packets
+FAR = 48  # frames from which on a seek is cheaper than decoding
+
+
+class _LostError(Exception):
+    """Decoded frames are not those that the timeline expects."""
+
+
+@contextmanager
+def open_film(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
+    """A context with a file's container and the stream of its film. Raises OSError; VideoError if it is damaged."""
+    try:
+        with av.open(os.path.abspath(path), options={"format_whitelist": FORMATS}) as container:
+            stream = film_stream(container)
+            stream.thread_type = "AUTO"
+            yield container, stream
+    except av.error.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        raise VideoError(f"is damaged or no video: {error.strerror or error}") from error
+
+
+def film_stream(container: Any) -> Any:
+    """The stream that players show: no cover picture or thumbnails; the default one, else the largest.
+
+    Args:
+        container: An open container of PyAV.
+
+    Returns:
+        The stream.
+
+    Raises:
+        VideoError: There is none.
+    """
+    moving = [
+        stream
+        for stream in container.streams.video
+        if stream.codec_context is not None
+        and not getattr(stream, "disposition", 0) & (ATTACHED_PICTURE | TIMED_THUMBNAILS)
+    ]
+    if not moving:
+        raise VideoError(f"has no video in it{', only a cover picture' if container.streams.video else ''}")
+
+    def rank(stream: Any) -> tuple[Any, ...]:
+        codec = stream.codec_context
+        preferred = bool(getattr(stream, "disposition", 0) & DEFAULT)
+        # The first stream of an AVIF sequence is its still.
+        return stream.frames != 1, preferred, codec.width * codec.height, codec.bit_rate or 0, -stream.index
+
+    return max(moving, key=rank)
+
+
+@dataclass(frozen=True)
+class FilmFacts:
+    """What a film is.
+
+    Args:
+        kind: The container's format, as FFmpeg calls it: "mov" for mp4, "matroska" for webm, "gif".
+        codec: The codec, as "h264".
+        width: Width in square pixels, upright.
+        height: Height in square pixels, upright.
+        tags: The container's metadata; the keys are in lower case.
+    """
+
+    kind: str
+    codec: str
+    width: int
+    height: int
+    tags: dict[str, str]
+
+
+class Film:
+    """A video file. Its frames are numbered from 0 in the order in which they are shown; times begin with the first.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: There is no such file, or it cannot be read.
+        VideoError: It is damaged or no video.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.path.abspath(path)
+        self._timeline: Timeline | None = None
+        with open_film(self.path) as (container, stream):
+            first = next(iter(container.decode(stream)), None)
+            if first is None:
+                raise VideoError("has no frame that can be decoded")
+            width, height = FrameConverter(stream).size(first)
+            tags = {key.lower(): value for key, value in container.metadata.items()}
+            kind = container.format.name.split(",")[0]
+            self.facts = FilmFacts(kind, stream.codec_context.name, width, height, tags)
+
+    @property
+    def timeline(self) -> Timeline:
+        """When its frames are shown. Raises VideoError."""
+        if self._timeline is None:
+            self._timeline = self._of_packets() or self._of_frames()
+        return self._timeline
+
+    def frames(self, size: tuple[int, int] | None = None) -> Iterator[NDArray[np.uint8]]:
+        """All frames, one by one.
+
+        Args:
+            size: Width and height to scale to; None: the film's own.
+
+        Yields:
+            uint8 [H, W, 3].
+
+        Raises:
+            VideoError: One is damaged, or the file is cut off.
+        """
+        for _, frame in self._decoded(size):
+            yield frame
+        self._reject_cut_off()
+
+    def timed_frames(self, size: tuple[int, int] | None = None) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        """All frames of what there is of the file, one by one.
+
+        Args:
+            size: Width and height to scale to; None: the film's own.
+
+        Yields:
+            When it is shown, in seconds from the first one, and the frame, uint8 [H, W, 3].
+
+        Raises:
+            VideoError: One is damaged.
+        """
+        times = self.timeline
+        for number, (stamp, frame) in enumerate(self._decoded(size)):
+            known = number if times.stamps is None else times.number_of(stamp)
+            if known is not None and known < len(times.times):
+                yield float(times.times[known]), frame
+
+    def _decoded(self, size: tuple[int, int] | None) -> Iterator[tuple[int | None, NDArray[np.uint8]]]:
+        """All frames with their presentation times. Raises VideoError."""
+        with open_film(self.path) as (container, stream):
+            converter = FrameConverter(stream)
+            for frame in container.decode(stream):
+                _reject_corrupt(frame)
+                yield frame.pts, converter.rgb(frame, size)
+
+    def last_frames(self, count: int) -> Iterator[NDArray[np.uint8]]:
+        """The last frames, or all if there are fewer.
+
+        Args:
+            count: How many, 1 or more.
+
+        Yields:
+            uint8 [H, W, 3].
+
+        Raises:
+            VideoError: One is damaged, or the file is cut off.
+        """
+        self._reject_cut_off()
+        try:
+            yield from self._numbered(range(max(0, len(self.timeline.times) - count), len(self.timeline.times)), None)
+        except _LostError:  # the packets promise other frames than are decoded
+            yield from deque(self.frames(), count)
+
+    def at(self, times: Sequence[float], size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """The frames that are shown at given times; no more of the file is read than they need.
+
+        Args:
+            times: Seconds from the first frame, in ascending order.
+            size: Width and height to scale to; None: the film's own.
+
+        Returns:
+            uint8 [F, H, W, 3].
+
+        Raises:
+            VideoError: The film is damaged or ends before the last time.
+        """
+        try:
+            return np.stack(list(self._numbered(self.timeline.numbers(times), size)))
+        except _LostError:
+            self._timeline = self._of_frames()  # the packets promise other frames than are decoded
+        try:
+            return np.stack(list(self._numbered(self.timeline.numbers(times), size)))
+        except _LostError as error:
+            raise VideoError("is damaged: decoding it twice gives different frames") from error
+
+    def _reject_cut_off(self) -> None:
+        """Raise VideoError if the file is shorter than its header says."""
+        expected, size = declared_size(self.path, self.facts.kind), os.path.getsize(self.path)
+        if not self.timeline.whole or size < expected:
+            held = f", {size} of {expected} bytes" if size < expected else ""
+            raise VideoError(f"is cut off at {self.timeline.seconds:.2f} s{held}")
+
+    def _of_packets(self) -> Timeline | None:
+        """The timeline that the packets promise, which is quick; None if decoded frames do not keep it."""
+        with open_film(self.path) as (container, stream):
+            promised = timeline_of_packets(container, stream) if is_plain(stream) else None
+        if promised is None:
+            return None
+        count, last = len(promised.times), len(promised.times) - 1
+        self._timeline = promised
+        try:
+            head = (number for number, _ in self._run(None))
+            if [number for number, _ in zip(head, range(CHECKED), strict=False)] != list(range(min(count, CHECKED))):
+                return None
+            *_, tail = self._from(last, count)
+            return promised if tail[0] == last else None
+        except (_LostError, VideoError, ValueError):
+            return None
+        finally:
+            self._timeline = None
+
+    def _of_frames(self) -> Timeline:
+        """The timeline of the decoded frames."""
+        with open_film(self.path) as (container, stream):
+            return timeline_of_frames(container, stream)
+
+    def _numbered(self, numbers: Sequence[int], size: tuple[int, int] | None) -> Iterator[NDArray[np.uint8]]:
+        """Frames by number, ascending. Raises _LostError, VideoError."""
+        groups: list[list[int]] = []
+        for number in numbers:
+            far = groups and number - groups[-1][-1] > FAR and self.timeline.key_before(number) > groups[-1][-1]
+            if not groups or far:
+                groups.append([])
+            groups[-1].append(number)
+        for group in groups:
+            with closing(self._from(group[0], group[-1] + 1)) as frames:
+                pixels: NDArray[np.uint8] | None = None
+                at = group[0] - 1
+                for number in group:
+                    while at < number:
+                        at, frame, converter = next(frames)
+                        _reject_corrupt(frame)
+                        pixels = None
+                    pixels = converter.rgb(frame, size) if pixels is None else pixels
+                    yield pixels
+
+    def _from(self, first: int, stop: int) -> Generator[tuple[int, Any, FrameConverter], None, None]:
+        """The frames of a range one by one, with their numbers. Raises _LostError, VideoError."""
+        wanted = first
+        for key in self.timeline.starts(first):
+            with closing(self._run(key)) as run:
+                try:
+                    for number, (frame, converter) in run:
+                        if number > wanted:  # the seek landed too late
+                            break
+                        if number == wanted:
+                            yield number, frame, converter
+                            wanted += 1
+                            if wanted == stop:
+                                return
+                except (_LostError, VideoError):
+                    if key is None:
+                        raise
+        raise _LostError
+
+    def _run(self, key: int | None) -> Generator[tuple[int, tuple[Any, FrameConverter]], None, None]:
+        """The frames from a key frame, or from the start, with their numbers. Raises _LostError, VideoError."""
+        stamps = self.timeline.stamps
+        with open_film(self.path) as (container, stream):
+            converter = FrameConverter(stream)
+            if key is not None:
+                container.seek(key, stream=stream)
+            expected, begun = (0, None) if key is None else (None, None)
+            for packet in container.demux(stream):
+                if key is not None and begun is None:
+                    if not packet.is_keyframe or packet.pts is None:
+                        continue
+                    begun = packet.pts
+                for frame in packet.decode():
+                    if begun is not None and (frame.pts is None or frame.pts < begun):
+                        continue  # it depends on frames before the key frame
+                    if stamps is None:
+                        number = expected
+                    elif (number := self.timeline.number_of(frame.pts)) is None or expected not in (None, number):
+                        raise _LostError
+                    assert number is not None
+                    yield number, (frame, converter)
+                    expected = number + 1
+
+
+def _reject_corrupt(frame: Any) -> None:
+    """Raise VideoError for a frame that is corrupt."""
+    if frame.is_corrupt:
+        raise VideoError(f"is damaged at {frame.time or 0.0:.2f} s")
+
+
+def film_of(path: str | os.PathLike[str]) -> Film:
+    """The film of a file; it is known for the next call unless the file has changed. Raises OSError, VideoError."""
+    status = os.stat(path)
+    return _film(os.path.abspath(path), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _film(path: str, size: int, changed: int) -> Film:
+    return Film(path)

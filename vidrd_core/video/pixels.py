@@ -1,0 +1,107 @@
+"""Decoded frames as RGB, as players show them: upright, with square pixels and the colours that the file means."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import av
+import numpy as np
+from av.filter import Graph
+from numpy.typing import NDArray
+
+HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics by their numbers in ITU-T H.273
+MOST_STRETCHED = 16.0  # a pixel aspect beyond it, or its reciprocal, is an error in the file
+
+
+class VideoError(ValueError):
+    """A video cannot be read; the message goes on from the file's name, as in "is damaged"."""
+
+
+class FrameConverter:
+    """Converts the decoded frames of a video stream to RGB with FFmpeg's own scaler.
+
+    Args:
+        stream: The stream, of PyAV; it must stay open.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._graphs: dict[tuple[Any, ...], Graph] = {}
+
+    def size(self, frame: Any) -> tuple[int, int]:
+        """Width and height of a frame in square pixels, upright."""
+        aspect = float(self._stream.sample_aspect_ratio or 1)
+        if not 1 / MOST_STRETCHED <= aspect <= MOST_STRETCHED:
+            aspect = 1.0
+        width, height = max(1, round(frame.width * aspect)), frame.height
+        return (height, width) if _orientation(frame)[0] else (width, height)
+
+    def rgb(self, frame: Any, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """Convert a frame.
+
+        Args:
+            frame: A frame of the stream, of PyAV.
+            size: Width and height to scale to; None: the frame's own, in square pixels.
+
+        Returns:
+            uint8 [H, W, 3]. PQ and HLG are tone-mapped to BT.709.
+
+        Raises:
+            VideoError: The frame is PQ or HLG, and the installed FFmpeg cannot tone-map it.
+        """
+        transposed, mirrored, flipped = _orientation(frame)
+        width, height = size or self.size(frame)
+        if transposed:
+            width, height = height, width
+        pixels = self._scaled(frame, width, height)
+        if transposed:
+            pixels = pixels.transpose(1, 0, 2)
+        if mirrored:
+            pixels = pixels[:, ::-1]
+        if flipped:
+            pixels = pixels[::-1]
+        return np.ascontiguousarray(pixels)
+
+    def _scaled(self, frame: Any, width: int, height: int) -> NDArray[np.uint8]:
+        transfer = getattr(frame, "color_trc", None) or self._stream.codec_context.color_trc
+        key = (width, height, frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
+        try:
+            if (graph := self._graphs.get((*key, transfer))) is None:
+                graph = self._graphs[(*key, transfer)] = self._graph(frame, width, height, transfer in HDR)
+            graph.push(frame)
+            return graph.pull().to_ndarray()  # type: ignore[return-value]
+        except (av.error.FFmpegError, ValueError) as error:
+            if transfer in HDR:
+                raise VideoError(
+                    f"is HDR video ({HDR[transfer]}), which the FFmpeg of PyAV {av.__version__} cannot tone-map: "
+                    f"pip install -U av, or convert it to SDR"
+                ) from error
+            raise
+
+    def _graph(self, frame: Any, width: int, height: int, hdr: bool) -> Graph:
+        """A filter graph that scales frames like this one and converts them to rgb24."""
+        # Area averaging where it shrinks, against aliasing; smooth where it grows.
+        options = f"w={width}:h={height}:flags={'area' if width < frame.width else 'bicubic'}"
+        if hdr:
+            options += ":out_transfer=bt709:out_primaries=bt709:intent=perceptual"
+        graph = Graph()
+        source = graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=self._stream.time_base
+        )
+        nodes = [source, graph.add("scale", options), graph.add("format", "pix_fmts=rgb24"), graph.add("buffersink")]
+        for one, other in pairwise(nodes):
+            one.link_to(other)
+        graph.configure()
+        return graph
+
+
+def _orientation(frame: Any) -> tuple[bool, bool, bool]:
+    """Whether a frame is to be transposed, then mirrored left to right, then flipped upside down."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return False, False, False
+    a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()  # x' = a x + c y, y' = b x + d y
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return False, a < 0, d < 0
+    return True, c < 0, b < 0

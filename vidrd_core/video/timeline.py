@@ -1,0 +1,244 @@
+"""When the frames of a film are shown, and from where each can be decoded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from vidrd_core.video.pixels import VideoError
+
+DEFAULT_FPS = 8.0
+# Codecs of which a packet is a frame, as a rule.
+PLAIN = ("h264", "hevc", "vp9", "libvpx-vp9", "av1", "libdav1d", "libaom-av1")
+PLAIN_FORMATS = ("mov", "matroska")
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """When the frames of a film are shown.
+
+    Args:
+        times: float64 [F], seconds from the first frame, ascending.
+        seconds: Until the last frame's end.
+        fps: Frames a second: between the first frame and the last one.
+        stamps: int64 [F], presentation times in units of the stream's time base; None if the film can only be read
+            from its start.
+        keys: int64 [K], presentation times of key frames, ascending.
+        whole: Whether decoding came to the file's end without an error.
+    """
+
+    times: NDArray[np.float64]
+    seconds: float
+    fps: float
+    stamps: NDArray[np.int64] | None
+    keys: NDArray[np.int64]
+    whole: bool = True
+
+    def numbers(self, times: Sequence[float]) -> list[int]:
+        """The numbers of the frames that are shown at given times.
+
+        Args:
+            times: Seconds from the first frame.
+
+        Returns:
+            A number for each. A time within half a frame before the next one is that one's.
+
+        Raises:
+            VideoError: The film ends before one of the times.
+        """
+        for time in times:
+            if time > self.seconds + 0.5 / self.fps:
+                raise VideoError(f"ends or is damaged before {time:.2f} s")
+        early = 0.5 * np.minimum(np.diff(self.times, prepend=-np.inf), 1 / self.fps)
+        found = np.searchsorted(self.times - early, np.asarray(times, np.float64) + 1e-9, side="right") - 1
+        return np.clip(found, 0, len(self.times) - 1).tolist()
+
+    def number_of(self, stamp: int | None) -> int | None:
+        """The number of the frame with a presentation time; None if there is none."""
+        assert self.stamps is not None
+        if stamp is None:
+            return None
+        number = int(np.searchsorted(self.stamps, stamp))
+        return number if number < len(self.stamps) and self.stamps[number] == stamp else None
+
+    def starts(self, number: int) -> Iterator[int | None]:
+        """Key frames to decode a frame from: the nearest before it, then ever farther ones, then None, the start."""
+        if self.stamps is not None:
+            at, step = int(np.searchsorted(self.keys, self.stamps[number], side="right")) - 1, 1
+            while at > 0:
+                yield int(self.keys[at])
+                at, step = at - step, 2 * step
+        yield None
+
+    def key_before(self, number: int) -> int:
+        """The number of the last key frame that is not after a frame; 0 if reading begins at the start."""
+        if self.stamps is None:
+            return 0
+        at = int(np.searchsorted(self.keys, self.stamps[number], side="right")) - 1
+        return int(np.searchsorted(self.stamps, self.keys[at])) if at > 0 else 0
+
+
+def declared_size(path: str, kind: str) -> int:
+    """How many bytes a Matroska or AVI file has, after its header; 0 where that is not known.
+
+    Args:
+        path: The file.
+        kind: Its format, as FFmpeg calls it.
+
+    Returns:
+        Bytes.
+
+    Source:
+        RFC 8794 (EBML) and RFC 9559 (Matroska): a segment's size; 0 or unknown in recordings without an end.
+    """
+    with open(path, "rb") as file:
+        if kind == "avi":
+            head = file.read(8)
+            size = int.from_bytes(head[4:8], "little")
+            return size + 8 if head[:4] == b"RIFF" and size else 0
+        if kind != "matroska":
+            return 0
+        for wanted in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):  # the header, then the segment
+            if file.read(4) != wanted:
+                return 0
+            length = 9 - file.peek(1)[:1][0].bit_length()  # bytes of the size: 1 more than its leading zeros
+            size = int.from_bytes(file.read(length), "big") & ~(1 << 7 * length)
+            if size == (1 << 7 * length) - 1:  # unknown
+                return 0
+            if wanted[0] == 0x1A:
+                file.seek(size, os.SEEK_CUR)
+        return file.tell() + size
+
+
+def is_plain(stream: Any) -> bool:
+    """Whether packets of a stream are frames, as a rule."""
+    formats = stream.container.format.name.split(",")
+    return stream.codec_context.name in PLAIN and formats[0] in PLAIN_FORMATS
+
+
+def timeline_of_packets(container: Any, stream: Any) -> Timeline | None:
+    """The timeline that the packets of a stream promise; None if they do not tell."""
+    seen = _Seen(stream)
+    for packet in container.demux(stream):
+        if not seen.add_packet(packet):
+            return None
+    stamps = np.sort(np.asarray(seen.presented, np.int64))
+    if not len(stamps) or not (np.diff(stamps) > 0).all():
+        return None
+    return seen.timeline(stamps, stamps)
+
+
+def timeline_of_frames(container: Any, stream: Any) -> Timeline:
+    """The timeline of a stream's decoded frames, up to the first that cannot be decoded.
+
+    Args:
+        container: The open container of PyAV.
+        stream: The stream.
+
+    Returns:
+        The timeline.
+
+    Raises:
+        VideoError: No frame can be decoded.
+    """
+    seen = _Seen(stream)
+    shown: list[int | None] = []
+    try:
+        for packet in container.demux(stream):
+            seen.add_packet(packet)
+            shown += [frame.pts for frame in packet.decode()]
+    except av.error.FFmpegError:
+        if not shown:
+            raise
+        seen.whole = False
+    if not shown:
+        raise VideoError("has no frame that can be decoded")
+    if None not in shown:
+        stamps = np.asarray(shown, np.int64)
+        if (np.diff(stamps) > 0).all():
+            return seen.timeline(stamps, stamps)
+    decoded = seen.decoded
+    if len(decoded) == len(shown) and None not in decoded and (np.diff(np.asarray(decoded, np.int64)) > 0).all():
+        # AVI has no presentation times: packets have the times of the frames, in another order.
+        return seen.timeline(np.asarray(decoded, np.int64), None)
+    if None in shown:  # a raw stream
+        rate = stream.guessed_rate or stream.average_rate or DEFAULT_FPS
+        return seen.timeline(np.round(np.arange(len(shown)) / float(rate * stream.time_base)).astype(np.int64), None)
+    return seen.timeline(_repaired(np.asarray(shown, np.int64)), None)
+
+
+def _repaired(stamps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Ascending times for times that jump back, as where MPEG streams were badly multiplexed, or joined."""
+    steps = np.diff(stamps)
+    usual = int(np.median(steps[steps > 0])) if (steps > 0).any() else 1
+    if abs(stamps[-1] - stamps[0] - usual * len(steps)) <= usual:
+        return np.arange(len(stamps), dtype=np.int64) * usual
+    return np.concatenate([[0], np.cumsum(np.where(steps > 0, steps, usual))])
+
+
+class _Seen:
+    """What the packets of a stream tell."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.kind = stream.container.format.name.split(",")[0]
+        self.presented: list[int] = []
+        self.decoded: list[int | None] = []
+        self.keys: list[int] = []
+        self.last = (-1, 0)  # when the packet that is shown last so far is shown, and how long
+        self.whole = True
+
+    def add_packet(self, packet: Any) -> bool:
+        """Whether its times can be relied on."""
+        if not packet.size or packet.is_discard:
+            return True
+        self.decoded.append(packet.dts)
+        if packet.pts is None:
+            return False
+        self.presented.append(packet.pts)
+        if packet.is_keyframe:
+            self.keys.append(packet.pts)
+        self.last = max(self.last, (packet.pts, packet.duration or 0))
+        return not packet.is_corrupt
+
+    def timeline(self, shown: NDArray[np.int64], stamps: NDArray[np.int64] | None) -> Timeline:
+        """A timeline of the times at which frames are shown, in units of the time base."""
+        tick = float(self.stream.time_base)
+        times = (shown - shown[0]) * tick
+        last = self.last[1] * tick
+        if len(times) == 1 and not self.stream.average_rate:
+            last = 0.0  # FFmpeg makes up the delay of a still GIF that has none
+        fps = self._rate(times, last, tick)
+        keys = np.sort(np.asarray(self.keys, np.int64))
+        seconds = float(times[-1]) + self._last_interval(times, last, fps, tick)
+        return Timeline(times, seconds, fps, stamps, keys, self.whole)
+
+    def _rate(self, times: NDArray[np.float64], last: float, tick: float) -> float:
+        """Frames a second: a usual rate where rounding the times to the time base explains the difference."""
+        claimed = [rate for rate in (self.stream.average_rate, self.stream.guessed_rate) if rate]
+        steps, span = (len(times) - 1, float(times[-1])) if len(times) > 1 else (1, last)
+        if not span:
+            return float(claimed[0] if claimed else DEFAULT_FPS)
+        mean = steps / span
+        # A GIF claims no rate: FFmpeg makes one up.
+        hints = (
+            [round(mean), *claimed] if self.kind == "gif" else [*claimed, round(mean), round(mean * 1.001) / 1.001]
+        )
+        close = (float(rate) for rate in hints if rate > 0 and abs(steps / rate - span) <= 1.001 * tick)
+        return next(close, mean)
+
+    def _last_interval(self, times: NDArray[np.float64], last: float, fps: float, tick: float) -> float:
+        """How long the last frame stands, in seconds."""
+        usual = float(np.median(np.diff(times))) if len(times) > 1 else 1 / fps
+        if self.kind == "matroska":  # a duration of its own, or one after a rate that the file claims
+            last = last if last > 1.5 * usual else usual
+        elif self.kind not in ("mov", "gif"):  # FFmpeg makes the duration up from a rate that the file claims
+            last = usual
+        last = last or usual
+        return 1 / fps if abs(last - 1 / fps) <= tick else last
