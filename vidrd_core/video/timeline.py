@@ -224,7 +224,7 @@ class _Seen:
         claimed = [rate for rate in (self.stream.average_rate, self.stream.guessed_rate) if rate]
         steps, span = (len(times) - 1, float(times[-1])) if len(times) > 1 else (1, last)
         if not span:
-            return float(claimed[0] if claimed else DEFAULT_FPS)
+            return float(self.stream.average_rate or DEFAULT_FPS)
         mean = steps / span
         # A GIF claims no rate: FFmpeg makes one up.
         hints = (
