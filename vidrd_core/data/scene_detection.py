@@ -13,10 +13,11 @@ import numpy as np
 
 from vidrd_core.data.clip_sampling import with_video_facts
 from vidrd_core.data.decoding import all_frames
-from vidrd_core.data.records import Record, UnfitError
+from vidrd_core.data.records import Record
 from vidrd_core.io import MissingPackageError
 
 DETECTORS = ("adaptive", "content", "transnetv2", "none")
+SIDE = 256  # pixels of the longer side of the frames that PySceneDetect gets, as in its own SceneManager
 
 
 @dataclass(frozen=True)
@@ -93,20 +94,18 @@ def _pyscenedetect(record: Record, settings: SceneSettings) -> list[float]:
     kind = scenedetect.AdaptiveDetector if settings.detector == "adaptive" else scenedetect.ContentDetector
     name = "adaptive_threshold" if settings.detector == "adaptive" else "threshold"
     given = {} if settings.threshold is None else {name: settings.threshold}
-    manager = scenedetect.SceneManager()
-    manager.add_detector(kind(min_scene_len=least, **given))
-    try:
-        video = scenedetect.VideoStreamAv(record.source, suppress_output=True)
-        manager.detect_scenes(video)
-    except Exception as error:  # a damaged video may raise anything in a decoder
-        raise UnfitError(f"cannot be split into scenes: {error}") from error
-    return [_seconds(start) for start, _ in manager.get_scene_list()[1:]]
-
-
-def _seconds(time: Any) -> float:
-    """A time of PySceneDetect's: a property in newer versions, a method in older ones."""
-    seconds = getattr(time, "seconds", None)
-    return float(seconds if isinstance(seconds, int | float) else time.get_seconds())
+    detector = kind(min_scene_len=least, **given)
+    width, height = record.details["source_size"]
+    factor = max(1.0, max(width, height) / SIDE)
+    size = (max(1, round(width / factor)), max(1, round(height / factor)))
+    times: list[float] = []
+    found: list[Any] = []
+    for number, (time, frame) in enumerate(all_frames(record.source, size)):
+        times.append(time)
+        position = scenedetect.FrameTimecode(number, fps=record.details["source_fps"])
+        found += detector.process_frame(position, np.ascontiguousarray(frame[..., ::-1]))
+    found += detector.post_process(position)
+    return [times[cut.frame_num] for cut in sorted(found, key=lambda cut: cut.frame_num)]
 
 
 def _transnetv2(record: Record, settings: SceneSettings) -> list[float]:

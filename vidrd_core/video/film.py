@@ -24,6 +24,7 @@ from vidrd_core.video.timeline import Timeline, declared_size, is_plain, timelin
 # No playlists, which could make FFmpeg open other files.
 FORMATS = "mov,mp4,matroska,webm,gif,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,m4v"
 DEFAULT, ATTACHED_PICTURE, TIMED_THUMBNAILS = 0x1, 0x400, 0x800  # dispositions of a stream, in FFmpeg
+STILL_CODECS = ("mjpeg", "png", "bmp", "webp", "tiff")  # beside a stream of another codec, one picture
 CHECKED = 48  # leading frames whose times are compared with those of the packets
 FAR = 48  # frames from which on a seek is cheaper than decoding
 
@@ -70,8 +71,9 @@ def film_stream(container: Any) -> Any:
     def rank(stream: Any) -> tuple[Any, ...]:
         codec = stream.codec_context
         preferred = bool(getattr(stream, "disposition", 0) & DEFAULT)
-        # The first stream of an AVIF sequence is its still.
-        return stream.frames != 1, preferred, codec.width * codec.height, codec.bit_rate or 0, -stream.index
+        moves = codec.name not in STILL_CODECS
+        # The first stream of an AVIF sequence is its still, of one frame.
+        return stream.frames != 1, preferred, moves, codec.width * codec.height, codec.bit_rate or 0, -stream.index
 
     return max(moving, key=rank)
 

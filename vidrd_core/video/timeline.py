@@ -191,7 +191,7 @@ class _Seen:
         self.presented: list[int] = []
         self.decoded: list[int | None] = []
         self.keys: list[int] = []
-        self.last = (-1, 0)  # when the packet that is shown last so far is shown, and how long
+        self.last = (-(2**63), 0)  # when the packet that is shown last so far is shown, and how long
         self.whole = True
 
     def add_packet(self, packet: Any) -> bool:
