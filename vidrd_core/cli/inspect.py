@@ -322,8 +322,7 @@ def _video(path: Path) -> Facts:
     yield Fact("frames", str(video.frames), {"frames": video.frames})
     yield _pixels(video.width, video.height)
     yield Fact("fps", f"{video.fps:.4g}", {"fps": video.fps})
-    seconds = video.frames / video.fps if video.fps else None
-    yield Fact("length", "unknown" if seconds is None else f"{seconds:.2f} s", {"seconds": seconds})
+    yield Fact("length", f"{video.seconds:.2f} s", {"seconds": video.seconds})
     yield _on_disk(path)
     yield from _made_with(video.tags.get("comment", ""))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
@@ -10,12 +13,23 @@ import numpy as np
 from av.filter import Graph
 from numpy.typing import NDArray
 
+KEPT_GRAPHS = 16
 HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics by their numbers in ITU-T H.273
 MOST_STRETCHED = 16.0  # a pixel aspect beyond it, or its reciprocal, is an error in the file
 
 
 class VideoError(ValueError):
     """A video cannot be read; the message goes on from the file's name, as in "is damaged"."""
+
+
+class _Graphs(threading.local):
+    """Filter graphs by what they convert: a graph that tone-maps takes seconds to begin with."""
+
+    def __init__(self) -> None:
+        self.kept: OrderedDict[tuple[Any, ...], Graph] = OrderedDict()
+
+
+_graphs = _Graphs()
 
 
 class FrameConverter:
@@ -27,7 +41,6 @@ class FrameConverter:
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
-        self._graphs: dict[tuple[Any, ...], Graph] = {}
 
     def size(self, frame: Any) -> tuple[int, int]:
         """Width and height of a frame in square pixels, upright."""
@@ -65,12 +78,20 @@ class FrameConverter:
 
     def _scaled(self, frame: Any, width: int, height: int) -> NDArray[np.uint8]:
         transfer = getattr(frame, "color_trc", None) or self._stream.codec_context.color_trc
-        key = (width, height, frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
+        key = (
+            width,
+            height,
+            frame.width,
+            frame.height,
+            frame.format.name,
+            frame.colorspace,
+            frame.color_range,
+            transfer,
+        )
         try:
-            if (graph := self._graphs.get((*key, transfer))) is None:
-                graph = self._graphs[(*key, transfer)] = self._graph(frame, width, height, transfer in HDR)
+            graph = _graphs.kept.pop(key, None) or _graph(frame, width, height, transfer in HDR)
             graph.push(frame)
-            return graph.pull().to_ndarray()  # type: ignore[return-value]
+            pixels = graph.pull().to_ndarray()
         except (av.error.FFmpegError, ValueError) as error:
             if transfer in HDR:
                 raise VideoError(
@@ -78,22 +99,27 @@ class FrameConverter:
                     f"pip install -U av, or convert it to SDR"
                 ) from error
             raise
+        _graphs.kept[key] = graph
+        if len(_graphs.kept) > KEPT_GRAPHS:
+            _graphs.kept.popitem(last=False)
+        return pixels  # type: ignore[return-value]
 
-    def _graph(self, frame: Any, width: int, height: int, hdr: bool) -> Graph:
-        """A filter graph that scales frames like this one and converts them to rgb24."""
-        # Area averaging where it shrinks, against aliasing; smooth where it grows.
-        options = f"w={width}:h={height}:flags={'area' if width < frame.width else 'bicubic'}"
-        if hdr:
-            options += ":out_transfer=bt709:out_primaries=bt709:intent=perceptual"
-        graph = Graph()
-        source = graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=self._stream.time_base
-        )
-        nodes = [source, graph.add("scale", options), graph.add("format", "pix_fmts=rgb24"), graph.add("buffersink")]
-        for one, other in pairwise(nodes):
-            one.link_to(other)
-        graph.configure()
-        return graph
+
+def _graph(frame: Any, width: int, height: int, hdr: bool) -> Graph:
+    """A filter graph that scales frames like this one and converts them to rgb24."""
+    # Area averaging where it shrinks, against aliasing; smooth where it grows.
+    options = f"w={width}:h={height}:flags={'area' if width < frame.width else 'bicubic'}"
+    if hdr:
+        options += ":out_transfer=bt709:out_primaries=bt709:intent=perceptual"
+    graph = Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000)
+    )
+    nodes = [source, graph.add("scale", options), graph.add("format", "pix_fmts=rgb24"), graph.add("buffersink")]
+    for one, other in pairwise(nodes):
+        one.link_to(other)
+    graph.configure()
+    return graph
 
 
 def _orientation(frame: Any) -> tuple[bool, bool, bool]:
