@@ -79,6 +79,31 @@ def test_short_black_and_static_scenes_are_dropped_with_their_reason(film, tmp_p
         assert sum(text.startswith(reason) for text in told) == 1, (reason, told)
 
 
+@pytest.mark.parametrize(
+    ("fps", "repeated"),
+    [(1, 1), (2, 1), (4, 1), (5, 1), (6, 1), (7.5, 1), (24, 1), (60, 1), (3, 8), (5, 5), (6, 4), (8, 3)],
+)
+@pytest.mark.parametrize("name", ["film.mp4", "film.webm", "film.avi"])
+def test_few_pictures_a_second_are_no_static_film(tmp_path, fps, repeated, name):
+    frames = np.repeat(moving(6, fps), repeated, axis=0)
+    codec = {"webm": "libvpx-vp9", "avi": "mpeg4"}.get(name.split(".")[1], "libx264")
+    path = write_video(tmp_path / name, frames, fps * repeated, codec)
+    (scene,) = SceneDetection(SceneSettings(detector="none"))(Record(str(path)))
+    (found,) = MotionFilter(MotionFilterSettings())(scene)
+    smooth = write_video(tmp_path / "smooth.mp4", moving(6, 24))
+    (expected,) = MotionFilter(MotionFilterSettings())(Record(str(smooth)))
+    assert found.details["motion"] >= 0.8 * expected.details["motion"]
+
+
+@pytest.mark.parametrize("fps", [2, 5, 24])
+def test_noise_and_key_frames_are_no_motion(tmp_path, fps):
+    rng = np.random.default_rng(0)
+    still = still_frames(6, fps, 320, 240)
+    noisy = np.clip(still + rng.normal(0, 2, still.shape), 0, 255).astype(np.uint8)
+    with pytest.raises(UnfitError, match="is static"):
+        list(MotionFilter(MotionFilterSettings())(Record(str(write_video(tmp_path / "film.mp4", noisy, fps)))))
+
+
 def test_thresholds_decide_what_is_dropped(film):
     black = Record(str(film), start=6.5, stop=8.0)
     still = Record(str(film), start=2.1, stop=3.9)

@@ -53,13 +53,14 @@ def encode(
     ticks: Sequence[int] | None = None,
     last: int | None = None,
     pix_fmt: str = "yuv420p",
+    kind: str | None = None,
     muxing: dict[str, str] | None = None,
     prepare: Callable[[Any], None] | None = None,
     also: Callable[[Any], Any] | None = None,
     **options: str,
 ) -> Path:
     """Write a film by PyAV: a frame a tick of 1/fps, or at given ticks of 1/1000 s; the last one stands `last` ms."""
-    with av.open(str(path), "w", options=muxing or {}) as container:
+    with av.open(str(path), "w", format=kind, options=muxing or {}) as container:
         finish = also(container) if also else None
         rate = Fraction(fps).limit_denominator(1001)
         stream: Any = container.add_stream(codec, rate=rate)

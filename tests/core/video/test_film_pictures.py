@@ -18,6 +18,7 @@ from av.filter import Graph
 from vidrd_core.cli.footage import read_footage
 from vidrd_core.cli.inspect import inspect
 from vidrd_core.data.decoding import all_frames, facts_of, frames_at
+from vidrd_core.data.long_videos import SUFFIXES
 from vidrd_core.data.records import UnfitError
 from vidrd_core.evaluation.videos import from_folder
 from vidrd_core.video import read_video
@@ -277,6 +278,29 @@ def test_no_frame_is_early_for_frames_between_others(tmp_path: Path, name: str) 
     path = encode(tmp_path / name, numbered(48), "mpeg4", bf="2", g="12")
     assert numbers_of(frames_at(path, [i / 24 for i in range(48)])) == list(range(48))
     assert facts_of(path).seconds == pytest.approx(2, abs=1e-3)
+
+
+SUFFIX_CODECS = {
+    ".mp4": "libx264", ".webm": "libvpx-vp9", ".mkv": "libx265", ".mov": "mpeg4", ".avi": "mpeg4", ".m4v": "libx264",
+    ".gif": "gif", ".mpg": "mpeg2video", ".mpeg": "mpeg1video", ".ts": "mpeg2video", ".flv": "flv", ".wmv": "wmv2",
+    ".ogv": "libvpx", ".3gp": "mpeg4",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_suffix_that_is_expected_is_read(tmp_path: Path, suffix: str) -> None:
+    codec = SUFFIX_CODECS[suffix]
+    kind = {".m4v": "mp4", ".ogv": "ogg", ".mpg": "mpeg", ".mpeg": "mpeg"}.get(suffix)
+    path = encode(
+        tmp_path / f"film{suffix}", numbered(30, 320, 128), codec, fps=25, kind=kind,
+        pix_fmt="rgb8" if codec == "gif" else "yuv420p",
+    )  # fmt: skip
+    assert numbers_of([frame for _, frame in everything_that_reads(path)]) == [0] * 5
+    (source,) = from_folder(tmp_path)
+    video = source.load()
+    assert (numbers_of(video.video), video.fps) == (list(range(30)), 25)
+    assert numbers_of(read_footage(path, 3, None, None)) == [27, 28, 29]
+    assert numbers_of(frames_at(path, [0.2, 0.8])) == [5, 20]
 
 
 def hdr(path: Path, transfer: str, number: int, levels: np.ndarray) -> Path:
