@@ -37,7 +37,7 @@ class _LostError(Exception):
 def open_film(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
     """A context with a file's container and the stream of its film. Raises OSError; VideoError if it is damaged."""
     try:
-        with av.open(os.path.abspath(path), options={"format_whitelist": FORMATS}) as container:
+        with av.open(os.path.abspath(path), container_options={"format_whitelist": FORMATS}) as container:
             stream = film_stream(container)
             stream.thread_type = "AUTO"
             yield container, stream
@@ -62,20 +62,24 @@ def film_stream(container: Any) -> Any:
     moving = [
         stream
         for stream in container.streams.video
-        if stream.codec_context is not None
-        and not getattr(stream, "disposition", 0) & (ATTACHED_PICTURE | TIMED_THUMBNAILS)
+        if stream.codec_context is not None and not _disposition(stream) & (ATTACHED_PICTURE | TIMED_THUMBNAILS)
     ]
     if not moving:
         raise VideoError(f"has no video in it{', only a cover picture' if container.streams.video else ''}")
 
     def rank(stream: Any) -> tuple[Any, ...]:
         codec = stream.codec_context
-        preferred = bool(getattr(stream, "disposition", 0) & DEFAULT)
-        moves = codec.name not in STILL_CODECS
+        moves, default = codec.name not in STILL_CODECS, bool(_disposition(stream) & DEFAULT)
         # The first stream of an AVIF sequence is its still, of one frame.
-        return stream.frames != 1, preferred, moves, codec.width * codec.height, codec.bit_rate or 0, -stream.index
+        return stream.frames != 1, default, moves, codec.width * codec.height, codec.bit_rate or 0, -stream.index
 
     return max(moving, key=rank)
+
+
+def _disposition(stream: Any) -> int:
+    """What a stream is for, as flags; 0 where PyAV does not tell."""
+    flags = getattr(stream, "disposition", 0)
+    return int(getattr(flags, "value", flags))
 
 
 @dataclass(frozen=True)

@@ -214,7 +214,7 @@ def test_the_film_is_the_default_or_best_stream_and_never_a_cover(
 ) -> None:
     path = with_pictures(tmp_path / f"film{suffix}", streams, covers)
     with av.open(str(path)) as container:
-        written = [(s.width, int(s.disposition)) for s in container.streams.video]
+        written = [(s.width, s.disposition) for s in container.streams.video]
     numbers = list(range(first, first + 24))
     assert numbers_of(read_video(path)[0]) == numbers, written
     assert numbers_of(frames_at(path, [0, 12 / 24])) == [numbers[0], numbers[12]]
