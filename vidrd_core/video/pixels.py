@@ -41,6 +41,7 @@ class FrameConverter:
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
+        self._orientations: dict[float, tuple[bool, bool, bool]] = {}
 
     def size(self, frame: Any) -> tuple[int, int]:
         """Width and height of a frame in square pixels, upright."""
@@ -48,7 +49,7 @@ class FrameConverter:
         if not 1 / MOST_STRETCHED <= aspect <= MOST_STRETCHED:
             aspect = 1.0
         width, height = max(1, round(frame.width * aspect)), frame.height
-        return (height, width) if _orientation(frame)[0] else (width, height)
+        return (height, width) if self._orientation(frame)[0] else (width, height)
 
     def rgb(self, frame: Any, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """Convert a frame.
@@ -63,7 +64,7 @@ class FrameConverter:
         Raises:
             VideoError: The frame is PQ or HLG, and the installed FFmpeg cannot tone-map it.
         """
-        transposed, mirrored, flipped = _orientation(frame)
+        transposed, mirrored, flipped = self._orientation(frame)
         width, height = size or self.size(frame)
         if transposed:
             width, height = height, width
@@ -75,6 +76,13 @@ class FrameConverter:
         if flipped:
             pixels = pixels[::-1]
         return np.ascontiguousarray(pixels)
+
+    def _orientation(self, frame: Any) -> tuple[bool, bool, bool]:
+        """Whether a frame is to be transposed, then mirrored left to right, then flipped upside down."""
+        # Side data and their frame refer to each other: read of each frame, they would keep hundreds in memory.
+        if frame.rotation not in self._orientations:
+            self._orientations[frame.rotation] = _orientation(frame)
+        return self._orientations[frame.rotation]
 
     def _scaled(self, frame: Any, width: int, height: int) -> NDArray[np.uint8]:
         transfer = getattr(frame, "color_trc", None) or self._stream.codec_context.color_trc
@@ -123,7 +131,7 @@ def _graph(frame: Any, width: int, height: int, hdr: bool) -> Graph:
 
 
 def _orientation(frame: Any) -> tuple[bool, bool, bool]:
-    """Whether a frame is to be transposed, then mirrored left to right, then flipped upside down."""
+    """What a frame's display matrix asks for."""
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return False, False, False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import av
@@ -10,6 +11,7 @@ import pytest
 
 from vidrd_core.data.decoding import all_frames, facts_of, frames_at
 from vidrd_core.video import read_video
+from vidrd_core.video.film import film_of
 
 from .films import encode, numbered, numbers_of
 
@@ -72,3 +74,40 @@ def test_a_clip_from_anywhere_is_what_decoding_from_the_start_gives(film: Path) 
     times, frames = zip(*all_frames(film, (160, 64)), strict=True)
     assert times == pytest.approx(np.arange(COUNT) / 24, abs=1e-3)
     assert numbers_of(frames) == list(range(COUNT))
+
+
+def test_frames_that_were_read_are_not_kept(tmp_path: Path) -> None:
+    path = encode(tmp_path / "film.mp4", numbered(COUNT), g="50")
+    gc.collect()
+    gc.disable()
+    try:
+        assert sum(1 for _ in film_of(path).frames()) == COUNT
+        kept = sum(isinstance(each, av.VideoFrame) for each in gc.get_objects())
+    finally:
+        gc.enable()
+    assert kept < 10
+
+
+def test_a_film_that_changes_is_read_again(tmp_path: Path) -> None:
+    path = encode(tmp_path / "film.mp4", numbered(24))
+    assert numbers_of(frames_at(path, [0.5])) == [12]
+    encode(path, numbered(48, first=100))
+    assert numbers_of(frames_at(path, [0.5, 1.5])) == [112, 136]
+    assert facts_of(path).seconds == pytest.approx(2, abs=1e-3)
+
+
+def test_recordings_that_begin_anywhere_or_are_joined(tmp_path: Path) -> None:
+    path = encode(tmp_path / "film.ts", numbered(COUNT), g="25", **OPEN)
+    data = path.read_bytes()
+    middle = len(data) // 2 // 188 * 188
+    for name, content in (("begun.ts", data[middle:]), ("odd.ts", data[middle + 77 :]), ("joined.ts", data + data)):
+        (tmp_path / name).write_bytes(content)
+        with av.open(str(tmp_path / name)) as container:
+            numbers = numbers_of([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        assert len(numbers) > 100, "the reference"
+        times, frames = zip(*all_frames(tmp_path / name, (160, 64)), strict=True)
+        assert numbers_of(frames) == numbers
+        assert times == pytest.approx(np.arange(len(numbers)) / 24, abs=1e-3)
+        for first in (0, 5, len(numbers) // 2, len(numbers) // 2 - 2, len(numbers) - 3):
+            assert numbers_of(frames_at(tmp_path / name, times[first : first + 3])) == numbers[first : first + 3]
+        assert facts_of(tmp_path / name).seconds == pytest.approx(len(numbers) / 24, abs=1e-3)
