@@ -122,7 +122,9 @@ class Film:
             width, height = FrameConverter(stream).size(first)
             tags = {key.lower(): value for key, value in container.metadata.items()}
             kind = container.format.name.split(",")[0]
-            self.facts = FilmFacts(kind, stream.codec_context.name, width, height, tags)
+            codec = stream.codec_context.codec
+            name = getattr(codec, "canonical_name", codec.name)  # "av1", not the decoder's "libdav1d"
+            self.facts = FilmFacts(kind, name, width, height, tags)
 
     @property
     def timeline(self) -> Timeline:
@@ -186,10 +188,12 @@ class Film:
             VideoError: One is damaged, or the file is cut off.
         """
         self._reject_cut_off()
+        length = len(self.timeline.times)
         try:
-            yield from self._numbered(range(max(0, len(self.timeline.times) - count), len(self.timeline.times)), None)
+            found = list(self._numbered(range(max(0, length - count), length), None))
         except _LostError:  # the packets promise other frames than are decoded
-            yield from deque(self.frames(), count)
+            found = list(deque(self.frames(), count))
+        yield from found
 
     def at(self, times: Sequence[float], size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """The frames that are shown at given times; no more of the file is read than they need.
@@ -271,7 +275,7 @@ class Film:
             with closing(self._run(key)) as run:
                 try:
                     for number, (frame, converter) in run:
-                        if number > wanted:  # the seek landed too late
+                        if number > wanted or (frame.is_corrupt and key is not None):  # the seek landed too late
                             break
                         if number == wanted:
                             yield number, frame, converter
@@ -289,7 +293,10 @@ class Film:
         with open_film(self.path) as (container, stream):
             converter = FrameConverter(stream)
             if key is not None:
-                container.seek(key, stream=stream)
+                try:
+                    container.seek(key, stream=stream)
+                except av.error.FFmpegError as error:
+                    raise _LostError from error
             expected, begun = (0, None) if key is None else (None, None)
             for packet in container.demux(stream):
                 if key is not None and begun is None:

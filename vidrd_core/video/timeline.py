@@ -85,7 +85,7 @@ class Timeline:
 
 
 def declared_size(path: str, kind: str) -> int:
-    """How many bytes a Matroska or AVI file has, after its header; 0 where that is not known.
+    """How many bytes a Matroska or AVI file has at least, after its header; 0 where that is not known.
 
     Args:
         path: The file.
@@ -101,7 +101,7 @@ def declared_size(path: str, kind: str) -> int:
         if kind == "avi":
             head = file.read(8)
             size = int.from_bytes(head[4:8], "little")
-            return size + 8 if head[:4] == b"RIFF" and size else 0
+            return size if head[:4] == b"RIFF" else 0  # not the 8 bytes of the head itself: writers count loosely
         if kind != "matroska":
             return 0
         for wanted in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):  # the header, then the segment
