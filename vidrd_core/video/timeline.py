@@ -107,7 +107,9 @@ def declared_size(path: str, kind: str) -> int:
         for wanted in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):  # the header, then the segment
             if file.read(4) != wanted:
                 return 0
-            length = 9 - file.peek(1)[:1][0].bit_length()  # bytes of the size: 1 more than its leading zeros
+            length = 9 - int.from_bytes(file.peek(1)[:1], "big").bit_length()  # bytes: 1 more than its leading zeros
+            if length > 8:
+                return 0
             size = int.from_bytes(file.read(length), "big") & ~(1 << 7 * length)
             if size == (1 << 7 * length) - 1:  # unknown
                 return 0
