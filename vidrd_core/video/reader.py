@@ -62,7 +62,8 @@ def _read_file(path: str | os.PathLike[str], last: int | None) -> tuple[list[np.
         if not str(error).startswith("is damaged"):
             raise ValueError(f"{path} {error}") from error
         state = f"damaged after {len(frames)} frames" if frames else "damaged, or no mp4, webm or gif video"
-        raise ValueError(f"{path} is {state} ({error})") from error
+        detail = str(error).removeprefix("is damaged or no video: ").removeprefix("is damaged ")
+        raise ValueError(f"{path} is {state} ({detail})") from error
 
 
 @dataclass(frozen=True)
