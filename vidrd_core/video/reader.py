@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from vidrd_core.io.pictures import PictureError, picture_facts, read_picture
-
 from vidrd_core.video.film import film_of
 from vidrd_core.video.pixels import VideoError
 from vidrd_core.video.timeline import DEFAULT_FPS
