@@ -1,4 +1,4 @@
-"""ComfyUI's own page in a headless browser, beside a host that runs nothing."""
+"""A headless browser, and in it ComfyUI's own page, beside a host that runs nothing."""
 
 from __future__ import annotations
 
@@ -39,22 +39,26 @@ class Page:
 
 # Not for longer than this folder's tests: playwright keeps an event loop in the thread, where others may run none.
 @pytest.fixture(scope="package")
-def opened():
-    """The page, opened once."""
+def chromium():
+    """A headless browser, started once."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    frontend = importlib.util.find_spec("comfyui_frontend_package")
-    if frontend is None:
-        pytest.skip("comfyui-frontend-package is not installed")
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip(f"there is no browser: none of {', '.join(BROWSERS)}")
-    with (
-        Host(Path(frontend.origin).parent / "static", definitions(loops=False)) as host,
-        playwright.sync_playwright() as driver,
-    ):
+    with playwright.sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        yield Page(chromium.new_page(), host)
+        yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="package")
+def opened(chromium):
+    """The page, opened once."""
+    frontend = importlib.util.find_spec("comfyui_frontend_package")
+    if frontend is None:
+        pytest.skip("comfyui-frontend-package is not installed")
+    with Host(Path(frontend.origin).parent / "static", definitions(loops=False)) as host:
+        yield Page(chromium.new_page(), host)
         host.shutdown()
 
 

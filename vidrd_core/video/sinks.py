@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,12 +20,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from vidrd_core.io.os_errors import cannot_write
+from vidrd_core.video.pictures import YUV_TAGS, YuvConverter, palette_picture
 from vidrd_core.video.remux import append_comment, join_files, open_container
 
 _FRAME_FILE = re.compile(r"frame_\d{6,}\.png|\.DS_Store|Thumbs\.db|desktop\.ini")
 
-# Decoders that ignore the tags assume BT.601: with a BT.601 matrix the tags and that guess agree.
-_COLOUR = {"colorspace": "smpte170m", "color_primaries": "bt709", "color_trc": "bt709", "color_range": "tv"}
 _FRAGMENTS = "frag_every_frame+empty_moov+default_base_moof+use_metadata_tags"
 
 
@@ -50,10 +49,10 @@ class _Kind:
     largest: int
 
 
-_H264 = {"tune": "zerolatency", "g": "32", **_COLOUR}
-_VP9 = {"lag-in-frames": "0", "cpu-used": "4", "b": "0", "g": "32", **_COLOUR}
+_H264 = {"tune": "zerolatency", "g": "32", **YUV_TAGS}
+_VP9 = {"lag-in-frames": "0", "cpu-used": "4", "b": "0", "g": "32", **YUV_TAGS}
 KINDS = {
-    ".mp4": _Kind("libx264", "yuv420p", _H264, {"movflags": _FRAGMENTS}, ("12", "16"), 16384),
+    ".mp4": _Kind("libx264", "yuv420p", _H264, {"movflags": _FRAGMENTS}, ("12", "14"), 16384),
     ".webm": _Kind("libvpx-vp9", "yuv420p", _VP9, {"cluster_time_limit": "0"}, ("12", "20"), 65535),
     ".gif": _Kind("gif", "pal8", {"global_palette": "0"}, {}, ("", ""), 65535),
 }
@@ -84,6 +83,7 @@ class FileSink:
         self.rate, self.metadata = frame_rate(fps), metadata
         self.container: Any = None
         self.stream: Any = None
+        self.convert: Callable[[np.ndarray], av.VideoFrame] | None = None
         self.count = 0
 
     def reserve(self) -> None:
@@ -94,7 +94,9 @@ class FileSink:
 
     def add(self, frame: np.ndarray) -> None:
         """Encode a frame, uint8 [H, W, 3]."""
-        picture = _palette_picture(frame) if self.kind.pix_fmt == "pal8" else _yuv_picture(frame)
+        if self.convert is None:
+            self.convert = palette_picture if self.format == "gif" else YuvConverter(*frame.shape[:2])
+        picture = self.convert(frame)
         if self.container is None:
             self.start(picture.height, picture.width)
         picture.pts, picture.time_base = self.count, 1 / self.rate
@@ -191,25 +193,11 @@ class FolderSink:
         shutil.rmtree(self.part, ignore_errors=True)
 
 
-def _yuv_picture(frame: np.ndarray) -> av.VideoFrame:
-    """A frame in YUV 4:2:0; each chroma sample is the mean of its four pixels. Odd sizes are padded."""
-    even = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
-    return av.VideoFrame.from_ndarray(even, format="rgb24").reformat(format="yuv420p", interpolation="AREA")
-
-
-def _palette_picture(frame: np.ndarray) -> av.VideoFrame:
-    """A frame in a palette of its own 256 colours; without dither, which would flicker."""
-    image = Image.fromarray(frame).quantize(256, method=Image.Quantize.MEDIANCUT)
-    colours = np.asarray(image.getpalette(), np.uint8).reshape(-1, 3)
-    palette = np.full((256, 4), 255, np.uint8)  # alpha, red, green, blue
-    palette[: len(colours), 1:] = colours
-    pixels: Any = (np.asarray(image), palette)
-    return av.VideoFrame.from_ndarray(pixels, format="pal8")
-
-
 def frame_rate(fps: float) -> Fraction:
-    """Frames per second as the fraction that containers record."""
-    return Fraction(fps).limit_denominator(1001)
+    """Frames per second as the fraction that containers record; 23.976 and the like are 24000/1001 and the like."""
+    whole = round(fps * 1.001)
+    is_ntsc = whole > 0 and abs(fps * 1.001 / whole - 1) < 2e-6  # of 24 * 0.999 it is 1e-6
+    return Fraction(1000 * whole, 1001) if is_ntsc else Fraction(fps).limit_denominator(1001)
 
 
 def part_path(target: Path) -> Path:
