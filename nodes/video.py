@@ -7,6 +7,8 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
+from vidrd_core.video.sinks import FASTEST
+
 from .host.video import KINDS, GrowingVideo, VideoSettings, preview_files, write_clip
 from .schema import CATEGORY, check_choices, check_prefix, schema
 
@@ -24,7 +26,7 @@ def video_inputs() -> list[Any]:
             options=list(KINDS),
             default="mp4",
             tooltip="The file format. mp4: H.264, plays everywhere. webm: VP9. gif: at most 50 fps. png: a folder of "
-            "frames.",
+            "frames. webp and apng: animated pictures in full colour, at most 90 fps; apng is lossless.",
         ),
         io.Float.Input(
             "fps",
@@ -47,9 +49,11 @@ def video_inputs() -> list[Any]:
 
 
 def check_rate(kind: str, fps: float) -> None:
-    """Raise ValueError for a frame rate that a GIF cannot have."""
-    if kind == "gif" and fps > 50:
-        raise ValueError(f"fps is {fps:g}, expected at most 50 for a GIF: lower it, or choose mp4 or webm")
+    """Raise ValueError for a frame rate that browsers cannot show of this kind of file."""
+    most = FASTEST.get(KINDS[kind], fps)
+    if fps > most:
+        name = {"gif": "a GIF", "apng": "an APNG"}.get(kind, "a WebP")
+        raise ValueError(f"fps is {fps:g}, expected at most {most} for {name}: lower it, or choose mp4 or webm")
 
 
 class WriteClip(io.ComfyNode):
@@ -65,7 +69,7 @@ class WriteClip(io.ComfyNode):
             "video in before. Frames are decoded together with the end of the previous clip, so there is no seam, "
             "and memory use does not grow with the video. A cancelled run keeps the finished clips. A list of clips, "
             "as from a loop, is written in sequence.",
-            search_aliases=["save video", "vae decode", "video combine", "mp4", "append video", "vidrd"],
+            search_aliases=["save video", "vae decode", "video combine", "mp4", "webp", "append video", "vidrd"],
             is_output_node=True,
             not_idempotent=True,
             is_input_list=True,

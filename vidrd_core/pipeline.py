@@ -48,7 +48,7 @@ class Video:
     clips: list[Clip]
 
     def save(self, path: str | Path, fps: float = DEFAULT_FPS, scale: int = 1) -> None:
-        """Write the video to a file whose name ends in .mp4, .webm or .gif, or to a folder of PNG frames ("name/").
+        """Write the video to a file in .mp4, .webm, .gif, .webp or .apng, or to a folder of PNG frames ("name/").
 
         Args:
             path: The file or folder; an older one of that name is replaced.

@@ -25,7 +25,7 @@ from .progress import clip_position, show_status
 from .sample_clip import PAST_KEY, Latent, video_samples
 from .vae import DecoderContext, decoder_context, is_image_vae
 
-KINDS = {"mp4": ".mp4", "webm": ".webm", "gif": ".gif", "png": ""}
+KINDS = {"mp4": ".mp4", "webm": ".webm", "gif": ".gif", "png": "", "webp": ".webp", "apng": ".apng"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class VideoSettings:
 
     Args:
         prefix: The start of the file's name, which may name folders in the output folder.
-        kind: One of `KINDS`: "mp4", "webm", "gif" or "png".
+        kind: One of `KINDS`: "mp4", "webm", "gif", "png", "webp" or "apng".
         fps: Frames a second.
         scale: How many times each pixel is enlarged along each side, 1 or more.
     """
@@ -116,7 +116,7 @@ class GrowingVideo(Input.Video):
     def as_stock(self) -> Any:
         """A VIDEO of ComfyUI's own classes, with the same frames."""
         path = self.as_file()
-        if path.is_dir():
+        if path.is_dir() or self.settings.kind in ("webp", "apng"):  # which FFmpeg does not read, or with other times
             images = torch.from_numpy(read_video(path)[0]).float() / 255
             components = Types.VideoComponents(images=images, frame_rate=self.get_frame_rate())
             return InputImpl.VideoFromComponents(components)

@@ -1,4 +1,4 @@
-"""Chromium's player shows the colours of the frames that were written."""
+"""Chromium shows the frames that were written: their colours, their times, and without end where that can be."""
 
 import base64
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ..core.video.colours import SIZES, check_gradient, check_patches, gradient, patches
-from ..core.video.helpers import write
+from ..core.video.helpers import clip, psnr, write
 
 SHOW = """
 async ([data, kind]) => {
@@ -34,11 +34,32 @@ async ([data, kind]) => {
 }
 """
 
+ANIMATION = """
+async ([data, kind]) => {
+    const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+    const decoder = new ImageDecoder({ data: bytes, type: kind });
+    await decoder.tracks.ready;
+    await decoder.completed;
+    const { frameCount, repetitionCount } = decoder.tracks.selectedTrack;
+    const frames = [];
+    for (let frameIndex = 0; frameIndex < frameCount; frameIndex++) {
+        const { image } = await decoder.decode({ frameIndex });
+        const context = new OffscreenCanvas(image.displayWidth, image.displayHeight).getContext("2d");
+        context.drawImage(image, 0, 0);
+        const pixels = context.getImageData(0, 0, image.displayWidth, image.displayHeight).data;
+        frames.push([image.duration, Array.from(pixels)]);
+    }
+    return [repetitionCount === Infinity, frames];
+}
+"""
+
 
 @pytest.fixture(scope="module")
 def tab(chromium):
-    """An empty page."""
+    """An empty page that counts as safe, without which there is no `ImageDecoder`."""
     tab = chromium.new_page()
+    tab.route("**/*", lambda route: route.fulfill(content_type="text/html", body=""))
+    tab.goto("http://localhost/")
     yield tab
     tab.close()
 
@@ -57,3 +78,19 @@ def test_chromium_shows_the_colours(tab, tmp_path, name, size):
     check_patches(shown(tab, tmp_path / name))
     write(tmp_path / name, gradient(*size)[None].repeat(2, 0))
     check_gradient(shown(tab, tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["v.webp", "v.apng", "v.gif"])
+def test_chromium_plays_animated_pictures(tab, tmp_path, name):
+    frames = clip(5, 24, 31)
+    write(tmp_path / name, frames, fps=12.5)
+    data = base64.b64encode((tmp_path / name).read_bytes()).decode()
+    kind = {"v.apng": "image/png"}.get(name, f"image/{name[2:]}")
+    is_endless, found = tab.evaluate(ANIMATION, [data, kind])
+    assert is_endless
+    assert [duration for duration, _ in found] == [80_000] * 5  # microseconds
+    shown = np.array([pixels for _, pixels in found]).reshape(5, 24, 31, 4)[..., :3]
+    if name == "v.gif":
+        assert psnr(shown, frames) > 34
+    else:
+        assert np.array_equal(shown, frames)

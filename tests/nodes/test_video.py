@@ -29,7 +29,7 @@ def written(clips=3, kind="mp4", prefix="grow", changes=None, **settings):
     return graph
 
 
-@pytest.mark.parametrize("kind", ["mp4", "webm", "gif", "png"])
+@pytest.mark.parametrize("kind", ["mp4", "webm", "gif", "png", "webp", "apng"])
 def test_one_file_grows_and_is_shown(execute, output, kind):
     ran, errors, refused = execute(written(kind=kind, prefix=kind))
     assert (errors, refused) == ([], {})
@@ -155,8 +155,10 @@ def test_clips_that_do_not_fit_are_reported(execute, output, pack):
     assert len(frames_of(output / "refused" / "v_00001_.mp4")) == 8
     _, errors, _ = execute(written(1, "gif", "refused", fps=60.0))
     assert "fps is 60, expected at most 50 for a GIF" in errors[0]["exception_message"]
+    _, errors, _ = execute(written(1, "apng", "refused", fps=100.0))
+    assert "fps is 100, expected at most 90 for an APNG" in errors[0]["exception_message"]
     _, _, refused = execute(written(1, "mkv", "refused"))
-    assert "format is 'mkv', expected one of mp4, webm, gif, png" in str(refused)
+    assert "format is 'mkv', expected one of mp4, webm, gif, png, webp, apng" in str(refused)
     for prefix, message in (("../outside", "leads out of the output folder"), ("x" * 300, "give a shorter one")):
         ran, _, refused = execute(written(1, "mp4", prefix))
         assert ran == []

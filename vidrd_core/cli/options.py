@@ -28,7 +28,7 @@ class VideoOptions:
     """The video that is made.
 
     Args:
-        output: Where the video goes: a name in .mp4, .webm or .gif, or 'folder/' for PNG frames.
+        output: Where the video goes: a name in .mp4, .webm, .gif, .webp or .apng, or 'folder/' for PNG frames.
         clips: Clips to make; the last prompt repeats.
         fps: Frames per second.
         scale: Enlarge each pixel to a square of this side, so that small frames stay sharp.

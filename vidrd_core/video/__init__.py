@@ -1,7 +1,7 @@
 """Reading and writing videos: a streaming writer, concatenation without encoding, a reader, and contact sheets.
 
-The kind of a video follows from its path: `.mp4` (H.264), `.webm` (VP9), `.gif`, or a folder of `frame_000000.png`
-files. Frames are RGB, uint8 [F, H, W, 3]. While it is written, a video is beside its target as
+The kind of a video follows from its path: `.mp4` (H.264), `.webm` (VP9), `.gif`, `.webp`, `.apng`, or a folder of
+`frame_000000.png` files. Frames are RGB, uint8 [F, H, W, 3]. While it is written, a video is beside its target as
 `name.part-xxxxxx.mp4`; it takes the final name on `close()`: whatever has the final name is complete.
 """
 

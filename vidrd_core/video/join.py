@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vidrd_core.video.animations import ANIMATIONS, join_animations
 from vidrd_core.video.remux import append_comment, join_files
 from vidrd_core.video.sinks import frame_rate, part_path, write_errors
 from vidrd_core.video.writer import suffix_of
@@ -37,7 +38,7 @@ def join_videos(pieces: Sequence[Piece], target: Path, fps: float, metadata: dic
         pieces: Videos of the target's kind, written at the same fps and size.
         target: The file or folder to write.
         fps: Frames per second.
-        metadata: Container tags; a GIF keeps them as a JSON comment.
+        metadata: Container tags, kept as `open_video` keeps them.
 
     Raises:
         FileNotFoundError: A piece does not exist any more.
@@ -58,7 +59,8 @@ def join_videos(pieces: Sequence[Piece], target: Path, fps: float, metadata: dic
 def _join_files(pieces: Sequence[Piece], target: Path, fps: float, metadata: dict[str, str]) -> None:
     part = part_path(target)
     try:
-        join_files([(piece.path, piece.frames) for piece in pieces], part, frame_rate(fps), metadata)
+        join = join_animations if target.suffix.lower() in ANIMATIONS else join_files
+        join([(piece.path, piece.frames) for piece in pieces], part, frame_rate(fps), metadata)
         if target.suffix == ".gif":
             append_comment(part, metadata)
         _replace(part, target)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vidrd_core.io.pictures import PictureError, picture_facts, read_picture
+from vidrd_core.video.animation_reader import is_animation, probe_animation, read_animation
 from vidrd_core.video.film import film_of
 from vidrd_core.video.pixels import VideoError
 from vidrd_core.video.timeline import DEFAULT_FPS
@@ -40,13 +42,19 @@ def read_video(path: str | os.PathLike[str], last: int | None = None) -> tuple[n
     """
     if not os.path.exists(path):
         raise FileNotFoundError(errno.ENOENT, "no such video", os.fspath(path))
-    found, fps = _read_folder(Path(path)) if os.path.isdir(path) else _read_file(path, last)
+    found: Iterable[np.ndarray]
+    if os.path.isdir(path):
+        found, fps = _read_folder(Path(path))
+    elif is_animation(path):
+        found, fps = read_animation(path, last)
+    else:
+        found, fps = _read_file(path, last)
     frames = list(found)[-last:] if last else list(found)
     if not frames:
         raise ValueError(f"{path} is damaged or still empty: it has no frames")
     if other_shapes := {frame.shape for frame in frames} - {frames[0].shape}:
         raise ValueError(f"{path} mixes frames of {frames[0].shape} and {min(other_shapes)}")
-    return np.stack(frames), fps
+    return np.stack(frames), fps or DEFAULT_FPS
 
 
 def _read_file(path: str | os.PathLike[str], last: int | None) -> tuple[list[np.ndarray], float]:
@@ -70,7 +78,7 @@ class VideoInfo:
     """The properties of a video file, as its pictures say.
 
     Args:
-        kind: Its container format, as FFmpeg calls it: "mov" for mp4, "matroska" for webm, "gif".
+        kind: Its container format, as FFmpeg calls it: "mov" for mp4, "matroska" for webm, "gif", "webp", "apng".
         codec: The video codec, as "h264".
         frames: How many are shown.
         width: Width in square pixels, upright.
@@ -102,6 +110,10 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
     Raises:
         ValueError: The file is damaged or no video.
     """
+    if is_animation(path):
+        found, kind = probe_animation(path), Path(path).suffix[1:].lower()
+        tags = {name.lower(): text for name, text in found.texts.items()}
+        return VideoInfo(kind, kind, found.frames, *found.size, found.fps, tags, found.seconds)
     try:
         film = film_of(path)
         facts, times = film.facts, film.timeline

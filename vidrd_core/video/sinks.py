@@ -1,4 +1,4 @@
-"""What a `VideoWriter` writes to: one growing file, encoded by FFmpeg, or a folder of PNG files."""
+"""What a `VideoWriter` writes to: one growing file, encoded by FFmpeg or Pillow, or a folder of PNG files."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from vidrd_core.io.os_errors import cannot_write
+from vidrd_core.video.animations import ANIMATIONS, Animation
 from vidrd_core.video.pictures import YUV_TAGS, YuvConverter, palette_picture
 from vidrd_core.video.remux import append_comment, join_files, open_container
 
@@ -58,9 +59,14 @@ KINDS = {
 }
 
 
+SUFFIXES = (*KINDS, *ANIMATIONS)
+# Frames a second. Browsers show a frame that should stand for 10 ms or less for 100 ms; a GIF counts in 10 ms.
+FASTEST = {".gif": 50, ".webp": 90, ".apng": 90}
+
+
 def check_size(suffix: str, width: int, height: int) -> None:
     """Raise ValueError for frames, in pixels, that are too large for the kind of file with this suffix."""
-    largest = KINDS[suffix].largest
+    largest = KINDS[suffix].largest if suffix in KINDS else ANIMATIONS[suffix].largest
     if max(width, height) > largest:
         raise ValueError(
             f"{suffix[1:]} frames are at most {largest} pixels wide and high, these are {width} x {height}: "
@@ -88,9 +94,7 @@ class FileSink:
 
     def reserve(self) -> None:
         """Create the partial file. Raises OSError if the target cannot be written."""
-        if self.target.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "is a folder")
-        self.part.touch(exist_ok=False)
+        _reserve_file(self.target, self.part)
 
     def add(self, frame: np.ndarray) -> None:
         """Encode a frame, uint8 [H, W, 3]."""
@@ -136,6 +140,48 @@ class FileSink:
         if self.container is not None:
             with contextlib.suppress(av.error.FFmpegError):
                 self.container.close()
+        self.part.unlink(missing_ok=True)
+
+
+class AnimationSink:
+    """One growing file, encoded by Pillow.
+
+    Args:
+        target: The final name of the file.
+        suffix: Its kind: ".webp" or ".apng".
+        fps: Frames per second.
+        metadata: Texts by name.
+    """
+
+    def __init__(self, target: Path, suffix: str, fps: float, metadata: dict[str, str]) -> None:
+        self.target, self.part, self.suffix = target, part_path(target), suffix
+        self.rate, self.metadata, self.count = frame_rate(fps), metadata, 0
+        self.animation: Animation | None = None
+
+    def reserve(self) -> None:
+        """Create the partial file. Raises OSError if the target cannot be written."""
+        _reserve_file(self.target, self.part)
+
+    def add(self, frame: np.ndarray) -> None:
+        """Encode a frame, uint8 [H, W, 3]."""
+        image = Image.fromarray(frame)
+        if self.animation is None:
+            check_size(self.suffix, *image.size)
+            self.animation = ANIMATIONS[self.suffix](self.part, image.size, self.rate, self.metadata)
+        self.animation.add(self.animation.encode(image))
+        self.count += 1
+
+    def finish(self) -> None:
+        """Finish the file and rename it to the target."""
+        if self.animation:
+            self.animation.close()
+        os.replace(self.part, self.target)
+
+    def discard(self) -> None:
+        """Remove the partial file."""
+        if self.animation:
+            with contextlib.suppress(OSError):
+                self.animation.file.close()
         self.part.unlink(missing_ok=True)
 
 
@@ -191,6 +237,13 @@ class FolderSink:
     def discard(self) -> None:
         """Remove the partial folder."""
         shutil.rmtree(self.part, ignore_errors=True)
+
+
+def _reserve_file(target: Path, part: Path) -> None:
+    """Create an empty partial file. Raises OSError if the target is a folder or cannot be written."""
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder")
+    part.touch(exist_ok=False)
 
 
 def frame_rate(fps: float) -> Fraction:

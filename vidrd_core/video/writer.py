@@ -15,9 +15,12 @@ import numpy as np
 import torch
 
 from vidrd_core.io.os_errors import why
+from vidrd_core.video.animations import ANIMATIONS
 from vidrd_core.video.reader import DEFAULT_FPS
-from vidrd_core.video.sinks import KINDS, FileSink, FolderSink, check_size, write_errors
+from vidrd_core.video.sinks import FASTEST, SUFFIXES, AnimationSink, FileSink, FolderSink, check_size, write_errors
 from vidrd_core.video.tensors import check_frames, enlarge
+
+Sink = FileSink | AnimationSink | FolderSink
 
 
 def open_video(
@@ -31,16 +34,18 @@ def open_video(
 ) -> VideoWriter:
     """Open a video file or a folder of PNG frames for writing.
 
-    mp4 and webm need even sizes: of an odd one the last row or column is repeated. GIF and PNG keep the size.
+    mp4 and webm need even sizes: of an odd one the last row or column is repeated. The others keep the size. APNG is
+    lossless, and so is WebP up to 256 x 256 pixels. An animated PNG ends in .apng, for .png is the name of a still.
 
     Args:
-        path: A name that ends in .mp4, .webm or .gif, or a folder for PNG frames (no suffix, or a final "/"). A
-            folder may be new, empty, or hold an older video's frames, which are replaced.
-        fps: Frames per second, 0.01 to 1000; at most 50 for a GIF.
+        path: A name that ends in .mp4, .webm, .gif, .webp or .apng, or a folder for PNG frames (no suffix, or a final
+            "/"). A folder may be new, empty, or hold an older video's frames, which are replaced.
+        fps: Frames per second, 0.01 to 1000; at most 50 for a GIF, 90 for a WebP or APNG, for browsers' sake.
         scale: Enlarge by this whole number, nearest neighbour. At 1 the half-resolution colour of mp4 and webm blurs
             coloured edges, visibly so at 64 x 64 pixels; from 2 on it does not.
         size: Width and height of the frames in pixels, if they are known: too large ones are refused at once.
-        metadata: Container tags; a GIF keeps them as a JSON comment, a PNG folder as text in its first frame.
+        metadata: Container tags; a GIF keeps them as a JSON comment, a WebP as EXIF in ComfyUI's form, an APNG and
+            a PNG folder as text, the latter in its first frame.
         keep_on: Exceptions that keep the frames so far when they end a `with` block; others discard them.
 
     Returns:
@@ -63,7 +68,9 @@ def open_video(
     # Resolved, so that a link stays a link and a later chdir does not matter.
     target = Path(os.path.realpath(path))
     tags = metadata or {}
-    sink = FileSink(target, suffix, fps, tags) if suffix else FolderSink(target, fps, tags)
+    sink: Sink = FolderSink(target, fps, tags)
+    if suffix:
+        sink = (AnimationSink if suffix in ANIMATIONS else FileSink)(target, suffix, fps, tags)
     with write_errors(path):
         sink.reserve()
     return VideoWriter(os.fspath(path), sink, scale, keep_on)
@@ -88,9 +95,7 @@ class VideoWriter:
         close_failed: Whether closing failed; what was written is then in the `.part-` file.
     """
 
-    def __init__(
-        self, path: str, sink: FileSink | FolderSink, scale: int, keep_on: tuple[type[BaseException], ...]
-    ) -> None:
+    def __init__(self, path: str, sink: Sink, scale: int, keep_on: tuple[type[BaseException], ...]) -> None:
         self.path, self.frames_written, self.closed = path, 0, False
         self.close_failed = False
         self._sink, self._scale, self._keep_on = sink, scale, keep_on
@@ -163,20 +168,23 @@ def suffix_of(path: str | os.PathLike[str]) -> str:
         path: A file name, or a folder's.
 
     Returns:
-        ".mp4", ".webm", ".gif", or "" for a folder of PNG files.
+        ".mp4", ".webm", ".gif", ".webp", ".apng", or "" for a folder of PNG files.
 
     Raises:
         ValueError: The path has no name or an unknown suffix.
     """
     text = os.fspath(path)
-    if not text.strip() or text == "-" or text.lower() in KINDS or not Path(os.path.realpath(text)).name:
+    if not text.strip() or text == "-" or text.lower() in SUFFIXES or not Path(os.path.realpath(text)).name:
         raise ValueError(f"cannot write {text!r}: give a name, like long.mp4")
     suffix = Path(text).suffix.lower()
-    if text.endswith(("/", os.sep)) or not suffix or (suffix not in KINDS and os.path.isdir(text)):
+    if text.endswith(("/", os.sep)) or not suffix or (suffix not in SUFFIXES and os.path.isdir(text)):
         return ""
-    if suffix not in KINDS:
-        known = ", ".join(KINDS)
-        raise ValueError(f"cannot write {text}: '{suffix}' is not {known} or, for PNG frames, a folder ('name/')")
+    if suffix not in SUFFIXES:
+        known = ", ".join(SUFFIXES)
+        hint = "; an animated PNG ends in .apng" if suffix == ".png" else ""
+        raise ValueError(
+            f"cannot write {text}: '{suffix}' is not {known} or, for PNG frames, a folder ('name/'){hint}"
+        )
     return suffix
 
 
@@ -184,8 +192,9 @@ def _check_settings(suffix: str, fps: float, scale: int) -> None:
     """Raise ValueError for a frame rate or a scale that is out of range."""
     if not 0.01 <= fps <= 1000:
         raise ValueError(f"fps must be from 0.01 to 1000, got {fps}")
-    if suffix == ".gif" and fps > 50:
-        raise ValueError(f"a GIF shows at most 50 frames per second, got {fps:g}; write .mp4 or .webm")
+    if fps > FASTEST.get(suffix, fps):
+        most = f"at most {FASTEST[suffix]} frames per second, got {fps:g}"
+        raise ValueError(f"browsers show {most}, of a file in {suffix}; write .mp4 or .webm")
     if scale < 1 or scale != int(scale):
         raise ValueError(f"scale must be a whole number, 1 or more, got {scale}")
 

@@ -34,9 +34,13 @@ def test_info_describes_files(vidrd, whole, folder, tmp_path):
     Path("torch.ckpt").write_bytes(pickle.dumps([1]))
     save_file({name: torch.zeros(2) for name in "abcde"}, "foreign.safetensors")
     assert vidrd("generate", PROMPTS[0], "--steps", 1, "-o", "one.gif")[0] == 0
+    for name in ("one.webp", "one.apng"):
+        assert vidrd("generate", PROMPTS[0], "--steps", 1, "--fps", 12.5, "-o", name)[0] == 0
     Path("still.gif").write_bytes(STILL_GIF)
     for path, facts in {
         "one.gif": ["video (gif, gif)", "frames 8", "fps 8", "prompt 1 a red circle"],
+        "one.webp": ["video (webp, webp)", "frames 8", "fps 12.5", "prompt 1 a red circle", "made with", "steps 1"],
+        "one.apng": ["video (apng, apng)", "frames 8", "fps 12.5", "prompt 1 a red circle", "made with", "steps 1"],
         "still.gif": ["video (gif, gif)", "frames 1", "fps 8"],
         whole / "long.mp4": ["video (mp4, h264)", "frames 24", "size 32 x 32 pixels", "seed 0, steps 4, cfg 3.0"],
         whole / "frames": ["24 PNG frames", "prompt 2 a blue circle moving right"],

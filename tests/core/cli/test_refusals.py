@@ -63,7 +63,7 @@ GENERATE = {
     ),
     "negative": (["--negative", "green"], "does not know 'green'; it knows: a, blue, circle, moving, red, right"),
     "unknown option": (["--loops", "3"], "No such option: --loops"),
-    "suffix": (["-o", "long.avi"], "cannot write long.avi: '.avi' is not .mp4, .webm, .gif or"),
+    "suffix": (["-o", "long.avi"], "cannot write long.avi: '.avi' is not .mp4, .webm, .gif, .webp, .apng or"),
     "missing folder": (["-o", "none/long.mp4"], "cannot write none/long.mp4: the folder does not exist"),
     "output is a folder": (["-o", "folder.mp4"], "cannot write folder.mp4: a folder of that name is there"),
     "resume": (["--resume"], "--resume needs --state-dir"),

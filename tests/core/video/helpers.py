@@ -8,7 +8,7 @@ import numpy as np
 
 from vidrd_core.video import open_video
 
-KINDS = ["v.mp4", "v.webm", "v.gif", "v"]
+KINDS = ["v.mp4", "v.webm", "v.gif", "v.webp", "v.apng", "v"]
 
 
 def clip(frames: int = 12, height: int = 64, width: int = 64) -> np.ndarray:

@@ -15,7 +15,7 @@ import pytest
 
 from vidrd_core import video
 from vidrd_core.video import open_video, read_video
-from vidrd_core.video.sinks import FileSink, FolderSink
+from vidrd_core.video.sinks import AnimationSink, FileSink, FolderSink
 
 from .helpers import KINDS, clip, write, write_then_raise
 
@@ -78,7 +78,8 @@ def test_keep_on_can_name_other_exceptions(tmp_path: Path) -> None:
 def test_an_interrupt_inside_write_or_close_falls_between_frames(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sink = FileSink if "." in name else FolderSink
+    others = {"v.webp": AnimationSink, "v.apng": AnimationSink, "v": FolderSink}
+    sink = others.get(name, FileSink)
     add, finish = sink.add, sink.finish
 
     def interrupted_add(self: FileSink, frame: np.ndarray) -> None:
@@ -123,7 +124,7 @@ input()
     process.kill()
     process.communicate()
     left = sorted(tmp_path.iterdir())
-    assert len(left) == 4
+    assert len(left) == len(KINDS)
     for path in left:
         assert ".part-" in path.name
         frames, fps = read_video(path)
@@ -161,7 +162,7 @@ def test_a_link_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc to measure memory")
-@pytest.mark.parametrize("name", ["v.mp4", "v.webm", "v.gif"])
+@pytest.mark.parametrize("name", ["v.mp4", "v.webm", "v.gif", "v.webp", "v.apng"])
 def test_memory_does_not_grow_with_the_length(tmp_path: Path, name: str) -> None:
     def resident() -> float:
         with suppress(AttributeError, OSError):  # glibc: what earlier tests freed would hide growth

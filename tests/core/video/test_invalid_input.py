@@ -22,8 +22,15 @@ from .helpers import KINDS, clip
 
 @pytest.mark.parametrize("name", ["v.avi", "v.png", "v.mp3"])
 def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match=rf"'\{name[1:]}' is not \.mp4, \.webm, \.gif or, .* a folder"):
+    with pytest.raises(
+        ValueError, match=rf"'\{name[1:]}' is not \.mp4, \.webm, \.gif, \.webp, \.apng or, .* a folder"
+    ):
         open_video(tmp_path / name)
+
+
+def test_png_is_the_name_of_a_still(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"an animated PNG ends in \.apng"):
+        open_video(tmp_path / "v.png")
 
 
 @pytest.mark.parametrize(

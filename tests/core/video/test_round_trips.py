@@ -18,7 +18,9 @@ from .helpers import KINDS, clip, psnr, write
 
 
 # Smooth frames measure the encoder; sharp coloured edges at scale 1 would measure half-resolution colour.
-@pytest.mark.parametrize(("name", "least"), [("v.mp4", 40), ("v.webm", 36), ("v.gif", 34)])
+@pytest.mark.parametrize(
+    ("name", "least"), [("v.mp4", 40), ("v.webm", 36), ("v.gif", 34), ("v.webp", 90), ("v.apng", 90)]
+)
 def test_round_trip_is_close(tmp_path: Path, name: str, least: float) -> None:
     frames = clip()
     write(tmp_path / name, frames, scale=4)
@@ -80,7 +82,15 @@ def test_browsers_can_play_an_mp4(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("v.mp4", (64, 48)), ("v.webm", (64, 48)), ("v.gif", (63, 47)), ("v", (63, 47))]
+    ("name", "size"),
+    [
+        ("v.mp4", (64, 48)),
+        ("v.webm", (64, 48)),
+        ("v.gif", (63, 47)),
+        ("v.webp", (63, 47)),
+        ("v.apng", (63, 47)),
+        ("v", (63, 47)),
+    ],
 )
 def test_odd_sizes_are_padded_only_where_needed(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
     frames = clip(3, 63, 47)

@@ -1,0 +1,125 @@
+"""Read animated WebP and APNG, which Pillow decodes: FFmpeg 8.1 rejects the one, and rounds the other's times."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vidrd_core.video.animations import ANIMATIONS, exif_texts
+
+_MILLISECOND = 0.001  # to which WebP rounds times, in seconds
+_PILLOW_ERRORS = (OSError, SyntaxError, EOFError, ValueError)  # of damaged files
+
+
+@dataclass(frozen=True)
+class AnimationInfo:
+    """The properties of an animated picture.
+
+    Args:
+        frames: How many there are.
+        size: Width and height in pixels.
+        fps: Frames per second; 0 for a still.
+        seconds: How long all frames stand together.
+        texts: The metadata by name.
+    """
+
+    frames: int
+    size: tuple[int, int]
+    fps: float
+    seconds: float
+    texts: dict[str, str]
+
+
+def is_animation(path: str | os.PathLike[str]) -> bool:
+    """Whether the name of a file is that of an animated picture.
+
+    Args:
+        path: The file.
+
+    Returns:
+        True for .webp and .apng.
+    """
+    return Path(path).suffix.lower() in ANIMATIONS
+
+
+def read_animation(path: str | os.PathLike[str], last: int | None = None) -> tuple[list[np.ndarray], float]:
+    """Read the frames of an animated picture.
+
+    Args:
+        path: A .webp or .apng file.
+        last: How many of the last frames to keep; by default all.
+
+    Returns:
+        The frames, each uint8 [H, W, 3], and the frame rate in frames per second, 0 for a still.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged or no such picture.
+    """
+    frames: deque[np.ndarray] = deque(maxlen=last)
+    with open(path, "rb") as file:
+        info = _read(path, file, frames)
+    return list(frames), info.fps
+
+
+def probe_animation(path: str | os.PathLike[str]) -> AnimationInfo:
+    """Read the properties of an animated picture, in constant memory.
+
+    Args:
+        path: A .webp or .apng file.
+
+    Returns:
+        Its frames, size, rate and texts.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged or no such picture.
+    """
+    with open(path, "rb") as file:
+        return _read(path, file, deque(maxlen=1))
+
+
+def _read(path: str | os.PathLike[str], file: Any, frames: deque[np.ndarray]) -> AnimationInfo:
+    """Decode all frames into `frames`, which may keep only the last."""
+    kind = "WEBP" if Path(path).suffix.lower() == ".webp" else "PNG"
+    durations: list[float] = []  # milliseconds
+    try:
+        with Image.open(file, formats=[kind]) as image:
+            for picture in _pictures(image):
+                frames.append(np.asarray(picture.convert("RGB")))
+                durations.append(picture.info.get("duration", 0))
+            texts = exif_texts(image.getexif()) if kind == "WEBP" else dict(image.text)  # type: ignore[attr-defined]
+            return AnimationInfo(len(durations), image.size, _rate(durations), sum(durations) / 1000, texts)
+    except _PILLOW_ERRORS as error:
+        state = f"damaged after {len(durations)} frames" if durations else "damaged, or no animated WebP or PNG"
+        raise ValueError(f"{path} is {state} ({error})") from error
+
+
+def _pictures(image: Image.Image) -> Iterator[Image.Image]:
+    """The image at each frame of its animation in turn."""
+    first = 1 if image.info.get("default_image") else 0  # a PNG's still for programs that know no animation
+    for number in range(first, getattr(image, "n_frames", 1)):
+        image.seek(number)
+        image.load()
+        yield image
+
+
+def _rate(durations: list[float]) -> float:
+    """Frames per second: a whole number or that of NTSC where rounding of the times explains the difference."""
+    shown = durations[:-1] or durations  # the last frame may stand longer
+    seconds = sum(shown) / 1000
+    if not seconds:
+        return 0.0
+    whole = max(1, round(len(shown) / seconds))
+    ntsc = Fraction(1000 * max(1, round(1.001 * len(shown) / seconds)), 1001)
+    candidates = Fraction(whole), ntsc
+    best = min(candidates, key=lambda rate: abs(len(shown) / rate - seconds))
+    return float(best) if abs(len(shown) / best - seconds) <= _MILLISECOND else len(shown) / seconds
