@@ -125,22 +125,21 @@ def test_a_cancelled_run_keeps_the_finished_clips(execute, output, host, monkeyp
     assert len(frames_of(output / "cancelled" / "v_00001_.mp4")) == 12
 
 
-def test_stock_nodes_get_the_video_as_it_was_at_their_clip(execute, output, host):
+@pytest.mark.parametrize("kind", ["mp4", "webp"])
+def test_stock_nodes_get_the_video_as_it_was_at_their_clip(execute, output, host, kind):
     importlib.import_module("asyncio").run(host.nodes.init_builtin_extra_nodes())
-    graph = written(prefix="stock")
+    graph = written(kind=kind, prefix=f"stock_{kind}")
     for k in (0, 2):
-        graph[f"save{k}"] = {
-            "class_type": "SaveVideo",
-            "inputs": {"video": [f"write{k}", 0], "filename_prefix": f"saved{k}", "format": "auto", "codec": "auto"},
-        }
+        saved = {"video": [f"write{k}", 0], "filename_prefix": f"{kind}{k}", "format": "auto", "codec": "auto"}
+        graph[f"save{k}"] = {"class_type": "SaveVideo", "inputs": saved}
     _, errors, refused = execute(graph)
     assert (errors, refused) == ([], {})
     graph["late"] = {"class_type": "GetVideoComponents", "inputs": {"video": ["write0", 0]}}
-    graph["see"] = {"class_type": "SaveImage", "inputs": {"images": ["late", 0], "filename_prefix": "late/f"}}
+    graph["see"] = {"class_type": "SaveImage", "inputs": {"images": ["late", 0], "filename_prefix": f"late_{kind}/f"}}
     _, errors, _ = execute(graph)
     assert errors == []
-    assert len(list((output / "late").iterdir())) == 8
-    assert len(frames_of(output / "saved2_00001_.mp4")) == 16
+    assert len(list((output / f"late_{kind}").iterdir())) == 8
+    assert len(frames_of(output / f"{kind}2_00001_.mp4")) == 16
 
 
 def test_clips_that_do_not_fit_are_reported(execute, output, pack):

@@ -61,7 +61,7 @@ def _join_files(pieces: Sequence[Piece], target: Path, fps: float, metadata: dic
     try:
         join = join_animations if target.suffix.lower() in ANIMATIONS else join_files
         join([(piece.path, piece.frames) for piece in pieces], part, frame_rate(fps), metadata)
-        if target.suffix == ".gif":
+        if target.suffix.lower() == ".gif":
             append_comment(part, metadata)
         _replace(part, target)
     finally:

@@ -48,7 +48,7 @@ def join_files(
     Raises:
         ValueError: The files differ in codec or size.
     """
-    kind, count = target.suffix[1:], 0
+    kind, count = target.suffix[1:].lower(), 0
     with open_container(target, kind, FAST_START if kind == "mp4" else {}, metadata) as joined:
         stream: Any = None
         for path, frames in pieces:

@@ -49,6 +49,14 @@ def test_a_video_grows_and_its_last_frames_can_be_replaced(tmp_path: Path, name:
     assert [each for each in os.listdir(tmp_path) if "part" in each] == []
 
 
+@pytest.mark.parametrize("name", ["v.MP4", "v.GIF", "v.WebP", "v.APNG"])
+def test_suffixes_can_be_in_capitals(tmp_path: Path, name: str) -> None:
+    paths, target = pieces_of(tmp_path, name), tmp_path / ("joined" + name[1:])
+    join_videos([Piece(path, 5) for path in paths], target, 8, {"comment": "of all"})
+    assert len(read_video(target)[0]) == 15
+    assert b"of all" in target.read_bytes()
+
+
 def test_frames_that_a_folder_already_has_are_not_copied_again(tmp_path: Path) -> None:
     paths, target = pieces_of(tmp_path, "v"), tmp_path / "joined"
     join_videos([Piece(paths[0], 8)], target, 8)
