@@ -58,6 +58,7 @@ def join_files(
                 coding = codec.name, codec.width, codec.height
                 if stream is None:
                     stream, first = _stream_like(joined, template), coding
+                    stream.time_base = 1 / rate  # before PyAV 14 an MP4 would count in 1/90000 s
                 if coding != first:
                     raise ValueError(f"{path} does not match the files before it: {coding} after {first}")
                 packets = (packet for packet in source.demux(template) if packet.dts is not None)  # the last is empty
