@@ -94,7 +94,7 @@ def _read(path: str | os.PathLike[str], file: Any, frames: deque[np.ndarray]) ->
     try:
         with Image.open(file, formats=[kind]) as image:
             for picture in _pictures(image):
-                frames.append(np.asarray(picture.convert("RGB")))
+                frames.append(_on_white(picture))
                 durations.append(picture.info.get("duration", 0))
             texts = exif_texts(image.getexif()) if kind == "WEBP" else dict(image.text)  # type: ignore[attr-defined]
             return AnimationInfo(len(durations), image.size, _rate(durations), sum(durations) / 1000, texts)
@@ -110,6 +110,14 @@ def _pictures(image: Image.Image) -> Iterator[Image.Image]:
         image.seek(number)
         image.load()
         yield image
+
+
+def _on_white(picture: Image.Image) -> np.ndarray:
+    """A picture's pixels, uint8 [H, W, 3], on white where it is transparent, as `io.pictures` has them."""
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        clear = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
+    return np.asarray(picture.convert("RGB"))
 
 
 def _rate(durations: list[float]) -> float:

@@ -192,7 +192,7 @@ def test_all_commands_see_the_same_picture(tmp_path):
     assert np.array_equal(decode_image(frame.read_bytes())[0], seen), "shards"
 
 
-def test_only_one_module_opens_pictures():
+def test_only_one_module_opens_pictures_and_one_animations():
     root = Path(vidrd_core.__file__).parent
     opening = {
         path.relative_to(root).as_posix()
@@ -200,7 +200,7 @@ def test_only_one_module_opens_pictures():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and ast.unparse(node) == "Image.open"
     }
-    assert opening == {"io/pictures.py"}
+    assert opening == {"io/pictures.py", "video/animation_reader.py"}
 
 
 def test_other_modes(tmp_path):

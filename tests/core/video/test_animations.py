@@ -162,3 +162,13 @@ def test_files_of_pillow_are_read_with_their_rate(tmp_path: Path) -> None:
         frames, fps = read_video(tmp_path / name)
         assert np.array_equal(frames, clip(9))
         assert fps == 25
+
+
+@pytest.mark.parametrize("name", ["clear.webp", "clear.apng"])
+def test_transparency_is_laid_on_white_as_in_pictures(tmp_path: Path, name: str) -> None:
+    frames = [Image.new("RGBA", (8, 8), (200, 0, 0, alpha)) for alpha in (255, 0, 51)]
+    kind = {"format": "PNG"} if name.endswith("apng") else {"lossless": True, "exact": True}
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], duration=100, disposal=1, **kind)
+    found, fps = read_video(tmp_path / name)
+    assert fps == 10
+    assert found[:, 0, 0].tolist() == [[200, 0, 0], [255, 255, 255], [244, 204, 204]]

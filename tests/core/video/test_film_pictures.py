@@ -44,7 +44,7 @@ def everything_that_reads(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     yield "frames_at", frames_at(path, [0.0])[0]
     (source,) = from_folder(path.parent)
     yield "evaluate", source.load().video[0]
-    facts, info, told = facts_of(path), probe_video(path), dict(inspect(path))
+    facts, info, told = facts_of(path), probe_video(path), {fact.name: fact.text for fact in inspect(path)}
     size = facts.width, facts.height
     yield "all_frames", next(iter(all_frames(path, size)))[1]
     assert size == (info.width, info.height)
@@ -250,7 +250,7 @@ def test_an_edit_list_leaves_frames_out(tmp_path: Path, name: str, options: dict
     assert numbers_of(read_video(path)[0]) == shown
     assert numbers_of(read_video(path, 4)[0]) == shown[-4:]
     assert numbers_of(frames_at(path, [0, 0.7, 1.4])) == [5, 12, 19]
-    assert dict(inspect(path))["length"] == "1.50 s"
+    assert {fact.name: fact.text for fact in inspect(path)}["length"] == "1.50 s"
 
 
 @pytest.mark.parametrize(

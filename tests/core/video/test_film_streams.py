@@ -144,7 +144,7 @@ def test_a_last_frame_may_stand_long(tmp_path: Path, name: str) -> None:
     info = probe_video(path)
     if path.suffix in (".gif", ".mp4", ".mov"):  # the others do not say how long a frame stands
         assert (info.frames, info.seconds) == (10, pytest.approx(2.9, abs=1e-3))
-        assert dict(inspect(path))["length"] == "2.90 s"
+        assert {fact.name: fact.text for fact in inspect(path)}["length"] == "2.90 s"
         assert numbers_of(frames_at(path, [0.5, 0.9, 2.8])) == [5, 9, 9]
 
 
