@@ -19,7 +19,7 @@ async ([data, kind]) => {
         video.src = URL.createObjectURL(new Blob([bytes], { type: kind }));
     });
     await new Promise((done) => {  // before that no frame has come to the page
-        video.onseeked = done;
+        video.requestVideoFrameCallback(done);
         video.currentTime = 0.01;
     });
     const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
