@@ -33,7 +33,7 @@ def load_tokenizer(folder: str | Path, width: int, vocabulary: int) -> Any:
     """Load CLIP's tokenizer from a folder.
 
     Args:
-        folder: A diffusers folder, or a tokenizer's folder.
+        folder: A diffusers folder, its folder of the text encoder, or a tokenizer's folder.
         width: Channels of the text encoder, on which the padding depends: OpenAI's CLIP of Stable Diffusion 1.x (768)
             pads with the end token, OpenCLIP's of 2.x (1024) and SDXL (1280) with "!". Others pad as the folder says.
         vocabulary: The number of tokens that the text encoder knows.
@@ -46,7 +46,8 @@ def load_tokenizer(folder: str | Path, width: int, vocabulary: int) -> Any:
         FormatError: It is damaged, or one of another vocabulary.
     """
     folder = Path(folder)
-    places = [place for place in (folder / "tokenizer", folder) if _has_tokenizer(place)]
+    beside = folder.parent / folder.name.replace("text_encoder", "tokenizer")  # in a diffusers folder
+    places = [place for place in (folder / "tokenizer", folder, beside) if _has_tokenizer(place)]
     # Without this transformers would make one that knows two tokens, or ask the network.
     if not places:
         raise FileNotFoundError(f"there is no CLIP tokenizer in {folder}: {HOW}")

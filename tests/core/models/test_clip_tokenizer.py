@@ -74,6 +74,12 @@ def test_without_a_tokenizer_there_is_an_error_and_no_network(offline, tmp_path)
     assert load_clip_text(path, originals.tokenizer(tmp_path / "t").name_or_path).encode(["a cat"]).shape[1] == 77
 
 
+def test_the_tokenizer_beside_a_text_encoder_in_a_diffusers_folder_is_its_own(offline, tmp_path):
+    originals.modelscope(tmp_path)
+    expected = load_clip_text(tmp_path / "model").encode(["a cat"])
+    assert torch.equal(load_clip_text(tmp_path / "model" / "text_encoder").encode(["a cat"]), expected)
+
+
 def test_a_vocabulary_that_a_package_carries_is_used(published, tmp_path):
     encoder = load_clip_text(one_file(tmp_path, 49408))
     tokenizer = encoder.tokenizer
