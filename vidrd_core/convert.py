@@ -31,8 +31,10 @@ from vidrd_core.sampling import DiffusionConfig, Schedule
 Part = Literal["unet", "vae"]
 WEIGHTS, CONFIG = "diffusion_pytorch_model.safetensors", "config.json"
 SCHEDULER = "scheduler/scheduler_config.json"
-SAMPLING = ("prediction", "schedule", "beta_start", "beta_end", "train_steps", "zero_terminal_snr",
-            "trained_betas", "timestep_spacing", "steps_offset", "set_alpha_to_one", "final_sigmas_type")  # fmt: skip
+SAMPLING = (
+    "prediction", "schedule", "beta_start", "beta_end", "train_steps", "zero_terminal_snr", "trained_betas",
+    "timestep_spacing", "steps_offset", "set_alpha_to_one", "final_sigmas_type", "clip_sample_range",
+)  # fmt: skip
 Write = Callable[[Path], None]
 
 

@@ -48,6 +48,7 @@ class DiffusionArguments(TypedDict, total=False):
     steps_offset: int | None
     set_alpha_to_one: bool | None
     final_sigmas_type: str | None
+    clip_sample_range: float | None
 
 
 def built_in_models() -> dict[str, Path]:

@@ -108,7 +108,7 @@ def sample_clips(
 
     replays_noise = bool(previous) and exact and solver.adds_noise
     guidance = StagedGuidance(
-        model.schedule.with_ddim_levels(
+        model.schedule.as_diffusers_ddim(
             _denoiser(model, prompts, sample, positions, fade, reuse), sigmas, sample.solver
         ),
         reuse,

@@ -83,6 +83,8 @@ class DiffusionConfig:
             Diffusion's own scheduler does.
         final_sigmas_type: Where dpmpp_2m and unipc end: at clean latents ("zero") or at the noise level of the first
             timestep ("sigma_min").
+        clip_sample_range: Within which ddim clips predictions of x0, as diffusers' DDIM does if its scheduler file
+            says so; 0 for no clipping.
         frames: Frames (latents) of a clip, N.
         size: Width and height in pixels.
         cfg: The guidance scale with which it is best.
@@ -108,6 +110,7 @@ class DiffusionConfig:
     steps_offset: int = field(default=1, metadata=NOT_IN_DIGESTS)
     set_alpha_to_one: bool = field(default=True, metadata=NOT_IN_DIGESTS)
     final_sigmas_type: Literal["zero", "sigma_min"] = field(default="zero", metadata=NOT_IN_DIGESTS)
+    clip_sample_range: float = field(default=0.0, metadata=NOT_IN_DIGESTS)
 
     def __post_init__(self) -> None:
         for name, known in _CHOICES.items():
@@ -123,6 +126,8 @@ class DiffusionConfig:
             raise ValueError("trained_betas has a value that is not between 0 and 1")
         if self.timestep_spacing == "leading" and not 0 <= self.steps_offset < self.train_steps:
             raise ValueError(f"steps_offset is {self.steps_offset}, expected 0 to {self.train_steps - 1}")
+        if not self.clip_sample_range >= 0:
+            raise ValueError(f"clip_sample_range is {self.clip_sample_range}, expected 0 or more")
         if not 0 < self.beta_start <= self.beta_end < 1:
             raise ValueError(f"beta goes from {self.beta_start} to {self.beta_end}, expected 0 < start <= end < 1")
         if self.zero_terminal_snr and self.prediction == "eps":
@@ -237,12 +242,13 @@ class Schedule:
             return (total - torch.arange(steps, dtype=torch.float64) * (total / steps)).round() - 1
         return (torch.arange(steps) * total // steps + (steps < total)).flip(0).double()
 
-    def with_ddim_levels(self, denoise: Denoise, sigmas: Tensor, solver: str) -> Denoise:
-        """A denoiser with which ddim takes the steps of diffusers' DDIM, whatever the spacing.
+    def as_diffusers_ddim(self, denoise: Denoise, sigmas: Tensor, solver: str) -> Denoise:
+        """A denoiser with which ddim takes the steps of diffusers' DDIM, whatever its settings.
 
         diffusers' DDIM steps from timestep t to t - train_steps // steps and then denoises at its next timestep. For
         "linspace", and for "trailing" if `steps` does not divide `train_steps`, these are two noise levels, between
-        which the latents keep variance 1. Only predictions are changed, so replaying them stays exact.
+        which the latents keep variance 1. Where it clips x0, it keeps the noise of the unclipped prediction. Only
+         predictions are changed, so replaying them stays exact.
 
         Args:
             denoise: `denoise(x, sigma) -> x0`.
@@ -250,21 +256,25 @@ class Schedule:
             solver: The solver's name.
 
         Returns:
-            `denoise` itself, unless the solver is ddim and the two levels differ.
+            `denoise` itself, unless the solver is ddim and one of the two is the case.
         """
-        steps, spacing = len(sigmas) - 1, self.config.timestep_spacing
-        if solver != "ddim" or self.config.prediction == "flow" or spacing in ("even", "leading"):
+        steps, spacing, clip = len(sigmas) - 1, self.config.timestep_spacing, self.config.clip_sample_range
+        keeps_levels = spacing in ("even", "leading")
+        if solver != "ddim" or self.config.prediction == "flow" or (keeps_levels and not clip):
             return denoise
-        reached = self._timesteps(steps, "DDIM").long() - self.config.train_steps // steps
-        levels = torch.where(reached >= 0, self.table[reached.clamp(min=0)], sigmas[-1].cpu()).to(sigmas)
+        levels = sigmas[1:]
+        if not keeps_levels:
+            reached = self._timesteps(steps, "DDIM").long() - self.config.train_steps // steps
+            levels = torch.where(reached >= 0, self.table[reached.clamp(min=0)], sigmas[-1].cpu()).to(sigmas)
 
         def stepped(x: Tensor, sigma: Tensor) -> Tensor:
             x0 = denoise(x, sigma)
             step = int((sigmas[:-1] - sigma).abs().argmin())
             level, end = levels[step], sigmas[step + 1]
-            if level == end:
+            if level == end and not clip:
                 return x0
-            there = (x0 + level / sigma * (x - x0)) * ((1 + end**2) / (1 + level**2)).sqrt()
+            clean = x0.clamp(-clip, clip) if clip else x0
+            there = (clean + level / sigma * (x - x0)) * ((1 + end**2) / (1 + level**2)).sqrt()
             share = end / sigma
             return (there - share * x) / (1 - share)
 

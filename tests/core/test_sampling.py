@@ -76,7 +76,7 @@ def test_timesteps_and_steps_are_diffusers(solver, end, prediction, spacing, ste
     for t in theirs.timesteps:
         output = network(theirs.scale_model_input(expected, t), t)
         expected = theirs.step(output, t, expected, **drawn).prev_sample
-    denoise = ours.with_ddim_levels(ours.denoiser(network), sigmas, solver)
+    denoise = ours.as_diffusers_ddim(ours.denoiser(network), sigmas, solver)
     x = SOLVERS[solver](
         denoise,
         ours.start(noise, sigmas[0]),

@@ -42,8 +42,8 @@ _SCHEDULER_CHOICES = {  # keys of a scheduler_config.json, our fields, and the v
 }
 _LEADING = ("DDIMScheduler", "DDPMScheduler", "PNDMScheduler")  # in which it is the default; "linspace" in others
 _ENDS_NOISY = ("PNDMScheduler",)  # which end at the first alpha by default
+_CLIPS = ("DDIMScheduler", "DDPMScheduler")  # which clip by default
 _SERVED = {  # keys of a scheduler_config.json that change what is computed, and the one value that is served
-    "clip_sample": False,
     "thresholding": False,
     "use_karras_sigmas": False,
     "use_exponential_sigmas": False,
@@ -185,8 +185,11 @@ def _from_scheduler(config: dict[str, Any], is_video: bool) -> dict[str, Any]:
         return {}
     name = str(config.get("_class_name", "DDIMScheduler"))
     for key, served in _SERVED.items():
-        if (value := config.get(key, served)) != served and not (key == "clip_sample" and not is_video):
-            raise FormatError(f"the scheduler's {key} is {value!r}, expected {served!r}: nothing else is supported")
+        if (value := config.get(key, served)) != served:
+            raise FormatError(
+                f"the scheduler's {key} is {value!r}, expected {served!r}: nothing else is supported; change it in "
+                "scheduler_config.json"
+            )
     kinds = {"epsilon": "eps", "v_prediction": "v", "sample": None}
     values: dict[str, Any] = {}
     if (prediction := config.get("prediction_type")) is not None:
@@ -209,6 +212,9 @@ def _from_scheduler(config: dict[str, Any], is_video: bool) -> dict[str, Any]:
     # diffusers' pipelines of images set it to 1, whatever the file says.
     values["steps_offset"] = config.get("steps_offset", 0) if is_video else 1
     values["set_alpha_to_one"] = config.get("set_alpha_to_one", name not in _ENDS_NOISY)
+    # They set this to False, too.
+    if is_video and config.get("clip_sample", name in _CLIPS):
+        values["clip_sample_range"] = config.get("clip_sample_range", 1.0)
     return values
 
 
