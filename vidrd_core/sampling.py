@@ -248,7 +248,7 @@ class Schedule:
         diffusers' DDIM steps from timestep t to t - train_steps // steps and then denoises at its next timestep. For
         "linspace", and for "trailing" if `steps` does not divide `train_steps`, these are two noise levels, between
         which the latents keep variance 1. Where it clips x0, it keeps the noise of the unclipped prediction. Only
-         predictions are changed, so replaying them stays exact.
+        predictions are changed, so replaying them stays exact.
 
         Args:
             denoise: `denoise(x, sigma) -> x0`.
