@@ -205,7 +205,9 @@ def _from_scheduler(config: dict[str, Any], is_video: bool) -> dict[str, Any]:
     if "num_train_timesteps" in config:
         values["train_steps"] = config["num_train_timesteps"]
     if (betas := config.get("trained_betas")) is not None:
-        values |= {"trained_betas": betas, "train_steps": len(betas)}
+        values["trained_betas"] = betas
+        if isinstance(betas, list):
+            values["train_steps"] = len(betas)
     if config.get("rescale_betas_zero_snr"):
         values = {"prediction": "v", **values, "zero_terminal_snr": True}
     values.setdefault("timestep_spacing", "leading" if name in _LEADING else "linspace")
