@@ -258,6 +258,7 @@ def load(
     from vidrd_core.models.load_parts import build_unet, load_vae, read_unet
     from vidrd_core.pipeline import VidRD
 
+    _check_parts(found, {"vae": vae, "text_encoder": text_encoder})
     about = ""  # what a third-party checkpoint is
     if safetensors.is_ours(files["unet"]):
         tensors, config, denoising = read_unet(files["unet"])
@@ -267,7 +268,6 @@ def load(
     if temporal is not None:
         tensors, config = with_temporal(tensors, config, Path(temporal))
     unet = build_unet(tensors, config, files["unet"])
-    _check_parts(found, {"vae": vae, "text_encoder": text_encoder})
     given: dict[str, Any] = {name: value for name, value in diffusion.items() if value is not None}
     denoising = dataclasses.replace(denoising, **given)
     decoder = load_vae(_part_path(vae, files["vae"]))
@@ -289,11 +289,11 @@ def load(
 
 
 def _check_parts(model: Path, named: dict[Part, str | Path | None]) -> None:
-    """Raise FileNotFoundError for a part that neither a third-party file has nor the caller named."""
+    """Raise FileNotFoundError for a part that neither a third-party file with a UNet has nor the caller named."""
     from vidrd_core.models.formats.detect import has_part
     from vidrd_core.models.formats.naming import PART_NAMES
 
-    if not model.is_file() or safetensors.is_ours(model):
+    if not model.is_file() or safetensors.is_ours(model) or not has_part(model, "unet"):
         return
     for part, path in named.items():
         if path is None and not has_part(model, part):

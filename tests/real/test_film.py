@@ -1,7 +1,10 @@
 """A whole film that a package carries (Big Buck Bunny, 10 minutes, in moviepy's source archive; CC BY 3.0)."""
 
+import json
 import shutil
 import subprocess
+import sys
+import time
 import zipfile
 
 import av
@@ -16,6 +19,17 @@ from vidrd_core.video.film import film_of
 pytestmark = pytest.mark.real
 ARCHIVE = "moviepy-2.2.1/docs/_static/medias/getting_started/moviepy_10_minutes/moviepy_10_minutes.zip"
 SIZE = (64, 36)
+CAPTION = "an animated film of a rabbit in a meadow"
+STAGE = {"learning_rate": 7e-4, "warmup": 20, "log_every": 30, "checkpoint_every": 40, "sample_every": 120}
+NETWORKS = {
+    "vae": {"block_out_channels": [16, 32], "layers_per_block": 1, "norm_groups": 8, "patch_size": 2},
+    "unet": {
+        "block_out_channels": [32, 64], "attention_levels": [False, True], "heads": [4, 4], "layers_per_block": 1,
+        "cross_attention_dim": 64, "norm_groups": 16, "temp_conv_depth": 2,
+    },
+    "text": {"words": sorted(set(CAPTION.split())), "hidden_size": 64, "layers": 1},
+    "diffusion": {"prediction": "v", "frames": 8, "size": 64},
+}  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -64,14 +78,52 @@ def test_ffmpeg_shows_the_same_pictures(film, tmp_path):
         assert np.abs(mine - expected).max() <= 3
 
 
-def test_the_film_becomes_clips(film, tmp_path, capsys):
-    (tmp_path / "films").mkdir()
-    shutil.copy(film, tmp_path / "films" / "bbb.mp4")
-    (tmp_path / "films" / "bbb.txt").write_text("an animated film of a rabbit in a meadow")
-    command = ["data", "videos", tmp_path / "films", "-o", tmp_path / "shards", "--size", "64", "--frames", "8"]
+@pytest.fixture(scope="session")
+def shards(film, tmp_path_factory):
+    """Clips of the whole film, 8 frames of 64 x 64."""
+    folder = tmp_path_factory.mktemp("film")
+    (folder / "films").mkdir()
+    shutil.copy(film, folder / "films" / "bbb.mp4")
+    (folder / "films" / "bbb.txt").write_text(CAPTION)
+    command = ["data", "videos", folder / "films", "-o", folder / "shards", "--size", "64", "--height", "64"]
     assert main([*map(str, command), "--choice", "all", "--clips", "4"]) == 0
-    clips = Shards(tmp_path / "shards").samples
+    return folder / "shards"
+
+
+def test_the_film_becomes_clips(shards):
+    clips = Shards(shards).samples
     assert len(clips) > 100
-    assert {clip.caption for clip in clips} == {"an animated film of a rabbit in a meadow"}
+    assert {clip.caption for clip in clips} == {CAPTION}
     ends = max(clip.facts["stop"] for clip in clips)
     assert ends > 590, "the last scenes are there"
+
+
+def test_training_on_it_goes_on_after_a_kill_to_the_same_bits(shards, tmp_path):
+    data = {"frames": 8, "size": 64, "sources": [{"name": "film", "shards": str(shards)}]}
+    stages = [
+        {"name": "vae", "task": "vae", "steps": 120, "batch_size": 8, **STAGE},
+        {"name": "image", "task": "image", "train": "all", "steps": 120, "batch_size": 8, **STAGE},
+        {"name": "clip", "task": "clip", "train": "paper", "steps": 120, "batch_size": 4, **STAGE},
+    ]
+    recipe = {**NETWORKS, "data": data, "stages": stages, "samples": {"prompts": [CAPTION]}}
+    models = []
+    for name in ("straight", "killed"):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(json.dumps({**recipe, "out": str(tmp_path / name)}))
+        command = [sys.executable, "-m", "vidrd_core.cli", "train", str(path), "--quiet"]
+        if name == "killed":
+            for stage in stages:
+                process = subprocess.Popen(command)
+                while not (tmp_path / name / stage["name"] / "latest.json").exists():
+                    assert process.poll() is None
+                    time.sleep(0.1)
+                process.kill()
+                process.wait()
+        subprocess.run(command, check=True)
+        models.append(tmp_path / name / "model")
+    for part in ("vae.safetensors", "unet.safetensors", "text_encoder.safetensors"):
+        assert (models[0] / part).read_bytes() == (models[1] / part).read_bytes(), part
+    for stage, loss in (("vae", "l1"), ("image", "mse"), ("clip", "mse")):
+        lines = map(json.loads, (tmp_path / "killed" / stage / "log.jsonl").read_text().splitlines())
+        losses = [line[loss] for line in lines if loss in line]
+        assert losses[-1] < 0.9 * losses[0], stage

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vidrd_core.data.clip_sampling import with_video_facts
 from vidrd_core.data.decoding import all_frames
@@ -17,6 +18,7 @@ from vidrd_core.data.records import Record
 from vidrd_core.io import MissingPackageError
 
 DETECTORS = ("adaptive", "content", "transnetv2", "none")
+TRANSNET_WINDOW, TRANSNET_CONTEXT = 100, 25  # frames that TransNetV2 sees at once; those at either end are not judged
 SIDE = 256  # pixels of the longer side of the frames that PySceneDetect gets, as in its own SceneManager
 
 
@@ -112,13 +114,27 @@ def _transnetv2(record: Record, settings: SceneSettings) -> list[float]:
     import torch
 
     model = _transnetv2_network()
-    times, frames = [], []
+    times: list[float] = []
+    single: list[float] = []
+    window: list[NDArray[np.uint8]] = []
+
+    def judge() -> None:
+        """Judge the middle frames of the window; the last of them become context of the next one."""
+        frames = np.stack(window + window[-1:] * (TRANSNET_WINDOW - len(window)))
+        with torch.inference_mode():
+            found = model.predict_raw(torch.from_numpy(frames)[None])[0][0, :, 0].tolist()
+        single.extend(found[TRANSNET_CONTEXT:-TRANSNET_CONTEXT])
+        del window[: TRANSNET_WINDOW - 2 * TRANSNET_CONTEXT]
+
     for time, frame in all_frames(record.source, (48, 27)):
         times.append(time)
-        frames.append(frame)
-    single, _ = model.predict_frames(torch.from_numpy(np.stack(frames)), quiet=True)
+        window += [frame] if window else [frame] * (TRANSNET_CONTEXT + 1)
+        if len(window) == TRANSNET_WINDOW:
+            judge()
+    while len(single) < len(times):
+        judge()
     threshold = 0.5 if settings.threshold is None else settings.threshold
-    scenes = model.predictions_to_scenes(single.numpy(), threshold)
+    scenes = model.predictions_to_scenes(np.array(single[: len(times)]), threshold)
     return [times[int(start)] for start, _ in scenes[1:]]
 
 

@@ -162,7 +162,7 @@ class TextConfig:
     """A CLIP text encoder with a word-level vocabulary, for small models.
 
     Args:
-        words: The vocabulary, in the order of its token ids.
+        words: The vocabulary, in the order of its token ids; without, a recipe takes that of procedural clips.
         hidden_size: Width of the encoded prompts, a multiple of `heads`.
         layers: Transformer layers.
         heads: Attention heads.

@@ -261,11 +261,8 @@ class Recipe:
                 f"stage {stage.name} trains the layers of {stage.train!r} alone, and there is no UNet with a text "
                 f"encoder yet: run a stage of the task image first, or name a model in init"
             )
-        text: Encoder = (
-            load_init_text(text_path)
-            if text_path
-            else TextEncoder(dataclasses.replace(self.config.text, words=VOCABULARY))
-        )
+        text_config = dataclasses.replace(self.config.text, words=self.config.text.words or VOCABULARY)
+        text: Encoder = load_init_text(text_path) if text_path else TextEncoder(text_config)
         config = self.config.unet
         if not isinstance(stage, ClipStageConfig):
             config = dataclasses.replace(config, temp_conv_depth=0, temp_attention="none")

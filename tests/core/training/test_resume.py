@@ -10,6 +10,7 @@ from vidrd_core.data.captions import Sidecar
 from vidrd_core.data.clip_sampling import ClipSettings
 from vidrd_core.data.runner import run
 from vidrd_core.data.stills import Stills
+from vidrd_core.models.load_parts import load_text_encoder
 from vidrd_core.training.checkpoints import CheckpointError
 from vidrd_core.training.config import load_config
 from vidrd_core.training.data import RecipeError
@@ -121,6 +122,18 @@ def test_unknown_words_in_captions_raise_before_training(tmp_path, monkeypatch):
         ValueError, match=r"the caption of .*a\.png, 'a red zebra': .* does not know 'zebra'; it knows"
     ):
         Recipe(load_config(path)).run()
+
+
+def test_a_recipe_may_name_its_own_words(tmp_path):
+    data = {**RECIPE["data"], "sources": [{"shards": str(tmp_path / "shards")}]}
+    write_still(tmp_path / "pictures" / "a.png", 64, 64, caption="A striped zebra")
+    run(Stills(tmp_path / "pictures", Sidecar(), ClipSettings(frames=4, size=32)), tmp_path / "shards")
+    changes = {"text": {**RECIPE["text"], "words": ["a", "striped", "zebra"]}, "samples": {"prompts": ["a zebra"]}}
+    stages = [RECIPE["stages"][0], {**RECIPE["stages"][2], "steps": 1, "places_weight": 0.0}]
+    path = write_recipe(tmp_path / "r.yaml", data=data, stages=stages, **changes)
+    model = load_text_encoder(Recipe(load_config(path)).run() / "text_encoder.safetensors")
+    assert model.config.words == ("a", "striped", "zebra")
+    assert model.tokenize(["a zebra"])[0, :4].tolist() == [0, 2, 4, 1]
 
 
 def test_of_two_runs_in_one_folder_the_second_is_refused(tmp_path):
