@@ -28,12 +28,19 @@ def begin(checkout: Path, base: Path) -> None:
         sys.argv = arguments
 
 
-def executor(server: Any) -> Any:
-    """ComfyUI's PromptExecutor, which reports progress and errors to `server`."""
-    kind = importlib.import_module("execution").PromptExecutor
-    known = inspect.signature(kind.__init__).parameters
-    extra = {"cache_args": {"lru": 0, "ram": 0, "ram_inactive": 0}}
-    return kind(server, **{name: value for name, value in extra.items() if name in known})
+def executor(server: Any, cache: str = "", **sizes: float) -> Any:
+    """ComfyUI's PromptExecutor, which reports progress and errors to `server`.
+
+    Args:
+        server: A stand-in for ComfyUI's server.
+        cache: The name of its kind of cache; "" for the classic one.
+        **sizes: Of the cache: `lru`, in entries; `ram` and `ram_inactive`, in GiB that it leaves free.
+    """
+    execution = importlib.import_module("execution")
+    known = inspect.signature(execution.PromptExecutor.__init__).parameters
+    extra = {"cache_args": {"lru": 0, "ram": 0, "ram_inactive": 0, **sizes}, "cache_size": sizes.get("lru")}
+    given = {name: value for name, value in extra.items() if name in known}
+    return execution.PromptExecutor(server, execution.CacheType[cache] if cache else False, **given)
 
 
 class Server:

@@ -9,7 +9,9 @@ from comfy_api.latest import io
 from vidrd_core.presets import ReuseChoice
 from vidrd_core.reuse import ReuseSettings
 
+from .host import kept_clips
 from .host.latent_layout import layout_of
+from .host.progress import clip_position, show_status
 from .host.sample_clip import latent_frames, sample_clip
 from .schema import (
     CATEGORY,
@@ -127,4 +129,13 @@ class Extend(io.ComfyNode):
     @classmethod
     def execute(cls, state: Any = None, **inputs: Any) -> io.NodeOutput:
         choice, settings = parse_reuse_inputs(inputs)
-        return io.NodeOutput(*sample_clip(**settings, choice=choice, previous=state))
+        inner = settings["model"].model
+        key = kept_clips.key_of_running_node(
+            settings["model"].load_device, inner.get_dtype(), inner.manual_cast_dtype
+        )
+        if (kept := kept_clips.find_clip(key)) is not None:
+            show_status("kept from an earlier run", clip_position(), share=1)
+            return io.NodeOutput(*kept)
+        made = sample_clip(**settings, choice=choice, previous=state)
+        kept_clips.keep_clip(key, *made)
+        return io.NodeOutput(*made)

@@ -9,6 +9,7 @@ from comfy_api.latest import io, ui
 
 from vidrd_core.video.sinks import FASTEST
 
+from .host import kept_clips
 from .host.video import KINDS, GrowingVideo, VideoSettings, preview_files, write_clip
 from .schema import CATEGORY, check_choices, check_prefix, schema
 
@@ -113,8 +114,9 @@ class WriteClip(io.ComfyNode):
         settings = VideoSettings(filename_prefix[0], format[0], fps[0], scale[0])
         metadata = {**(cls.hidden.extra_pnginfo or {}), "prompt": cls.hidden.prompt}
         video: Any = before[0] if before else None
-        for clip in latent:
-            video = write_clip(clip, vae[0], settings, video, metadata)
+        key = kept_clips.key_of_running_node(vae[0].device, vae[0].vae_dtype)
+        for number, clip in enumerate(latent):
+            video = write_clip(clip, vae[0], settings, video, metadata, key and f"{key}_{number}")
         return io.NodeOutput(video, ui=_shown(video))
 
 

@@ -60,15 +60,18 @@ class ReuseChoice:
     preset: str = AS_SET
     auto: bool = False
 
-    def resolve(self, frames: int, compresses: bool = False) -> ReuseSettings:
+    def resolve(self, frames: int, compresses: bool = False, cycle: int = 0) -> ReuseSettings:
         """Resolve the choice for one clip.
 
         Args:
             frames: Latents of the clip, N.
             compresses: Whether the VAE compresses time, so that the first latent is one frame and others several.
+            cycle: The number of latents after which there is such a first latent again; 0: never.
 
         Returns:
-            The settings, with one warm-up latent for a VAE that compresses time.
+            The settings. For a VAE that compresses time they have one warm-up latent; or, if its latents repeat in
+            cycles, prompt frames that stand for as many frames each as the old ones: M is lowered to the next number
+            with (N - M) divisible by `cycle`, or raised to the least one.
 
         Raises:
             ValueError: The order is mirror and the VAE compresses time, or the preset is unknown.
@@ -88,4 +91,7 @@ class ReuseChoice:
                 "since the first latent is one frame and each other one several; choose order forward or auto, or "
                 "the preset keep moving"
             )
-        return replace(settings, warmup_latents=1)
+        if not cycle:
+            return replace(settings, warmup_latents=1)
+        m, least = settings.prompt_frames, frames % cycle or cycle
+        return replace(settings, prompt_frames=m and max(least, m - (m - least) % cycle))

@@ -479,12 +479,12 @@ class StagedGuidance:
 
         self.sources: list[int] = []
         if record is not None:
-            recorded, first = record.shape[frame_dim + 1], settings.first_prompt_frame
-            settings.check_recorded(recorded)
-            # Record frame r is old frame N - R + r; `source_frames` of a clip of R frames gives r itself.
-            self.sources = settings.source_frames(recorded)[first : first + settings.prompt_frames]
+            settings.check_recorded(recorded := record.shape[frame_dim + 1])
+            # The record's last frame is the old clip's last one.
+            last = list(range(recorded - settings.prompt_frames, recorded))
+            self.sources = last[::-1] if settings.order == "mirror" else last
             for j, (source, count) in enumerate(zip(self.sources, settings.replay_counts(steps), strict=True)):
-                replay(first + j, record, source, count)
+                replay(settings.first_prompt_frame + j, record, source, count)
         if first_clip_record is not None:
             for frame, source, count in settings.closing(frames, steps):
                 replay(frame, first_clip_record, source, count)

@@ -19,16 +19,46 @@ SEPARATE_AUDIO = "the latent holds video and audio together: separate them and w
 
 
 @dataclass(frozen=True)
+class LatentTiming:
+    """Which stretches of time a model's latents stand for.
+
+    Args:
+        factor: Video frames that each latent decodes to, but for those that decode to one.
+        cycle: The number of latents after which one decodes to a single frame again; 0: only the first one does.
+        audio_dim: The dimension of time in audio latents, 2 or 3.
+    """
+
+    factor: int = TIME_FACTOR
+    cycle: int = 0
+    audio_dim: int = 2
+
+    def frames(self, latents: int) -> int:
+        """The number of video frames that the first `latents` video latents decode to."""
+        single = -(-latents // self.cycle) if self.cycle else min(1, latents)
+        return single + (latents - single) * self.factor
+
+    def audio_clip(self, audio: Tensor) -> Tensor:
+        """Audio latents of the model, with the dimensions of a clip [B, C, T, f, 1]."""
+        return audio.movedim(self.audio_dim, 2)[..., None]
+
+    def audio_of_model(self, clip: Tensor) -> Tensor:
+        """The inverse of `audio_clip`."""
+        return clip[..., 0].movedim(2, self.audio_dim)
+
+
+@dataclass(frozen=True)
 class AudioVideoShapes:
     """The shapes of the latents that are sampled as one.
 
     Args:
         video: [B, C, N, h, w], or [N, C, h, w] for models with frames in the batch dimension.
-        audio: [B, C, T, f]; None without audio.
+        audio: [B, C, T, f], or another order by `timing`; None without audio.
+        timing: Of the model.
     """
 
     video: Shape
     audio: Shape | None = None
+    timing: LatentTiming = LatentTiming()
 
     def split(self, latents: Tensor) -> list[Tensor]:
         """Unpack latents.
@@ -43,17 +73,18 @@ class AudioVideoShapes:
             return [latents]
         cut = math.prod(self.video[1:])
         video, audio = latents[:, :, :cut], latents[:, :, cut:]
-        return [video.reshape(-1, *self.video[1:]), audio.reshape(-1, *self.audio[1:], 1)]
+        return [video.reshape(-1, *self.video[1:]), self.timing.audio_clip(audio.reshape(-1, *self.audio[1:]))]
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """The inverse of `split`."""
         if self.audio is None:
             return parts[0]
-        return torch.cat([part.reshape(len(part), 1, -1) for part in parts], dim=-1)
+        video, audio = parts
+        return torch.cat([each.reshape(len(each), 1, -1) for each in (video, self.timing.audio_of_model(audio))], -1)
 
 
 def split_latent(latent: dict[str, Any]) -> list[Tensor]:
-    """The video of a LATENT, and its audio [B, C, T, f] if there is any. Raises ValueError for any other parts."""
+    """The video of a LATENT, and its audio [B, C, ...] if there is any. Raises ValueError for any other parts."""
     samples = latent["samples"]
     if not getattr(samples, "is_nested", False):
         return [samples]
@@ -73,29 +104,30 @@ def join_latent(parts: Sequence[Tensor]) -> Any:
     return NestedTensor(parts)
 
 
-def shapes_of(guider: Any, noise: Tensor) -> AudioVideoShapes:
+def shapes_of(guider: Any, noise: Tensor, timing: LatentTiming) -> AudioVideoShapes:
     """Find the shapes of the latents that a guider is about to sample.
 
     Args:
-        guider: ComfyUI's guider, whose model or conditions state the shapes of packed latents.
+        guider: ComfyUI's guider. A model that takes video and audio states their shapes in its conditions.
         noise: The noise to start from, packed [B, 1, L] or not.
+        timing: Of the guider's model.
 
     Returns:
         Shapes of video and audio; for latents that are not packed, that of the noise as the video's.
 
     Raises:
-        ValueError: The latents are packed, and neither the model nor its conditions state video and audio shapes.
+        ValueError: The latents are packed, and the model takes no video and audio.
     """
     if noise.ndim != 3:
         return AudioVideoShapes(tuple(noise.shape))
-    shapes = getattr(guider.inner_model, "latent_shapes", None)
+    shapes = None  # newer hosts tell every model its `latent_shapes`, so that attribute says nothing
     for conditions in guider.conds.values():
         for condition in conditions:
             stated = condition.get("model_conds", {}).get("latent_shapes")
             shapes = shapes or getattr(stated, "cond", None)
     if not shapes or [len(shape) for shape in shapes] != [5, 4]:
         raise ValueError(SEPARATE_AUDIO)
-    return AudioVideoShapes(*(tuple(shape) for shape in shapes))
+    return AudioVideoShapes(tuple(shapes[0]), tuple(shapes[1]), timing)
 
 
 def check_audio_shape(audio: Shape, previous: ClipState) -> None:
@@ -113,23 +145,20 @@ class AudioTimeline:
     """Which audio latents sound during which video latents of a clip.
 
     Args:
-        video_latents: N. The first one decodes to one frame, each other one to `time_factor`.
+        video_latents: N.
         audio_latents: T, at even distances over the duration of the video.
-        time_factor: Video frames a latent after the first decodes to.
+        timing: What the video latents decode to.
     """
 
     video_latents: int
     audio_latents: int
-    time_factor: int
+    timing: LatentTiming
 
     def end_of(self, latents: int) -> int:
         """How many audio latents end with the first `latents` video latents."""
         if not latents:
             return 0
-        return round(self.audio_latents * self._frames(latents) / self._frames(self.video_latents))
-
-    def _frames(self, latents: int) -> int:
-        return 1 + (latents - 1) * self.time_factor
+        return round(self.audio_latents * self.timing.frames(latents) / self.timing.frames(self.video_latents))
 
     def reuse_settings(self, settings: ReuseSettings) -> ReuseSettings:
         """What audio reuses, by the settings of the video.

@@ -9,8 +9,8 @@ import torch
 from vidrd_core.presets import ReuseChoice
 from vidrd_core.state import ClipState
 
-from .audio_video import TIME_FACTOR, split_latent
-from .latent_layout import clip_shape
+from .audio_video import split_latent
+from .latent_layout import clip_shape, timing_of
 from .reuse_sampler import ReuseSampler
 from .sample_clip import Latent, initial_noise, new_frames
 
@@ -46,12 +46,10 @@ class ReuseNoise:
         if self.previous is not None:
             self.previous.check_model(self.previous.model_signature, shape)
         made_with = {} if self.previous is None else self.previous.made_with
-        compresses_time = bool(made_with.get("compresses"))
-        settings = (
-            self.choice.resolve(shape[2], compresses_time) if self.previous is not None else self.choice.settings
-        )
-        factor = int(made_with.get("time_factor", TIME_FACTOR))
-        return initial_noise(parts, self.seed, settings, self.previous, factor)
+        settings, timing = self.choice.settings, timing_of(made_with)
+        if self.previous is not None:
+            settings = self.choice.resolve(shape[2], bool(made_with.get("compresses")), timing.cycle)
+        return initial_noise(parts, self.seed, settings, self.previous, timing)
 
 
 def collect_state(sampler: Any, latent: Latent) -> tuple[Latent, ClipState]:

@@ -154,14 +154,14 @@ def state_from_video(
     factor, used = time_factor_for(vae, frames), images[-frames:]
     missing = frames - len(used)
     whole = encode_frames(vae, torch.cat([used[:1].expand(missing, -1, -1, -1), used]))
-    channels = model.get_model_object("latent_format").latent_channels
-    if whole.shape[1] != channels:
+    layout = layout_of(model)
+    if whole.shape[1] != layout.channels:
         raise ValueError(
-            f"the VAE makes latents of {whole.shape[1]} channels, this model takes {channels}: wire this model's VAE"
+            f"the VAE makes latents of {whole.shape[1]} channels, this model takes {layout.channels}: wire this "
+            f"model's VAE"
         )
     # Latents that decode to repeated frames alone: the first one decodes to one frame, each other one to `factor`.
     still = 1 + (missing - 1) // factor if missing else 0
-    layout = layout_of(model)
     dim = layout.frame_dim
     layout.check(tuple(to_model_layout(whole, dim).shape))
     footage = whole[:, :, missing:]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .audio_video import TIME_FACTOR
+from .audio_video import TIME_FACTOR, LatentTiming
 from .model import HostModel
 
 
@@ -22,17 +22,23 @@ class LatentLayout:
             has them.
         compresses_time: Whether the first latent decodes to one frame and each other one to several (Wan, Hunyuan
             Video, LTXV, ...).
-        time_factor: To how many, as far as the model states it.
+        timing: Which stretches of time its latents stand for, as far as the model states it.
+        channels: Of the video's latents.
+        with_audio: Whether the model takes video and audio together, and nothing else.
     """
 
     model_name: str
     frame_dim: int
     compresses_time: bool
-    time_factor: int
+    timing: LatentTiming
+    channels: int
+    with_audio: bool = False
 
     def metadata(self) -> dict[str, Any]:
-        """What a state records of it, in `made_with`."""
-        return {"family": self.model_name, "compresses": self.compresses_time, "time_factor": self.time_factor}
+        """What a state records of it, in `made_with`; `timing_of` reads it."""
+        found = {"family": self.model_name, "compresses": self.compresses_time, "time_factor": self.timing.factor}
+        more = {"time_cycle": self.timing.cycle, "audio_dim": self.timing.audio_dim} if self.timing.cycle else {}
+        return {**found, **more}
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raise ValueError unless latents of this shape are a clip of this layout with two frames or more."""
@@ -56,8 +62,20 @@ def layout_of(model: Any) -> LatentLayout:
     channels = latent_format.latent_channels
     name = f"{type(inner).__name__} ({inner.model_type.name.lower()}, {channels} channels)"
     # Every latent format of ComfyUI that has time compresses it.
+    compresses = has_time and not isinstance(inner, HostModel)
     factors = getattr(inner.diffusion_model, "vae_scale_factors", (TIME_FACTOR,))
-    return LatentLayout(name, 2 if has_time else 0, has_time and not isinstance(inner, HostModel), int(factors[0]))
+    timing, channels, with_audio = LatentTiming(int(factors[0])), latent_format.latent_channels, False
+    if "MiniMaxH3" in [kind.__name__ for kind in type(inner).__mro__]:
+        # Its format states the channels of the wider of two latents; its VAE decodes 5 latents to 17 frames.
+        timing, with_audio = LatentTiming(4, 5, 3), True
+        channels = inner.diffusion_model.latents_dim
+    return LatentLayout(name, 2 if has_time else 0, compresses, timing, channels, with_audio)
+
+
+def timing_of(made_with: dict[str, Any]) -> LatentTiming:
+    """The timing of the model that made a state, by the state's `made_with`."""
+    names = {"factor": "time_factor", "cycle": "time_cycle", "audio_dim": "audio_dim"}
+    return LatentTiming(**{name: int(made_with[of]) for name, of in names.items() if of in made_with})
 
 
 def to_clip_layout(latents: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ class HostUNet3D(UNet3D):
         timesteps: Tensor,
         context: Tensor,
         control: Any = None,
-        transformer_options: dict[str, Any] | None = None,
+        frame_positions: Tensor | None = None,
         **_: Any,
     ) -> Tensor:
         """Predict noise, v or velocity.
@@ -86,7 +86,7 @@ class HostUNet3D(UNet3D):
             timesteps: Timesteps [B].
             context: Text features [B, L, D].
             control: The output of a ControlNet; not supported.
-            transformer_options: ComfyUI's options; under `FRAME_POSITIONS` the position of each frame [N].
+            frame_positions: The position of each frame [N]; None numbers them from 0.
 
         Returns:
             The prediction, like x.
@@ -96,11 +96,10 @@ class HostUNet3D(UNet3D):
         """
         if control is not None:
             raise ValueError("VidRD's UNet3D does not support ControlNet: remove Apply ControlNet")
-        positions = (transformer_options or {}).get(FRAME_POSITIONS)
-        if positions is not None:
+        if frame_positions is not None:
             # A context window has fewer frames than the clip: it is numbered like a clip of its own.
-            positions = positions.to(x.device) if len(positions) == x.shape[2] else None
-        return super().forward(x, timesteps, context, positions)
+            frame_positions = frame_positions.to(x.device) if len(frame_positions) == x.shape[2] else None
+        return super().forward(x, timesteps, context, frame_positions)
 
 
 class ModelConfig(comfy.supported_models_base.BASE):
@@ -139,6 +138,25 @@ class HostModel(comfy.model_base.BaseModel):
         super().__init__(config, kind, device=device, unet_model=HostUNet3D)
         if config.diffusion.trained_betas or config.diffusion.schedule not in BETA_SCHEDULES:
             self.model_sampling.set_sigmas(Schedule(config.diffusion).table)
+
+    def _apply_model(
+        self,
+        x: Tensor,
+        t: Tensor,
+        c_concat: Any = None,
+        c_crossattn: Any = None,
+        control: Any = None,
+        transformer_options: Any = None,
+        **more: Any,
+    ) -> Tensor:
+        """Hand the positions of frames to the network as a tensor of its own.
+
+        TorchCompileModel compiles it without a guard on transformer_options, and would keep what these once were.
+        """
+        options = transformer_options or {}
+        if (positions := options.get(FRAME_POSITIONS)) is not None:
+            more["frame_positions"] = positions
+        return super()._apply_model(x, t, c_concat, c_crossattn, control, options, **more)
 
     def process_timestep(self, timestep: Tensor, **_: Any) -> Tensor:
         """The timestep that the network was trained on: for VidRD's flow models from 0, where ComfyUI's is from 1."""

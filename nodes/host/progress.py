@@ -111,7 +111,8 @@ def step_callback(model: Any, steps: int) -> Callable[[int, Tensor, Tensor, int]
     bar, preview = comfy.utils.ProgressBar(total), _previewer(model)
 
     def callback(step: int, x0: Tensor, x: Tensor, count: int) -> None:
-        done, picture = min(step + 1, steps), preview(x0)
+        video = x0.unbind()[0] if getattr(x0, "is_nested", False) else x0  # with sound, on newer hosts
+        done, picture = min(step + 1, steps), preview(video)
         # An expanding node shows its result where the page would put the preview, so the pack's script shows that.
         url = _data_url(picture) if position else None
         show_status(f"step {done} of {steps}", position, share=done / steps, picture=url)

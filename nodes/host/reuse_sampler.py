@@ -102,7 +102,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         layout = layout_of(model)
         layout.check(shape)
         shape = clip_shape(shape)
-        self.settings = self.choice.resolve(shape[2], layout.compresses_time)
+        self.settings = self.choice.resolve(shape[2], layout.compresses_time, layout.timing.cycle)
         self.settings.check_frames(shape[2])
         if self.previous is not None:
             if (made_with := self.previous.made_with.get("family", layout.model_name)) != layout.model_name:
@@ -144,11 +144,11 @@ class ReuseSampler(comfy.samplers.Sampler):
             DivergenceError: The latents have NaN or infinity.
         """
         self.state = self.clip = self.past = self.audio_settings = None
-        shapes = shapes_of(model_wrap, noise)
+        layout = layout_of(model_wrap.model_patcher)
+        shapes = shapes_of(model_wrap, noise, layout.timing)
         self.check(model_wrap.model_patcher, shapes.video, sigmas)
         settings, previous = self.settings, self.previous
         _check_full_schedule(sigmas, noise)
-        layout = layout_of(model_wrap.model_patcher)
         dim = layout.frame_dim
         starts = shapes.split(noise)
         frames, seed = starts[0].shape[dim], extra_args.get("seed")
@@ -176,7 +176,8 @@ class ReuseSampler(comfy.samplers.Sampler):
         )
         guidances = [guidance]
         if len(starts) > 1:
-            guidances.append(self._audio_guidance(starts[1], frames, keep, len(sigmas) - 1, layout.time_factor))
+            timeline = AudioTimeline(frames, starts[1].shape[2], layout.timing)
+            guidances.append(self._audio_guidance(starts[1], timeline, keep, len(sigmas) - 1))
         elif previous is not None and previous.sound_noise.numel():
             raise StateMismatchError("the state is of a clip with audio, this latent has none: wire one with audio")
         if isinstance(model_wrap.inner_model, HostModel):
@@ -230,10 +231,9 @@ class ReuseSampler(comfy.samplers.Sampler):
         self.clip, self.past = as_latent(parts[0].float()).cpu(), to_clip_layout(as_latent(past))
         return latents
 
-    def _audio_guidance(self, noise: Tensor, frames: int, keep: int, steps: int, time_factor: int) -> StagedGuidance:
-        """The guidance of the audio, of noise [B, C, T, f, 1], of a clip of N = `frames` latents."""
+    def _audio_guidance(self, noise: Tensor, timeline: AudioTimeline, keep: int, steps: int) -> StagedGuidance:
+        """The guidance of the audio, of noise [B, C, T, f, 1], of a clip that records `keep` video latents."""
         previous, audio_latents = self.previous, noise.shape[2]
-        timeline = AudioTimeline(frames, audio_latents, time_factor)
         self.audio_settings = settings = timeline.reuse_settings(self.settings)
         settings.check_frames(audio_latents)
         record = step_noise = None
@@ -242,7 +242,7 @@ class ReuseSampler(comfy.samplers.Sampler):
             _check_noise(noise, previous.sound_noise, settings)
             record, step_noise = previous.sound_record, previous.sound_step_noise
             settings.check_recorded(record.shape[3])
-        keep = timeline.recorded_latents(keep)
+        keep = max(timeline.recorded_latents(keep), settings.prompt_frames)  # rounding may take one away
         return StagedGuidance(
             lambda x, _: x, settings, steps, record, keep, frames=audio_latents, step_noise=step_noise
         )

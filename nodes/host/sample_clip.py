@@ -17,8 +17,8 @@ from vidrd_core.reuse import ReuseSettings, next_clip_noise
 from vidrd_core.sampling import clip_generator
 from vidrd_core.state import ClipState
 
-from .audio_video import SEPARATE_AUDIO, AudioTimeline, check_audio_shape, join_latent, split_latent
-from .latent_layout import clip_shape, layout_of, to_model_layout
+from .audio_video import SEPARATE_AUDIO, AudioTimeline, LatentTiming, check_audio_shape, join_latent, split_latent
+from .latent_layout import clip_shape, layout_of, timing_of, to_model_layout
 from .progress import clip_position, show_status, step_callback
 from .reuse_sampler import ReuseSampler
 
@@ -36,16 +36,16 @@ def video_samples(latent: Latent) -> Tensor:
 
 
 def initial_noise(
-    parts: Sequence[Tensor], seed: int, settings: ReuseSettings, previous: ClipState | None, time_factor: int
+    parts: Sequence[Tensor], seed: int, settings: ReuseSettings, previous: ClipState | None, timing: LatentTiming
 ) -> Any:
     """z_T of a clip, from the previous clip's by FNR and PNS, or new for a first clip.
 
     Args:
-        parts: Latents of the wanted shapes, from `split_latent`: the video, and its audio [B, C, T, f] if any.
+        parts: Latents of the wanted shapes, from `split_latent`: the video, and its audio if any.
         seed: The seed that all clips of a video share.
         settings: What the clip reuses.
         previous: The state of the clip that it extends; None for a first clip.
-        time_factor: Video frames a latent after the first decodes to; used for audio only.
+        timing: Which stretches of time the latents stand for; used for audio only.
 
     Returns:
         Noise of unit variance, of the parts' shapes: a tensor, or a NestedTensor of video and audio.
@@ -62,14 +62,15 @@ def initial_noise(
     noise = to_model_layout(video, 2 if parts[0].ndim == 5 else 0)
     if len(parts) == 1:
         return noise
-    timeline = AudioTimeline(shape[2], parts[1].shape[2], time_factor)
+    sound = timing.audio_clip(parts[1])
     # A seed of its own: with the video's, audio would begin with the same noise.
     generator = clip_generator(clip_generator(seed, previous.index + 1 if previous else 0).initial_seed(), 1)
     if previous is None:
         return join_latent([noise, torch.randn(parts[1].shape, generator=generator)])
-    check_audio_shape(tuple(parts[1].shape), previous)
+    check_audio_shape(tuple(sound.shape[:4]), previous)
+    timeline = AudioTimeline(shape[2], sound.shape[2], timing)
     audio = next_clip_noise(previous.sound_noise, timeline.reuse_settings(settings), generator)
-    return join_latent([noise, audio[..., 0]])
+    return join_latent([noise, timing.audio_of_model(audio)])
 
 
 def latent_frames(latent: Latent) -> int:
@@ -117,12 +118,16 @@ def sample_clip(
         DivergenceError: The latents have NaN or infinity.
     """
     parts = split_latent(latent)
-    image = parts[0]
-    channels = model.get_model_object("latent_format").latent_channels
-    if image.shape[1] != channels:
+    image, layout = parts[0], layout_of(model)
+    if layout.with_audio and len(parts) == 1:
         raise ValueError(
-            f"the latent has {image.shape[1]} channels, this model takes {channels}: wire this model's VAE into "
-            f"VidRD Empty Clip, and that latent in here"
+            "the latent holds video alone, this model makes video and audio together: wire its own empty latent, as "
+            "Empty MiniMax H3 AV Latent"
+        )
+    if image.shape[1] != layout.channels:
+        raise ValueError(
+            f"the latent has {image.shape[1]} channels, this model takes {layout.channels}: wire this model's VAE "
+            f"into VidRD Empty Clip, and that latent in here"
         )
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
     sampler = ReuseSampler(comfy.samplers.sampler_object(sampler_name), previous, choice)
@@ -135,7 +140,7 @@ def sample_clip(
     guider.set_cfg(cfg)
     try:
         whole = guider.sample(
-            initial_noise(parts, seed, sampler.settings, previous, layout_of(model).time_factor),
+            initial_noise(parts, seed, sampler.settings, previous, layout.timing),
             latent["samples"],
             sampler,
             sigmas,
@@ -198,5 +203,6 @@ def new_frames(whole: Any, sampler: ReuseSampler) -> Latent:
     if audio:
         assert sampler.audio_settings is not None
         shown = sampler.audio_settings.repeated_frames if state.repeated else 0
-        new.append(audio[0][:, :, shown:])
+        dim = timing_of(state.made_with).audio_dim
+        new.append(audio[0].narrow(dim, shown, audio[0].shape[dim] - shown))
     return {"samples": join_latent(new), PAST_KEY: sampler.past}

@@ -21,6 +21,7 @@ from vidrd_core.video import Piece, join_videos, open_video, read_video
 from vidrd_core.video.sinks import frame_rate
 
 from .folders import free_path
+from .kept_clips import KeptPiece, find_piece, keep_piece
 from .progress import clip_position, show_status
 from .sample_clip import PAST_KEY, Latent, video_samples
 from .vae import DecoderContext, decoder_context, is_image_vae
@@ -140,7 +141,7 @@ class GrowingVideo(Input.Video):
 
 
 def write_clip(
-    latent: Latent, vae: Any, settings: VideoSettings, before: Any, metadata: dict[str, Any]
+    latent: Latent, vae: Any, settings: VideoSettings, before: Any, metadata: dict[str, Any], key: str | None = None
 ) -> GrowingVideo:
     """Decode a clip's new frames, and append them to a video or start a new one.
 
@@ -150,6 +151,7 @@ def write_clip(
         settings: How a new video is written; an old one keeps its own.
         before: The `GrowingVideo` to append to; None starts a new one.
         metadata: What to write into the file, such as the workflow, as JSON by name.
+        key: Under which the encoded clip is kept, see `kept_clips`; None keeps nothing.
 
     Returns:
         The video with the clip.
@@ -164,13 +166,17 @@ def write_clip(
     if before is not None:
         settings, tail, provisional = before.settings, before.tail, before.provisional
         pieces = _kept_pieces(before)
-    frames, tail = _decode(samples, vae, context, tail, provisional)
-    piece = _temporary_path(settings.kind)
-    tags = _tags(metadata)
-    with open_video(piece, settings.fps, scale=settings.scale, metadata=tags) as writer:
-        writer.write(frames)
-    pieces.append(Piece(piece, len(frames)))
-    size = (frames.shape[2] * settings.scale, frames.shape[1] * settings.scale)
+    path, tags = _temporary_path(settings.kind), _tags(metadata)
+    piece = find_piece(key, path)
+    if piece is None:
+        frames, tail = _decode(samples, vae, context, tail, provisional)
+        with open_video(path, settings.fps, scale=settings.scale, metadata=tags) as writer:
+            writer.write(frames)
+        size = (frames.shape[2] * settings.scale, frames.shape[1] * settings.scale)
+        piece = KeptPiece(path, len(frames), tail, size)
+        keep_piece(key, piece)
+    pieces.append(Piece(piece.path, piece.frames))
+    tail, size = piece.tail, piece.size
     grows = before is not None and before.is_newest
     path = before.path if grows else free_path(settings.prefix, KINDS[settings.kind], *size)
     try:

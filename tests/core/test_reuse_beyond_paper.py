@@ -119,7 +119,9 @@ def toy(frames):
 
 def sample(settings, noise, steps=10, solver="ddim", **guidance):
     sigmas = torch.cat([torch.linspace(10, 0.1, steps), torch.zeros(1)])
-    wrapped = StagedGuidance(toy(noise.shape[2]), settings, steps, keep=4, frames=noise.shape[2], **guidance)
+    frames = noise.shape[2]
+    keep = settings.recorded_frames(frames)
+    wrapped = StagedGuidance(toy(frames), settings, steps, keep=keep, frames=frames, **guidance)
     trajectory, added = [], generator(200 if guidance else 100)
 
     def on_step(i, x):
@@ -134,15 +136,16 @@ def sample(settings, noise, steps=10, solver="ddim", **guidance):
 
 
 @pytest.mark.parametrize("solver", sorted(SOLVERS))
-def test_prompt_frames_after_warmup_latents_are_replayed_to_the_end(solver):
-    settings = ReuseSettings(3, order="forward", warmup_latents=1)
+@pytest.mark.parametrize("m", [1, 3, 4, 6])
+def test_prompt_frames_after_warmup_latents_are_replayed_to_the_end(solver, m):
+    settings = ReuseSettings(m, order="forward", warmup_latents=1)
     noise = torch.randn(1, 2, 8, 4, 4, generator=generator())
     first, old = sample(settings, noise, solver=solver)
     new = next_clip_noise(noise, settings, generator(1))
     _, again = sample(settings, new, solver=solver, record=first.new_record(), step_noise=first.new_step_noise())
     for then, now in zip(old, again, strict=True):
-        assert torch.allclose(now[:, :, 1:4], then[:, :, 5:8], atol=1e-5)
-    assert not torch.allclose(again[-1][:, :, 0], old[-1][:, :, 4], atol=1e-3)
+        assert torch.allclose(now[:, :, 1 : 1 + m], then[:, :, 8 - m :], atol=1e-5)
+    assert not torch.allclose(again[-1][:, :, 0], old[-1][:, :, 7 - m], atol=1e-3)
 
 
 @pytest.mark.parametrize("order", ["mirror", "forward"])

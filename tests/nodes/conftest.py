@@ -68,6 +68,13 @@ def tiny(run):
 PROMPTS = ["a red circle moving right", "a blue star spinning"]
 
 
+@pytest.fixture(autouse=True)
+def nothing_kept(monkeypatch, request):
+    """No clip is kept from test to test; those that use `kept` keep some."""
+    if "kept" not in request.fixturenames:
+        monkeypatch.setenv("VIDRD_KEEP_GB", "0")
+
+
 @pytest.fixture
 def execute(host, pack):
     """See `graphs.executor`."""

@@ -42,15 +42,15 @@ class Server:
         """The page would redraw its queue."""
 
 
-def executor(host, pack):
+def executor(host, pack, cache="", **sizes):
     """A function that validates and runs a graph: the nodes that ran, their errors, and validation's errors.
 
-    Its `server` records what the page was sent.
+    Its `server` records what the page was sent. `cache` and `sizes` are those of ComfyUI's executor.
     """
     execution = importlib.import_module("execution")
     host.nodes.NODE_CLASS_MAPPINGS.update(pack)
     server = Server()
-    runner = prompt_executor(server)
+    runner = prompt_executor(server, cache, **sizes)
 
     def execute(graph):
         server.forget()

@@ -73,7 +73,8 @@ def test_without_reuse_a_second_clip_is_the_stock_samplers(small, extend, host, 
 
 
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m", "euler_ancestral"])
-def test_prompt_frames_replay_the_old_trajectory_for_their_steps(small, extend, monkeypatch, sampler):
+@pytest.mark.parametrize("m", [3, 4])
+def test_prompt_frames_replay_the_old_trajectory_for_their_steps(small, extend, monkeypatch, sampler, m):
     """At each replayed step the model's input for a frame equals that for the old frame."""
     sampling = importlib.import_module("comfy.samplers")
     shown = []
@@ -84,16 +85,16 @@ def test_prompt_frames_replay_the_old_trajectory_for_their_steps(small, extend, 
         return real(self, x, timestep, model_options, seed)
 
     monkeypatch.setattr(sampling.CFGGuider, "predict_noise", spy)
-    _, whole, state = extend(sampler_name=sampler)
+    _, whole, state = extend(sampler_name=sampler, prompt_frames=m)
     old, calls = list(shown), len(shown)
     shown.clear()
-    _, again, following = extend(state, sampler_name=sampler)
+    _, again, following = extend(state, sampler_name=sampler, prompt_frames=m)
     assert len(shown) == calls
     if small[0] in COMPRESSING:  # forward, behind a head, to the end
-        first, sources, counts = 1, [5, 6, 7], [STEPS] * 3
-        assert following.repeated == 4
+        first, sources, counts = 1, list(range(8 - m, 8)), [STEPS] * m
+        assert following.repeated == 1 + m
     else:  # mirror
-        first, sources, counts = 0, [7, 6, 5], [3, 2, 1]
+        first, sources, counts = 0, [7, 6, 5, 4][:m], {3: [3, 2, 1], 4: [3, 3, 2, 1]}[m]
     steps = [0, *range(1, calls)] if calls == STEPS else [(call + 1) // 2 for call in range(calls)]
     for j, (source, count) in enumerate(zip(sources, counts, strict=True)):
         for call in range(calls):

@@ -197,3 +197,22 @@ def test_guidance_on_a_part_of_the_steps_is_refused(host, run, tiny):
             guider.sample(noise, shape, guided, part, seed=0)
         with pytest.raises(ValueError, match="what Reuse & Diffuse Guidance recorded is gone"):
             run("CollectState", sampler=guided, latent=tiny.latent)
+
+
+def test_a_model_that_was_compiled_for_a_ksampler_first_is_extended_alike(run, tiny, sample):
+    """The host's node compiles without guards on its options: what these held at first must not stay."""
+    nodes = importlib.import_module("comfy_extras.nodes_torch_compile")
+    make = nodes.TorchCompileModel
+    make = make.execute if hasattr(make, "execute") else make().patch
+    made = make(tiny.model, backend="eager")
+    compiled = (made.args if hasattr(made, "args") else made)[0]
+    torch.testing.assert_close(sample(compiled), sample(tiny.model), rtol=1e-4, atol=1e-4)
+    clip = {"positive": tiny.positive[0], "negative": tiny.negative, "seed": 3, "steps": STEPS, "latent": tiny.latent}
+    clip |= {"cfg": 2.5, "scheduler": "ddim_uniform", "sampler_name": "euler", **REUSE, "order": "forward"}
+    ends = []
+    for model in (tiny.model, compiled):
+        state = None
+        for _ in range(3):
+            _, whole, state = run("Extend", model=model, **clip, state=state)
+        ends.append(whole["samples"])
+    torch.testing.assert_close(*ends, rtol=1e-3, atol=1e-3)

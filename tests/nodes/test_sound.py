@@ -1,25 +1,41 @@
 """Models that sample video and audio together: both are reused, and stay aligned."""
 
 import importlib
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from vidrd_core.presets import ReuseChoice
 from vidrd_core.reuse import ReuseSettings
-from vidrd_core.state import ClipState, StateMismatchError
+from vidrd_core.state import ClipState
 
 from .small_models import small_model
 
-STEPS, FRAMES, AUDIO_LATENTS = 5, 7, 49  # 7 latents of video are 49 frames, with as many audio latents
+STEPS = 5
 GIVEN = {"seed": 3, "steps": STEPS, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple"}
 REUSE = {"prompt_frames": 2, "alpha": 2.0, "beta": 0.4, "order": "auto"}
+# Shapes of video and audio; the dimension of audio's time; how many first latents of a later clip are a warm-up, and
+# how many replay, of video and of audio. LTX-2: 7 latents are 49 frames, as many audio latents are given, and a
+# warm-up and two prompt latents are 17. H3: 12 latents are 39 frames and 65 audio latents, two prompt latents are 5.
+FAMILIES = {
+    "ltxav": {
+        "video": (1, 128, 7, 3, 3), "audio": (1, 8, 49, 16), "time": 2, "warmup": (1, 1), "replayed": (2, 16),
+    },
+    "h3": {"video": (1, 24, 12, 4, 4), "audio": (1, 32, 2, 65), "time": 3, "warmup": (0, 0), "replayed": (2, 8)},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request):
+    return SimpleNamespace(name=request.param, **FAMILIES[request.param])
 
 
 @pytest.fixture(scope="module")
-def clip(host):
+def clip(host, family):
     nested = pytest.importorskip("comfy.nested_tensor", reason="this host has no latents of video and audio")
-    model, positive, negative, _ = small_model("ltxav")
-    parts = [torch.zeros(1, 128, FRAMES, 3, 3), torch.zeros(1, 8, AUDIO_LATENTS, 16)]
+    model, positive, negative, _ = small_model(family.name)
+    parts = [torch.zeros(family.video), torch.zeros(family.audio)]
     return {
         "model": model, "positive": positive, "negative": negative,
         "latent": {"samples": nested.NestedTensor(parts)},
@@ -42,11 +58,11 @@ def stock(host, clip, noise, sampler="euler"):
 
 
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m"])
-def test_without_reuse_clips_are_the_stock_samplers(host, clip, extend, sampler):
+def test_without_reuse_clips_are_the_stock_samplers(host, clip, extend, sampler, family):
     nested, state = importlib.import_module("comfy.nested_tensor"), None
     for _ in range(2):
         _, whole, state = extend(state, sampler_name=sampler, prompt_frames=0, alpha=0.0)
-        noise = nested.NestedTensor([state.noise, state.sound_noise[..., 0]])
+        noise = nested.NestedTensor([state.noise, state.sound_noise[..., 0].movedim(2, family.time)])
         expected = stock(host, clip, noise, sampler)
         for ours, theirs in zip(whole["samples"].unbind(), expected.unbind(), strict=True):
             assert theirs.std() > 0.01
@@ -54,21 +70,47 @@ def test_without_reuse_clips_are_the_stock_samplers(host, clip, extend, sampler)
 
 
 @pytest.mark.parametrize("sampler", ["euler", "heun", "euler_ancestral", "dpmpp_2m_sde"])
-def test_video_and_audio_are_continued_together(extend, sampler):
-    """A warm-up latent and two prompt latents are 17 of 49 frames, and of 49 audio latents; 1 of these is warm-up."""
+def test_video_and_audio_are_continued_together(extend, sampler, family):
     new, whole, state = extend(sampler_name=sampler)
-    assert [part.shape[2] for part in new["samples"].unbind()] == [FRAMES, AUDIO_LATENTS]
+    assert [tuple(part.shape) for part in new["samples"].unbind()] == [family.video, family.audio]
     for _ in range(3):
         new, whole, following = extend(state, sampler_name=sampler)
-        video, sound = whole["samples"].unbind()
-        assert torch.allclose(following.latents[:, :, 1:3], state.latents[:, :, 5:7], atol=1e-4)
-        assert torch.allclose(following.sound_latents[:, :, 1:17], state.sound_latents[:, :, 33:49], atol=1e-4)
-        assert torch.equal(following.sound_noise[:, :, 1:17], state.sound_noise[:, :, 33:49])
-        assert not torch.allclose(following.sound_latents[:, :, 17:33], state.sound_latents[:, :, 33:49], atol=0.1)
+        for first, m, now, then, scale in zip(
+            family.warmup,
+            family.replayed,
+            (following.latents, following.sound_latents),
+            (state.latents, state.sound_latents),
+            (1, 4 if family.name == "h3" else 1),  # H3's sampler carries sound at four times its scale
+            strict=True,
+        ):
+            assert torch.allclose(now[:, :, first : first + m], then[:, :, -m:], atol=1e-4 * scale)
+            assert not torch.allclose(now[:, :, first + m : first + 2 * m], then[:, :, -m:], atol=0.1)
+        first, m = family.warmup[1], family.replayed[1]
+        assert torch.equal(following.sound_noise[:, :, first : first + m], state.sound_noise[:, :, -m:])
         assert 0.8 < following.sound_noise.std() < 1.2
-        for part, all_of_it, shown in zip(new["samples"].unbind(), (video, sound), (3, 17), strict=True):
-            assert torch.equal(part, all_of_it[:, :, shown:])
+        video, sound = whole["samples"].unbind()
+        shown = [first + m for first, m in zip(family.warmup, family.replayed, strict=True)]
+        parts = new["samples"].unbind()
+        assert torch.equal(parts[0], video[:, :, shown[0] :])
+        assert torch.equal(parts[1], sound.narrow(family.time, shown[1], sound.shape[family.time] - shown[1]))
         state = following
+
+
+@pytest.mark.parametrize("audio", range(40, 60))
+def test_half_a_clip_of_sound_is_replayed_at_any_length(clip, extend, audio, family):
+    """Rounding never leaves the record of the sound shorter than what the next clip replays."""
+    if family.name != "ltxav":
+        pytest.skip("half a clip is no number of latents that it may replay")
+    nested = importlib.import_module("comfy.nested_tensor")
+    latent = {"samples": nested.NestedTensor([torch.zeros(1, 128, 8, 3, 3), torch.zeros(1, 8, audio, 16)])}
+    state = extend(prompt_frames=4, latent=latent, steps=2)[2]
+    following = extend(state, prompt_frames=4, latent=latent, steps=2)[2]
+    assert torch.allclose(following.latents[:, :, 1:5], state.latents[:, :, 4:], atol=1e-4)
+    first = round(audio / 57)
+    replayed = round(audio * 33 / 57) - first
+    assert torch.allclose(
+        following.sound_latents[:, :, first : first + replayed], state.sound_latents[:, :, -replayed:], atol=1e-4
+    )
 
 
 def test_resume_is_exact_and_states_stop_growing(extend, tmp_path):
@@ -106,26 +148,56 @@ def test_custom_sampling_gives_the_same_clip_as_extend(run, clip, extend):
         state = following
 
 
-def test_audio_of_another_shape_is_refused(clip, extend, host):
+def test_audio_of_another_shape_is_refused(clip, extend, host, family):
     nested = importlib.import_module("comfy.nested_tensor")
-    state, video = extend()[2], clip["latent"]["samples"].unbind()[0]
-    shorter = {"samples": nested.NestedTensor([video, torch.zeros(1, 8, 40, 16)])}
+    state, (video, audio) = extend()[2], clip["latent"]["samples"].unbind()
+    shorter = {"samples": nested.NestedTensor([video, audio.narrow(family.time, 0, 40)])}
+    alone = (
+        "the latent holds video alone" if family.name == "h3" else "state is of a clip with audio, this latent has"
+    )
     for latent, message in (
         (shorter, "wire the latent that the previous clip was made from"),
-        ({"samples": video}, "state is of a clip with audio, this latent has none"),
+        ({"samples": video}, alone),
     ):
-        with pytest.raises(StateMismatchError, match=message):
+        with pytest.raises(ValueError, match=message):
             extend(state, latent=latent)
-    three = {"samples": nested.NestedTensor([video, torch.zeros(1, 8, 40, 16), video])}
+    three = {"samples": nested.NestedTensor([video, audio, video])}
     with pytest.raises(ValueError, match="expected video alone, or video and audio"):
         extend(latent=three)
 
 
+def test_frames_of_latents_that_repeat_in_cycles(pack):
+    """As the VAE of MiniMax H3 has it: 1, 4, 4, 4 and 4 frames in turn."""
+    timing = importlib.import_module("custom_nodes_vidrd.nodes.host.audio_video").LatentTiming(4, 5, 3)
+    each = [1, 4, 4, 4, 4] * 4
+    assert [timing.frames(count) for count in range(20)] == [sum(each[:count]) for count in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("frames", "asked", "given"), [(12, 4, 2), (12, 7, 7), (12, 8, 7), (12, 1, 2), (12, 0, 0), (37, 9, 7), (10, 4, 5)]
+)
+def test_prompt_frames_keep_their_place_in_the_cycle(frames, asked, given):
+    settings = ReuseChoice(ReuseSettings(asked), auto=True).resolve(frames, compresses=True, cycle=5)
+    assert (settings.prompt_frames, settings.warmup_latents, settings.order) == (given, 0, "forward")
+    assert given == 0 or (frames - given) % 5 == 0
+
+
+def test_parts_of_a_first_clip_of_the_hosts_own_empty_latent(run, clip, family, host):
+    if family.name != "h3":
+        pytest.skip("its latents are made by hand")
+    nodes = importlib.import_module("comfy_extras.nodes_minimax_h3")
+    (latent,) = nodes.EmptyMiniMaxH3LatentAV.execute(64, 64, 39).args
+    assert [tuple(part.shape) for part in latent["samples"].unbind()] == [family.video, family.audio]
+    (noise,) = run("Noise", seed=3, **{name: value for name, value in REUSE.items() if name != "beta"})
+    assert [tuple(part.shape) for part in noise.generate_noise(latent).unbind()] == [family.video, family.audio]
+
+
 def test_the_audio_timeline(pack):
-    timeline = importlib.import_module("custom_nodes_vidrd.nodes.host.audio_video").AudioTimeline
+    audio_video = importlib.import_module("custom_nodes_vidrd.nodes.host.audio_video")
+    timing, timeline = audio_video.LatentTiming(8), audio_video.AudioTimeline
     forward = ReuseSettings(2, order="forward", warmup_latents=1)
     for audio_latents, warmup, replayed in ((49, 1, 16), (25, 1, 8), (98, 2, 32), (50, 1, 16)):
-        settings = timeline(7, audio_latents, 8).reuse_settings(forward)
+        settings = timeline(7, audio_latents, timing).reuse_settings(forward)
         assert (settings.warmup_latents, settings.prompt_frames, settings.loop) == (warmup, replayed, "none")
-    assert timeline(7, 49, 8).recorded_latents(3) == 24
-    assert timeline(7, 49, 8).reuse_settings(ReuseSettings(0, order="forward")).repeated_frames == 0
+    assert timeline(7, 49, timing).recorded_latents(3) == 24
+    assert timeline(7, 49, timing).reuse_settings(ReuseSettings(0, order="forward")).repeated_frames == 0

@@ -1,0 +1,289 @@
+"""Clips kept on disk, so that Long Video makes only what changed again, also after a restart.
+
+ComfyUI's caches may free what an expanding node's children made before these are asked for again. So each clip, and
+each encoded piece of a video, is kept here under a fingerprint of all that makes it: the nodes and values that it
+depends on, the files that they name, and the versions of what computes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import comfy.model_management as management
+import folder_paths
+import torch
+from comfy_execution.graph_utils import is_link
+from comfy_execution.progress import get_progress_state
+from comfy_execution.utils import get_executing_context
+from comfyui_version import __version__ as comfyui_version
+from torch import Tensor
+
+import vidrd_core
+from vidrd_core.io import safetensors
+from vidrd_core.state import ClipState
+
+from .audio_video import join_latent, split_latent
+from .folders import file_version
+from .progress import clip_position
+
+LIMIT = "VIDRD_KEEP_GB"  # environment variable: gigabytes that are kept at most; 0 keeps nothing
+DEFAULT_LIMIT = 8.0
+ABANDONED = 24 * 3600  # seconds after which an unfinished entry is removed
+CLIP, PIECE = "kept clip", "kept piece"  # kinds of safetensors files
+NAMES_ITS_FILE = "VidRD_WriteClip"  # its file's name does not change what is in it
+_fingerprints: WeakKeyDictionary[Any, dict[str, str | None]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class KeptPiece:
+    """A piece of a video, encoded.
+
+    Args:
+        path: Its file, or its folder of frames.
+        frames: How many frames it has.
+        tail: The latents that are context for the next piece.
+        size: Pixels across and down.
+    """
+
+    path: Path
+    frames: int
+    tail: Tensor
+    size: tuple[int, int]
+
+
+def key_of_running_node(*computing: Any) -> str | None:
+    """The key of what the running node makes.
+
+    Args:
+        *computing: What else decides on the result, such as the dtype and device of the model.
+
+    Returns:
+        A key; None if the node is no part of Long Video or the like, if something that it depends on cannot be told
+        to be the same, or if nothing is to be kept.
+    """
+    context = get_executing_context()
+    if context is None or clip_position() is None or not limit():
+        return None
+    graph = get_progress_state().dynprompt
+    found = _fingerprint(graph, context.node_id, context.prompt_id)
+    versions = (vidrd_core.__version__, torch.__version__, comfyui_version)
+    return None if found is None else _digest([found, *versions, *map(str, computing)])
+
+
+def find_clip(key: str | None) -> tuple[dict[str, Any], dict[str, Any], ClipState] | None:
+    """The LATENTs of a clip's new frames and of all its frames, and its state; None if it is not kept."""
+
+    def read(entry: Path) -> tuple[dict[str, Any], dict[str, Any], ClipState]:
+        tensors, details = safetensors.read(entry / "latents.safetensors", CLIP)
+        device = management.intermediate_device()
+        new, whole = (
+            {"samples": join_latent([tensors[f"{name}.{part}"].to(device) for part in range(details["parts"])])}
+            for name in ("new", "whole")
+        )
+        more = {name: tensors[f"with.{name}"] for name in details["with"]}
+        return {**new, **more}, whole, ClipState.load(entry / "state.safetensors")
+
+    return _found(key, read)
+
+
+def keep_clip(key: str | None, new: dict[str, Any], whole: dict[str, Any], state: ClipState) -> None:
+    """Keep what `find_clip` finds. An error is logged: it does not stop the video."""
+
+    def write(entry: Path) -> None:
+        parts = {"new": split_latent(new), "whole": split_latent(whole)}
+        tensors = {f"{name}.{i}": part.clone() for name, each in parts.items() for i, part in enumerate(each)}
+        more = {name: value for name, value in new.items() if name != "samples" and isinstance(value, Tensor)}
+        tensors |= {f"with.{name}": value.clone() for name, value in more.items()}
+        details = {"parts": len(parts["new"]), "with": list(more)}
+        safetensors.write(entry / "latents.safetensors", tensors, CLIP, **details)
+        state.save(entry / "state.safetensors")
+
+    _keep(key, write)
+
+
+def find_piece(key: str | None, target: Path) -> KeptPiece | None:
+    """Put a kept piece at `target`, a new path; None if it is not kept."""
+
+    def read(entry: Path) -> KeptPiece:
+        tensors, details = safetensors.read(entry / "tail.safetensors", PIECE)
+        _copy(entry / f"piece{target.suffix}", target)
+        return KeptPiece(target, details["frames"], tensors["tail"], tuple(details["size"]))
+
+    return _found(key, read)
+
+
+def keep_piece(key: str | None, piece: KeptPiece) -> None:
+    """Keep what `find_piece` finds. An error is logged: it does not stop the video."""
+
+    def write(entry: Path) -> None:
+        details = {"frames": piece.frames, "size": piece.size}
+        safetensors.write(entry / "tail.safetensors", {"tail": piece.tail}, PIECE, **details)
+        _copy(piece.path, entry / f"piece{piece.path.suffix}")
+
+    _keep(key, write)
+
+
+def folder() -> Path:
+    """Where clips are kept: in ComfyUI's folder for users, as its temporary folder is emptied at each start."""
+    of_system = getattr(folder_paths, "get_system_user_directory", None)
+    root = of_system("vidrd") if of_system else os.path.join(folder_paths.get_user_directory(), "__vidrd")
+    return Path(root) / "clips"
+
+
+def limit() -> float:
+    """How many bytes are kept at most: as the environment says, and no more than half of what the disk has free."""
+    try:
+        wanted = float(os.environ.get(LIMIT, "") or DEFAULT_LIMIT)
+    except ValueError:
+        logging.warning("VidRD: %s is %r, expected gigabytes as a number", LIMIT, os.environ[LIMIT])
+        wanted = DEFAULT_LIMIT
+    return max(0.0, wanted) * 1e9
+
+
+def _found(key: str | None, read: Callable[[Path], Any]) -> Any:
+    """What an entry holds; None without one. One that cannot be read is removed."""
+    if key is None or not (entry := folder() / key).is_dir():
+        return None
+    try:
+        found = read(entry)
+        os.utime(entry)  # the least recently used go first
+    except (OSError, ValueError, KeyError) as error:
+        logging.warning("VidRD: a kept clip cannot be read and is made again: %s", error)
+        shutil.rmtree(entry, ignore_errors=True)
+        return None
+    return found
+
+
+def _keep(key: str | None, write: Callable[[Path], None]) -> None:
+    """Make an entry, which appears whole or not at all; nothing without a key, or if there is one already."""
+    root = folder()
+    if key is None or (root / key).exists():
+        return
+    partial = None
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix="partial-", dir=root))
+        write(partial)
+        if not (root / key).exists():  # by another process
+            os.rename(partial, root / key)
+        _trim(root)
+    except OSError as error:
+        logging.warning("VidRD: a clip could not be kept, so that a later run makes it again: %s", error)
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _trim(root: Path) -> None:
+    """Remove the least recently used entries beyond the limit, and unfinished ones of runs that were killed."""
+    entries = []
+    for entry in root.iterdir():
+        with suppress(OSError):  # removed meanwhile
+            used = entry.stat().st_mtime
+            if entry.name.startswith("partial-") and used < time.time() - ABANDONED:
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entries.append((used, sum(file.stat().st_size for file in entry.rglob("*")), entry))
+    room = min(limit(), (sum(size for _, size, _ in entries) + shutil.disk_usage(root).free) / 2)
+    for _, size, entry in sorted(entries, reverse=True):
+        room -= size
+        if room < 0:
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file, without taking more room if the disk can, or a folder."""
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=_link)
+    else:
+        _link(str(source), str(target))
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without links
+        shutil.copy2(source, target)
+
+
+def _fingerprint(graph: Any, node_id: str, prompt_id: str) -> str | None:
+    """A fingerprint of a node and of all that it depends on; None if some of that differs from run to run."""
+    known = _fingerprints.setdefault(graph, {})
+    waiting = [node_id]
+    while waiting:  # a chain of many clips is deeper than Python's recursion
+        current = waiting[-1]
+        node = graph.get_node(current)
+        links = {name: value for name, value in node["inputs"].items() if is_link(value)}
+        if missing := [source for source, _ in links.values() if source not in known]:
+            waiting += missing
+            continue
+        waiting.pop()
+        sources = {name: [known[source], slot] for name, (source, slot) in links.items()}
+        values = {name: value for name, value in node["inputs"].items() if name not in links}
+        if node["class_type"] == NAMES_ITS_FILE:
+            values.pop("filename_prefix", None)
+        changed = _change_of(graph, current, prompt_id)
+        try:
+            if any(source is None for source, _ in sources.values()):
+                raise ValueError("depends on something that differs")
+            files = {name: _versions(value) for name, value in values.items()}
+            code = _code_version(node["class_type"])
+            known[current] = _digest([node["class_type"], code, changed, sources, values, files])
+        except (TypeError, ValueError):  # a value that JSON cannot hold, such as NaN, by which nodes ask to run again
+            known[current] = None
+    return known[node_id]
+
+
+def _change_of(graph: Any, node_id: str, prompt_id: str) -> Any:
+    """What a node says of its inputs' change, as the host asks it; some of its caches do not ask."""
+    if "is_changed" in (node := graph.get_node(node_id)):
+        return node["is_changed"]
+    asking = import_module("execution").IsChangedCache(prompt_id, graph, None).get(node_id)
+    try:
+        asking.send(None)
+    except StopIteration as answered:
+        return answered.value
+    asking.close()  # it waits for something else
+    return float("nan")
+
+
+def _versions(value: Any) -> list[Any]:
+    """The versions of the files in ComfyUI's folders that a value names."""
+    if not isinstance(value, str) or not value or len(value) > 512 or not value.isprintable():
+        return []
+    paths = {folder_paths.get_full_path(kind, value) for kind in list(folder_paths.folder_names_and_paths)}
+    return [file_version(Path(path)) for path in sorted(filter(None, paths))]
+
+
+@lru_cache
+def _code_version(class_type: str) -> list[int]:
+    """The newest file and the number of files of the pack that a node is of; the host's own have its version."""
+    host_nodes = import_module("nodes")  # not this pack's folder of that name
+    file = Path(inspect.getfile(host_nodes.NODE_CLASS_MAPPINGS[class_type]))
+    for root in map(Path, folder_paths.get_folder_paths("custom_nodes")):
+        if root in file.parents:
+            pack = root / file.relative_to(root).parts[0]
+            times = [each.stat().st_mtime_ns for each in ([pack] if pack.is_file() else pack.rglob("*.py"))]
+            return [max(times), len(times)]
+    return []
+
+
+def _digest(value: Any) -> str:
+    """A digest of JSON-ready values. Raises TypeError or ValueError for others, and for NaN."""
+    text = json.dumps(value, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
