@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -52,12 +53,20 @@ def chromium():
 
 
 @pytest.fixture(scope="package")
-def opened(chromium):
-    """The page, opened once."""
+def static():
+    """The folder of the page: `COMFYUI_PAGE`, or that of the installed package."""
+    if given := os.environ.get("COMFYUI_PAGE"):
+        return Path(given)
     frontend = importlib.util.find_spec("comfyui_frontend_package")
     if frontend is None:
-        pytest.skip("comfyui-frontend-package is not installed")
-    with Host(Path(frontend.origin).parent / "static", definitions(loops=False)) as host:
+        pytest.skip("comfyui-frontend-package is not installed, and COMFYUI_PAGE names no folder")
+    return Path(frontend.origin).parent / "static"
+
+
+@pytest.fixture(scope="package")
+def opened(chromium, static):
+    """The page, opened once."""
+    with Host(static, definitions(loops=False)) as host:
         yield Page(chromium.new_page(), host)
         host.shutdown()
 

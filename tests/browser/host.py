@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[2]
 PACK = "vidrd"
 NOTHING = {
     **{each: [] for each in ("embeddings", "experiment/models", "userdata")},
-    **{each: {} for each in ("history", "userdata/comfy.templates.json")},
+    **{each: {} for each in ("features", "history", "internal/folder_paths", "userdata/comfy.templates.json")},
+    "jobs": {"jobs": [], "pagination": {"offset": 0, "limit": 200, "total": 0, "has_more": False}},
 }
 EMPTY_FILES = ("favicon.ico", "user.css", "userdata/user.css", "view")
 SETTINGS = {

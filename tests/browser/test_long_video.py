@@ -15,7 +15,7 @@ async (told) => {
         cells: cells.map((cell) => cell.title),
         picture: widgets[0]?.element.querySelector("img").src,
         sent: output[node.id].inputs,
-        saved: workflow.nodes.find((each) => each.id === node.id).widgets_values,
+        saved: workflow.nodes.find((each) => String(each.id) === String(node.id)).widgets_values,
     };
 }
 """

