@@ -20,6 +20,7 @@ SEED_CONTROL = getattr(getattr(io, "ControlAfterGenerate", None), "fixed", True)
 # The input arrives as a link, not as a value: for nodes that expand into others.
 RAW_LINK: dict[str, Any] = {"extra_dict": {"rawLink": True}}
 State = io.Custom("VIDRD_STATE")
+SAID = "vidrd_said"  # in a node's output on the page: lines that the pack's script keeps in the node
 
 
 def schema(**settings: Any) -> io.Schema:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from vidrd_core.state import ClipState
 
 from .host import folders, state_files
-from .host.progress import show_status
-from .schema import CATEGORY, State, check_prefix, schema
+from .schema import CATEGORY, SAID, State, check_prefix, schema
 
 _CATEGORY = f"{CATEGORY}/state"
 
@@ -53,8 +52,7 @@ class SaveState(io.ComfyNode):
     @classmethod
     def execute(cls, state: ClipState, filename_prefix: str) -> io.NodeOutput:
         name = state_files.save(state, filename_prefix)
-        show_status(f"saved as {name}", None)
-        return io.NodeOutput(state, name, ui=ui.PreviewText(name))
+        return io.NodeOutput(state, name, ui={"text": [name], SAID: [f"saved as {name}"]})
 
 
 class LoadState(io.ComfyNode):

@@ -10,8 +10,9 @@ from comfy_api.latest import io, ui
 from vidrd_core.video.sinks import FASTEST
 
 from .host import kept_clips
+from .host.progress import clip_position, show_output
 from .host.video import KINDS, GrowingVideo, VideoSettings, preview_files, write_clip
-from .schema import CATEGORY, check_choices, check_prefix, schema
+from .schema import CATEGORY, SAID, check_choices, check_prefix, schema
 
 
 def video_inputs() -> list[Any]:
@@ -117,11 +118,17 @@ class WriteClip(io.ComfyNode):
         key = kept_clips.key_of_running_node(vae[0].device, vae[0].vae_dtype)
         for number, clip in enumerate(latent):
             video = write_clip(clip, vae[0], settings, video, metadata, key and f"{key}_{number}")
-        return io.NodeOutput(video, ui=_shown(video))
+        shown, position = _shown(video), clip_position()
+        if position is None or position.clip + 1 == position.clips:
+            return io.NodeOutput(video, ui=shown)
+        show_output(shown, position)  # its file grows on: only the last clip's is a result of the run
+        return io.NodeOutput(video)
 
 
-def _shown(video: GrowingVideo) -> ui.PreviewVideo | ui.SavedImages:
-    """The preview in the node: the video, or the newest clip's frames for PNG."""
+def _shown(video: GrowingVideo) -> dict[str, Any]:
+    """The node's output on the page: the video, or the newest clip's frames for PNG; and what there is, in words."""
     folder, names = preview_files(video)
     saved = [ui.SavedResult(name, folder, io.FolderType.output) for name in names]
-    return ui.SavedImages(saved) if Path(names[0]).suffix == ".png" else ui.PreviewVideo(saved)
+    preview = ui.SavedImages(saved) if Path(names[0]).suffix == ".png" else ui.PreviewVideo(saved)
+    written = f"{video.path.name}: {video.frames} frames, {video.get_duration():.1f} s"
+    return {**preview.as_dict(), SAID: [written]}

@@ -86,6 +86,14 @@ def show_status(text: str, position: ClipPosition | None, **more: Any) -> None:
     server.send_sync(EVENT, event, server.client_id)
 
 
+def show_output(output: dict[str, Any], position: ClipPosition) -> None:
+    """Show what a clip has made, as the page shows a node's output, without it being one of the run's results."""
+    context, server = get_executing_context(), getattr(PromptServer, "instance", None)
+    if context is not None and server is not None:
+        event = {"node": position.node, "clip": position.clip, "clips": position.clips, "share": 1, "output": output}
+        server.send_sync(EVENT, event, server.client_id)
+
+
 def show_clip_count(clips: int) -> None:
     """Show in the running node, which expands, how many clips it makes: cached ones will not report again."""
     context, server = get_executing_context(), getattr(PromptServer, "instance", None)

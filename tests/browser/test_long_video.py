@@ -61,6 +61,41 @@ def test_a_page_in_which_there_is_no_place_for_it_goes_on(page):
     assert page.problems == []
 
 
+def test_a_growing_video_is_shown_and_what_is_said_of_it(page):
+    node = opened_example(page)
+    output = {"images": [{"filename": "v.mp4", "subfolder": "", "type": "output"}], "animated": [True]}
+    told = {"node": str(node["id"]), "clips": 2, "clip": 0, "share": 1}
+    shown = page.run(TELL, [{**told, "output": {**output, "vidrd_said": ["v.mp4: 8 frames, 1.0 s"]}}])
+    assert shown["saved"] == node["widgets_values"]
+    said = """
+    (id) => {
+        const node = app.graph.getNodeById(id);
+        const lines = node.widgets.filter(({ name }) => name === "said").map(({ element }) => element.textContent);
+        return { lines, output: app.nodeOutputs[id], height: node.size[1] };
+    }
+    """
+    found = page.run(said, node["id"])
+    assert found["lines"] == ["v.mp4: 8 frames, 1.0 s"]
+    assert found["output"]["images"] == output["images"]
+    done = "([id, output]) => { app.graph.getNodeById(id).onExecuted(output); return true; }"
+    for _ in range(2):
+        page.run(done, [node["id"], {**output, "vidrd_said": ["v.mp4: 12 frames, 1.5 s"]}])
+    again = page.run(said, node["id"])
+    assert again["lines"] == ["v.mp4: 12 frames, 1.5 s"]
+    assert again["height"] == found["height"], "a node does not grow from run to run"
+
+
+def test_a_saved_states_file_is_said(page):
+    said = """
+    () => {
+        const node = LiteGraph.createNode("VidRD_SaveState");
+        node.onExecuted({ text: ["output/a.safetensors"], vidrd_said: ["saved as output/a.safetensors"] });
+        return node.widgets.filter(({ name }) => name === "said").map(({ element }) => element.textContent);
+    }
+    """
+    assert page.run(said) == ["saved as output/a.safetensors"]
+
+
 def test_another_workflows_node_of_that_number_is_left_alone(page):
     node = opened_example(page)
     other = next(

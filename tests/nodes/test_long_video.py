@@ -53,9 +53,12 @@ def test_the_video_equals_that_of_a_chain_of_extend_and_write(execute, output):
         del graph[f"see{k}"]
     execute(graph)
     assert np.array_equal(frames_of(output / "chained" / "v_00001_.mp4"), frames)
-    # What is shown is shown in the node itself.
+    # One result of the run, the whole video.
     execute(long_video(clips=4, fps=9.0))
-    assert set(execute.server.shown) == {f"long.0.0.write_{k}" for k in (1, 2, 3, 4)}
+    assert set(execute.server.shown) == {"long.0.0.write_4"}
+    (shown,) = execute.server.shown.values()
+    assert [each["filename"] for each in shown["images"]] == ["v_00002_.mp4"]
+    assert shown["vidrd_said"] == ["v_00002_.mp4: 20 frames, 2.2 s"]
 
 
 @pytest.mark.parametrize(
@@ -135,8 +138,11 @@ def test_progress_bar_text_and_preview(execute, host, page, monkeypatch):
     assert [bar for bar in bars if bar[1] == 6] == [(k, 6) for k in range(1, 7)]
     assert {event for event, _ in page.sent} == {"vidrd.clip"}
     assert [(data["clip"], round(3 * data.get("share", 0))) for _, data in page.sent] == [
-        (0, 0), (0, 1), (0, 2), (0, 3), (0, 3), (1, 1), (1, 2), (1, 3), (1, 3),
+        (0, 0), (0, 1), (0, 2), (0, 3), (0, 3), (0, 3), (1, 1), (1, 2), (1, 3), (1, 3),
     ]  # fmt: skip
+    (growing,) = [data["output"] for _, data in page.sent if "output" in data]
+    assert growing["vidrd_said"] == ["v_00001_.mp4: 8 frames, 1.0 s"]
+    assert [each["filename"] for each in growing["images"]] == ["v_00001_.mp4"]
     kind, _, data = page.sent[1][1]["picture"].partition(";base64,")
     assert kind == "data:image/png"
     assert moving(importlib.import_module("base64").b64decode(data)) == (8, (192, 192))

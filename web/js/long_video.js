@@ -3,10 +3,12 @@
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
+import { makeRoom, say } from "./said.js";
 
 const MANY = new Set(["VidRD_LongVideo", "VidRD_CompareSettings"]);
 const ROW = 12, HEIGHT = 150; // pixels, without and with the preview
-const DONE = "#5690dc", WAITING = "#46464e", STOPPED = "#c84848";
+const PROMPTS = 84; // pixels of the box, at least
+const DONE = "#5690dc", WAITING = "var(--border-color, #46464e)", STOPPED = "#c84848";
 
 const panels = new WeakMap(); // by node
 let running = null; // the panel of the current clip
@@ -61,6 +63,7 @@ function resize(panel, height) {
     if (panel.height === height) return;
     panel.height = height;
     panel.picture.style.display = height === ROW ? "none" : "";
+    makeRoom(panel.node);
     panel.node.setDirtyCanvas(true, true);
 }
 
@@ -92,6 +95,13 @@ async function recall({ nodes }) {
     }
 }
 
+// A video that grows: only its last clip's is a result of the run, which the page shows by itself.
+function showOutput(id, node, output) {
+    app.nodeOutputs[id] = output;
+    say(node, output);
+    node.setDirtyCanvas(true, true);
+}
+
 // If a version of the page does not support this, the node works without it.
 const guarded = (act) => (event) => {
     try {
@@ -105,6 +115,15 @@ function missed(error) {
     console.debug("VidRD: progress is not shown", error);
 }
 
+// The box of prompts gives way to what is shown below it, but not down to a line or two.
+app.registerExtension({
+    name: "VidRD.LongVideo",
+    nodeCreated(node) {
+        const prompts = node.comfyClass === "VidRD_LongVideo" && node.widgets?.find(({ name }) => name === "prompts");
+        if (prompts?.options) prompts.options.getMinHeight = () => PROMPTS;
+    },
+});
+
 // Registered at once: a page opened during a run receives events before it is ready.
 guarded(() => {
     api.addEventListener("vidrd.clip", guarded((progress) => {
@@ -113,6 +132,7 @@ guarded(() => {
         if (!panels.has(node)) panels.set(node, makePanel(node));
         running = panels.get(node);
         show(running, progress);
+        if (progress.output) showOutput(progress.node, node, progress.output);
     }));
     api.addEventListener("execution_cached", guarded(recall));
     api.addEventListener("execution_success", guarded(finish));
