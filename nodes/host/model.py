@@ -22,7 +22,7 @@ from vidrd_core.loading import built_in_models
 from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.inflate import with_temporal, without_temporal
 from vidrd_core.models.latent_preview import Layers, load_preview
-from vidrd_core.models.load_parts import read_unet
+from vidrd_core.models.load_parts import described, read_unet
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.sampling import DiffusionConfig, Schedule
 
@@ -31,6 +31,7 @@ from .ops import HostOps, attention
 
 FRAME_POSITIONS = "vidrd_numbers"  # in transformer_options: the position embedded for each frame, [F]
 PREVIEW = "preview.json"  # latents to RGB: a linear map for ComfyUI's previews, layers for this pack's
+UNET_PREFIX = "model.diffusion_model."  # of a UNet's tensors in a file that ComfyUI saves
 SCALE = 0.18215  # LATENT = model space / SCALE, as for Stable Diffusion
 MODEL_TYPES = {"eps": "EPS", "v": "V_PREDICTION", "flow": "FLOW"}
 BETA_SCHEDULES = {
@@ -157,6 +158,12 @@ class HostModel(comfy.model_base.BaseModel):
         if (positions := options.get(FRAME_POSITIONS)) is not None:
             more["frame_positions"] = positions
         return super()._apply_model(x, t, c_concat, c_crossattn, control, options, **more)
+
+    def state_dict_for_saving(self, *parts: Any, **named: Any) -> dict[str, Tensor]:
+        """What ModelSave and CheckpointSave write, with the UNet's description, by which this pack loads it."""
+        saved: dict[str, Tensor] = super().state_dict_for_saving(*parts, **named)
+        _, details = described(self.diffusion_model, self.model_config.diffusion)
+        return {**saved, f"{UNET_PREFIX}{safetensors.DESCRIPTION}": safetensors.description(details)}
 
     def process_timestep(self, timestep: Tensor, **_: Any) -> Tensor:
         """The timestep that the network was trained on: for VidRD's flow models from 0, where ComfyUI's is from 1."""

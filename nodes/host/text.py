@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vidrd_core.io import safetensors
 from vidrd_core.models.formats.detect import read_part
-from vidrd_core.models.load_parts import CLIP_TEXT, find_clip_text, load_text_encoder
+from vidrd_core.models.load_parts import CLIP_TEXT, described_text, find_clip_text, load_text_encoder
 from vidrd_core.models.word_text_encoder import END, START, TextEncoder
 
 Row = list[tuple[Any, ...]]
@@ -59,8 +59,8 @@ class Tokenizer:
         return [(entry, words.get(entry[0], "")) for entry in row]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Nothing to save: ComfyUI asks when it writes a checkpoint."""
-        return {}
+        """The encoder's description, which ComfyUI saves beside its tensors, and by which this pack loads them."""
+        return {f"encoder.{safetensors.DESCRIPTION}": safetensors.description(described_text(self.encoder)[1])}
 
 
 class HostTextEncoder(nn.Module, ClipTokenWeightEncoder):

@@ -14,7 +14,9 @@ import comfy.sd
 import torch
 from torch import Tensor, nn
 
+from vidrd_core.io import safetensors
 from vidrd_core.models.config import VAEConfig
+from vidrd_core.models.load_parts import described_vae
 from vidrd_core.models.load_parts import load_vae as load_temporal_vae
 from vidrd_core.models.vae import TemporalVAE
 
@@ -166,6 +168,9 @@ def load_vae(path: Path) -> comfy.sd.VAE:
 
     vae.memory_used_decode = decoding
     vae.memory_used_encode = lambda shape, dtype: memory_estimate(config, shape, 1, CHUNK, dtype)
+    # What VAESave and CheckpointSave write, so that this pack's loader reads it.
+    saved = {f"vae.{safetensors.DESCRIPTION}": safetensors.description(described_vae(inner)[1])}
+    vae.get_sd = lambda: {**vae.first_stage_model.state_dict(), **saved}
     vae.size = None
     vae.patcher = comfy.model_patcher.ModelPatcher(
         vae.first_stage_model, load_device=vae.device, offload_device=management.vae_offload_device()

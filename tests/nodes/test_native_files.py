@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from vidrd_core.loading import built_in_models, pack
+from vidrd_core.loading import built_in_models, load, pack
 from vidrd_core.models.config import UNet3DConfig, VAEConfig
 from vidrd_core.models.formats.unet import write_unet
 from vidrd_core.models.formats.vae import write_vae
@@ -44,6 +44,53 @@ def test_files_are_found_in_model_folders_and_checkpoints(host, run, tiny, sampl
             (loaded,) = run(node, file=file, **({"weight_dtype": "default"} if part == "unet" else {}))
             if part == "unet":
                 assert torch.equal(sample(loaded), sample())
+
+
+@pytest.fixture
+def saved_by_stock_nodes(host, tiny):
+    """What the host's own nodes write of the built-in model: files in the folders that the loaders list."""
+    merging = importlib.import_module("comfy_extras.nodes_model_merging")
+    models, output = Path(host.folder_paths.models_dir), Path(host.folder_paths.get_output_directory())
+    merging.CheckpointSave().save(tiny.model, tiny.clip, tiny.vae, "stock/checkpoints")
+    merging.ModelSave().save(tiny.model, "stock/diffusion_models")
+    merging.VAESave().save(tiny.vae, "stock/vae")
+    merging.CLIPSave().save(tiny.clip, "stock/text_encoders")
+    for folder in ("checkpoints", "diffusion_models", "vae", "text_encoders"):
+        (models / folder).mkdir(exist_ok=True, parents=True)
+        (written,) = (output / "stock").glob(f"{folder}*.safetensors")
+        shutil.move(written, models / folder / "stock.safetensors")
+    host.folder_paths.filename_list_cache.clear()
+    return models
+
+
+def test_what_stock_nodes_save_of_our_model_loads(host, run, tiny, sample, saved_by_stock_nodes):
+    prompts = {"prompts": "a red circle moving right", "negative_prompt": ""}
+    latent = sample()
+    expected = tiny.vae.decode(latent)
+    text = run("EncodePrompts", clip=tiny.clip, **prompts)[0][0][0][0]
+    for file in ("stock.safetensors", f"checkpoints{os.sep}stock.safetensors".replace(os.sep, "/")):
+        (model,) = run("LoadUNet3D", file=file, weight_dtype="default")
+        (vae,) = run("LoadTemporalVAE", file=file)
+        (clip,) = run("LoadTextEncoder", file=file)
+        assert torch.equal(sample(model), latent)
+        assert torch.equal(vae.decode(latent), expected)
+        assert torch.equal(run("EncodePrompts", clip=clip, **prompts)[0][0][0][0], text)
+    whole = load(saved_by_stock_nodes / "checkpoints" / "stock.safetensors")
+    assert (whole.unet.config, whole.diffusion) == (load("tiny").unet.config, load("tiny").diffusion)
+
+
+def test_a_lora_stays_in_what_stock_nodes_save(host, run, tiny, sample):
+    merging = importlib.import_module("comfy_extras.nodes_model_merging")
+    patched = tiny.model.clone()
+    name = "diffusion_model.conv_in.weight"
+    patched.add_patches({name: (torch.full_like(tiny.model.model_state_dict()[name], 0.05),)})
+    merging.ModelSave().save(patched, "stock_patched/a")
+    (written,) = (Path(host.folder_paths.get_output_directory()) / "stock_patched").glob("*.safetensors")
+    shutil.move(written, Path(host.folder_paths.models_dir) / "diffusion_models" / "patched.safetensors")
+    host.folder_paths.filename_list_cache.clear()
+    (model,) = run("LoadUNet3D", file="patched.safetensors", weight_dtype="default")
+    torch.testing.assert_close(sample(model), sample(patched), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(sample(model), sample(), atol=0.01)
 
 
 def test_a_checkpoint_without_the_part_is_refused(host, run):

@@ -18,6 +18,7 @@ from torch import Tensor
 from vidrd_core.io.atomic import atomic_file
 
 METADATA_KEY = "vidrd"  # the key of the JSON details in a file's metadata
+DESCRIPTION = "vidrd_details"  # the name of a tensor with a part's details, where another program saves its tensors
 WHOLE_MODEL = "whole model"  # kind of a file with all parts: tensors as "unet.NAME", details as parts["unet"]
 TEMPORAL_LAYERS = "temporal layers"  # kind of a file with the temporal layers of a UNet3D and nothing else
 
@@ -89,8 +90,8 @@ def read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if details.get("kind") != kind:
         raise FormatError(f"{path} holds {describe_kind(details)}, expected a {kind}")
     with open_safetensors(path) as file:
-        names = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118 - not a mapping
-        return {key.removeprefix(prefix): file.get_tensor(key) for key in names}, details
+        names = [key.removeprefix(prefix) for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118 - no mapping
+        return {name: file.get_tensor(prefix + name) for name in names if name != DESCRIPTION}, details
 
 
 @contextmanager
@@ -112,6 +113,11 @@ def open_safetensors(path: Path, framework: str = "pt") -> Iterator[Any]:
             yield file
     except (SafetensorError, OSError) as error:
         raise FormatError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def description(details: dict[str, Any]) -> Tensor:
+    """Details as a tensor of bytes, which a program saves beside a part's tensors; `describe` and `read` find it."""
+    return torch.frombuffer(bytearray(json.dumps(details).encode()), dtype=torch.uint8)
 
 
 def parts_of(details: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -142,7 +148,11 @@ def describe(path: Path) -> dict[str, Any]:
         raise FormatError(f"{path} is a pickle (a torch .pt, .ckpt or .bin file), expected safetensors")
     with open_safetensors(path) as file:
         metadata = file.metadata() or {}
+        names = [] if METADATA_KEY in metadata else [key for key in file.keys() if key.endswith(f".{DESCRIPTION}")]  # noqa: SIM118
+        embedded = {name.removesuffix(f".{DESCRIPTION}"): bytes(file.get_tensor(name).tolist()) for name in names}
     try:
+        if embedded:
+            return {"kind": WHOLE_MODEL, "parts": {name: json.loads(text) for name, text in embedded.items()}}
         return dict(json.loads(metadata[METADATA_KEY])) if METADATA_KEY in metadata else {}
     except (ValueError, TypeError) as error:
         raise FormatError(f"{path} has a damaged description: {error}") from error
