@@ -34,16 +34,33 @@ class GuidedDenoiser:
         shapes: How video and audio are packed in one latent.
         guidances: The guidance of the video, and of the audio if there is any.
         steps: The step to which each model call belongs, as in the previous clip; empty for a first clip.
+        size: The shape of the clip's latents, as the sampler has them.
     """
 
     def __init__(
-        self, guider: Any, shapes: AudioVideoShapes, guidances: list[StagedGuidance], steps: list[int]
+        self,
+        guider: Any,
+        shapes: AudioVideoShapes,
+        guidances: list[StagedGuidance],
+        steps: list[int],
+        size: torch.Size,
     ) -> None:
         self._guider, self._shapes, self._guidances, self._steps = guider, shapes, guidances, steps
+        self._size = size
 
     def __call__(self, x: Tensor, sigma: Tensor, **options: Any) -> Tensor:
-        """Denoise x at sigma. Raises comfy's InterruptProcessingException if the run was cancelled."""
+        """Denoise x at sigma.
+
+        Raises ValueError for latents of another size than the clip's, and comfy's InterruptProcessingException if the
+        run was cancelled.
+        """
         management.throw_exception_if_processing_interrupted()
+        if x.shape != self._size:
+            raise ValueError(
+                f"the sampler denoises latents of {list(x.shape)}, the clip has {list(self._size)}: one that changes "
+                "their size or takes a few frames at a time, as LCM Upscale and AR Video, cannot be replayed; choose "
+                "another sampler"
+            )
         parts = self._shapes.split(self._guider(x, sigma, **options))
         return self._shapes.join([self._replay(*each, sigma) for each in zip(self._guidances, parts, strict=True)])
 
@@ -190,7 +207,7 @@ class ReuseSampler(comfy.samplers.Sampler):
             options = {"noise_sampler": ReplayedNoise(stock, shapes, guidances), **inner.extra_options}
             inner = comfy.samplers.KSAMPLER(inner.sampler_function, options, inner.inpaint_options)
         latents = inner.sample(
-            GuidedDenoiser(model_wrap, shapes, guidances, steps),
+            GuidedDenoiser(model_wrap, shapes, guidances, steps, noise.shape),
             sigmas.clone(),  # uni_pc writes to it
             extra_args,
             callback,

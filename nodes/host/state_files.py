@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+from functools import lru_cache
 from pathlib import Path
 
 import folder_paths
 
-from vidrd_core.state import ClipState
+from vidrd_core.io import safetensors
+from vidrd_core.state import KIND, ClipState
 
 from . import folders
 
@@ -17,17 +19,28 @@ _ROOTS = {"output": folder_paths.get_output_directory, "input": folder_paths.get
 
 
 def saved_states() -> list[str]:
-    """The safetensors files in the output and input folders and below, as "output/NAME", the newest first.
+    """The states in the output and input folders and below, as "output/NAME", the newest first.
 
-    Where there are none the list has one entry, `NONE`, as a ComfyUI choice needs one.
+    Files of other programs and damaged ones are left out. Where there are none the list has one entry, `NONE`, as a
+    ComfyUI choice needs one.
     """
     found = []
     for root, folder in _ROOTS.items():
         for below, _, names in os.walk(folder(), followlinks=True):
             for path in (Path(below) / name for name in names if name.endswith(".safetensors")):
                 with contextlib.suppress(OSError):  # deleted meanwhile, or a broken link
-                    found.append((path.stat().st_mtime, f"{root}/{path.relative_to(folder()).as_posix()}"))
+                    if _is_state(folders.file_version(path)):
+                        found.append((path.stat().st_mtime, f"{root}/{path.relative_to(folder()).as_posix()}"))
     return [name for _, name in sorted(found, reverse=True)] or [NONE]
+
+
+@lru_cache(maxsize=4096)
+def _is_state(version: tuple[str, int, int]) -> bool:
+    """Whether a file of this path, time and size holds a state, by its header alone."""
+    try:
+        return safetensors.has_kind(Path(version[0]), KIND)
+    except (OSError, ValueError):
+        return False
 
 
 def path_of(name: str) -> Path:

@@ -216,3 +216,23 @@ def test_a_model_that_was_compiled_for_a_ksampler_first_is_extended_alike(run, t
             _, whole, state = run("Extend", model=model, **clip, state=state)
         ends.append(whole["samples"])
     torch.testing.assert_close(*ends, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("given", [{"total_upscale": 2.0, "upscale_steps": 2, "upscale_method": "bislerp"}, None])
+def test_samplers_that_denoise_other_latents_than_the_clips_are_refused(host, run, tiny, given):
+    """One that enlarges latents, of the host's nodes; and one that takes a block of frames at a time, as AR Video."""
+    samplers = importlib.import_module("comfy.samplers")
+    upscale = importlib.import_module("comfy_extras.nodes_advanced_samplers").sample_lcm_upscale
+
+    def in_blocks(model, x, sigmas, extra_args=None, callback=None, disable=None):
+        s_in = x.new_ones([len(x)])
+        return torch.cat([model(part, sigmas[0] * s_in, **extra_args) for part in x.split(2, 2)], 2)
+
+    sampler = samplers.KSAMPLER(upscale if given else in_blocks, extra_options=given or {})
+    (guided,) = run("Guidance", sampler=sampler, **REUSE, order="mirror")
+    guider = samplers.CFGGuider(tiny.model)
+    guider.set_conds(tiny.positive[0], tiny.negative)
+    sigmas = samplers.calculate_sigmas(tiny.model.get_model_object("model_sampling"), "ddim_uniform", 4)
+    noise = torch.randn(tiny.latent["samples"].shape, generator=torch.manual_seed(0))
+    with pytest.raises(ValueError, match="LCM Upscale and AR Video, cannot be replayed; choose another sampler"):
+        guider.sample(noise, tiny.latent["samples"], guided, sigmas)

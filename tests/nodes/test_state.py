@@ -37,6 +37,9 @@ def test_files_that_hold_no_state_are_refused_before_anything_runs(run, pack, st
     (output / "cut.safetensors").write_bytes(whole[:-9])
     (output / "pickle.safetensors").write_bytes(pickle.dumps([1]))
     save_file({"a": torch.zeros(2)}, output / "foreign.safetensors")
+    (files,) = [each for each in pack["VidRD_LoadState"].define_schema().inputs if each.id == "file"]
+    assert name in files.options
+    assert not {f"output/{other}.safetensors" for other in ("cut", "pickle", "foreign")} & set(files.options)
     for file, message in {
         "output/cut.safetensors": "is not a whole safetensors file",
         "output/pickle.safetensors": "is a pickle",
