@@ -70,6 +70,7 @@ class HostUNet3D(UNet3D):
     ) -> None:
         super().__init__(config, HostOps(operations, dtype, device), attention)
         self.dtype = dtype
+        self.in_channels = config.in_channels  # for RenormCFG
 
     def forward(  # type: ignore[override]
         self,
@@ -78,6 +79,7 @@ class HostUNet3D(UNet3D):
         context: Tensor,
         control: Any = None,
         frame_positions: Tensor | None = None,
+        transformer_options: dict[str, Any] | None = None,
         **_: Any,
     ) -> Tensor:
         """Predict noise, v or velocity.
@@ -88,19 +90,39 @@ class HostUNet3D(UNet3D):
             context: Text features [B, L, D].
             control: The output of a ControlNet; not supported.
             frame_positions: The position of each frame [N]; None numbers them from 0.
+            transformer_options: ComfyUI's options, of which those that replace attention are refused.
 
         Returns:
             The prediction, like x.
 
         Raises:
-            ValueError: There is a ControlNet.
+            ValueError: There is a ControlNet, or self-attention is to be replaced.
         """
         if control is not None:
             raise ValueError("VidRD's UNet3D does not support ControlNet: remove Apply ControlNet")
+        if (transformer_options or {}).get("patches_replace", {}).get("attn1"):
+            raise ValueError(
+                "VidRD's UNet3D does not let its self-attention be replaced: remove SelfAttentionGuidance, "
+                "PerturbedAttentionGuidance or the like"
+            )
         if frame_positions is not None:
             # A context window has fewer frames than the clip: it is numbered like a clip of its own.
             frame_positions = frame_positions.to(x.device) if len(frame_positions) == x.shape[2] else None
         return super().forward(x, timesteps, context, frame_positions)
+
+
+class NoImageUNetError(KeyError):
+    """A node asks for a setting that only an image UNet has."""
+
+    def __str__(self) -> str:
+        return f"VidRD's UNet3D has no {self.args[0]!r}, which this node needs (FreeU or the like): remove the node"
+
+
+class UNetConfig(dict[str, Any]):
+    """What nodes read of a model's config."""
+
+    def __missing__(self, name: str) -> Any:
+        raise NoImageUNetError(name)
 
 
 class ModelConfig(comfy.supported_models_base.BASE):
@@ -118,6 +140,7 @@ class ModelConfig(comfy.supported_models_base.BASE):
 
     def __init__(self, config: UNet3DConfig, diffusion: DiffusionConfig) -> None:
         super().__init__({"config": config})
+        self.unet_config = UNetConfig(self.unet_config)  # type: ignore[misc]
         self.diffusion = diffusion
         self.sampling_settings = {
             "beta_schedule": BETA_SCHEDULES.get(diffusion.schedule, "linear"),
