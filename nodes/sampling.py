@@ -134,7 +134,7 @@ class Extend(io.ComfyNode):
             settings["model"].load_device, inner.get_dtype(), inner.manual_cast_dtype
         )
         if (kept := kept_clips.find_clip(key)) is not None:
-            show_status("kept from an earlier run", clip_position(), share=1)
+            show_status("kept from an earlier run", clip_position(), share=1, kept=True)
             return io.NodeOutput(*kept)
         made = sample_clip(**settings, choice=choice, previous=state)
         kept_clips.keep_clip(key, *made)

@@ -115,7 +115,7 @@ class WriteClip(io.ComfyNode):
         settings = VideoSettings(filename_prefix[0], format[0], fps[0], scale[0])
         metadata = {**(cls.hidden.extra_pnginfo or {}), "prompt": cls.hidden.prompt}
         video: Any = before[0] if before else None
-        key = kept_clips.key_of_running_node(vae[0].device, vae[0].vae_dtype)
+        key = kept_clips.key_of_running_node(*(getattr(vae[0], name, None) for name in ("device", "vae_dtype")))
         for number, clip in enumerate(latent):
             video = write_clip(clip, vae[0], settings, video, metadata, key and f"{key}_{number}")
         shown, position = _shown(video), clip_position()

@@ -80,7 +80,11 @@ def key_of_running_node(*computing: Any) -> str | None:
     if context is None or clip_position() is None or not limit():
         return None
     graph = get_progress_state().dynprompt
-    found = _fingerprint(graph, context.node_id, context.prompt_id)
+    try:
+        found = _fingerprint(graph, context.node_id, context.prompt_id)
+    except Exception as error:  # other packs' nodes are asked, too: the clip is sampled whatever they answer
+        logging.warning("VidRD: a clip is not kept, as what it depends on cannot be told: %s", error)
+        return None
     versions = (vidrd_core.__version__, torch.__version__, comfyui_version)
     return None if found is None else _digest([found, *versions, *map(str, computing)])
 

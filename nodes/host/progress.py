@@ -73,7 +73,8 @@ def show_status(text: str, position: ClipPosition | None, **more: Any) -> None:
         text: The text.
         position: From `clip_position`: the text is shown in the expanding node, and the pack's script gets an event;
             None shows it in the running node.
-        **more: Further entries of the event: "share" of the clip that is done, 0 to 1, and "picture", a data URL.
+        **more: Further entries of the event: "share" of the clip that is done, 0 to 1; "picture", a data URL; "kept",
+            whether it is of an earlier run.
     """
     context, server = get_executing_context(), getattr(PromptServer, "instance", None)
     if context is None or server is None:

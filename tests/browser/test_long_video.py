@@ -61,6 +61,18 @@ def test_a_page_in_which_there_is_no_place_for_it_goes_on(page):
     assert page.problems == []
 
 
+def test_clips_of_an_earlier_run_are_told_from_new_ones(page):
+    node = str(opened_example(page)["id"])
+    told = {"node": node, "clips": 3}
+    shown = page.run(
+        TELL,
+        [{**told, "clip": 0}, {**told, "clip": 0, "share": 1, "kept": True}, {**told, "clip": 1, "share": 0.5}],
+    )
+    assert shown["cells"] == ["clip 1: kept from an earlier run", "clip 2: in progress", "clip 3: waiting"]
+    shown = page.run(TELL, [{**told, "clip": 0}, {**told, "clip": 0, "share": 1}])
+    assert shown["cells"][0] == "clip 1: done"
+
+
 def test_a_growing_video_is_shown_and_what_is_said_of_it(page):
     node = opened_example(page)
     output = {"images": [{"filename": "v.mp4", "subfolder": "", "type": "output"}], "animated": [True]}

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -231,3 +232,31 @@ def test_noise_policies_show(arithmetic):
 def test_auto_is_drawn_as_mirror(arithmetic):
     auto, mirror = arithmetic([{**WRONG[0], "promptFrames": 3, "order": order} for order in ("auto", "mirror")])
     assert auto == mirror
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"), [("zh", "接上一片段的最后 4 帧"), ("ja", "前のクリップの最後の 4 フレームから続く")]
+)
+def test_its_words_are_in_the_pages_language(page, language, expected):
+    set_to = "async (to) => { await app.extensionManager.setting.set('Comfy.Locale', to); return true; }"
+    page.run(set_to, language)
+    try:
+        shown = page.run(in_page("""
+            const node = make("VidRD_LongVideo", { order: "forward" });
+            return look(node);
+        """))  # fmt: skip
+    finally:
+        page.run(set_to, "en")
+    assert shown["words"].startswith(expected)
+
+
+def test_all_words_are_told_in_each_language_and_used():
+    text = (ROOT / "web" / "js" / "words.js").read_text(encoding="utf-8")
+    languages = re.findall(r"^    (\w\w): \{$(.*?)^    \},$", text, re.MULTILINE | re.DOTALL)
+    told = {language: re.findall(r'"([^"]+)": "', words) for language, words in languages}
+    assert set(told) == {"zh", "ja"}
+    assert told["zh"] == told["ja"]
+    scripts = "".join((ROOT / "web" / "js" / name).read_text() for name in ("reuse_map.js", "long_video.js"))
+    for english in told["zh"]:
+        start = english.partition("last ")[0]  # the rest is chosen by the number of frames
+        assert f'"{start}' in scripts or f"`{start}" in scripts, english

@@ -4,11 +4,12 @@
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { makeRoom, say } from "./said.js";
+import { words } from "./words.js";
 
 const MANY = new Set(["VidRD_LongVideo", "VidRD_CompareSettings"]);
 const ROW = 12, HEIGHT = 150; // pixels, without and with the preview
 const PROMPTS = 84; // pixels of the box, at least
-const DONE = "#5690dc", WAITING = "var(--border-color, #46464e)", STOPPED = "#c84848";
+const DONE = "#5690dc", KEPT = "#4a9a78", WAITING = "var(--border-color, #46464e)", STOPPED = "#c84848";
 
 const panels = new WeakMap(); // by node
 let running = null; // the panel of the current clip
@@ -32,14 +33,16 @@ function makePanel(node) {
     picture.style.cssText = "min-height: 0; flex: 1; object-fit: contain; image-rendering: pixelated";
     picture.alt = "";
     box.append(row, picture);
-    const panel = { node, row, picture, height: ROW };
+    const panel = { node, row, picture, height: ROW, kept: new Set() };
     const height = () => panel.height;
     const options = { serialize: false, getMinHeight: height, getMaxHeight: height, hideOnZoom: false };
     node.addDOMWidget("clips_shown", "vidrd_clips", box, options).serialize = false;
     return panel;
 }
 
-function show(panel, { clip, clips, share = 0, picture }) {
+function show(panel, { clip, clips, share = 0, picture, kept = false }) {
+    if (clip === 0 && !share) panel.kept.clear(); // a new run
+    if (kept) panel.kept.add(clip);
     if (panel.row.children.length !== clips) {
         panel.row.replaceChildren(...Array.from({ length: clips }, () => {
             const cell = document.createElement("div");
@@ -49,8 +52,10 @@ function show(panel, { clip, clips, share = 0, picture }) {
     }
     [...panel.row.children].forEach((cell, k) => {
         const done = k < clip ? 1 : k === clip ? share : 0;
-        cell.title = `clip ${k + 1}: ${done === 1 ? "done" : done ? "in progress" : "waiting"}`;
-        cell.style.background = `linear-gradient(to right, ${DONE} ${100 * done}%, ${WAITING} ${100 * done}%)`;
+        const old = panel.kept.has(k);
+        const how = old ? "kept from an earlier run" : ["waiting", "in progress", "done"][Math.floor(done) + (done > 0)];
+        cell.title = words("clip {k}: {how}", { k: k + 1, how: words(how) });
+        cell.style.background = `linear-gradient(to right, ${old ? KEPT : DONE} ${100 * done}%, ${WAITING} ${100 * done}%)`;
     });
     panel.clip = clip;
     panel.share = share;

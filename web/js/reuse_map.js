@@ -3,6 +3,7 @@
 
 import { app } from "../../../scripts/app.js";
 import { preset, reuse } from "./reuse.js";
+import { words } from "./words.js";
 
 const NODES = ["VidRD_Extend", "VidRD_LongVideo", "VidRD_Noise", "VidRD_Guidance"];
 const FRAMES = 8; // per clip, where the number is unknown
@@ -95,12 +96,12 @@ function settingsOf(node) {
 // In words.
 
 function sentence({ promptFrames: m, alpha, order, wired, isFirst }) {
-    if (wired.length) return `${wired.join(", ")} connected: drawn as last set`;
-    if (isFirst) return "No state: a first clip. With one:";
+    if (wired.length) return words("{names} connected: drawn as last set", { names: wired.join(", ") });
+    if (isFirst) return words("No state: a first clip. With one:");
     const reused = order !== "forward"
         ? m ? "Starts as the previous clip in reverse" : "Old noise in reverse, no replay"
-        : m ? `Continues from the previous clip's last ${m === 1 ? "frame" : m}` : "Old noise in order, no replay";
-    return m || alpha ? reused : "Reuses nothing";
+        : m ? `Continues from the previous clip's last ${m === 1 ? "frame" : "{m}"}` : "Old noise in order, no replay";
+    return words(m || alpha ? reused : "Reuses nothing", { m });
 }
 
 // Where N is unknown, M may be valid.
@@ -153,10 +154,10 @@ function stepsOf(replayed, steps, hasNumber) {
 function map(frames, settings) {
     const digits = String(Math.max(frames.length - 1, ...frames.map(({ replayed }) => replayed))).length;
     const every = Math.ceil((frames.length * (digits + 1)) / 40); // as many numbers as there is room for
-    const noise = make("div", "noise", "noise");
+    const noise = make("div", "noise", words("noise"));
     const names = make("div", "cell", settings.hasSteps ? [noise, make("div", "", stepsName(settings))] : noise);
     const map = make("div", settings.hasSteps ? "map" : "map low", [
-        make("div", "column names quiet", [number("old frame"), names, number("frame")]),
+        make("div", "column names quiet", [number(words("old frame")), names, number(words("frame"))]),
         ...frames.map((frame, j) => column(frame, j, settings, every)),
     ]);
     map.style.setProperty("--gap", frames.length > 32 ? "1px" : "2px");
@@ -164,14 +165,14 @@ function map(frames, settings) {
 }
 
 function stepsName({ steps, percent }) {
-    return [make("div", "", "replayed"), make("div", "", percent ? "in %" : `of ${steps}`)];
+    return [make("div", "", words("replayed")), make("div", "", words(percent ? "in %" : "of {steps}", { steps }))];
 }
 
 function legend(frames, { hasSteps }) {
-    const entry = (colour, text) => make("span", "", [make("i", "", [], { background: colour }), text]);
+    const entry = (colour, text) => make("span", "", [make("i", "", [], { background: colour }), words(text)]);
     const entries = [entry("var(--old)", "old noise"), entry("var(--new)", "new")];
     if (hasSteps) entries.push(entry("var(--replayed)", "replayed"));
-    if (frames.some(({ shown }) => shown)) entries.push(make("span", "", [make("i", "outline"), "repeated"]));
+    if (frames.some(({ shown }) => shown)) entries.push(make("span", "", [make("i", "outline"), words("repeated")]));
     else if (hasSteps) entries.push(entry("var(--faint)", "sampled"));
     return make("div", "legend", entries);
 }
@@ -180,11 +181,11 @@ function draw(box, settings) {
     const { frames, problem } = reuse(settings);
     const message = problem ? problemIn(problem, settings) : frames.length > MAX_FRAMES && tooMany(frames);
     if (message) return box.replaceChildren(make("div", "problem", message));
-    const count = make("span", "quiet", `${frames.length} frames${settings.isKnown ? "" : "?"}`);
-    if (!settings.isKnown) count.title = "The number of latents per clip is unknown: drawn for 8.";
-    const words = make("span", "", sentence(settings));
-    words.title = words.textContent; // in full, where it is cut off
-    const head = make("div", "head", [words, count]);
+    const count = make("span", "quiet", words("{count} frames", { count: frames.length }) + (settings.isKnown ? "" : "?"));
+    if (!settings.isKnown) count.title = words("The number of latents per clip is unknown: drawn for 8.");
+    const said = make("span", "", sentence(settings));
+    said.title = said.textContent; // in full, where it is cut off
+    const head = make("div", "head", [said, count]);
     box.replaceChildren(head, map(frames, settings), legend(frames, settings));
 }
 

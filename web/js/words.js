@@ -1,0 +1,50 @@
+// The words of what these scripts draw, in the page's language.
+
+import { app } from "../../../scripts/app.js";
+
+const WORDS = {
+    zh: {
+        "{names} connected: drawn as last set": "{names} 已连接：按上次的设置绘制",
+        "No state: a first clip. With one:": "无状态：首个片段。有状态时：",
+        "Starts as the previous clip in reverse": "以上一片段的倒放开始",
+        "Old noise in reverse, no replay": "旧噪声倒序，无重放",
+        "Continues from the previous clip's last frame": "接上一片段的最后一帧",
+        "Continues from the previous clip's last {m}": "接上一片段的最后 {m} 帧",
+        "Old noise in order, no replay": "旧噪声顺序，无重放",
+        "Reuses nothing": "不复用任何内容",
+        "old frame": "旧帧", "noise": "噪声", "frame": "帧", "replayed": "重放", "in %": "（%）", "of {steps}": "共 {steps} 步",
+        "old noise": "旧噪声", "new": "新噪声", "repeated": "重复", "sampled": "采样", "{count} frames": "{count} 帧",
+        "The number of latents per clip is unknown: drawn for 8.": "每个片段的潜变量数未知：按 8 绘制。",
+        "clip {k}: {how}": "片段 {k}：{how}",
+        "kept from an earlier run": "保留自先前的运行", "waiting": "等待中", "in progress": "进行中", "done": "完成",
+    },
+    ja: {
+        "{names} connected: drawn as last set": "{names} は接続済み：最後の設定で描画",
+        "No state: a first clip. With one:": "状態なし：最初のクリップ。ある場合：",
+        "Starts as the previous clip in reverse": "前のクリップの逆再生で始まる",
+        "Old noise in reverse, no replay": "古いノイズを逆順に、再現なし",
+        "Continues from the previous clip's last frame": "前のクリップの最後のフレームから続く",
+        "Continues from the previous clip's last {m}": "前のクリップの最後の {m} フレームから続く",
+        "Old noise in order, no replay": "古いノイズを順に、再現なし",
+        "Reuses nothing": "何も再利用しない",
+        "old frame": "元フレーム", "noise": "ノイズ", "frame": "フレーム", "replayed": "再現", "in %": "（%）", "of {steps}": "全 {steps}",
+        "old noise": "古いノイズ", "new": "新しいノイズ", "repeated": "重複", "sampled": "サンプリング", "{count} frames": "{count} フレーム",
+        "The number of latents per clip is unknown: drawn for 8.": "クリップの潜在変数の数が不明：8 として描画。",
+        "clip {k}: {how}": "クリップ {k}：{how}",
+        "kept from an earlier run": "以前の実行から保持", "waiting": "待機中", "in progress": "処理中", "done": "完了",
+    },
+};
+
+function language() {
+    try {
+        return app.extensionManager?.setting?.get("Comfy.Locale") ?? app.ui?.settings?.getSettingValue?.("Comfy.Locale");
+    } catch {
+        return "en"; // the page is not ready yet
+    }
+}
+
+// An English text in the page's language, if it is known there; {name} is replaced by values.name.
+export function words(text, values = {}) {
+    const told = WORDS[language()]?.[text] ?? text;
+    return told.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+}
