@@ -125,7 +125,10 @@ def find_piece(key: str | None, target: Path) -> KeptPiece | None:
 
     def read(entry: Path) -> KeptPiece:
         tensors, details = safetensors.read(entry / "tail.safetensors", PIECE)
-        _copy(entry / f"piece{target.suffix}", target)
+        kept = entry / f"piece{target.suffix}"
+        if _size(kept) != details["bytes"]:
+            raise ValueError(f"{kept} is not whole")
+        _copy(kept, target)
         return KeptPiece(target, details["frames"], tensors["tail"], tuple(details["size"]))
 
     return _found(key, read)
@@ -135,7 +138,7 @@ def keep_piece(key: str | None, piece: KeptPiece) -> None:
     """Keep what `find_piece` finds. An error is logged: it does not stop the video."""
 
     def write(entry: Path) -> None:
-        details = {"frames": piece.frames, "size": piece.size}
+        details = {"frames": piece.frames, "size": piece.size, "bytes": _size(piece.path)}
         safetensors.write(entry / "tail.safetensors", {"tail": piece.tail}, PIECE, **details)
         _copy(piece.path, entry / f"piece{piece.path.suffix}")
 
@@ -150,7 +153,7 @@ def folder() -> Path:
 
 
 def limit() -> float:
-    """How many bytes are kept at most: as the environment says, and no more than half of what the disk has free."""
+    """How many bytes are kept at most, as the environment says; 0 keeps nothing."""
     try:
         wanted = float(os.environ.get(LIMIT, "") or DEFAULT_LIMIT)
     except ValueError:
@@ -194,7 +197,7 @@ def _keep(key: str | None, write: Callable[[Path], None]) -> None:
 
 
 def _trim(root: Path) -> None:
-    """Remove the least recently used entries beyond the limit, and unfinished ones of runs that were killed."""
+    """Remove the least recently used entries beyond the limit or half of the free disk, and abandoned ones."""
     entries = []
     for entry in root.iterdir():
         with suppress(OSError):  # removed meanwhile
@@ -202,12 +205,18 @@ def _trim(root: Path) -> None:
             if entry.name.startswith("partial-") and used < time.time() - ABANDONED:
                 shutil.rmtree(entry, ignore_errors=True)
             else:
-                entries.append((used, sum(file.stat().st_size for file in entry.rglob("*")), entry))
+                entries.append((used, _size(entry), entry))
     room = min(limit(), (sum(size for _, size, _ in entries) + shutil.disk_usage(root).free) / 2)
     for _, size, entry in sorted(entries, reverse=True):
         room -= size
         if room < 0:
             shutil.rmtree(entry, ignore_errors=True)
+
+
+def _size(path: Path) -> int:
+    """The bytes of a file, or of the files in a folder and below."""
+    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    return sum(each.stat().st_size for each in files)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -239,6 +248,9 @@ def _fingerprint(graph: Any, node_id: str, prompt_id: str) -> str | None:
         waiting.pop()
         sources = {name: [known[source], slot] for name, (source, slot) in links.items()}
         values = {name: value for name, value in node["inputs"].items() if name not in links}
+        if current in getattr(graph, "node_overrides", {}):  # a loop of newer hosts has put another node in its place
+            known[current] = None
+            continue
         if node["class_type"] == NAMES_ITS_FILE:
             values.pop("filename_prefix", None)
         changed = _change_of(graph, current, prompt_id)

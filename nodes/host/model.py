@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -193,6 +194,11 @@ class HostModel(comfy.model_base.BaseModel):
         return timestep - 1 if self.model_config.diffusion.prediction == "flow" else timestep
 
 
+def load_again(load: Callable[..., Any], *given: Any, disable_dynamic: bool = False) -> Any:
+    """Load a model anew, as newer hosts do for another GPU or a deep copy; its patcher is never a dynamic one."""
+    return load(*given)
+
+
 def load_model(
     path: Path, dtype: torch.dtype | None = None, fast_fp8: bool = False
 ) -> comfy.model_patcher.ModelPatcher:
@@ -211,7 +217,7 @@ def load_model(
         FormatError: The file holds no UNet of a known format.
     """
     patcher = _patcher(path, *read_unet(path), dtype, fast_fp8)
-    patcher.cached_patcher_init = (load_model, (path, dtype, fast_fp8))  # newer hosts copy it to another GPU this way
+    patcher.cached_patcher_init = (load_again, (load_model, path, dtype, fast_fp8))
     return patcher
 
 
@@ -239,7 +245,7 @@ def inflate_model(
     else:
         tensors, config = with_temporal(tensors, config, temporal)
     patcher = _patcher(path, tensors, config, diffusion, dtype, fast_fp8)
-    patcher.cached_patcher_init = (inflate_model, (path, temporal, dtype, fast_fp8))
+    patcher.cached_patcher_init = (load_again, (inflate_model, path, temporal, dtype, fast_fp8))
     return patcher
 
 

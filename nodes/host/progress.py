@@ -80,7 +80,7 @@ def show_status(text: str, position: ClipPosition | None, **more: Any) -> None:
     if context is None or server is None:
         return
     if position is None:
-        server.send_progress_text(text, context.node_id)
+        server.send_progress_text(text, get_progress_state().dynprompt.get_display_node_id(context.node_id))
         return
     server.send_progress_text(f"{position}: {text}", position.node)
     event = {"node": position.node, "clip": position.clip, "clips": position.clips, **more}

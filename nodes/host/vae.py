@@ -20,7 +20,7 @@ from vidrd_core.models.load_parts import described_vae
 from vidrd_core.models.load_parts import load_vae as load_temporal_vae
 from vidrd_core.models.vae import TemporalVAE
 
-from .model import SCALE
+from .model import SCALE, load_again
 from .ops import HostOps, attention
 
 CHUNK = 8  # frames that are decoded together
@@ -175,7 +175,7 @@ def load_vae(path: Path) -> comfy.sd.VAE:
     vae.patcher = comfy.model_patcher.ModelPatcher(
         vae.first_stage_model, load_device=vae.device, offload_device=management.vae_offload_device()
     )
-    vae.patcher.cached_patcher_init = (_load_patcher, (path,))  # newer hosts copy it to another GPU this way
+    vae.patcher.cached_patcher_init = (load_again, (_load_patcher, path))
     return vae
 
 

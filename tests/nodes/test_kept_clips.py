@@ -161,6 +161,18 @@ def test_a_node_that_asks_to_run_each_time_is_heeded(caching, runs, host, monkey
     assert asked
 
 
+def test_a_node_that_a_loop_has_replaced_is_not_told_by_its_old_inputs(kept):
+    class Graph:
+        def __init__(self, **overrides):
+            self.node_overrides = overrides
+
+        def get_node(self, name):
+            return {"class_type": "VAEDecode", "inputs": {}, "is_changed": False}
+
+    assert kept.module._fingerprint(Graph(), "a", "id")
+    assert kept.module._fingerprint(Graph(a={}), "a", "id") is None
+
+
 def test_what_is_kept_is_bounded_and_the_least_recently_used_go_first(kept, runs, host, pack, monkeypatch):
     runs(executor(host, pack, "CLASSIC"), long_video(SIX[:2]))
     size = sum(file.stat().st_size for file in kept.folder.rglob("*"))
@@ -188,6 +200,11 @@ def test_a_damaged_entry_is_made_again_and_a_full_disk_stops_nothing(kept, runs,
     assert runs(executor(host, pack, "CLASSIC"), graph) == (2, 2)
     assert "cannot be read and is made again" in caplog.text
     assert runs(executor(host, pack, "CLASSIC"), graph) == (0, 0)
+    for path in kept.folder.rglob("piece.mp4"):
+        cut = path.read_bytes()[:-10]
+        path.unlink()  # which may be linked
+        path.write_bytes(cut)
+    assert runs(executor(host, pack, "CLASSIC"), graph) == (0, 2)
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")

@@ -279,3 +279,12 @@ def test_model_and_vae_can_be_copied_to_another_gpu(tiny):
         copy = patcher.deepclone_multigpu(torch.device("cpu"))
         for name, tensor in patcher.model.state_dict().items():
             assert torch.equal(copy.model.state_dict()[name], tensor)
+
+
+def test_a_deep_copy_of_the_model_samples_alike(tiny, sample):
+    """As the host's training node makes one."""
+    if "force_deepcopy" not in inspect.signature(tiny.model.clone).parameters:
+        pytest.skip("this host makes no deep copies")
+    copy = tiny.model.clone(force_deepcopy=True)
+    assert copy.model is not tiny.model.model
+    assert torch.equal(sample(copy), sample())
