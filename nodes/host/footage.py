@@ -151,10 +151,15 @@ def state_from_video(
     """
     if not len(images):
         raise ValueError("there are no images: wire a video's frames, or one picture")
+    layout = layout_of(model)
+    if layout.with_audio:
+        raise ValueError(
+            "this model makes video and audio together, and footage has no latents of audio: begin with a clip that "
+            "it makes"
+        )
     factor, used = time_factor_for(vae, frames), images[-frames:]
     missing = frames - len(used)
     whole = encode_frames(vae, torch.cat([used[:1].expand(missing, -1, -1, -1), used]))
-    layout = layout_of(model)
     if whole.shape[1] != layout.channels:
         raise ValueError(
             f"the VAE makes latents of {whole.shape[1]} channels, this model takes {layout.channels}: wire this "

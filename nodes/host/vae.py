@@ -77,11 +77,13 @@ class DecoderContext:
         past: Previous latents that a frame depends on.
         future: Later latents that a frame depends on.
         time_factor: Frames that each latent after the first decodes to.
+        in_groups: Whether latents decode in groups, so that a later one can be the first of a group.
     """
 
     past: int
     future: int
     time_factor: int = 1
+    in_groups: bool = False
 
 
 def decoder_context(vae: comfy.sd.VAE) -> DecoderContext:
@@ -91,7 +93,8 @@ def decoder_context(vae: comfy.sd.VAE) -> DecoderContext:
         return DecoderContext(inner.vae.config.halo, inner.vae.config.halo)
     if is_image_vae(vae):
         return DecoderContext(0, 0)
-    return DecoderContext(CONTEXT_LATENTS, 0, vae.temporal_compression_decode() or 1)
+    in_groups = type(inner).__name__ == "MiniMaxH3VideoVAE"  # of five latents
+    return DecoderContext(CONTEXT_LATENTS, 0, vae.temporal_compression_decode() or 1, in_groups)
 
 
 def is_image_vae(vae: comfy.sd.VAE) -> bool:

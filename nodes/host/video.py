@@ -215,6 +215,11 @@ def _check(samples: Tensor, context: DecoderContext, before: Any) -> None:
         )
     if before is None:
         return
+    if context.in_groups:
+        raise ValueError(
+            "this VAE decodes latents in groups that clips do not fill: join the clips' latents along time with "
+            "Latent Concat, and decode them at once with VAE Decode"
+        )
     if not isinstance(before, GrowingVideo):
         raise ValueError("the video is not from Decode & Write Clip: wire that of the previous clip, or none")
     if context != before.context:

@@ -10,7 +10,7 @@ from vidrd_core.presets import ReuseChoice
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.state import ClipState
 
-from .small_models import small_model
+from .small_models import small_model, small_vae
 
 STEPS = 5
 GIVEN = {"seed": 3, "steps": STEPS, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple"}
@@ -201,3 +201,25 @@ def test_the_audio_timeline(pack):
         assert (settings.warmup_latents, settings.prompt_frames, settings.loop) == (warmup, replayed, "none")
     assert timeline(7, 49, timing).recorded_latents(3) == 24
     assert timeline(7, 49, timing).reuse_settings(ReuseSettings(0, order="forward")).repeated_frames == 0
+
+
+def test_what_cannot_be_done_with_h3_is_refused(run, clip, family, host):
+    if family.name != "h3":
+        pytest.skip("of H3 alone")
+    vae = small_vae(host, channels=24)
+    given = {"vae": vae, "images": torch.rand(5, 32, 32, 3), "frames": 5, "steps": 2, "seed": 0, "method": "noise"}
+    given |= {"model": clip["model"], "positive": clip["positive"], "sampler_name": "euler", "scheduler": "simple"}
+    with pytest.raises(ValueError, match="footage has no latents of audio"):
+        run("StateFromVideo", **given)
+    video = importlib.import_module("custom_nodes_vidrd.nodes.host.video")
+    context = importlib.import_module("custom_nodes_vidrd.nodes.host.vae").decoder_context
+
+    class MiniMaxH3VideoVAE(torch.nn.Module):
+        """As the host's class is called."""
+
+    assert not context(vae).in_groups
+    vae.first_stage_model = MiniMaxH3VideoVAE()
+    assert context(vae).in_groups
+    settings = video.VideoSettings("h3/v", "mp4", 24.0, 1)
+    with pytest.raises(ValueError, match="decodes latents in groups that clips do not fill"):
+        video.write_clip({"samples": torch.zeros(1, 24, 5, 4, 4)}, vae, settings, object(), {})

@@ -147,12 +147,13 @@ def describe(path: Path) -> dict[str, Any]:
     if file_format(path) == "pickle":
         raise FormatError(f"{path} is a pickle (a torch .pt, .ckpt or .bin file), expected safetensors")
     with open_safetensors(path) as file:
-        metadata = file.metadata() or {}
-        names = [] if METADATA_KEY in metadata else [key for key in file.keys() if key.endswith(f".{DESCRIPTION}")]  # noqa: SIM118
-        embedded = {name.removesuffix(f".{DESCRIPTION}"): bytes(file.get_tensor(name).tolist()) for name in names}
+        metadata, keys = file.metadata() or {}, list(file.keys())
+        names = [] if METADATA_KEY in metadata else [key for key in keys if key.endswith(f".{DESCRIPTION}")]
+        embedded = {name.removesuffix(f".{DESCRIPTION}"): file.get_tensor(name) for name in names}
     try:
         if embedded:
-            return {"kind": WHOLE_MODEL, "parts": {name: json.loads(text) for name, text in embedded.items()}}
+            parts = {name: dict(json.loads(bytes(text.tolist()))) for name, text in embedded.items()}
+            return {"kind": WHOLE_MODEL, "parts": parts}
         return dict(json.loads(metadata[METADATA_KEY])) if METADATA_KEY in metadata else {}
     except (ValueError, TypeError) as error:
         raise FormatError(f"{path} has a damaged description: {error}") from error

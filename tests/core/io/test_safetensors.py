@@ -1,0 +1,64 @@
+"""Files that another program saves, with this package's description beside the tensors of each part."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vidrd_core import load
+from vidrd_core.io import safetensors
+from vidrd_core.io.safetensors import FormatError
+from vidrd_core.models.load_parts import described, described_text, described_vae
+
+PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model.vae.", "text": "cond_stage_model.encoder."}
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return load("tiny")
+
+
+def saved(model, path, *parts):
+    """A file of some parts, as ComfyUI writes it, with other tensors in it."""
+    whole = {
+        "unet": described(model.unet, model.diffusion),
+        "vae": described_vae(model.vae),
+        "text": described_text(model.text_encoder),
+    }
+    tensors = {"v_pred": torch.tensor([])}
+    for part in parts:
+        found, details = whole[part]
+        tensors |= {f"{PREFIXES[part]}{name}": tensor.clone() for name, tensor in found.items()}
+        tensors[f"{PREFIXES[part]}{safetensors.DESCRIPTION}"] = safetensors.description(details)
+    save_file(tensors, path, {"prompt": "{}"})
+    return path
+
+
+def test_a_whole_model_loads(tiny, tmp_path):
+    model = load(saved(tiny, tmp_path / "all.safetensors", "unet", "vae", "text"))
+    assert (model.unet.config, model.vae.config) == (tiny.unet.config, tiny.vae.config)
+    assert (model.text_encoder.config, model.diffusion) == (tiny.text_encoder.config, tiny.diffusion)
+    for name, tensor in tiny.unet.state_dict().items():
+        assert torch.equal(model.unet.state_dict()[name], tensor)
+
+
+def test_a_part_that_is_not_there_is_named(tiny, tmp_path):
+    path = saved(tiny, tmp_path / "unet.safetensors", "unet")
+    assert safetensors.is_ours(path)
+    with pytest.raises(FormatError, match="expected a temporal VAE"):
+        safetensors.read(path, "temporal VAE")
+
+
+@pytest.mark.parametrize("text", [b"{", b"[1]", b"\xff\xfe", json.dumps("text").encode()])
+def test_a_damaged_description_is_refused(tmp_path, text):
+    tensors = {f"a.{safetensors.DESCRIPTION}": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
+    save_file(tensors, tmp_path / "a.safetensors")
+    with pytest.raises(FormatError, match=r"a\.safetensors has a damaged description"):
+        safetensors.describe(tmp_path / "a.safetensors")
+
+
+def test_a_description_of_other_numbers_is_refused(tmp_path):
+    save_file({f"a.{safetensors.DESCRIPTION}": torch.tensor([0.5, -3.0])}, tmp_path / "a.safetensors")
+    with pytest.raises(FormatError, match="damaged description"):
+        safetensors.describe(tmp_path / "a.safetensors")
