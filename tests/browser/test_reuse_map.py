@@ -234,20 +234,29 @@ def test_auto_is_drawn_as_mirror(arithmetic):
     assert auto == mirror
 
 
-@pytest.mark.parametrize(
-    ("language", "expected"), [("zh", "接上一片段的最后 4 帧"), ("ja", "前のクリップの最後の 4 フレームから続く")]
-)
-def test_its_words_are_in_the_pages_language(page, language, expected):
+LANGUAGES = {
+    "en": ("Continues from the previous clip's last 4", "noise of old frame 4"),
+    "zh": ("接上一片段的最后 4 帧", "旧帧 4 的噪声"),
+    "ja": ("前のクリップの最後の 4 フレームから続く", "元フレーム 4 のノイズ"),
+}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_its_words_are_in_the_pages_language(page, language):
     set_to = "async (to) => { await app.extensionManager.setting.set('Comfy.Locale', to); return true; }"
     page.run(set_to, language)
     try:
         shown = page.run(in_page("""
             const node = make("VidRD_LongVideo", { order: "forward" });
-            return look(node);
+            const { words } = await look(node);
+            const box = node.widgets.find((widget) => widget.name === "reuse_map").element;
+            return { words, title: box.querySelector(".column:not(.names)").title };
         """))  # fmt: skip
     finally:
         page.run(set_to, "en")
-    assert shown["words"].startswith(expected)
+    words, title = LANGUAGES[language]
+    assert shown["words"].startswith(words)
+    assert title in shown["title"]
 
 
 def test_all_words_are_told_in_each_language_and_used():

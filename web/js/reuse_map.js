@@ -113,12 +113,16 @@ function problemIn(problem, { promptFrames, isKnown }) {
 const tooMany = (frames) => `${frames.length} frames are too many to draw`;
 
 function title({ source, share, replayed, shown }, j, { steps, percent, hasSteps }) {
-    const noise = share ? `noise of ${source === null ? "any old frame" : `old frame ${source}`}` : "new noise";
-    const mixed = share && share < 1 ? `, ${Math.round(100 * (1 - share)) || "under 1"} % of it new` : "";
-    const some = percent ? `the first ${replayed} % of the steps` : `the first ${replayed} of ${steps} steps`;
-    const length = replayed === steps ? "all steps" : some;
-    const replay = !hasSteps ? "" : replayed ? `; replays that frame for ${length}` : "; no replay";
-    return `frame ${j}: ${noise}${mixed}${replay}${shown ? "; shown already" : ""}`;
+    const noise = !share ? words("new noise")
+        : source === null ? words("noise of any old frame") : words("noise of old frame {source}", { source });
+    const part = Math.round(100 * (1 - share)) || words("under 1");
+    const mixed = share && share < 1 ? words(", {part} % of it new", { part }) : "";
+    const replay = !replayed ? "; no replay"
+        : replayed === steps ? "; replays that frame for all steps"
+        : percent ? "; replays that frame for the first {replayed} % of the steps"
+        : "; replays that frame for the first {replayed} of {steps} steps";
+    const length = hasSteps ? words(replay, { replayed, steps }) : "";
+    return words("frame {j}: ", { j }) + noise + mixed + length + (shown ? words("; shown already") : "");
 }
 
 // In the picture.
