@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,6 +79,7 @@ class Host:
     """
 
     def __init__(self, checkout: Path, base: Path, packs: Sequence[Path]) -> None:
+        os.environ["VIDRD_KEEP_GB"] = "0"  # what is measured is made each time
         begin(checkout, base)
         host, self._execution = (importlib.import_module(name) for name in ("nodes", "execution"))
         server = importlib.import_module("server").PromptServer
