@@ -115,7 +115,8 @@ class WriteClip(io.ComfyNode):
         settings = VideoSettings(filename_prefix[0], format[0], fps[0], scale[0])
         metadata = {**(cls.hidden.extra_pnginfo or {}), "prompt": cls.hidden.prompt}
         video: Any = before[0] if before else None
-        key = kept_clips.key_of_running_node(*(getattr(vae[0], name, None) for name in ("device", "vae_dtype")))
+        # Other packs' VAEs may lack these.
+        key = kept_clips.key_of_running_node(getattr(vae[0], "device", None), getattr(vae[0], "vae_dtype", None))
         for number, clip in enumerate(latent):
             video = write_clip(clip, vae[0], settings, video, metadata, key and f"{key}_{number}")
         shown, position = _shown(video), clip_position()

@@ -246,22 +246,20 @@ def _fingerprint(graph: Any, node_id: str, prompt_id: str) -> str | None:
             waiting += missing
             continue
         waiting.pop()
+        known[current] = None
+        replaced = getattr(graph, "node_overrides", {})  # nodes that a loop of newer hosts has put others in place of
+        if current in replaced or any(known[source] is None for source, _ in links.values()):
+            continue
         sources = {name: [known[source], slot] for name, (source, slot) in links.items()}
         values = {name: value for name, value in node["inputs"].items() if name not in links}
-        if current in getattr(graph, "node_overrides", {}):  # a loop of newer hosts has put another node in its place
-            known[current] = None
-            continue
         if node["class_type"] == NAMES_ITS_FILE:
             values.pop("filename_prefix", None)
-        changed = _change_of(graph, current, prompt_id)
-        try:
-            if any(source is None for source, _ in sources.values()):
-                raise ValueError("depends on something that differs")
-            files = {name: _versions(value) for name, value in values.items()}
-            code = _code_version(node["class_type"])
+        code, changed = _code_version(node["class_type"]), _change_of(graph, current, prompt_id)
+        files = {name: _versions(value) for name, value in values.items()}
+        with suppress(
+            TypeError, ValueError
+        ):  # for NaN, by which nodes ask to run again, and the like
             known[current] = _digest([node["class_type"], code, changed, sources, values, files])
-        except (TypeError, ValueError):  # a value that JSON cannot hold, such as NaN, by which nodes ask to run again
-            known[current] = None
     return known[node_id]
 
 

@@ -64,7 +64,7 @@ def layout_of(model: Any) -> LatentLayout:
     # Every latent format of ComfyUI that has time compresses it.
     compresses = has_time and not isinstance(inner, HostModel)
     factors = getattr(inner.diffusion_model, "vae_scale_factors", (TIME_FACTOR,))
-    timing, channels, with_audio = LatentTiming(int(factors[0])), latent_format.latent_channels, False
+    timing, with_audio = LatentTiming(int(factors[0])), False
     if "MiniMaxH3" in [kind.__name__ for kind in type(inner).__mro__]:
         # Its format states the channels of the wider of two latents; its VAE decodes 5 latents to 17 frames.
         timing, with_audio = LatentTiming(4, 5, 3), True

@@ -4,7 +4,6 @@ import { app } from "../../../scripts/app.js";
 
 const KEY = "vidrd_said"; // in the node's output
 const LINE = 18; // pixels
-
 const VIDEO = 350; // pixels for a video in Nodes 2.0, which leaves it 150
 
 const places = new WeakMap(); // by node
