@@ -207,6 +207,9 @@ class LongVideo(io.ComfyNode):
                 loop="none" if not loops else "close" if k == len(texts) - 1 else "keep",
             )
             write = graph.node("VidRD_WriteClip", f"write_{k + 1}", latent=extend.out(0), vae=links["vae"], **file)
+            if k == len(texts) - 1:
+                # No input of the node: the host's cache tells the last clip, which is the run's result, from others.
+                write.set_input("last", True)
             extend.set_input("state", state)
             write.set_input("before", video)
             state, video = extend.out(2), write.out(0)

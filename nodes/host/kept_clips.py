@@ -45,7 +45,8 @@ LIMIT = "VIDRD_KEEP_GB"  # environment variable: gigabytes that are kept at most
 DEFAULT_LIMIT = 8.0
 ABANDONED = 24 * 3600  # seconds after which an unfinished entry is removed
 CLIP, PIECE = "kept clip", "kept piece"  # kinds of safetensors files
-NAMES_ITS_FILE = "VidRD_WriteClip"  # its file's name does not change what is in it
+WRITES = "VidRD_WriteClip"
+NOT_IN_A_PIECE = ("filename_prefix", "last")  # inputs of it that do not change what is encoded
 _fingerprints: WeakKeyDictionary[Any, dict[str, str | None]] = WeakKeyDictionary()
 
 
@@ -251,14 +252,11 @@ def _fingerprint(graph: Any, node_id: str, prompt_id: str) -> str | None:
         if current in replaced or any(known[source] is None for source, _ in links.values()):
             continue
         sources = {name: [known[source], slot] for name, (source, slot) in links.items()}
-        values = {name: value for name, value in node["inputs"].items() if name not in links}
-        if node["class_type"] == NAMES_ITS_FILE:
-            values.pop("filename_prefix", None)
+        left_out = NOT_IN_A_PIECE if node["class_type"] == WRITES else ()
+        values = {name: value for name, value in node["inputs"].items() if name not in links and name not in left_out}
         code, changed = _code_version(node["class_type"]), _change_of(graph, current, prompt_id)
         files = {name: _versions(value) for name, value in values.items()}
-        with suppress(
-            TypeError, ValueError
-        ):  # for NaN, by which nodes ask to run again, and the like
+        with suppress(TypeError, ValueError):  # raised for NaN, by which nodes ask to run again
             known[current] = _digest([node["class_type"], code, changed, sources, values, files])
     return known[node_id]
 
