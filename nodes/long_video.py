@@ -24,11 +24,11 @@ from .schema import (
     schema,
     staging_input,
 )
-from .video import check_rate, video_inputs
+from .video import audio_vae_input, check_rate, video_inputs
 
 # Passed on as links to the nodes that this one expands into, so that the cache identifies those by the source of the
 # links and runs them again only if that has changed.
-_LINKED = ("model", "clip", "vae", "latent", "state", "before")
+_LINKED = ("model", "clip", "vae", "latent", "state", "before", "audio_vae")
 MAX_VALUES = {"seed": MAX_SEED, "cfg": 100, "alpha": 1000}
 MAX_CLIPS = 500  # the host follows a chain of nodes by recursion, which Python limits to about 1000 calls
 
@@ -108,6 +108,7 @@ class LongVideo(io.ComfyNode):
                     "over the first frames of its first clip, at twice the model calls for that clip.",
                 ),
                 staging_input(),
+                audio_vae_input(**RAW_LINK),
             ],
             outputs=[
                 io.Video.Output(display_name="video", tooltip="The video with all clips."),
@@ -210,6 +211,8 @@ class LongVideo(io.ComfyNode):
             if k == len(texts) - 1:
                 # No input of the node: the host's cache tells the last clip, which is the run's result, from others.
                 write.set_input("last", True)
+            if links["audio_vae"] is not None:
+                write.set_input("audio_vae", links["audio_vae"])
             extend.set_input("state", state)
             write.set_input("before", video)
             state, video = extend.out(2), write.out(0)

@@ -50,6 +50,17 @@ def video_inputs() -> list[Any]:
     ]
 
 
+def audio_vae_input(**more: Any) -> Any:
+    """The input of the VAE that decodes sound."""
+    return io.Vae.Input(
+        "audio_vae",
+        optional=True,
+        tooltip="The VAE of the sound, for models that make video and audio together (LTX-2, MiniMax H3): mp4 and "
+        "webm files get the sound. Set fps to the clips' own. Not connected: for video alone.",
+        **more,
+    )
+
+
 def check_rate(kind: str, fps: float) -> None:
     """Raise ValueError for a frame rate that browsers cannot show of this kind of file."""
     most = FASTEST.get(KINDS[kind], fps)
@@ -86,6 +97,7 @@ class WriteClip(io.ComfyNode):
                     tooltip="The video so far, from Decode & Write Clip of the previous clip: the clip is appended "
                     "to its file, with that file's name, format, fps and scale. Not connected: a new file.",
                 ),
+                audio_vae_input(),
             ],
             outputs=[
                 io.Video.Output(
@@ -109,6 +121,7 @@ class WriteClip(io.ComfyNode):
         fps: list[float],
         scale: list[int],
         before: list[Any] | None = None,
+        audio_vae: list[Any] | None = None,
     ) -> io.NodeOutput:
         if not before:
             check_rate(format[0], fps[0])
@@ -118,7 +131,8 @@ class WriteClip(io.ComfyNode):
         # Other packs' VAEs may lack these.
         key = kept_clips.key_of_running_node(getattr(vae[0], "device", None), getattr(vae[0], "vae_dtype", None))
         for number, clip in enumerate(latent):
-            video = write_clip(clip, vae[0], settings, video, metadata, key and f"{key}_{number}")
+            with_sound = audio_vae[0] if audio_vae else None
+            video = write_clip(clip, vae[0], settings, video, metadata, key and f"{key}_{number}", with_sound)
         shown, position = _shown(video), clip_position()
         if position is None or position.clip + 1 == position.clips:
             return io.NodeOutput(video, ui=shown)

@@ -36,6 +36,7 @@ from torch import Tensor
 import vidrd_core
 from vidrd_core.io import safetensors
 from vidrd_core.state import ClipState
+from vidrd_core.video.sound import Sound
 
 from .audio_video import join_latent, split_latent
 from .folders import file_version
@@ -45,6 +46,7 @@ LIMIT = "VIDRD_KEEP_GB"  # environment variable: gigabytes that are kept at most
 DEFAULT_LIMIT = 8.0
 ABANDONED = 24 * 3600  # seconds after which an unfinished entry is removed
 CLIP, PIECE = "kept clip", "kept piece"  # kinds of safetensors files
+SOUND = "sound.npy"
 WRITES = "VidRD_WriteClip"
 NOT_IN_A_PIECE = ("filename_prefix", "last")  # inputs of it that do not change what is encoded
 _fingerprints: WeakKeyDictionary[Any, dict[str, str | None]] = WeakKeyDictionary()
@@ -59,12 +61,14 @@ class KeptPiece:
         frames: How many frames it has.
         tail: The latents that are context for the next piece.
         size: Pixels across and down.
+        sound: Its sound; None for silence.
     """
 
     path: Path
     frames: int
     tail: Tensor
     size: tuple[int, int]
+    sound: Sound | None = None
 
 
 def key_of_running_node(*computing: Any) -> str | None:
@@ -101,7 +105,7 @@ def find_clip(key: str | None) -> tuple[dict[str, Any], dict[str, Any], ClipStat
             for name in ("new", "whole")
         )
         more = {name: tensors[f"with.{name}"] for name in details["with"]}
-        return {**new, **more}, whole, ClipState.load(entry / "state.safetensors")
+        return {**new, **more, **details["numbers"]}, whole, ClipState.load(entry / "state.safetensors")
 
     return _found(key, read)
 
@@ -114,7 +118,8 @@ def keep_clip(key: str | None, new: dict[str, Any], whole: dict[str, Any], state
         tensors = {f"{name}.{i}": part.clone() for name, each in parts.items() for i, part in enumerate(each)}
         more = {name: value for name, value in new.items() if name != "samples" and isinstance(value, Tensor)}
         tensors |= {f"with.{name}": value.clone() for name, value in more.items()}
-        details = {"parts": len(parts["new"]), "with": list(more)}
+        numbers = {name: value for name, value in new.items() if isinstance(value, int)}
+        details = {"parts": len(parts["new"]), "with": list(more), "numbers": numbers}
         safetensors.write(entry / "latents.safetensors", tensors, CLIP, **details)
         state.save(entry / "state.safetensors")
 
@@ -129,8 +134,13 @@ def find_piece(key: str | None, target: Path) -> KeptPiece | None:
         kept = entry / f"piece{target.suffix}"
         if _size(kept) != details["bytes"]:
             raise ValueError(f"{kept} is not whole")
+        sound = None
+        if details["sound"]:
+            sound = Sound(sound_path(target), **details["sound"])
+            _copy(entry / SOUND, sound.path)
+            sound.samples()  # raises ValueError if it is not whole
         _copy(kept, target)
-        return KeptPiece(target, details["frames"], tensors["tail"], tuple(details["size"]))
+        return KeptPiece(target, details["frames"], tensors["tail"], tuple(details["size"]), sound)
 
     return _found(key, read)
 
@@ -139,11 +149,19 @@ def keep_piece(key: str | None, piece: KeptPiece) -> None:
     """Keep what `find_piece` finds. An error is logged: it does not stop the video."""
 
     def write(entry: Path) -> None:
-        details = {"frames": piece.frames, "size": piece.size, "bytes": _size(piece.path)}
+        details = {"frames": piece.frames, "size": piece.size, "bytes": _size(piece.path), "sound": None}
+        if piece.sound:
+            details["sound"] = {"rate": piece.sound.rate, "lead": piece.sound.lead}
+            _copy(piece.sound.path, entry / SOUND)
         safetensors.write(entry / "tail.safetensors", {"tail": piece.tail}, PIECE, **details)
         _copy(piece.path, entry / f"piece{piece.path.suffix}")
 
     _keep(key, write)
+
+
+def sound_path(piece: Path) -> Path:
+    """Where the sound of a piece is, beside it."""
+    return piece.with_name(f"{piece.name}.npy")
 
 
 def folder() -> Path:

@@ -17,22 +17,15 @@ from vidrd_core.reuse import ReuseSettings, next_clip_noise
 from vidrd_core.sampling import clip_generator
 from vidrd_core.state import ClipState
 
-from .audio_video import SEPARATE_AUDIO, AudioTimeline, LatentTiming, check_audio_shape, join_latent, split_latent
+from .audio_video import AudioTimeline, LatentTiming, check_audio_shape, join_latent, split_latent
 from .latent_layout import clip_shape, layout_of, timing_of, to_model_layout
 from .progress import clip_position, show_status, step_callback
 from .reuse_sampler import ReuseSampler
+from .sound import FRAMES_BEFORE, SOUND_BEFORE, SOUND_DIM
 
 Latent = dict[str, Any]
 """ComfyUI's LATENT: "samples", and optional entries."""
 PAST_KEY = "vidrd_past"  # in a LATENT: the latents shown before it, as context for decoders with temporal layers
-
-
-def video_samples(latent: Latent) -> Tensor:
-    """The samples of a LATENT of video alone. Raises ValueError if it holds video and audio together."""
-    parts = split_latent(latent)
-    if len(parts) > 1:
-        raise ValueError(SEPARATE_AUDIO)
-    return parts[0]
 
 
 def initial_noise(
@@ -193,16 +186,24 @@ def new_frames(whole: Any, sampler: ReuseSampler) -> Latent:
         sampler: The sampler, with the clip's state.
 
     Returns:
-        A LATENT of those frames, with the latents shown before them under `PAST_KEY`.
+        A LATENT of those frames, with the latents shown before them under `PAST_KEY`; with audio, also what
+        `decode_sound` needs.
     """
     assert sampler.state is not None
     state = sampler.state
     video, *audio = split_latent({"samples": whole})
     dim = 2 if video.ndim == 5 else 0
     new = [video.narrow(dim, state.repeated, state.frames - state.closed - state.repeated)]
+    more: Latent = {}
     if audio:
         assert sampler.audio_settings is not None
         shown = sampler.audio_settings.repeated_frames if state.repeated else 0
-        dim = timing_of(state.made_with).audio_dim
+        timing = timing_of(state.made_with)
+        dim = timing.audio_dim
         new.append(audio[0].narrow(dim, shown, audio[0].shape[dim] - shown))
-    return {"samples": join_latent(new), PAST_KEY: sampler.past}
+        more = {
+            SOUND_BEFORE: audio[0].narrow(dim, 0, shown),
+            SOUND_DIM: dim,
+            FRAMES_BEFORE: timing.frames(state.repeated),
+        }
+    return {"samples": join_latent(new), PAST_KEY: sampler.past, **more}

@@ -20,6 +20,7 @@ from vidrd_core.models.load_parts import described_vae
 from vidrd_core.models.load_parts import load_vae as load_temporal_vae
 from vidrd_core.models.vae import TemporalVAE
 
+from .audio_video import LatentTiming
 from .model import SCALE, load_again
 from .ops import HostOps, attention
 
@@ -76,25 +77,36 @@ class DecoderContext:
     Args:
         past: Previous latents that a frame depends on.
         future: Later latents that a frame depends on.
-        time_factor: Frames that each latent after the first decodes to.
-        in_groups: Whether latents decode in groups, so that a later one can be the first of a group.
+        timing: How many frames latents decode to. With a cycle, a decoder's context begins with one.
     """
 
     past: int
     future: int
-    time_factor: int = 1
-    in_groups: bool = False
+    timing: LatentTiming
+
+    def frames(self, latents: int, known: int) -> int:
+        """How many frames `latents` decode to after the first `known` of them."""
+        return self.timing.frames(latents) - self.timing.frames(known)
+
+    def provisional(self, latents: int) -> int:
+        """How many frames the last latents decode to that later ones change, of the last `latents` of a video."""
+        return self.frames(latents, max(0, latents - self.future))
+
+    def is_new_start(self, samples: Tensor) -> bool:
+        """Whether new latents [B, C, F, h, w] begin a cycle of their own; clips that go on begin within one."""
+        return self.timing.cycle > 0 and samples.shape[2] % self.timing.cycle == self.future
 
 
 def decoder_context(vae: comfy.sd.VAE) -> DecoderContext:
     """The temporal context of a VAE: exact for a VidRD VAE, and `CONTEXT_LATENTS` for third-party video VAEs."""
     inner = getattr(vae, "first_stage_model", None)
     if isinstance(inner, HostVAE):
-        return DecoderContext(inner.vae.config.halo, inner.vae.config.halo)
+        return DecoderContext(inner.vae.config.halo, inner.vae.config.halo, LatentTiming(1))
     if is_image_vae(vae):
-        return DecoderContext(0, 0)
-    in_groups = type(inner).__name__ == "MiniMaxH3VideoVAE"  # of five latents
-    return DecoderContext(CONTEXT_LATENTS, 0, vae.temporal_compression_decode() or 1, in_groups)
+        return DecoderContext(0, 0, LatentTiming(1))
+    if type(inner).__name__ == "MiniMaxH3VideoVAE":  # decodes 5 latents with 2 of the next 5, and blends these two
+        return DecoderContext(5, 2, LatentTiming(4, 5))
+    return DecoderContext(CONTEXT_LATENTS, 0, LatentTiming(vae.temporal_compression_decode() or 1))
 
 
 def is_image_vae(vae: comfy.sd.VAE) -> bool:
@@ -211,7 +223,13 @@ def empty_clip(width: int, height: int, frames: int, vae: Any = None) -> dict[st
 
 def time_factor_for(vae: Any, frames: int) -> int:
     """Frames that each latent after the first decodes to. Raises ValueError if no clip has `frames` frames."""
-    factor = decoder_context(vae).time_factor
+    timing = decoder_context(vae).timing
+    if timing.cycle:
+        raise ValueError(
+            "this VAE's latents stand for 1, 4, 4, 4 and 4 frames in turn: wire the model's own empty latent, as "
+            "Empty MiniMax H3 AV Latent"
+        )
+    factor = timing.factor
     if (frames - 1) % factor:
         fewer = 1 + (frames - 1) // factor * factor
         raise ValueError(

@@ -7,7 +7,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,18 @@ from torch import Tensor
 
 from vidrd_core.video import Piece, join_videos, open_video, read_video
 from vidrd_core.video.sinks import frame_rate
+from vidrd_core.video.sound import ENCODERS, read_sound
 
+from .audio_video import split_latent
 from .folders import free_path
-from .kept_clips import KeptPiece, find_piece, keep_piece
+from .kept_clips import KeptPiece, find_piece, keep_piece, sound_path
 from .progress import clip_position, show_status
-from .sample_clip import PAST_KEY, Latent, video_samples
+from .sample_clip import PAST_KEY, Latent
+from .sound import decode_sound
 from .vae import DecoderContext, decoder_context, is_image_vae
 
 KINDS = {"mp4": ".mp4", "webm": ".webm", "gif": ".gif", "png": "", "webp": ".webp", "apng": ".apng"}
+KINDS_WITH_SOUND = [kind for kind, suffix in KINDS.items() if suffix in ENCODERS]
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class GrowingVideo(Input.Video):
     @property
     def provisional(self) -> int:
         """How many of the last frames are decoded again once later latents are known."""
-        return min(self.context.future, self.frames)
+        return self.context.provisional(self.tail.shape[2]) if self.context.future else 0
 
     @property
     def is_newest(self) -> bool:
@@ -141,41 +145,53 @@ class GrowingVideo(Input.Video):
 
 
 def write_clip(
-    latent: Latent, vae: Any, settings: VideoSettings, before: Any, metadata: dict[str, Any], key: str | None = None
+    latent: Latent,
+    vae: Any,
+    settings: VideoSettings,
+    before: Any,
+    metadata: dict[str, Any],
+    key: str | None = None,
+    audio_vae: Any = None,
 ) -> GrowingVideo:
     """Decode a clip's new frames, and append them to a video or start a new one.
 
     Args:
-        latent: A LATENT of the new frames.
+        latent: A LATENT of the new frames, with their sound or not.
         vae: The VAE.
         settings: How a new video is written; an old one keeps its own.
         before: The `GrowingVideo` to append to; None starts a new one.
         metadata: What to write into the file, such as the workflow, as JSON by name.
         key: Under which the encoded clip is kept, see `kept_clips`; None keeps nothing.
+        audio_vae: The VAE that decodes the sound; None without sound.
 
     Returns:
         The video with the clip.
 
     Raises:
-        ValueError: The latents do not continue the video, or the prefix is not valid.
+        ValueError: The latents do not continue the video, the prefix is not valid, or `decode_sound` raises it.
         OSError: The file cannot be written. The video so far is unchanged.
     """
-    samples, context = video_samples(latent), decoder_context(vae)
+    context, (samples, *audio) = decoder_context(vae), split_latent(latent)
     _check(samples, context, before)
-    tail, provisional, pieces = latent.get(PAST_KEY), 0, []
+    tail, again, pieces = latent.get(PAST_KEY), 0, []
+    is_new_start = context.is_new_start(samples)
     if before is not None:
-        settings, tail, provisional = before.settings, before.tail, before.provisional
-        pieces = _kept_pieces(before)
+        settings, tail, again = before.settings, before.tail, 0 if is_new_start else before.provisional
+        pieces = _kept_pieces(before, again)
+    _check_sound(bool(audio), audio_vae, settings.kind)
     path, tags = _temporary_path(settings.kind), _tags(metadata)
     piece = find_piece(key, path)
     if piece is None:
-        frames, tail = _decode(samples, vae, context, tail, provisional)
+        frames, tail = _decode(samples, vae, context, None if is_new_start else tail, again)
+        sound = None
+        if audio_vae is not None:
+            sound = decode_sound(latent, audio_vae, len(frames), again, settings.fps, sound_path(path))
         with open_video(path, settings.fps, scale=settings.scale, metadata=tags) as writer:
             writer.write(frames)
         size = (frames.shape[2] * settings.scale, frames.shape[1] * settings.scale)
-        piece = KeptPiece(path, len(frames), tail, size)
+        piece = KeptPiece(path, len(frames), tail, size, sound)
         keep_piece(key, piece)
-    pieces.append(Piece(piece.path, piece.frames))
+    pieces.append(Piece(piece.path, piece.frames, piece.sound))
     tail, size = piece.tail, piece.size
     grows = before is not None and before.is_newest
     path = before.path if grows else free_path(settings.prefix, KINDS[settings.kind], *size)
@@ -191,10 +207,11 @@ def write_clip(
     return video
 
 
-def _kept_pieces(before: GrowingVideo) -> list[Piece]:
-    """The pieces of a video without its provisional frames; if some were deleted, a copy of its file instead."""
+def _kept_pieces(before: GrowingVideo, again: int) -> list[Piece]:
+    """The pieces of a video without its last `again` frames; if some were deleted, a copy of its file instead."""
     pieces = list(before.pieces)
-    if not all(piece.path.exists() for piece in pieces):
+    files = [file for piece in pieces for file in (piece.path, piece.sound and piece.sound.path) if file]
+    if not all(file.exists() for file in files):
         if not before.is_newest:
             raise FileNotFoundError(
                 f"the previous clips were cleared from {pieces[0].path.parent}: change filename_prefix where the "
@@ -202,9 +219,10 @@ def _kept_pieces(before: GrowingVideo) -> list[Piece]:
             )
         copy = _temporary_path(before.settings.kind)
         (shutil.copytree if before.path.is_dir() else shutil.copy2)(before.path, copy)
-        pieces = [Piece(copy, before.frames)]
+        with_sound = before.settings.kind in KINDS_WITH_SOUND
+        pieces = [Piece(copy, before.frames, read_sound(copy, sound_path(copy)) if with_sound else None)]
     last = pieces[-1]
-    return [*pieces[:-1], Piece(last.path, last.frames - before.provisional)]
+    return [*pieces[:-1], replace(last, frames=last.frames - again)]
 
 
 def _check(samples: Tensor, context: DecoderContext, before: Any) -> None:
@@ -213,13 +231,13 @@ def _check(samples: Tensor, context: DecoderContext, before: Any) -> None:
         raise ValueError(
             f"the latent holds {len(samples)} clips side by side, expected one: write each to a file of its own"
         )
+    if (cycle := context.timing.cycle) and samples.shape[2] % cycle not in (0, context.future):
+        raise ValueError(
+            f"the latent has {samples.shape[2]} latents along time, expected a multiple of {cycle}, or "
+            f"{context.future} more: this VAE decodes them in groups; make clips from the model's own empty latent"
+        )
     if before is None:
         return
-    if context.in_groups:
-        raise ValueError(
-            "this VAE decodes latents in groups that clips do not fill: join the clips' latents along time with "
-            "Latent Concat, and decode them at once with VAE Decode"
-        )
     if not isinstance(before, GrowingVideo):
         raise ValueError("the video is not from Decode & Write Clip: wire that of the previous clip, or none")
     if context != before.context:
@@ -229,21 +247,34 @@ def _check(samples: Tensor, context: DecoderContext, before: Any) -> None:
         raise ValueError(f"the clip's latents are {here}, those of the video so far {there}: give all clips one size")
 
 
+def _check_sound(has_sound: bool, audio_vae: Any, kind: str) -> None:
+    """Raise ValueError unless what is wired and the kind of file fit a latent with or without sound."""
+    holds = kind in KINDS_WITH_SOUND
+    if audio_vae is not None and not has_sound:
+        raise ValueError("audio_vae is wired, but the latent holds no sound: leave audio_vae unwired")
+    if audio_vae is not None and not holds:
+        raise ValueError(f"a file of format {kind} holds no sound: choose mp4 or webm, or leave audio_vae unwired")
+    if has_sound and audio_vae is None and holds:
+        raise ValueError(
+            "the latent holds sound, too: wire the VAE that decodes it into audio_vae, or wire the video latent alone"
+        )
+
+
 def _decode(
-    samples: Tensor, vae: Any, context: DecoderContext, tail: Tensor | None, provisional: int
+    samples: Tensor, vae: Any, context: DecoderContext, tail: Tensor | None, again: int
 ) -> tuple[Tensor, Tensor]:
-    """The provisional frames again and then the new ones, uint8 [F, H, W, 3]; and the next clip's `tail`."""
+    """The last `again` frames once more and then the new ones, uint8 [F, H, W, 3]; and the next clip's `tail`."""
     if samples.ndim == 5 and is_image_vae(vae):
         samples = samples[0].movedim(1, 0)
     known = 0
     if context.past and tail is not None and tail.shape[2] and _same_shape(tail, samples):
-        tail = tail[:, :, -(context.past + provisional) :]
-        known = tail.shape[2] - provisional
+        tail = tail[:, :, -(context.past + context.future) :]
+        known = tail.shape[2]
         samples = torch.cat([tail.to(samples), samples], dim=2)
     images = vae.decode(samples)
     frames = images.reshape(-1, *images.shape[-3:])[..., :3]
     if known:
-        frames = frames[-(samples.shape[2] - known) * context.time_factor :]
+        frames = frames[-(context.frames(samples.shape[2], known) + again) :]
     tail = samples[:, :, -(context.past + context.future) :] if context.past else samples[:0]
     return (frames.clamp(0, 1) * 255).round().to(torch.uint8), tail.cpu().clone()
 

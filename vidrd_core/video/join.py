@@ -12,6 +12,7 @@ from pathlib import Path
 from vidrd_core.video.animations import ANIMATIONS, join_animations
 from vidrd_core.video.remux import append_comment, join_files
 from vidrd_core.video.sinks import frame_rate, part_path, write_errors
+from vidrd_core.video.sound import ENCODERS, Sound, SoundTrack
 from vidrd_core.video.writer import suffix_of
 
 
@@ -22,10 +23,12 @@ class Piece:
     Args:
         path: The file, or the folder of PNG frames.
         frames: How many of its first frames count; later ones are left out.
+        sound: What sounds during them; None is silence. Only MP4 and WebM hold sound.
     """
 
     path: Path
     frames: int
+    sound: Sound | None = None
 
 
 def join_videos(pieces: Sequence[Piece], target: Path, fps: float, metadata: dict[str, str] | None = None) -> None:
@@ -42,25 +45,34 @@ def join_videos(pieces: Sequence[Piece], target: Path, fps: float, metadata: dic
 
     Raises:
         FileNotFoundError: A piece does not exist any more.
-        ValueError: The pieces differ in codec or size.
+        ValueError: The pieces differ in codec or size, their sound differs in rate or channels, or the target holds
+            no sound.
         OSError: The target cannot be written.
     """
     for piece in pieces:
         if not piece.path.exists():
             raise FileNotFoundError(f"{piece.path} does not exist any more: it held {piece.frames} frames")
+    sounds = [(piece.sound, piece.frames) for piece in pieces]
+    track = SoundTrack(sounds, frame_rate(fps)) if any(sound for sound, _ in sounds) else None
+    if track and target.suffix.lower() not in ENCODERS:
+        raise ValueError(f"{target.name} holds no sound: write an MP4 or WebM, or leave the sound out")
     with write_errors(target):
         if pieces[0].path.is_dir():
             _join_folders(pieces, target)
         else:
             suffix_of(target)  # refuses unknown suffixes
-            _join_files(pieces, target, fps, metadata or {})
+            _join_files(pieces, target, fps, metadata or {}, track)
 
 
-def _join_files(pieces: Sequence[Piece], target: Path, fps: float, metadata: dict[str, str]) -> None:
-    part = part_path(target)
+def _join_files(
+    pieces: Sequence[Piece], target: Path, fps: float, metadata: dict[str, str], track: SoundTrack | None
+) -> None:
+    part, files = part_path(target), [(piece.path, piece.frames) for piece in pieces]
     try:
-        join = join_animations if target.suffix.lower() in ANIMATIONS else join_files
-        join([(piece.path, piece.frames) for piece in pieces], part, frame_rate(fps), metadata)
+        if target.suffix.lower() in ANIMATIONS:
+            join_animations(files, part, frame_rate(fps), metadata)
+        else:
+            join_files(files, part, frame_rate(fps), metadata, track)
         if target.suffix.lower() == ".gif":
             append_comment(part, metadata)
         _replace(part, target)

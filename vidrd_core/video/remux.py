@@ -12,6 +12,8 @@ from typing import Any
 
 import av
 
+from vidrd_core.video.sound import SoundEncoder, SoundTrack
+
 FAST_START = {"movflags": "faststart+use_metadata_tags"}  # one index, in front: what players seek in best
 GIF_EXTENSION, GIF_CONTROL = 0x21, 0xF9  # the bytes that begin an extension block, and its kind with the timing
 
@@ -34,7 +36,11 @@ def open_container(path: Path, kind: str, options: dict[str, str], metadata: dic
 
 
 def join_files(
-    pieces: Sequence[tuple[Path, int | None]], target: Path, rate: Fraction, metadata: dict[str, str]
+    pieces: Sequence[tuple[Path, int | None]],
+    target: Path,
+    rate: Fraction,
+    metadata: dict[str, str],
+    track: SoundTrack | None = None,
 ) -> None:
     """Concatenate video files by copying their packets.
 
@@ -44,6 +50,7 @@ def join_files(
         target: The file to write; its suffix is that of the pieces.
         rate: Frames per second.
         metadata: Container tags.
+        track: The sound to encode; None for none.
 
     Raises:
         ValueError: The files differ in codec or size.
@@ -51,6 +58,7 @@ def join_files(
     kind, count = target.suffix[1:].lower(), 0
     with open_container(target, kind, FAST_START if kind == "mp4" else {}, metadata) as joined:
         stream: Any = None
+        sound: SoundEncoder | None = None
         for path, frames in pieces:
             with av.open(str(path)) as source:
                 template = source.streams.video[0]
@@ -59,6 +67,7 @@ def join_files(
                 if stream is None:
                     stream, first = _stream_like(joined, template), coding
                     stream.time_base = 1 / rate  # before PyAV 14 an MP4 would count in 1/90000 s
+                    sound = SoundEncoder(joined, target.suffix.lower(), track) if track else None
                 if coding != first:
                     raise ValueError(f"{path} does not match the files before it: {coding} after {first}")
                 packets = (packet for packet in source.demux(template) if packet.dts is not None)  # the last is empty
@@ -70,6 +79,10 @@ def join_files(
                     packet.duration = 1
                     joined.mux(packet)
                     count += 1
+                    if sound:
+                        sound.until(float(count / rate))
+        if sound:
+            sound.finish()
 
 
 def _stream_like(container: Any, template: Any) -> Any:
