@@ -29,6 +29,10 @@ from .video import audio_vae_input, check_rate, video_inputs
 # Passed on as links to the nodes that this one expands into, so that the cache identifies those by the source of the
 # links and runs them again only if that has changed.
 _LINKED = ("model", "clip", "vae", "latent", "state", "before", "audio_vae")
+_ADVANCED = (
+    *("prompt_frames", "alpha", "beta", "order", "noise_policy", "release", "drift", "loop", "staging", "travel"),
+    *("seed_per_clip", "cfg_per_clip", "alpha_per_clip", "scale"),
+)
 MAX_VALUES = {"seed": MAX_SEED, "cfg": 100, "alpha": 1000}
 MAX_CLIPS = 500  # the host follows a chain of nodes by recursion, which Python limits to about 1000 calls
 
@@ -49,6 +53,7 @@ class LongVideo(io.ComfyNode):
             search_aliases=["vidrd", "text to video", "long video", "prompt travel", "extend video"],
             enable_expand=True,
             is_output_node=True,
+            advanced=_ADVANCED,
             inputs=[
                 io.Model.Input(
                     "model", tooltip="The diffusion model: a VidRD UNet3D or any other video model.", **RAW_LINK

@@ -23,8 +23,19 @@ State = io.Custom("VIDRD_STATE")
 SAID = "vidrd_said"  # in a node's output on the page: lines that the pack's script keeps in the node
 
 
-def schema(**settings: Any) -> io.Schema:
-    """An `io.Schema`, without the fields that this host does not know yet, such as `search_aliases`."""
+def schema(advanced: tuple[str, ...] = (), **settings: Any) -> io.Schema:
+    """An `io.Schema`, without the fields that this host does not know yet, such as `search_aliases`.
+
+    Args:
+        advanced: The inputs that the page shows only when asked for advanced ones.
+        **settings: Fields of the schema.
+
+    Returns:
+        The schema.
+    """
+    for each in settings["inputs"]:
+        if each.id in advanced:  # older hosts have no argument for it, but their pages know it
+            each.extra_dict = {**each.extra_dict, "advanced": True}
     known = {field.name for field in fields(io.Schema)}
     return io.Schema(**{name: value for name, value in settings.items() if name in known})
 

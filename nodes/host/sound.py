@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vidrd_core.sampling import DivergenceError
 from vidrd_core.video.sound import FADE, Sound, save_sound
 
 from .audio_video import split_latent
@@ -35,6 +36,7 @@ def decode_sound(latent: dict[str, Any], vae: Any, frames: int, again: int, fps:
     Raises:
         ValueError: The VAE decodes no audio, or not of this model; or the sound lasts longer or shorter than the
             pictures.
+        DivergenceError: The sound has NaN or infinity.
         OSError: The file cannot be written.
     """
     audio, frames_before = split_latent(latent)[1], latent.get(FRAMES_BEFORE, 0)
@@ -64,4 +66,8 @@ def _decode(vae: Any, latents: Tensor) -> tuple[Tensor, int]:
         )
     decoded = vae.decode(latents)
     waveform = decoded if inner is vae else decoded.movedim(-1, 1)
+    if not waveform.isfinite().all():
+        raise DivergenceError(
+            "the sound came out as no finite numbers: give a smaller cfg, or another audio VAE or sampler"
+        )
     return waveform[0].float().cpu().clamp(-1, 1), int(rate)

@@ -88,11 +88,11 @@ def small_model(name):
     return patched, *conds, {"samples": torch.zeros(SHAPES.get(base, SHAPES["ltxv"]))}
 
 
-def small_vae(host, channels=16):
-    """Wan 2.1's VAE, narrow, with random weights, as ComfyUI's VAE."""
+def small_vae(host, channels=16, factor=4):
+    """Wan 2.1's VAE, narrow, with random weights, as ComfyUI's VAE; `factor` frames are one latent, 4 or 8."""
     wan = importlib.import_module("comfy.ldm.wan.vae").WanVAE(
         dim=8, z_dim=channels, dim_mult=[1, 1, 1, 1], num_res_blocks=1, attn_scales=[],
-        temperal_downsample=[False, True, True], dropout=0.0,
+        temperal_downsample=[factor == 8, True, True], dropout=0.0,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -103,8 +103,11 @@ def small_vae(host, channels=16):
     vae = host.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)})
     vae.first_stage_model = wan.eval().to(vae.vae_dtype)
     vae.latent_channels, vae.latent_dim, vae.output_channels = channels, 3, 3
-    vae.upscale_ratio, vae.upscale_index_formula = (lambda a: max(0, a * 4 - 3), 8, 8), (4, 8, 8)
-    vae.downscale_ratio, vae.downscale_index_formula = (lambda a: max(0, (a + 3) // 4), 8, 8), (4, 8, 8)
+    vae.upscale_ratio, vae.upscale_index_formula = (lambda a: max(0, (a - 1) * factor + 1), 8, 8), (factor, 8, 8)
+    vae.downscale_ratio, vae.downscale_index_formula = (
+        (lambda a: max(0, (a + factor - 1) // factor), 8, 8),
+        (factor, 8, 8),
+    )
     management = importlib.import_module("comfy.model_management")
     vae.patcher = importlib.import_module("comfy.model_patcher").ModelPatcher(
         vae.first_stage_model, load_device=vae.device, offload_device=management.vae_offload_device()

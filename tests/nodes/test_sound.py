@@ -211,15 +211,3 @@ def test_what_cannot_be_done_with_h3_is_refused(run, clip, family, host):
     given |= {"model": clip["model"], "positive": clip["positive"], "sampler_name": "euler", "scheduler": "simple"}
     with pytest.raises(ValueError, match="footage has no latents of audio"):
         run("StateFromVideo", **given)
-    video = importlib.import_module("custom_nodes_vidrd.nodes.host.video")
-    context = importlib.import_module("custom_nodes_vidrd.nodes.host.vae").decoder_context
-
-    class MiniMaxH3VideoVAE(torch.nn.Module):
-        """As the host's class is called."""
-
-    assert not context(vae).in_groups
-    vae.first_stage_model = MiniMaxH3VideoVAE()
-    assert context(vae).in_groups
-    settings = video.VideoSettings("h3/v", "mp4", 24.0, 1)
-    with pytest.raises(ValueError, match="decodes latents in groups that clips do not fill"):
-        video.write_clip({"samples": torch.zeros(1, 24, 5, 4, 4)}, vae, settings, object(), {})

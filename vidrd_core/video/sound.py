@@ -71,7 +71,7 @@ def read_sound(video: Path, path: Path) -> Sound | None:
         resampler = av.AudioResampler("fltp", stream.layout.name, stream.rate)
         blocks = [part.to_ndarray() for frame in container.decode(stream) for part in resampler.resample(frame)]
         blocks += [part.to_ndarray() for part in resampler.resample(None)]
-        return save_sound(path, np.concatenate(blocks, 1), stream.rate)
+        return save_sound(path, np.concatenate(blocks, 1).clip(-1, 1), stream.rate)  # codecs overshoot
 
 
 class SoundTrack:

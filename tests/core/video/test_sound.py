@@ -66,7 +66,7 @@ def test_pieces_of_one_sound_join_without_a_seam(pieces, tmp_path, suffix, rate,
     assert np.abs(samples - expected)[:, heard].max() < error
     again = read_sound(target, tmp_path / "again.npy")
     assert again.rate == rate
-    assert np.array_equal(again.samples(), samples)
+    assert np.array_equal(again.samples(), samples.clip(-1, 1))
 
 
 def test_sound_fades_from_piece_to_piece(tmp_path):

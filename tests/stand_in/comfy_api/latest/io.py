@@ -34,11 +34,12 @@ class Input:
         self.id = id
         for name in self.fields:
             setattr(self, name, named.get(name, self.always.get(name)))
+        self.extra_dict = named.get("extra_dict") or {}  # every input has it, whether or not it takes it
 
     def definition(self) -> tuple[str, dict[str, Any]]:
         """The input's part of the definition."""
         said = {**self.always, **{name: getattr(self, name) for name in self.fields if name not in APART}}
-        said |= getattr(self, "extra_dict", None) or {}
+        said |= self.extra_dict
         said = {NAMES.get(name, name): value for name, value in said.items() if value is not None}
         return self.io_type, {name: getattr(value, "value", value) for name, value in said.items()}
 
