@@ -156,7 +156,7 @@ class SampleClips:
 
 
 def with_video_facts(record: Record) -> Record:
-    """The record with its video's frame rate and size as details, and its end. Raises UnfitError."""
+    """The record with its video's frame rate, size and damage, if any, as details, and its end. Raises UnfitError."""
     if "source_fps" in record.details:
         return record
     facts = facts_of(record.source)
@@ -164,6 +164,8 @@ def with_video_facts(record: Record) -> Record:
         raise UnfitError(f"is {facts.seconds:.2f} s long, and the segment begins at {record.start:.2f} s")
     stop = facts.seconds if record.stop is None else min(record.stop, facts.seconds)
     details = {**record.details, "source_fps": facts.fps, "source_size": (facts.width, facts.height)}
+    if facts.damage:
+        details["damage"] = facts.damage
     return replace(record, stop=stop, details=details)
 
 

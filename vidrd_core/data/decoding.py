@@ -25,19 +25,21 @@ class VideoFacts:
         fps: Frames a second.
         width: Width in pixels, as displayed.
         height: Height in pixels, as displayed.
+        damage: What of it is missing, as "is cut off at 3.20 s"; "" if nothing is known to be.
     """
 
     seconds: float
     fps: float
     width: int
     height: int
+    damage: str = ""
 
 
 def facts_of(path: str | os.PathLike[str]) -> VideoFacts:
-    """Length, frame rate and size of a video. Raises UnfitError for one that is damaged."""
+    """Length, frame rate, size and damage of a video. Raises UnfitError for one of which nothing can be decoded."""
     with _unfit_errors():
         film = film_of(path)
-        return VideoFacts(film.timeline.seconds, film.timeline.fps, film.facts.width, film.facts.height)
+        return VideoFacts(film.timeline.seconds, film.timeline.fps, film.facts.width, film.facts.height, film.damage)
 
 
 def frames_at(
@@ -54,7 +56,7 @@ def frames_at(
         uint8 [F, H, W, 3].
 
     Raises:
-        UnfitError: The file is damaged or ends before the last time.
+        UnfitError: The file ends, or is damaged, before the last time.
     """
     with _unfit_errors():
         return film_of(path).at(times, size)
@@ -69,7 +71,7 @@ def frame_times(path: str | os.PathLike[str]) -> NDArray[np.float64]:
 def all_frames(path: str | os.PathLike[str], size: tuple[int, int]) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """All frames one by one, with their times in seconds: uint8 [H, W, 3], scaled to a size (width, height).
 
-    Raises UnfitError for a video that is damaged.
+    Frames that are damaged are left out. Raises UnfitError for a video of which none can be decoded.
     """
     with _unfit_errors():
         yield from film_of(path).timed_frames(size)

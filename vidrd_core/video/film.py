@@ -9,17 +9,24 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
 from vidrd_core.video.pixels import FrameConverter, VideoError
-from vidrd_core.video.timeline import Timeline, declared_size, is_plain, timeline_of_frames, timeline_of_packets
+from vidrd_core.video.timeline import (
+    Timeline,
+    declared_size,
+    decoded_packets,
+    is_plain,
+    timeline_of_frames,
+    timeline_of_packets,
+)
 
 # No playlists, which could make FFmpeg open other files.
 FORMATS = "mov,mp4,matroska,webm,gif,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,m4v"
@@ -34,17 +41,43 @@ class _LostError(Exception):
 
 
 @contextmanager
-def open_film(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
-    """A context with a file's container and the stream of its film. Raises OSError; VideoError if it is damaged."""
+def open_film(path: str | os.PathLike[str], threads: int = 0) -> Iterator[tuple[Any, Any]]:
+    """A context with a file's container and the stream of its film, which as many threads decode; 0: FFmpeg's choice.
+
+    Raises OSError; VideoError if it is damaged.
+    """
     try:
-        with av.open(os.path.abspath(path), container_options={"format_whitelist": FORMATS}) as container:
+        with _container(path) as container:
             stream = film_stream(container)
-            stream.thread_type = "AUTO"
+            stream.thread_type, stream.codec_context.thread_count = "AUTO", threads
             yield container, stream
     except av.error.FFmpegError as error:
         if isinstance(error, OSError):
             raise
         raise VideoError(f"is damaged or no video: {error.strerror or error}") from error
+
+
+@contextmanager
+def _container(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """A context with a file's container. Raises FFmpegError."""
+    options = {"format_whitelist": FORMATS}
+    with ExitStack() as stack:
+        container: Any
+        try:
+            container = av.open(os.path.abspath(path), container_options=options)
+        except (EOFError, av.error.InvalidDataError):
+            # The index of the last fragment of an MP4 may be cut off. FFmpeg 8.1 wants that of each, or none if it
+            # cannot seek.
+            file = stack.enter_context(open(path, "rb"))
+            container = av.open(_Unseekable(file), container_options=options)
+        yield stack.enter_context(container)
+
+
+class _Unseekable:
+    """A file that can only be read on."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read = file.read
 
 
 def film_stream(container: Any) -> Any:
@@ -115,8 +148,9 @@ class Film:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.path.abspath(path)
         self._timeline: Timeline | None = None
-        with open_film(self.path) as (container, stream):
-            first = next(iter(container.decode(stream)), None)
+        self._threads = 0
+        with self._opened() as (container, stream):
+            first = next((frame for _, frames, _ in decoded_packets(container, stream) for frame in frames), None)
             if first is None:
                 raise VideoError("has no frame that can be decoded")
             width, height = FrameConverter(stream).size(first)
@@ -133,6 +167,14 @@ class Film:
             self._timeline = self._of_packets() or self._of_frames()
         return self._timeline
 
+    @property
+    def damage(self) -> str:
+        """What of the file is missing, as "is cut off at 3.20 s"; "" if nothing is known to be. Raises VideoError."""
+        expected, size = declared_size(self.path, self.facts.kind), os.path.getsize(self.path)
+        if size < expected:
+            return f"is cut off at {self.timeline.seconds:.2f} s, {size} of {expected} bytes"
+        return self.timeline.damage
+
     def frames(self, size: tuple[int, int] | None = None) -> Iterator[NDArray[np.uint8]]:
         """All frames, one by one.
 
@@ -145,12 +187,16 @@ class Film:
         Raises:
             VideoError: One is damaged, or the file is cut off.
         """
-        for _, frame in self._decoded(size):
-            yield frame
-        self._reject_cut_off()
+        with self._opened() as (container, stream):
+            converter = FrameConverter(stream)
+            for frame in container.decode(stream):
+                if frame.is_corrupt:
+                    raise VideoError(f"is damaged at {frame.time or 0.0:.2f} s")
+                yield converter.rgb(frame, size or self._size)
+        self._reject_damage()
 
     def timed_frames(self, size: tuple[int, int] | None = None) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-        """All frames of what there is of the file, one by one.
+        """All frames of what there is of the file, one by one; damaged ones are left out.
 
         Args:
             size: Width and height to scale to; None: the film's own.
@@ -159,21 +205,19 @@ class Film:
             When it is shown, in seconds from the first one, and the frame, uint8 [H, W, 3].
 
         Raises:
-            VideoError: One is damaged.
+            VideoError: None can be decoded.
         """
-        times = self.timeline
-        for number, (stamp, frame) in enumerate(self._decoded(size)):
-            known = number if times.stamps is None else times.number_of(stamp)
-            if known is not None and known < len(times.times):
-                yield float(times.times[known]), frame
-
-    def _decoded(self, size: tuple[int, int] | None) -> Iterator[tuple[int | None, NDArray[np.uint8]]]:
-        """All frames with their presentation times. Raises VideoError."""
-        with open_film(self.path) as (container, stream):
+        times, number = self.timeline, 0
+        with self._opened() as (container, stream):
             converter = FrameConverter(stream)
-            for frame in container.decode(stream):
-                _reject_corrupt(frame)
-                yield frame.pts, converter.rgb(frame, size)
+            for _, frames, _ in decoded_packets(container, stream):
+                for frame in frames:
+                    if frame.is_corrupt:
+                        continue
+                    known = number if times.stamps is None else times.number_of(frame.pts)
+                    number += 1
+                    if known is not None and known < len(times.times):
+                        yield float(times.times[known]), converter.rgb(frame, size or self._size)
 
     def last_frames(self, count: int) -> Iterator[NDArray[np.uint8]]:
         """The last frames, or all if there are fewer.
@@ -187,7 +231,7 @@ class Film:
         Raises:
             VideoError: One is damaged, or the file is cut off.
         """
-        self._reject_cut_off()
+        self._reject_damage()
         length = len(self.timeline.times)
         try:
             found = list(self._numbered(range(max(0, length - count), length), None))
@@ -217,16 +261,23 @@ class Film:
         except _LostError as error:
             raise VideoError("is damaged: decoding it twice gives different frames") from error
 
-    def _reject_cut_off(self) -> None:
-        """Raise VideoError if the file is shorter than its header says."""
-        expected, size = declared_size(self.path, self.facts.kind), os.path.getsize(self.path)
-        if not self.timeline.whole or size < expected:
-            held = f", {size} of {expected} bytes" if size < expected else ""
-            raise VideoError(f"is cut off at {self.timeline.seconds:.2f} s{held}")
+    def _reject_damage(self) -> None:
+        """Raise VideoError if part of the file is missing."""
+        if damage := self.damage:
+            raise VideoError(damage)
+
+    def _opened(self) -> AbstractContextManager[tuple[Any, Any]]:
+        """A context with the container and the stream."""
+        return open_film(self.path, self._threads)
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        """Width and height of all frames; a stream may change its own."""
+        return self.facts.width, self.facts.height
 
     def _of_packets(self) -> Timeline | None:
         """The timeline that the packets promise, which is quick; None if decoded frames do not keep it."""
-        with open_film(self.path) as (container, stream):
+        with self._opened() as (container, stream):
             promised = timeline_of_packets(container, stream) if is_plain(stream) else None
         if promised is None:
             return None
@@ -245,8 +296,12 @@ class Film:
 
     def _of_frames(self) -> Timeline:
         """The timeline of the decoded frames."""
-        with open_film(self.path) as (container, stream):
-            return timeline_of_frames(container, stream)
+        with self._opened() as (container, stream):
+            found = timeline_of_frames(container, stream)
+        if not found.damage or self._threads == 1:
+            return found
+        self._threads = 1  # of a damaged frame, threads lose those that they decode beside it
+        return self._of_frames()
 
     def _numbered(self, numbers: Sequence[int], size: tuple[int, int] | None) -> Iterator[NDArray[np.uint8]]:
         """Frames by number, ascending. Raises _LostError, VideoError."""
@@ -263,9 +318,8 @@ class Film:
                 for number in group:
                     while at < number:
                         at, frame, converter = next(frames)
-                        _reject_corrupt(frame)
                         pixels = None
-                    pixels = converter.rgb(frame, size) if pixels is None else pixels
+                    pixels = converter.rgb(frame, size or self._size) if pixels is None else pixels
                     yield pixels
 
     def _from(self, first: int, stop: int) -> Generator[tuple[int, Any, FrameConverter], None, None]:
@@ -275,7 +329,7 @@ class Film:
             with closing(self._run(key)) as run:
                 try:
                     for number, (frame, converter) in run:
-                        if number > wanted or (frame.is_corrupt and key is not None):  # the seek landed too late
+                        if number > wanted:  # the seek landed too late
                             break
                         if number == wanted:
                             yield number, frame, converter
@@ -290,7 +344,7 @@ class Film:
     def _run(self, key: int | None) -> Generator[tuple[int, tuple[Any, FrameConverter]], None, None]:
         """The frames from a key frame, or from the start, with their numbers. Raises _LostError, VideoError."""
         stamps = self.timeline.stamps
-        with open_film(self.path) as (container, stream):
+        with self._opened() as (container, stream):
             converter = FrameConverter(stream)
             if key is not None:
                 try:
@@ -298,14 +352,12 @@ class Film:
                 except av.error.FFmpegError as error:
                     raise _LostError from error
             expected, begun = (0, None) if key is None else (None, None)
-            for packet in container.demux(stream):
-                if key is not None and begun is None:
-                    if not packet.is_keyframe or packet.pts is None:
-                        continue
+            for packet, frames, _ in decoded_packets(container, stream, from_key=key is not None):
+                if key is not None and begun is None and packet is not None:
                     begun = packet.pts
-                for frame in packet.decode():
-                    if begun is not None and (frame.pts is None or frame.pts < begun):
-                        continue  # it depends on frames before the key frame
+                for frame in frames:
+                    if frame.is_corrupt or (begun is not None and (frame.pts is None or frame.pts < begun)):
+                        continue  # it is damaged, or depends on frames before the key frame
                     if stamps is None:
                         number = expected
                     elif (number := self.timeline.number_of(frame.pts)) is None or expected not in (None, number):
@@ -313,12 +365,6 @@ class Film:
                     assert number is not None
                     yield number, (frame, converter)
                     expected = number + 1
-
-
-def _reject_corrupt(frame: Any) -> None:
-    """Raise VideoError for a frame that is corrupt."""
-    if frame.is_corrupt:
-        raise VideoError(f"is damaged at {frame.time or 0.0:.2f} s")
 
 
 def film_of(path: str | os.PathLike[str]) -> Film:

@@ -17,6 +17,9 @@ DEFAULT_FPS = 8.0
 # Codecs of which a packet is a frame, as a rule.
 PLAIN = ("h264", "hevc", "vp9", "libvpx-vp9", "av1", "libdav1d", "libaom-av1")
 PLAIN_FORMATS = ("mov", "matroska")
+FAR = 10.0  # seconds: a longer step is another clock where a format allows that, as in FFmpeg's own programs
+SETTLED = 5  # frames in a row of which none follows the clock so far: they follow another
+REORDERED = 16  # frames that a decoder may hold back
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +33,7 @@ class Timeline:
         stamps: int64 [F], presentation times in units of the stream's time base; None if the film can only be read
             from its start.
         keys: int64 [K], presentation times of key frames, ascending.
-        whole: Whether decoding came to the file's end without an error.
+        damage: What of the file cannot be decoded, as "is cut off at 3.20 s"; "" if decoding met no error.
     """
 
     times: NDArray[np.float64]
@@ -38,7 +41,7 @@ class Timeline:
     fps: float
     stamps: NDArray[np.int64] | None
     keys: NDArray[np.int64]
-    whole: bool = True
+    damage: str = ""
 
     def numbers(self, times: Sequence[float]) -> list[int]:
         """The numbers of the frames that are shown at given times.
@@ -127,17 +130,72 @@ def is_plain(stream: Any) -> bool:
 def timeline_of_packets(container: Any, stream: Any) -> Timeline | None:
     """The timeline that the packets of a stream promise; None if they do not tell."""
     seen = _Seen(stream)
-    for packet in container.demux(stream):
-        if not seen.add_packet(packet):
-            return None
+    try:
+        for packet in container.demux(stream):
+            if not seen.add_packet(packet):
+                return None
+    except av.error.FFmpegError as error:
+        _damage(error)
+        return None
     stamps = np.sort(np.asarray(seen.presented, np.int64))
     if not len(stamps) or not (np.diff(stamps) > 0).all():
         return None
     return seen.timeline(stamps, stamps)
 
 
+def decoded_packets(
+    container: Any, stream: Any, from_key: bool = False
+) -> Iterator[tuple[Any | None, list[Any], bool]]:
+    """The packets of a stream and what they are decoded to, errors included: those after a damaged one count, too.
+
+    Args:
+        container: The open container of PyAV.
+        stream: The stream.
+        from_key: Whether to begin with the first key frame.
+
+    Yields:
+        A packet, or None where the file cannot be read on; the frames that came with it, which may be those of
+        packets before it; and whether it was decoded without an error.
+
+    Raises:
+        av.error.FFmpegError: The file cannot be read, or nothing in it can be decoded.
+    """
+    begun, useful = not from_key, False
+    packets = container.demux(stream)
+    failure: av.error.FFmpegError | None = None
+    packet: Any | None
+    frames: list[Any]
+    while True:
+        try:
+            packet = next(packets)
+            if not begun and (not packet.is_keyframe or packet.pts is None):
+                continue
+            begun, frames, sound = True, [], True
+        except StopIteration:
+            break
+        except av.error.FFmpegError as error:
+            failure, packet, frames, sound = _damage(error), None, [], False
+        try:
+            frames = packet.decode() if packet is not None else stream.decode(None)
+        except av.error.FFmpegError as error:
+            failure, sound = _damage(error), False
+        useful = useful or bool(frames)
+        yield packet, frames, sound
+        if packet is None:
+            break
+    if failure and not useful:
+        raise failure
+
+
+def _damage(error: av.error.FFmpegError) -> av.error.FFmpegError:
+    """An error of damaged data; raises one of the machine."""
+    if isinstance(error, OSError | MemoryError):
+        raise error
+    return error
+
+
 def timeline_of_frames(container: Any, stream: Any) -> Timeline:
-    """The timeline of a stream's decoded frames, up to the first that cannot be decoded.
+    """The timeline of a stream's frames that can be decoded, without those that are corrupt.
 
     Args:
         container: The open container of PyAV.
@@ -147,41 +205,65 @@ def timeline_of_frames(container: Any, stream: Any) -> Timeline:
         The timeline.
 
     Raises:
+        av.error.FFmpegError: The file cannot be read, or nothing in it can be decoded.
         VideoError: No frame can be decoded.
     """
     seen = _Seen(stream)
-    shown: list[int | None] = []
-    try:
-        for packet in container.demux(stream):
+    every: list[int | None] = []  # presentation times of all frames
+    good: list[bool] = []
+    for packet, frames, sound in decoded_packets(container, stream):
+        if not sound:
+            seen.lose(sum(good))
+        elif packet is not None:
             seen.add_packet(packet)
-            shown += [frame.pts for frame in packet.decode()]
-    except av.error.FFmpegError:
-        if not shown:
-            raise
-        seen.whole = False
+        for frame in frames:
+            if frame.is_corrupt:
+                seen.lose(sum(good))
+            every.append(frame.pts)
+            good.append(not frame.is_corrupt)
+    shown = [stamp for stamp, kept in zip(every, good, strict=True) if kept]
     if not shown:
         raise VideoError("has no frame that can be decoded")
     if None not in shown:
         stamps = np.asarray(shown, np.int64)
         if (np.diff(stamps) > 0).all():
-            return seen.timeline(stamps, stamps)
-    decoded = seen.decoded
-    if len(decoded) == len(shown) and None not in decoded and (np.diff(np.asarray(decoded, np.int64)) > 0).all():
-        # AVI has no presentation times: packets have the times of the frames, in another order.
-        return seen.timeline(np.asarray(decoded, np.int64), None)
+            return seen.timeline(_repaired(stamps, seen.far), stamps)
+    decoded = seen.decoded if np.isinf(seen.far) else []  # formats whose clock may jump have presentation times
+    if len(decoded) == len(every) and None not in decoded and (np.diff(np.asarray(decoded, np.int64)) > 0).all():
+        # AVI has none: packets have the times of the frames, in another order.
+        return seen.timeline(np.asarray(decoded, np.int64)[good], None)
     if None in shown:  # a raw stream
         rate = stream.guessed_rate or stream.average_rate or DEFAULT_FPS
         return seen.timeline(np.round(np.arange(len(shown)) / float(rate * stream.time_base)).astype(np.int64), None)
-    return seen.timeline(_repaired(np.asarray(shown, np.int64)), None)
+    return seen.timeline(_repaired(np.asarray(shown, np.int64), seen.far), None)
 
 
-def _repaired(stamps: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Ascending times for times that jump back, as where MPEG streams were badly multiplexed, or joined."""
+def _repaired(stamps: NDArray[np.int64], far: float) -> NDArray[np.int64] | NDArray[np.float64]:
+    """Ascending times for times that jump, as where MPEG streams were badly multiplexed, damaged, or joined.
+
+    Frames that lie back, or far ahead, stand no longer than usual until one follows the clock again. Where several
+    in a row do not, the clock is another one from there on.
+    """
     steps = np.diff(stamps)
+    if ((steps > 0) & (steps <= far)).all():
+        return stamps
     usual = int(np.median(steps[steps > 0])) if (steps > 0).any() else 1
     if abs(stamps[-1] - stamps[0] - usual * len(steps)) <= usual:
         return np.arange(len(stamps), dtype=np.int64) * usual
-    return np.concatenate([[0], np.cumsum(np.where(steps > 0, steps, usual))])
+    far = max(far, 8.0 * usual)
+    offset, times = -int(stamps[0]), [0.0]
+    while len(times) < len(stamps):
+        last = times[-1]
+        ahead = stamps[len(times) : len(times) + SETTLED] + offset - last
+        (following,) = np.nonzero((ahead > 0) & (ahead <= far))
+        if not len(following):
+            offset = last + usual - stamps[len(times)]
+            times.append(last + usual)
+            continue
+        astray = int(following[0])
+        step = min(usual, ahead[astray] / (astray + 1))
+        times += [last + step * (i + 1) for i in range(astray)] + [last + float(ahead[astray])]
+    return np.asarray(times)
 
 
 class _Seen:
@@ -194,7 +276,13 @@ class _Seen:
         self.decoded: list[int | None] = []
         self.keys: list[int] = []
         self.last = (-(2**63), 0)  # when the packet that is shown last so far is shown, and how long
-        self.whole = True
+        self.lost_after: int | None = None  # frames before the first that cannot be decoded
+        discontinuous = bool(stream.container.format.flags & av.format.Flags.ts_discont.value)
+        self.far = FAR / float(stream.time_base) if discontinuous else np.inf
+
+    def lose(self, frames: int) -> None:
+        """Note that something cannot be decoded, after so many frames."""
+        self.lost_after = frames if self.lost_after is None else self.lost_after
 
     def add_packet(self, packet: Any) -> bool:
         """Whether its times can be relied on."""
@@ -209,7 +297,7 @@ class _Seen:
         self.last = max(self.last, (packet.pts, packet.duration or 0))
         return not packet.is_corrupt
 
-    def timeline(self, shown: NDArray[np.int64], stamps: NDArray[np.int64] | None) -> Timeline:
+    def timeline(self, shown: NDArray[np.int64] | NDArray[np.float64], stamps: NDArray[np.int64] | None) -> Timeline:
         """A timeline of the times at which frames are shown, in units of the time base."""
         tick = float(self.stream.time_base)
         times = (shown - shown[0]) * tick
@@ -219,7 +307,11 @@ class _Seen:
         fps = self._rate(times, last, tick)
         keys = np.sort(np.asarray(self.keys, np.int64))
         seconds = float(times[-1]) + self._last_interval(times, last, fps, tick)
-        return Timeline(times, seconds, fps, stamps, keys, self.whole)
+        damage, lost = "", self.lost_after
+        if lost is not None:
+            cut_off = lost >= len(times) - REORDERED
+            damage = f"is cut off at {seconds:.2f} s" if cut_off else f"is damaged at {times[lost]:.2f} s"
+        return Timeline(times, seconds, fps, stamps, keys, damage)
 
     def _rate(self, times: NDArray[np.float64], last: float, tick: float) -> float:
         """Frames a second: a usual rate where rounding the times to the time base explains the difference."""
