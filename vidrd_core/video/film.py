@@ -12,12 +12,14 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BytesIO
 from typing import Any, BinaryIO
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
+from vidrd_core.video.gif_delays import with_usual_delays
 from vidrd_core.video.pixels import FrameConverter, VideoError
 from vidrd_core.video.timeline import (
     Timeline,
@@ -63,8 +65,9 @@ def _container(path: str | os.PathLike[str]) -> Iterator[Any]:
     options = {"format_whitelist": FORMATS}
     with ExitStack() as stack:
         container: Any
+        gif = with_usual_delays(path)
         try:
-            container = av.open(os.path.abspath(path), container_options=options)
+            container = av.open(BytesIO(gif) if gif else os.path.abspath(path), container_options=options)
         except (EOFError, av.error.InvalidDataError):
             # The index of the last fragment of an MP4 may be cut off. FFmpeg 8.1 wants that of each, or none if it
             # cannot seek.
