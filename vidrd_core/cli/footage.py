@@ -17,6 +17,7 @@ from vidrd_core.cli.states import StateFile
 from vidrd_core.io.pictures import PICTURE_SUFFIXES, PictureError, read_picture
 from vidrd_core.settings import SampleSettings
 from vidrd_core.video import read_video
+from vidrd_core.video.animation_reader import frame_count
 
 IMAGE_SUFFIXES = tuple(suffix for suffix in PICTURE_SUFFIXES if suffix != ".gif")  # that is a video here
 
@@ -67,7 +68,7 @@ def read_footage(path: Path, last: int, width: int | None, height: int | None) -
     """Read the last frames of a video, or an image as one frame, and resize them.
 
     Args:
-        path: A video, a folder of PNG frames, or an image.
+        path: A video, also an animated picture, a folder of PNG frames, or an image.
         last: The largest number of frames.
         width: Width in pixels; by default the footage's.
         height: Height in pixels; by default the footage's.
@@ -79,7 +80,7 @@ def read_footage(path: Path, last: int, width: int | None, height: int | None) -
         FileNotFoundError: There is no such file.
         ValueError: The file is damaged, or neither a video nor an image.
     """
-    if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
+    if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir() and frame_count(path) == 1:
         try:
             video = read_picture(path)[None]
         except PictureError as error:

@@ -16,6 +16,7 @@ from vidrd_core.pipeline import VidRD
 from vidrd_core.procedural.prompt_alignment import prompt_alignment, scene_for_prompt
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.video import DEFAULT_FPS, read_video
+from vidrd_core.video.animation_reader import frame_count
 from vidrd_core.video.reader import probe_video
 
 
@@ -79,7 +80,7 @@ class VideoSource:
 
 
 def from_folder(folder: Path, layout: ClipLayout | None = None, table: Path | None = None) -> list[VideoSource]:
-    """Find the videos under a folder, and its folders of PNG frames.
+    """Find the videos under a folder, animated pictures among them, and its folders of PNG frames.
 
     A video's prompt comes from a table, else from `NAME.txt` beside it, else from the video itself if `vidrd
     generate` made it, which records the layout of its clips as well.
@@ -101,12 +102,16 @@ def from_folder(folder: Path, layout: ClipLayout | None = None, table: Path | No
     captions: Mapping[str, str] = read_table(table) if table else {}
     found: dict[str, Path] = {}
     for path in walk(folder):
-        if path.suffix.lower() in SUFFIXES:
+        if path.suffix.lower() in (*SUFFIXES, ".apng") or frame_count(path) > 1:
             found[path.relative_to(folder).as_posix()] = path
         elif path.suffix.lower() == ".png":
             found[path.parent.relative_to(folder).as_posix()] = path.parent
     if not found:
-        raise ValueError(f"there are no videos in {folder}: expected {', '.join(SUFFIXES)}, or folders of PNG frames")
+        expected = ", ".join(SUFFIXES)
+        raise ValueError(
+            f"there are no videos in {folder}: expected {expected}, animated .webp, .apng, .png or .avif, or folders "
+            f"of PNG frames"
+        )
 
     def source(name: str, path: Path) -> VideoSource:
         text = caption_of(path, name, captions)

@@ -39,22 +39,41 @@ class AnimationInfo:
 
 
 def is_animation(path: str | os.PathLike[str]) -> bool:
-    """Whether the name of a file is that of an animated picture.
+    """Whether a file is an animated picture that this module reads.
 
     Args:
         path: The file.
 
     Returns:
-        True for .webp and .apng.
+        True for .webp and .apng, also with one frame, and for .png with several.
     """
-    return Path(path).suffix.lower() in ANIMATIONS
+    suffix = Path(path).suffix.lower()
+    return suffix in ANIMATIONS or (suffix == ".png" and frame_count(path) > 1)
+
+
+def frame_count(path: str | os.PathLike[str]) -> int:
+    """How many frames a picture has.
+
+    Args:
+        path: The file.
+
+    Returns:
+        1 or more; 1 for a file that is not PNG, WebP or AVIF, or cannot be read.
+    """
+    if Path(path).suffix.lower() not in (*ANIMATIONS, ".png", ".avif"):
+        return 1
+    try:
+        with Image.open(path, formats=["PNG", "WEBP", "AVIF"]) as image:
+            return int(getattr(image, "n_frames", 1))
+    except (*_PILLOW_ERRORS, Image.DecompressionBombError):
+        return 1
 
 
 def read_animation(path: str | os.PathLike[str], last: int | None = None) -> tuple[list[np.ndarray], float]:
     """Read the frames of an animated picture.
 
     Args:
-        path: A .webp or .apng file.
+        path: A .webp, .apng or .png file.
         last: How many of the last frames to keep; by default all.
 
     Returns:
@@ -74,7 +93,7 @@ def probe_animation(path: str | os.PathLike[str]) -> AnimationInfo:
     """Read the properties of an animated picture, in constant memory.
 
     Args:
-        path: A .webp or .apng file.
+        path: A .webp, .apng or .png file.
 
     Returns:
         Its frames, size, rate and texts.

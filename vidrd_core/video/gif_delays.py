@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
+from itertools import pairwise
 
 SIGNATURES = (b"GIF87a", b"GIF89a")
 LEAST, USUAL = 2, 10  # in 1/100 s: the least delay that counts, and the one in place of a shorter one
@@ -62,7 +63,7 @@ def with_usual_delays(path: str | os.PathLike[str]) -> bytes | None:
         struct.pack_into("<H", data, place, USUAL)
     control = struct.pack("<BBBBHBB", EXTENSION, CONTROL, 4, 0, USUAL, 0, 0)
     edges = [0, *missing, len(data)]
-    return control.join(bytes(data[one:other]) for one, other in zip(edges, edges[1:], strict=False))
+    return control.join(bytes(data[one:other]) for one, other in pairwise(edges))
 
 
 def _table(flags: int) -> int:

@@ -111,7 +111,7 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
         ValueError: The file is damaged or no video.
     """
     if is_animation(path):
-        found, kind = probe_animation(path), Path(path).suffix[1:].lower()
+        found, kind = probe_animation(path), "webp" if Path(path).suffix.lower() == ".webp" else "apng"
         tags = {name.lower(): text for name, text in found.texts.items()}
         return VideoInfo(kind, kind, found.frames, *found.size, found.fps, tags, found.seconds)
     try:

@@ -10,12 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
+from vidrd_core.cli.footage import read_footage
+from vidrd_core.cli.inspect import inspect
+from vidrd_core.evaluation.videos import from_folder
 from vidrd_core.video import Piece, join_videos, open_video, read_video
 from vidrd_core.video.reader import probe_video
 
 from .colours import SIZES, check_patches, gradient, patches
+from .films import numbered, numbers_of
 from .helpers import clip, write
 from .test_times import RATES
 
@@ -172,3 +176,26 @@ def test_transparency_is_laid_on_white_as_in_pictures(tmp_path: Path, name: str)
     found, fps = read_video(tmp_path / name)
     assert fps == 10
     assert found[:, 0, 0].tolist() == [[200, 0, 0], [255, 255, 255], [244, 204, 204]]
+
+
+@pytest.mark.parametrize("name", ["v.webp", "v.apng", "v.png", "v.avif", "v.gif"])
+def test_every_command_takes_an_animated_picture_for_a_video(tmp_path: Path, name: str) -> None:
+    if name == "v.avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    first, *others = [Image.fromarray(frame) for frame in numbered(12)]
+    path = tmp_path / name
+    saving = {"format": "PNG"} if name == "v.apng" else {"lossless": True} if name == "v.webp" else {}
+    first.save(path, save_all=True, append_images=others, duration=100, **saving)
+    with Image.open(path) as image:
+        assert image.n_frames == 12, "the reference"
+    for suffix in (".png", ".webp"):
+        first.save(tmp_path / f"still{suffix}")
+        assert numbers_of(read_footage(tmp_path / f"still{suffix}", 8, None, None)) == [0]
+    (tmp_path / "still.png").unlink()
+    assert numbers_of(read_footage(path, 8, None, None)) == list(range(4, 12))
+    frames, fps = read_video(path)
+    assert (numbers_of(frames), fps) == (list(range(12)), 10)
+    assert {fact.name: fact.text for fact in inspect(path)}["frames"] == "12"
+    (source,) = from_folder(tmp_path)
+    assert source.name == name
+    assert numbers_of(source.load().video) == list(range(12))

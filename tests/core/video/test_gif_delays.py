@@ -20,9 +20,7 @@ COUNT = 12
 def grainy() -> list[Image.Image]:
     """Frames that change everywhere, of which Pillow writes no graphic control extension without a reason."""
     rng = np.random.default_rng(0)
-    return [
-        Image.fromarray((frame + rng.integers(0, 30, frame.shape)).astype(np.uint8)) for frame in numbered(COUNT)
-    ]
+    return [Image.fromarray((frame + rng.integers(0, 30, frame.shape)).astype(np.uint8)) for frame in numbered(COUNT)]
 
 
 @pytest.mark.parametrize(
