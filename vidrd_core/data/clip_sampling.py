@@ -10,11 +10,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vidrd_core.data.decoding import facts_of, frames_at
+from vidrd_core.data.decoding import facts_of, frame_times, frames_at
 from vidrd_core.data.records import Record, UnfitError
 
 MULTIPLE = 8  # pixels for each latent of Stable Diffusion: the sides of clips are multiples of it
 LARGEST_SIDE = 16384  # pixels
+ROUNDING = 0.02  # seconds: what a file's rounding of times, in GIF to 10 ms, makes of the length of a segment
 CHOICES = ("middle", "random", "spread", "all")
 
 
@@ -140,12 +141,11 @@ class SampleClips:
     def __call__(self, record: Record) -> Iterator[Record]:
         """A record for each clip. Raises UnfitError for a segment that does not fit the settings."""
         record = with_video_facts(record)
-        facts = record.details
-        fps = self.settings.fps or facts["source_fps"]
-        if facts["source_fps"] < 0.99 * fps:
+        facts, own = record.details, segment_rate(record)
+        fps = self.settings.fps or own
+        if own < 0.99 * fps:
             raise UnfitError(
-                f"has {facts['source_fps']:.4g} frames a second, fewer than the clip's {fps:g}: ask for fewer, or 0, "
-                f"its own"
+                f"has {own:.4g} frames a second, fewer than the clip's {fps:g}: ask for fewer, or 0, its own"
             )
         scaled, clip = self.settings.scaled_and_cropped(*facts["source_size"])
         for number, begin in enumerate(self.settings.start_times(record, fps)):
@@ -153,6 +153,27 @@ class SampleClips:
             frames = center_crop(frames_at(record.source, times, scaled), clip)
             details = {**record.details, "begin": round(begin, 4)}
             yield replace(record, frames=frames, fps=fps, number=number, details=details)
+
+
+def segment_rate(record: Record) -> float:
+    """Frames a second of a segment, as most of its frames follow each other; the film's own if that is nearly it.
+
+    Args:
+        record: The segment, as `with_video_facts` gives it.
+
+    Returns:
+        The rate. Pauses, in which one picture stands long, do not count.
+
+    Raises:
+        UnfitError: The film cannot be decoded.
+    """
+    times, whole = frame_times(record.source), float(record.details["source_fps"])
+    assert record.stop is not None
+    steps = np.diff(times[(times >= record.start - 0.5 / whole) & (times < record.stop)])
+    if not len(steps):
+        return whole
+    steps = steps[steps <= 1.5 * np.median(steps)]
+    return whole if abs(steps.sum() - len(steps) / whole) <= ROUNDING else len(steps) / float(steps.sum())
 
 
 def with_video_facts(record: Record) -> Record:

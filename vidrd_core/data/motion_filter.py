@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vidrd_core.data.clip_sampling import with_video_facts
+from vidrd_core.data.clip_sampling import segment_rate, with_video_facts
 from vidrd_core.data.decoding import frame_times, frames_at
 from vidrd_core.data.records import Record, UnfitError
 from vidrd_core.metrics.appearance import LUMA
@@ -64,7 +64,7 @@ class MotionFilter:
         width, height = record.details["source_size"]
         factor = SIDE / max(width, height)
         size = (max(1, round(width * factor)), max(1, round(height * factor)))
-        windows = _windows(frame_times(record.source), record.start, record.stop, record.details["source_fps"])
+        windows = _windows(frame_times(record.source), record.start, record.stop, segment_rate(record))
         times = sorted({time for window in windows for time in window})
         luma = frames_at(record.source, times, size).astype(np.float64) @ LUMA
         black = float(np.mean(np.quantile(luma, 0.98, axis=(1, 2)) < self.settings.black))
@@ -80,11 +80,11 @@ class MotionFilter:
 
 
 def _windows(times: NDArray[np.float64], start: float, stop: float, fps: float) -> list[list[float]]:
-    """Times of different frames, at least 1/8 s apart, in windows that are spread over a segment."""
+    """Times of different frames, at least 1/8 s apart, in windows over all of a segment. Raises UnfitError."""
     slack = 0.25 / fps  # for times that the file rounds
     inside = times[(times > start - slack) & (times < stop - slack)]
     if not len(inside):
-        inside = np.array([start])
+        raise UnfitError(f"is empty: no frame begins between {start:.2f} and {stop:.2f} s")
     windows = []
     for begin in np.linspace(inside[0], max(inside[0], inside[-1] - SECONDS), WINDOWS):
         window = [float(inside[max(0, np.searchsorted(inside, begin + slack) - 1)])]

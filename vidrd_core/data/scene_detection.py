@@ -12,13 +12,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vidrd_core.data.clip_sampling import with_video_facts
-from vidrd_core.data.decoding import all_frames
+from vidrd_core.data.clip_sampling import segment_rate, with_video_facts
+from vidrd_core.data.decoding import all_frames, frame_times
 from vidrd_core.data.records import Record
 from vidrd_core.io import MissingPackageError
 
 DETECTORS = ("adaptive", "content", "transnetv2", "none")
 TRANSNET_WINDOW, TRANSNET_CONTEXT = 100, 25  # frames that TransNetV2 sees at once; those at either end are not judged
+PAUSE, LONGER = 2.0, 8.0  # seconds, and times the usual: pictures that stand longer than both are a pause
 SIDE = 256  # pixels of the longer side of the frames that PySceneDetect gets, as in its own SceneManager
 
 
@@ -68,11 +69,14 @@ class SceneDetection:
         assert record.stop is not None
         cuts = self.cuts(record)
         edges = [record.start, *(cut for cut in cuts if record.start < cut < record.stop), record.stop]
-        for start, stop in pairwise(edges):
+        times = frame_times(record.source)
+        for start, stop in _without_pauses(list(pairwise(edges)), times):
             start, stop = start + self.settings.margin, stop - self.settings.margin
             parts = max(1, int(np.ceil((stop - start) / self.settings.longest - 1e-6)))
             for i in range(parts):
                 ends = [start + (stop - start) * (i + j) / parts for j in (0, 1)]
+                if parts > 1 and not ((times >= ends[0] - 1e-4) & (times < ends[1])).any():
+                    continue  # one picture stands longer
                 yield replace(record, start=round(ends[0], 4), stop=round(ends[1], 4))
 
     def cuts(self, record: Record) -> list[float]:
@@ -81,6 +85,28 @@ class SceneDetection:
             return []
         detect = _transnetv2 if self.settings.detector == "transnetv2" else _pyscenedetect
         return detect(record, self.settings)
+
+
+def _without_pauses(scenes: list[tuple[float, float]], times: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """Scenes (start, stop) without the stretches in which a picture stands far longer than others, as in screencasts.
+
+    Args:
+        scenes: In seconds.
+        times: When the film's frames are shown, float64 [F].
+
+    Returns:
+        What is left of them.
+    """
+    steps = np.diff(times)
+    if not len(steps):
+        return scenes
+    usual = float(np.median(steps))
+    (standing,) = np.nonzero(steps > max(PAUSE, LONGER * usual))
+    for i in standing:
+        begin, end = float(times[i]) + usual, float(times[i + 1])
+        parts = [((start, min(stop, begin)), (max(start, end), stop)) for start, stop in scenes]
+        scenes = [(start, stop) for pair in parts for start, stop in pair if start < stop]
+    return scenes
 
 
 def _pyscenedetect(record: Record, settings: SceneSettings) -> list[float]:
@@ -92,7 +118,8 @@ def _pyscenedetect(record: Record, settings: SceneSettings) -> list[float]:
             "detector none"
         ) from error
     logging.getLogger("pyscenedetect").setLevel(logging.ERROR)
-    least = max(1, round(0.2 * record.details["source_fps"]))  # frames: two cuts closer than that count as one
+    rate = segment_rate(record)
+    least = max(1, round(0.2 * rate))  # frames: two cuts closer than that count as one
     kind = scenedetect.AdaptiveDetector if settings.detector == "adaptive" else scenedetect.ContentDetector
     name = "adaptive_threshold" if settings.detector == "adaptive" else "threshold"
     given = {} if settings.threshold is None else {name: settings.threshold}
@@ -104,7 +131,7 @@ def _pyscenedetect(record: Record, settings: SceneSettings) -> list[float]:
     found: list[Any] = []
     for number, (time, frame) in enumerate(all_frames(record.source, size)):
         times.append(time)
-        position = scenedetect.FrameTimecode(number, fps=record.details["source_fps"])
+        position = scenedetect.FrameTimecode(number, fps=rate)
         found += detector.process_frame(position, np.ascontiguousarray(frame[..., ::-1]))
     found += detector.post_process(position)
     return [times[cut.frame_num] for cut in sorted(found, key=lambda cut: cut.frame_num)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vidrd_core.data.captions import Sidecar
-from vidrd_core.data.clip_sampling import ClipSettings
+from vidrd_core.data.clip_sampling import ClipSettings, SampleClips
 from vidrd_core.data.long_videos import LongVideos
 from vidrd_core.data.motion_filter import MotionFilter, MotionFilterSettings
 from vidrd_core.data.records import Record, UnfitError
@@ -12,6 +12,7 @@ from vidrd_core.data.runner import run
 from vidrd_core.data.scene_detection import SceneDetection, SceneSettings
 from vidrd_core.data.shards import Shards, manifests
 
+from ..video.films import encode
 from .media import moving, still_frames, write_still, write_video
 
 SECONDS = [2, 2, 2.5, 1.5, 0.5, 2]
@@ -129,3 +130,43 @@ def test_thresholds_decide_what_is_dropped(film):
 def test_invalid_settings_are_refused(kind, settings, message):
     with pytest.raises(ValueError, match=message):
         kind(**settings)
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv", "film.webm"])
+@pytest.mark.parametrize("detector", ["adaptive", "none"])
+def test_a_pause_costs_no_clip(tmp_path, name, detector):
+    frames = moving(4, 30)
+    ticks = [round((i + 900 * (i >= 60)) * 1000 / 30) for i in range(120)]  # the frame before it stands for 30 s
+    path = encode(
+        tmp_path / name, frames, "libvpx-vp9" if name == "film.webm" else "libx264", fps=30, ticks=ticks, b="2000000"
+    )
+    scenes = list(SceneDetection(SceneSettings(detector=detector))(Record(str(path))))
+    assert [scene.start for scene in scenes] == pytest.approx([0, 32], abs=2e-3)
+    assert [scene.stop for scene in scenes] == pytest.approx([2, 34], abs=2e-3)
+    for begin, scene in zip((0, 60), scenes, strict=True):
+        (found,) = MotionFilter(MotionFilterSettings())(scene)
+        (clip,) = SampleClips(ClipSettings(frames=8, fps=15, size=32))(found)
+        first = begin + round((2 - 8 / 15) / 2 * 30)
+        yellow = (clip.frames[..., 2] < 90) & (clip.frames[..., 0] > 160)
+        places = [np.nonzero(frame)[1].mean() / 32 * 64 for frame in yellow]
+        expected = [
+            np.nonzero((frame[..., 2] < 90) & (frame[..., 0] > 160))[1].mean() for frame in frames[first::2][:8]
+        ]
+        assert places == pytest.approx(expected, abs=2)
+        (own,) = SampleClips(ClipSettings(frames=8, fps=0, size=32))(found)
+        assert own.fps == pytest.approx(30, rel=2e-3)
+    with pytest.raises(UnfitError, match=r"is empty: no frame begins between 5\.00 and 9\.00 s"):
+        list(MotionFilter(MotionFilterSettings())(Record(str(path), start=5, stop=9)))
+
+
+def test_pictures_that_stand_for_minutes_are_one_scene_each(tmp_path):
+    path = encode(tmp_path / "film.mkv", moving(1, 4), fps=4, ticks=[0, 150_000, 300_000, 450_000])
+    found = stretches(path, detector="none", longest=60)
+    assert found == [(0, 60), (120, 180), (300, 360), (420, 480)], "those in which a frame begins"
+
+
+def test_frames_that_are_missing_do_not_lower_the_rate(tmp_path):
+    kept = [i for i in range(96) if i % 9 != 4]
+    path = encode(tmp_path / "film.mp4", moving(4)[kept], ticks=[round(i * 1000 / 24) for i in kept])
+    (clip,) = SampleClips(ClipSettings(fps=24, size=32))(Record(str(path)))
+    assert clip.fps == 24
