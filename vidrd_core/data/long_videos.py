@@ -16,6 +16,7 @@ from vidrd_core.data.scene_detection import SceneDetection, SceneSettings
 
 SUFFIXES = (
     ".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".gif", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".ogv", ".3gp",
+    ".m2ts", ".mts", ".vob", ".mxf",
 )  # fmt: skip
 
 

@@ -283,17 +283,19 @@ def test_no_frame_is_early_for_frames_between_others(tmp_path: Path, name: str) 
 SUFFIX_CODECS = {
     ".mp4": "libx264", ".webm": "libvpx-vp9", ".mkv": "libx265", ".mov": "mpeg4", ".avi": "mpeg4", ".m4v": "libx264",
     ".gif": "gif", ".mpg": "mpeg2video", ".mpeg": "mpeg1video", ".ts": "mpeg2video", ".flv": "flv", ".wmv": "wmv2",
-    ".ogv": "libvpx", ".3gp": "mpeg4",
+    ".ogv": "libvpx", ".3gp": "mpeg4", ".m2ts": "mpeg2video", ".mts": "libx264", ".vob": "mpeg2video",
+    ".mxf": "mpeg2video",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_every_suffix_that_is_expected_is_read(tmp_path: Path, suffix: str) -> None:
     codec = SUFFIX_CODECS[suffix]
-    kind = {".m4v": "mp4", ".ogv": "ogg", ".mpg": "mpeg", ".mpeg": "mpeg"}.get(suffix)
+    kind = {".m4v": "mp4", ".ogv": "ogg", ".mpg": "mpeg", ".mpeg": "mpeg", ".mts": "mpegts"}.get(suffix)
     path = encode(
         tmp_path / f"film{suffix}", numbered(30, 320, 128), codec, fps=25, kind=kind,
         pix_fmt="rgb8" if codec == "gif" else "yuv420p",
+        muxing={"mpegts_m2ts_mode": "1"} if suffix == ".mts" else None,  # as of cameras
     )  # fmt: skip
     assert numbers_of([frame for _, frame in everything_that_reads(path)]) == [0] * 5
     (source,) = from_folder(tmp_path)

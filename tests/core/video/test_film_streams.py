@@ -81,6 +81,26 @@ def test_pictures_may_begin_after_the_sound(tmp_path: Path, suffix: str) -> None
     assert (record.start, record.stop) == (0, pytest.approx(2, abs=2e-3))
 
 
+@pytest.mark.parametrize("second", [(320, 128), (80, 64)])
+def test_all_frames_have_the_size_of_the_first(tmp_path: Path, second: tuple[int, int]) -> None:
+    parts = [
+        encode(tmp_path / f"{i}.ts", numbered(24, *size, first=100 * i)).read_bytes()
+        for i, size in enumerate(((160, 64), second))
+    ]
+    (path := tmp_path / "film.ts").write_bytes(b"".join(parts))
+    with av.open(str(path)) as container:
+        sizes = [(frame.width, frame.height) for frame in container.decode(video=0)]
+    assert sizes == [(160, 64)] * 24 + [second] * 24, "the reference"
+    numbers = [*range(24), *range(100, 124)]
+    video = read_video(path)[0]
+    assert video.shape == (48, 64, 160, 3)
+    assert numbers_of(video) == numbers
+    assert numbers_of(read_video(path, 30)[0]) == numbers[-30:]
+    clip = frames_at(path, [0, 0.5, 1.0, 1.5])
+    assert (clip.shape, numbers_of(clip)) == ((4, 64, 160, 3), [0, 12, 100, 112])
+    assert (facts_of(path).width, facts_of(path).height) == (160, 64)
+
+
 def scenes(count: int) -> list[np.ndarray]:
     """Scenes of 24 frames each, of one picture each that moves."""
     rng = np.random.default_rng(3)
