@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -14,13 +14,17 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 PICTURE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif", ".avif", ".heic", ".heif",
 )  # fmt: skip
 GROUND = 255  # the level of the ground under transparent pixels: white, as browsers and viewers show it
 BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC, PLANAR, SAMPLE_FORMAT = 258, 259, 262, 284, 339  # tags of TIFF
-WHITE_IS_ZERO, SIGNED = 0, 2  # values of PHOTOMETRIC and SAMPLE_FORMAT
+SAMPLES_PER_PIXEL = 277
+WHITE_IS_ZERO, UNSIGNED, SIGNED, FLOAT = 0, 1, 2, 3  # values of PHOTOMETRIC and SAMPLE_FORMAT
+NUMBERS = {UNSIGNED: "unsigned integers", SIGNED: "signed integers", FLOAT: "floats"}
+FEW_BITS = {"L;2": 85, "L;4": 17}  # what Pillow multiplies levels of PNG with, by its raw mode, and not the clear one
 LEAST_OF_LEVELS = 64  # of the largest value of floats that are not whole: below it they are light, not levels
 PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # Pillow's mode for the colour space of a profile
 
@@ -54,7 +58,8 @@ def read_picture(source: Source) -> NDArray[np.uint8]:
     the picture's own maximum: 65535 of 16 bits, 1 of floats. Floats above 1 are levels of 0 to 255, if they are whole
     numbers or most of them exceed 1 and the largest 64; others, as of HDR pictures, are refused, because mapping
     their tones is a choice. Integers of 32 bits are levels of 8 bits if none exceeds 255, else of 16 bits. Of colours
-    of 16 bits Pillow reads the high bytes, which is exact to one level.
+    of 16 bits Pillow reads the high bytes, which is exact to one level. TIFFs that it cannot read, as of floats in
+    colour, are refused.
 
     Args:
         source: A file, or its bytes as a BytesIO.
@@ -73,16 +78,23 @@ def read_picture(source: Source) -> NDArray[np.uint8]:
             raise PictureError(
                 "has 16 bits in uncompressed planes, which Pillow misreads: save its colours interleaved"
             )
+        exact_key = file.info.get("transparency")
+        scale_transparency(file)
         image = ImageOps.exif_transpose(file)
         profile = file.info.get("icc_profile")
         key = image.info.get("transparency")
         if image.mode.startswith(("I", "F")):
             levels = np.asarray(image)
+            if levels.dtype == np.int32 and (tags[BITS_PER_SAMPLE], tags[SAMPLE_FORMAT]) == (32, UNSIGNED):
+                levels = levels.view(np.uint32)
             clear = levels == key if isinstance(key, int) else None
             grey = _eight_bits(levels, _white(levels, tags), tags[PHOTOMETRIC] == WHITE_IS_ZERO)
             return _on_ground(_in_srgb(Image.fromarray(grey), profile), clear)
         if isinstance(key, tuple) and has_high_bytes:
-            image.info["transparency"] = tuple(value >> 8 for value in key)  # Pillow leaves it in 16 bits
+            high, low = np.divmod(exact_key, 256)
+            clear = (np.asarray(image) == high).all(-1) & (_low_bytes(source) == low).all(-1)
+            del image.info["transparency"]
+            return _on_ground(_in_srgb(image, profile), clear)
         if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or key is not None:
             whole = image.convert("RGBA")
             alpha = whole.getchannel("A")
@@ -91,6 +103,26 @@ def read_picture(source: Source) -> NDArray[np.uint8]:
             ground.paste(image, mask=alpha)
             return np.asarray(ground)
         return np.asarray(_in_srgb(image, profile))
+
+
+def scale_transparency(image: Any) -> None:
+    """Scale the colour that is clear in a PNG of 2, 4 or 16 bits as Pillow scales its pixels to 8 bits.
+
+    Args:
+        image: The image of Pillow, open, of which no pixel is read yet.
+    """
+    key, kinds = image.info.get("transparency"), {str(tile[3]) for tile in image.tile}
+    if isinstance(key, int):
+        image.info["transparency"] = key * next((FEW_BITS[kind] for kind in kinds if kind in FEW_BITS), 1)
+    elif isinstance(key, tuple) and any("16" in kind for kind in kinds):
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+
+
+def _low_bytes(source: Source) -> NDArray[np.uint8]:
+    """The low bytes of a PNG of 16 bits a colour, uint8 [H, W, 3], of which Pillow reads the high ones."""
+    with _opened(source) as file:
+        file.tile = [(*tile[:3], "RGB;16L") for tile in file.tile]  # the low bytes are high ones in that order
+        return np.asarray(ImageOps.exif_transpose(file))
 
 
 def picture_facts(source: Source) -> PictureFacts:
@@ -131,6 +163,10 @@ def _opened(source: Source) -> Iterator[Any]:
     except MemoryError as error:
         raise PictureError("is too large for the memory of this machine: scale it down") from error
     except UnidentifiedImageError as error:
+        if found := _tiff_numbers(source):
+            raise PictureError(
+                f"is a TIFF of {found}, which Pillow cannot read: convert it to a PNG of 8 or 16 bits"
+            ) from error
         raise PictureError("is damaged or no image that Pillow can read: save it anew, as a PNG or JPEG") from error
     except PictureError:
         raise
@@ -139,6 +175,23 @@ def _opened(source: Source) -> Iterator[Any]:
             raise
         what = str(error) or type(error).__name__
         raise PictureError(f"is damaged or no image that can be read: {what}") from error
+
+
+def _tiff_numbers(source: Source) -> str:
+    """What numbers a TIFF holds, as "3 floats of 32 bits a pixel"; "" for bytes and another file."""
+    try:
+        with warnings.catch_warnings(), ExitStack() as stack:
+            warnings.simplefilter("error")  # of tags that are cut off
+            file = source if isinstance(source, BytesIO) else stack.enter_context(open(source, "rb"))
+            file.seek(0)
+            tags = ImageFileDirectory_v2(file.read(8))
+            file.seek(tags.next)
+            tags.load(file)
+            bits, kind = tags[BITS_PER_SAMPLE][0], tags.get(SAMPLE_FORMAT, (UNSIGNED,))[0]
+            numbers = f"{tags.get(SAMPLES_PER_PIXEL, 1)} {NUMBERS[kind]} of {bits} bits a pixel"
+            return "" if (kind, bits) == (UNSIGNED, 8) else numbers
+    except Exception:  # of a damaged file Pillow raises nearly anything
+        return ""
 
 
 @lru_cache

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vidrd_core.io.pictures import scale_transparency
 from vidrd_core.video.animations import ANIMATIONS, exif_texts
 
 _MILLISECOND = 0.001  # to which WebP rounds times, in seconds
@@ -112,6 +113,7 @@ def _read(path: str | os.PathLike[str], file: Any, frames: deque[np.ndarray]) ->
     durations: list[float] = []  # milliseconds
     try:
         with Image.open(file, formats=[kind]) as image:
+            scale_transparency(image)
             for picture in _pictures(image):
                 frames.append(_on_white(picture))
                 durations.append(picture.info.get("duration", 0))

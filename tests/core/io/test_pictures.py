@@ -136,6 +136,47 @@ def test_values_that_have_no_meaning_as_colours_are_refused(tmp_path, values, me
         read_picture(tmp_path / "a.tif")
 
 
+def tiff(values, kind):
+    """A TIFF [H, W, C] of numbers of a kind: 1 unsigned, 2 signed, 3 floats. Of two samples one is alpha."""
+    height, width, samples = values.shape
+
+    def shorts(tag, value):  # up to two are in the entry itself
+        data = struct.pack(f"<{samples}H", *[value] * samples)
+        return tag, 3, samples, int.from_bytes(data, "little") if samples < 3 else place.pop()
+
+    place = [220, 200]
+    bits = 8 * values.itemsize
+    entries = [(256, 3, 1, width), (257, 3, 1, height), shorts(258, bits), (259, 3, 1, 1),
+               (262, 3, 1, 2 if samples > 2 else 1), (273, 4, 1, 300), (277, 3, 1, samples), (278, 3, 1, height),
+               (279, 4, 1, values.nbytes), *[(338, 3, 1, 2)] * (samples == 2), shorts(339, kind)]  # fmt: skip
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(struct.pack("<HHII", *each) for each in entries)
+    head = head.ljust(200, b"\0") + struct.pack("<3H", *[bits] * 3).ljust(20, b"\0") + struct.pack("<3H", *[kind] * 3)
+    return io.BytesIO(head.ljust(300, b"\0") + values.tobytes())
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits", "samples", "text"),
+    [
+        (3, 16, 1, "1 floats of 16 bits"),
+        (3, 64, 1, "1 floats of 64 bits"),
+        (3, 32, 3, "3 floats of 32 bits"),
+        (1, 16, 2, "2 unsigned integers of 16 bits"),
+    ],
+)
+def test_tiffs_that_pillow_cannot_read_are_refused_by_what_they_hold(kind, bits, samples, text):
+    values = np.zeros((4, 4, samples), f"{'f' if kind == 3 else 'u'}{bits // 8}")
+    with pytest.raises(PictureError, match=rf"is a TIFF of {text} a pixel, which Pillow cannot read: convert it"):
+        read_picture(tiff(values, kind))
+
+
+@pytest.mark.parametrize(("most", "white"), [(255, 255), (65535, 65535)])
+def test_unsigned_integers_of_32_bits(most, white):
+    values = np.linspace(0, most, 16).astype(np.uint32).reshape(4, 4, 1)
+    assert np.array_equal(grey(tiff(values, 1)), np.rint(values[..., 0] / white * 255))
+    with pytest.raises(PictureError, match=r"has values from 0 to 4\.2\d+e\+09, whose white is unknown"):
+        read_picture(tiff(values * (2**32 // (most + 1)), 1))
+
+
 COLOURS = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 4), np.uint8)
 ON_WHITE = np.rint(COLOURS[..., :3] * (COLOURS[..., 3:] / 255) + 255 * (1 - COLOURS[..., 3:] / 255))
 
@@ -168,6 +209,8 @@ def transparent_pictures():
     yield "grey of 16 bits", png(16, 0, [row], [("tRNS", struct.pack(">H", 1000))]), (200,) * 3
     row = struct.pack(">6H", *colour, *clear)
     yield "colour of 16 bits", png(16, 2, [row], [("tRNS", struct.pack(">3H", *clear))]), (200, 40, 10)
+    row = struct.pack(">6H", 1000, 2000, 3001, 1000, 2000, 3000)
+    yield "a neighbour of 16 bits", png(16, 2, [row], [("tRNS", struct.pack(">3H", 1000, 2000, 3000))]), (3, 7, 11)
     yield "grey and alpha", png(8, 4, [bytes([200, 255, 0, 0])]), (200,) * 3
     yield "grey and alpha of 16 bits", png(16, 4, [struct.pack(">4H", level, 65535, 0, 0)]), (200,) * 3
     yield "colour and alpha of 16 bits", png(16, 6, [struct.pack(">8H", *colour, 65535, 0, 0, 0, 0)]), (200, 40, 10)
@@ -178,6 +221,20 @@ def transparent_pictures():
 )
 def test_all_kinds_of_transparency(name, data, opaque):
     assert read_picture(io.BytesIO(data)).tolist() == [[list(opaque), [255, 255, 255]]]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+@pytest.mark.parametrize("suffix", [".png", ".apng"])
+def test_a_level_of_few_bits_may_be_clear(tmp_path, depth, suffix):
+    most = 2**depth - 1
+    levels = np.arange(16) * most // 15
+    row = int("".join(f"{level:0{depth}b}" for level in levels), 2).to_bytes(2 * depth, "big")
+    (tmp_path / f"a{suffix}").write_bytes(png(depth, 0, [row], [("tRNS", struct.pack(">H", levels[5]))]))
+    expected = np.where(levels == levels[5], 255, levels * 255 // most)
+    if suffix == ".png":
+        assert np.array_equal(grey(tmp_path / "a.png")[0], expected)
+    else:
+        assert np.array_equal(read_video(tmp_path / "a.apng")[0][0, 0, :, 0], expected)
 
 
 def test_all_commands_see_the_same_picture(tmp_path):
