@@ -80,9 +80,10 @@ class FrameConverter:
     def _orientation(self, frame: Any) -> tuple[bool, bool, bool]:
         """Whether a frame is to be transposed, then mirrored left to right, then flipped upside down."""
         # Side data and their frame refer to each other: read of each frame, they would keep hundreds in memory.
-        if frame.rotation not in self._orientations:
-            self._orientations[frame.rotation] = _orientation(frame)
-        return self._orientations[frame.rotation]
+        rotation = getattr(frame, "rotation", 0)  # PyAV 12 and 13 do not tell it
+        if rotation not in self._orientations:
+            self._orientations[rotation] = _orientation(frame)
+        return self._orientations[rotation]
 
     def _scaled(self, frame: Any, width: int, height: int) -> NDArray[np.uint8]:
         transfer = getattr(frame, "color_trc", None) or self._stream.codec_context.color_trc

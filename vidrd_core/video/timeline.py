@@ -17,6 +17,7 @@ DEFAULT_FPS = 8.0
 # Codecs of which a packet is a frame, as a rule.
 PLAIN = ("h264", "hevc", "vp9", "libvpx-vp9", "av1", "libdav1d", "libaom-av1")
 PLAIN_FORMATS = ("mov", "matroska")
+DISCONTINUOUS = 0x0200  # flag of a format whose clock may jump, in FFmpeg
 FAR = 10.0  # seconds: a longer step is another clock where a format allows that, as in FFmpeg's own programs
 SETTLED = 5  # frames in a row of which none follows the clock so far: they follow another
 REORDERED = 16  # frames that a decoder may hold back
@@ -277,7 +278,8 @@ class _Seen:
         self.keys: list[int] = []
         self.last = (-(2**63), 0)  # when the packet that is shown last so far is shown, and how long
         self.lost_after: int | None = None  # frames before the first that cannot be decoded
-        discontinuous = bool(stream.container.format.flags & av.format.Flags.ts_discont.value)
+        flags = stream.container.format.flags
+        discontinuous = bool(int(getattr(flags, "value", flags)) & DISCONTINUOUS)
         self.far = FAR / float(stream.time_base) if discontinuous else np.inf
 
     def lose(self, frames: int) -> None:
