@@ -23,7 +23,7 @@ from vidrd_core.models.clip_tokenizer import (
     tokenizer_tensors,
 )
 from vidrd_core.models.config import TextConfig, UNet3DConfig, VAEConfig, with_released_embedding
-from vidrd_core.models.formats.detect import find_unet, read_part
+from vidrd_core.models.formats.detect import RELEASED_SAMPLING, find_unet, read_part
 from vidrd_core.models.formats.text import identify_text
 from vidrd_core.models.formats.vae import identify_vae
 from vidrd_core.models.unet3d import UNet3D
@@ -83,11 +83,9 @@ def read_unet(path: Path) -> tuple[dict[str, Tensor], UNet3DConfig, DiffusionCon
         found, diffusion = find_unet(path)
         return found.tensors, found.config, diffusion
     tensors, details = safetensors.read(path, UNET)
-    return (
-        tensors,
-        _config(UNet3DConfig, details, "config", path, with_released_embedding),
-        _config(DiffusionConfig, details, "diffusion", path),
-    )
+    config = _config(UNet3DConfig, details, "config", path, with_released_embedding)
+    lacking = RELEASED_SAMPLING if config.released_embedding else {}  # what files of earlier versions do not say
+    return tensors, config, _config(DiffusionConfig, details, "diffusion", path, lambda found: {**lacking, **found})
 
 
 def save_vae(vae: TemporalVAE, path: Path) -> None:

@@ -34,6 +34,8 @@ NAMINGS: dict[Part, tuple[Naming, ...]] = {
 
 V_BIAS = "up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias"
 V_SPREAD = 0.09  # the standard deviation of that bias is larger in SD 2.x models that predict v, smaller for eps
+RELEASED_SAMPLING = {"set_alpha_to_one": False, "timestep_spacing": "leading", "steps_offset": 1}
+"""How the released VidRD is sampled: by Stable Diffusion's own DDIM."""
 
 _SCHEDULER_CHOICES = {  # keys of a scheduler_config.json, our fields, and the values that both know
     "beta_schedule": ("schedule", ("linear", "scaled_linear", "squaredcos_cap_v2")),
@@ -158,7 +160,7 @@ def diffusion_of(path: Path, found: FoundUNet) -> DiffusionConfig:
     if found.config.temp_attention == "after":
         values |= {"cfg": 9.0, "frames": 16}
     if found.config.embed_to == "stream":
-        values |= {"cfg": 10.0, "set_alpha_to_one": False}
+        values |= {"cfg": 10.0, **RELEASED_SAMPLING}
     bias = found.tensors.get(V_BIAS)
     if not is_video and width != SD1_TEXT and bias is not None and bias.float().std() > V_SPREAD:
         values |= {"prediction": "v", "size": 768}

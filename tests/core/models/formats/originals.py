@@ -13,6 +13,8 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from vidrd_core.sampling import SOLVERS, Schedule, latents_of
+
 from ....conftest import randomise
 
 TEXT_WIDTH = 128  # two heads of 64
@@ -98,3 +100,25 @@ def run(pipeline, noise, **settings):
     """The latents that diffusers makes, normalised."""
     pipeline.set_progress_bar_config(disable=True)
     return pipeline(latents=noise, output_type="latent", **settings).frames
+
+
+def stand_in(x, timestep):
+    """A smooth function in place of a UNet."""
+    return torch.tanh(x + 0.3 * x.roll(1, -1)) * (0.5 + float(timestep) / 1000)
+
+
+def scheduled(scheduler, noise, steps):
+    """The latents that a scheduler of diffusers makes with the stand-in."""
+    scheduler.set_timesteps(steps)
+    x = noise * scheduler.init_noise_sigma
+    for t in scheduler.timesteps:
+        x = scheduler.step(stand_in(scheduler.scale_model_input(x, t), t), t, x).prev_sample
+    return x
+
+
+def sampled(diffusion, noise, steps, solver):
+    """The latents that a solver of ours makes with the stand-in."""
+    schedule = Schedule(diffusion)
+    sigmas = schedule.sigmas(steps, solver)
+    denoise = schedule.as_diffusers_ddim(schedule.denoiser(stand_in), sigmas, solver)
+    return latents_of(SOLVERS[solver](denoise, schedule.start(noise, sigmas[0]), sigmas), sigmas)

@@ -6,12 +6,14 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from diffusers import DDIMScheduler
 
 from vidrd_core import load
 from vidrd_core.io import safetensors
 from vidrd_core.io.configs import to_dict
 from vidrd_core.io.safetensors import TEMPORAL_LAYERS
 from vidrd_core.models.config import UNet3DConfig
+from vidrd_core.models.formats.detect import diffusion_of
 from vidrd_core.models.formats.unet import identify_unet, write_unet
 from vidrd_core.models.inflate import read_temporal, save_temporal
 from vidrd_core.models.load_parts import UNET, build_unet, load_unet
@@ -157,9 +159,13 @@ def test_a_file_of_an_earlier_version_has_the_released_embedding_if_it_came_from
     config = dataclasses.replace(CONFIG, embed_to=embed_to, released_embedding=False)
     unet = randomise(UNet3D(config))
     before = {name: value for name, value in to_dict(config).items() if name != "released_embedding"}
-    details = {"config": before, "diffusion": to_dict(DiffusionConfig())}
+    newer = ("timestep_spacing", "steps_offset", "set_alpha_to_one")
+    sampling = {name: value for name, value in to_dict(DiffusionConfig()).items() if name not in newer}
+    details = {"config": before, "diffusion": sampling}
     safetensors.write(tmp_path / "whole.safetensors", unet.state_dict(), UNET, **details)
-    assert load_unet(tmp_path / "whole.safetensors")[0].config.released_embedding == (embed_to == "stream")
+    read, diffusion = load_unet(tmp_path / "whole.safetensors")
+    assert read.config.released_embedding == (embed_to == "stream")
+    assert (diffusion.timestep_spacing == "leading") == (not diffusion.set_alpha_to_one) == (embed_to == "stream")
     save_temporal(unet, tmp_path / "temporal.safetensors")
     temporal, details = safetensors.read(tmp_path / "temporal.safetensors", TEMPORAL_LAYERS)
     del details["settings"]["released_embedding"]
@@ -198,7 +204,20 @@ def released_videos(network, noises, m, beta, steps):
         yield z
 
 
-@pytest.mark.parametrize("steps", [5, 10])
+@pytest.mark.parametrize("steps", [5, 12, 30, 50])
+def test_a_released_checkpoint_is_sampled_as_stable_diffusions_ddim_does(steps, tmp_path):
+    found = identify_unet(write_unet(AS_PUBLISHED, UNet3D(AS_PUBLISHED).state_dict(), "VidRD"))
+    theirs = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
+        steps_offset=1,
+    )  # fmt: skip
+    noise = torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = originals.scheduled(theirs, noise, steps)
+    made = originals.sampled(diffusion_of(tmp_path, found), noise, steps, "ddim")
+    torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [5, 6])
 @torch.no_grad()
 def test_a_released_checkpoint_makes_the_videos_of_the_released_code(steps, tmp_path):
     config = dataclasses.replace(AS_PUBLISHED, cross_attention_dim=originals.TEXT_WIDTH)
