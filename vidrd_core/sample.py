@@ -108,9 +108,7 @@ def sample_clips(
 
     replays_noise = bool(previous) and exact and solver.adds_noise
     guidance = StagedGuidance(
-        model.schedule.as_diffusers_ddim(
-            _denoiser(model, prompts, sample, positions, fade, reuse), sigmas, sample.solver
-        ),
+        model.schedule.as_diffusers(_denoiser(model, prompts, sample, positions, fade, reuse), sigmas, sample.solver),
         reuse,
         sample.steps,
         batch([state.record for state in previous]) if previous else None,
@@ -132,7 +130,7 @@ def sample_clips(
         if on_step:
             on_step(i, x)
 
-    start = model.schedule.start(noise.to(model.device), sigmas[0])
+    start = model.schedule.start(noise.to(model.device), sigmas[0], sample.solver)
     latents = latents_of(solver(guidance, start, sigmas, step, noise_sampler), sigmas).cpu()
     if not latents.isfinite().all():
         raise DivergenceError(

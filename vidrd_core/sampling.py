@@ -20,6 +20,7 @@ from torch import Tensor
 
 from vidrd_core.io.digests import NOT_IN_DIGESTS
 
+LAST_STEP = 2.0**-8  # by which a last step goes down that, in diffusers, only clips x0
 LEAST_ALPHA = 2.0**-24  # of pure noise: a noise level of 4096
 SQUARED_COSINE_OFFSET, LARGEST_BETA = 0.008, 0.999  # of Nichol and Dhariwal's schedule
 
@@ -83,8 +84,8 @@ class DiffusionConfig:
             Diffusion's own scheduler does.
         final_sigmas_type: Where dpmpp_2m and unipc end: at clean latents ("zero") or at the noise level of the first
             timestep ("sigma_min").
-        clip_sample_range: Within which ddim clips predictions of x0, as diffusers' DDIM does if its scheduler file
-            says so; 0 for no clipping.
+        clip_sample_range: Within which ddim and heun clip predictions of x0, as diffusers' do if their scheduler
+            file says so; 0 for no clipping.
         frames: Frames (latents) of a clip, N.
         size: Width and height in pixels.
         cfg: The guidance scale with which it is best.
@@ -220,7 +221,10 @@ class Schedule:
         c = self.config
         ends_noisy = not c.set_alpha_to_one if scheduler == "DDIM" else c.final_sigmas_type == "sigma_min"
         ends_noisy = ends_noisy and scheduler in ("DDIM", "DPMSolverMultistep", "UniPCMultistep")
-        return torch.cat([levels, self.table[:1] if ends_noisy else torch.zeros(1)])
+        end = self.table[:1] if ends_noisy else torch.zeros(1)
+        if scheduler == "DDIM" and c.clip_sample_range and end == levels[-1]:
+            end = end * (1 - LAST_STEP)
+        return torch.cat([levels, end])
 
     def _timesteps(self, steps: int, scheduler: str) -> Tensor:
         """The descending timesteps of `steps` steps [steps], as diffusers' scheduler spaces them.
@@ -242,8 +246,10 @@ class Schedule:
             return (total - torch.arange(steps, dtype=torch.float64) * (total / steps)).round() - 1
         return (torch.arange(steps) * total // steps + (steps < total)).flip(0).double()
 
-    def as_diffusers_ddim(self, denoise: Denoise, sigmas: Tensor, solver: str) -> Denoise:
-        """A denoiser with which ddim takes the steps of diffusers' DDIM, whatever its settings.
+    def as_diffusers(self, denoise: Denoise, sigmas: Tensor, solver: str) -> Denoise:
+        """A denoiser with which ddim and heun take the steps of diffusers' DDIM and Heun, whatever their settings.
+
+        Heun clips x0 where the settings say so.
 
         diffusers' DDIM steps from timestep t to t - train_steps // steps and then denoises at its next timestep. For
         "linspace", and for "trailing" if `steps` does not divide `train_steps`, these are two noise levels, between
@@ -256,16 +262,22 @@ class Schedule:
             solver: The solver's name.
 
         Returns:
-            `denoise` itself, unless the solver is ddim and one of the two is the case.
+            `denoise` itself, unless the solver is one of the two and clips, or is ddim at levels of its own.
         """
         steps, spacing, clip = len(sigmas) - 1, self.config.timestep_spacing, self.config.clip_sample_range
         keeps_levels = spacing in ("even", "leading")
-        if solver != "ddim" or self.config.prediction == "flow" or (keeps_levels and not clip):
+        if self.config.prediction == "flow":
             return denoise
-        levels = sigmas[1:]
+        if solver == "heun" and clip:
+            return lambda x, sigma: denoise(x, sigma).clamp(-clip, clip)
+        if solver != "ddim" or (keeps_levels and not clip):
+            return denoise
+        levels = sigmas[1:].clone()
         if not keeps_levels:
             reached = self._timesteps(steps, "DDIM").long() - self.config.train_steps // steps
             levels = torch.where(reached >= 0, self.table[reached.clamp(min=0)], sigmas[-1].cpu()).to(sigmas)
+        if levels[-1] == sigmas[-1] > 0:  # which may be a little below, so that it can be reached
+            levels[-1] = self.table[0]
 
         def stepped(x: Tensor, sigma: Tensor) -> Tensor:
             x0 = denoise(x, sigma)
@@ -280,9 +292,14 @@ class Schedule:
 
         return stepped
 
-    def start(self, noise: Tensor, sigma: Tensor) -> Tensor:
-        """Unit noise as the x from which sampling starts, variance 1 + sigma^2 (flow: sigma^2)."""
-        return noise * sigma if self.config.prediction == "flow" else noise * (1 + sigma**2).sqrt()
+    def start(self, noise: Tensor, sigma: Tensor, solver: str = "ddim") -> Tensor:
+        """Unit noise as the x from which a solver starts, of variance 1 + sigma^2, or of sigma^2 for flow models.
+
+        It is sigma^2, too, where diffusers has it so: for Heun and EulerAncestral with "linspace" or "trailing".
+        """
+        plain = self.config.timestep_spacing in ("linspace", "trailing")
+        plain = plain and SOLVERS[solver].scheduler in ("Heun", "EulerAncestral")
+        return noise * sigma if plain or self.config.prediction == "flow" else noise * (1 + sigma**2).sqrt()
 
     def denoiser(self, network: Callable[[Tensor, Tensor], Tensor]) -> Denoise:
         """Wrap `network(x, timestep) -> prediction` into `denoise(x, sigma) -> x0`."""

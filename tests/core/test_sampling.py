@@ -69,17 +69,16 @@ def test_timesteps_and_steps_are_diffusers(solver, end, prediction, spacing, ste
     ours = Schedule(DiffusionConfig(prediction=kind, timestep_spacing=spacing, **ENDS[end][1]))
     sigmas = ours.sigmas(steps, solver)
     noise = torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    scales = solver in ("heun", "euler_ancestral")  # whose x is ours; in the others it has variance 1
-    expected = ours.start(noise, sigmas[0]) if scales else noise
+    expected = noise * theirs.init_noise_sigma
     generators = [torch.Generator().manual_seed(1) for _ in range(2)]
     drawn = {"generator": generators[0]} if solver == "euler_ancestral" else {}
     for t in theirs.timesteps:
         output = network(theirs.scale_model_input(expected, t), t)
         expected = theirs.step(output, t, expected, **drawn).prev_sample
-    denoise = ours.as_diffusers_ddim(ours.denoiser(network), sigmas, solver)
+    denoise = ours.as_diffusers(ours.denoiser(network), sigmas, solver)
     x = SOLVERS[solver](
         denoise,
-        ours.start(noise, sigmas[0]),
+        ours.start(noise, sigmas[0], solver),
         sigmas,
         None,
         lambda *_: torch.randn(noise.shape, generator=generators[1]),

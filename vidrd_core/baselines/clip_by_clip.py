@@ -73,7 +73,7 @@ class LastFrameChaining(LongVideoMethod):
                 sample.steps,
                 held[None].expand(2 * sample.steps, *held.shape),
             )
-            start = model.schedule.start(noise.to(model.device), sigmas[0])
+            start = model.schedule.start(noise.to(model.device), sigmas[0], sample.solver)
             latents = latents_of(SOLVERS[sample.solver](guidance, start, sigmas, guidance.on_step), sigmas)
             videos.append(to_frames(model.vae.decode(latents)[0])[1:])
         return LongVideo(np.concatenate(videos), reuse)

@@ -56,7 +56,7 @@ class ContextWindows(LongVideoMethod):
             return total / weights
 
         sigmas = model.schedule.sigmas(sample.steps, sample.solver).to(model.device)
-        x = model.schedule.start(noise.to(model.device), sigmas[0])
+        x = model.schedule.start(noise.to(model.device), sigmas[0], sample.solver)
         latents = latents_of(SOLVERS[sample.solver](denoise, x, sigmas), sigmas)
         video = decode_latents(model, latents.split(frames, dim=2))
         return LongVideo(video, ReuseSettings(frames - stride, 0.0, order="forward"))

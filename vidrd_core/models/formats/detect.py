@@ -14,6 +14,7 @@ from vidrd_core.io.safetensors import FormatError, first_few
 from vidrd_core.models.formats import text, unet_keys, vae_keys
 from vidrd_core.models.formats.config_files import config_beside
 from vidrd_core.models.formats.naming import PART_NAMES, PREFIXES, Naming, Part, detect_naming
+from vidrd_core.models.formats.schedulers import check_clipping, diffusion_values
 from vidrd_core.models.formats.unet import SD1_TEXT, FoundUNet, identify_unet
 from vidrd_core.models.formats.weight_files import (
     has_weights,
@@ -36,26 +37,6 @@ V_BIAS = "up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias"
 V_SPREAD = 0.09  # the standard deviation of that bias is larger in SD 2.x models that predict v, smaller for eps
 RELEASED_SAMPLING = {"set_alpha_to_one": False, "timestep_spacing": "leading", "steps_offset": 1}
 """How the released VidRD is sampled: by Stable Diffusion's own DDIM."""
-
-_SCHEDULER_CHOICES = {  # keys of a scheduler_config.json, our fields, and the values that both know
-    "beta_schedule": ("schedule", ("linear", "scaled_linear", "squaredcos_cap_v2")),
-    "timestep_spacing": ("timestep_spacing", ("leading", "trailing", "linspace")),
-    "final_sigmas_type": ("final_sigmas_type", ("zero", "sigma_min")),
-}
-_LEADING = ("DDIMScheduler", "DDPMScheduler", "PNDMScheduler")  # in which it is the default; "linspace" in others
-_ENDS_NOISY = ("PNDMScheduler",)  # which end at the first alpha by default
-_CLIPS = ("DDIMScheduler", "DDPMScheduler")  # which clip by default
-_SERVED = {  # keys of a scheduler_config.json that change what is computed, and the one value that is served
-    "thresholding": False,
-    "use_karras_sigmas": False,
-    "use_exponential_sigmas": False,
-    "use_beta_sigmas": False,
-    "use_flow_sigmas": False,
-    "use_lu_lambdas": False,
-    "interpolation_type": "linear",
-    "timestep_type": "discrete",
-    "snr_shift_scale": None,
-}
 
 
 def supported_formats(part: Part) -> str:
@@ -165,11 +146,14 @@ def diffusion_of(path: Path, found: FoundUNet) -> DiffusionConfig:
     if not is_video and width != SD1_TEXT and bias is not None and bias.float().std() > V_SPREAD:
         values |= {"prediction": "v", "size": 768}
     values |= modelscope_settings(path)
-    values |= _from_scheduler(_scheduler_beside(path), is_video) or _from_buffers(path)
+    scheduler = _scheduler_beside(path)
+    values |= diffusion_values(scheduler, is_video) or _from_buffers(path)
     try:
-        return from_dict(DiffusionConfig, values, f"the scheduler beside {path}")
+        diffusion = from_dict(DiffusionConfig, values, f"the scheduler beside {path}")
     except ValueError as error:
         raise FormatError(str(error)) from error
+    check_clipping(scheduler, diffusion)
+    return diffusion
 
 
 def _scheduler_beside(path: Path) -> dict[str, Any]:
@@ -179,47 +163,6 @@ def _scheduler_beside(path: Path) -> dict[str, Any]:
         if found := read_json(folder / "scheduler" / "scheduler_config.json"):
             return found
     return {}
-
-
-def _from_scheduler(config: dict[str, Any], is_video: bool) -> dict[str, Any]:
-    """Fields of DiffusionConfig from a scheduler_config.json. Raises FormatError for what is not supported."""
-    if not config:
-        return {}
-    name = str(config.get("_class_name", "DDIMScheduler"))
-    for key, served in _SERVED.items():
-        if (value := config.get(key, served)) != served:
-            raise FormatError(
-                f"the scheduler's {key} is {value!r}, expected {served!r}: nothing else is supported; change it in "
-                "scheduler_config.json"
-            )
-    kinds = {"epsilon": "eps", "v_prediction": "v", "sample": None}
-    values: dict[str, Any] = {}
-    if (prediction := config.get("prediction_type")) is not None:
-        if (kind := kinds.get(prediction)) is None:
-            raise FormatError(f"the scheduler's prediction_type is {prediction!r}, expected epsilon or v_prediction")
-        values["prediction"] = kind
-    for theirs, (ours, known) in _SCHEDULER_CHOICES.items():
-        if (value := config.get(theirs)) is not None:
-            if value not in known:
-                raise FormatError(f"the scheduler's {theirs} is {value!r}, expected {' or '.join(known)}")
-            values[ours] = value
-    values |= {name: config[name] for name in ("beta_start", "beta_end") if name in config}
-    if "num_train_timesteps" in config:
-        values["train_steps"] = config["num_train_timesteps"]
-    if (betas := config.get("trained_betas")) is not None:
-        values["trained_betas"] = betas
-        if isinstance(betas, list):
-            values["train_steps"] = len(betas)
-    if config.get("rescale_betas_zero_snr"):
-        values = {"prediction": "v", **values, "zero_terminal_snr": True}
-    values.setdefault("timestep_spacing", "leading" if name in _LEADING else "linspace")
-    # diffusers' pipelines of images set it to 1, whatever the file says.
-    values["steps_offset"] = config.get("steps_offset", 0) if is_video else 1
-    values["set_alpha_to_one"] = config.get("set_alpha_to_one", name not in _ENDS_NOISY)
-    # They set this to False, too.
-    if is_video and config.get("clip_sample", name in _CLIPS):
-        values["clip_sample_range"] = config.get("clip_sample_range", 1.0)
-    return values
 
 
 def _from_buffers(path: Path) -> dict[str, Any]:

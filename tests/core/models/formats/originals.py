@@ -120,5 +120,5 @@ def sampled(diffusion, noise, steps, solver):
     """The latents that a solver of ours makes with the stand-in."""
     schedule = Schedule(diffusion)
     sigmas = schedule.sigmas(steps, solver)
-    denoise = schedule.as_diffusers_ddim(schedule.denoiser(stand_in), sigmas, solver)
-    return latents_of(SOLVERS[solver](denoise, schedule.start(noise, sigmas[0]), sigmas), sigmas)
+    denoise = schedule.as_diffusers(schedule.denoiser(stand_in), sigmas, solver)
+    return latents_of(SOLVERS[solver](denoise, schedule.start(noise, sigmas[0], solver), sigmas), sigmas)

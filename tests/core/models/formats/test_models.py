@@ -67,6 +67,7 @@ BETAS = [0.0002 + 0.00002 * t for t in range(500)]
         (DDIMScheduler, "ddim", {"clip_sample": True}, 5),
         (DDIMScheduler, "ddim", {"clip_sample": True, "clip_sample_range": 0.6, "set_alpha_to_one": False}, 5),
         (DDIMScheduler, "ddim", {"clip_sample": True, "timestep_spacing": "linspace"}, 6),
+        (DDIMScheduler, "ddim", {"clip_sample": True, "set_alpha_to_one": False, "steps_offset": 0}, 5),
         (DDIMScheduler, "ddim", {"clip_sample": True, "prediction_type": "v_prediction"}, 5),
         (DDIMScheduler, "ddim", {"timestep_spacing": "trailing"}, 5),
         (DDIMScheduler, "ddim", {"timestep_spacing": "trailing", "set_alpha_to_one": False}, 7),
@@ -84,6 +85,7 @@ BETAS = [0.0002 + 0.00002 * t for t in range(500)]
         (UniPCMultistepScheduler, "unipc", {"final_sigmas_type": "sigma_min"}, 6),
         (UniPCMultistepScheduler, "unipc", {"timestep_spacing": "leading"}, 7),
         (HeunDiscreteScheduler, "heun", {"timestep_spacing": "leading"}, 3),
+        (HeunDiscreteScheduler, "heun", {"timestep_spacing": "linspace", "clip_sample": True}, 3),
     ],
 )
 @torch.no_grad()
@@ -91,12 +93,8 @@ def test_the_scheduler_file_is_followed_as_in_diffusers(kind, solver, settings, 
     pipeline = originals.modelscope(tmp_path, kind, **settings)
     ours = load(tmp_path / "model")
     clip = ours.generate("a cat", seed=3, **{**SETTINGS, "steps": steps, "solver": solver})
-    start = clip.state.noise / pipeline.scheduler.init_noise_sigma
-    if kind is HeunDiscreteScheduler:
-        pipeline.scheduler.set_timesteps(steps)
-        start = clip.state.noise
     theirs = originals.run(
-        pipeline, start, prompt="a cat", negative_prompt="", num_inference_steps=steps, guidance_scale=3.0,
+        pipeline, clip.state.noise, prompt="a cat", negative_prompt="", num_inference_steps=steps, guidance_scale=3.0,
         num_frames=4, width=32, height=32,
     )  # fmt: skip
     torch.testing.assert_close(clip.state.latents, theirs, rtol=1e-4, atol=2e-4)
