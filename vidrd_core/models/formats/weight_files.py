@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
 import re
@@ -56,15 +57,28 @@ def read_tensors(path: Path, wanted: Wanted = lambda key: True) -> dict[str, Ten
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The weight file of a folder, or its shards, of one variant of diffusers. Raises FileNotFoundError."""
+    """The weight file of a folder, or its shards, of one variant of diffusers.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        One file, or all shards of an index: of the first candidate that is whole.
+
+    Raises:
+        FileNotFoundError: There is none, or an index names shards that are not there.
+    """
+    lacking = ""
     for file in _candidates(folder):
         if file.suffix != ".json":
             return [file]
         shards = sorted(set(read_json(file).get("weight_map", {}).values()))
-        if missing := [name for name in shards if not (folder / name).is_file()]:
-            raise FileNotFoundError(f"{folder} lacks {', '.join(missing[:3])}, which {file.name} names")
-        return [folder / name for name in shards]
-    raise FileNotFoundError(f"{folder} holds no weights: expected {STEMS[0]}.safetensors, or {STEMS[1]}.safetensors")
+        missing = [name for name in shards if not (folder / name).is_file()]
+        if shards and not missing:
+            return [folder / name for name in shards]
+        lacking = lacking or f"{folder} lacks {', '.join(missing[:3]) or 'the shards'}, which {file.name} names"
+    expected = f"{folder} holds no weights: expected {STEMS[0]}.safetensors, or {STEMS[1]}.safetensors"
+    raise FileNotFoundError(lacking or expected)
 
 
 def has_weights(folder: Path) -> bool:
@@ -77,24 +91,18 @@ def _candidates(folder: Path) -> Iterator[Path]:
     if not folder.is_dir():
         return
     names = {path.name for path in folder.iterdir() if path.is_file()}
-    for stem in STEMS:
-        for ending in ENDINGS:
-            found: dict[str, str] = {}
-            for variant in [*VARIANTS, *sorted(_other_variants(names, stem, ending))]:
-                dotted = f".{variant}" if variant else ""
-                for name in (
-                    f"{stem}{dotted}{ending}",
-                    f"{stem}{ending}.index{dotted}.json",
-                    f"{stem}{dotted}{ending}.index.json",
-                ):
-                    if name in names:
-                        found.setdefault(variant, name)
-            yield from (folder / name for name in found.values())
+    for variant in [*VARIANTS, *sorted(_other_variants(names))]:
+        dotted = f".{variant}" if variant else ""
+        for stem, ending in itertools.product(STEMS, ENDINGS):
+            whole = f"{stem}{dotted}{ending}"
+            # An index has the variant at its end, or, by older versions, in its middle.
+            found = dict.fromkeys((whole, f"{stem}{ending}.index{dotted}.json", f"{whole}.index.json"))
+            yield from (folder / name for name in found if name in names)
 
 
-def _other_variants(names: Iterable[str], stem: str, ending: str) -> set[str]:
-    whole = re.compile(rf"{re.escape(stem)}\.(\w+){re.escape(ending)}|"
-                       rf"{re.escape(stem + ending)}\.index\.(\w+)\.json")  # fmt: skip
+def _other_variants(names: Iterable[str]) -> set[str]:
+    stems, endings = ("|".join(map(re.escape, each)) for each in (STEMS, ENDINGS))
+    whole = re.compile(rf"(?:{stems})\.(\w+)(?:{endings})|(?:{stems})(?:{endings})\.index\.(\w+)\.json")
     return {m[1] or m[2] for name in names if (m := whole.fullmatch(name))} - set(VARIANTS)
 
 

@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from vidrd_core import load
 from vidrd_core.cli.errors import format_warning
@@ -211,3 +211,39 @@ def test_of_several_variants_the_plain_one_is_taken(tmp_path):
             unet.conv_in.bias.fill_(number)
         unet.save_pretrained(tmp_path, variant=variant)
     assert find_unet(tmp_path)[0].tensors["conv_in.bias"][0] == 2
+
+
+def test_the_plain_variant_is_taken_though_it_is_a_bin(tmp_path):
+    unet, other = originals.unet_2d(), originals.unet_2d()
+    with torch.no_grad():
+        other.conv_in.bias.fill_(7)
+    unet.save_pretrained(tmp_path / "unet", safe_serialization=False)
+    other.save_pretrained(tmp_path / "unet", variant="fp16")
+    expected = type(unet).from_pretrained(tmp_path / "unet").conv_in.bias
+    torch.testing.assert_close(find_unet(tmp_path / "unet")[0].tensors["conv_in.bias"], expected)
+
+
+def test_the_plain_text_encoder_is_taken_though_it_is_a_bin(tmp_path):
+    """Its files have two names: model.safetensors and pytorch_model.bin."""
+    text = originals.text_encoder(190)
+    text.save_pretrained(tmp_path)
+    torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    (tmp_path / "model.safetensors").unlink()
+    with torch.no_grad():
+        text.get_input_embeddings().weight.fill_(7)
+    text.save_pretrained(tmp_path, variant="fp16")
+    expected = type(text).from_pretrained(tmp_path).get_input_embeddings().weight
+    torch.testing.assert_close(find_clip_text(tmp_path)[1]["embeddings.token_embedding.weight"], expected)
+
+
+def test_an_index_without_its_shards_does_not_hide_another_variant(tmp_path):
+    unet = originals.unet_2d()
+    unet.save_pretrained(tmp_path, max_shard_size="100KB")
+    for path in tmp_path.glob("*.safetensors"):
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"lacks diffusion_pytorch_model-00001-of-\d+.safetensors, .*, which"):
+        find_unet(tmp_path)
+    unet.save_pretrained(tmp_path, variant="fp16", max_shard_size="60KB")
+    expected = type(unet).from_pretrained(tmp_path, variant="fp16").state_dict()
+    found = find_unet(tmp_path)[0].tensors
+    assert all(torch.equal(tensor, found[key]) for key, tensor in expected.items())
