@@ -17,6 +17,7 @@ CLASSES: dict[Part, tuple[str, ...]] = {  # how the names of the classes begin
     "vae": ("Autoencoder", "AsymmetricAutoencoder", "VQModel"),
     "text_encoder": ("CLIP",),
 }
+MODEL_TYPES = {"clip": "CLIPModel", "clip_text_model": "CLIPTextModel"}  # transformers' names of classes
 READ: dict[Part, tuple[str, ...]] = {  # keys whose values are used, or compared with the tensors
     "unet": (
         "in_channels", "out_channels", "block_out_channels", "layers_per_block", "cross_attention_dim",
@@ -30,6 +31,16 @@ READ: dict[Part, tuple[str, ...]] = {  # keys whose values are used, or compared
     "text_encoder": (
         "num_attention_heads", "hidden_act", "hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size",
         "max_position_embeddings", "text_config", "vision_config", "projection_dim", "model_type",
+    ),
+}  # fmt: skip
+UNUSED: dict[Part, tuple[str, ...]] = {  # keys of the same classes that change nothing, or not without one in SERVED
+    "unet": ("dropout", "addition_time_embed_dim", "addition_embed_type_num_heads"),
+    "vae": (),
+    "text_encoder": (
+        "attention_dropout", "dropout", "bos_token_id", "eos_token_id", "pad_token_id", "initializer_factor",
+        "initializer_range", "logit_scale_init_value", "transformers_version", "architectures", "dtype",
+        "torch_dtype", "output_hidden_states", "output_attentions", "return_dict", "chunk_size_feed_forward",
+        "is_encoder_decoder", "id2label", "label2id", "problem_type",
     ),
 }  # fmt: skip
 SERVED: dict[Part, dict[str, tuple[Any, ...]]] = {  # keys that change what is computed, and values served
@@ -76,8 +87,20 @@ SERVED: dict[Part, dict[str, tuple[Any, ...]]] = {  # keys that change what is c
 }
 
 
-def config_beside(file: Path, part: Part) -> dict[str, Any]:
-    """The config.json beside a weight file, if it is one of this part.
+class OtherWeightsError(FormatError):
+    """A config.json is of other weights than those that it lies beside."""
+
+
+def class_of(config: Mapping[str, Any]) -> str:
+    """The class that a config.json of diffusers or transformers names, "" if none."""
+    architectures = config.get("architectures")
+    first = architectures[0] if isinstance(architectures, list) and architectures else None
+    kind = config.get("model_type")
+    return str(config.get("_class_name") or first or MODEL_TYPES.get(str(kind), kind) or "")
+
+
+def config_beside(file: Path, part: Part) -> tuple[dict[str, Any], set[Part]]:
+    """The config.json beside a weight file, if it may be one of this part.
 
     It is that by the class that it names, or, if it names none, by its keys. One that is of no part is reported by a
     warning.
@@ -87,7 +110,7 @@ def config_beside(file: Path, part: Part) -> dict[str, Any]:
         part: The part of a model that is read from it.
 
     Returns:
-        Its values by key; {} if there is none of this part.
+        Its values by key, {} if there is none of this part; and the parts that it may be of.
 
     Raises:
         FormatError: It is no JSON.
@@ -95,22 +118,27 @@ def config_beside(file: Path, part: Part) -> dict[str, Any]:
     path = file.with_name("config.json")
     config = read_json(path)
     if not config:
-        return {}
-    named = [str(config.get("_class_name", "")), *map(str, config.get("architectures") or [])]
-    if named != [""]:
-        return config if any(name.startswith(CLASSES[part]) for name in named) else {}
-    keys = [key for key in config if not key.startswith("_")]
-    unknown = {each: [key for key in keys if key not in READ[each] and key not in SERVED[each]] for each in CLASSES}
-    if keys and not unknown[part]:
-        return config
-    if all(unknown.values()):
-        fewest = min(unknown, key=lambda each: len(unknown[each]))
-        warnings.warn(
-            f"{path} is not used: it names no class, and {', '.join(map(repr, unknown[fewest][:3]))} is no setting "
-            f"of a {PART_NAMES[fewest]}; give it a _class_name, or only the settings of one part",
-            stacklevel=2,
-        )
-    return {}
+        return {}, set()
+    if named := class_of(config):
+        parts = {each for each, classes in CLASSES.items() if named.startswith(classes)}
+        why = f"its class is {named}, which is none of a {', a '.join(PART_NAMES.values())}"
+        why += " that can be loaded; name its class"
+    else:
+        keys = [key for key in config if not key.startswith("_")]
+        foreign = {part: [key for key in keys if not _is_known(key, part)] for part in CLASSES}
+        parts = {each for each in CLASSES if keys and not foreign[each]}
+        fewest = min(foreign, key=lambda each: len(foreign[each]))
+        why = f"it names no class, and {', '.join(map(repr, foreign[fewest][:3]))} is no setting of a "
+        why += f"{PART_NAMES[fewest]}; give it a _class_name, or only the settings of one part"
+        if not keys:
+            return {}, set()
+    if not parts:
+        warnings.warn(f"{path} is not used: {why}", stacklevel=2)
+    return (config if part in parts else {}), parts
+
+
+def _is_known(key: str, part: Part) -> bool:
+    return key in READ[part] or key in SERVED[part] or key in UNUSED[part]
 
 
 def check_config(config: Mapping[str, Any], part: Part) -> None:
@@ -141,14 +169,16 @@ def check_shapes(config: Mapping[str, Any], shown: Mapping[str, Any]) -> None:
         shown: What the tensors show of the same keys.
 
     Raises:
-        FormatError: A value differs.
+        OtherWeightsError: A value differs.
     """
     for key, value in shown.items():
         told = config.get(key)
         if isinstance(told, (list, tuple)):
             told, value = list(told), list(value) if isinstance(value, (list, tuple)) else [value] * len(told)
         if told is not None and told != value:
-            raise FormatError(f"config.json says {key} {told}, the tensors have {value}: it is of other weights")
+            raise OtherWeightsError(
+                f"config.json says {key} {told}, the tensors have {value}: it is of other weights"
+            )
 
 
 def _equal(value: Any, other: Any) -> bool:

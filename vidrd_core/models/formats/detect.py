@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import warnings
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from torch import Tensor
 from vidrd_core.io.configs import from_dict
 from vidrd_core.io.safetensors import FormatError, first_few
 from vidrd_core.models.formats import text, unet_keys, vae_keys
-from vidrd_core.models.formats.config_files import config_beside
-from vidrd_core.models.formats.naming import PART_NAMES, PREFIXES, Naming, Part, detect_naming
+from vidrd_core.models.formats.config_files import OtherWeightsError, config_beside
+from vidrd_core.models.formats.naming import PART_NAMES, PREFIXES, Naming, Part, Tensors, detect_naming
 from vidrd_core.models.formats.schedulers import check_clipping, diffusion_values
 from vidrd_core.models.formats.unet import SD1_TEXT, FoundUNet, identify_unet
+from vidrd_core.models.formats.vae import identify_vae
 from vidrd_core.models.formats.weight_files import (
     has_weights,
     keys_of,
@@ -32,6 +34,12 @@ NAMINGS: dict[Part, tuple[Naming, ...]] = {
     "text_encoder": text.NAMINGS,
 }
 """All formats of weights that are known, by the part of a model that they are for."""
+
+IDENTIFY: dict[Part, Callable[[Tensors, dict[str, Any]], Any]] = {
+    "unet": identify_unet,
+    "vae": identify_vae,
+    "text_encoder": text.identify_text,
+}
 
 V_BIAS = "up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias"
 V_SPREAD = 0.09  # the standard deviation of that bias is larger in SD 2.x models that predict v, smaller for eps
@@ -93,8 +101,9 @@ def read_part(path: Path, part: Part) -> tuple[dict[str, Tensor], dict[str, Any]
         if not has_weights(folder):
             raise FileNotFoundError(f"{path} holds no {PART_NAMES[part]}: expected a folder {part} with its weights")
         path, config = folder, read_json(folder / "config.json")
+        parts = {part}
     else:
-        config = config_beside(path, part)
+        config, parts = config_beside(path, part)
     keys = keys_of(path)
     prefix = prefix_of(keys, part)
     if prefix is None:
@@ -102,8 +111,21 @@ def read_part(path: Path, part: Part) -> tuple[dict[str, Tensor], dict[str, Any]
             f"{path} holds {contents(keys)}, expected a {PART_NAMES[part]} in one of these formats: "
             f"{supported_formats(part)}"
         )
-    tensors = read_tensors(path, lambda key: key.startswith(prefix))
-    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}, config
+    read = read_tensors(path, lambda key: key.startswith(prefix))
+    tensors = {key.removeprefix(prefix): tensor for key, tensor in read.items()}
+    if config and any(prefix_of(keys, other) is not None for other in parts - {part}):
+        try:  # it names no class: it is of another part of the file if it is not of this one's tensors
+            IDENTIFY[part](tensors, config)
+        except OtherWeightsError as error:
+            warnings.warn(
+                f"{path.with_name('config.json')} is not used for the {PART_NAMES[part]}: {error}; a _class_name "
+                "in it says of which part it is",
+                stacklevel=2,
+            )
+            config = {}
+        except FormatError:  # which whoever identifies them reports with the path
+            pass
+    return tensors, config
 
 
 def contents(keys: Iterable[str]) -> str:

@@ -14,13 +14,16 @@ from torch import Tensor
 
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.models.clip_text_encoder import CLIPTextSettings
-from vidrd_core.models.formats.config_files import check_config, check_shapes
+from vidrd_core.models.formats.config_files import OtherWeightsError, check_config, check_shapes, class_of
 from vidrd_core.models.formats.naming import Naming, Tensors, detect_naming
 
 HEAD_DIM = 64  # channels of an attention head in all CLIP text encoders of Stable Diffusion
 
 SD2_WIDTH = 1024  # of OpenCLIP's ViT-H, Stable Diffusion 2.x's encoder
 
+DEFAULTS = {"num_hidden_layers": 12, "num_attention_heads": 8, "hidden_act": "quick_gelu"}  # of CLIPTextConfig
+
+_IN_FILE = re.compile(r"(?!visual\.|model\.visual\.|vision_model\.).*\b(?:encoder\.layers|resblocks)\.(\d+)\.")
 _LAYER = re.compile(r"encoder\.layers\.(\d+)\.")
 _UNUSED = re.compile(r".*(position_ids|text_projection(\.weight)?|logit_scale|attn_mask)")
 _OPEN_CLIP = re.compile(r"(?:model\.)?transformer\.resblocks\.(\d+)\.(.+)")
@@ -47,16 +50,15 @@ def identify_text(
     Args:
         tensors: All of its tensors, by their names in the file without the text encoder's prefix.
         config: transformers' config.json beside the file, for what tensors do not show: num_attention_heads (64
-            channels a head without it) and hidden_act.
+            channels a head without a config), hidden_act, and num_hidden_layers if only the first ones are used.
 
     Returns:
         The encoder's settings, and its tensors under our names.
 
     Raises:
-        FormatError: The tensors are not a complete CLIP text encoder.
+        FormatError: The tensors are not a complete CLIP text encoder, or the config does not fit.
     """
-    config = config or {}
-    config = config.get("text_config", config)  # in the config of a CLIPModel
+    config = _text_config(config or {})
     check_config(config, "text_encoder")
     naming = detect_naming(NAMINGS, tensors) or TRANSFORMERS
     named = naming.to_ours(tensors)
@@ -68,6 +70,13 @@ def identify_text(
     except KeyError as error:
         raise FormatError(f"the text encoder is no CLIP, or not whole: it lacks {error}") from error
     layers = 1 + max(int(m[1]) for key in named if (m := _LAYER.match(key)))
+    in_file = 1 + max(int(m[1]) for key in tensors if (m := _IN_FILE.match(key)))
+    wanted = config.get("num_hidden_layers", in_file)
+    if not isinstance(wanted, int) or not 1 <= wanted <= in_file:
+        raise OtherWeightsError(f"config.json says num_hidden_layers {wanted}, the tensors have {in_file}: it is of "
+                                "other weights")  # fmt: skip
+    layers = min(layers, wanted)
+    named = {key: tensor for key, tensor in named.items() if not (m := _LAYER.match(key)) or int(m[1]) < layers}
     # OpenAI's CLIP (width 768) has a fast approximation of GELU, OpenCLIP's (1024) the real one.
     activation = naming.settings.get("activation", "gelu" if width == SD2_WIDTH else "quick_gelu")
     shown = {"vocab_size": vocabulary, "hidden_size": width, "intermediate_size": inner}
@@ -82,6 +91,13 @@ def identify_text(
         activation=config.get("hidden_act", activation),
     )
     return settings, named
+
+
+def _text_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The text encoder's settings of a config.json, with transformers' own for missing ones if it is of its class."""
+    defaults = DEFAULTS if class_of(config) else {}
+    found = config.get("text_config") or config  # in the config of a CLIPModel
+    return {**defaults, **{key: value for key, value in found.items() if value is not None}}
 
 
 def _is_open_clip(keys: Collection[str]) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vidrd_core.io.safetensors import FormatError, first_few
 from vidrd_core.models.config import UNet3DConfig
-from vidrd_core.models.formats.config_files import check_config, check_shapes
+from vidrd_core.models.formats.config_files import check_config, check_shapes, class_of
 from vidrd_core.models.formats.naming import Naming, Tensors, detect_naming, writable_naming
 from vidrd_core.models.formats.unet_keys import DIFFUSERS, NAMINGS, VIDRD, count, is_temporal
 
@@ -158,7 +158,8 @@ def _heads(widths: tuple[int, ...], context: int, named: Tensors, config: Mappin
     given = config.get("num_attention_heads") or config.get("attention_head_dim")
     if given is None and is_3d and "transformer_in.proj_in.weight" in named:
         given = named["transformer_in.proj_in.weight"].shape[0] // 8  # it has 8 heads
-    if given is None and not is_3d and context == SD1_TEXT:
+    # UNet2DConditionModel has 8 heads, too, if its config says nothing.
+    if given is None and not is_3d and (context == SD1_TEXT or class_of(config) == "UNet2DConditionModel"):
         given = SD1_HEADS
     if given is None:
         is_3d, given = True, HEAD_DIM

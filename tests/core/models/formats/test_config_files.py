@@ -1,20 +1,23 @@
 """config.json: of which part it is, what in it is not supported, and whether it is of the weights beside it."""
 
+import inspect
 import json
 import warnings
 
 import pytest
 import torch
+from diffusers import AutoencoderKL, AutoencoderKLTemporalDecoder, UNet2DConditionModel, UNet3DConditionModel
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig
 
 from vidrd_core import load
 from vidrd_core.cli.errors import format_warning
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.models.formats import detect
-from vidrd_core.models.formats.config_files import READ, SERVED
+from vidrd_core.models.formats.config_files import READ, SERVED, UNUSED
 from vidrd_core.models.formats.detect import find_unet
 from vidrd_core.models.formats.unet import write_unet
-from vidrd_core.models.load_parts import find_clip_text, find_vae
+from vidrd_core.models.load_parts import find_clip_text, find_vae, load_unet
 
 from . import originals
 
@@ -142,6 +145,107 @@ def test_a_config_of_no_part_is_said_to_be_unused(checkpoint):
     assert format_warning("it is not used", UserWarning, json.__file__, 7).startswith(
         f"{json.__file__}:7: UserWarning"
     )
+
+
+@pytest.mark.parametrize("named", [None, "", "UNet2DConditionModel"])
+def test_a_whole_config_of_diffusers_is_read_with_and_without_its_class(checkpoint, named):
+    path, expected = checkpoint
+    config = {key: value for key, value in originals.unet_2d().config.items() if not key.startswith("_")}
+    path.with_name("config.json").write_text(json.dumps({**config, "_class_name": named, "_diffusers_version": "1"}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert find_unet(path)[0].config == expected
+
+
+@pytest.mark.parametrize(
+    ("part", "kinds"),
+    [
+        ("unet", [UNet2DConditionModel, UNet3DConditionModel]),
+        ("vae", [AutoencoderKL, AutoencoderKLTemporalDecoder]),
+        ("text_encoder", [CLIPTextConfig]),
+    ],
+)
+def test_all_settings_of_the_classes_are_known(part, kinds):
+    known = {*READ[part], *SERVED[part], *UNUSED[part]}
+    for kind in kinds:
+        keys = set(inspect.signature(kind.__init__).parameters) - {"self", "args", "kwargs"}
+        keys |= set(kind().to_dict()) - {"_name_or_path"} if kind is CLIPTextConfig else set()
+        assert keys <= known
+    assert all(values[0] is not None or None in values for values in SERVED[part].values())
+
+
+@pytest.mark.parametrize("name", ["UNet2DModel", "UNetMotionModel", "MyUNet", "StableDiffusionPipeline"])
+def test_a_config_of_a_class_of_no_part_is_said_to_be_unused(checkpoint, name):
+    path, _ = checkpoint
+    path.with_name("config.json").write_text(json.dumps({"_class_name": name, "norm_num_groups": 8}))
+    with (
+        pytest.warns(
+            UserWarning, match=f"config.json is not used: its class is {name}, which is none of a UNet, a VAE"
+        ),
+        pytest.raises(FormatError, match="attention heads"),
+    ):
+        find_unet(path)
+
+
+@torch.no_grad()
+def test_a_2d_unet_without_its_number_of_heads_has_eight(tmp_path):
+    theirs = originals.unet_2d(heads=8)
+    theirs.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["attention_head_dim"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    theirs = type(theirs).from_pretrained(tmp_path)
+    x, text = torch.randn(1, 4, 8, 8), torch.randn(1, 5, originals.TEXT_WIDTH)
+    ours, _ = load_unet(tmp_path)
+    expected = theirs(x, torch.tensor(7), text).sample
+    torch.testing.assert_close(ours(x[:, :, None], torch.tensor([7]), text)[:, :, 0], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def whole_file(tmp_path_factory):
+    """A whole model in one file, with the norms and heads that are taken for granted without a config."""
+    parts = {
+        "unet.": originals.unet_2d(heads=[1, 2], linear=True, widths=(64, 128), groups=32),
+        "vae.": originals.vae(widths=(32, 64), groups=32),
+        "text_encoder.text_model.": originals.text_encoder(190),
+    }
+    path = tmp_path_factory.mktemp("file") / "model.safetensors"
+    tensors = {
+        prefix + key.removeprefix("text_model."): tensor.contiguous()
+        for prefix, part in parts.items()
+        for key, tensor in part.state_dict().items()
+    }
+    save_file(tensors, path)
+    return path
+
+
+@pytest.mark.parametrize("with_type", [True, False])
+def test_a_text_config_without_architectures_is_read(whole_file, with_type):
+    config = CLIPTextConfig(
+        vocab_size=190, hidden_size=128, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+        hidden_act="gelu",
+    ).to_dict()  # fmt: skip
+    assert (config["architectures"], config["model_type"]) == (None, "clip_text_model")
+    if not with_type:
+        del config["model_type"]
+    whole_file.with_name("config.json").write_text(json.dumps(config))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        settings = find_clip_text(whole_file)[0]
+    assert (settings.heads, settings.activation, settings.layers) == (4, "gelu", 3)
+
+
+@pytest.mark.parametrize(
+    ("widths", "channels", "groups"), [([64, 128], 4, (16, 32)), ([32, 64], 3, (32, 16)), ([8, 16], 5, (32, 32))]
+)
+def test_a_config_that_unet_and_vae_share_is_of_the_part_whose_tensors_it_fits(whole_file, widths, channels, groups):
+    config = {"norm_num_groups": 16, "in_channels": channels, "out_channels": channels, "block_out_channels": widths}
+    whole_file.with_name("config.json").write_text(json.dumps(config))
+    unused = "|".join(part for part, found in zip(("UNet", "VAE"), groups, strict=True) if found == 32)
+    with pytest.warns(
+        UserWarning, match=f"config.json is not used for the ({unused}): config.json says .* other weig"
+    ):
+        assert (find_unet(whole_file)[0].config.norm_groups, find_vae(whole_file)[1].norm_groups) == groups
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Whole CLIPs, text and vision, against transformers' own modules and diffusers' conversion."""
 
+import json
+
 import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
@@ -100,3 +102,47 @@ def test_a_clip_without_a_tensor_is_refused():
         FormatError, match=r"is no CLIP, or not whole: it lacks 'embeddings\.token_embedding\.weight'"
     ):
         identify_text(state)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_hidden_layers": 1}, {"num_hidden_layers": 2}, {"hidden_act": "gelu"}, {"hidden_act": None},
+        {"num_attention_heads": 4}, {"num_attention_heads": None},
+    ],
+)  # fmt: skip
+@torch.no_grad()
+def test_the_config_of_a_folder_is_followed_as_transformers_follows_it(change, tmp_path):
+    folder = tmp_path / "text"
+    words = originals.tokenizer(folder)
+    text = originals.text_encoder(len(words))
+    text.save_pretrained(folder)
+    path = folder / "config.json"
+    config = {**json.loads(path.read_text()), **change}
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+    theirs = CLIPTextModel.from_pretrained(folder).eval()
+    ours = load_clip_text(folder)
+    tokens = ours.tokenize(["a cat"])
+    torch.testing.assert_close(ours(tokens), theirs(tokens).last_hidden_state, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", [4, 0, None])
+def test_more_layers_than_there_are_are_refused(layers):
+    theirs = originals.text_encoder(190)
+    config = {**theirs.config.to_dict(), "architectures": ["CLIPTextModel"], "num_hidden_layers": layers}
+    with pytest.raises(
+        FormatError, match=f"config.json says num_hidden_layers {layers or '(0|12)'}, the tensors have 3"
+    ):
+        identify_text(theirs.state_dict(), config)
+
+
+@pytest.mark.parametrize(("layers", "kept"), [(3, 2), (2, 2), (1, 1)])
+def test_the_config_of_a_whole_clip_counts_the_layers_of_the_file(layers, kept):
+    theirs = clip_model(
+        99, 1024, "gelu", heads=16
+    )  # of OpenCLIP, whose last layer Stable Diffusion 2.x does not read
+    config = theirs.config.to_dict()
+    config["text_config"]["num_hidden_layers"] = layers
+    settings, tensors = identify_text(theirs.state_dict(), config)
+    assert settings.layers == kept
+    assert {int(key.split(".")[2]) for key in tensors if key.startswith("encoder.layers.")} == set(range(kept))
