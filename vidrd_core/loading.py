@@ -289,19 +289,30 @@ def load(
 
 
 def _check_parts(model: Path, named: dict[Part, str | Path | None]) -> None:
-    """Raise FileNotFoundError for a part that neither a third-party file with a UNet has nor the caller named."""
+    """Raise FileNotFoundError for a part that neither a third-party model with a UNet has nor the caller named."""
     from vidrd_core.models.formats.detect import has_part
     from vidrd_core.models.formats.naming import PART_NAMES
 
-    if not model.is_file() or safetensors.is_ours(model) or not has_part(model, "unet"):
+    if files_of(model)["unet"] != model or safetensors.is_ours(model) or not has_part(model, "unet"):
         return
     for part, path in named.items():
-        if path is None and not has_part(model, part):
-            option = part.replace("_", "-")
+        is_tokenizer = part == "text_encoder" and path is not None and _has_no_encoder(_part_path(path, model))
+        if (path is None or is_tokenizer) and not has_part(model, part):
+            option = f"--{part.replace('_', '-')} ({part}=)"
+            if is_tokenizer:
+                raise FileNotFoundError(
+                    f"{model} has no {PART_NAMES[part]}, and {path} has at most a tokenizer: name a folder with both "
+                    f"with {option}, as the diffusers model that it was made from"
+                )
             raise FileNotFoundError(
-                f"{model} has no {PART_NAMES[part]}: name one with --{option} ({part}=), as the folder {part} of the "
+                f"{model} has no {PART_NAMES[part]}: name one with {option}, as the folder {part} of the "
                 "diffusers model that it was made from"
             )
+
+
+def _has_no_encoder(place: Path) -> bool:
+    """Whether what the caller named as a text encoder is a folder without weights, as one with a tokenizer alone."""
+    return place.is_dir() and not (has_weights(place) or has_weights(place / "text_encoder"))
 
 
 def _part_path(name: str | Path | None, default: Path) -> Path:
@@ -319,7 +330,7 @@ def _text_encoder(inside: Path, named: str | Path | None) -> TextEncoder | CLIPT
     from vidrd_core.models.load_parts import CLIP_TEXT, load_clip_text, load_text_encoder
 
     place, tokenizer = _part_path(named, inside), None
-    if named is not None and place.is_dir() and not (has_weights(place) or has_weights(place / "text_encoder")):
+    if named is not None and _has_no_encoder(place):
         place, tokenizer = inside, place
     own = safetensors.is_ours(place) and not safetensors.has_kind(place, CLIP_TEXT)
     return load_text_encoder(place) if own else load_clip_text(place, tokenizer)

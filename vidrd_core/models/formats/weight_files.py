@@ -138,7 +138,13 @@ def modelscope_settings(folder: Path) -> dict[str, Any]:
     kind = settings.get("mean_type", "eps")
     if kind not in ("eps", "v"):
         raise FormatError(f"{folder}/configuration.json says mean_type {kind!r}, expected 'eps' or 'v'")
-    told = {"frames": arguments.get("max_frames"), "train_steps": settings.get("num_timesteps"), "prediction": kind}
+    # Its own sampler is DDIM that ends at the noise level of the first timestep.
+    told = {
+        "set_alpha_to_one": False,
+        "frames": arguments.get("max_frames"),
+        "train_steps": settings.get("num_timesteps"),
+        "prediction": kind,
+    }
     return {name: value for name, value in told.items() if value is not None}
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import shutil
 import warnings
 
 import pytest
@@ -295,6 +296,44 @@ def test_a_file_that_lacks_a_part_says_how_to_go_on(whole, part, tmp_path, monke
     monkeypatch.setattr(detect, "find_unet", None)  # said before gigabytes are read
     with pytest.raises(FileNotFoundError, match=rf"m.safetensors has no .*: name one with --{option} \({part}=\)"):
         load(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("model", "kept", "message"),
+    [
+        (
+            ".",
+            ("unet", "vae", "tokenizer"),
+            r"has no text encoder: name one with --text-encoder \(text_encoder=\), as",
+        ),
+        (
+            ".",
+            ("unet", "text_encoder", "tokenizer"),
+            r"has no VAE: name one with --vae \(vae=\), as the folder vae of",
+        ),
+        (
+            "unet",
+            ("unet", "vae", "text_encoder"),
+            r"unet has no VAE: name one with --vae \(vae=\), as the folder vae",
+        ),
+    ],
+)
+def test_a_folder_that_lacks_a_part_says_how_to_go_on(whole, model, kept, message, tmp_path, monkeypatch):
+    for part in kept:
+        shutil.copytree(whole / part, tmp_path / part)
+    monkeypatch.setattr(detect, "find_unet", None)
+    with pytest.raises(FileNotFoundError, match=message):
+        load(tmp_path / model)
+
+
+def test_a_tokenizer_for_a_model_without_a_text_encoder_is_said_to_be_no_more(whole, tmp_path):
+    shutil.copytree(whole / "unet", tmp_path / "unet")
+    shutil.copytree(whole / "vae", tmp_path / "vae")
+    with pytest.raises(
+        FileNotFoundError, match=r"has no text encoder, and .*tokenizer has at most a tokenizer: name"
+    ):
+        load(tmp_path, text_encoder=whole / "tokenizer")
+    assert load(tmp_path, text_encoder=whole).text_encoder.config.layers == 3
 
 
 @pytest.mark.parametrize("variant", [None, "fp16", "bf16", "non_ema", "mine"])

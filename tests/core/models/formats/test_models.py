@@ -364,7 +364,8 @@ def open_clip_names(state):
 @pytest.mark.parametrize("named", [True, False])
 @torch.no_grad()
 def test_modelscopes_own_folder_loads_whole(named, tmp_path):
-    pipeline = originals.modelscope(tmp_path, set_alpha_to_one=True)
+    # ModelScope's DDIM goes from t to max(t - 1000 / T, 0) by the table alone.
+    pipeline = originals.modelscope(tmp_path, set_alpha_to_one=False)
     # As in the published files, norms have 32 groups, heads 64 channels, and the text encoder the real GELU.
     unet = originals.unet_3d(widths=(64, 128), heads=64, groups=32)
     vae = originals.vae(widths=(32, 64), groups=32)
