@@ -13,10 +13,17 @@ from comfy.sd1_clip import ClipTokenWeightEncoder, escape_important, token_weigh
 from torch import Tensor, nn
 
 from vidrd_core.io import safetensors
+from vidrd_core.io.safetensors import FormatError
+from vidrd_core.models.clip_text_encoder import CLIPTextSettings
 from vidrd_core.models.formats.detect import read_part
-from vidrd_core.models.load_parts import CLIP_TEXT, described_text, find_clip_text, load_text_encoder
+from vidrd_core.models.load_parts import CLIP_TEXT, clip_settings, described_text, find_clip_text, load_text_encoder
 from vidrd_core.models.word_text_encoder import END, START, TextEncoder
 
+DEPTHS = {768: 12, 1024: 24}  # layers of ComfyUI's CLIP-L and CLIP-H, by width
+STOCK = {  # what it computes with them by default: CLIP-H up to the layer before the last
+    768: CLIPTextSettings(),
+    1024: CLIPTextSettings(hidden_size=1024, inner_size=4096, layers=23, heads=16, activation="gelu"),
+}
 Row = list[tuple[Any, ...]]
 """A tokenized prompt: (token, weight), or (token, weight, number of the word)."""
 
@@ -105,16 +112,22 @@ def load_clip(path: Path) -> comfy.sd.CLIP:
 
     Raises:
         FileNotFoundError: There is no such file.
-        FormatError: The file holds no text encoder of a known format.
+        FormatError: The file holds no text encoder of a known format, or one that ComfyUI's CLIP is not.
     """
     if safetensors.is_ours(path) and safetensors.has_kind(path, CLIP_TEXT):  # ComfyUI has its tokenizer
-        _, tensors, _ = find_clip_text(path)
-        return _stock_clip({f"text_model.{key}": tensor for key, tensor in tensors.items()})
+        settings, tensors, _ = find_clip_text(path)
+        tensors |= _unread_layers(tensors, settings)
+        return _stock_clip({f"text_model.{key}": tensor for key, tensor in tensors.items()}, settings, path)
     if not safetensors.is_ours(path):
-        tensors, _ = read_part(path, "text_encoder")
+        tensors, config = read_part(path, "text_encoder")
+        settings = clip_settings(path, tensors, config)
         # Checkpoints of Stable Diffusion 1.x and 2.x have these prefixes before the names that ComfyUI expects.
         plain = {re.sub(r"^(model\.|transformer\.(?=text_model))", "", key): t for key, t in tensors.items()}
-        return _stock_clip(plain)
+        # transformers 5 names its tensors without the prefix.
+        plain = {
+            re.sub(r"^(?=(embeddings|encoder|final_layer_norm)\.)", "text_model.", k): t for k, t in plain.items()
+        }
+        return _stock_clip(plain, settings, path)
     encoder = load_text_encoder(path).requires_grad_(False)
     target = SimpleNamespace(
         params={},
@@ -124,9 +137,36 @@ def load_clip(path: Path) -> comfy.sd.CLIP:
     return comfy.sd.CLIP(target, parameters=sum(p.numel() for p in encoder.parameters()))
 
 
-def _stock_clip(tensors: dict[str, torch.Tensor]) -> comfy.sd.CLIP:
-    """ComfyUI's own CLIP, from weights by its names."""
-    return comfy.sd.load_text_encoder_state_dicts([tensors], clip_type=comfy.sd.CLIPType.STABLE_DIFFUSION)
+def _unread_layers(tensors: dict[str, torch.Tensor], settings: CLIPTextSettings) -> dict[str, torch.Tensor]:
+    """The layers that ComfyUI's CLIP has after those of the settings, and does not read: the last one again."""
+    layers = STOCK.get(settings.hidden_size, settings).layers
+    last = f"encoder.layers.{settings.layers - 1}."
+    return {
+        f"encoder.layers.{layer}.{key.removeprefix(last)}": tensor
+        for layer in range(settings.layers, layers)
+        for key, tensor in tensors.items()
+        if key.startswith(last)
+    }
+
+
+def _stock_clip(tensors: dict[str, torch.Tensor], settings: CLIPTextSettings, path: Path) -> comfy.sd.CLIP:
+    """ComfyUI's own CLIP, from weights by its names, that ends at the layer that the settings say.
+
+    Raises FormatError if ComfyUI's differs from the settings: it has one for each width.
+    """
+    stock = STOCK.get(settings.hidden_size)
+    if stock is not None:
+        for name in ("heads", "activation"):
+            told, expected = getattr(settings, name), getattr(stock, name)
+            if told != expected:
+                raise FormatError(
+                    f"{path}: its settings or config.json say {name} {told}, expected {expected}: ComfyUI's CLIP of "
+                    f"width {settings.hidden_size} has no other; sample it by vidrd generate"
+                )
+    clip = comfy.sd.load_text_encoder_state_dicts([tensors], clip_type=comfy.sd.CLIPType.STABLE_DIFFUSION)
+    if stock is not None and settings.layers != stock.layers:
+        clip.clip_layer(settings.layers - DEPTHS[settings.hidden_size] - 1)
+    return clip
 
 
 def encode_prompt(clip: comfy.sd.CLIP, prompt: str) -> Any:

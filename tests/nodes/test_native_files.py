@@ -1,6 +1,7 @@
 """Third-party model files through the loaders: read as by `vidrd_core`, and accepted by stock nodes."""
 
 import importlib
+import json
 import os
 import shutil
 import sys
@@ -11,11 +12,12 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from vidrd_core.io.safetensors import FormatError
 from vidrd_core.loading import built_in_models, load, pack
 from vidrd_core.models.config import UNet3DConfig, VAEConfig
 from vidrd_core.models.formats.unet import write_unet
 from vidrd_core.models.formats.vae import write_vae
-from vidrd_core.models.load_parts import load_clip_text, save_unet
+from vidrd_core.models.load_parts import load_clip_text, save_text_encoder, save_unet
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.sampling import DiffusionConfig, Schedule
@@ -150,6 +152,35 @@ def test_the_clip_of_a_checkpoint_equals_that_of_vidrd_core(host, run):
         read = host.nodes.CLIPTextEncode().encode(clip, prompt)[0][0][0]
         torch.testing.assert_close(read, core.encode([prompt]), rtol=0, atol=0.02)  # ComfyUI's is float16
     path.unlink()
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_clip_ends_at_the_layer_that_its_config_says(host, run, own):
+    """`num_hidden_layers` below the number of layers, as models trained with CLIP skip have it."""
+    torch.manual_seed(0)
+    theirs = CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12))
+    path = Path(host.folder_paths.models_dir) / "text_encoders" / "skip.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({key: tensor.contiguous() for key, tensor in theirs.state_dict().items()}, path)
+    config = {"architectures": ["CLIPTextModel"], "num_attention_heads": 12, "num_hidden_layers": 11}
+    path.with_name("config.json").write_text(json.dumps(config))
+    core = load_clip_text(path, Path(sys.modules["comfy.sd1_clip"].__file__).parent / "sd1_tokenizer")
+    if own:
+        save_text_encoder(core, path)
+    host.folder_paths.filename_list_cache.clear()
+    (clip,) = run("LoadTextEncoder", file="skip.safetensors")
+    read = host.nodes.CLIPTextEncode().encode(clip, "a fox")[0][0][0]
+    torch.testing.assert_close(read, core.encode(["a fox"]), rtol=0, atol=0.02)  # ComfyUI's is float16
+    whole = host.nodes.CLIPTextEncode().encode(host.nodes.CLIPSetLastLayer().set_last_layer(clip, -1)[0], "a fox")
+    assert own or (whole[0][0][0] - read).abs().max() > 0.1
+    path.with_name("config.json").write_text(json.dumps({**config, "hidden_act": "gelu"}))
+    if not own:
+        with pytest.raises(
+            FormatError, match=r"config\.json say activation gelu, expected quick_gelu: ComfyUI's CLIP of"
+        ):
+            run("LoadTextEncoder", file="skip.safetensors")
+    path.unlink()
+    path.with_name("config.json").unlink()
 
 
 @pytest.mark.parametrize(

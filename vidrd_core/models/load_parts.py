@@ -182,6 +182,11 @@ def find_clip_text(path: Path) -> tuple[CLIPTextSettings, dict[str, Tensor], dic
     return _config(CLIPTextSettings, details, "config", path), tensors, inside
 
 
+def clip_settings(path: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> CLIPTextSettings:
+    """The settings of a CLIP text encoder, from what `read_part` has read of `path`. Raises FormatError."""
+    return _naming_file(path, identify_text, tensors, config)[0]
+
+
 def _naming_file(path: Path, read: Callable[..., Found], *arguments: Any) -> Found:
     """`read(*arguments)`, with FormatErrors that name the file."""
     try:
