@@ -105,6 +105,6 @@ def test_a_damaged_tokenizer_is_refused(folder, tmp_path, name, message):
 
 def test_an_incomplete_model_is_not_packed(folder, tmp_path):
     shutil.rmtree(folder / "vae")
-    with pytest.raises(FileNotFoundError, match="holds no VAE: expected a folder vae with its weights"):
+    with pytest.raises(FileNotFoundError, match=r"has no VAE: name one with --vae \(vae=\), as the folder vae of"):
         pack(folder, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
