@@ -19,6 +19,7 @@ from .schema import (
     check_choices,
     check_prefix,
     clip_inputs,
+    expert_inputs,
     more_reuse_inputs,
     reuse_inputs,
     schema,
@@ -28,10 +29,10 @@ from .video import audio_vae_input, check_rate, video_inputs
 
 # Passed on as links to the nodes that this one expands into, so that the cache identifies those by the source of the
 # links and runs them again only if that has changed.
-_LINKED = ("model", "clip", "vae", "latent", "state", "before", "audio_vae")
+_LINKED = ("model", "clip", "vae", "latent", "state", "before", "audio_vae", "model_low_noise")
 _ADVANCED = (
     *("prompt_frames", "alpha", "beta", "order", "noise_policy", "release", "drift", "loop", "staging", "travel"),
-    *("seed_per_clip", "cfg_per_clip", "alpha_per_clip", "scale"),
+    *("seed_per_clip", "cfg_per_clip", "alpha_per_clip", "scale", "switch_step"),
 )
 MAX_VALUES = {"seed": MAX_SEED, "cfg": 100, "alpha": 1000}
 MAX_CLIPS = 500  # the host follows a chain of nodes by recursion, which Python limits to about 1000 calls
@@ -114,6 +115,7 @@ class LongVideo(io.ComfyNode):
                 ),
                 staging_input(),
                 audio_vae_input(**RAW_LINK),
+                *expert_inputs(**RAW_LINK),
             ],
             outputs=[
                 io.Video.Output(display_name="video", tooltip="The video with all clips."),
@@ -216,8 +218,9 @@ class LongVideo(io.ComfyNode):
             if k == len(texts) - 1:
                 # No input of the node: the host's cache tells the last clip, which is the run's result, from others.
                 write.set_input("last", True)
-            if links["audio_vae"] is not None:
-                write.set_input("audio_vae", links["audio_vae"])
+            for node, name in ((write, "audio_vae"), (extend, "model_low_noise")):
+                if links[name] is not None:
+                    node.set_input(name, links[name])
             extend.set_input("state", state)
             write.set_input("before", video)
             state, video = extend.out(2), write.out(0)

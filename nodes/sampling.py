@@ -18,6 +18,7 @@ from .schema import (
     State,
     check_choices,
     clip_inputs,
+    expert_inputs,
     more_reuse_inputs,
     parse_reuse_inputs,
     reuse_inputs,
@@ -86,6 +87,7 @@ class Extend(io.ComfyNode):
                     "frames, at twice the model calls. Not connected: the prompt changes at once.",
                 ),
                 staging_input(),
+                *expert_inputs(),
             ],
             outputs=[
                 io.Latent.Output(
@@ -129,10 +131,9 @@ class Extend(io.ComfyNode):
     @classmethod
     def execute(cls, state: Any = None, **inputs: Any) -> io.NodeOutput:
         choice, settings = parse_reuse_inputs(inputs)
-        inner = settings["model"].model
-        key = kept_clips.key_of_running_node(
-            settings["model"].load_device, inner.get_dtype(), inner.manual_cast_dtype
-        )
+        models = [each for name in ("model", "model_low_noise") if (each := settings.get(name)) is not None]
+        dtypes = [(each.model.get_dtype(), each.model.manual_cast_dtype) for each in models]
+        key = kept_clips.key_of_running_node(models[0].load_device, *dtypes)
         if (kept := kept_clips.find_clip(key)) is not None:
             show_status("kept from an earlier run", clip_position(), share=1, kept=True)
             return io.NodeOutput(*kept)

@@ -196,6 +196,28 @@ def staging_input() -> Any:
     )
 
 
+def expert_inputs(**more: Any) -> list[Any]:
+    """The second of two experts, and where it takes over; `more` is for its socket."""
+    return [
+        io.Model.Input(
+            "model_low_noise",
+            optional=True,
+            tooltip="The model for the last steps, of models that have two (Wan 2.2): wire the high noise one into "
+            "model and the low noise one here, each with its own LoRA. Not connected: model takes all steps.",
+            **more,
+        ),
+        io.Int.Input(
+            "switch_step",
+            optional=True,
+            default=0,
+            min=0,
+            max=1000,
+            tooltip="The number of steps that model takes before model_low_noise, as end_at_step of KSampler "
+            "(Advanced). 0: half of the steps.",
+        ),
+    ]
+
+
 def parse_reuse_inputs(inputs: dict[str, Any]) -> tuple[ReuseChoice, dict[str, Any]]:
     """Split a node's inputs into the reuse settings and the rest.
 

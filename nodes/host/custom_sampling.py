@@ -68,6 +68,12 @@ def collect_state(sampler: Any, latent: Latent) -> tuple[Latent, ClipState]:
     if not isinstance(sampler, ReuseSampler):
         raise ValueError("the sampler is not from Reuse & Diffuse Guidance: wire the one that made the clip")
     clip, state, made = split_latent(latent)[0], sampler.state, sampler.clip
+    if state is None and sampler.unfinished is not None:
+        raise ValueError(
+            f"the clip's schedule ends at noise level {float(sampler.unfinished.sigmas[-1]):.4g}, expected 0: sample "
+            "its last steps with the same guided sampler, from this latent and with Disable Noise, or wire the whole "
+            "sigmas"
+        )
     if state is None or made is None:
         raise ValueError(
             "what Reuse & Diffuse Guidance recorded is gone, as ComfyUI kept the clip but not the sampler: change "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.model_management as management
@@ -17,13 +19,55 @@ from vidrd_core.sampling import DivergenceError, clip_generator
 from vidrd_core.state import ClipState, StateMismatchError, anchoring
 
 from .audio_video import AudioTimeline, AudioVideoShapes, check_audio_shape, shapes_of
-from .latent_layout import clip_shape, layout_of, record_to_clip_layout, to_clip_layout, to_model_layout
+from .latent_layout import (
+    LatentLayout,
+    clip_shape,
+    layout_of,
+    record_to_clip_layout,
+    to_clip_layout,
+    to_model_layout,
+)
 from .model import FRAME_POSITIONS, HostModel, model_signature
 from .noise_replay import ReplayedNoise, accepts_noise_sampler, stock_noise_sampler
 
 SAMPLERS = comfy.samplers.KSampler.SAMPLERS
 SCHEDULERS = comfy.samplers.KSampler.SCHEDULERS
 PAST_LATENTS = 40  # latents of previous clips that a state keeps as context for decoders with temporal layers
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A clip that is being sampled.
+
+    Args:
+        settings: What its video reuses.
+        audio_settings: What its audio reuses.
+        starts: z_T of its video, and of its audio if there is any.
+        guidances: The guidance of its video and audio.
+        steps: The step to which each model call belongs, as in the previous clip; empty for a first clip.
+        positions: Of its frames.
+        model_signature: Of the model that took its first steps.
+        sigmas: The schedule as far as it was sampled.
+        latents: What its first steps gave, if others are to follow.
+    """
+
+    settings: ReuseSettings
+    audio_settings: ReuseSettings | None
+    starts: list[Tensor]
+    guidances: list[StagedGuidance]
+    steps: list[int]
+    positions: list[int]
+    model_signature: str
+    sigmas: Tensor
+    latents: Tensor | None = None
+
+    def continued(self, sigmas: Tensor) -> _Run:
+        """The clip at the steps that follow. It is a copy, for the host may sample these steps again."""
+        guidances = [copy(each) for each in self.guidances]
+        for each in guidances:
+            each.kept, each.kept_first = [*each.kept], [*each.kept_first]
+            each.kept_noise, each.sigmas = [*each.kept_noise], [*each.sigmas]
+        return replace(self, guidances=guidances, sigmas=torch.cat([self.sigmas[:-1], sigmas.cpu()]), latents=None)
 
 
 class GuidedDenoiser:
@@ -87,6 +131,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         clip: That clip's video, in the scale and layout of a LATENT.
         past: The latents that were shown before it [B, C, P, h, w], in the same scale.
         audio_settings: The reuse settings of its audio, if there is any.
+        unfinished: A clip of which only the first steps were sampled last; the rest may follow with another model.
     """
 
     def __init__(self, inner: Any, previous: ClipState | None, choice: ReuseChoice | None = None) -> None:
@@ -96,6 +141,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         self.clip: Tensor | None = None
         self.past: Tensor | None = None
         self.audio_settings: ReuseSettings | None = None
+        self.unfinished: _Run | None = None
 
     @property
     def solver(self) -> str:
@@ -110,7 +156,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         Args:
             model: The MODEL.
             shape: The shape of the video's latents, in the model's layout.
-            sigmas: The schedule, falling to 0, [T + 1].
+            sigmas: The schedule, falling to 0, [T + 1], or its first steps.
 
         Raises:
             StateMismatchError: The state is of another model, shape, schedule or solver.
@@ -127,7 +173,10 @@ class ReuseSampler(comfy.samplers.Sampler):
                     f"the state was made with {made_with}, this model is {layout.model_name}, whose latents differ: "
                     f"load the model that made the state"
                 )
-            self.previous.check_next(self.settings, model_signature(model), shape, sigmas.cpu(), self.solver)
+            sigmas = sigmas.cpu()
+            if sigmas[-1] > 0:  # of the first steps, these alone can be compared
+                sigmas = torch.cat([sigmas, self.previous.sigmas[len(sigmas) :]])
+            self.previous.check_next(self.settings, model_signature(model), shape, sigmas, self.solver)
 
     def sample(
         self,
@@ -144,11 +193,13 @@ class ReuseSampler(comfy.samplers.Sampler):
 
         Args:
             model_wrap: The guider.
-            sigmas: The schedule, falling to 0, [T + 1].
+            sigmas: The schedule, falling to 0, [T + 1]; or its first steps, or those that follow the last ones.
             extra_args: "seed" and "model_options".
             callback: `callback(step, x0, x, steps)`, called after each step.
-            noise: z_T of unit variance, [B, C, N, h, w], [N, C, h, w] or packed with audio [B, 1, L].
-            latent_image: Latents in the model's scale, of the same shape; zeros, or None, for text to video.
+            noise: z_T of unit variance, [B, C, N, h, w], [N, C, h, w] or packed with audio [B, 1, L]; zeros for steps
+                that follow.
+            latent_image: Latents in the model's scale, of the same shape; zeros, or None, for text to video; for
+                steps that follow, what the last ones gave.
             denoise_mask: Where to denoise, 0 to 1, of the same shape.
             disable_pbar: Whether to draw no progress bar on the terminal.
 
@@ -157,57 +208,33 @@ class ReuseSampler(comfy.samplers.Sampler):
 
         Raises:
             StateMismatchError: As `check`; or only one of the state and the latent has audio.
-            ValueError: As `check`; or the noise is not made from the state's, or the schedule does not end at 0.
+            ValueError: As `check`; or the noise is not made from the state's.
             DivergenceError: The latents have NaN or infinity.
         """
         self.state = self.clip = self.past = self.audio_settings = None
         layout = layout_of(model_wrap.model_patcher)
         shapes = shapes_of(model_wrap, noise, layout.timing)
-        self.check(model_wrap.model_patcher, shapes.video, sigmas)
-        settings, previous = self.settings, self.previous
-        _check_full_schedule(sigmas, noise)
-        dim = layout.frame_dim
-        starts = shapes.split(noise)
-        frames, seed = starts[0].shape[dim], extra_args.get("seed")
-        keep = settings.recorded_frames(frames)
+        started = self._started_with(sigmas, noise, latent_image)
+        if started is None:
+            run = self._begin(model_wrap, layout, shapes, sigmas, noise, extra_args.get("seed"))
+        else:
+            run = started.continued(sigmas)
+            if self.previous is not None and sigmas[-1] == 0:
+                self.previous.check_schedule(run.sigmas, self.solver)
+        seed, previous = extra_args.get("seed"), self.previous
         if previous is not None and seed is not None:  # noise that samplers add differs from clip to clip, too
             extra_args = {**extra_args, "seed": clip_generator(seed, previous.index + 1).initial_seed()}
-        positions = settings.frame_positions(frames, None if previous is None else previous.frame_positions)
-        steps: list[int] = []
-        if previous is not None:
-            _check_noise(to_clip_layout(starts[0]), previous.noise, settings)
-            steps = steps_of_calls(previous.call_sigmas, previous.sigmas)
-        guidance = StagedGuidance(
-            model_wrap,
-            settings,
-            len(sigmas) - 1,
-            None if previous is None else to_model_layout(previous.record, dim),
-            keep=keep,
-            frame_dim=dim,
-            frames=frames,
-            first_clip_record=None
-            if previous is None or settings.loop != "close"
-            else to_model_layout(previous.first_clip_record, dim),
-            step_noise=None if previous is None else to_model_layout(previous.step_noise, dim),
-            correct=_for_any_layout(anchoring([previous] if previous else [], settings)),
-        )
-        guidances = [guidance]
-        if len(starts) > 1:
-            timeline = AudioTimeline(frames, starts[1].shape[2], layout.timing)
-            guidances.append(self._audio_guidance(starts[1], timeline, keep, len(sigmas) - 1))
-        elif previous is not None and previous.sound_noise.numel():
-            raise StateMismatchError("the state is of a clip with audio, this latent has none: wire one with audio")
         if isinstance(model_wrap.inner_model, HostModel):
             extra_args["model_options"].setdefault("transformer_options", {})[FRAME_POSITIONS] = torch.tensor(
-                positions
+                run.positions
             )
         inner = self.inner
         if accepts_noise_sampler(inner):
             stock = stock_noise_sampler(inner, noise, sigmas, extra_args.get("seed"))
-            options = {"noise_sampler": ReplayedNoise(stock, shapes, guidances), **inner.extra_options}
+            options = {"noise_sampler": ReplayedNoise(stock, shapes, run.guidances), **inner.extra_options}
             inner = comfy.samplers.KSAMPLER(inner.sampler_function, options, inner.inpaint_options)
         latents = inner.sample(
-            GuidedDenoiser(model_wrap, shapes, guidances, steps, noise.shape),
+            GuidedDenoiser(model_wrap, shapes, run.guidances, run.steps, noise.shape),
             sigmas.clone(),  # uni_pc writes to it
             extra_args,
             callback,
@@ -218,40 +245,115 @@ class ReuseSampler(comfy.samplers.Sampler):
         )
         if not latents.isfinite().all():
             raise DivergenceError("the clip came out as no finite numbers: give a smaller cfg, or another sampler")
-        parts = shapes.split(latents)
-        self.state = ClipState.of_clip(
-            previous,
+        if sigmas[-1] > 0:
+            self.unfinished = replace(run, latents=latents)
+        else:
+            self._finish(model_wrap, layout, shapes, run, latents, seed)
+        return latents
+
+    def _started_with(self, sigmas: Tensor, noise: Tensor, latent_image: Tensor | None) -> _Run | None:
+        """The clip whose first steps gave these latents, if the schedule goes on from them and no noise is added."""
+        run = self.unfinished
+        if run is None or run.latents is None or latent_image is None or noise.any():
+            return None
+        if latent_image.shape != run.latents.shape or not torch.isclose(sigmas[0].cpu(), run.sigmas[-1]):
+            return None
+        return run if torch.allclose(latent_image.cpu(), run.latents.cpu(), rtol=1e-3, atol=1e-3) else None
+
+    def _begin(
+        self,
+        model_wrap: Any,
+        layout: LatentLayout,
+        shapes: AudioVideoShapes,
+        sigmas: Tensor,
+        noise: Tensor,
+        seed: int | None,
+    ) -> _Run:
+        """Check a clip, and prepare its guidance."""
+        self.unfinished = None
+        self.check(model_wrap.model_patcher, shapes.video, sigmas)
+        settings, previous = self.settings, self.previous
+        _check_start(noise)
+        dim = layout.frame_dim
+        starts = shapes.split(noise)
+        frames = starts[0].shape[dim]
+        keep = settings.recorded_frames(frames)
+        positions = settings.frame_positions(frames, None if previous is None else previous.frame_positions)
+        steps: list[int] = []
+        if previous is not None:
+            _check_noise(to_clip_layout(starts[0]), previous.noise, settings)
+            steps = steps_of_calls(previous.call_sigmas, previous.sigmas)
+        # A first clip's are used for nothing, so that these may be some of several parts.
+        count = len(sigmas if previous is None else previous.sigmas) - 1
+        guidance = StagedGuidance(
+            model_wrap,
             settings,
-            noise=to_clip_layout(starts[0]).cpu(),
+            count,
+            None if previous is None else to_model_layout(previous.record, dim),
+            keep=keep,
+            frame_dim=dim,
+            frames=frames,
+            first_clip_record=None
+            if previous is None or settings.loop != "close"
+            else to_model_layout(previous.first_clip_record, dim),
+            step_noise=None if previous is None else to_model_layout(previous.step_noise, dim),
+            correct=_for_any_layout(anchoring([previous] if previous else [], settings)),
+        )
+        guidances, audio_settings = [guidance], None
+        if len(starts) > 1:
+            timeline = AudioTimeline(frames, starts[1].shape[2], layout.timing)
+            audio_settings = timeline.reuse_settings(settings)
+            guidances.append(self._audio_guidance(starts[1], timeline, audio_settings, keep, count))
+        elif previous is not None and previous.sound_noise.numel():
+            raise StateMismatchError("the state is of a clip with audio, this latent has none: wire one with audio")
+        signature = model_signature(model_wrap.model_patcher)
+        return _Run(settings, audio_settings, starts, guidances, steps, positions, signature, sigmas.cpu())
+
+    def _finish(
+        self,
+        model_wrap: Any,
+        layout: LatentLayout,
+        shapes: AudioVideoShapes,
+        run: _Run,
+        latents: Tensor,
+        seed: int | None,
+    ) -> None:
+        """Keep the state of a clip whose steps are all done."""
+        guidance, dim, parts = run.guidances[0], layout.frame_dim, shapes.split(latents)
+        self.audio_settings = run.audio_settings
+        self.state = ClipState.of_clip(
+            self.previous,
+            run.settings,
+            noise=to_clip_layout(run.starts[0]).cpu(),
             latents=to_clip_layout(parts[0]).cpu(),
             record=record_to_clip_layout(guidance.new_record()),
             first_clip_record=record_to_clip_layout(guidance.new_first_clip_record()),
             step_noise=record_to_clip_layout(guidance.new_step_noise()),
-            sigmas=sigmas.cpu(),
+            sigmas=run.sigmas,
             call_sigmas=guidance.new_call_sigmas(),
             solver=self.solver,
-            model_signature=model_signature(model_wrap.model_patcher),
-            frame_positions=positions,
+            model_signature=run.model_signature,
+            frame_positions=run.positions,
             past_frames=PAST_LATENTS,
-            sound=_audio_fields(starts, parts, guidances),
+            sound=_audio_fields(run.starts, parts, run.guidances),
             made_with={
                 "seed": seed,
-                "steps": len(sigmas) - 1,
+                "steps": len(run.sigmas) - 1,
                 "cfg": getattr(model_wrap, "cfg", None),
                 **layout.metadata(),
-                "frames": frames,
-                "reuse": settings.metadata(),
+                "frames": parts[0].shape[dim],
+                "reuse": run.settings.metadata(),
             },
         )
         as_latent = model_wrap.inner_model.process_latent_out
         past = to_model_layout(self.state.past.float(), dim)
         self.clip, self.past = as_latent(parts[0].float()).cpu(), to_clip_layout(as_latent(past))
-        return latents
 
-    def _audio_guidance(self, noise: Tensor, timeline: AudioTimeline, keep: int, steps: int) -> StagedGuidance:
+    def _audio_guidance(
+        self, noise: Tensor, timeline: AudioTimeline, settings: ReuseSettings, keep: int, steps: int
+    ) -> StagedGuidance:
         """The guidance of the audio, of noise [B, C, T, f, 1], of a clip that records `keep` video latents."""
         previous, audio_latents = self.previous, noise.shape[2]
-        self.audio_settings = settings = timeline.reuse_settings(self.settings)
         settings.check_frames(audio_latents)
         record = step_noise = None
         if previous is not None:
@@ -308,14 +410,10 @@ def _for_any_layout(correct: Callable[[Tensor, float], None] | None) -> Callable
     return None if correct is None else lambda x0, share: correct(to_clip_layout(x0), share)
 
 
-def _check_full_schedule(sigmas: Tensor, noise: Tensor) -> None:
-    """Raise ValueError if only a part of the steps is to be sampled: no clip can extend the result."""
-    if sigmas[-1] > 0:
-        raise ValueError(
-            f"the schedule ends at noise level {float(sigmas[-1]):.4g}, expected 0: Reuse & Diffuse Guidance needs "
-            f"all steps of a clip, so wire the whole sigmas, not those of Split Sigmas"
-        )
+def _check_start(noise: Tensor) -> None:
+    """Raise ValueError if the noise is not that of a whole clip's first step."""
     if not 0.5 < noise.std() < 2:
         raise ValueError(
-            f"the noise has standard deviation {float(noise.std()):.3g}, expected about 1: wire Reuse & Diffuse Noise"
+            f"the noise has standard deviation {float(noise.std()):.3g}, expected about 1: wire Reuse & Diffuse "
+            "Noise; or, for the last steps of a clip, the guided sampler and the latent of its first steps"
         )

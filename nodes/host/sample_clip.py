@@ -85,6 +85,8 @@ def sample_clip(
     choice: ReuseChoice,
     previous: ClipState | None = None,
     positive_before: Any = None,
+    model_low_noise: Any = None,
+    switch_step: int = 0,
 ) -> tuple[Latent, Latent, ClipState]:
     """Sample a clip.
 
@@ -101,6 +103,8 @@ def sample_clip(
         choice: What the clip reuses.
         previous: The state of the clip that it extends; None for a first clip.
         positive_before: CONDITIONING that fades out over the first frames of an extending clip.
+        model_low_noise: The MODEL for the last steps, as Wan 2.2 has two; None takes all steps with `model`.
+        switch_step: The first step that `model_low_noise` takes, from 1; 0 is the middle.
 
     Returns:
         The LATENT of the frames that the clip adds to the video, the LATENT of all its frames, and its state.
@@ -122,32 +126,70 @@ def sample_clip(
             f"the latent has {image.shape[1]} channels, this model takes {layout.channels}: wire this model's VAE "
             f"into VidRD Empty Clip, and that latent in here"
         )
-    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
+    sigmas = _schedule(model, sampler_name, scheduler, steps, previous)
     sampler = ReuseSampler(comfy.samplers.sampler_object(sampler_name), previous, choice)
     sampler.check(model, tuple(image.shape), sigmas)
-    guider = comfy.samplers.CFGGuider(model)
+    switch = _switch(model, model_low_noise, switch_step, len(sigmas) - 1)
     if positive_before is not None and previous is not None:
         shares = shares_of_frames(sampler.settings, clip_shape(tuple(image.shape))[2])
         positive = fade_conditioning(positive_before, positive, shares, tuple(image.shape))
-    guider.set_conds(positive, negative)
-    guider.set_cfg(cfg)
+    noise = initial_noise(parts, seed, sampler.settings, previous, layout.timing)
+    whole, callback = latent["samples"], step_callback(model, len(sigmas) - 1)
     try:
-        whole = guider.sample(
-            initial_noise(parts, seed, sampler.settings, previous, layout.timing),
-            latent["samples"],
-            sampler,
-            sigmas,
-            denoise_mask=latent.get("noise_mask"),
-            callback=step_callback(model, len(sigmas) - 1),
-            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-            seed=seed,
-        ).to(management.intermediate_device())
+        for expert, first, last in ((model, 0, switch), (model_low_noise, switch, len(sigmas) - 1)):
+            if first == last:
+                continue
+            guider = comfy.samplers.CFGGuider(expert)
+            guider.set_conds(positive, negative)
+            guider.set_cfg(cfg)
+            whole = guider.sample(
+                join_latent([torch.zeros_like(part) for part in parts]) if first else noise,
+                whole,
+                sampler,
+                sigmas[first : last + 1],
+                denoise_mask=latent.get("noise_mask"),
+                callback=lambda step, *more, first=first: callback(first + step, *more),
+                disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+                seed=seed,
+            ).to(management.intermediate_device())
     except management.InterruptProcessingException:
         show_status("stopped; Run samples this clip again and continues", clip_position())
         raise
     state = sampler.state
     assert state is not None
     return new_frames(whole, sampler), {"samples": whole}, state
+
+
+def _schedule(model: Any, sampler_name: str, scheduler: str, steps: int, previous: ClipState | None) -> Tensor:
+    """The noise levels of KSampler, falling to 0, [T + 1]."""
+    sigmas = comfy.samplers.KSampler(model, steps, model.load_device, sampler_name, scheduler).sigmas
+    if previous is not None and not _same_levels(sigmas, previous.sigmas):
+        # Earlier versions did not leave out a level for the samplers for which KSampler does.
+        plain = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
+        if _same_levels(plain, previous.sigmas):
+            return plain
+    return sigmas
+
+
+def _same_levels(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one.cpu(), other.cpu())
+
+
+def _switch(model: Any, low_noise: Any, step: int, steps: int) -> int:
+    """The number of steps that `model` takes before `low_noise`. Raises ValueError if the two do not go together."""
+    if low_noise is None:
+        return steps
+    names = [layout_of(each).model_name for each in (model, low_noise)]
+    if names[0] != names[1]:
+        raise ValueError(
+            f"model_low_noise is {names[1]}, model is {names[0]}, whose latents differ: wire the two experts of one "
+            "model"
+        )
+    if step >= steps or steps < 2:
+        raise ValueError(
+            f"switch_step is {step} of {steps} steps, expected fewer, so that model_low_noise takes some of them"
+        )
+    return step or steps // 2
 
 
 def fade_conditioning(old: Any, new: Any, shares: Sequence[float], shape: tuple[int, ...]) -> Any:
