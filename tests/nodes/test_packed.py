@@ -11,7 +11,7 @@ from vidrd_core.models.load_parts import save_text_encoder
 
 def test_a_packed_clip_loads_as_comfyuis_own(host, run, monkeypatch):
     """Its weights have ComfyUI's names, and leave out the tokenizer, which ComfyUI has."""
-    words = load_tokenizer(Path(host.sd.__file__).parent / "sd1_tokenizer", 768, 49408)
+    words = load_tokenizer(Path(host.sd.__file__).parent / "sd1_tokenizer", 49408)
     encoder = CLIPText(CLIPTextSettings(hidden_size=64, inner_size=64, layers=1, heads=1), words)
     path = Path(host.folder_paths.models_dir) / "text_encoders" / "packed_clip.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import CLIPTokenizer
 
 from vidrd_core.models.clip_text_encoder import CLIPText, CLIPTextSettings
 from vidrd_core.models.clip_tokenizer import load_tokenizer
@@ -15,11 +16,13 @@ PROMPTS = [
     "(at 12:30) 🐈 naïve café", "一只红色的猫在雪地里慢慢地走着" * 8, LONG, f"(({LONG}))",
     f"{LONG} (short part) {LONG} (x:0)",
     "word " * 74 + "(two words:1.2)", ",".join(["tag"] * 90), "(a (nested (one:1.4) here) there:0.9)", "a (:2) b ()",
+    "a red fox!", "wow!! (hello!:1.2) world",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("width", "activation", "layer"), [(768, "quick_gelu", "last"), (1024, "gelu", "hidden")])
-def test_conditioning_is_comfyuis_for_the_same_text(host, width, activation, layer):
+@pytest.mark.parametrize("pad", ["<|endoftext|>", "!"])
+def test_conditioning_is_comfyuis_for_the_same_text(host, tmp_path, width, activation, layer, pad):
     clip = importlib.import_module("comfy.sd1_clip")
     config = {
         "num_hidden_layers": 3, "hidden_size": width, "num_attention_heads": width // 64, "intermediate_size": 64,
@@ -35,7 +38,10 @@ def test_conditioning_is_comfyuis_for_the_same_text(host, width, activation, lay
     settings = CLIPTextSettings(
         hidden_size=width, inner_size=64, layers=2 if is_sd2 else 3, heads=width // 64, activation=activation
     )
-    tokenizer = load_tokenizer(Path(host.sd.__file__).parent / "sd1_tokenizer", width, 49408)
+    folder = CLIPTokenizer.from_pretrained(Path(host.sd.__file__).parent / "sd1_tokenizer")
+    folder.pad_token = pad  # "!" in the folders of Stable Diffusion 2.x
+    folder.save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(tmp_path, 49408)
     with torch.inference_mode(False), torch.no_grad():
         ours = CLIPText(settings, tokenizer).eval()
         generator = torch.Generator().manual_seed(0)
@@ -46,6 +52,7 @@ def test_conditioning_is_comfyuis_for_the_same_text(host, width, activation, lay
     theirs.load_state_dict({**known, **{name: t for name, t in weights.items() if name in known}})
     assert weights.keys() <= known.keys()
     for prompt in PROMPTS:
+        assert ours.rows(prompt) == words.tokenize_with_weights(prompt), prompt
         expected = theirs.encode_token_weights(words.tokenize_with_weights(prompt))[0].cpu().float()
         found = ours.encode([prompt])
         assert found.shape == expected.shape, prompt

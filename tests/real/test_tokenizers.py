@@ -24,16 +24,16 @@ def test_tokenizers_of_others_agree_with_the_published_vocabulary(carried, publi
     (tmp_path / "open_clip" / "__init__.py").touch()
     shutil.copy(published / clip_tokenizer.VOCABULARY_FILE, tmp_path / "open_clip")
     monkeypatch.syspath_prepend(tmp_path)
-    ours = find_tokenizer(768, 49408, tmp_path)
+    ours = find_tokenizer(49408, tmp_path)
     configs = carried("diffsynth==1.1.7") / "diffsynth" / "tokenizer_configs"
     folders = {path.parent.relative_to(configs).as_posix(): path.parent for path in configs.rglob("merges.txt")}
     assert len(folders) >= 6
     for name, folder in folders.items():
         if name == DAMAGED:
             with pytest.raises(FormatError, match=r"tokenizer_2 (cannot be read|is damaged)"):
-                load_tokenizer(folder, 1280, 49408)
+                load_tokenizer(folder, 49408)
             continue
-        theirs = load_tokenizer(folder, 768, 49408)
+        theirs = load_tokenizer(folder, 49408)
         assert theirs.get_vocab() == ours.get_vocab(), name
         for text in TEXTS:
             assert theirs(text).input_ids == ours(text).input_ids, (name, text)

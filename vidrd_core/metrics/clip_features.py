@@ -39,7 +39,7 @@ class CLIPFeatures:
             model: Any = CLIPModel.from_pretrained(folder, local_files_only=True)
             self.model = model.to(device).eval()
             text = model.config.text_config
-            self.tokenizer = load_tokenizer(folder, text.hidden_size, text.vocab_size)
+            self.tokenizer = load_tokenizer(folder, text.vocab_size)
         self.name, self.device = Path(folder).name, device
         self.mean, self.std = (value[..., 0] for value in normalization(Path(folder), device))
 

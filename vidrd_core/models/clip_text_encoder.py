@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from vidrd_core.models.clip_tokenizer import pad_id
 from vidrd_core.models.prompt_tokens import Token, chunked, encode_rows, weighted_parts
 
 
@@ -91,9 +92,8 @@ class CLIPText(nn.Module):
 
     def _rows(self, parts: list[tuple[str, float]]) -> list[list[Token]]:
         found = [[(token, weight) for token in self.tokenizer(text).input_ids[1:-1]] for text, weight in parts]
-        tokenizer = self.tokenizer
-        ends = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
-        return chunked(found, self.config.max_length, *ends)
+        start, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        return chunked(found, self.config.max_length, start, end, pad_id(self.tokenizer, self.config.hidden_size))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids [B, L] -> [B, L, hidden_size]."""

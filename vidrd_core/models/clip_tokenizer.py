@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,23 +23,25 @@ VOCABULARY_FILE = "bpe_simple_vocab_16e6.txt.gz"  # as OpenAI published it
 PACKAGES = ("open_clip", "clip")  # Python packages that carry it
 MERGES = 49152 - 256 - 2  # how many of its lines CLIP reads, after the first
 PADS = {768: END, 1024: "!", 1280: "!"}  # by the width of the encoder: OpenAI's CLIP, and OpenCLIP's
+PADDING = (
+    "padding_of_prompts"  # our entry of tokenizer_config.json: the folder's own padding, if it is a token of text
+)
 HOW = (
     "name a folder with one as the text encoder (--text-encoder, text_encoder=): a diffusers folder of Stable "
     "Diffusion, or its tokenizer folder with tokenizer.json, or vocab.json and merges.txt"
 )
 
 
-def load_tokenizer(folder: str | Path, width: int, vocabulary: int) -> Any:
+def load_tokenizer(folder: str | Path, vocabulary: int) -> Any:
     """Load CLIP's tokenizer from a folder.
 
     Args:
         folder: A diffusers folder, its folder of the text encoder, or a tokenizer's folder.
-        width: Channels of the text encoder, on which the padding depends: OpenAI's CLIP of Stable Diffusion 1.x (768)
-            pads with the end token, OpenCLIP's of 2.x (1024) and SDXL (1280) with "!". Others pad as the folder says.
         vocabulary: The number of tokens that the text encoder knows.
 
     Returns:
-        A CLIPTokenizer of transformers.
+        A CLIPTokenizer of transformers. It pads with its end token, whatever the folder says: `pad_id` has the token
+        that the text encoder was trained with.
 
     Raises:
         FileNotFoundError: There is none; the message says where one comes from.
@@ -52,23 +54,35 @@ def load_tokenizer(folder: str | Path, width: int, vocabulary: int) -> Any:
     if not places:
         raise FileNotFoundError(f"there is no CLIP tokenizer in {folder}: {HOW}")
     try:
-        tokenizer = CLIPTokenizer.from_pretrained(str(places[0]), local_files_only=True)
+        tokenizer = _with_padding_as_text(CLIPTokenizer.from_pretrained(str(places[0]), local_files_only=True))
     except Exception as error:  # whatever transformers and tokenizers raise for damaged files
         raise FormatError(f"the tokenizer in {places[0]} cannot be read: {error}") from error
     check_tokenizer(tokenizer, vocabulary, places[0])
-    if width in PADS:
-        tokenizer.pad_token = PADS[width]
     return tokenizer
 
 
-def find_tokenizer(width: int, vocabulary: int, of: Path) -> Any:
+def pad_id(tokenizer: Any, width: int) -> int:
+    """The id of the token with which a text encoder's prompts are filled up.
+
+    Args:
+        tokenizer: A tokenizer of `load_tokenizer`.
+        width: Channels of the text encoder: OpenAI's CLIP of Stable Diffusion 1.x (768) pads with the end token,
+            OpenCLIP's of 2.x (1024) and SDXL (1280) with "!". Others pad as the tokenizer's folder says.
+
+    Returns:
+        The id.
+    """
+    token = PADS.get(width) or tokenizer.init_kwargs.get(PADDING) or tokenizer.pad_token
+    return int(tokenizer.convert_tokens_to_ids(token))
+
+
+def find_tokenizer(vocabulary: int, of: Path) -> Any:
     """The tokenizer of a text encoder that has none beside it, from this machine; no network is used.
 
     It comes from an installed Python package that carries OpenAI's vocabulary (open-clip-torch, or OpenAI's clip),
     else from the cache of Hugging Face's hub.
 
     Args:
-        width: As in `load_tokenizer`.
         vocabulary: As in `load_tokenizer`.
         of: The text encoder's file, for messages.
 
@@ -82,9 +96,9 @@ def find_tokenizer(width: int, vocabulary: int, of: Path) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         if (published := _published_vocabulary()) is not None:
             _write_vocabulary(published, Path(folder))
-            return load_tokenizer(folder, width, vocabulary)
+            return load_tokenizer(folder, vocabulary)
     if (cached := _in_hub_cache()) is not None:
-        return load_tokenizer(cached, width, vocabulary)
+        return load_tokenizer(cached, vocabulary)
     raise FileNotFoundError(
         f"{of} has no tokenizer, and none is on this machine: {HOW}; or install the package open-clip-torch, which "
         "carries it"
@@ -106,8 +120,7 @@ def check_tokenizer(tokenizer: Any, vocabulary: int, place: str | Path) -> None:
         raise FormatError(
             f"the tokenizer in {place} knows {len(tokenizer)} tokens, the text encoder {vocabulary}: {HOW}"
         )
-    specials = set(tokenizer.all_special_tokens)
-    tokens = {token for token in tokenizer.get_vocab() if len(token.removesuffix("</w>")) > 1} - specials
+    tokens = {token for token in _own_vocabulary(tokenizer) if len(token.removesuffix("</w>")) > 1} - {START, END}
     if missing := tokens - {"".join(pair) for pair in _merges_of(tokenizer)}:
         raise FormatError(
             f"the tokenizer in {place} is damaged: its merges make {len(tokens) - len(missing)} of its {len(tokens)} "
@@ -127,12 +140,11 @@ def tokenizer_tensors(tokenizer: Any) -> dict[str, Tensor]:
     }
 
 
-def tokenizer_from_tensors(tensors: Mapping[str, Tensor], width: int, vocabulary: int, path: Path) -> Any:
+def tokenizer_from_tensors(tensors: Mapping[str, Tensor], vocabulary: int, path: Path) -> Any:
     """Restore a tokenizer from the tensors of `tokenizer_tensors`.
 
     Args:
         tensors: The files' bytes, by TOKENIZER and their names.
-        width: As in `load_tokenizer`.
         vocabulary: As in `load_tokenizer`.
         path: The file that they come from, for messages.
 
@@ -149,7 +161,7 @@ def tokenizer_from_tensors(tensors: Mapping[str, Tensor], width: int, vocabulary
                 raise FormatError(f"{path} has a tokenizer's file with a folder in its name: {name}")
             (Path(folder) / name).write_bytes(tensor.numpy().tobytes())
         try:
-            return load_tokenizer(folder, width, vocabulary)
+            return load_tokenizer(folder, vocabulary)
         except (FileNotFoundError, FormatError) as error:
             text = str(error).replace(folder, str(path))
             raise FormatError(f"{text}; a file that was packed without a tokenizer has to be packed again") from error
@@ -158,6 +170,30 @@ def tokenizer_from_tensors(tensors: Mapping[str, Tensor], width: int, vocabulary
 def _has_tokenizer(folder: Path) -> bool:
     return any(all((folder / name).is_file() for name in names)
                for names in (["tokenizer.json"], ["vocab.json", "merges.txt"]))  # fmt: skip
+
+
+def _with_padding_as_text(tokenizer: Any) -> Any:
+    """A tokenizer of which no token of text is special: OpenCLIP's folders make their padding so, "!".
+
+    transformers reads a special token wherever its letters are, so that "wow!!" would end in two tokens of padding,
+    in place of the one of "!!" that the text encoder was trained with.
+    """
+    words = _own_vocabulary(tokenizer)
+    added = [token for _, token in sorted(tokenizer.added_tokens_decoder.items())]
+    if all(token.content in (START, END) or token.content not in words for token in added):
+        return tokenizer
+    with tempfile.TemporaryDirectory() as folder:
+        _write_files(words, (" ".join(pair) for pair in _merges_of(tokenizer)), Path(folder))
+        plain = CLIPTokenizer.from_pretrained(folder, model_max_length=tokenizer.model_max_length)
+    plain.add_tokens([token for token in added if token.content not in words])
+    plain.init_kwargs[PADDING] = str(tokenizer.pad_token)
+    return plain
+
+
+def _own_vocabulary(tokenizer: Any) -> dict[str, int]:
+    """The ids of a tokenizer's tokens without those that were added to it."""
+    backend = getattr(tokenizer, "_tokenizer", None)
+    return dict(tokenizer.encoder if backend is None else backend.get_vocab(with_added_tokens=False))
 
 
 def _merges_of(tokenizer: Any) -> Iterator[Sequence[str]]:
@@ -189,7 +225,11 @@ def _write_vocabulary(published: Path, folder: Path) -> None:
     letters = _letters_of_bytes()
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(line.split()) for line in merges)]
     numbered = {token: number for number, token in enumerate([*tokens, START, END])}
-    (folder / "vocab.json").write_text(json.dumps(numbered, ensure_ascii=False), encoding="utf-8")
+    _write_files(numbered, merges, folder)
+
+
+def _write_files(vocabulary: Mapping[str, int], merges: Iterable[str], folder: Path) -> None:
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
 
 

@@ -154,16 +154,15 @@ def load_clip_text(path: Path, tokenizer: str | Path | None = None) -> CLIPText:
         FormatError: The file or the tokenizer is damaged, or one of something else.
     """
     settings, tensors, inside = find_clip_text(path)
-    known = settings.hidden_size, settings.vocabulary
     if tokenizer is not None:
-        words = load_tokenizer(tokenizer, *known)
+        words = load_tokenizer(tokenizer, settings.vocabulary)
     elif inside:
-        words = tokenizer_from_tensors(inside, *known, path)
+        words = tokenizer_from_tensors(inside, settings.vocabulary, path)
     else:
         try:
-            words = load_tokenizer(path, *known)
+            words = load_tokenizer(path, settings.vocabulary)
         except FileNotFoundError:
-            words = find_tokenizer(*known, path)
+            words = find_tokenizer(settings.vocabulary, path)
     encoder = CLIPText(settings, words)
     safetensors.load_weights(encoder, encoder.match_transformers(tensors), path)
     return encoder.eval()

@@ -8,13 +8,13 @@ import socket
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from vidrd_core import load
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.loading import pack
 from vidrd_core.metrics.clip_features import CLIPFeatures
-from vidrd_core.models.clip_text_encoder import CLIPText
+from vidrd_core.models.clip_text_encoder import CLIPText, CLIPTextSettings
 from vidrd_core.models.clip_tokenizer import MERGES, VOCABULARY_FILE, find_tokenizer, load_tokenizer
 from vidrd_core.models.load_parts import load_clip_text, save_text_encoder
 
@@ -94,21 +94,33 @@ def test_a_vocabulary_that_a_package_carries_is_used(published, tmp_path):
     assert torch.equal(load_clip_text(tmp_path / "packed.safetensors").encode(["cat"]), encoder.encode(["cat"]))
 
 
-@pytest.mark.parametrize(("width", "pad"), [(768, 49407), (1024, 0), (1280, 0), (64, 49407)])
-def test_padding_follows_the_encoder(published, tmp_path, width, pad):
-    tokenizer = find_tokenizer(width, 49408, tmp_path)
-    assert tokenizer.pad_token_id == pad
-    # The folder of another encoder's tokenizer, as both of Stable Diffusion XL's, changes nothing about it.
-    for token in ("!", "<|endoftext|>"):
-        tokenizer.pad_token = token
-        tokenizer.save_pretrained(tmp_path / token.strip("<|>"))
-        loaded = load_tokenizer(tmp_path / token.strip("<|>"), width, 49408)
-        assert width == 64 or loaded.pad_token_id == pad
+@pytest.mark.parametrize(("width", "pad"), [(768, 49407), (1024, 0), (1280, 0), (64, None)])
+def test_padding_follows_the_encoder_and_is_text_in_prompts(published, tmp_path, width, pad):
+    """In the folders of Stable Diffusion 2.x and XL the padding is "!", which CLIP reads as text in prompts."""
+    settings = CLIPTextSettings(hidden_size=width, heads=1, inner_size=8, layers=1)
+    find_tokenizer(49408, tmp_path).save_pretrained(tmp_path / "plain")
+    for token, own in (("!", 0), ("<|endoftext|>", 49407)):
+        words = CLIPTokenizer.from_pretrained(tmp_path / "plain")
+        prompts = ["wow! the cat", "the (cat!!:1.2)", "!", "no mark"]
+        expected = [words(text).input_ids for text in ("wow! the cat", "the cat!!", "!", "no mark")]
+        assert 256 in expected[0]  # of "!</w>" in CLIP's vocabulary
+        words.pad_token = token
+        words.save_pretrained(tmp_path / token.strip("<|>"))
+        encoder = CLIPText(settings, load_tokenizer(tmp_path / token.strip("<|>"), 49408))
+        save_text_encoder(encoder, tmp_path / "packed.safetensors")
+        for each in (encoder, load_clip_text(tmp_path / "packed.safetensors")):
+            rows = [[number for number, _ in each.rows(prompt)[0]] for prompt in prompts]
+            filled = [ids + [own if pad is None else pad] * (77 - len(ids)) for ids in expected]
+            assert rows == filled
+            assert each.tokenize([prompts[0]]).tolist() == [filled[0]]
+        encoder.tokenizer = words  # as packed before
+        save_text_encoder(encoder, tmp_path / "packed.safetensors")
+        assert [number for number, _ in load_clip_text(tmp_path / "packed.safetensors").rows("!")[0]] == filled[2]
 
 
 def test_the_cache_of_the_hub_is_used(published, tmp_path, monkeypatch):
     cached = tmp_path / "hub" / "models--openai--clip-vit-large-patch14"
-    find_tokenizer(768, 49408, tmp_path).save_pretrained(tmp_path / "saved")
+    find_tokenizer(49408, tmp_path).save_pretrained(tmp_path / "saved")
     backend = json.loads((tmp_path / "saved" / "tokenizer.json").read_text(encoding="utf-8"))["model"]
     (cached / "snapshots" / "abc").mkdir(parents=True)
     (cached / "refs").mkdir()
@@ -118,7 +130,7 @@ def test_the_cache_of_the_hub_is_used(published, tmp_path, monkeypatch):
     (cached / "snapshots" / "abc" / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]), encoding="utf-8")
     monkeypatch.setattr("vidrd_core.models.clip_tokenizer.PACKAGES", ())
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    assert find_tokenizer(768, 49408, tmp_path).tokenize("the cat") == ["the</w>", "cat</w>"]
+    assert find_tokenizer(49408, tmp_path).tokenize("the cat") == ["the</w>", "cat</w>"]
 
 
 def test_a_tokenizer_of_another_vocabulary_is_refused(published, tmp_path):
@@ -127,14 +139,14 @@ def test_a_tokenizer_of_another_vocabulary_is_refused(published, tmp_path):
         load_clip_text(path)
     folder = originals.modelscope(tmp_path) and tmp_path / "model"
     shutil.rmtree(folder / "tokenizer")
-    find_tokenizer(768, 49408, path).save_pretrained(folder / "tokenizer")
+    find_tokenizer(49408, path).save_pretrained(folder / "tokenizer")
     with pytest.raises(FormatError, match="knows 49408 tokens, the text encoder 190"):
         load(folder)
 
 
 @pytest.mark.parametrize("kept", [1, 400, 48893])
 def test_a_tokenizer_with_missing_merges_is_refused(published, tmp_path, kept):
-    find_tokenizer(768, 49408, tmp_path).save_pretrained(tmp_path / "whole")
+    find_tokenizer(49408, tmp_path).save_pretrained(tmp_path / "whole")
     backend = json.loads((tmp_path / "whole" / "tokenizer.json").read_text(encoding="utf-8"))["model"]
     (tmp_path / "cut").mkdir()
     (tmp_path / "cut" / "vocab.json").write_text(json.dumps(backend["vocab"]), encoding="utf-8")
@@ -144,17 +156,17 @@ def test_a_tokenizer_with_missing_merges_is_refused(published, tmp_path, kept):
         text = "\n".join(["#version: 0.2", *merges[:count]]) + "\n"
         (tmp_path / "cut" / "merges.txt").write_text(text, encoding="utf-8")
         if count == MERGES:
-            assert load_tokenizer(tmp_path / "cut", 768, 49408).tokenize("the") == ["the</w>"]
+            assert load_tokenizer(tmp_path / "cut", 49408).tokenize("the") == ["the</w>"]
             continue
         with pytest.raises(FormatError, match=f"its merges make {kept} of its {MERGES} longer tokens"):
-            load_tokenizer(tmp_path / "cut", 768, 49408)
+            load_tokenizer(tmp_path / "cut", 49408)
 
 
 def test_a_folder_that_cannot_be_read_is_refused(tmp_path):
     (tmp_path / "vocab.json").write_text("{")
     (tmp_path / "merges.txt").write_text("")
     with pytest.raises(FormatError, match=r"the tokenizer in .* cannot be read"):
-        load_tokenizer(tmp_path, 768, 49408)
+        load_tokenizer(tmp_path, 49408)
 
 
 def test_a_model_that_was_packed_with_a_tokenizer_of_two_tokens_is_refused(tmp_path):
