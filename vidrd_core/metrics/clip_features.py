@@ -53,7 +53,10 @@ class CLIPFeatures:
 
     def texts(self, texts: Sequence[str]) -> Array:
         """Text features [n, D]; texts that are too long are truncated."""
-        tokens = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt").to(self.device)
+        room = self.model.config.text_config.max_position_embeddings
+        tokens = self.tokenizer(list(texts), padding=True, truncation=True, max_length=room, return_tensors="pt").to(
+            self.device
+        )
         with torch.inference_mode():
             pooled = self.model.text_model(**tokens).pooler_output
             return to_numpy(self.model.text_projection(pooled))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from vidrd_core.models.clip_tokenizer import pad_id
+from vidrd_core.models.clip_tokenizer import pad_id, token_ids
 from vidrd_core.models.prompt_tokens import Token, chunked, encode_rows, weighted_parts
 
 
@@ -91,7 +91,7 @@ class CLIPText(nn.Module):
         return self._rows(weighted_parts(prompt))
 
     def _rows(self, parts: list[tuple[str, float]]) -> list[list[Token]]:
-        found = [[(token, weight) for token in self.tokenizer(text).input_ids[1:-1]] for text, weight in parts]
+        found = [[(token, weight) for token in token_ids(self.tokenizer, text)] for text, weight in parts]
         start, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
         return chunked(found, self.config.max_length, start, end, pad_id(self.tokenizer, self.config.hidden_size))
 

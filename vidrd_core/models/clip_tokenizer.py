@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,27 @@ def pad_id(tokenizer: Any, width: int) -> int:
     """
     token = PADS.get(width) or tokenizer.init_kwargs.get(PADDING) or tokenizer.pad_token
     return int(tokenizer.convert_tokens_to_ids(token))
+
+
+def token_ids(tokenizer: Any, text: str) -> list[int]:
+    """The ids of a text's tokens, without start and end.
+
+    Args:
+        tokenizer: A tokenizer of `load_tokenizer`.
+        text: Text of any length.
+
+    Returns:
+        Ids. The word of a textual inversion of several vectors, "<toy>", is followed by those of its further vectors,
+        "<toy>_1" and so on, as in diffusers.
+    """
+    added = tokenizer.get_added_vocab()
+    words = {number: word for word, number in added.items()}
+    ids = []
+    for number in tokenizer(text, verbose=False).input_ids[1:-1]:
+        ids.append(number)
+        further = (f"{words.get(number)}_{vector}" for vector in count(1))
+        ids += [added[word] for word in takewhile(added.__contains__, further)]
+    return ids
 
 
 def find_tokenizer(vocabulary: int, of: Path) -> Any:

@@ -2,11 +2,13 @@
 
 import gzip
 import json
+import logging
 import shutil
 import socket
 
 import pytest
 import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -118,6 +120,33 @@ def test_padding_follows_the_encoder_and_is_text_in_prompts(published, tmp_path,
         assert [number for number, _ in load_clip_text(tmp_path / "packed.safetensors").rows("!")[0]] == filled[2]
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_words_of_textual_inversions_inside_a_model_are_read_as_diffusers_reads_them(tmp_path, is_slow):
+    words = originals.tokenizer(tmp_path / "words")
+    words.add_tokens(["<toy>", "<toy>_1", "<toy>_2", "sks-style"])
+    pipeline = StableDiffusionPipeline(
+        vae=originals.vae(), text_encoder=originals.text_encoder(len(words)), tokenizer=words,
+        unet=originals.unet_2d(), scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipeline.save_pretrained(tmp_path / "model")
+    if is_slow:  # the files of transformers' tokenizer in Python
+        folder = tmp_path / "model" / "tokenizer"
+        (folder / "tokenizer.json").unlink()
+        for name in ("vocab.json", "merges.txt"):
+            shutil.copy(tmp_path / "words" / name, folder)
+        added = {word: number for word, number in words.get_added_vocab().items() if "<|" not in word}
+        (folder / "added_tokens.json").write_text(json.dumps(added))
+    ours = load(tmp_path / "model")
+    save_text_encoder(ours.text_encoder, tmp_path / "packed.safetensors")
+    for prompt in ("a <toy> in sks-style here", "a<toy>"):
+        expected = pipeline.encode_prompt(prompt, "cpu", 1, False)[0]
+        torch.testing.assert_close(ours.text_encoder.encode([prompt]), expected, rtol=1e-5, atol=1e-5)
+        packed = load_clip_text(tmp_path / "packed.safetensors")
+        assert torch.equal(packed.encode([prompt]), ours.text_encoder.encode([prompt]))
+
+
 def test_the_cache_of_the_hub_is_used(published, tmp_path, monkeypatch):
     cached = tmp_path / "hub" / "models--openai--clip-vit-large-patch14"
     find_tokenizer(49408, tmp_path).save_pretrained(tmp_path / "saved")
@@ -207,3 +236,32 @@ def test_clipsim_needs_a_tokenizer_of_its_model(offline, tmp_path):
     clip_model(len(words) + 1, 64, "quick_gelu", heads=1).save_pretrained(tmp_path / "clip")
     with pytest.raises(FormatError, match="knows 190 tokens, the text encoder 191"):
         CLIPFeatures(tmp_path / "clip")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("files", [("vocab.json", "merges.txt"), ("tokenizer.json",)])
+def test_clipsim_cuts_long_texts_without_settings_of_the_tokenizer(tmp_path, files):
+    words = originals.tokenizer(tmp_path / "words")
+    theirs = clip_model(len(words), 64, "quick_gelu", heads=1)
+    theirs.save_pretrained(tmp_path / "clip")
+    for name in files:
+        shutil.copy(tmp_path / "words" / name, tmp_path / "clip")
+    texts = ["a cat", "tag, " * 100]
+    tokens = words(texts, padding=True, truncation=True, max_length=77, return_tensors="pt")
+    expected = theirs.text_projection(theirs.text_model(**tokens).pooler_output)
+    found = torch.as_tensor(CLIPFeatures(tmp_path / "clip").texts(texts))
+    torch.testing.assert_close(found, expected, check_dtype=False)
+
+
+def test_a_long_prompt_is_read_without_a_word_of_transformers(tmp_path, caplog):
+    words = originals.tokenizer(tmp_path / "words")
+    encoder = CLIPText(CLIPTextSettings(len(words), 64, 8, 1, 1), words)
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        assert len(encoder.rows("a" * 200)) == 3
+        assert not caplog.records
+        assert len(words("a" * 200).input_ids) == 202
+        assert "longer than the specified maximum" in caplog.text  # it would have spoken
+    finally:
+        logger.removeHandler(caplog.handler)
