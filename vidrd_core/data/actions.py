@@ -12,10 +12,9 @@ from typing import ClassVar, Literal
 
 from vidrd_core.data.captions import AddCaption, Captioner, Templates, words_of
 from vidrd_core.data.clip_sampling import ClipSettings, SampleClips
-from vidrd_core.data.files import Found, walk
-from vidrd_core.data.long_videos import SUFFIXES
+from vidrd_core.data.files import Found, walk, warn_of_absent
 from vidrd_core.data.records import Record, Skipped, Step
-from vidrd_core.io.tables import read_rows, read_text_lines
+from vidrd_core.io.tables import VIDEO_SUFFIXES, read_rows, read_text_lines
 
 LAYOUTS = ("kinetics", "ucf101")
 TEMPLATES = {
@@ -75,16 +74,24 @@ class Actions:
         return self._kinetics_table(self.table) if self.table else self._kinetics_folders()
 
     def _videos(self) -> Iterator[Path]:
-        return (path for path in walk(self.folder) if path.suffix.lower() in SUFFIXES)
+        return (path for path in walk(self.folder) if path.suffix.lower() in VIDEO_SUFFIXES)
 
     def _ucf101(self) -> Iterator[Found]:
-        listed = None
+        videos = list(self._videos())
         if self.table:
             lines = read_text_lines(self.table)
-            listed = {PurePosixPath(line.split()[0]).name.casefold() for line in lines if line.strip()}
-        for path in self._videos():
-            if listed is not None and path.name.casefold() not in listed:
-                continue
+            names = (PurePosixPath(line.split()[0]).name for line in lines if line.strip())
+            listed = {name.casefold(): name for name in names}
+            chosen = [path for path in videos if path.name.casefold() in listed]
+            if videos and not chosen:
+                raise ValueError(
+                    f"none of the {len(videos)} videos in {self.folder} is in {self.table}: expected a list of "
+                    "UCF-101's videos, such as trainlist01.txt"
+                )
+            present = (listed[path.name.casefold()] for path in chosen)
+            warn_of_absent(self.table, listed.values(), present, self.folder)
+            videos = chosen
+        for path in videos:
             named, record = _UCF.fullmatch(path.stem), Record(str(path))
             if named is None:
                 yield Skipped(record, "has no label in its name, expected as in v_ApplyEyeMakeup_g01_c01.avi")

@@ -6,6 +6,7 @@ The paper captions long videos with MiniGPT-4 (section 5); here it is any model 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from string import Formatter
@@ -151,7 +152,7 @@ def key_frames(record: Record, count: int) -> list[ImageArray]:
 def words_of(label: str) -> str:
     """A class's name as words: "ApplyEyeMakeup", "playing_guitar" -> "apply eye makeup", "playing guitar"."""
     apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", label.replace("_", " "))
-    return one_line(apart).lower()
+    return one_line(unicodedata.normalize("NFC", apart)).lower()
 
 
 def _spelling(label: str) -> str:

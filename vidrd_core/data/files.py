@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import unicodedata
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -36,12 +38,13 @@ def find_files(folder: Path, suffixes: Sequence[str], expected: str, table: Path
         ValueError: The table cannot be read.
     """
     captions = read_table(table) if table else {}
+    names = []
     for path in walk(folder):
+        names.append(path.relative_to(folder).as_posix())
         if path.suffix.lower() in SIDECARS and path.suffix.lower() not in suffixes:
             continue
-        name = path.relative_to(folder).as_posix()
         try:
-            record = Record(str(path), caption=caption_of(path, name, captions))
+            record = Record(str(path), caption=caption_of(path, names[-1], captions))
         except ValueError as error:
             yield Skipped(Record(str(path)), f"has a caption that is no UTF-8 text: {error}")
             continue
@@ -51,6 +54,31 @@ def find_files(folder: Path, suffixes: Sequence[str], expected: str, table: Path
             yield Skipped(
                 record, f"is a {path.suffix or 'file without suffix'}, expected {expected}: {', '.join(suffixes)}"
             )
+    if table:
+        warn_of_absent(table, captions, names, folder)
+
+
+def warn_of_absent(table: Path, listed: Collection[str], names: Iterable[str], folder: Path) -> None:
+    """Warn if a table lists files that are not there; the warning says how many, and names one.
+
+    Args:
+        table: The table.
+        listed: The files that it lists, with `plain_name`.
+        names: The paths in the folder of the files that are there.
+        folder: The folder.
+    """
+    present = {plain_name(each) for name in names for each in (name, PurePosixPath(name).name)}
+    if absent := [name for name in listed if name not in present]:
+        warnings.warn(
+            f"{len(absent)} of the {len(listed)} files in {table} are not in {folder}, such as {absent[0]}: expected "
+            "paths in that folder, or names alone",
+            stacklevel=2,
+        )
+
+
+def plain_name(name: str) -> str:
+    """A file's path in one form: slashes, no ./ at its beginning, and composed letters, which macOS takes apart."""
+    return PurePosixPath(unicodedata.normalize("NFC", name).replace("\\", "/")).as_posix()
 
 
 def walk(folder: Path) -> Iterator[Path]:
@@ -82,7 +110,7 @@ def caption_of(path: Path, name: str, captions: Mapping[str, str]) -> str:
     Raises:
         ValueError: The text is not UTF-8.
     """
-    if found := captions.get(name, captions.get(path.name)):
+    if found := captions.get(plain_name(name), captions.get(plain_name(path.name))):
         return found
     texts = (path.with_suffix(suffix) for suffix in (".txt", ".caption"))
     beside = next((text for text in texts if text.is_file()), None)
@@ -102,7 +130,7 @@ def read_table(path: Path) -> dict[str, str]:
             image) and one for its caption (caption, text or prompt).
 
     Returns:
-        The captions, each on one line.
+        The captions, each on one line, by `plain_name`.
 
     Raises:
         OSError: The table cannot be read.
@@ -118,7 +146,7 @@ def read_table(path: Path) -> dict[str, str]:
                 f"{where}: expected columns for a file ({', '.join(FILE_COLUMNS)}) and for its caption "
                 f"({', '.join(CAPTION_COLUMNS)}), got {', '.join(row) or 'nothing'}"
             )
-        name = PurePosixPath(file.replace("\\", "/")).as_posix()  # without ./
+        name = plain_name(file)
         if captions.get(name, text) != text:
             raise ValueError(
                 f"{where} has {name} again, with another caption than in line {lines[name]}: keep one of them"

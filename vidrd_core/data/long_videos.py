@@ -13,11 +13,7 @@ from vidrd_core.data.files import Found, find_files
 from vidrd_core.data.motion_filter import MotionFilter, MotionFilterSettings
 from vidrd_core.data.records import Step
 from vidrd_core.data.scene_detection import SceneDetection, SceneSettings
-
-SUFFIXES = (
-    ".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".gif", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".ogv", ".3gp",
-    ".m2ts", ".mts", ".vob", ".mxf",
-)  # fmt: skip
+from vidrd_core.io.tables import VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -57,4 +53,4 @@ class LongVideos:
 
     def find(self) -> Iterator[Found]:
         """The videos, with their captions."""
-        return find_files(self.folder, SUFFIXES, "a video", self.table)
+        return find_files(self.folder, VIDEO_SUFFIXES, "a video", self.table)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vidrd_core.data.files import caption_of, read_table, walk
-from vidrd_core.data.long_videos import SUFFIXES
+from vidrd_core.data.files import caption_of, read_table, walk, warn_of_absent
 from vidrd_core.io.digests import stamp
+from vidrd_core.io.tables import VIDEO_SUFFIXES
 from vidrd_core.metrics.seams import ClipBoundaries, Video
 from vidrd_core.pipeline import VidRD
 from vidrd_core.procedural.prompt_alignment import prompt_alignment, scene_for_prompt
@@ -102,16 +102,18 @@ def from_folder(folder: Path, layout: ClipLayout | None = None, table: Path | No
     captions: Mapping[str, str] = read_table(table) if table else {}
     found: dict[str, Path] = {}
     for path in walk(folder):
-        if path.suffix.lower() in (*SUFFIXES, ".apng") or frame_count(path) > 1:
+        if path.suffix.lower() in (*VIDEO_SUFFIXES, ".apng") or frame_count(path) > 1:
             found[path.relative_to(folder).as_posix()] = path
         elif path.suffix.lower() == ".png":
             found[path.parent.relative_to(folder).as_posix()] = path.parent
     if not found:
-        expected = ", ".join(SUFFIXES)
+        expected = ", ".join(VIDEO_SUFFIXES)
         raise ValueError(
             f"there are no videos in {folder}: expected {expected}, animated .webp, .apng, .png or .avif, or folders "
             f"of PNG frames"
         )
+    if table:
+        warn_of_absent(table, captions, found, folder)
 
     def source(name: str, path: Path) -> VideoSource:
         text = caption_of(path, name, captions)

@@ -11,10 +11,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from vidrd_core.io.pictures import PICTURE_SUFFIXES
+
+VIDEO_SUFFIXES = (
+    ".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".gif", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".ogv", ".3gp", ".m2ts", ".mts", ".vob", ".mxf",
+)  # fmt: skip
 JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
 DELIMITERS = {".tsv": "\t,;", "": ",;\t"}  # by suffix, the usual one first
 TWICE = 'write a quotation mark inside a quoted field twice, as in "a 6"" nail"'
 SUFFIX, NUMBER = re.compile(r"(?<=\S)\.(?=\w*[a-z])\w{2,5}$"), re.compile(r"-?\d+(\.\d*)?")
+MEDIA = frozenset((*VIDEO_SUFFIXES, *PICTURE_SUFFIXES))
+CODE = re.compile(r"(?=\S*([\d_/\\]|[a-z][A-Z]))\S+")  # a name that is no word of a text: clip_12, dogs/one, dQw4w9
 
 Row = dict[str, Any]
 """Values by column, whose names are in lower case."""
@@ -82,6 +89,8 @@ def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, Row]]:
     for number, row in _json_rows(path, lines) if suffix in JSON_SUFFIXES else _csv_rows(path, lines, suffix):
         found = True
         yield number, row
+    if not found and suffix not in JSON_SUFFIXES and any(line.strip() for line in lines):
+        raise ValueError(f"{path} has no lines below its first, which names columns: expected a row for each file")
     if not found:
         raise ValueError(f"{path} has no lines: expected CSV whose first line names columns, or JSON lines")
 
@@ -94,14 +103,22 @@ def _json_rows(path: str | os.PathLike[str], lines: Sequence[str]) -> Iterator[t
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
+        objects: list[list[tuple[str, Any]]] = []  # the outermost is the last
+
+        def read(pairs: list[tuple[str, Any]], objects: list[list[tuple[str, Any]]] = objects) -> Row:
+            objects.append(pairs)
+            return dict(pairs)
+
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=read)
         except (ValueError, RecursionError) as error:
             hint = ": expected JSON lines, not one list of all" if line.lstrip().startswith("[") else ""
             raise ValueError(f"{path}, line {number} is not JSON{hint}: {error}") from error
         if not isinstance(row, dict):
             raise ValueError(f"{path}, line {number} is {line[:40]!r}, expected names with values")
-        yield number, {name.strip().lower(): value for name, value in row.items()}
+        names = [name.strip().lower() for name, _ in objects[-1]]
+        _refuse_twice(names, f"{path}, line {number}")
+        yield number, dict(zip(names, (value for _, value in objects[-1]), strict=True))
 
 
 def _csv_rows(path: str | os.PathLike[str], lines: Sequence[str], suffix: str) -> Iterator[tuple[int, Row]]:
@@ -127,8 +144,7 @@ def _csv_rows(path: str | os.PathLike[str], lines: Sequence[str], suffix: str) -
             )
         if not header:
             header = [cell.strip().lower() for cell in cells]
-            if twice := next((name for name in header if name and header.count(name) > 1), None):
-                raise ValueError(f"{path}, line {number} names the column {twice} twice: rename one of them")
+            _refuse_twice(header, f"{path}, line {number}")
             continue
         if any(cell.strip() for cell in cells[len(header) :]):
             raise ValueError(
@@ -136,6 +152,11 @@ def _csv_rows(path: str | os.PathLike[str], lines: Sequence[str], suffix: str) -
                 f"a field with {delimiter!r} in it in quotation marks"
             )
         yield number, dict(zip(header, cells + [""] * (len(header) - len(cells)), strict=False))
+
+
+def _refuse_twice(names: Sequence[str], where: str) -> None:
+    if twice := next((name for name in names if name and names.count(name) > 1), None):
+        raise ValueError(f"{where} names the column {twice} twice: rename one of them")
 
 
 def _delimiter(head: str, suffix: str) -> str:
@@ -162,15 +183,28 @@ def _holds_rows(cells: Sequence[str], delimiter: str) -> bool:
     for column, cell in enumerate(cells):
         first, *others = _lines(cell)
         for at, line in ((column, first), *((0, other) for other in others)) if others else ():
-            parts = enumerate(line.split(delimiter), at)
-            if any(_are_alike(part, cells[place]) for place, part in parts if place != column and place < len(cells)):
-                return True
+            parts = line.split(delimiter)
+            for place, part in enumerate(parts, at):
+                if place == column or place >= len(cells):
+                    continue
+                is_row = len(parts) == len(cells)
+                if _are_alike(part, cells[place]) or (is_row and _are_codes_of_a_kind(part, cells[place])):
+                    return True
     return False
 
 
 def _are_alike(part: str, cell: str) -> bool:
-    """Whether both are names of files with the same suffix, or numbers."""
+    """Whether both are names of media files, of files with the same suffix, or numbers."""
     suffix, other = (SUFFIX.search(text.strip().strip('"').lower()) for text in (part, cell))
     if suffix and other:
-        return suffix[0] == other[0]
+        return suffix[0] == other[0] or {suffix[0], other[0]} <= MEDIA
     return all(NUMBER.fullmatch(text.strip()) for text in (part, cell))
+
+
+def _are_codes_of_a_kind(part: str, cell: str) -> bool:
+    """Whether both are names such as clip_12 and clip_7, with the same kinds of letters in turn, or of one length."""
+    names = [text.strip().strip('"') for text in (part, cell)]
+    if not all(CODE.fullmatch(name) for name in names):
+        return False
+    one, other = (re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "1", name)) for name in names)
+    return one == other or len(names[0]) == len(names[1])

@@ -35,6 +35,13 @@ def test_ucf101_labels_come_from_file_names(tmp_path):
     (tmp_path / "trainlist01.txt").write_text("YoYo/v_YoYo_g02_c03.avi 101\n\n")
     chosen = Actions(tmp_path, "ucf101", clips=CLIPS, table=tmp_path / "trainlist01.txt")
     assert list(listed(chosen)) == ["v_YoYo_g02_c03.avi"]
+    (tmp_path / "trainlist01.txt").write_text("YoYo/v_YoYo_g02_c03.avi 101\nYoYo/v_YoYo_g09_c09.avi 101\n")
+    with pytest.warns(UserWarning, match=r"1 of the 2 files in .*trainlist01\.txt are not in .*v_YoYo_g09_c09\.avi"):
+        assert list(listed(chosen)) == ["v_YoYo_g02_c03.avi"]
+    (tmp_path / "classInd.txt").write_text("1 ApplyEyeMakeup\n101 YoYo\n")
+    with pytest.raises(ValueError, match=r"none of the 4 videos in .* is in .*classInd\.txt: expected"):
+        listed(replace(chosen, table=tmp_path / "classInd.txt"))
+    (tmp_path / "trainlist01.txt").write_text("YoYo/v_YoYo_g02_c03.avi 101\n")
     report = run(chosen, tmp_path / "out")
     assert (report.made, report.skipped) == (1, 0)
     assert Shards(tmp_path / "out").samples[0].caption in ("a video of yo yo", "a clip that shows yo yo", "yo yo")

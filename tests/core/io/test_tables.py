@@ -2,11 +2,12 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 
-from vidrd_core.data.files import read_table
-from vidrd_core.io.tables import read_rows, read_text, read_text_lines
+from vidrd_core.data.files import find_files, read_table
+from vidrd_core.io.tables import VIDEO_SUFFIXES, read_rows, read_text, read_text_lines
 
 HEAD = "file_name,caption\n"
 
@@ -32,6 +33,10 @@ def written(tmp_path, content, name="t.csv"):
             "a.mp4,a dog, running\n",
             "line 2 has 3 fields, expected 2 as in the first line: put a field with ',' in it",
         ),
+        ('a.mp4,"a dog\nb.webm,a cat"\nc.mp4,a bird\n', "line 2: a quoted field goes on over a line that looks like"),
+        ('vid1,"a dog\nvid12,a cat"\nvid3,a bird\n', "line 2: a quoted field goes on over a line that looks like"),
+        ('dQw4w9WgXcQ,"a dog\n9bZkp7q19f0,a cat"\n', "line 2: a quoted field goes on over a line that looks like"),
+        ('x/dog,"a dog\nx/cat,a cat"\nx/y,a bird\n', "line 2: a quoted field goes on over a line that looks like"),
         ("a.mp4,a cow\nb.mp4\n", "line 3: its caption is empty: fill it in, or leave the line out"),
         ("a.mp4,a cow\nb.mp4,  \n", "line 3: its caption is empty"),
         (",a cow\n", "line 2: its file_name is empty"),
@@ -40,7 +45,7 @@ def written(tmp_path, content, name="t.csv"):
         ("a.mp4,a\0dog\n", "line 2 has a null character"),
         (f"a.mp4,{'x' * 200_000}\n", "line 2: it has a field of more than 131,072 characters"),
         (f'a.mp4,"{"x" * 99}\n' + "b.mp4,a cat\n" * 20_000, "line 2: it has a field of more than 131,072 characters"),
-        ("", "has no lines"),
+        ("", "has no lines below its first, which names columns"),
     ],
 )
 def test_odd_rows_are_refused_by_file_and_line(tmp_path, rows, message):
@@ -78,6 +83,8 @@ def test_odd_tables_are_refused_by_file_and_line(tmp_path, content, message):
         ('{"file_name": "a.mp4", "caption": null}', "line 2: its caption is empty"),
         ('{"file_name": 1, "caption": "x"}', "line 2: file_name is 1, expected text"),
         ('{"file_name": "a.mp4", "caption": "\\ud800"}', "line 2: caption is .*ud800.*, expected text"),
+        ('{"file_name": "a.mp4", "caption": "x", "caption": "y"}', "line 2 names the column caption twice"),
+        ('{"file_name": "a.mp4", "caption": "x", "Caption": "y"}', "line 2 names the column caption twice"),
         ("[" * 100_000, "line 2 is not JSON"),
         ('[\n{"file_name": "a.mp4", "caption": "x"}\n]', "line 2 is not JSON: expected JSON lines, not one list"),
         ('{"file_name": "a.mp4", "caption": "a dog', "line 2 is not JSON"),
@@ -95,6 +102,7 @@ CAPTIONS = {
     "c.mp4": 'a 6" nail; rusty',
     "d.mp4": "two lines, of text: a, b, and c.mov, 3, 4",
     "e.mp4": "caf\xe9 \u2028 \u732b",
+    "clip_6": "two lines, 4k, in the 1990s",
 }
 
 
@@ -131,6 +139,31 @@ def test_a_row_with_a_line_break_is_named_by_its_first_line(tmp_path):
     rows = 'a.mp4,"one\ntwo\nthree"\nb.mp4,"x" y\n'
     with pytest.raises(ValueError, match="line 5: text follows"):
         read_table(written(tmp_path, HEAD + rows))
+
+
+def test_a_line_of_a_caption_is_no_row(tmp_path):
+    rows = 'clip_1,"a dog\n1990s, in black and white"\nclip_2,"one, two\nrunning, fast"\n'
+    assert read_table(written(tmp_path, HEAD + rows))["clip_2"] == "one, two running, fast"
+
+
+def test_nested_json_may_have_names_in_two_spellings(tmp_path):
+    line = '{"file_name": "a.mp4", "caption": "x", "details": {"x": 1, "X": {"y": 2}}}'
+    assert next(read_rows(written(tmp_path, line, "t.jsonl")))[1]["details"] == {"x": 1, "X": {"y": 2}}
+
+
+def test_files_are_found_by_their_names_and_the_others_are_mentioned(tmp_path):
+    """macOS takes letters apart in names of files: e and an accent."""
+    (tmp_path / "sub").mkdir()
+    names = {"cafe\u0301.mp4": "caf\xe9.mp4", "sub/na\xefve.mp4": "nai\u0308ve.mp4", "sub/b.mp4": "./sub/b.mp4"}
+    for name in names:
+        (tmp_path / name).touch()
+    rows = "".join(f"{listed},of {number}\n" for number, listed in enumerate(names.values()))
+    table = written(tmp_path, HEAD + rows + "gone.mp4,x\nlost.mp4,y\n", "table.csv")
+    with pytest.warns(UserWarning, match=r"2 of the 5 files in .*table\.csv are not in .*, such as gone\.mp4"):
+        found = list(find_files(tmp_path, VIDEO_SUFFIXES, "a video", table))
+    assert {Path(each.source).name: each.caption for each in found} == {
+        Path(name).name: f"of {number}" for number, name in enumerate(names)
+    }
 
 
 def test_a_swallowed_row_of_numbers_is_noticed(tmp_path):

@@ -18,9 +18,9 @@ from av.filter import Graph
 from vidrd_core.cli.footage import read_footage
 from vidrd_core.cli.inspect import inspect
 from vidrd_core.data.decoding import all_frames, facts_of, frames_at
-from vidrd_core.data.long_videos import SUFFIXES
 from vidrd_core.data.records import UnfitError
 from vidrd_core.evaluation.videos import from_folder
+from vidrd_core.io.tables import VIDEO_SUFFIXES
 from vidrd_core.video import read_video
 from vidrd_core.video.reader import probe_video
 
@@ -288,7 +288,7 @@ SUFFIX_CODECS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", VIDEO_SUFFIXES)
 def test_every_suffix_that_is_expected_is_read(tmp_path: Path, suffix: str) -> None:
     codec = SUFFIX_CODECS[suffix]
     kind = {".m4v": "mp4", ".ogv": "ogg", ".mpg": "mpeg", ".mpeg": "mpeg", ".mts": "mpegts"}.get(suffix)
