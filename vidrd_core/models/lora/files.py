@@ -23,8 +23,8 @@ from vidrd_core.models.lora.changes import (
 from vidrd_core.models.lora.names import plain_name
 from vidrd_core.models.lora.settings import WRAPPER, Settings
 
-# What follows a layer's name, by the part of its change that it is. PEFT's "default", the name of an adapter, is left
-# out of keys before.
+# What follows a layer's name, by the part of its change that it is. The name of an adapter, which is in the keys of
+# PEFT's state_dict ("lora_A.default.weight"), is left out before.
 ENDINGS = {
     "down": ("lora_down.weight", "lora_A.weight", "lora.down.weight", "lora_linear_layer.down.weight"),
     "up": ("lora_up.weight", "lora_B.weight", "lora.up.weight", "lora_linear_layer.up.weight"),
@@ -44,6 +44,8 @@ PARTS = {f".{ending}": part for part, endings in ENDINGS.items() for ending in e
 WHOLE = {".base_layer.weight": "whole", ".base_layer.bias": "whole_bias", ".weight": "whole", ".bias": "whole_bias"}
 # diffusers before PEFT, in attention: UNet "attn1.processor.to_q_lora.", text encoder "self_attn.to_q_lora."
 OLD_ENDING = re.compile(r"_lora\.(down|up)\.weight$")
+NAMED = re.compile(r"(?<=\.)(lora_(?:embedding_)?[AB]|lora_magnitude_vector|hada_\w+|lokr_\w+)"
+                   r"\.(?!(?:weight|bias)$)([^.]+)(?=\.(?:weight|bias)$|$)")  # fmt: skip
 OTHER_ADAPTERS = {
     ".oft_": "an OFT or BOFT",
     ".boft_": "an OFT or BOFT",
@@ -81,9 +83,13 @@ def read_lora(path: Path) -> dict[str, Change]:
         raise FileNotFoundError(f"there is no LoRA {path}")
     file = _in_folder(path) if path.is_dir() else path
     tensors = read_tensors(file)
-    settings = Settings.of(file)
+    settings = Settings.of(file, tensors)
     settings.check(tensors)
     _refuse_other_adapters(file, tensors)
+    names = {named[2] for key in tensors if (named := NAMED.search(key))}
+    if len(names) > 1:
+        raise FormatError(f"{file} holds the adapters {', '.join(sorted(names))}, expected one: save each by itself, "
+                          f"with PEFT's save_pretrained")  # fmt: skip
     layers: dict[str, Parts] = {}
     unknown = []
     for key, tensor in tensors.items():
@@ -145,7 +151,7 @@ def _is_adapter_key(key: str) -> bool:
 
 def _part_of(key: str) -> tuple[str, str] | None:
     """The layer and the part of its change that a key names; None for another key."""
-    key = re.sub(r"\.default(?=\.(weight|bias)$|$)", "", key)
+    key = NAMED.sub(r"\1", key)
     if (old := OLD_ENDING.search(key)) is not None:
         return plain_name(key[: old.start()]), old[1]
     endings = PARTS | WHOLE if key.startswith(WRAPPER) else PARTS

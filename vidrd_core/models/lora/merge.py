@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vidrd_core.io.safetensors import FormatError, first_few
 from vidrd_core.models.lora.changes import Change
 from vidrd_core.models.lora.files import read_lora
-from vidrd_core.models.lora.names import is_sdxl_layer, is_text_layer, text_names, unet_names
+from vidrd_core.models.lora.names import is_sdxl_layer, is_text_layer, is_unused_layer, text_names, unet_names
 
 Place = tuple[str, str]  # "unet" or "text_encoder", and the name of a weight in it
 
@@ -102,6 +102,8 @@ def match(path: Path, unet: nn.Module, text_encoder: nn.Module, strength: float,
     changes: dict[Place, Change] = {}
     unknown, misfits = [], []
     for name, change in found.items():
+        if is_unused_layer(name):
+            continue
         layer, is_bias = name.removesuffix(".bias"), name.endswith(".bias")
         part = "text_encoder" if is_text_layer(layer) else "unet"
         if (key := known[part].get(layer)) is None:

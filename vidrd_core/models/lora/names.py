@@ -9,11 +9,13 @@ from torch import nn
 
 from vidrd_core.models.formats.unet_keys import is_temporal, ldm_keys_from_ours
 
-UNET_PREFIXES = ("lora_unet_", "lycoris_", "unet.", "base_model.model.unet.", "base_model.model.", "")
+COMFYUI = "diffusion_model."  # before the layers of a UNet in what ComfyUI's Extract and Save LoRA writes
+UNET_PREFIXES = ("lora_unet_", "lycoris_", "unet.", "base_model.model.unet.", "base_model.model.", COMFYUI, "")
 TEXT_PREFIXES = ("lora_te_", "lora_te1_", "lycoris_", "text_encoder.", "base_model.model.text_encoder.",
-                 "base_model.model.", "")  # fmt: skip
+                 "base_model.model.", "text_encoders.clip_l.transformer.", "text_encoders.clip_h.transformer.",
+                 "")  # fmt: skip
 MIDDLES = ("text_model.", "text_model_", "")  # a level of names in transformers before version 5
-SDXL = ("lora_te2_", "text_encoder_2.")
+SDXL = ("lora_te2_", "text_encoder_2.", "text_encoders.clip_g.")
 
 
 def layers_of(part: nn.Module) -> dict[str, str]:
@@ -28,7 +30,8 @@ def unet_names(unet: nn.Module) -> dict[str, str]:
     flat = {name: key for name, key in ours.items() if not is_temporal(key)}  # LDM has other numbers in 3-D
     theirs = ldm_keys_from_ours(flat.values())
     for key in flat.values():
-        names["lora_unet_" + theirs[key].removesuffix(".weight").replace(".", "_")] = key
+        layer = theirs[key].removesuffix(".weight")
+        names["lora_unet_" + layer.replace(".", "_")] = names[COMFYUI + layer] = key
     return names
 
 
@@ -62,9 +65,14 @@ def is_sdxl_layer(layer: str) -> bool:
     return layer.startswith(SDXL)
 
 
+def is_unused_layer(layer: str) -> bool:
+    """Whether a layer is the text projection, which ComfyUI writes and Stable Diffusion does not use."""
+    return layer.startswith("text_encoders.") and layer.removesuffix(".bias").endswith(".text_projection")
+
+
 def is_text_layer(layer: str) -> bool:
     """Whether a layer is of a text encoder, by the prefix of its name."""
     plain = layer.removeprefix("base_model.model.").removeprefix("lycoris_")
-    return f"{plain}.".startswith(("lora_te", "text_encoder.", *(
+    return f"{plain}.".startswith(("lora_te", "text_encoder.", "text_encoders.", *(
         f"{begin}{end}" for begin in ("text_model", "encoder", "embeddings", "final_layer_norm") for end in "._"
     )))  # fmt: skip

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from vidrd_core.models.formats.weight_files import read_json
 WRAPPER = "base_model.model."  # what PEFT puts before a layer's own name
 KINDS = ("LORA", "LOHA", "LOKR")
 # Initialisations of PEFT that change the model's own weights, so that the adapter alone is not the whole change.
-CHANGED_BASE = ("pissa", "olora", "loftq", "corda")
+CHANGED_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
 # Entries of PEFT's LoraConfig that change what a layer computes, beyond the matrices.
 UNSUPPORTED = ("alora_invocation_tokens", "arrow_config", "kasa_config", "layer_replication", "monteclora_config",
                "target_parameters", "trainable_token_indices", "use_bdlora", "use_qalora")  # fmt: skip
 ENTRIES = ("peft_type", "r", "lora_alpha", "alpha", "rank_pattern", "alpha_pattern")  # of which a config has some
+CONFIG = "adapter_config.json"
+ADAPTED = re.compile(r"\.(lora|hada|lokr)_\w+(\.|$)")  # what follows the name of a layer with an adapter
 DEFAULT = 8  # PEFT's rank and alpha where a config has none
 
 
@@ -33,23 +36,45 @@ class Settings:
     Args:
         path: The adapter's file, for messages.
         entries: PEFT's entries; diffusers has them as "unet.lora_alpha" if its file has several parts.
+        rs_lora: Whether LyCORIS trained it with its rs_lora, by kohya's metadata.
     """
 
     path: Path
     entries: Mapping[str, Any]
+    rs_lora: bool = False
 
     @classmethod
-    def of(cls, file: Path) -> Settings:
-        """Read the config beside a file, or the metadata inside. Raises FormatError."""
-        config = read_json(file.with_name("adapter_config.json")) if file.name.startswith("adapter_model") else {}
+    def of(cls, file: Path, keys: Collection[str]) -> Settings:
+        """Read the config beside a file, or the metadata inside.
+
+        Args:
+            file: The adapter's file.
+            keys: The names of its tensors; a config beside a file that PEFT did not name is read if it fits them.
+
+        Returns:
+            The settings.
+
+        Raises:
+            FormatError: The metadata are no JSON mapping.
+        """
+        beside, is_named = file.with_name(CONFIG), file.name.startswith("adapter_model")
+        config = read_json(beside) if is_named or any(key.startswith(WRAPPER) for key in keys) else {}
+        if config and not is_named and not _fits(config, keys):
+            warnings.warn(
+                f"{beside} is not used for {file.name}: its target_modules do not name that file's layers",
+                stacklevel=2,
+            )
+            config = {}
+        trained: Mapping[str, Any] = {}
         if file_format(file) == "safetensors":
             with open_safetensors(file) as opened:
-                inside = (opened.metadata() or {}).get("lora_adapter_metadata")
+                metadata = opened.metadata() or {}
             try:
-                config |= json.loads(inside) if inside else {}
+                config |= json.loads(metadata.get("lora_adapter_metadata") or "{}")
+                trained = dict(json.loads(metadata.get("ss_network_args") or "{}") or {})
             except (ValueError, TypeError) as error:
                 raise FormatError(f"{file} has metadata that are no JSON mapping: {error}") from error
-        return cls(file, config)
+        return cls(file, config, str(trained.get("rs_lora", False)).lower() == "true")
 
     def check(self, keys: Iterable[str]) -> None:
         """Refuse what the matrices alone do not tell. Raises FormatError that names the setting.
@@ -78,7 +103,8 @@ class Settings:
 
         Args:
             layer: The file's name of the layer.
-            rank: The rank of its matrices; None if they are whole, for which LyCORIS has the factor 1.
+            rank: The rank of its matrices; None if they are whole. LyCORIS has the factor 1 for them, or with rs_lora
+                the square root of a dimension, which is the cube root of its alpha.
             alpha: The file's alpha of the layer, which goes before the settings.
 
         Returns:
@@ -89,7 +115,8 @@ class Settings:
         """
         try:
             if alpha is not None:
-                return float(alpha) / rank if rank else 1.0
+                whole = abs(float(alpha)) ** (1 / 3) if self.rs_lora else 1.0
+                return float(alpha) / rank if rank else whole
             if all(self._entry(layer, name) is None for name in ENTRIES):
                 return 1.0
             name = "lora_alpha" if self._entry(layer, "lora_alpha") is not None else "alpha"
@@ -122,3 +149,23 @@ class Settings:
 
     def _own_name(self, layer: str) -> str:
         return layer.removeprefix(self._part(layer) or WRAPPER)
+
+
+def _fits(config: Mapping[str, Any], keys: Iterable[str]) -> bool:
+    """Whether a config of PEFT is that of tensors with these names: its target_modules name all of their layers."""
+    found = {
+        key[: match.start()].removeprefix(WRAPPER)
+        for key in keys
+        if key.startswith(WRAPPER) and (match := ADAPTED.search(key))
+    }
+    targets = config.get("target_modules")
+    if not found or not isinstance(targets, (str, list)):
+        return False
+    if targets == "all-linear":
+        return True
+    if isinstance(targets, str):
+        try:
+            return all(re.fullmatch(targets, name) for name in found)
+        except re.error:
+            return False
+    return all(f".{name}".endswith(tuple(f".{target}" for target in targets)) for name in found)

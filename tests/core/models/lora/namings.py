@@ -91,6 +91,35 @@ def as_old_diffusers(tensors, path):
     save_file({key: t for key, t in processors.items() if not key.endswith("to_q.alpha")}, path, metadata=metadata())
 
 
+def as_comfyui(tensors, path):
+    """As ComfyUI's Extract and Save LoRA writes it: the factor is in the matrices, and there is a text projection."""
+
+    def name(layer):
+        part, rest = layer.split(".", 1)
+        if part != "unet":
+            return f"text_encoders.clip_l.transformer.text_model.{rest.removeprefix('text_model.')}"
+        theirs = ldm_keys_from_ours([*KEYS, rest + ".weight"])[rest + ".weight"]
+        return "diffusion_model." + theirs.removesuffix(".weight")
+
+    found = written(tensors, name, ("lora_down.weight", "lora_up.weight"))
+    found = {key: tensor * ALPHA / RANK if ".lora_up." in key else tensor
+             for key, tensor in found.items() if not key.endswith(".alpha")}  # fmt: skip
+    projection = "text_encoders.clip_l.transformer.text_projection"
+    save_file(found | {f"{projection}.lora_up.weight": torch.zeros(8, 1),
+                       f"{projection}.lora_down.weight": torch.zeros(1, 8)}, path)  # fmt: skip
+
+
+def as_comfyui_video(tensors, path):
+    """The same of a VidRD MODEL, whose layers have diffusers' names."""
+    prefixes = {"unet": "diffusion_model", "text_encoder": "text_encoders.clip_h.transformer"}
+    found = {}
+    for key, tensor in tensors.items():
+        part, rest = key.split(".", 1)
+        found[f"{prefixes[part]}.{rest}"] = tensor * ALPHA / RANK if ".lora_B." in key else tensor
+    save_file({key.replace("lora_A", "lora_down").replace("lora_B", "lora_up"): t for key, t in found.items()}, path)
+
+
 WRITERS = {
-    "diffusers": as_diffusers, "kohya": as_kohya, "kohya, LDM's blocks": as_kohya_ldm, "processors": as_old_diffusers
+    "diffusers": as_diffusers, "kohya": as_kohya, "kohya, LDM's blocks": as_kohya_ldm, "processors": as_old_diffusers,
+    "ComfyUI": as_comfyui, "ComfyUI, of a video model": as_comfyui_video,
 }  # fmt: skip

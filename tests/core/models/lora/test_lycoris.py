@@ -1,6 +1,7 @@
 """Adapters of LyCORIS, against the published formulas written out, and against the package where it is installed."""
 
 import copy
+import json
 
 import pytest
 import torch
@@ -91,6 +92,20 @@ def test_the_formulas_of_loha_and_lokr(ours, tmp_path, case, alpha):
     torch.testing.assert_close(after, expected, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize(("said", "scale"), [("True", 3.0), ("False", 1.0), (None, 1.0)])
+def test_a_rank_stabilised_lokr_of_whole_factors_is_known_by_kohyas_metadata(ours, tmp_path, said, scale):
+    """LyCORIS 4.1.3 computes with the root of the dimension, here 9, and writes its product with it as alpha."""
+    layer, formula, shapes = CASES["LoKr, linear, whole"]
+    parts = tensors(shapes) | {"alpha": torch.tensor(27.0)}
+    before = ours.unet.get_submodule(layer).weight.detach().clone()
+    metadata = {"ss_network_args": json.dumps({"algo": "lokr", "rs_lora": said})} if said else {}
+    name = "lora_unet_" + layer.replace(".", "_")
+    save_file({f"{name}.{part}": t for part, t in parts.items()}, tmp_path / "a.safetensors", metadata=metadata)
+    ours.load_lora(tmp_path / "a.safetensors")
+    expected = before + scale * formula(parts)
+    torch.testing.assert_close(ours.unet.get_submodule(layer).weight, expected, rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("case", ["LoRA", "LoHa, conv", "LoKr, linear"])
 def test_weight_decomposition(ours, tmp_path, case, axis):
@@ -162,6 +177,7 @@ ALGORITHMS = {
     "LoKr, Tucker": {"algo": "lokr", "factor": 4, "use_tucker": True},
     "LoKr, unbalanced": {"algo": "lokr", "factor": 4, "unbalanced_factorization": True},
     "LoKr, whole": {"algo": "lokr", "full_matrix": True},
+    "LoKr, whole, rank-stabilised": {"algo": "lokr", "full_matrix": True, "rs_lora": True},
     "DoRA": {"algo": "lora", "dora_wd": True},
     "DoRA, columns": {"algo": "lora", "dora_wd": True, "wd_on_out": False},
     "LoHa with DoRA": {"algo": "loha", "dora_wd": True},
@@ -187,7 +203,7 @@ def test_the_package_computes_the_same(models, ours, tmp_path, settings):
     for tensor in network.parameters():
         tensor += 0.1 * torch.randn_like(tensor)
     network.eval()
-    network.save_weights(tmp_path / "lycoris.safetensors", torch.float32, {})
+    network.save_weights(tmp_path / "lycoris.safetensors", torch.float32, {"ss_network_args": json.dumps(settings)})
     x, timestep, context = (
         torch.randn(1, 4, 16, 16),
         torch.tensor([7]),

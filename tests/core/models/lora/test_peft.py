@@ -172,6 +172,57 @@ def test_entries_that_a_config_lacks_are_pefts_defaults(models, ours, tmp_path, 
     assert_equals(ours, "unet", peft.merge_and_unload())
 
 
+@pytest.mark.parametrize(
+    "config",
+    [lora(use_dora=True), LoHaConfig(r=3, alpha=5, target_modules=["to_q"], init_weights=False),
+     LoKrConfig(r=3, alpha=5, target_modules=["to_q", "conv1"], init_weights=False)],
+    ids=["DoRA", "LoHa", "LoKr"],
+)  # fmt: skip
+def test_an_adapter_of_any_name_in_a_state_dict_or_a_file_of_any_name(models, ours, tmp_path, config):
+    peft = adapted(models[1], config)
+    named = {key.replace(".default", ".style"): tensor.clone() for key, tensor in peft.state_dict().items()
+             if ".default" in key}  # fmt: skip
+    peft.save_pretrained(tmp_path)
+    (tmp_path / "adapter_model.safetensors").unlink()
+    save_file(named, tmp_path / "style.safetensors")
+    ours.load_lora(tmp_path / "style.safetensors")
+    assert_equals(ours, "unet", peft.merge_and_unload())
+    two = named | {key.replace(".style", ".other"): tensor.clone() for key, tensor in named.items()}
+    save_file(two, tmp_path / "style.safetensors")
+    with pytest.raises(FormatError, match="holds the adapters other, style, expected one"):
+        ours.load_lora(tmp_path / "style.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("targets", "fits"),
+    [
+        (["to_q"], True),
+        ("all-linear", True),
+        (r".*\.to_[qk]", True),
+        (["q"], False),
+        ("to_q", False),
+        ("to_(q", False),
+    ],
+)
+def test_a_config_beside_a_file_of_another_name_is_read_if_it_names_the_layers(models, ours, tmp_path, targets, fits):
+    peft = adapted(models[1], lora(target_modules=["to_q"]))
+    peft.save_pretrained(tmp_path)
+    (tmp_path / "adapter_model.safetensors").rename(tmp_path / "style.safetensors")
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"target_modules": targets}))
+    weight = f"{FIRST}.attn1.to_q.weight"
+    before = ours.unet.state_dict()[weight].clone()
+    if fits:
+        ours.load_lora(tmp_path / "style.safetensors")
+        assert_equals(ours, "unet", peft.merge_and_unload())
+        return
+    with pytest.warns(UserWarning, match=r"adapter_config\.json is not used for style\.safetensors"):
+        ours.load_lora(tmp_path / "style.safetensors")
+    change = ours.unet.state_dict()[weight] - before
+    expected = peft.merge_and_unload().state_dict()[weight] - before
+    torch.testing.assert_close(change, expected / 2, rtol=1e-4, atol=1e-4)  # without alpha / rank
+
+
 def test_patterns_over_the_names_of_transformers_4(models, ours, tmp_path):
     """There a text encoder's names, and so the patterns of its adapters, begin with "text_model."."""
     peft = adapted(models[2], lora(target_modules=TEXT, alpha_pattern={r"^encoder\.layers\.1\..*": 1, "fc1": 20}))
@@ -296,13 +347,14 @@ def test_names_of_diffusers_before_peft(models, ours, tmp_path, version, ending)
     [
         ({"init_lora_weights": "pissa", "target_modules": TEXT}, "pissa, which changes the model's own weights"),
         ({"init_lora_weights": "olora", "target_modules": TEXT}, "has init_lora_weights olora"),
+        ({"init_lora_weights": "lora_ga", "target_modules": TEXT}, "has init_lora_weights lora_ga"),
         ({"trainable_token_indices": [1, 2], "target_modules": TEXT}, "PEFT's trainable_token_indices, which is not"),
         ({"layer_replication": [(0, 1)]}, "trained with PEFT's layer_replication, which is not supported"),
         ({"peft_type": "VERA"}, "an adapter of PEFT's kind VERA, which is not supported: expected LORA, LO"),
         ({"alpha_pattern": {"to_(q": 1}}, "a pattern of .* is no regular expression"),
         ({"lora_alpha": "much"}, "alpha or rank of .* is no number"),
     ],
-    ids=["pissa", "olora", "tokens", "replication", "kind", "expression", "number"],
+    ids=["pissa", "olora", "lora_ga", "tokens", "replication", "kind", "expression", "number"],
 )  # fmt: skip
 def test_settings_of_peft_that_the_matrices_do_not_tell_are_refused_by_name(
     models, ours, tmp_path, settings, message
