@@ -16,11 +16,14 @@ PROMPTS = [
     "(at 12:30) 🐈 naïve café", "一只红色的猫在雪地里慢慢地走着" * 8, LONG, f"(({LONG}))",
     f"{LONG} (short part) {LONG} (x:0)",
     "word " * 74 + "(two words:1.2)", ",".join(["tag"] * 90), "(a (nested (one:1.4) here) there:0.9)", "a (:2) b ()",
+    "a cat, embedding:EasyNegative, blurry", "(embedding:bad-hands:1.2) x", "x\nembedding:one<two three embedding:4",
+    "anembedding:x embedding:a,, b (c embedding:d:0.5)", "embedding:one,", "a\0b (\1)", "a \0\1 b",
     "a red fox!", "wow!! (hello!:1.2) world",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("width", "activation", "layer"), [(768, "quick_gelu", "last"), (1024, "gelu", "hidden")])
+@pytest.mark.filterwarnings("ignore:embedding:UserWarning")
 @pytest.mark.parametrize("pad", ["<|endoftext|>", "!"])
 def test_conditioning_is_comfyuis_for_the_same_text(host, tmp_path, width, activation, layer, pad):
     clip = importlib.import_module("comfy.sd1_clip")
@@ -30,7 +33,7 @@ def test_conditioning_is_comfyuis_for_the_same_text(host, tmp_path, width, activ
         "layer_norm_eps": 1e-5, "bos_token_id": 0,
     }  # fmt: skip
     is_sd2 = layer == "hidden"
-    words = clip.SDTokenizer(pad_with_end=not is_sd2, embedding_size=width)
+    words = clip.SDTokenizer(pad_with_end=not is_sd2, embedding_size=width, embedding_directory=str(tmp_path))
     theirs = clip.SDClipModel(
         layer=layer, layer_idx=-2 if is_sd2 else None, textmodel_json_config=config, dtype=torch.float32,
         special_tokens={"start": 49406, "end": 49407, "pad": 0 if is_sd2 else 49407},

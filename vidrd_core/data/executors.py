@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from vidrd_core.io import MissingPackageError
 
@@ -122,8 +124,32 @@ class Ray:
     workers: int | None = None
 
     def check(self) -> None:
-        """Look for Ray before anything is written. Raises MissingPackageError if it, or what it needs, is missing."""
+        """Look for Ray before anything is written.
+
+        Raises:
+            MissingPackageError: It, or what it needs, is missing.
+            ValueError: The address is none, or nobody answers there; Ray itself would try for ever.
+        """
         _ray()
+        if self.address is None or self.address in NAMED_ADDRESSES:
+            return
+        scheme, _, rest = self.address.rpartition("://")
+        if scheme not in ("", "ray"):
+            return  # of another service
+        try:
+            place = urlsplit(f"//{rest}")
+            host, port = place.hostname, place.port or (CLIENT_PORT if scheme else None)
+        except ValueError:
+            host = port = None
+        if not host or not port:
+            raise ValueError(f"the address of Ray is {self.address!r}, expected HOST:PORT, ray://HOST:PORT or auto")
+        try:
+            socket.create_connection((host, port), timeout=PATIENCE).close()
+        except OSError as error:
+            raise ValueError(
+                f"no Ray answers at {self.address} ({error}): start it there with `ray start --head`, or leave the "
+                "address out for one on this machine"
+            ) from error
 
     def map(self, work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
         """The results as they become ready.
@@ -167,6 +193,9 @@ class Ray:
                 ray.shutdown()
 
 
+NAMED_ADDRESSES = ("auto", "local")
+CLIENT_PORT = 10001  # of ray:// without one
+PATIENCE = 5.0  # seconds for an answer
 CRASHES = 2  # of a worker, after which its part is not tried again; Ray Data would try for ever
 _SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from vidrd_core.models.clip_tokenizer import pad_id, token_ids
-from vidrd_core.models.prompt_tokens import Token, chunked, encode_rows, weighted_parts
+from vidrd_core.models.prompt_tokens import Token, chunked, encode_rows, weighted_parts, without_embeddings
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,12 @@ class CLIPText(nn.Module):
         return torch.tensor([[token for token, _ in self._rows([(prompt, 1.0)])[0]] for prompt in prompts])
 
     def rows(self, prompt: str) -> list[list[Token]]:
-        """The tokens of a prompt with their weights, in one or more rows of max_length (`prompt_tokens`)."""
-        return self._rows(weighted_parts(prompt))
+        """The tokens of a prompt with their weights, in one or more rows of max_length (`prompt_tokens`).
+
+        Raises ValueError for too many brackets. Warns of embeddings, which are left out.
+        """
+        parts = weighted_parts(prompt)
+        return self._rows([(text, weight) for part, weight in parts for text in without_embeddings(part)])
 
     def _rows(self, parts: list[tuple[str, float]]) -> list[list[Token]]:
         found = [[(token, weight) for token in token_ids(self.tokenizer, text)] for text, weight in parts]

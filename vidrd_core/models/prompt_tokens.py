@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -11,7 +13,10 @@ from torch import Tensor
 
 BRACKET_WEIGHT = 1.1  # of text in brackets without a number
 SHORT = 8  # tokens: a shorter part of a prompt is not split between two chunks
-HIDDEN = {r"\(": "\x00", r"\)": "\x01"}  # brackets that are meant as text
+HIDDEN = {r"\)": "\0\1", r"\(": "\0\2"}  # brackets that are meant as text, as ComfyUI keeps them apart
+DEEPEST = 100  # brackets in brackets
+EMBEDDING = re.compile(r"(?:^|(?<=\s))(?=embedding:)")
+EMBEDDING_NAME = re.compile(r"embedding:\s*([^\s<\[]*)", re.DOTALL)
 
 Token = tuple[int, float]
 """A token's id and its weight."""
@@ -29,6 +34,9 @@ def weighted_parts(prompt: str) -> list[tuple[str, float]]:
     Returns:
         (text, weight) pairs in order.
 
+    Raises:
+        ValueError: There are more than 100 brackets in each other.
+
     Example:
         >>> weighted_parts("a (red:1.3) circle")
         [('a ', 1.0), ('red', 1.3), (' circle', 1.0)]
@@ -36,11 +44,35 @@ def weighted_parts(prompt: str) -> list[tuple[str, float]]:
     for escaped, hidden in HIDDEN.items():
         prompt = prompt.replace(escaped, hidden)
     return [
-        (text.replace(HIDDEN[r"\("], "(").replace(HIDDEN[r"\)"], ")"), weight) for text, weight in _parts(prompt, 1.0)
+        (text.replace(HIDDEN[r"\)"], ")").replace(HIDDEN[r"\("], "("), weight) for text, weight in _parts(prompt, 1.0)
     ]
 
 
-def _parts(text: str, weight: float) -> list[tuple[str, float]]:
+def without_embeddings(text: str) -> list[str]:
+    """Leave out the textual inversions that a prompt names, with a warning, as ComfyUI does for unknown ones.
+
+    Args:
+        text: A part of a prompt, in which "embedding:NAME" stands for a file.
+
+    Returns:
+        The text before the first and after each of them, without empty ones.
+    """
+    parts = []
+    for part in EMBEDDING.split(text):
+        if (named := EMBEDDING_NAME.match(part)) is None:
+            parts.append(part)
+            continue
+        name = named[1].rstrip(",")
+        warnings.warn(f"embedding:{name} is left out of the prompt: textual inversions in files are not read",
+                      stacklevel=2)  # fmt: skip
+        rest = part[named.start(1) + len(name) :].split()
+        parts.append(" ".join(rest))
+    return [part for part in parts if part]
+
+
+def _parts(text: str, weight: float, depth: int = 0) -> list[tuple[str, float]]:
+    if depth > DEEPEST:
+        raise ValueError(f"a prompt has more than {DEEPEST} brackets in each other, expected fewer: take some out")
     found = []
     for part in _outer_brackets(text):
         if not (len(part) > 1 and part.startswith("(") and part.endswith(")")):
@@ -51,7 +83,7 @@ def _parts(text: str, weight: float) -> list[tuple[str, float]]:
         if colon and before:
             with suppress(ValueError):  # a colon of the text
                 inner, own = before, float(after)
-        found += _parts(inner, own)
+        found += _parts(inner, own, depth + 1)
     return found
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -10,8 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from vidrd_core.cli import main
 from vidrd_core.data.captions import CaptionerError
-from vidrd_core.data.executors import InProcess, Processes, in_order
+from vidrd_core.data.executors import InProcess, Processes, Ray, in_order
 
 from .media import moving, write_video
 
@@ -97,6 +99,25 @@ def test_errors_in_workers_of_ray_are_those_of_the_work(work, error):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=with_path(), capture_output=True, text=True)
     assert re.match(error, done.stdout.splitlines()[-1])
     assert "Traceback" not in done.stderr
+
+
+def test_an_address_where_no_ray_answers_is_one_line(tmp_path, monkeypatch, capsys):
+    """Ray itself would try for ever."""
+    monkeypatch.setattr("vidrd_core.data.executors._ray", lambda: None)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        Ray(f"127.0.0.1:{port}").check()
+        Ray(f"ray://localhost:{port}").check()
+    (tmp_path / "films").mkdir()
+    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", "127.0.0.1", "127.0.0.1:many"):
+        command = ["data", "videos", str(tmp_path / "films"), "-o", str(tmp_path / "out"), "--ray-address", address]
+        assert main(command) == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        expected = f"no Ray answers at {address}" if address.endswith(str(port)) else "expected HOST:PORT"
+        assert len(lines) == 1
+        assert expected in lines[0]
+    assert not (tmp_path / "out").exists()
+    assert Ray("auto").check() is Ray(None).check() is None
 
 
 def with_path(*folders):

@@ -1,5 +1,7 @@
 """Weights in brackets and chunks of long prompts; tests/nodes compares them with ComfyUI's own text encoders."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -31,12 +33,39 @@ from .formats import originals
         ("a (red", [("a ", 1), ("(red", 1)]),
         ("a) (red) cat", [("a) (red) cat", 1)]),
         ("()", []),
+        ("a\0b (\1)", [("a\0b ", 1), ("\1", 1.1)]),
     ],
 )
 def test_brackets_give_weights(prompt, parts):
     found = weighted_parts(prompt)
     assert [text for text, _ in found] == [text for text, _ in parts]
     assert [weight for _, weight in found] == pytest.approx([weight for _, weight in parts])
+
+
+def test_brackets_in_brackets():
+    assert weighted_parts("(" * 100 + "red" + ")" * 100) == [("red", pytest.approx(1.1**100))]
+    for many in (101, 1200, 10_000):
+        with pytest.raises(ValueError, match="more than 100 brackets in each other"):
+            weighted_parts("(" * many + "red" + ")" * many)
+
+
+def test_embeddings_are_left_out_and_mentioned(encoder):
+    """What remains is what ComfyUI reads; tests/nodes compares the rows."""
+    prompts = {
+        "a cat, embedding:EasyNegative, blurry": ["a cat, ", ", blurry"],
+        "(embedding:bad-hands:1.2) x": [" x"],
+        "embedding:one<two three": ["<two three"],
+        "embedding: ": [],
+    }
+    for prompt, parts in prompts.items():
+        with pytest.warns(UserWarning, match="is left out of the prompt: textual inversions in files are not read"):
+            rows = encoder.rows(prompt)
+        found = [encoder.tokenizer(text).input_ids[1:-1] for text in parts]
+        ids = [number for number, _ in rows[0][1:-1] if number != encoder.tokenizer.pad_token_id]
+        assert ids == [number for part in found for number in part]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(encoder.rows("anembedding:x embeddings")) == 1
 
 
 def tokens(*counts):

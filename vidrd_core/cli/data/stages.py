@@ -119,7 +119,7 @@ def _executor(options: RunOptions) -> Executor:
         executor = Ray(options.ray_address, options.workers)
         try:
             executor.check()
-        except MissingPackageError as error:
+        except (MissingPackageError, ValueError) as error:
             raise InputError(reason(error)) from error
         return executor
     return Processes(options.workers) if options.workers > 1 else InProcess()
