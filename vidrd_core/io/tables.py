@@ -14,7 +14,8 @@ from typing import Any
 from vidrd_core.io.pictures import PICTURE_SUFFIXES
 
 VIDEO_SUFFIXES = (
-    ".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".gif", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".ogv", ".3gp", ".m2ts", ".mts", ".vob", ".mxf",
+    ".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".gif", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".ogv", ".3gp",
+    ".m2ts", ".mts", ".vob", ".mxf",
 )  # fmt: skip
 JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
 DELIMITERS = {".tsv": "\t,;", "": ",;\t"}  # by suffix, the usual one first
