@@ -155,7 +155,7 @@ def test_pictures_and_sound_last_as_long(clips, write, made, kind):
     assert sound.std() > 0.01
     components = made.get_components()
     assert components.audio["sample_rate"] == rate
-    assert components.audio["waveform"].std() == pytest.approx(sound.std(), rel=0.01)
+    assert components.audio["waveform"].std() == pytest.approx(sound.std(), rel=0.2)
     assert len(components.images) == len(times)
 
 
