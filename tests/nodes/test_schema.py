@@ -104,3 +104,14 @@ def test_saved_workflows_still_fit(nodes):
         assert name in nodes, "a saved workflow may have it"
         for kind, names in order(nodes[name]).items():
             assert names[: len(before[kind])] == before[kind], (name, kind)
+
+
+def test_long_video_shows_its_main_settings(nodes):
+    """The page shows the others when asked for advanced inputs."""
+    shown = [
+        each.name for each in slots(nodes["VidRD_LongVideo"]) if each.is_widget and not each.config.get("advanced")
+    ]
+    assert shown == [
+        "prompts", "negative_prompt", "clips", "seed", "steps", "cfg", "sampler_name", "scheduler",
+        "filename_prefix", "format", "fps", "preset",
+    ]  # fmt: skip
