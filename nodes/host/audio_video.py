@@ -133,10 +133,15 @@ def shapes_of(guider: Any, noise: Tensor, timing: LatentTiming) -> AudioVideoSha
 def check_audio_shape(audio: Shape, previous: ClipState) -> None:
     """Raise StateMismatchError unless audio latents of shape [B, C, T, f] can extend those of a state."""
     old = tuple(previous.sound_noise.shape[:4])
+    if not any(old):
+        raise StateMismatchError(
+            "the latent holds video and audio, the state is of footage or of a clip without audio: wire the video "
+            "latent alone, or begin with a clip that has audio"
+        )
     if old != audio:
         raise StateMismatchError(
-            f"the latent has audio of shape {list(audio)}, the state has {list(old) if any(old) else 'none'}: wire "
-            f"the latent that the previous clip was made from"
+            f"the latent has audio of shape {list(audio)}, the state has {list(old)}: wire the latent that the "
+            f"previous clip was made from"
         )
 
 

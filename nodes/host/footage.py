@@ -18,7 +18,7 @@ from vidrd_core.state import ClipState
 from .latent_layout import layout_of, to_clip_layout, to_model_layout
 from .model import model_signature
 from .progress import step_callback
-from .reuse_sampler import ReuseSampler
+from .reuse_sampler import ReuseSampler, check_windows
 from .sample_clip import Latent
 from .vae import is_image_vae, time_factor_for
 
@@ -73,6 +73,7 @@ class FootageSampler(comfy.samplers.Sampler):
         `latent_image` holds the footage's N latents in the model's scale, and is returned as it is.
         """
         assert latent_image is not None
+        check_windows(model_wrap.inner_model, extra_args.get("model_options", {}), with_audio=False)
         calls = _CallRecorder(model_wrap)
         options = {**extra_args, "model_options": dict(extra_args.get("model_options", {}))}
         self.inner.sample(calls, sigmas.clone(), options, None, torch.zeros_like(noise), latent_image, None, True)

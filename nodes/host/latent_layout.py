@@ -55,8 +55,13 @@ class LatentLayout:
 
 
 def layout_of(model: Any) -> LatentLayout:
-    """The layout of a MODEL's latents."""
+    """The layout of a MODEL's latents. Raises ValueError for a model that does not start from noise."""
     inner = model.model
+    if inner.model_type.name.startswith("IMG_TO_IMG"):  # FlowRVS
+        raise ValueError(
+            f"{type(inner).__name__} turns a given video into another one, without noise that clips could reuse: "
+            f"sample it with KSampler, or load a model that generates video"
+        )
     latent_format = model.get_model_object("latent_format")  # the inner one may be another clone's patch
     has_time = getattr(latent_format, "latent_dimensions", 2) == 3
     channels = latent_format.latent_channels

@@ -214,6 +214,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         self.state = self.clip = self.past = self.audio_settings = None
         layout = layout_of(model_wrap.model_patcher)
         shapes = shapes_of(model_wrap, noise, layout.timing)
+        check_windows(model_wrap.inner_model, extra_args.get("model_options", {}), shapes.audio is not None)
         started = self._started_with(sigmas, noise, latent_image)
         if started is None:
             run = self._begin(model_wrap, layout, shapes, sigmas, noise, extra_args.get("seed"))
@@ -416,4 +417,29 @@ def _check_start(noise: Tensor) -> None:
         raise ValueError(
             f"the noise has standard deviation {float(noise.std()):.3g}, expected about 1: wire Reuse & Diffuse "
             "Noise; or, for the last steps of a clip, the guided sampler and the latent of its first steps"
+        )
+
+
+def check_windows(inner: Any, options: dict[str, Any], with_audio: bool) -> None:
+    """Raise ValueError if there are context windows that ComfyUI cannot give a model.
+
+    Args:
+        inner: The inner model.
+        options: Its model_options.
+        with_audio: Whether its latents are video and audio.
+    """
+    handler = options.get("context_handler")
+    if handler is None:
+        return
+    name = type(inner).__name__
+    # Of packed latents, only hosts that map windows from the video to the audio can cut a part.
+    if with_audio and not hasattr(inner, "map_context_window_to_modalities"):
+        raise ValueError(
+            f"this ComfyUI cannot cut the video and the audio of {name} into the same context windows: remove the "
+            f"Context Windows node, and make shorter clips"
+        )
+    counts_frames = "SVD_img2vid" in [kind.__name__ for kind in type(inner).__mro__]
+    if counts_frames and getattr(handler, "causal_window_fix", False):
+        raise ValueError(
+            f"{name} cannot take the frame that causal_window_fix adds to context windows: turn causal_window_fix off"
         )

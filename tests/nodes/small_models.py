@@ -18,6 +18,7 @@ CONFIGS = {
         "image_model": "ltxav", "in_channels": 128, "num_attention_heads": 2, "attention_head_dim": 16,
         "cross_attention_dim": 32, "audio_num_attention_heads": 2, "audio_attention_head_dim": 8,
         "audio_cross_attention_dim": 16, "audio_in_channels": 128, "caption_channels": 16, "num_layers": 2,
+        "connector_attention_head_dim": 8, "connector_num_attention_heads": 2, "connector_num_layers": 1,
     }),
     "h3": ("MiniMaxH3", {
         "image_model": "minimax_h3", "hidden_size": 32, "num_layers": 2, "token_refiner_num_layers": 1,
@@ -52,15 +53,11 @@ def across_frames(apply, given):
     return torch.cat([part + 0.3 * part.roll(1, 0) for part in parts])
 
 
-def small_model(name):
-    """A MODEL, its conditioning, positive and negative, and an empty latent."""
-    base = name.split()[0]
-    kind, unet = CONFIGS[base]
-    if name == "wan i2v":
-        kind, unet = "WAN21_I2V", {**unet, "model_type": "i2v", "in_dim": 36}
+def build_model(kind, unet, v_prediction=False):
+    """A MODEL of a class of `comfy.supported_models` with random weights."""
     supported = importlib.import_module("comfy.supported_models")
     patcher, management = (importlib.import_module(f"comfy.{each}") for each in ("model_patcher", "model_management"))
-    if base == "hunyuan":  # whose parameters differ from version to version
+    if unet.get("image_model") == "hunyuan_video":  # whose parameters differ from version to version
         known = importlib.import_module("comfy.ldm.hunyuan_video.model").HunyuanVideoParams.__dataclass_fields__
         unet = {key: value for key, value in unet.items() if key == "image_model" or key in known}
     if not hasattr(supported, kind):
@@ -68,7 +65,7 @@ def small_model(name):
     config = getattr(supported, kind)(dict(unet))
     config.set_inference_dtype(torch.float32, None)
     model_type = importlib.import_module("comfy.model_base").ModelType
-    if name.endswith(" v"):
+    if v_prediction:
         config.model_type = lambda state_dict, prefix="": model_type.V_PREDICTION
     model = config.get_model({}, "", device=torch.device("cpu"))
     generator = torch.Generator().manual_seed(7)
@@ -77,9 +74,19 @@ def small_model(name):
             if tensor.is_floating_point():
                 level = 1.0 if key.endswith(("norm.weight", "norm_q.weight", "norm_k.weight")) else 0.15
                 tensor.copy_(torch.randn(tensor.shape, generator=generator) * level)
-    patched = patcher.ModelPatcher(model, management.get_torch_device(), management.unet_offload_device())
+    return patcher.ModelPatcher(model, management.get_torch_device(), management.unet_offload_device())
+
+
+def small_model(name):
+    """A MODEL, its conditioning, positive and negative, and an empty latent."""
+    base = name.split()[0]
+    kind, unet = CONFIGS[base]
+    if name == "wan i2v":
+        kind, unet = "WAN21_I2V", {**unet, "model_type": "i2v", "in_dim": 36}
+    patched = build_model(kind, unet, name.endswith(" v"))
     if base == "sd15":
         patched.set_model_unet_function_wrapper(across_frames)
+    generator = torch.Generator().manual_seed(8)
     conds = []
     for _ in range(2):
         text = torch.randn(1, 8, LENGTHS.get(base, 16), generator=generator)

@@ -8,8 +8,9 @@ import torch
 
 from vidrd_core.presets import ReuseChoice
 from vidrd_core.reuse import ReuseSettings
-from vidrd_core.state import ClipState
+from vidrd_core.state import ClipState, StateMismatchError
 
+from .families import pooled_vae
 from .small_models import small_model, small_vae
 
 STEPS = 5
@@ -201,6 +202,20 @@ def test_the_audio_timeline(pack):
         assert (settings.warmup_latents, settings.prompt_frames, settings.loop) == (warmup, replayed, "none")
     assert timeline(7, 49, timing).recorded_latents(3) == 24
     assert timeline(7, 49, timing).reuse_settings(ReuseSettings(0, order="forward")).repeated_frames == 0
+
+
+def test_footage_has_no_audio_to_continue(run, clip, extend, family, host):
+    if family.name != "ltxav":
+        pytest.skip("which takes video alone, too")
+    vae = pooled_vae(host, 128, 8, 32)
+    given = {"model": clip["model"], "positive": clip["positive"], "vae": vae, "images": torch.rand(49, 96, 96, 3)}
+    given |= {"frames": 49, "steps": STEPS, "seed": 0, "method": "noise", "sampler_name": "euler"}
+    state = run("StateFromVideo", **given, scheduler="simple")[0]
+    with pytest.raises(StateMismatchError, match=r"the state is of footage.*: wire the video latent alone"):
+        extend(state)
+    video = {"samples": torch.zeros(family.video)}
+    following = extend(state, latent=video)[2]
+    assert torch.allclose(following.latents[:, :, 1:3], state.latents[:, :, -2:], atol=1e-4)
 
 
 def test_what_cannot_be_done_with_h3_is_refused(run, clip, family, host):
