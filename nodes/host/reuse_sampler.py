@@ -421,7 +421,7 @@ def _check_start(noise: Tensor) -> None:
 
 
 def check_windows(inner: Any, options: dict[str, Any], with_audio: bool) -> None:
-    """Raise ValueError if there are context windows that ComfyUI cannot give a model.
+    """Raise ValueError if there are context windows that change the noise, or that ComfyUI cannot give a model.
 
     Args:
         inner: The inner model.
@@ -432,6 +432,11 @@ def check_windows(inner: Any, options: dict[str, Any], with_audio: bool) -> None
     if handler is None:
         return
     name = type(inner).__name__
+    if getattr(handler, "freenoise", False):
+        raise ValueError(
+            "the Context Windows node shuffles the noise (freenoise), which later clips need as it was: turn "
+            "freenoise off"
+        )
     # Of packed latents, only hosts that map windows from the video to the audio can cut a part.
     if with_audio and not hasattr(inner, "map_context_window_to_modalities"):
         raise ValueError(

@@ -260,6 +260,20 @@ def test_the_table_has_every_video_family_of_the_host(host):
     assert list(table()[1]) == list(FAMILIES)
 
 
+@pytest.mark.parametrize("name", ["Wan 2.1 T2V, 2.2 T2V A14B", "LTX-Video", "Stable Diffusion 1.5 (AnimateDiff)"])
+def test_windows_that_shuffle_noise_are_refused(host, run, name):
+    """As those for Wan and LTX do by default."""
+    built = build(host, name)
+    maker = importlib.import_module("comfy_extras.nodes_context_windows").ContextWindowsManualNode
+    if "freenoise" not in inspect.signature(maker.execute).parameters:
+        pytest.skip("this host does not shuffle noise")
+    given = {"context_length": 5, "context_overlap": 2, "context_schedule": "standard_static", "context_stride": 1}
+    more = {"closed_loop": False, "fuse_method": "pyramid", "dim": 2 if built.family.time else 0}
+    (model,) = maker.execute(model=built.model, **given, **more, freenoise=True).args
+    with pytest.raises(ValueError, match="turn freenoise off"):
+        extender(run, built)(model=model)
+
+
 def test_windows_without_the_frame_that_svd_cannot_take(host, run):
     built = build(host, "Stable Video Diffusion")
     nodes = importlib.import_module("comfy_extras.nodes_context_windows").ContextWindowsManualNode
