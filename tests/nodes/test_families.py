@@ -12,7 +12,9 @@ import torch
 
 from vidrd_core.state import ClipState
 
-from .families import FAMILIES, IMAGES, build, node, pictures
+from .families import FAMILIES, IMAGES, N, build, node, pictures
+from .graphs import frames_of
+from .small_models import small_vae
 
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "docs" / "comfyui.md"
@@ -258,6 +260,26 @@ def test_the_table_has_every_video_family_of_the_host(host):
     video = {kind.__name__ for kind in supported if getattr(kind.latent_format, "latent_dimensions", 2) == 3}
     assert video - {family.kind for family in FAMILIES.values()} - set(IMAGES) == set()
     assert list(table()[1]) == list(FAMILIES)
+
+
+@pytest.mark.parametrize("name", ["Wan 2.1 VACE", "Wan 2.2 Animate", "Wan Animate 2"])
+def test_a_reference_picture_is_cut_from_the_first_clip_alone(host, run, name):
+    built = build(host, name)
+    vae = built.vae = small_vae(host)
+    given = built.family.image(built.family, built, pictures(built.family)[0])
+    extend = extender(run, built)
+    new, whole, state = extend(**given)
+    assert whole["samples"].shape[2] == N + 1
+    (first,) = node("comfy_extras.nodes_wan", "TrimVideoLatent")(samples=new, trim_amount=1)
+    second = extend(state, **given)[0]
+    video = importlib.import_module("custom_nodes_vidrd.nodes.host.video")
+    written = None
+    for clip in (first, second):
+        written = video.write_clip(clip, vae, video.VideoSettings("trimmed/v", "png", 8.0, 1), written, {})
+    expected = vae.decode(torch.cat([first["samples"], second["samples"]], 2))[0]
+    shown = torch.from_numpy(frames_of(written.path)).float() / 255
+    assert shown.shape == expected.shape
+    torch.testing.assert_close(shown, expected.clamp(0, 1), rtol=0, atol=0.01)
 
 
 @pytest.mark.parametrize("name", ["Wan 2.1 T2V, 2.2 T2V A14B", "LTX-Video", "Stable Diffusion 1.5 (AnimateDiff)"])
