@@ -12,6 +12,7 @@ ROOT = Path(vidrd_core.__file__).parent
 # Each may import those before it, and itself.
 LAYERS = [
     "io",
+    "comfy",
     "reuse",
     "sampling",
     "settings",

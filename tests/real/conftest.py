@@ -12,9 +12,10 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def carried(request):
+def carried(request, tmp_path_factory):
     """A function that downloads a package without installing it, and returns the folder with its files."""
-    cache = Path(request.config.cache.mkdir("packages"))
+    kept = getattr(request.config, "cache", None)  # pytest may be run without it
+    cache = Path(kept.mkdir("packages")) if kept else tmp_path_factory.mktemp("packages")
 
     def unpack(requirement: str, source: bool = False) -> Path:
         folder = cache / requirement.replace("==", "-")

@@ -24,6 +24,14 @@ PAGES = {  # the nodes of the page's default workflow, and the loaders that it e
     "UNETLoader", "UpscaleModelLoader", "VAEDecode", "VAELoader",
 }  # fmt: skip
 
+EXTENDED = {  # what the tests of `vidrd comfy extend` make workflows of
+    "BasicGuider", "BasicScheduler", "CFGGuider", "CreateVideo", "DisableNoise", "EmptyHunyuanLatentVideo",
+    "GetVideoComponents", "ImageScale", "KSamplerAdvanced", "KSamplerSelect", "LTXVAudioVAEDecode",
+    "LTXVSeparateAVLatent", "LoadImage", "PrimitiveInt", "RandomNoise", "SamplerCustom", "SamplerCustomAdvanced",
+    "SaveAnimatedWEBP", "SaveVideo", "SaveWEBM", "SplitSigmas", "TrimVideoLatent", "VAEDecodeTiled",
+    "WanImageToVideo",
+}  # fmt: skip
+
 
 def definitions(loops: bool = True) -> dict[str, Any]:
     """Our nodes and these, as in /object_info; `loops` adds those that the installed page does not know."""
@@ -62,7 +70,7 @@ if __name__ == "__main__":
     }
     others = {name for pack in packs().values() for name in pack}
     known = {*ours(), *others, *json.loads(LOOPS.read_text(encoding="utf-8"))}
-    names = sorted((used | PAGES) - known)
+    names = sorted((used | PAGES | EXTENDED) - known)
     found = describe("--host", sys.argv[1], "--stock", *names)["stock"]
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(without_prose(found[name]))}" for name in names)
     FILE.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")

@@ -12,6 +12,7 @@ import typer
 from vidrd_core import __version__
 from vidrd_core.cli import completion
 from vidrd_core.cli import options as o
+from vidrd_core.cli.comfy import app as comfy
 from vidrd_core.cli.data import app as data
 from vidrd_core.cli.errors import CommandError, fail, format_warning, is_fault, reason, set_quiet
 from vidrd_core.cli.info import info, models
@@ -260,6 +261,7 @@ def state(
 app.command(cls=o.Command, epilog=EVALUATE)(evaluate)
 app.command(cls=o.Command, epilog=ABLATE)(ablate)
 app.add_typer(data)
+app.add_typer(comfy)
 app.command(cls=o.Command)(models)
 app.command(cls=o.Command)(info)
 app.command(cls=o.Command)(pack)

@@ -1,0 +1,68 @@
+"""`vidrd comfy extend`."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ..comfy.graphs import changed, same, wan
+from ..comfy.test_extend import extended
+from .helpers import error_line
+
+
+@pytest.fixture
+def short(tmp_path, monkeypatch):
+    """A workflow's file in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    Path("short.json").write_text(json.dumps(wan()))
+    return "short.json"
+
+
+def test_it_writes_a_long_workflow(vidrd, short):
+    code, out, err = vidrd(
+        "comfy", "extend", short, "--clips", 3, "-M", 2, "--order", "forward", "-o", "deep/long.json"
+    )
+    assert (code, out, err) == (0, "deep/long.json: 3 clips by KSampler (node 8)\n", "")
+    expected = extended(wan(), 3, prompt_frames=2, order="forward")
+    assert same(json.loads(Path("deep/long.json").read_text())) == same(expected)
+
+
+def test_prompts_count_the_clips(vidrd, short):
+    assert vidrd("comfy", "extend", short, "--prompt", "a", "--prompt", "b", "-o", "two.json", "-q") == (0, "", "")
+    assert same(json.loads(Path("two.json").read_text())) == same(extended(wan(), 2, prompts=["a", "b"]))
+    assert vidrd("comfy", "extend", short, "-o", "four.json", "-q")[0] == 0
+    assert same(json.loads(Path("four.json").read_text())) == same(extended(wan(), 4))
+
+
+def test_files_are_not_overwritten_unasked(vidrd, short):
+    Path("long.json").write_text("mine")
+    message = error_line(*vidrd("comfy", "extend", short, "-o", "long.json"))
+    assert "long.json is there already: give another name, or --overwrite" in message
+    assert Path("long.json").read_text() == "mine"
+    assert vidrd("comfy", "extend", short, "-o", "long.json", "--overwrite")[0] == 0
+    assert "VidRD_Extend" in Path("long.json").read_text()
+
+
+def test_errors_name_the_file_and_the_node(vidrd, short):
+    Path("half.json").write_text(json.dumps(changed(wan(), n8={"denoise": 0.5})))
+    message = error_line(*vidrd("comfy", "extend", "half.json", "-o", "long.json"))
+    assert "half.json: KSampler (node 8) is in the way: its denoise is 0.5" in message
+    assert not Path("long.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("gone.json", "-o", "x.json"), "gone.json"),
+        (("text.json", "-o", "x.json"), "text.json is no JSON file"),
+        (("short.json", "-o", "x.mp4"), "expected a name that ends in .json"),
+        (("short.json", "-o", "x.json", "--order", "up"), "expected mirror, forward or auto"),
+        (("short.json", "-o", "x.json", "--clips", 0), "--clips"),
+        (("short.json", "-o", "x.json", "--clips", 1000), "expected 1 to 100"),
+        (("short.json", "-o", "x.json", "--clips", 1, "--prompt", "a", "--prompt", "b"), "2 prompts for 1 clips"),
+    ],
+)
+def test_wrong_input_is_named(vidrd, short, arguments, message):
+    Path("text.json").write_text("hello")
+    assert message in error_line(*vidrd("comfy", "extend", *arguments))
+    assert not Path("x.json").exists()

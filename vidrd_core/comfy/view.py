@@ -1,0 +1,179 @@
+"""What a workflow runs: its nodes and connections through subgraphs, reroutes and bypassed nodes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from vidrd_core.comfy.graphs import BYPASS, INPUTS, NEVER, Graph, NodeId, Source
+from vidrd_core.comfy.page import PageGraph
+from vidrd_core.comfy.workflow import Workflow
+
+PAGES_OWN = ("MarkdownNote", "Note", "Reroute", "PrimitiveNode")  # nodes of the page, which it never sends
+
+Key = tuple[NodeId, ...]
+"""A node that runs: the ids of the nodes of subgraphs around it, from the outside in, and its own."""
+
+
+class Output(NamedTuple):
+    """An output of a node that runs."""
+
+    key: Key
+    slot: int
+
+
+@dataclass(frozen=True)
+class _Use:
+    """A graph as it is used once: the workflow's own, or that of one node of a subgraph."""
+
+    graph: Graph
+    path: Key = ()
+    outer: _Use | None = None
+
+    @property
+    def node(self) -> NodeId:
+        """The node of the outer graph that uses it."""
+        return self.path[-1]
+
+
+class View:
+    """The nodes of a workflow that run.
+
+    Args:
+        workflow: The workflow, which must not change while the view is in use.
+    """
+
+    def __init__(self, workflow: Workflow) -> None:
+        self.workflow = workflow
+        self._uses: dict[Key, _Use] = {}
+        self.keys: list[Key] = []
+        self._enter(_Use(workflow.main))
+        self._origins = {key: dict(self._resolved(key)) for key in self.keys}
+        self._consumers: dict[Key, list[tuple[Key, str, int]]] = {}
+        for key, inputs in self._origins.items():
+            for name, (origin, slot) in inputs.items():
+                self._consumers.setdefault(origin, []).append((key, name, slot))
+
+    def _enter(self, use: _Use) -> None:
+        for node in use.graph.ids():
+            key = (*use.path, node)
+            if use.graph.mode(node) in (NEVER, BYPASS) or use.graph.kind(node) in PAGES_OWN:
+                continue
+            inner = self.workflow.subgraphs.get(use.graph.kind(node))
+            if inner is None:
+                self._uses[key] = use
+                self.keys.append(key)
+            elif len(key) < 20:  # a damaged file may nest a subgraph in itself
+                self._enter(_Use(inner, key, use))
+
+    def _resolved(self, key: Key) -> Iterator[tuple[str, Output]]:
+        use = self._uses[key]
+        for name, source in use.graph.sources(key[-1]):
+            type_ = use.graph.type_of(key[-1], name) if isinstance(use.graph, PageGraph) else None
+            found = self._resolve(use, source, type_)
+            if found is not None:
+                yield name, found
+
+    def _resolve(self, use: _Use, source: Source | None, type_: Any, depth: int = 0) -> Output | None:
+        """The output of a running node behind a source; None if there is none."""
+        if source is None or depth > 200:
+            return None
+        graph = use.graph
+        if source.node == INPUTS:
+            assert isinstance(graph, PageGraph)
+            assert use.outer is not None
+            name = graph.data["inputs"][source.slot]["name"]
+            return self._resolve(use.outer, use.outer.graph.source(use.node, name), type_, depth + 1)
+        if source.node not in graph.ids():
+            return None
+        if graph.mode(source.node) == NEVER:
+            return None
+        if graph.mode(source.node) == BYPASS or graph.kind(source.node) == "Reroute":
+            return self._resolve(use, _passed(graph, source, type_), type_, depth + 1)
+        inner = self.workflow.subgraphs.get(graph.kind(source.node))
+        if inner is not None:
+            inside = _Use(inner, (*use.path, source.node), use)
+            return self._resolve(inside, inner.ends_at(source.slot), type_, depth + 1)
+        return Output((*use.path, source.node), source.slot)
+
+    def graph(self, key: Key) -> Graph:
+        """The graph that a node is in."""
+        return self._uses[key].graph
+
+    def kind(self, key: Key) -> str:
+        """A node's type."""
+        return self.graph(key).kind(key[-1])
+
+    def label(self, key: Key) -> str:
+        """A node in words: its type, id and title."""
+        title = self.graph(key).title(key[-1])
+        named = f" {title!r}" if title and title != self.kind(key) else ""
+        return f"{self.kind(key)}{named} (node {':'.join(map(str, key))})"
+
+    def origin(self, key: Key, name: str) -> Output | None:
+        """The output that an input gets its value from."""
+        return self._origins[key].get(name)
+
+    def origins(self, key: Key) -> dict[str, Output]:
+        """The origins of all connected inputs."""
+        return self._origins[key]
+
+    def consumers(self, key: Key, slot: int | None = None) -> list[tuple[Key, str]]:
+        """The nodes and inputs that take a node's output: that of `slot`, or any."""
+        return [(to, name) for to, name, of in self._consumers.get(key, []) if slot in (None, of)]
+
+    def value(self, key: Key, name: str) -> Any:
+        """The value of a widget, also of one that is set outside the subgraph or by a primitive node; or None."""
+        use = self._uses[key]
+        source, node = use.graph.source(key[-1], name), key[-1]
+        while source is not None and source.node == INPUTS and use.outer is not None:
+            assert isinstance(use.graph, PageGraph)
+            outside = use.graph.data["inputs"][source.slot]["name"]
+            outer, given = use.outer, None
+            assert isinstance(outer.graph, PageGraph)
+            source = outer.graph.source(use.node, outside)
+            if source is None:
+                named = outer.graph.nodes[use.node].get("widgets_values_named") or {}
+                given = named.get(outside)
+                return use.graph.value(node, name) if given is None else given
+            use, node, name = outer, use.node, outside
+        if source is None:
+            return use.graph.value(node, name)
+        origin = self.origin(key, name) if node == key[-1] else self._resolve(use, source, None)
+        if origin is not None and self.kind(origin.key).startswith("Primitive"):
+            return self.value(origin.key, "value")
+        return None
+
+    def behind(self, key: Key, stop: Callable[[Key], bool] = lambda _: False) -> Iterator[Key]:
+        """All nodes that a node depends on, the nearest first; not those behind nodes that `stop` names."""
+        yield from self._walk(key, lambda each: [origin.key for origin in self.origins(each).values()], stop)
+
+    def ahead(self, key: Key, stop: Callable[[Key], bool] = lambda _: False) -> Iterator[Key]:
+        """All nodes that depend on a node, the nearest first; not those ahead of nodes that `stop` names."""
+        yield from self._walk(key, lambda each: [to for to, _ in self.consumers(each)], stop)
+
+    def _walk(self, key: Key, step: Callable[[Key], list[Key]], stop: Callable[[Key], bool]) -> Iterator[Key]:
+        seen, waiting = {key}, deque([key])
+        while waiting:
+            for each in step(waiting.popleft()):
+                if each not in seen:
+                    seen.add(each)
+                    yield each
+                    if not stop(each):
+                        waiting.append(each)
+
+
+def _passed(graph: Graph, source: Source, type_: Any) -> Source | None:
+    """What replaces the output of a bypassed node: its input of the same place, or the first, of the same type."""
+    assert isinstance(graph, PageGraph)
+    inputs = graph.nodes[source.node].get("inputs") or []
+    if graph.kind(source.node) == "Reroute":
+        return graph.source(source.node, inputs[0]["name"]) if inputs else None
+    outputs = graph.nodes[source.node].get("outputs") or []
+    wanted = outputs[source.slot]["type"] if source.slot < len(outputs) else type_
+    for each in [*inputs[source.slot : source.slot + 1], *inputs]:
+        if each["type"] == wanted:
+            return graph.source(source.node, each["name"])
+    return None
