@@ -39,6 +39,12 @@ CONFIGS = {
         "use_temporal_attention": False, "adm_in_channels": None, "legacy": False, "use_linear_in_transformer": False,
     }),
 }  # fmt: skip
+WAN = {  # its relatives: the class, and the parameters that differ
+    "wan i2v": ("WAN21_I2V", {"model_type": "i2v", "in_dim": 36}),
+    "wan control": ("WAN21_FunControl2V", {"model_type": "i2v", "in_dim": 48}),
+    "wan camera": ("WAN21_Camera", {"model_type": "camera", "in_dim": 32}),
+    "wan vace": ("WAN21_Vace", {"model_type": "vace", "vace_layers": 1, "vace_in_dim": 96}),
+}
 LENGTHS = {"ltxav": 32}  # of texts' numbers, if not 16: half are for video, half for sound
 SHAPES = {
     "wan": (1, 16, 8, 4, 4), "ltxv": (1, 128, 8, 3, 3), "hunyuan": (1, 16, 8, 4, 4), "sd15": (8, 4, 8, 8),
@@ -81,8 +87,8 @@ def small_model(name):
     """A MODEL, its conditioning, positive and negative, and an empty latent."""
     base = name.split()[0]
     kind, unet = CONFIGS[base]
-    if name == "wan i2v":
-        kind, unet = "WAN21_I2V", {**unet, "model_type": "i2v", "in_dim": 36}
+    if name in WAN:
+        kind, unet = WAN[name][0], {**unet, **WAN[name][1]}
     patched = build_model(kind, unet, name.endswith(" v"))
     if base == "sd15":
         patched.set_model_unet_function_wrapper(across_frames)

@@ -17,7 +17,8 @@ from vidrd_core.comfy.chains import (
     guider_input,
     prompt_encoder,
 )
-from vidrd_core.comfy.graphs import OUTPUTS, Graph, NodeId, Source, Target
+from vidrd_core.comfy.definitions import SEED_CONTROL
+from vidrd_core.comfy.graphs import OUTPUTS, Connected, Graph, NodeId, Source, Target
 from vidrd_core.comfy.page import PageGraph, height_of
 from vidrd_core.comfy.view import Key, View
 from vidrd_core.comfy.workflow import Workflow
@@ -140,7 +141,7 @@ def _plan(view: View, chain: Chain, decoder: Decoder) -> _Video:
             plan.format = _format_of(str(view.value(key, "format")))
         saver = plan.savers[0] if plan.savers else key
         prefix = view.graph(saver).given(saver[-1], "filename_prefix")
-        if isinstance(prefix, Source) and saver[:-1] != decoder.key[:-1]:
+        if isinstance(prefix, Source | Connected) and saver[:-1] != decoder.key[:-1]:
             prefix = view.value(saver, "filename_prefix")
         plan.prefix = prefix or plan.prefix
         return plan
@@ -180,6 +181,7 @@ class _Rewriting:
         self.sampler = chain.sampler[-1]
         self.kind = self.graph.kind(self.sampler)
         self.unused: list[NodeId] = []
+        self.shared_seed: NodeId | None = None
         self.top = 0.0  # of the samplers, in pixels from the first added node
 
     def run(self, prompts: Sequence[str], encoder: Key | None) -> None:
@@ -255,12 +257,27 @@ class _Rewriting:
             self.unused.append(own.node)
         return [made[prompts[min(number, len(prompts) - 1)]] for number in range(self.clips)]
 
+    def _seed(self, node: NodeId, name: str) -> Any:
+        """The seed of all clips; one that nodes of a subgraph show as a widget moves into a node of its own."""
+        given = self.graph.given(node, name)
+        shown = [
+            each
+            for entries in _shown_widgets(self.view.workflow, self.graph)
+            for each in entries
+            if str(each[0]) == str(node) and each[1] in (name, SEED_CONTROL)
+        ]
+        if self.shared_seed is None and shown and isinstance(given, int):
+            self.shared_seed = self.graph.add("PrimitiveInt", "seed", {"value": given}, column=-1)
+            for each in shown:
+                each[:2] = [str(self.shared_seed), "value" if each[1] == name else SEED_CONTROL]
+        return given if self.shared_seed is None else Connected(Source(self.shared_seed, 0), given)
+
     def _extend(self, number: int, state: Source | None, positive: Source | None) -> _Clip:
         """A clip by Reuse & Diffuse Extend, in place of KSampler."""
         names = ("model", "negative", "steps", "cfg", "sampler_name", "scheduler")
         given = {name: self.graph.given(self.sampler, name) for name in names}
         given["latent"] = self.graph.source(self.sampler, "latent_image")
-        given["seed"] = self.graph.given(self.sampler, "noise_seed" if "Advanced" in self.kind else "seed")
+        given["seed"] = self._seed(self.sampler, "noise_seed" if "Advanced" in self.kind else "seed")
         given |= {"positive": positive, "state": state, **self.reuse}
         inputs = {name: value for name, value in given.items() if value is not None}
         node = self.graph.add("VidRD_Extend", self._name("Extend", number), inputs, number, int(self.top))
@@ -270,7 +287,7 @@ class _Rewriting:
         """A clip by a custom sampler with our noise and guidance."""
         graph, old = self.graph, self.sampler
         noise = graph.source(old, "noise")
-        seed = graph.given(old, "noise_seed") if noise is None else graph.given(noise.node, "noise_seed")
+        seed = self._seed(old if noise is None else noise.node, "noise_seed")
         after = {} if state is None else {"state": state}
         row = self.top
 
@@ -375,6 +392,20 @@ def _remove_savers(view: View, savers: list[Key]) -> None:
         if video is not None:
             graph.redirect(Source(node, 0), video)
         graph.remove(node)
+
+
+def _shown_widgets(workflow: Workflow, graph: Graph) -> list[list[Any]]:
+    """The lists of widgets of a subgraph that the nodes which use it show: [node, widget] each."""
+    if not isinstance(graph, PageGraph):
+        return []
+    users = [
+        node
+        for each in workflow.graphs
+        if isinstance(each, PageGraph)
+        for node in each.nodes.values()
+        if workflow.subgraphs.get(node["type"]) is graph
+    ]
+    return [(node.get("properties") or {}).get("proxyWidgets") or [] for node in users]
 
 
 def _forget_removed(workflow: Workflow) -> None:

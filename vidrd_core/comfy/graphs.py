@@ -34,6 +34,13 @@ class Source(NamedTuple):
     slot: int
 
 
+class Connected(NamedTuple):
+    """A widget that is connected, and the value that it keeps for when it is not."""
+
+    source: Source
+    value: Any
+
+
 class Target(NamedTuple):
     """An input of a node, or an output of the subgraph (`OUTPUTS`; its name is then the slot)."""
 
@@ -91,7 +98,7 @@ class Graph(ABC):
         Args:
             kind: Its type.
             title: Its title.
-            inputs: Values of widgets, and the `Source` of those inputs that are connected.
+            inputs: Values of widgets; the `Source` of those inputs that are connected, or a `Connected`.
             column: Its place among the added nodes, from the left.
             row: Its place, from the top.
 
@@ -124,8 +131,11 @@ class Graph(ABC):
                 yield name, source
 
     def given(self, node: NodeId, name: str) -> Any:
-        """What an input has: a `Source` if it is connected, else the value of its widget, or None."""
-        return self.source(node, name) or self.value(node, name)
+        """What an input has: a `Source` or `Connected` if it is connected, else the value of its widget, or None."""
+        source, value = self.source(node, name), self.value(node, name)
+        if source is None:
+            return value
+        return source if value is None else Connected(source, value)
 
 
 class PromptGraph(Graph):
@@ -202,7 +212,8 @@ class PromptGraph(Graph):
         """Add a node; its place means nothing here."""
         given: dict[str, Any] = {each.name: each.default for each in ADDED[kind].inputs if each.is_widget}
         for name, value in inputs.items():
-            given[name] = [str(value.node), value.slot] if isinstance(value, Source) else value
+            source = value.source if isinstance(value, Connected) else value
+            given[name] = [str(source.node), source.slot] if isinstance(source, Source) else value
         new = self._new_id()
         self.data[new] = {"inputs": given, "class_type": kind, "_meta": {"title": title}}
         return new

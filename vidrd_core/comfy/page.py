@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vidrd_core.comfy.definitions import ADDED, WIDGETS
-from vidrd_core.comfy.graphs import INPUTS, OUTPUTS, Graph, NodeId, Source, Target
+from vidrd_core.comfy.graphs import INPUTS, OUTPUTS, Connected, Graph, NodeId, Source, Target
 
 NODE_WIDTH, GAP = 330, 60
 _LINK_PARTS = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
@@ -160,6 +160,7 @@ class PageGraph(Graph):
         for each in definition.inputs:
             if each.is_widget:
                 given = inputs.get(each.name, each.default)
+                given = given.value if isinstance(given, Connected) else given
                 values[each.name] = each.default if isinstance(given, Source) else given
         named = {name: values.get(name, "fixed") for name in definition.widgets}
         node = {
@@ -189,8 +190,9 @@ class PageGraph(Graph):
         self.nodes[new] = node
         self._added.append(new)
         for name, value in inputs.items():
-            if isinstance(value, Source):
-                self.connect(Target(new, name), value)
+            source = value.source if isinstance(value, Connected) else value
+            if isinstance(source, Source):
+                self.connect(Target(new, name), source)
         return new
 
     def new_block(self) -> None:

@@ -246,9 +246,31 @@ def test_values_that_come_from_nodes_stay_connected():
     """As a seed that a subgraph or a primitive node sets."""
     graph = FAMILIES["custom"]() | {"20": node("PrimitiveInt", value=99), "21": node("PrimitiveInt", value=12)}
     data = changed(graph, n12={"noise_seed": ["20", 0]}, n10={"fps": ["21", 0]})
-    long = to_prompt(extended(to_page(data, definitions())), definitions())
+    page = to_page(data, definitions())
+    next(each for each in page["nodes"] if each["id"] == 12)["widgets_values"][0] = 77
+    page = extended(page)
+    for each in (each for each in page["nodes"] if each["type"] == "VidRD_Noise"):
+        assert each["widgets_values_named"]["seed"] == each["widgets_values"][0] == 77  # as it was saved
+    long = to_prompt(page, definitions())
     assert {tuple(each["seed"]) for each in of_type(long, "VidRD_Noise")} == {("20", 0)}
     assert {tuple(each["fps"]) for each in of_type(long, "VidRD_WriteClip")} == {("21", 0)}
+
+
+@pytest.mark.parametrize(("name", "node_id", "widget"), [("wan", 8, "seed"), ("custom", 12, "noise_seed")])
+def test_a_seed_that_a_subgraph_shows_is_still_one_for_all_clips(name, node_id, widget):
+    page = in_subgraph(to_page(FAMILIES[name](), definitions()), {11})
+    shown = [[str(node_id), widget], [str(node_id), "control_after_generate"], ["5", "text"], ["9", "tile_size"]]
+    page["nodes"][0]["properties"] = {"proxyWidgets": shown}
+    long = extended(page)
+    check_links(long)
+    (seed,) = [each for each in nodes(long) if each["type"] == "PrimitiveInt"]
+    assert seed["widgets_values"] == [FAMILIES[name]()[str(node_id)]["inputs"][widget]]
+    assert long["nodes"][0]["properties"]["proxyWidgets"] == [
+        [str(seed["id"]), "value"], [str(seed["id"]), "control_after_generate"], ["5", "text"],
+    ]  # fmt: skip
+    sent = to_prompt(long, definitions())
+    makers = of_type(sent, "VidRD_Extend") or of_type(sent, "VidRD_Noise")
+    assert {each["seed"][0] for each in makers} == {f"900:{seed['id']}"}
 
 
 def test_muted_and_bypassed_nodes_are_no_obstacle():
