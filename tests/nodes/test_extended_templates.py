@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from vidrd_core.comfy.extend import extend_workflow
+from vidrd_core.comfy.extend import MAX_CLIPS, extend_workflow
 from vidrd_core.comfy.graphs import WorkflowError
 from vidrd_core.comfy.workflow import parse_workflow
 
@@ -91,3 +91,16 @@ def test_a_wrong_one_would_be_noticed(carried, check):  # noqa: F811
     next(each for each in node["inputs"] if each["name"] == "latent")["link"] = None
     _, errors, _ = check(long)
     assert errors[str(node["id"])] == {("required_input_missing", "latent")}
+
+
+def test_the_host_checks_as_many_clips_as_are_allowed(carried, check):  # noqa: F811
+    """By recursion, which Python limits: a clip by parts is several nodes deep."""
+    long, _ = converted(video_templates(carried(PACKAGE))["ltxv_text_to_video.json"], MAX_CLIPS)
+    prompt, errors, seen = check(long)
+    writers = {key for key, node in prompt.items() if node["class_type"] == "VidRD_WriteClip"}
+    assert len(writers) == MAX_CLIPS
+    assert writers <= seen
+    assert {kind for found in errors.values() for kind, _ in found} <= {
+        "value_not_in_list",
+        "custom_validation_failed",
+    }
