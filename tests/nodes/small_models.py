@@ -32,6 +32,11 @@ CONFIGS = {
         "byt5": False, "meanflow": False, "use_cond_type_embedding": False, "vision_in_dim": None,
         "meanflow_sum": False,
     }),
+    "kandinsky": ("Kandinsky5", {
+        "image_model": "kandinsky5", "in_visual_dim": 16, "out_visual_dim": 16, "in_text_dim": 16, "in_text_dim2": 8,
+        "time_dim": 16, "model_dim": 24, "ff_dim": 32, "visual_embed_dim": 132, "num_text_blocks": 1,
+        "num_visual_blocks": 2, "axes_dims": [4, 4, 4],
+    }),
     "sd15": ("SD15", {
         "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_res_blocks": [1, 1],
         "channel_mult": [1, 2], "transformer_depth": [1, 1], "transformer_depth_output": [1, 1, 1, 1],
@@ -43,6 +48,7 @@ WAN = {  # its relatives: the class, and the parameters that differ
     "wan i2v": ("WAN21_I2V", {"model_type": "i2v", "in_dim": 36}),
     "wan control": ("WAN21_FunControl2V", {"model_type": "i2v", "in_dim": 48}),
     "wan camera": ("WAN21_Camera", {"model_type": "camera", "in_dim": 32}),
+    "wan 5b": ("WAN22_T2V", {"in_dim": 48, "out_dim": 48}),
     "wan vace": ("WAN21_Vace", {"model_type": "vace", "vace_layers": 1, "vace_in_dim": 96}),
 }
 LENGTHS = {"ltxav": 32}  # of texts' numbers, if not 16: half are for video, half for sound
