@@ -205,6 +205,11 @@ def _check(view: View, chain: Chain, others: set[Key]) -> None:
         _check_custom(view, sampler, refuse)
 
 
+def _number(value: Any, otherwise: float) -> float:
+    """The value of a widget; another one where it is not known."""
+    return value if isinstance(value, int | float) else otherwise
+
+
 def _check_steps(view: View, sampler: Key, refuse: Any) -> None:
     """Raise WorkflowError unless a KSampler takes all steps from noise."""
     given = {
@@ -217,7 +222,7 @@ def _check_steps(view: View, sampler: Key, refuse: Any) -> None:
         )
     if view.kind(sampler) != "KSamplerAdvanced":
         return
-    part = (given["start_at_step"] or 0) > 0 or (given["end_at_step"] or 10000) < (given["steps"] or 0)
+    part = _number(given["start_at_step"], 0) > 0 or _number(given["end_at_step"], 10000) < _number(given["steps"], 0)
     if part or given["add_noise"] == "disable" or given["return_with_leftover_noise"] == "enable":
         raise refuse(
             "a part of the steps",
@@ -252,7 +257,7 @@ def _check_custom(view: View, sampler: Key, refuse: Any) -> None:
         for key in [origin.key, *view.behind(origin.key)]:
             if name == "sigmas" and view.kind(key) in _PARTS_OF_SIGMAS:
                 raise refuse("a part of the steps", key, "a clip needs all sigmas; connect the whole schedule")
-            if view.kind(key) == "BasicScheduler" and (view.value(key, "denoise") or 1) < 1:
+            if view.kind(key) == "BasicScheduler" and _number(view.value(key, "denoise"), 1) < 1:
                 raise refuse("denoise is below 1", key, "its denoise is below 1; set it to 1 first")
 
 

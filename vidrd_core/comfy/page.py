@@ -244,9 +244,9 @@ class PageGraph(Graph):
                 if (output.get("links") or []) != numbers:
                     output["links"] = _in_order(output.get("links"), numbers)
         if "inputNode" in data:
-            for slot, each in enumerate(data["inputs"]):
+            for slot, each in enumerate(data.get("inputs") or []):
                 each["linkIds"] = _in_order(each.get("linkIds"), leaving.get(Source(INPUTS, slot), []))
-            for slot, each in enumerate(data["outputs"]):
+            for slot, each in enumerate(data.get("outputs") or []):
                 each["linkIds"] = _in_order(each.get("linkIds"), arriving.get(slot, []))
         extra = data.get("extra") or {}
         if extra.get("linkExtensions"):
@@ -258,7 +258,7 @@ class PageGraph(Graph):
             boxes = [_box(self.nodes[node]) for node in self._added]
             left, top = min(box[0] for box in boxes) - 20, min(box[1] for box in boxes) - 80
             size = [max(box[2] for box in boxes) + 20 - left, max(box[3] for box in boxes) + 20 - top]
-            groups = data.setdefault("groups", [])
+            groups = data["groups"] = data.get("groups") or []
             number = max((each.get("id") or 0 for each in groups), default=0) + 1
             groups.append(
                 {"id": number, "title": group, "bounding": [left, top, *size], "color": "#3f789e", "flags": {}}

@@ -70,17 +70,61 @@ def parse_workflow(data: Any) -> Workflow:
     if isinstance(data, dict) and isinstance(data.get("nodes"), list):
         try:
             graphs = (data.get("definitions") or {}).get("subgraphs") or []
+            for graph in (data, *graphs):
+                _check_graph(graph)
             counter = Counter([data, *graphs])
             return Workflow(data, PageGraph(data, counter), {each["id"]: PageGraph(each, counter) for each in graphs})
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise WorkflowError("", f"is damaged: {type(error).__name__} {error} in its nodes or links") from error
+            raise WorkflowError(
+                "", f"is damaged: {error or type(error).__name__} in its nodes or links; save it from the page again"
+            ) from error
     if isinstance(data, dict):
         nodes = [node for node in data.values() if isinstance(node, dict) and isinstance(node.get("class_type"), str)]
-        if nodes and all(isinstance(node.get("inputs", {}), dict) for node in nodes):
+        others = [each for each in data.values() if isinstance(each, dict) and "class_type" in each]
+        if nodes and len(others) == len(nodes) and all(isinstance(node.get("inputs"), dict) for node in nodes):
             return Workflow(data, PromptGraph(data), {})
     raise WorkflowError(
         "", "is no workflow of ComfyUI: expected the page's format (Save) or the API format (Export (API))"
     )
+
+
+def _check_graph(graph: dict[str, Any]) -> None:
+    """Raise TypeError or KeyError unless the parts of a page's graph are of the types that the page writes."""
+
+    def each_of(holder: dict[str, Any], name: str, kind: Any = dict) -> list[Any]:
+        given = holder.get(name)
+        if not isinstance(given, list | None) or not all(isinstance(each, kind) for each in given or []):
+            raise TypeError(f"{name} of the wrong type")
+        return given or []
+
+    def text(holder: dict[str, Any], name: str, kind: Any = str) -> None:
+        if not isinstance(holder[name], kind):
+            raise TypeError(f"{name} of the wrong type")
+
+    for holder in (graph, *each_of(graph, "nodes")):
+        for name in ("extra", "properties", "state", "widgets_values_named"):
+            if not isinstance(holder.get(name), dict | None):
+                raise TypeError(f"{name} of the wrong type")
+    for node in graph["nodes"]:
+        text(node, "type")
+        text(node, "id", int | str)
+        text({"mode": node.get("mode") or 0}, "mode", int)
+        text({"widgets_values": node.get("widgets_values")}, "widgets_values", list | dict | None)
+        for each in each_of(node, "inputs"):
+            text(each, "name")
+            text(each, "type", str | int)  # 0 or -1 for events
+        for each in each_of(node, "outputs"):
+            text(each, "type", str | int)
+            each_of(each, "links", int | str)
+    for name in ("inputs", "outputs"):
+        for each in each_of(graph, name):
+            text(each, "name")
+            text(each, "type")
+            each_of(each, "linkIds", int | str)
+    each_of(graph, "links", dict | list)
+    for group in each_of(graph, "groups"):
+        left, top, width, height = group["bounding"]
+        text({"bounding": left + top + width + height}, "bounding", int | float)
 
 
 def read_workflow(path: str | Path) -> Workflow:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import random
 
 import pytest
 
@@ -355,6 +356,37 @@ def test_a_file_that_is_no_workflow_is_named(text, tmp_path):
     path.write_text(text)
     with pytest.raises(WorkflowError, match=r"odd\.json is "):
         read_workflow(path)
+
+
+def places(data, path=()):
+    """The paths of all values in a file."""
+    inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in inner:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+@pytest.mark.parametrize("form", ["prompt", "page", "subgraph"])
+def test_damage_is_told_in_words(form):
+    """Wherever a value is missing or of another type, there is a message, or it does not matter."""
+    whole = FAMILIES["with_sound"]()
+    if form != "prompt":
+        whole = to_page(whole, definitions())
+    if form == "subgraph":
+        whole = in_subgraph(whole, {11})
+    chosen, refused = random.Random(5), []
+    for path in chosen.choices(sorted(places(whole), key=str), k=250):
+        damaged = copy.deepcopy(whole)
+        holder = damaged
+        for key in path[:-1]:
+            holder = holder[key]
+        holder[path[-1]] = chosen.choice([None, "x", 7, [1], {}])
+        try:
+            extend_workflow(parse_workflow(damaged), 2)
+        except WorkflowError as error:
+            refused.append(str(error))
+    assert len(refused) > 20
+    assert all(" " in message for message in refused)
 
 
 def test_links_that_lead_nowhere_are_dropped():
