@@ -93,6 +93,8 @@ ADDED: dict[str, Definition] = {
             *_MORE,
             _socket("positive_before", "CONDITIONING", True),
             _STAGING,
+            _socket("model_low_noise", "MODEL", True),
+            Input("switch_step", "INT", 0, True),
         ),
         (("new frames", "LATENT"), ("whole clip", "LATENT"), ("next state", "VIDRD_STATE")),
         PACK,

@@ -76,7 +76,8 @@ def test_a_chain_of_extend_takes_the_place_of_k_sampler():
     for number in range(3):
         expected[f"clip{number}"] = node(
             "VidRD_Extend", model=["4", 0], positive=["5", 0], negative=["6", 0], latent=["7", 0], seed=82, steps=30,
-            cfg=6.5, sampler_name="uni_pc", scheduler="simple", staging="paper", **REUSE, **MORE, **state,
+            cfg=6.5, sampler_name="uni_pc", scheduler="simple", staging="paper", switch_step=0, **REUSE, **MORE,
+            **state,
         )  # fmt: skip
         expected[f"write{number}"] = node(
             "VidRD_WriteClip", latent=[f"clip{number}", 0], vae=["3", 0], filename_prefix="video/fox", format="mp4",
