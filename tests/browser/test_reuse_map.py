@@ -180,7 +180,7 @@ def test_it_leaves_no_trace_in_what_is_saved(page, name):
         in_page("""
         const node = make(given, { prompt_frames: 3 });
         const names = node.widgets.filter((widget) => widget.name !== "reuse_map").map((widget) => widget.name);
-        node.setSize([420, 1000]);
+        node.setSize([420, 1200]);
         await rest();
         const before = app.graph.serialize();
         await app.loadGraphData(before, true, true, null);
@@ -199,7 +199,7 @@ def test_it_leaves_no_trace_in_what_is_saved(page, name):
     for values in told["values"]:
         assert len(values) == len(told["names"])
         assert values[told["names"].index("prompt_frames")] == 3
-    assert told["sizes"] == [[420, 1000]] * 2
+    assert told["sizes"] == [[420, 1200]] * 2
     assert told["seen"][0] == told["seen"][1] == told["seen"][2] == "7 6 5 4 3 2 1 0"
     for sent in told["sent"]:
         assert "reuse_map" not in sent["inputs"]

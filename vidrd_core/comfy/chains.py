@@ -50,6 +50,7 @@ class Chain:
         sound: The decoder of its sound, if there is any.
         passed_to_sound: The nodes between that and the sampler.
         pictures: Nodes that load pictures, films or sound on which each clip depends.
+        first_expert: The sampler of the first steps, if another model takes those (Wan 2.2).
     """
 
     sampler: Key
@@ -57,6 +58,7 @@ class Chain:
     sound: Key | None = None
     passed_to_sound: list[Key] = field(default_factory=list)
     pictures: list[Key] = field(default_factory=list)
+    first_expert: Key | None = None
 
 
 def find_chains(view: View) -> list[Chain]:
@@ -178,7 +180,8 @@ def _check(view: View, chain: Chain, others: set[Key]) -> None:
                 f"it continues frames of {view.label(key)}, so the workflow makes several clips already; keep the "
                 "first sampler alone",
             )
-    start = view.origin(sampler, "latent_image")
+    chain.first_expert = _first_expert(view, sampler)
+    start = view.origin(chain.first_expert or sampler, "latent_image")
     if start is None:
         raise refuse("not connected", sampler, "its input latent_image is not connected; connect an empty latent")
     makers = [start.key, *view.behind(start.key, lambda key: view.kind(key) in DECODERS)]
@@ -199,10 +202,37 @@ def _check(view: View, chain: Chain, others: set[Key]) -> None:
                 "it adds guide frames to the latents of a clip, which would come in the middle of the long video; "
                 "bypass it first",
             )
+    if chain.first_expert:
+        return
     if kind in K_SAMPLERS:
         _check_steps(view, sampler, refuse)
     else:
         _check_custom(view, sampler, refuse)
+
+
+def _first_expert(view: View, sampler: Key) -> Key | None:
+    """The KSampler (Advanced) that takes the first steps of a clip, of which `sampler` takes the others."""
+    origin = view.origin(sampler, "latent_image")
+    if origin is None or {view.kind(sampler), view.kind(origin.key)} != {"KSamplerAdvanced"}:
+        return None
+    first = origin.key
+    if first[:-1] != sampler[:-1] or any(to != sampler for to, _ in view.consumers(first)):
+        return None
+
+    def same(name: str, other: str) -> bool:
+        one, two = view.value(first, name), view.value(sampler, other)
+        return one == two and (one is not None or view.origin(first, name) == view.origin(sampler, other))
+
+    whole = (
+        view.value(first, "add_noise") == "enable"
+        and view.value(sampler, "add_noise") == "disable"
+        and view.value(first, "return_with_leftover_noise") == "enable"
+        and _number(view.value(first, "start_at_step"), 0) == 0
+        and _number(view.value(sampler, "end_at_step"), 10000) >= _number(view.value(sampler, "steps"), 0)
+    )
+    names = ("steps", "cfg", "sampler_name", "scheduler", "positive", "negative")
+    alike = all(same(name, name) for name in names) and same("end_at_step", "start_at_step")
+    return first if whole and alike else None
 
 
 def _number(value: Any, otherwise: float) -> float:

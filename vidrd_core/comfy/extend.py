@@ -179,6 +179,7 @@ class _Rewriting:
         self.reuse, self.result = reuse, result
         self.graph: Graph = view.graph(chain.sampler)
         self.sampler = chain.sampler[-1]
+        self.first = (chain.first_expert or chain.sampler)[-1]  # the sampler of the first steps
         self.kind = self.graph.kind(self.sampler)
         self.unused: list[NodeId] = []
         self.shared_seed: NodeId | None = None
@@ -205,6 +206,8 @@ class _Rewriting:
         for slot in (0, 1):
             graph.redirect(Source(sampler, slot), clips[-1].whole)
         graph.remove(sampler)
+        if self.first != sampler:
+            graph.remove(self.first)
         self.unused += [noise.node] if noise else []
         self.unused += [encoder[-1]] if encoder else []
         for node in self.unused:
@@ -275,9 +278,12 @@ class _Rewriting:
     def _extend(self, number: int, state: Source | None, positive: Source | None) -> _Clip:
         """A clip by Reuse & Diffuse Extend, in place of KSampler."""
         names = ("model", "negative", "steps", "cfg", "sampler_name", "scheduler")
-        given = {name: self.graph.given(self.sampler, name) for name in names}
-        given["latent"] = self.graph.source(self.sampler, "latent_image")
-        given["seed"] = self._seed(self.sampler, "noise_seed" if "Advanced" in self.kind else "seed")
+        given = {name: self.graph.given(self.first, name) for name in names}
+        given["latent"] = self.graph.source(self.first, "latent_image")
+        given["seed"] = self._seed(self.first, "noise_seed" if "Advanced" in self.kind else "seed")
+        if self.first != self.sampler:
+            given["model_low_noise"] = self.graph.given(self.sampler, "model")
+            given["switch_step"] = self.graph.given(self.first, "end_at_step")
         given |= {"positive": positive, "state": state, **self.reuse}
         inputs = {name: value for name, value in given.items() if value is not None}
         node = self.graph.add("VidRD_Extend", self._name("Extend", number), inputs, number, int(self.top))

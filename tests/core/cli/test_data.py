@@ -84,7 +84,7 @@ def test_single_images_and_several_clips_of_a_file(here, vidrd):
         (("videos", "films", "-o", "s", "--per-shard", "0"), "per-shard is 0, expected 1 or more"),
         (("actions", "actions", "-o", "s", "--template", "hello"), "the template 'hello' must have {label}"),
         (("actions", "actions", "-o", "s", "--table", "no.csv"), "no.csv"),
-        (("actions", "actions", "-o", "s", "--descriptions", "pictures/0.txt"), "has no lines: expected CSV"),
+        (("actions", "actions", "-o", "s", "--descriptions", "pictures/0.txt"), "has no lines below its first"),
         (("videos", "films", "-o", "s", "--captioner", "local:none", "--size", "32"), "there is no folder none"),
         (("show", "empty"), "empty holds no shards"),
         (("show", "nowhere"), "there is no folder nowhere"),

@@ -412,3 +412,34 @@ def test_the_rest_of_the_file_stays():
             assert (
                 kept[each["id"]].items() >= {k: v for k, v in each.items() if k not in ("order", "outputs")}.items()
             )
+
+
+def two_experts(**changes):
+    """The video from a picture, of which a second model takes the last steps; `changes` are the second sampler's."""
+    data = FAMILIES["image_to_video"]()
+    first = data["8"]["inputs"]
+    second = {**first, "model": ["low", 0], "latent_image": ["8", 0], "add_noise": "disable", "start_at_step": 7}
+    second |= {"end_at_step": 10000, "return_with_leftover_noise": "disable", **changes}
+    first |= {"end_at_step": 7, "return_with_leftover_noise": "enable"}
+    data |= {
+        "low": node("UNETLoader", unet_name="low.safetensors", weight_dtype="default"),
+        "99": node("KSamplerAdvanced", **second),
+    }
+    data["9"]["inputs"]["samples"] = ["99", 0]
+    return data
+
+
+def test_two_experts_become_one_extend_a_clip():
+    plain, both = (of_type(extended(data), "VidRD_Extend") for data in (FAMILIES["image_to_video"](), two_experts()))
+    assert len(both) == 3
+    for one, two in zip(plain, both, strict=True):
+        ours = {name: value for name, value in two.items() if name not in ("model_low_noise", "switch_step", "state")}
+        assert ours == {name: value for name, value in one.items() if name not in ("switch_step", "state")}
+        assert (two["model_low_noise"], two["switch_step"]) == (["low", 0], 7)
+
+
+@pytest.mark.parametrize("changes", [{"start_at_step": 8}, {"add_noise": "enable"}, {"cfg": 1.0}, {"end_at_step": 9}])
+def test_samplers_that_are_no_two_experts_are_refused(changes):
+    assert "(node 99) is in the way: it goes on with the latents of KSamplerAdvanced" in refusal(
+        two_experts(**changes)
+    )
