@@ -31,7 +31,7 @@ def parts(run, tiny, host):
     """The same from Noise and Guidance, through SamplerCustomAdvanced."""
 
     def parts(k, state=None, order="mirror", sampler="euler"):
-        sigmas = host.samplers.calculate_sigmas(tiny.model.get_model_object("model_sampling"), "ddim_uniform", STEPS)
+        sigmas = host.samplers.KSampler(tiny.model, STEPS, tiny.model.load_device, sampler, "ddim_uniform").sigmas
         reuse = {**REUSE, "order": order, "state": state}
         (guided,) = run("Guidance", sampler=host.samplers.sampler_object(sampler), **reuse)
         del reuse["beta"]
@@ -87,7 +87,7 @@ STOCHASTIC = [
 @pytest.mark.parametrize("sampler", DETERMINISTIC + STOCHASTIC)
 def test_a_first_clip_is_the_stock_samplers(extend, host, tiny, sampler):
     _, whole, state = extend(0, sampler=sampler, scheduler="normal")
-    sigmas = host.samplers.calculate_sigmas(tiny.model.get_model_object("model_sampling"), "normal", STEPS)
+    sigmas = host.samplers.KSampler(tiny.model, STEPS, tiny.model.load_device, sampler, "normal").sigmas
     guider = host.samplers.CFGGuider(tiny.model)
     guider.set_conds(tiny.positive[0], tiny.negative)
     guider.set_cfg(2.5)
