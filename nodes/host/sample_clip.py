@@ -104,7 +104,7 @@ def sample_clip(
         previous: The state of the clip that it extends; None for a first clip.
         positive_before: CONDITIONING that fades out over the first frames of an extending clip.
         model_low_noise: The MODEL for the last steps, as Wan 2.2 has two; None takes all steps with `model`.
-        switch_step: The first step that `model_low_noise` takes, from 1; 0 is the middle.
+        switch_step: How many steps `model` takes before `model_low_noise`; 0 is half of them.
 
     Returns:
         The LATENT of the frames that the clip adds to the video, the LATENT of all its frames, and its state.

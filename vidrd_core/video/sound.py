@@ -150,11 +150,8 @@ class SoundEncoder:
             if not block.shape[1]:
                 continue
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block), "fltp", self._layout)
-            frame.sample_rate, frame.pts, frame.time_base = (
-                self._track.rate,
-                self._sent,
-                Fraction(1, self._track.rate),
-            )
+            frame.sample_rate, frame.pts = self._track.rate, self._sent
+            frame.time_base = Fraction(1, self._track.rate)
             self._container.mux(self._stream.encode(frame))
             self._sent += block.shape[1]
 
