@@ -44,6 +44,8 @@ def test_widgets_stand_in_the_order_that_workflows_go_by(page):
     known = definitions(loops=False)
     told = page.run(WIDGETS, list(known))
     for (name, definition), names in zip(known.items(), told, strict=True):
+        if name == "PrimitiveInt":  # older pages name the widget by what it says at first
+            names = ["control_after_generate" if each == "fixed" else each for each in names]
         assert names[: len(widgets(definition))] == widgets(definition), name  # to some the page adds its own
         assert names == widgets(definition) or not name.startswith("VidRD_"), name
 
