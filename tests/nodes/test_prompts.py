@@ -54,7 +54,9 @@ def test_conditioning_is_comfyuis_for_the_same_text(host, tmp_path, width, activ
     known = theirs.state_dict()
     theirs.load_state_dict({**known, **{name: t for name, t in weights.items() if name in known}})
     assert weights.keys() <= known.keys()
-    for prompt in PROMPTS:
+    # Older versions take "<" as part of an embedding's name.
+    old = len(words._try_get_embedding("gone")) == 2
+    for prompt in (each for each in PROMPTS if not (old and "embedding:one<two" in each)):
         assert ours.rows(prompt) == words.tokenize_with_weights(prompt), prompt
         expected = theirs.encode_token_weights(words.tokenize_with_weights(prompt))[0].cpu().float()
         found = ours.encode([prompt])
