@@ -50,6 +50,8 @@ DETAILS: dict[str, tuple[str, type]] = {
     "follows": ("follows", str),
     "made_with": ("made_with", dict),
 }
+# Values for people, on which no later clip depends: empty where a file lacks them, and no part of the fingerprint.
+NOTES: dict[str, type] = {"ancestors": list, "preview": str}
 
 
 class StateMismatchError(ValueError):
@@ -90,6 +92,8 @@ class ClipState:
         sound_record: As `record`.
         sound_latents: As `latents`.
         sound_step_noise: As `step_noise`.
+        ancestors: The fingerprints of all earlier clips, the first one's first; files of earlier versions lack it.
+        preview: A small animated WebP of the clip in base64, as `state_files.preview_of` makes it; "" for none.
     """
 
     noise: Tensor
@@ -113,6 +117,8 @@ class ClipState:
     sound_record: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0, 0))
     sound_latents: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0))
     sound_step_noise: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0, 0))
+    ancestors: list[str] = field(default_factory=list)
+    preview: str = ""
 
     @classmethod
     def of_clip(
@@ -133,6 +139,7 @@ class ClipState:
         past_frames: int = 0,
         step_noise: Tensor | None = None,
         sound: dict[str, Tensor] | None = None,
+        preview: str = "",
     ) -> ClipState:
         """Build the state of a clip that was sampled.
 
@@ -154,16 +161,20 @@ class ClipState:
             step_noise: The noise that the solver added to the last R frames [draws, B, C, R, h, w]; None if it adds
                 none.
             sound: The fields of sound by name, if there is any.
+            preview: A small picture of the clip; "" for none.
 
         Returns:
             The state, numbered after `previous` and with what that state keeps of the first clip.
         """
         if previous is None:
             kept = first_clip_record.shape[3]
-            handed_on = {"first_clip_noise": noise[:, :, :kept].cpu().clone(), "first_clip_record": first_clip_record}
+            first_noise = noise[:, :, :kept].cpu().clone()
+            handed_on: dict[str, Any] = {"first_clip_noise": first_noise, "first_clip_record": first_clip_record}
         else:
             names = ("first_clip_noise", "first_clip_record")
             handed_on = {name: getattr(previous, name) for name in names}
+            follows = previous.fingerprint
+            handed_on |= {"follows": follows, "ancestors": [*previous.earlier_clips, follows]}
             if (statistics := previous.statistics) is not None:
                 handed_on["first_clip_statistics"] = statistics
         return cls(
@@ -179,10 +190,9 @@ class ClipState:
             solver=solver,
             model_signature=model_signature,
             frame_positions=frame_positions,
-            follows="" if previous is None else previous.fingerprint,
             made_with=made_with,
-            **handed_on,
-            **(sound or {}),
+            preview=preview,
+            **{**handed_on, **(sound or {})},
         )
 
     @property
@@ -193,6 +203,11 @@ class ClipState:
             digest.update(getattr(self, name).float().cpu().contiguous().numpy().tobytes())
         digest.update(json.dumps(self._details(), sort_keys=True).encode())
         return digest.hexdigest()[:12]
+
+    @property
+    def earlier_clips(self) -> list[str]:
+        """The fingerprints of the clips before it, as far as they are known, the last one's last."""
+        return self.ancestors or [self.follows] * bool(self.follows)
 
     @property
     def frames(self) -> int:
@@ -317,7 +332,8 @@ class ClipState:
     def save(self, path: str | Path) -> None:
         """Write the state to one file, which appears complete or not at all. Raises OSError."""
         tensors = {file_name: getattr(self, name) for name, (file_name, _) in TENSORS.items()}
-        safetensors.write(Path(path), tensors, KIND, fingerprint=self.fingerprint, **self._details())
+        notes = {name: getattr(self, name) for name in NOTES}
+        safetensors.write(Path(path), tensors, KIND, fingerprint=self.fingerprint, **self._details(), **notes)
 
     def _details(self) -> dict[str, Any]:
         return {file_name: getattr(self, name) for name, (file_name, _) in DETAILS.items()}
@@ -391,6 +407,7 @@ class ClipState:
         tensors, details = safetensors.read(Path(path), KIND)
         details.pop("kind")
         fingerprint = details.pop("fingerprint", None)
+        notes = {name: details.pop(name) for name in NOTES if name in details}
         if "record" in tensors:
             tensors.setdefault("injected", tensors["record"][:0])  # which older states lack
         for file_name, dims in ADDED.values():
@@ -400,7 +417,7 @@ class ClipState:
         for what, names in (("lacks", set(known) - set(values)), ("has surplus", set(values) - set(known))):
             if names:
                 raise FormatError(f"{path} is not a whole clip state: it {what} {', '.join(sorted(names))}")
-        state = cls(**{known[name]: value for name, value in values.items()})
+        state = cls(**{known[name]: value for name, value in values.items()}, **notes)
         if fault := _fault(state):
             raise FormatError(f"{path} is damaged: {fault}")
         if state.fingerprint != fingerprint:
@@ -489,6 +506,9 @@ def _fault(state: ClipState) -> str:
             return f"its {file_name} is {getattr(state, name)!r}, expected {kind.__name__}"
     if not isinstance(reuse := state.made_with.get("reuse", {}), dict):
         return f"its reuse is {reuse!r}, expected dict"
+    for name, kind in NOTES.items():
+        if type(getattr(state, name)) is not kind:
+            return f"its {name} is {getattr(state, name)!r}, expected {kind.__name__}"
     if state.index < 0 or not 0 <= state.repeated < frames:
         return f"it is of clip {state.index}, and {state.repeated} of its {frames} frames repeat older ones"
     positions = state.frame_positions

@@ -19,6 +19,8 @@ from torch import Tensor
 from vidrd_core.models.latent_preview import preview_frames
 from vidrd_core.video.tensors import to_frames
 
+from .latent_layout import to_clip_layout
+
 EXPANDING = ("VidRD_LongVideo", "VidRD_CompareSettings")  # nodes that expand into one for each clip
 EVENT = "vidrd.clip"  # the pack's script on the page listens to it
 PREVIEW_FRAMES = 16  # at most
@@ -149,34 +151,57 @@ class AnimatedPreview(Image.Image):
         first.save(fp, "PNG", save_all=True, append_images=others, duration=FRAME_MS, loop=0, compress_level=1)
 
 
-def _previewer(model: Any) -> Callable[[Tensor], Preview | None]:
-    """A function from latents [B, C, N, h, w] to a preview of the first clip, or to None if none can be drawn."""
-    latent_format = model.get_model_object("latent_format")
-    chosen = latent_preview.get_previewer(model.load_device, latent_format)
-    if chosen is not None and type(chosen) is not latent_preview.Latent2RGBPreviewer:
-        return lambda x0: chosen.decode_latent_to_preview_image("JPEG", x0)  # TAESD or the like, if the user chose it
+def latent_pictures(latent_format: Any, device: Any) -> Callable[[Tensor], list[Image.Image]]:
+    """Make a function that draws latents, roughly.
+
+    Args:
+        latent_format: Of the model.
+        device: Of the latents.
+
+    Returns:
+        From latents [B, C, N, h, w] to at most `PREVIEW_FRAMES` pictures of the first clip, one pixel a latent or a
+        few; none if the format does not say how.
+    """
     factors, layers = latent_format.latent_rgb_factors, getattr(latent_format, "preview_layers", None)
     if factors is None:
-        return lambda x0: None
-    rgb = chosen or latent_preview.Latent2RGBPreviewer(factors, latent_format.latent_rgb_factors_bias)
+        return lambda latents: []
+    rgb = latent_preview.get_previewer(device, latent_format)
+    if type(rgb) is not latent_preview.Latent2RGBPreviewer:
+        reshape = getattr(latent_format, "latent_rgb_factors_reshape", None)  # newer hosts
+        more = [] if reshape is None else [reshape]
+        rgb = latent_preview.Latent2RGBPreviewer(factors, latent_format.latent_rgb_factors_bias, *more)
 
-    def frame(latents: Tensor) -> Image.Image:
+    def picture(latents: Tensor) -> Image.Image:
         if layers is None:
             return rgb.decode_latent_to_preview(latents)
         colours = preview_frames(latents[0].movedim(1, 0).float().cpu(), layers)
         return Image.fromarray(to_frames(colours.movedim(1, 0))[0])
 
-    def picture(x0: Tensor) -> Preview | None:
-        if x0.ndim != 5:  # packed with audio, or frames in a batch
+    def pictures(latents: Tensor) -> list[Image.Image]:
+        count = latents.shape[2]
+        return [picture(latents[:1, :, j : j + 1]) for j in range(0, count, -(-count // PREVIEW_FRAMES))]
+
+    return pictures
+
+
+def _previewer(model: Any) -> Callable[[Tensor], Preview | None]:
+    """A function from a model's latents to a preview of the first clip, or to None if none can be drawn."""
+    latent_format = model.get_model_object("latent_format")
+    chosen = latent_preview.get_previewer(model.load_device, latent_format)
+    if chosen is not None and type(chosen) is not latent_preview.Latent2RGBPreviewer:
+        return lambda x0: chosen.decode_latent_to_preview_image("JPEG", x0)  # TAESD or the like, if the user chose it
+    pictures = latent_pictures(latent_format, model.load_device)
+
+    def preview(x0: Tensor) -> Preview | None:
+        # Of other dimensions it is packed with audio.
+        frames = pictures(to_clip_layout(x0)) if x0.ndim in (4, 5) else []
+        if not frames:
             return None
-        count = x0.shape[2]
-        shown = range(0, count, -(-count // PREVIEW_FRAMES))
-        frames = [frame(x0[:1, :, j : j + 1]) for j in shown]
         times = max(1, PREVIEW_SIDE // max(frames[0].size))
         size = (frames[0].width * times, frames[0].height * times)
         return "PNG", AnimatedPreview.of([frame.resize(size, Image.Resampling.NEAREST) for frame in frames]), None
 
-    return picture
+    return preview
 
 
 def _data_url(picture: Preview | None) -> str | None:

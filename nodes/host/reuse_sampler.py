@@ -19,6 +19,7 @@ from vidrd_core.sampling import DivergenceError, clip_generator
 from vidrd_core.state import ClipState, StateMismatchError, anchoring
 
 from .audio_video import AudioTimeline, AudioVideoShapes, check_audio_shape, shapes_of
+from .clip_notes import preview_of_latents, prompt_of_running_node
 from .latent_layout import (
     LatentLayout,
     clip_shape,
@@ -344,7 +345,9 @@ class ReuseSampler(comfy.samplers.Sampler):
                 **layout.metadata(),
                 "frames": parts[0].shape[dim],
                 "reuse": run.settings.metadata(),
+                **prompt_of_running_node(),
             },
+            preview=preview_of_latents(model_wrap.inner_model, to_clip_layout(parts[0])),
         )
         as_latent = model_wrap.inner_model.process_latent_out
         past = to_model_layout(self.state.past.float(), dim)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from functools import lru_cache
 from pathlib import Path
 
 import folder_paths
+from aiohttp import web
+from server import PromptServer
 
 from vidrd_core.io import safetensors
 from vidrd_core.state import KIND, ClipState
+from vidrd_core.state_files import StateSummary, listing
 
 from . import folders
 
 NONE = "no state was saved yet"
+ROUTE = "vidrd"
 _ROOTS = {"output": folder_paths.get_output_directory, "input": folder_paths.get_input_directory}
 
 
@@ -24,23 +29,50 @@ def saved_states() -> list[str]:
     Files of other programs and damaged ones are left out. Where there are none the list has one entry, `NONE`, as a
     ComfyUI choice needs one.
     """
-    found = []
+    found = summaries()
+    return sorted(found, key=lambda name: (-found[name].written, name)) or [NONE]
+
+
+def summaries() -> dict[str, StateSummary]:
+    """What the files say of their clips, by the names in `saved_states`."""
+    found = {}
     for root, folder in _ROOTS.items():
         for below, _, names in os.walk(folder(), followlinks=True):
             for path in (Path(below) / name for name in names if name.endswith(".safetensors")):
                 with contextlib.suppress(OSError):  # deleted meanwhile, or a broken link
-                    if _is_state(folders.file_version(path)):
-                        found.append((path.stat().st_mtime, f"{root}/{path.relative_to(folder()).as_posix()}"))
-    return [name for _, name in sorted(found, reverse=True)] or [NONE]
+                    if (summary := _summary(folders.file_version(path))) is not None:
+                        found[f"{root}/{path.relative_to(folder()).as_posix()}"] = summary
+    return found
 
 
 @lru_cache(maxsize=4096)
-def _is_state(version: tuple[str, int, int]) -> bool:
-    """Whether a file of this path, time and size holds a state, by its header alone."""
+def _summary(version: tuple[str, int, int]) -> StateSummary | None:
+    """What a file of this path, time and size says of its clip; None if it holds no state."""
+    path = Path(version[0])
     try:
-        return safetensors.has_kind(Path(version[0]), KIND)
+        return StateSummary.of(path) if safetensors.has_kind(path, KIND) else None
     except (OSError, ValueError):
-        return False
+        return None
+
+
+def serve() -> None:
+    """Let the page ask for the saved states, and for the picture of each."""
+    server = getattr(PromptServer, "instance", None)
+    if server is None:
+        return
+
+    @server.routes.get(f"/{ROUTE}/states")
+    async def states(_: web.Request) -> web.Response:
+        return web.json_response(await asyncio.to_thread(lambda: listing(summaries())))
+
+    @server.routes.get(f"/{ROUTE}/state_picture")
+    async def state_picture(request: web.Request) -> web.Response:
+        try:
+            path = path_of(request.query.get("file", ""))
+            picture = (await asyncio.to_thread(StateSummary.of, path)).preview
+        except (OSError, ValueError):
+            picture = b""
+        return web.Response(body=picture, content_type="image/webp") if picture else web.Response(status=404)
 
 
 def path_of(name: str) -> Path:

@@ -16,6 +16,7 @@ PACK = "vidrd"
 NOTHING = {
     **{each: [] for each in ("embeddings", "experiment/models", "userdata")},
     **{each: {} for each in ("features", "history", "internal/folder_paths", "userdata/comfy.templates.json")},
+    "vidrd/states": {"states": [], "clips": []},
     "jobs": {"jobs": [], "pagination": {"offset": 0, "limit": 200, "total": 0, "has_more": False}},
 }
 EMPTY_FILES = ("favicon.ico", "user.css", "userdata/user.css", "view")
@@ -98,7 +99,10 @@ class Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path).strip("/")
         known = path.removeprefix("api/")
         if known in self.server.answers:
-            return self.reply(json.dumps(self.server.answers[known]).encode(), "application/json")
+            answer = self.server.answers[known]
+            if isinstance(answer, bytes):
+                return self.reply(answer, "image/webp")
+            return self.reply(json.dumps(answer).encode(), "application/json")
         if known in EMPTY_FILES:
             return self.reply(b"", mimetypes.guess_type(known)[0])
         file = self.server.file(path)

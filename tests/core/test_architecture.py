@@ -22,6 +22,7 @@ LAYERS = [
     "prompt_schedule",
     "presets",
     "state",
+    "state_files",
     "model",
     "sample",
     "pipeline",

@@ -10,7 +10,10 @@ from typing import Any
 
 from comfy_api import Anything
 
-PACKAGES = ("comfy", "comfy_execution", "comfy_extras", "comfyui_version", "latent_preview", "node_helpers", "server")
+PACKAGES = (
+    *("aiohttp", "comfy", "comfy_execution", "comfy_extras", "comfyui_version"),
+    *("latent_preview", "node_helpers", "server"),
+)
 SAMPLERS = """
     euler euler_cfg_pp euler_ancestral euler_ancestral_cfg_pp heun heunpp2 dpm_2 dpm_2_ancestral lms dpm_fast
     dpm_adaptive dpmpp_2s_ancestral dpmpp_2s_ancestral_cfg_pp dpmpp_sde dpmpp_sde_gpu dpmpp_2m dpmpp_2m_cfg_pp

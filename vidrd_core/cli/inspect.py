@@ -153,7 +153,7 @@ def _pixels(width: int, height: int) -> Fact:
 
 def _folder(path: Path) -> Facts:
     parts = [part for part in PARTS if (path / part).is_file()]
-    states = sorted(path.glob("clip_*.safetensors"))
+    states = _states_in(path) if not parts else []
     frames = sorted(path.glob("frame_*.png"))
     if parts:
         missing = [part for part in PARTS if part not in parts]
@@ -171,6 +171,7 @@ def _folder(path: Path) -> Facts:
         )
         _, *facts = _safetensors(states[-1])
         yield from facts
+        yield from _branches(states)
     elif frames:
         try:
             first = picture_facts(frames[0])
@@ -188,6 +189,42 @@ def _folder(path: Path) -> Facts:
             raise InputError(f"{path} is a folder with no model parts, clip states or PNG frames in it")
         yield _kind("folder of a LoRA" if is_lora(path) else "diffusers folder")
         yield from _parts(path)
+
+
+def _states_in(folder: Path) -> list[Path]:
+    """The files of states in a folder, by name; whole or not where the name is that of the command's own."""
+    from vidrd_core.state import KIND
+
+    found = []
+    for path in sorted(folder.glob("*.safetensors")):
+        with suppress(OSError, ValueError):
+            if path.name.startswith("clip_") or safetensors.has_kind(path, KIND):
+                found.append(path)
+    return found
+
+
+def _branches(paths: list[Path]) -> Facts:
+    """The branches of videos whose states are in a folder, if there are several."""
+    from vidrd_core.state_files import StateSummary, branches
+
+    summaries = []
+    for path in paths:
+        with suppress(OSError, ValueError):  # damaged
+            summaries.append(StateSummary.of(path))
+    clips = branches(summaries)
+    rows = {each.fingerprint: each.row for each in clips}
+    if len(set(rows.values())) < 2:
+        return
+    told = []
+    for row in sorted(set(rows.values())):
+        line = [each for each in clips if each.row == row]
+        files = [state.path.name for each in line for state in each.states]
+        parent = line[0].parent
+        after = f", after clip {line[0].index - 1} of branch {rows[parent]}" if parent in rows else ""
+        clip_numbers = f"clip{'s' * (len(line) > 1)} {' to '.join(str(i) for i in sorted({line[0].index, line[-1].index}))}"
+        yield Fact(f"branch {row}", f"{clip_numbers}{after}: {', '.join(files)}")
+        told.append({"clips": [each.index for each in line], "after": rows.get(parent), "files": files})
+    yield Fact("branches", str(len(told)), {"branches": told})
 
 
 def _safetensors(path: Path) -> Facts:

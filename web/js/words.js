@@ -23,6 +23,10 @@ const WORDS = {
         "; shown already": "；已显示过",
         "clip {k}: {how}": "片段 {k}：{how}",
         "kept from an earlier run": "保留自先前的运行", "waiting": "等待中", "in progress": "进行中", "done": "完成",
+        "clip {k}": "片段 {k}", "clip {k}: its state was not saved": "片段 {k}：状态未保存", "seed {seed}": "种子 {seed}",
+        "no picture": "无图片", "browse states": "浏览状态", "Saved states": "已保存的状态", "Close": "关闭",
+        "Search prompts and names": "搜索提示词和文件名", "None of them.": "没有匹配项。",
+        "No state was saved yet.": "尚未保存任何状态。",
     },
     ja: {
         "{names} connected: drawn as last set": "{names} は接続済み：最後の設定で描画",
@@ -44,10 +48,15 @@ const WORDS = {
         "; shown already": "；表示済み",
         "clip {k}: {how}": "クリップ {k}：{how}",
         "kept from an earlier run": "以前の実行から保持", "waiting": "待機中", "in progress": "処理中", "done": "完了",
+        "clip {k}": "クリップ {k}", "clip {k}: its state was not saved": "クリップ {k}：状態は未保存", "seed {seed}": "シード {seed}",
+        "no picture": "画像なし", "browse states": "状態を一覧から選ぶ", "Saved states": "保存した状態", "Close": "閉じる",
+        "Search prompts and names": "プロンプトとファイル名を検索", "None of them.": "該当なし。",
+        "No state was saved yet.": "保存された状態はまだありません。",
     },
 };
 
-function language() {
+// The page's language, as "en" or "zh".
+export function language() {
     try {
         return app.extensionManager?.setting?.get("Comfy.Locale") ?? app.ui?.settings?.getSettingValue?.("Comfy.Locale");
     } catch {

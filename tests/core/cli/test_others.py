@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -128,6 +129,19 @@ def test_info_reports_the_damage_of_a_state(vidrd, whole):
         *vidrd("info", "broken.safetensors")
     )
     assert "Invalid value for 'FILE': it is empty: give a name" in error_line(*vidrd("info", ""))
+
+
+def test_info_shows_how_the_states_of_a_folder_branch(vidrd, whole):
+    shutil.copytree(whole / "states", "states")
+    assert "branch" not in vidrd("info", "states")[1]
+    extend = ("--steps", 4, "--save-state", "states/other.safetensors", "-o", "other.mp4")
+    assert vidrd("extend", "states/clip_0000.safetensors", PROMPTS[0], "--clips", 1, *extend)[0] == 0
+    text = " ".join(vidrd("info", "states")[1].split())
+    assert "folder of 4 clip states, clip_0000.safetensors to other.safetensors" in text
+    assert "branch 0 clips 0 to 2: clip_0000.safetensors, clip_0001.safetensors, clip_0002.safetensors" in text
+    assert "branch 1 clip 1, after clip 0 of branch 0: other.safetensors" in text
+    told = json.loads(vidrd("info", "states", "--json")[1])["branches"]
+    assert [each["clips"] for each in told] == [[0, 1, 2], [1]]
 
 
 def test_models_lists_the_built_in_models(vidrd, folder, monkeypatch):

@@ -12,3 +12,5 @@ class _Meta(type):
 
 class Anything(metaclass=_Meta):
     """Stands in for what nodes need only when they run: it has every attribute and can be a base class."""
+
+    instance = None  # of PromptServer: no server runs
