@@ -26,6 +26,7 @@ from vidrd_core.sampling import (
 )
 from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState, anchoring
+from vidrd_core.state_files import preview_of
 from vidrd_core.video.tensors import to_video
 
 
@@ -218,7 +219,7 @@ def state_of_video(
     sigmas, denoise = model.schedule.sigmas(sample.steps, sample.solver), None
     if method == "inversion":
         denoise = model.denoiser(prompt, replace(sample, cfg=1.0), list(range(frames)))
-    return ClipState.from_latents(
+    state = ClipState.from_latents(
         latents,
         sigmas.to(latents.device),
         model.signature,
@@ -232,3 +233,4 @@ def state_of_video(
         made_with=_made_with(model, prompt, sample, reuse),
         on_step=on_step,
     )
+    return replace(state, preview=preview_of(video[-frames:]))

@@ -139,7 +139,6 @@ class ClipState:
         past_frames: int = 0,
         step_noise: Tensor | None = None,
         sound: dict[str, Tensor] | None = None,
-        preview: str = "",
     ) -> ClipState:
         """Build the state of a clip that was sampled.
 
@@ -161,7 +160,6 @@ class ClipState:
             step_noise: The noise that the solver added to the last R frames [draws, B, C, R, h, w]; None if it adds
                 none.
             sound: The fields of sound by name, if there is any.
-            preview: A small picture of the clip; "" for none.
 
         Returns:
             The state, numbered after `previous` and with what that state keeps of the first clip.
@@ -191,7 +189,6 @@ class ClipState:
             model_signature=model_signature,
             frame_positions=frame_positions,
             made_with=made_with,
-            preview=preview,
             **{**handed_on, **(sound or {})},
         )
 

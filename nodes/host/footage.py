@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vidrd_core.sampling import clip_generator
 from vidrd_core.state import ClipState
+from vidrd_core.state_files import preview_of
 
 from .latent_layout import layout_of, to_clip_layout, to_model_layout
 from .model import model_signature
@@ -185,4 +186,6 @@ def state_from_video(
     guider.sample(torch.zeros_like(whole), whole, sampler, sigmas, callback=callback, disable_pbar=True, seed=seed)
     state = sampler.state
     assert state is not None
-    return replace(state, repeated=still, past=state.latents[:, :, :still]), {"samples": footage}
+    preview = preview_of(used[..., :3].mul(255).round().clamp(0, 255).byte().cpu().numpy())
+    state = replace(state, repeated=still, past=state.latents[:, :, :still], preview=preview)
+    return state, {"samples": footage}

@@ -323,7 +323,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         """Keep the state of a clip whose steps are all done."""
         guidance, dim, parts = run.guidances[0], layout.frame_dim, shapes.split(latents)
         self.audio_settings = run.audio_settings
-        self.state = ClipState.of_clip(
+        state = ClipState.of_clip(
             self.previous,
             run.settings,
             noise=to_clip_layout(run.starts[0]).cpu(),
@@ -347,8 +347,8 @@ class ReuseSampler(comfy.samplers.Sampler):
                 "reuse": run.settings.metadata(),
                 **prompt_of_running_node(),
             },
-            preview=preview_of_latents(model_wrap.inner_model, to_clip_layout(parts[0])),
         )
+        self.state = replace(state, preview=preview_of_latents(model_wrap.inner_model, state.shown))
         as_latent = model_wrap.inner_model.process_latent_out
         past = to_model_layout(self.state.past.float(), dim)
         self.clip, self.past = as_latent(parts[0].float()).cpu(), to_clip_layout(as_latent(past))

@@ -20,7 +20,7 @@ from vidrd_core.state_files import PREVIEW_SIDE, StateSummary, branches, preview
 def clip(previous=None, prompt="a red star", seed=0, preview="", made=1):
     """A state after another one, whose latents are `made` alone."""
     latents = torch.full((1, 1, 2, 1, 1), float(made))
-    return ClipState.of_clip(
+    state = ClipState.of_clip(
         previous,
         ReuseSettings(1),
         noise=latents.clone(),
@@ -33,8 +33,8 @@ def clip(previous=None, prompt="a red star", seed=0, preview="", made=1):
         model_signature="model",
         frame_positions=[0, 1],
         made_with={"prompt": prompt, "seed": seed},
-        preview=preview,
     )
+    return replace(state, preview=preview)
 
 
 @pytest.fixture

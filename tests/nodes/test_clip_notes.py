@@ -118,6 +118,18 @@ def test_a_states_picture_shows_the_clip(host, run, tiny):
             assert np.corrcoef(shown.ravel(), true.ravel())[0, 1] > 0.9, j
 
 
+def test_a_picture_leaves_out_what_the_clip_before_has_shown(host, execute):
+    graph = chain(2)
+    for k in range(2):
+        saved(host, execute, graph, [f"clip{k}", 2], f"shown{k}")
+    folder = Path(host.folder_paths.get_output_directory()) / "notes"
+    counts = []
+    for k in range(2):
+        with Image.open(io.BytesIO(StateSummary.of(next(folder.glob(f"shown{k}_*"))).preview)) as picture:
+            counts.append(picture.n_frames)
+    assert counts == [8, 4]
+
+
 def test_the_page_is_told_of_saved_states(run, tiny):
     clip = {"model": tiny.model, "positive": tiny.positive[0], "negative": tiny.negative, "latent": tiny.latent}
     settings = {"steps": 1, "cfg": 1.0, "seed": 5, "scheduler": "ddim_uniform", "sampler_name": "euler"}

@@ -221,8 +221,8 @@ def _branches(paths: list[Path]) -> Facts:
         files = [state.path.name for each in line for state in each.states]
         parent = line[0].parent
         after = f", after clip {line[0].index - 1} of branch {rows[parent]}" if parent in rows else ""
-        clip_numbers = f"clip{'s' * (len(line) > 1)} {' to '.join(str(i) for i in sorted({line[0].index, line[-1].index}))}"
-        yield Fact(f"branch {row}", f"{clip_numbers}{after}: {', '.join(files)}")
+        ends = f"clips {line[0].index} to {line[-1].index}" if len(line) > 1 else f"clip {line[0].index}"
+        yield Fact(f"branch {row}", f"{ends}{after}: {', '.join(files)}")
         told.append({"clips": [each.index for each in line], "after": rows.get(parent), "files": files})
     yield Fact("branches", str(len(told)), {"branches": told})
 
