@@ -142,7 +142,8 @@ def more_reuse_inputs() -> list[Any]:
             default=AS_SET,
             tooltip="Replaces M, alpha, beta, order, noise policy, release and drift. paper: as published. keep "
             "moving: forward, with a quarter of the frames as prompt frames. loop on purpose: the same, and the last "
-            "clip ends where the first began. anchored: keeps the colours of the first clip.",
+            "clip ends where the first began. anchored: keeps the colours of the first clip. for this model: as keep "
+            "moving, with prompt frames that suit the model's VAE.",
         ),
         io.Combo.Input(
             "noise_policy",

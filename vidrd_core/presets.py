@@ -6,21 +6,24 @@ from dataclasses import dataclass, field, replace
 
 from vidrd_core.reuse import ReuseSettings
 
-PRESETS = ("paper", "keep moving", "loop on purpose", "anchored")
+PRESETS = ("paper", "keep moving", "loop on purpose", "anchored", "for this model")
 AS_SET = "as set here"
 
 
-def preset(name: str, frames: int) -> ReuseSettings:
+def preset(name: str, frames: int, compresses: bool = False) -> ReuseSettings:
     """Make the reuse settings of a preset.
 
     "paper" has the paper's settings. The others continue in time order, with a quarter of a clip's frames as prompt
     frames, which takes a third more model calls per shown frame, and shuffle the old noise, so that less of the
     motion repeats; "loop on purpose" also closes a loop, and "anchored" keeps the colours and the contrast of the
-    first clip.
+    first clip. "for this model" is "keep moving" for models with a latent for each frame. Where the VAE compresses
+    time it takes three prompt frames at least, and half of the clip at most: the first latent stands for one frame
+    and is a warm-up in a later clip, and two others tell of motion.
 
     Args:
         name: One of `PRESETS`.
-        frames: N, the frames of a clip.
+        frames: N, the frames of a clip; its latents, where the VAE compresses time.
+        compresses: Whether the VAE compresses time.
 
     Returns:
         Settings for clips of that length, on which `prompt_frames` depends.
@@ -36,7 +39,9 @@ def preset(name: str, frames: int) -> ReuseSettings:
     moving = ReuseSettings(max(1, frames // 4), order="forward", noise="shuffle")
     if name == "paper":
         return ReuseSettings(prompt_frames=min(4, frames - 1))
-    if name == "keep moving":
+    if name == "for this model" and compresses:
+        return replace(moving, prompt_frames=max(1, min(max(3, frames // 4), frames // 2)))
+    if name in ("keep moving", "for this model"):
         return moving
     if name == "loop on purpose":
         return replace(moving, loop="keep")
@@ -78,7 +83,7 @@ class ReuseChoice:
         """
         settings = self.settings
         if self.preset != AS_SET:
-            settings = replace(preset(self.preset, frames), staging=self.settings.staging)
+            settings = replace(preset(self.preset, frames, compresses), staging=self.settings.staging)
             if self.settings.loop == "close":
                 settings = replace(settings, loop="close")
         elif self.auto:

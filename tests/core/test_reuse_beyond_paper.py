@@ -256,6 +256,11 @@ def test_a_choice_is_resolved_for_the_clip():
     assert ReuseChoice(preset="keep moving").resolve(21, compresses=True) == ReuseSettings(
         5, order="forward", noise="shuffle", warmup_latents=1
     )
+    for latents, frames in {2: 1, 3: 1, 5: 2, 6: 3, 9: 3, 13: 3, 16: 4, 31: 7}.items():
+        found = ReuseChoice(preset="for this model").resolve(latents, compresses=True)
+        assert found == ReuseSettings(frames, order="forward", noise="shuffle", warmup_latents=1)
+    assert ReuseChoice(preset="for this model").resolve(17, compresses=True, cycle=5).prompt_frames == 2
+    assert ReuseChoice(preset="for this model").resolve(8) == preset("keep moving", 8)
     assert ReuseChoice(ReuseSettings(loop="close"), "loop on purpose").resolve(8).loop == "close"
     assert ReuseChoice(ReuseSettings(3), auto=True).resolve(8) == ReuseSettings(3)
     assert ReuseChoice(ReuseSettings(3), auto=True).resolve(8, compresses=True) == ReuseSettings(

@@ -9,6 +9,7 @@ import pytest
 from vidrd_core.comfy.extend import extend_workflow
 from vidrd_core.comfy.graphs import WorkflowError
 from vidrd_core.comfy.workflow import parse_workflow
+from vidrd_core.presets import ReuseChoice
 
 from ..core.comfy.test_extend import check_links
 from ..workflows.files import ROOT, nodes
@@ -39,6 +40,46 @@ def test_the_documentation_counts_them(outcomes):
     told = {reason: int(count) for reason, count in re.findall(r"^\| ([^|]+?) \| (\d+) \|", table, re.MULTILINE)}
     assert Counter(error.reason if error else CONVERTED for _, _, error in outcomes.values()) == told
     assert sum(told.values()) == 99
+
+
+def test_the_recommended_settings_are_the_templates(outcomes):
+    text = (ROOT / "docs" / "comfyui.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"<!-- settings -->\n(.*?)<!-- end of settings -->", text, re.DOTALL)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    assert len(rows) == 15
+    for model, template, frames, latents, m, steps, sampler, scheduler, cfg in rows:
+        # Values of widgets in their order are enough to find each: no two of these are alike.
+        values = [each["type"] + repr(each.get("widgets_values")) for each in nodes(outcomes[f"{template}.json"][0])]
+        first, *second = map(int, re.findall(r"\d+", steps))
+        if "switch" in steps:
+            wanted = [f"{first}, {cfg}, '{sampler}', '{scheduler}', 0, {second[0]}, "]
+        elif any(f"{first}, {cfg}, '{sampler}', '{scheduler}', 1]" in each for each in values):
+            wanted = []
+        else:
+            guidance = [f"Guider[{each}]" for each in re.findall(r"\d+", cfg)]
+            guided = any(each.startswith("CFGGuider") for each in values)
+            wanted = [f"KSamplerSelect['{sampler}'"]
+            wanted += (
+                guidance if guided else [f"'randomize', {cfg}]" if "SamplerCustom[" in str(values) else "BasicGuider"]
+            )
+            wanted += [f"BasicScheduler['{scheduler}', {first}, 1]"] if "S" not in scheduler else []
+            wanted += [f"{scheduler}[{first}, "] if scheduler == "LTXVScheduler" else []
+            for count in second if scheduler != "ManualSigmas" else (first, *second):
+                assert any(each.startswith("ManualSigmas") and each.count(",") == count for each in values), model
+        if model.startswith("MiniMax H3"):  # two seconds of 24 frames, by the template's own formula
+            assert int(frames) == 48 + (5 - 48 % 17) % 17
+        elif template != "video_ltx2_t2v":  # whose PrimitiveInt is wired into the length
+            wanted.append(f", {frames}, 1")
+        else:
+            wanted.append(f"PrimitiveInt[{frames}, ")
+        for each in wanted:
+            assert any(each in value for value in values), (model, each)
+        factor = {"LTX-": 8, "Stab": 1}.get(model[:4], 4)
+        count, cycle = 1 + (int(frames) - 1) // factor, 0
+        if model.startswith("MiniMax H3"):
+            count, cycle = 5 * (int(frames) // 17) + 1 + (int(frames) % 17 - 1) // 4, 5
+        found = ReuseChoice(preset="for this model").resolve(count, factor > 1, cycle)
+        assert (count, found.prompt_frames) == (int(latents), int(m)), model
 
 
 def test_those_that_are_refused_stay_and_name_a_node(outcomes):

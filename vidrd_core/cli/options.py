@@ -48,7 +48,8 @@ class PresetOptions:
 
     Args:
         preset: Settings for a purpose, which the options below override: paper; 'keep moving', forward order;
-            'loop on purpose', which also ends where it began; anchored, with the first clip's colours.
+            'loop on purpose', which also ends where it began; anchored, with the first clip's colours; 'for this
+            model', which is 'keep moving' here.
     """
 
     preset: str | None = None

@@ -24,7 +24,7 @@ export function reuse({ promptFrames, alpha, beta, order, noise = "pns", staging
 export function preset(name, frames) {
     const own = { alpha: 4, beta: 0.4 };
     if (name === "paper") return { ...own, promptFrames: Math.min(4, frames - 1), order: "mirror", noise: "pns" };
-    if (!["keep moving", "loop on purpose", "anchored"].includes(name)) return null;
+    if (!["keep moving", "loop on purpose", "anchored", "for this model"].includes(name)) return null;
     return { ...own, promptFrames: Math.max(1, Math.floor(frames / 4)), order: "forward", noise: "shuffle" };
 }
 

@@ -256,7 +256,7 @@ def test_older_names_are_not_completed(monkeypatch, capsys):
 def test_presets_are_completed_as_the_shell_inserts_them(monkeypatch, capsys):
     words = ("generate", "--preset", "")
     found = completed(monkeypatch, capsys, *words)
-    assert found == ["paper", r"keep\ moving", r"loop\ on\ purpose", "anchored"]
+    assert found == ["paper", r"keep\ moving", r"loop\ on\ purpose", "anchored", r"for\ this\ model"]
     assert completed(monkeypatch, capsys, "extend", "s", "--preset", "k", shell="fish") == ["keep moving"]
     assert tuple(completed(monkeypatch, capsys, *words, shell="fish")) == PRESETS
 
