@@ -48,6 +48,23 @@ RUNS = {
 }
 
 
+def replace_loaders(host, monkeypatch, loaders):
+    """Put functions, from a node's inputs to its outputs, in the place of the host's nodes: {node: function}."""
+    for name, load in loaders.items():
+        if name not in host.nodes.NODE_CLASS_MAPPINGS:
+            continue
+        definition = stock_definition(host.nodes, name)
+        given = {
+            input_name: (kind_,) if isinstance(kind_, str) and kind_ != "COMBO" else ("STRING",)
+            for input_name, (kind_, *_) in definition["input"]["required"].items()
+        }
+        methods = {
+            "INPUT_TYPES": classmethod(lambda cls, given=given: {"required": given}), "FUNCTION": "run",
+            "RETURN_TYPES": tuple(definition["output"]), "run": lambda self, load=load, **inputs: load(**inputs),
+        }  # fmt: skip
+        monkeypatch.setitem(host.nodes.NODE_CLASS_MAPPINGS, name, type(name, (), methods))
+
+
 @pytest.fixture
 def small(host, pack, monkeypatch):
     """A function that replaces the loaders by small random models of a family."""
@@ -90,17 +107,7 @@ def small(host, pack, monkeypatch):
             "LoraLoader": lambda model, clip, **_: (model, clip),
             "LoraLoaderModelOnly": lambda model, **_: (model,),
         }
-        for name, load in loaders.items():
-            definition = stock_definition(host.nodes, name)
-            given = {
-                input_name: (kind_,) if isinstance(kind_, str) and kind_ != "COMBO" else ("STRING",)
-                for input_name, (kind_, *_) in definition["input"]["required"].items()
-            }
-            methods = {
-                "INPUT_TYPES": classmethod(lambda cls, given=given: {"required": given}), "FUNCTION": "run",
-                "RETURN_TYPES": tuple(definition["output"]), "run": lambda self, load=load, **inputs: load(**inputs),
-            }  # fmt: skip
-            monkeypatch.setitem(host.nodes.NODE_CLASS_MAPPINGS, name, type(name, (), methods))
+        replace_loaders(host, monkeypatch, loaders)
 
     return small
 

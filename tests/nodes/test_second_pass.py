@@ -1,5 +1,7 @@
 """Clips in two passes, as LTX-2 makes them: small latents, then upscaled ones with noise; each has its states."""
 
+import asyncio
+import copy
 import dataclasses
 import importlib
 from types import SimpleNamespace
@@ -198,3 +200,31 @@ def test_a_second_pass_needs_latents(family, two_passes, one_pass):
     empty = {"samples": family.upscaled(low)["samples"] * 0}
     with pytest.raises(StateMismatchError, match=r"wire the latents of its first pass into latent_image"):
         one_pass(1, empty, states[1])
+
+
+def test_nodes_with_the_same_inputs_have_samplers_of_their_own(host, execute, monkeypatch):
+    """ComfyUI gives nodes that are alike one result, and a guided sampler records one clip."""
+    found = []
+
+    class Seen:
+        FUNCTION, OUTPUT_NODE, RETURN_TYPES, CATEGORY = "run", True, (), ""
+        INPUT_TYPES = classmethod(lambda cls: {"required": {"one": ("SAMPLER",), "other": ("SAMPLER",)}})
+
+        def run(self, **samplers):
+            found.append(samplers)
+            return {}
+
+    monkeypatch.setitem(host.nodes.NODE_CLASS_MAPPINGS, "Seen", Seen)
+    asyncio.run(host.nodes.init_builtin_extra_nodes())
+    guidance = {"class_type": "VidRD_Guidance", "inputs": {"sampler": ["1", 0], **REUSE, "beta": 0.4}}
+    graph = {
+        "1": {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "euler"}},
+        "2": guidance,
+        "3": copy.deepcopy(guidance),
+        "4": {"class_type": "Seen", "inputs": {"one": ["2", 0], "other": ["3", 0]}},
+    }
+    _, errors, refused = execute(graph)
+    assert (errors, refused) == ([], {})
+    (samplers,) = found
+    assert samplers["one"] is not samplers["other"]
+    assert samplers["one"].inner is samplers["other"].inner

@@ -58,7 +58,7 @@ def test_those_that_are_converted_keep_everything_else(outcomes):
         gone = [each["type"] for each in nodes(workflow) if each["id"] not in kept]
         known = {"KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced", "RandomNoise", "VAEDecode",
                  "VAEDecodeTiled", "VAEDecodeAudio", "CreateVideo", "SaveVideo", "SaveAnimatedWEBP",
-                 "TrimVideoLatent"}  # fmt: skip
+                 "TrimVideoLatent", "LTXVSeparateAVLatent", "LTXVAudioVAEDecode"}  # fmt: skip
         assert set(gone) <= known, name
         for each in nodes(workflow):
             if each["id"] in kept:

@@ -68,6 +68,10 @@ class PageGraph(Graph):
         """All nodes."""
         return list(self.nodes)
 
+    def has(self, node: NodeId) -> bool:
+        """Whether it has the node."""
+        return node in self.nodes
+
     def kind(self, node: NodeId) -> str:
         """Its type; that of a subgraph is the subgraph's id."""
         return self.nodes[node]["type"]
@@ -202,7 +206,7 @@ class PageGraph(Graph):
     def duplicate(self, node: NodeId, column: int = 0, row: int = 0) -> NodeId:
         """Add a copy below the graph."""
         new, data = self.counter.next_node(), copy.deepcopy(self.nodes[node])
-        data |= {"id": new, "pos": self._place(column, row)}
+        data |= {"id": new, "pos": self._place(column, row), "size": [NODE_WIDTH, self.height(node)]}
         for each in data.get("inputs") or []:
             each["link"] = None
         for each in data.get("outputs") or []:
@@ -212,6 +216,11 @@ class PageGraph(Graph):
         for name, source in list(self.sources(node)):
             self.connect(Target(new, name), source)
         return new
+
+    def height(self, node: NodeId) -> float:
+        """That of its box."""
+        _, top, _, bottom = _box(self.nodes[node])
+        return bottom - top
 
     def remove(self, node: NodeId) -> None:
         """Take a node out, with its links."""
