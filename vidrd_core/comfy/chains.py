@@ -17,7 +17,14 @@ SAVERS = ("SaveVideo", "SaveWEBM", "SaveAnimatedWEBP", "VHS_VideoCombine")
 PICTURES = ("LoadImage", "LoadVideo", "LoadImageMask", "LoadAudio", "VHS_LoadVideo", "VHS_LoadVideoPath")
 # Nodes between a sampler and a decoder that leave a clip's latents as they are, with the input that they pass on.
 _PASSED = {"LTXVSeparateAVLatent": "av_latent", "LTXVCropGuides": "latent", "TrimVideoLatent": "samples"}
+# Nodes that change the beginning of a clip's latents, which later clips do not show: they stay, for the first clip.
+AT_THE_BEGINNING = {
+    "TrimVideoLatent": "samples", "NormalizeVideoLatentStart": "latent", "ReplaceVideoLatentFrames": "destination",
+}  # fmt: skip
+# Nodes that put one latent of a reference picture before a clip's others; it is the warm-up latent of later clips.
+_WITH_REFERENCE = ("WanVaceToVideo", "WanAnimateToVideo", "WanAnimate2ToVideo")
 _GUIDES = ("LTXVAddGuide", "LTXVAddGuideMulti", "MiniMaxH3AddGuide")
+_FILMS = ("LoadVideo", "VHS_LoadVideo", "VHS_LoadVideoPath", "GetVideoComponents")
 _ENCODED_SOUND = ("LTXVAudioVAEEncode", "VAEEncodeAudio")
 _PARTS_OF_SIGMAS = ("SplitSigmas", "SplitSigmasDenoise", "SetFirstSigma", "FlipSigmas")
 _OWN_LOOPS = {  # samplers that take frames a few at a time, or change their size
@@ -35,9 +42,10 @@ _BETWEEN = (
 BEGINNINGS: dict[str, tuple[str | None, ...]] = {
     "LTXVImgToVideoInplace": ("latent",),
     "LTXVImgToVideo": ("positive", "negative", None),
+    "LTXVAddGuide": ("positive", "negative", "latent"),
 }
 WITHOUT = {"Wan22ImageToVideoLatent": "start_image"}  # the same by leaving an input open
-_CONDITIONERS = ("LTXVConditioning", "LTXVCropGuides")  # they pass the prompt on
+_CONDITIONERS = ("LTXVConditioning", "LTXVCropGuides", "LTXVAddGuide")  # they pass the prompt on
 _GUIDERS = {"CFGGuider": "positive", "BasicGuider": "conditioning", "LTXVDualCFGGuider": "positive"}
 
 
@@ -48,10 +56,12 @@ class Decoder:
     Args:
         key: The node.
         passed: The nodes between it and the sampler, from the decoder on.
+        beginning: Those of them that stay, for the first clip: of `AT_THE_BEGINNING`.
     """
 
     key: Key
     passed: list[Key]
+    beginning: list[Key]
 
 
 @dataclass
@@ -67,6 +77,7 @@ class Chain:
         first_expert: The sampler of the first steps, if another model takes those (Wan 2.2).
         passes: The samplers of the passes before it, the first one first: their latents it goes on with.
         beginnings: Nodes that begin the first clip with a picture: of `BEGINNINGS` and `WITHOUT`.
+        endings: Nodes that end the last clip with one: of `BEGINNINGS`.
     """
 
     sampler: Key
@@ -77,6 +88,7 @@ class Chain:
     first_expert: Key | None = None
     passes: list[Key] = field(default_factory=list)
     beginnings: list[Key] = field(default_factory=list)
+    endings: list[Key] = field(default_factory=list)
 
     @property
     def samplers(self) -> list[Key]:
@@ -104,7 +116,8 @@ def find_chains(view: View) -> list[Chain]:
         if not any(_is_saved(view, key) for key in view.ahead(decoder, lambda key: view.kind(key) in SAMPLERS)):
             continue
         sampler, passed = _trace(view, decoder)
-        chains.setdefault(sampler, Chain(sampler)).decoders.append(Decoder(decoder, passed))
+        beginning = [key for key in passed if _changes_beginning(view, key)]
+        chains.setdefault(sampler, Chain(sampler)).decoders.append(Decoder(decoder, passed, beginning))
     if not chains:
         raise _without_sampler(view, savers[0])
     for sound in [key for key in view.keys if view.kind(key) in SOUND_DECODERS]:
@@ -126,9 +139,10 @@ def _is_saved(view: View, key: Key) -> bool:
 def _follow(view: View, origin: Output | None) -> tuple[Key, list[Key]] | None:
     """From an input to the node that makes the latents, and the nodes of `_PASSED` between; None at an open end."""
     passed: list[Key] = []
-    while origin is not None and view.kind(origin.key) in _PASSED:
+    known = {**_PASSED, **AT_THE_BEGINNING}
+    while origin is not None and view.kind(origin.key) in known:
         passed.append(origin.key)
-        origin = view.origin(origin.key, _PASSED[view.kind(origin.key)])
+        origin = view.origin(origin.key, known[view.kind(origin.key)])
     return None if origin is None else (origin.key, passed)
 
 
@@ -150,24 +164,36 @@ def _trace(view: View, decoder: Key) -> tuple[Key, list[Key]]:
             f"{view.label(decoder)} decodes latents of {view.label(maker)}, expected those of a sampler: "
             f"{', '.join(SAMPLERS)}",
         )
-    for key in passed:
-        _check_passed(view, key)
     return maker, passed
 
 
-def _check_passed(view: View, key: Key) -> None:
-    """Raise WorkflowError if a node cuts frames of each clip away."""
-    if view.kind(key) != "TrimVideoLatent" or view.value(key, "trim_amount") == 0:
-        return
+def _changes_beginning(view: View, key: Key) -> bool:
+    """Whether a node changes a clip's first latents. Raises WorkflowError for one that changes others, too."""
+    kind = view.kind(key)
+    if kind == "ReplaceVideoLatentFrames" and view.value(key, "index") != 0:
+        raise _refusal(
+            view,
+            "latents are changed before they are decoded",
+            key,
+            "it changes latents in the middle of each clip; bypass it first",
+        )
+    if kind != "TrimVideoLatent":
+        return kind in AT_THE_BEGINNING
     origin = view.origin(key, "trim_amount")
     # WanVaceToVideo and its like give the number of latents of the reference picture: none without one.
-    if origin is not None and not {"reference_image", "ref_image"} & view.origins(origin.key).keys():
-        return
-    raise WorkflowError(
-        "a reference picture is part of each clip's latents",
-        f"{view.label(key)} is in the way: it cuts off the latents of a reference picture, which a clip cannot hand "
-        "on to the next; take the reference picture out first",
-    )
+    if view.value(key, "trim_amount") == 0 or (
+        origin is not None and not {"reference_image", "ref_image"} & view.origins(origin.key).keys()
+    ):
+        return False
+    if origin is None or view.kind(origin.key) not in _WITH_REFERENCE:
+        raise _refusal(
+            view,
+            "a reference picture is part of each clip's latents",
+            key,
+            "it cuts off latents, which a clip cannot hand on to the next; expected that of a reference picture, by "
+            f"{', '.join(_WITH_REFERENCE)}; take the picture out first",
+        )
+    return True
 
 
 def _without_sampler(view: View, saver: Key) -> WorkflowError:
@@ -194,7 +220,7 @@ def _pictures(view: View, chain: Chain) -> list[Key]:
         if view.kind(key) == "GetImageSize":
             continue
         for name, origin in view.origins(key).items():
-            if key in chain.beginnings and name in ("image", "start_image"):
+            if key in (*chain.beginnings, *chain.endings) and name in ("image", "start_image"):
                 continue
             if origin.key not in seen:
                 seen.add(origin.key)
@@ -244,13 +270,7 @@ def _check_pass(view: View, chain: Chain, sampler: Key) -> Key | None:
         makers += view.behind(start.key, lambda key: view.kind(key) in (*DECODERS, *SAMPLERS))
     for key in makers:
         if view.kind(key) in _GUIDES:
-            raise _refusal(
-                view,
-                "guide frames are part of each clip's latents",
-                key,
-                "it adds guide frames to the latents of a clip, which would come in the middle of the long video; "
-                "bypass it first",
-            )
+            _check_guide(view, chain, sampler, key)
         if view.kind(key) in _ENCODED_SOUND:
             raise _refusal(
                 view,
@@ -267,9 +287,35 @@ def _check_pass(view: View, chain: Chain, sampler: Key) -> Key | None:
             _check_steps(view, sampler)
         else:
             _check_custom(view, sampler, bool(before))
-    kinds = (*BEGINNINGS, *WITHOUT)
+    kinds = ({*BEGINNINGS, *WITHOUT}) - {"LTXVAddGuide"}
     chain.beginnings += [key for key in makers if view.kind(key) in kinds and key[:-1] == sampler[:-1]]
     return before[0] if before else None
+
+
+def _check_guide(view: View, chain: Chain, sampler: Key, key: Key) -> None:
+    """Tell which clips a node of guide frames is for. Raises WorkflowError for a film, and for several pictures."""
+    reason = "guide frames are part of each clip's latents"
+    if view.kind(key) != "LTXVAddGuide":
+        raise _refusal(
+            view, reason, key, "it adds several pictures to each clip; take one LTXVAddGuide for each picture"
+        )
+    image = view.origin(key, "image")
+    behind = [] if image is None else [image.key, *view.behind(image.key)]
+    if any(view.kind(each) in _FILMS for each in behind):
+        raise _refusal(
+            view,
+            reason,
+            key,
+            "it guides each clip by the same film, frame by frame; make the clips one by one, each with its part of "
+            "the film",
+        )
+    if view.origin(key, "iclora_parameters") is not None:
+        return  # a reference for a LoRA that goes with each clip
+    place = view.value(key, "frame_idx")
+    if not isinstance(place, int):
+        raise _refusal(view, reason, key, "the place of its picture is not known; set frame_idx to a number")
+    _same_graph(view, sampler, key)
+    (chain.beginnings if place >= 0 else chain.endings).append(key)
 
 
 def _check_passes(view: View, sampler: Key, before: list[Key], makers: list[Key]) -> None:

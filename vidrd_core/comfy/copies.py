@@ -24,15 +24,15 @@ class Copies:
 
     Attributes:
         rows: Where the next node of each clip goes, in pixels from the first added node.
-        only_first: Nodes of the first clip alone: what takes the place of each of their outputs in other clips, an
-            output, or the name of the input that is passed on.
+        only_in: Nodes of one clip alone: the clip, and what takes the place of each of their outputs in other clips,
+            an output, or the name of the input that is passed on.
         without: Nodes of which later clips have a copy that lacks an input, with the input's name.
     """
 
     def __init__(self, graph: Graph, clips: int) -> None:
         self.graph = graph
         self.rows = [0.0] * clips
-        self.only_first: dict[NodeId, list[str | Source]] = {}
+        self.only_in: dict[NodeId, tuple[int, list[str | Source]]] = {}
         self.without: dict[NodeId, str] = {}
         self._copies: dict[tuple[NodeId, frozenset[_Reason]], NodeId] = {}
         self._columns = 0  # of the nodes for all clips
@@ -79,7 +79,8 @@ class Copies:
             return replaced[source]
         if not self.graph.has(source.node):
             return source  # an input of the subgraph
-        if clip and (instead := self.only_first.get(source.node)):
+        only, instead = self.only_in.get(source.node, (clip, []))
+        if clip != only:
             other = instead[source.slot]
             return other if isinstance(other, Source) else self._passed(source.node, other, replaced, clip)
         reasons = self._reasons(source.node, replaced, clip, {})
@@ -113,8 +114,8 @@ class Copies:
             if source in replaced:
                 found.add((source, replaced[source]))
             elif self.graph.has(source.node):
-                if clip and source.node in self.only_first:
-                    found.add(("only first", source.node))
+                if clip != self.only_in.get(source.node, (clip,))[0]:
+                    found.add(("not here", source.node))
                 found |= self._reasons(source.node, replaced, clip, known)
         known[node] = frozenset(found)
         return known[node]

@@ -188,6 +188,8 @@ WIDGETS: dict[str, tuple[str, ...]] = {
     "RandomNoise": ("noise_seed", SEED_CONTROL),
     "BasicScheduler": ("scheduler", "steps", "denoise"),
     "TrimVideoLatent": ("trim_amount",),
+    "ReplaceVideoLatentFrames": ("index",),
+    "LTXVAddGuide": ("frame_idx", "strength"),
     "LTXVImgToVideo": ("width", "height", "length", "batch_size", "strength"),
     "LatentUpscaleModelLoader": ("model_name",),
     "CreateVideo": ("fps", "bit_depth"),

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vidrd_core.comfy.chains import BEGINNINGS, K_SAMPLERS, SOUND_DECODERS, WITHOUT, Chain, Decoder
+from vidrd_core.comfy.chains import AT_THE_BEGINNING, BEGINNINGS, K_SAMPLERS, SOUND_DECODERS, WITHOUT, Chain, Decoder
 from vidrd_core.comfy.copies import GAP, Copies, Replaced
 from vidrd_core.comfy.definitions import SEED_CONTROL
-from vidrd_core.comfy.graphs import OUTPUTS, Connected, Graph, NodeId, Source
+from vidrd_core.comfy.graphs import OUTPUTS, Connected, Graph, NodeId, Source, Target
 from vidrd_core.comfy.page import PageGraph, height_of
 from vidrd_core.comfy.view import Key, View
 from vidrd_core.comfy.workflow import Workflow
@@ -90,7 +90,8 @@ class Rewriting:
         """Rewrite the chain."""
         graph, copies, notes = self.graph, self.copies, self._notes()
         graph.new_block()
-        used = {node for node in graph.ids() if graph.used(node)} if encoder else set()
+        changed = [key[-1] for key in (*([encoder] if encoder else []), *self.chain.endings)]
+        used = {node for node in graph.ids() if graph.used(node)} if changed else set()
         self._prepare()
         encoded = self._encode(prompts, encoder)
         noises = [noise.node for sampler in self.samplers if (noise := graph.source(sampler, "noise"))]
@@ -118,7 +119,8 @@ class Rewriting:
         unused: list[NodeId] = []
         for video, decoder, plan in zip(videos, self.chain.decoders, self.plans, strict=True):
             self._replace(video, decoder, plan)
-            unused += [decoder.key[-1], *(key[-1] for key in decoder.passed)]
+            passed = (key for key in decoder.passed if key not in decoder.beginning)
+            unused += [decoder.key[-1], *(key[-1] for key in passed)]
         self._replace_sound(videos[0])
         for slot in (0, 1):
             graph.redirect(Source(self.samplers[-1], slot), last[-1].whole[0])
@@ -128,9 +130,9 @@ class Rewriting:
             graph.remove(self.expert)
         for node in [*unused, *noises]:
             self._prune(node)
-        if encoder is not None:
+        if changed:
             used |= {guider.node for guider in self.guiders.values()}
-            self._prune_all({node for node in used if graph.has(node)}, encoder[-1])
+            self._prune_all({node for node in used if graph.has(node)}, changed)
         self.result.notes += notes
 
     def _notes(self) -> list[str]:
@@ -138,7 +140,8 @@ class Rewriting:
         notes = []
         for keys, text in (
             (self.chain.pictures, "every clip gets the same input of {}"),
-            (self.chain.beginnings, "the first clip alone begins with the picture of {}"),
+            (self.chain.beginnings, "the first clip alone has the picture of {}"),
+            (self.chain.endings, "the last clip alone has the picture of {}"),
         ):
             if keys:
                 shown = ", ".join(self.view.label(key) for key in dict.fromkeys(keys))
@@ -150,10 +153,10 @@ class Rewriting:
         if self.graph.has(node) and not self.graph.used(node):
             self.graph.remove(node)
 
-    def _prune_all(self, nodes: set[NodeId], encoder: NodeId) -> None:
-        """Remove those of some nodes that depend on the old prompt and that nothing uses any more."""
+    def _prune_all(self, nodes: set[NodeId], others: list[NodeId]) -> None:
+        """Remove those of some nodes that depend on others and that nothing uses any more."""
         graph = self.graph
-        nodes = {node for node in nodes if node == encoder or self.copies.depends(node, encoder)}
+        nodes = {node for node in nodes if node in others or any(self.copies.depends(node, each) for each in others)}
         while gone := [node for node in nodes if not graph.used(node)]:
             for node in gone:
                 graph.remove(node)
@@ -170,13 +173,14 @@ class Rewriting:
                 names = ("model", "positive", "negative", "cfg")
                 inputs = {name: each for name in names if (each := graph.given(sampler, name)) is not None}
                 self.guiders[sampler] = Source(copies.add("CFGGuider", "CFGGuider", inputs), 0)
-        for key in dict.fromkeys(self.chain.beginnings):
-            node = key[-1]
-            kind = graph.kind(node)
-            if kind in WITHOUT:
-                copies.without[node] = WITHOUT[kind]
-            elif self.clips > 1:
-                copies.only_first[node] = [self._empty(node) if name is None else name for name in BEGINNINGS[kind]]
+        for number, keys in ((0, self.chain.beginnings), (self.clips - 1, self.chain.endings)):
+            for node in dict.fromkeys(key[-1] for key in keys):
+                kind = graph.kind(node)
+                if kind in WITHOUT:
+                    copies.without[node] = WITHOUT[kind]
+                elif self.clips > 1:
+                    instead = [self._empty(node) if name is None else name for name in BEGINNINGS[kind]]
+                    copies.only_in[node] = (number, instead)
         copies.begin_clips()
 
     def _empty(self, node: NodeId) -> Source:
@@ -274,9 +278,13 @@ class Rewriting:
             inputs["audio_vae"] = self.graph.source(sound, SOUND_DECODERS[self.graph.kind(sound)])
         video: Source | None = None
         for number, clip in enumerate(clips):
+            latent = clip.new
+            for key in [] if number else reversed(decoder.beginning):
+                self.graph.connect(Target(key[-1], AT_THE_BEGINNING[self.graph.kind(key[-1])]), latent)
+                latent = Source(key[-1], 0)
             given = {
                 name: value
-                for name, value in {**inputs, "latent": clip.new, "before": video}.items()
+                for name, value in {**inputs, "latent": latent, "before": video}.items()
                 if value is not None
             }
             video = Source(self.graph.add("VidRD_WriteClip", self._name("Write", number), given, number, int(top)), 0)

@@ -133,6 +133,43 @@ def from_a_picture() -> dict[str, Any]:
     return graph
 
 
+def first_and_last() -> dict[str, Any]:
+    """Picture and sound from a first and a last frame, which guide the clip."""
+    graph = with_sound()
+    graph["7"] = node("EmptyLTXVLatentVideo", width=384, height=256, length=97, batch_size=1)
+    graph["20"] = node("LoadImage", image="first.png")
+    graph["21"] = node("LoadImage", image="last.png")
+    graph["22"] = node(
+        "LTXVAddGuide", positive=["5", 0], negative=["6", 0], vae=["3", 0], latent=["7", 0], image=["20", 0],
+        frame_idx=0, strength=0.7,
+    )  # fmt: skip
+    graph["23"] = node(
+        "LTXVAddGuide", positive=["22", 0], negative=["22", 1], vae=["3", 0], latent=["22", 2], image=["21", 0],
+        frame_idx=-1, strength=0.7,
+    )  # fmt: skip
+    graph["24"] = node("LTXVEmptyLatentAudio", audio_vae=["17", 0], frames_number=97, frame_rate=25, batch_size=1)
+    graph["25"] = node("LTXVConcatAVLatent", video_latent=["23", 2], audio_latent=["24", 0])
+    graph["8"]["inputs"]["latent_image"] = ["25", 0]
+    graph["13"]["inputs"] |= {"positive": ["23", 0], "negative": ["23", 1]}
+    graph["26"] = node("LTXVCropGuides", positive=["23", 0], negative=["23", 1], latent=["16", 0])
+    graph["9"]["inputs"]["samples"] = ["26", 2]
+    return graph
+
+
+def with_reference() -> dict[str, Any]:
+    """Wan VACE with a reference picture, of which the first latent is cut off."""
+    graph = wan()
+    graph["20"] = node("LoadImage", image="fox.png")
+    graph["7"] = node(
+        "WanVaceToVideo", positive=["5", 0], negative=["6", 0], vae=["3", 0], width=832, height=480, length=33,
+        batch_size=1, strength=1.0, reference_image=["20", 0],
+    )  # fmt: skip
+    graph["8"]["inputs"] |= {"positive": ["7", 0], "negative": ["7", 1], "latent_image": ["7", 2]}
+    graph["21"] = node("TrimVideoLatent", samples=["8", 0], trim_amount=["7", 3])
+    graph["9"]["inputs"]["samples"] = ["21", 0]
+    return graph
+
+
 def node(class_type: str, **inputs: Any) -> dict[str, Any]:
     """A node of a prompt."""
     return {"class_type": class_type, "inputs": inputs}
@@ -155,10 +192,11 @@ def same(graph: dict[str, Any]) -> list[str]:
     return sorted(described(key) for key in graph)
 
 
-FAMILIES = {
-    each.__name__: each
-    for each in (wan, image_to_video, custom, sampler_custom, with_sound, two_passes, from_a_picture)
-}
+MAKERS = (
+    *(wan, image_to_video, custom, sampler_custom, with_sound, two_passes, from_a_picture, first_and_last),
+    with_reference,
+)
+FAMILIES = {each.__name__: each for each in MAKERS}
 
 
 def changed(graph: dict[str, Any], **changes: dict[str, Any]) -> dict[str, Any]:
