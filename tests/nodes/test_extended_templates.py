@@ -98,10 +98,13 @@ def test_a_wrong_one_would_be_noticed(carried, check):  # noqa: F811
     assert errors[str(node["id"])] == {("required_input_missing", "latent")}
 
 
-def test_the_host_checks_as_many_clips_as_are_allowed(carried, check):  # noqa: F811
+@pytest.mark.parametrize("name", ["ltxv_text_to_video", "video_ltx2_t2v_distilled"])
+def test_the_host_checks_as_many_clips_as_are_allowed(carried, check, name):  # noqa: F811
     """By recursion, which Python limits: a clip by parts is several nodes deep."""
-    long, _ = converted(video_templates(carried(PACKAGE))["ltxv_text_to_video.json"], MAX_CLIPS)
-    prompt, errors, seen = check(long)
+    long, _ = converted(video_templates(carried(PACKAGE))[f"{name}.json"], MAX_CLIPS)
+    if (checked := check(long)) is None:
+        pytest.skip("this version of ComfyUI lacks nodes of the template")
+    prompt, errors, seen = checked
     writers = {key for key, node in prompt.items() if node["class_type"] == "VidRD_WriteClip"}
     assert len(writers) == MAX_CLIPS
     assert writers <= seen

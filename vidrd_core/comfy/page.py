@@ -125,8 +125,13 @@ class PageGraph(Graph):
 
     def connect(self, target: Target, source: Source | None) -> None:
         """Take the input's link out, and draw a new one."""
-        for number in [each for each, link in self.links.items() if self._target(link) == target]:
-            self._unlink(number)
+        if target.node == OUTPUTS:
+            old = [each for each, link in self.links.items() if self._target(link) == target]
+        else:
+            old = [(self._input(target.node, target.name) or {}).get("link")]
+        for number in old:
+            if number in self.links:
+                self._unlink(number)
         if source is None:
             return
         number = self.counter.next_link()
@@ -278,7 +283,7 @@ class PageGraph(Graph):
         depth: dict[NodeId, int] = {}
         waiting = {node: {source.node for _, source in self.sources(node)} & self.nodes.keys() for node in self.nodes}
         while waiting:
-            ready = [node for node, before in waiting.items() if not before - depth.keys()] or list(waiting)[:1]
+            ready = [node for node, before in waiting.items() if before <= depth.keys()] or list(waiting)[:1]
             for node in ready:
                 depth[node] = len(depth)
                 del waiting[node]
