@@ -51,6 +51,14 @@ RUNS = {
 }
 
 
+def definitions_of(known, workflow):
+    """The definitions of a workflow's nodes; tests of those with nodes that this host lacks are skipped."""
+    types = {node["type"] for node in nodes(workflow)}
+    if lacking := sorted(types - known.NODE_CLASS_MAPPINGS.keys()):
+        pytest.skip(f"this host lacks {', '.join(lacking)}")
+    return {name: stock_definition(known, name) for name in types}
+
+
 def replace_loaders(host, monkeypatch, loaders):
     """Put functions, from a node's inputs to its outputs, in the place of the host's nodes: {node: function}."""
     for name, load in loaders.items():
@@ -120,8 +128,7 @@ def test_a_long_template_runs(carried, host, execute, small, output, name):  # n
     workflow = copy.deepcopy(video_templates(carried(PACKAGE))[f"{name}.json"])
     kind, length, frames = RUNS[name]
     extend_workflow(parse_workflow(workflow), 2)
-    definitions = {node["type"]: stock_definition(host.nodes, node["type"]) for node in nodes(workflow)
-                   if node["type"] in host.nodes.NODE_CLASS_MAPPINGS}  # fmt: skip
+    definitions = definitions_of(host.nodes, workflow)
     prompt = convert.to_prompt(workflow, definitions)
     small(kind)
     for node in prompt.values():

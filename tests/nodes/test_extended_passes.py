@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import importlib
+import inspect
 from types import SimpleNamespace
 
 import pytest
@@ -13,13 +14,12 @@ from vidrd_core.comfy.workflow import parse_workflow
 from vidrd_core.video import read_video
 
 from ..real.conftest import carried  # noqa: F401
-from ..stand_in.define import stock_definition
 from ..workflows import convert
 from ..workflows.files import nodes
 from ..workflows.templates import PACKAGE, video_templates
 from .families import pooled_vae
 from .small_models import small_model
-from .test_extended_families import replace_loaders
+from .test_extended_families import definitions_of, replace_loaders
 from .test_extended_templates import read_by_name
 from .test_sound_written import audio_vae, video_vae
 from .test_third_party_examples import Text
@@ -40,9 +40,11 @@ class LongText(Text):
 
 def upscaler(host):
     """LTX-2's network that doubles the size of latents, small, with random weights, as the host's loader gives it."""
-    module = importlib.import_module("comfy.ldm.lightricks.latent_upsampler").LatentUpsampler(
-        importlib.import_module("comfy.ops").disable_weight_init, mid_channels=32, num_blocks_per_stage=1
-    )
+    kind = importlib.import_module("comfy.ldm.lightricks.latent_upsampler").LatentUpsampler
+    sizes = {"mid_channels": 32, "num_blocks_per_stage": 1}
+    if "operations" in inspect.signature(kind).parameters:
+        sizes["operations"] = importlib.import_module("comfy.ops").disable_weight_init
+    module = kind(**sizes)
     generator = torch.Generator().manual_seed(6)
     with torch.no_grad():
         for name, tensor in module.state_dict().items():
@@ -106,16 +108,7 @@ def run_template(host, carried, execute, seen, page):  # noqa: F811
     def run_template(name, change):
         workflow = copy.deepcopy(video_templates(carried(PACKAGE))[f"{name}.json"])
         change(workflow)
-        known = seen.known.NODE_CLASS_MAPPINGS
-        lacking = {node["type"] for node in nodes(workflow)} - known.keys()
-        if (
-            lacking
-            - {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
-            - {graph["id"] for graph in workflow["definitions"]["subgraphs"]}
-        ):
-            pytest.skip(f"this host lacks {', '.join(sorted(lacking))}")
-        definitions = {node["type"]: stock_definition(seen.known, node["type"]) for node in nodes(workflow)
-                       if node["type"] in known}  # fmt: skip
+        definitions = definitions_of(seen.known, workflow)
         prompt = convert.to_prompt(workflow, definitions)
         titles = {str(node["id"]): node.get("title") or "" for node in nodes(workflow)}
         plain = {key: node["inputs"]["prompt"] for key, node in prompt.items()

@@ -128,10 +128,10 @@ class PageGraph(Graph):
         if target.node == OUTPUTS:
             old = [each for each, link in self.links.items() if self._target(link) == target]
         else:
-            old = [(self._input(target.node, target.name) or {}).get("link")]
+            number = (self._input(target.node, target.name) or {}).get("link")
+            old = [number] if number is not None and number in self.links else []
         for number in old:
-            if number in self.links:
-                self._unlink(number)
+            self._unlink(number)
         if source is None:
             return
         number = self.counter.next_link()
