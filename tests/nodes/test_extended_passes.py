@@ -51,8 +51,9 @@ def upscaler(host):
             level = 1 / tensor[0].numel() ** 0.5 if tensor.ndim > 1 else 0.1
             tensor.copy_(torch.randn(tensor.shape, generator=generator) * level + ("norm" in name))
     management, patcher = (importlib.import_module(f"comfy.{each}") for each in ("model_management", "model_patcher"))
-    kind = getattr(patcher, "CoreModelPatcher", patcher.ModelPatcher)
-    return kind(module.eval(), management.get_torch_device(), management.unet_offload_device())
+    if not hasattr(patcher, "CoreModelPatcher"):  # older ones give the network itself
+        return module.eval()
+    return patcher.CoreModelPatcher(module.eval(), management.get_torch_device(), management.unet_offload_device())
 
 
 @pytest.fixture
