@@ -75,6 +75,7 @@ class Guidance(io.ComfyNode):
             "samplers; dpm_adaptive chooses different steps for each clip and may be refused. Use the same state and "
             "settings as in Reuse & Diffuse Noise.",
             search_aliases=["DSG", "staged guidance", "vidrd"],
+            not_idempotent=True,  # or nodes with the same inputs would share one sampler, which records one clip
             inputs=[
                 io.Sampler.Input("sampler", tooltip="The sampler to wrap, from KSamplerSelect."),
                 *reuse_inputs(),

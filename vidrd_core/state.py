@@ -38,6 +38,8 @@ ADDED = {  # by later versions: empty where a file lacks them
     "sound_record": ("sound_record", 6),
     "sound_latents": ("sound_latents", 5),
     "sound_step_noise": ("sound_injected", 6),
+    "start_latents": ("start", 5),
+    "sound_start_latents": ("sound_start", 5),
 }
 TENSORS |= ADDED
 # Other values by attribute: the name in a file, and the type.
@@ -92,6 +94,9 @@ class ClipState:
         sound_record: As `record`.
         sound_latents: As `latents`.
         sound_step_noise: As `step_noise`.
+        start_latents: The latents to which noise was added for the last R frames [B, C, R, h, w], of a clip that
+            began below the largest noise level, as a second pass does; else empty.
+        sound_start_latents: The same of sound.
         ancestors: The fingerprints of all earlier clips, the first one's first; files of earlier versions lack it.
         preview: A small animated WebP of the clip in base64, as `state_files.preview_of` makes it; "" for none.
     """
@@ -117,6 +122,8 @@ class ClipState:
     sound_record: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0, 0))
     sound_latents: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0))
     sound_step_noise: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0, 0))
+    start_latents: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0))
+    sound_start_latents: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0, 0, 0))
     ancestors: list[str] = field(default_factory=list)
     preview: str = ""
 
@@ -139,6 +146,7 @@ class ClipState:
         past_frames: int = 0,
         step_noise: Tensor | None = None,
         sound: dict[str, Tensor] | None = None,
+        start_latents: Sequence[Tensor] = (),
     ) -> ClipState:
         """Build the state of a clip that was sampled.
 
@@ -160,6 +168,7 @@ class ClipState:
             step_noise: The noise that the solver added to the last R frames [draws, B, C, R, h, w]; None if it adds
                 none.
             sound: The fields of sound by name, if there is any.
+            start_latents: The fields `start_latents` and `sound_start_latents` of a clip that began from latents.
 
         Returns:
             The state, numbered after `previous` and with what that state keeps of the first clip.
@@ -175,6 +184,7 @@ class ClipState:
             handed_on |= {"follows": follows, "ancestors": [*previous.earlier_clips, follows]}
             if (statistics := previous.statistics) is not None:
                 handed_on["first_clip_statistics"] = statistics
+        starts = dict(zip(("start_latents", "sound_start_latents"), start_latents, strict=False))
         return cls(
             noise=noise,
             record=record,
@@ -189,7 +199,7 @@ class ClipState:
             model_signature=model_signature,
             frame_positions=frame_positions,
             made_with=made_with,
-            **{**handed_on, **(sound or {})},
+            **{**handed_on, **(sound or {}), **starts},
         )
 
     @property
@@ -498,6 +508,9 @@ def _fault(state: ClipState) -> str:
         return f"its record has {state.record.shape[3]} frames, expected 1 to {frames}"
     if state.step_noise.shape[1:] != state.record.shape[1:]:
         return f"its injected has shape {tuple(state.step_noise.shape)}, its record {tuple(state.record.shape)}"
+    for start, record in ((state.start_latents, state.record), (state.sound_start_latents, state.sound_record)):
+        if start.numel() and start.shape != record.shape[1:]:
+            return f"its start has shape {tuple(start.shape)}, its record {tuple(record.shape)}"
     for name, (file_name, kind) in DETAILS.items():
         if type(getattr(state, name)) is not kind:
             return f"its {file_name} is {getattr(state, name)!r}, expected {kind.__name__}"

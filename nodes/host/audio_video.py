@@ -51,14 +51,21 @@ class AudioVideoShapes:
     """The shapes of the latents that are sampled as one.
 
     Args:
-        video: [B, C, N, h, w], or [N, C, h, w] for models with frames in the batch dimension.
+        video: [B, C, N + G, h, w], or [N, C, h, w] for models with frames in the batch dimension.
         audio: [B, C, T, f], or another order by `timing`; None without audio.
         timing: Of the model.
+        guides: How many latents of guide frames come after the N of a clip (G), as LTXVAddGuide puts them there.
     """
 
     video: Shape
     audio: Shape | None = None
     timing: LatentTiming = LatentTiming()
+    guides: int = 0
+
+    @property
+    def clip(self) -> Shape:
+        """The shape of the video without guide frames."""
+        return (*self.video[:2], self.video[2] - self.guides, *self.video[3:])
 
     def split(self, latents: Tensor) -> list[Tensor]:
         """Unpack latents.
@@ -67,20 +74,28 @@ class AudioVideoShapes:
             latents: Packed video and audio [B, 1, L], or video as it is.
 
         Returns:
-            The video, and the audio with the dimensions of a clip [B, C, T, f, 1] if there is any.
+            The video without guide frames, and the audio with the dimensions of a clip [B, C, T, f, 1] if there is
+            any.
         """
+        video, *audio = self._unpacked(latents)
+        return [video[:, :, : video.shape[2] - self.guides] if self.guides else video, *audio]
+
+    def _unpacked(self, latents: Tensor) -> list[Tensor]:
         if self.audio is None:
             return [latents]
         cut = math.prod(self.video[1:])
         video, audio = latents[:, :, :cut], latents[:, :, cut:]
         return [video.reshape(-1, *self.video[1:]), self.timing.audio_clip(audio.reshape(-1, *self.audio[1:]))]
 
-    def join(self, parts: Sequence[Tensor]) -> Tensor:
-        """The inverse of `split`."""
-        if self.audio is None:
-            return parts[0]
-        video, audio = parts
-        return torch.cat([each.reshape(len(each), 1, -1) for each in (video, self.timing.audio_of_model(audio))], -1)
+    def join(self, parts: Sequence[Tensor], whole: Tensor) -> Tensor:
+        """The inverse of `split`; guide frames are those of `whole`, latents as `split` takes them."""
+        video, *audio = parts
+        if self.guides:
+            video = torch.cat([video, self._unpacked(whole)[0][:, :, video.shape[2] :]], 2)
+        if not audio:
+            return video
+        both = (video, self.timing.audio_of_model(audio[0]))
+        return torch.cat([each.reshape(len(each), 1, -1) for each in both], -1)
 
 
 def split_latent(latent: dict[str, Any]) -> list[Tensor]:
@@ -118,16 +133,33 @@ def shapes_of(guider: Any, noise: Tensor, timing: LatentTiming) -> AudioVideoSha
     Raises:
         ValueError: The latents are packed, and the model takes no video and audio.
     """
+    conditions = [each for several in guider.conds.values() for each in several]
     if noise.ndim != 3:
-        return AudioVideoShapes(tuple(noise.shape))
+        return AudioVideoShapes(tuple(noise.shape), guides=guide_latents(conditions, tuple(noise.shape)))
     shapes = None  # newer hosts tell every model its `latent_shapes`, so that attribute says nothing
-    for conditions in guider.conds.values():
-        for condition in conditions:
-            stated = condition.get("model_conds", {}).get("latent_shapes")
-            shapes = shapes or getattr(stated, "cond", None)
+    for condition in conditions:
+        stated = condition.get("model_conds", {}).get("latent_shapes")
+        shapes = shapes or getattr(stated, "cond", None)
     if not shapes or [len(shape) for shape in shapes] != [5, 4]:
         raise ValueError(SEPARATE_AUDIO)
-    return AudioVideoShapes(tuple(shapes[0]), tuple(shapes[1]), timing)
+    video, audio = (tuple(shape) for shape in shapes)
+    return AudioVideoShapes(video, audio, timing, guide_latents(conditions, video))
+
+
+def guide_latents(conditions: Sequence[dict[str, Any]], video: Shape) -> int:
+    """How many latents of guide frames (LTXVAddGuide) come after those of a clip.
+
+    Args:
+        conditions: The options of the positive and the negative conditioning.
+        video: The shape of the video's latents with guide frames.
+
+    Returns:
+        Their number: the conditioning has the places of their h x w parts each.
+    """
+    known = [each["keyframe_idxs"] for each in conditions if each.get("keyframe_idxs") is not None]
+    if not known or len(video) != 5:
+        return 0
+    return known[0].shape[2] // (video[3] * video[4])
 
 
 def check_audio_shape(audio: Shape, previous: ClipState) -> None:

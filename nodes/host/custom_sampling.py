@@ -41,15 +41,18 @@ class ReuseNoise:
             StateMismatchError: The latent's shape is not the state's.
             ValueError: The settings do not suit the model, or the state lacks what they need.
         """
-        parts = split_latent(input_latent)
+        parts, guides = split_latent(input_latent), 0
         shape = clip_shape(tuple(parts[0].shape))
         if self.previous is not None:
+            # What is longer than the previous clip has guide frames, or is refused by the guided sampler.
+            guides = max(0, shape[2] - self.previous.frames) if parts[0].ndim == 5 else 0
+            shape = (*shape[:2], shape[2] - guides, *shape[3:])
             self.previous.check_model(self.previous.model_signature, shape)
         made_with = {} if self.previous is None else self.previous.made_with
         settings, timing = self.choice.settings, timing_of(made_with)
         if self.previous is not None:
             settings = self.choice.resolve(shape[2], bool(made_with.get("compresses")), timing.cycle)
-        return initial_noise(parts, self.seed, settings, self.previous, timing)
+        return initial_noise(parts, self.seed, settings, self.previous, timing, guides)
 
 
 def collect_state(sampler: Any, latent: Latent) -> tuple[Latent, ClipState]:
@@ -79,6 +82,8 @@ def collect_state(sampler: Any, latent: Latent) -> tuple[Latent, ClipState]:
             "what Reuse & Diffuse Guidance recorded is gone, as ComfyUI kept the clip but not the sampler: change "
             "the seed of Reuse & Diffuse Noise, so that the clip is sampled again"
         )
+    if sampler.guides:
+        clip = clip[:, :, : clip.shape[2] - sampler.guides]
     if clip.shape != made.shape or not torch.allclose(clip.cpu(), made, atol=1e-4):
         raise ValueError(
             "the latent is not the last clip that was made with this sampler: wire the output of its "

@@ -61,5 +61,6 @@ class ReplayedNoise:
 
     def __call__(self, sigma: Tensor, sigma_next: Tensor) -> Tensor:
         """The noise for the step from `sigma` to `sigma_next`, packed as the sampler's latents are."""
-        noise = zip(self.guidances, self.shapes.split(self.stock(sigma, sigma_next)), strict=True)
-        return self.shapes.join([guidance.replay_step_noise(each) for guidance, each in noise])
+        stock = self.stock(sigma, sigma_next)
+        noise = zip(self.guidances, self.shapes.split(stock), strict=True)
+        return self.shapes.join([guidance.replay_step_noise(each) for guidance, each in noise], stock)

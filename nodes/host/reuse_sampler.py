@@ -50,6 +50,8 @@ class _Run:
         model_signature: Of the model that took its first steps.
         sigmas: The schedule as far as it was sampled.
         latents: What its first steps gave, if others are to follow.
+        begun_from: The latents to which noise was added, of the recorded frames of its video and audio; of a second
+            pass alone.
     """
 
     settings: ReuseSettings
@@ -61,6 +63,7 @@ class _Run:
     model_signature: str
     sigmas: Tensor
     latents: Tensor | None = None
+    begun_from: tuple[Tensor, ...] = ()
 
     def continued(self, sigmas: Tensor) -> _Run:
         """The clip at the steps that follow. It is a copy, for the host may sample these steps again."""
@@ -106,8 +109,9 @@ class GuidedDenoiser:
                 "their size or takes a few frames at a time, as LCM Upscale and AR Video, cannot be replayed; choose "
                 "another sampler"
             )
-        parts = self._shapes.split(self._guider(x, sigma, **options))
-        return self._shapes.join([self._replay(*each, sigma) for each in zip(self._guidances, parts, strict=True)])
+        predicted = self._guider(x, sigma, **options)
+        parts = zip(self._guidances, self._shapes.split(predicted), strict=True)
+        return self._shapes.join([self._replay(*each, sigma) for each in parts], predicted)
 
     def _replay(self, guidance: StagedGuidance, x0: Tensor, sigma: Tensor) -> Tensor:
         calls = guidance.calls
@@ -132,6 +136,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         clip: That clip's video, in the scale and layout of a LATENT.
         past: The latents that were shown before it [B, C, P, h, w], in the same scale.
         audio_settings: The reuse settings of its audio, if there is any.
+        guides: How many latents of guide frames came after its own in the latents that were sampled.
         unfinished: A clip of which only the first steps were sampled last; the rest may follow with another model.
     """
 
@@ -142,6 +147,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         self.clip: Tensor | None = None
         self.past: Tensor | None = None
         self.audio_settings: ReuseSettings | None = None
+        self.guides = 0
         self.unfinished: _Run | None = None
 
     @property
@@ -156,7 +162,7 @@ class ReuseSampler(comfy.samplers.Sampler):
 
         Args:
             model: The MODEL.
-            shape: The shape of the video's latents, in the model's layout.
+            shape: The shape of the video's latents, in the model's layout, without guide frames.
             sigmas: The schedule, falling to 0, [T + 1], or its first steps.
 
         Raises:
@@ -200,7 +206,8 @@ class ReuseSampler(comfy.samplers.Sampler):
             noise: z_T of unit variance, [B, C, N, h, w], [N, C, h, w] or packed with audio [B, 1, L]; zeros for steps
                 that follow.
             latent_image: Latents in the model's scale, of the same shape; zeros, or None, for text to video; for
-                steps that follow, what the last ones gave.
+                steps that follow, what the last ones gave. Where the schedule begins below the largest noise level,
+                as that of a second pass does, prompt frames get those of the previous clip.
             denoise_mask: Where to denoise, 0 to 1, of the same shape.
             disable_pbar: Whether to draw no progress bar on the terminal.
 
@@ -208,17 +215,19 @@ class ReuseSampler(comfy.samplers.Sampler):
             The denoised latents in the model's scale, of the same shape.
 
         Raises:
-            StateMismatchError: As `check`; or only one of the state and the latent has audio.
+            StateMismatchError: As `check`; or only one of the state and the latent has audio, or begins from latents.
             ValueError: As `check`; or the noise is not made from the state's.
             DivergenceError: The latents have NaN or infinity.
         """
         self.state = self.clip = self.past = self.audio_settings = None
         layout = layout_of(model_wrap.model_patcher)
         shapes = shapes_of(model_wrap, noise, layout.timing)
+        self.guides = shapes.guides
         check_windows(model_wrap.inner_model, extra_args.get("model_options", {}), shapes.audio is not None)
         started = self._started_with(sigmas, noise, latent_image)
         if started is None:
             run = self._begin(model_wrap, layout, shapes, sigmas, noise, extra_args.get("seed"))
+            run, latent_image = self._begin_from(model_wrap, shapes, run, latent_image)
         else:
             run = started.continued(sigmas)
             if self.previous is not None and sigmas[-1] == 0:
@@ -273,7 +282,7 @@ class ReuseSampler(comfy.samplers.Sampler):
     ) -> _Run:
         """Check a clip, and prepare its guidance."""
         self.unfinished = None
-        self.check(model_wrap.model_patcher, shapes.video, sigmas)
+        self.check(model_wrap.model_patcher, shapes.clip, sigmas)
         settings, previous = self.settings, self.previous
         _check_start(noise)
         dim = layout.frame_dim
@@ -311,6 +320,29 @@ class ReuseSampler(comfy.samplers.Sampler):
         signature = model_signature(model_wrap.model_patcher)
         return _Run(settings, audio_settings, starts, guidances, steps, positions, signature, sigmas.cpu())
 
+    def _begin_from(
+        self, model_wrap: Any, shapes: AudioVideoShapes, run: _Run, latent_image: Tensor | None
+    ) -> tuple[_Run, Tensor | None]:
+        """Let the prompt frames of a clip that begins from latents begin from the previous clip's; record its own."""
+        old = () if self.previous is None else (self.previous.start_latents, self.previous.sound_start_latents)
+        empty = latent_image is None or not latent_image.any()
+        if latent_image is None or empty or self.inner.max_denoise(model_wrap, run.sigmas):
+            if old and old[0].numel():
+                raise StateMismatchError(
+                    "the state is of a second pass, which begins from latents; this clip begins from noise alone: "
+                    "wire the latents of its first pass into latent_image, and the sigmas of the second"
+                )
+            return run, latent_image
+        parts, kept = shapes.split(latent_image.clone()), []
+        settings = (run.settings, run.audio_settings)
+        for part, guidance, reuse, before in zip(parts, run.guidances, settings, old or (None, None), strict=False):
+            clip = to_clip_layout(part)  # a view
+            if before is not None and before.numel() and reuse is not None:
+                for j, source in enumerate(guidance.sources):
+                    clip[:, :, reuse.first_prompt_frame + j] = before[:, :, source].to(clip)
+            kept.append(clip[:, :, clip.shape[2] - guidance.keep :].cpu().clone())
+        return replace(run, begun_from=tuple(kept)), shapes.join(parts, latent_image)
+
     def _finish(
         self,
         model_wrap: Any,
@@ -338,6 +370,7 @@ class ReuseSampler(comfy.samplers.Sampler):
             frame_positions=run.positions,
             past_frames=PAST_LATENTS,
             sound=_audio_fields(run.starts, parts, run.guidances),
+            start_latents=run.begun_from,
             made_with={
                 "seed": seed,
                 "steps": len(run.sigmas) - 1,

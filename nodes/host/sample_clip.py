@@ -17,7 +17,7 @@ from vidrd_core.reuse import ReuseSettings, next_clip_noise
 from vidrd_core.sampling import clip_generator
 from vidrd_core.state import ClipState
 
-from .audio_video import AudioTimeline, LatentTiming, check_audio_shape, join_latent, split_latent
+from .audio_video import AudioTimeline, LatentTiming, check_audio_shape, guide_latents, join_latent, split_latent
 from .latent_layout import clip_shape, layout_of, timing_of, to_model_layout
 from .progress import clip_position, show_status, step_callback
 from .reuse_sampler import ReuseSampler
@@ -29,7 +29,12 @@ PAST_KEY = "vidrd_past"  # in a LATENT: the latents shown before it, as context 
 
 
 def initial_noise(
-    parts: Sequence[Tensor], seed: int, settings: ReuseSettings, previous: ClipState | None, timing: LatentTiming
+    parts: Sequence[Tensor],
+    seed: int,
+    settings: ReuseSettings,
+    previous: ClipState | None,
+    timing: LatentTiming,
+    guides: int = 0,
 ) -> Any:
     """z_T of a clip, from the previous clip's by FNR and PNS, or new for a first clip.
 
@@ -39,6 +44,7 @@ def initial_noise(
         settings: What the clip reuses.
         previous: The state of the clip that it extends; None for a first clip.
         timing: Which stretches of time the latents stand for; used for audio only.
+        guides: How many latents of guide frames come after those of the clip; they get new noise.
 
     Returns:
         Noise of unit variance, of the parts' shapes: a tensor, or a NestedTensor of video and audio.
@@ -52,6 +58,10 @@ def initial_noise(
         video = torch.randn(shape, generator=clip_generator(seed, 0))
     else:
         video = previous.next_noise(settings, seed)
+        shape = tuple(video.shape)
+        if guides:
+            generator = clip_generator(clip_generator(seed, previous.index + 1).initial_seed(), 2)
+            video = torch.cat([video, torch.randn((*shape[:2], guides, *shape[3:]), generator=generator)], 2)
     noise = to_model_layout(video, 2 if parts[0].ndim == 5 else 0)
     if len(parts) == 1:
         return noise
@@ -126,14 +136,16 @@ def sample_clip(
             f"the latent has {image.shape[1]} channels, this model takes {layout.channels}: wire this model's VAE "
             f"into VidRD Empty Clip, and that latent in here"
         )
+    guides = guide_latents([options for _, options in (*positive, *negative)], tuple(image.shape))
+    size = tuple(image[:, :, : image.shape[2] - guides].shape) if guides else tuple(image.shape)
     sigmas = _schedule(model, sampler_name, scheduler, steps, previous)
     sampler = ReuseSampler(comfy.samplers.sampler_object(sampler_name), previous, choice)
-    sampler.check(model, tuple(image.shape), sigmas)
+    sampler.check(model, size, sigmas)
     switch = _switch(model, model_low_noise, switch_step, len(sigmas) - 1)
     if positive_before is not None and previous is not None:
-        shares = shares_of_frames(sampler.settings, clip_shape(tuple(image.shape))[2])
+        shares = [*shares_of_frames(sampler.settings, clip_shape(size)[2]), *[1.0] * guides]
         positive = fade_conditioning(positive_before, positive, shares, tuple(image.shape))
-    noise = initial_noise(parts, seed, sampler.settings, previous, layout.timing)
+    noise = initial_noise(parts, seed, sampler.settings, previous, layout.timing, guides)
     whole, callback = latent["samples"], step_callback(model, len(sigmas) - 1)
     try:
         for expert, first, last in ((model, 0, switch), (model_low_noise, switch, len(sigmas) - 1)):

@@ -22,6 +22,7 @@ def state(model):
         step_noise=torch.randn(3, *made.record.shape[1:]),
         sound_noise=sound[0], sound_latents=sound[1], sound_step_noise=sound[:, :, :, :5] * 2,
         sound_record=torch.randn(calls, 1, 2, 5, 4, 1),
+        start_latents=torch.randn(made.record.shape[1:]), sound_start_latents=torch.randn(1, 2, 5, 4, 1),
     )  # fmt: skip
 
 
@@ -146,6 +147,14 @@ def test_audio_tensors_that_do_not_fit_are_refused(state, tmp_path, name):
     other = getattr(state, name)
     replace(state, **{name: other.narrow(other.ndim - 3, 0, 3)}).save(path)
     with pytest.raises(FormatError, match="the tensors of its sound do not fit each other"):
+        ClipState.load(path)
+
+
+@pytest.mark.parametrize("name", ["start_latents", "sound_start_latents"])
+def test_latents_of_a_second_pass_that_do_not_fit_are_refused(state, tmp_path, name):
+    path = tmp_path / "clip.safetensors"
+    replace(state, **{name: getattr(state, name)[:, :, 1:]}).save(path)
+    with pytest.raises(FormatError, match=r"its start has shape .*, its record "):
         ClipState.load(path)
 
 

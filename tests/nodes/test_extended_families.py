@@ -39,13 +39,41 @@ RUNS = {
     "video_wan2.1_fun_camera_v1.1_1.3B": ("wan camera", 25, 25 + 8),
     "video_wan_vace_14B_t2v": ("wan vace", 25, 25 + 8),
     "video_wan_vace_outpainting": ("wan vace", 25, 25 + 8),
+    "video_wan_vace_14B_ref2v": ("wan vace", 25, 25 + 12),  # the reference picture is the latent that warms up
+    "video_wan_vace_14B_v2v": ("wan vace", 25, 25 + 12),
     "video_wan2_2_5B_ti2v": ("wan 5b", 25, 25 + 8),
     "video_kandinsky5_t2v": ("kandinsky", 25, 25 + 8),
+    "video_kandinsky5_i2v": ("kandinsky", 25, 25 + 8),
     "ltxv_text_to_video": ("ltxv", 49, 49 + 16),
     "ltxv_image_to_video": ("ltxv", 49, 49 + 16),
     "hunyuan_video_text_to_video": ("hunyuan", 25, 25 + 8),
     "video_minimax_h3_t2v": ("h3", 39, 39 + 34),
 }
+
+
+def definitions_of(known, workflow):
+    """The definitions of a workflow's nodes; tests of those with nodes that this host lacks are skipped."""
+    types = {node["type"] for node in nodes(workflow)}
+    if lacking := sorted(types - known.NODE_CLASS_MAPPINGS.keys()):
+        pytest.skip(f"this host lacks {', '.join(lacking)}")
+    return {name: stock_definition(known, name) for name in types}
+
+
+def replace_loaders(host, monkeypatch, loaders):
+    """Put functions, from a node's inputs to its outputs, in the place of the host's nodes: {node: function}."""
+    for name, load in loaders.items():
+        if name not in host.nodes.NODE_CLASS_MAPPINGS:
+            continue
+        definition = stock_definition(host.nodes, name)
+        given = {
+            input_name: (kind_,) if isinstance(kind_, str) and kind_ != "COMBO" else ("STRING",)
+            for input_name, (kind_, *_) in definition["input"]["required"].items()
+        }
+        methods = {
+            "INPUT_TYPES": classmethod(lambda cls, given=given: {"required": given}), "FUNCTION": "run",
+            "RETURN_TYPES": tuple(definition["output"]), "run": lambda self, load=load, **inputs: load(**inputs),
+        }  # fmt: skip
+        monkeypatch.setitem(host.nodes.NODE_CLASS_MAPPINGS, name, type(name, (), methods))
 
 
 @pytest.fixture
@@ -90,17 +118,7 @@ def small(host, pack, monkeypatch):
             "LoraLoader": lambda model, clip, **_: (model, clip),
             "LoraLoaderModelOnly": lambda model, **_: (model,),
         }
-        for name, load in loaders.items():
-            definition = stock_definition(host.nodes, name)
-            given = {
-                input_name: (kind_,) if isinstance(kind_, str) and kind_ != "COMBO" else ("STRING",)
-                for input_name, (kind_, *_) in definition["input"]["required"].items()
-            }
-            methods = {
-                "INPUT_TYPES": classmethod(lambda cls, given=given: {"required": given}), "FUNCTION": "run",
-                "RETURN_TYPES": tuple(definition["output"]), "run": lambda self, load=load, **inputs: load(**inputs),
-            }  # fmt: skip
-            monkeypatch.setitem(host.nodes.NODE_CLASS_MAPPINGS, name, type(name, (), methods))
+        replace_loaders(host, monkeypatch, loaders)
 
     return small
 
@@ -110,8 +128,7 @@ def test_a_long_template_runs(carried, host, execute, small, output, name):  # n
     workflow = copy.deepcopy(video_templates(carried(PACKAGE))[f"{name}.json"])
     kind, length, frames = RUNS[name]
     extend_workflow(parse_workflow(workflow), 2)
-    definitions = {node["type"]: stock_definition(host.nodes, node["type"]) for node in nodes(workflow)
-                   if node["type"] in host.nodes.NODE_CLASS_MAPPINGS}  # fmt: skip
+    definitions = definitions_of(host.nodes, workflow)
     prompt = convert.to_prompt(workflow, definitions)
     small(kind)
     for node in prompt.values():

@@ -21,16 +21,8 @@ from ..workflows.templates import PACKAGE, video_templates
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture
-def check(host, pack, monkeypatch):
-    """A function that has the host validate a saved workflow.
-
-    It gives the prompt, its errors as {node: {(type, input)}}, and the outputs that were looked at; None if this
-    version lacks nodes.
-    """
-    asyncio.run(host.nodes.init_builtin_extra_nodes())
-    host.nodes.NODE_CLASS_MAPPINGS.update(pack)
-    execution = importlib.import_module("execution")
+def read_by_name(monkeypatch):
+    """Let saved workflows be read by the names of widgets, where they have them."""
     by_order = convert.values
 
     def values(node, definition):
@@ -41,6 +33,19 @@ def check(host, pack, monkeypatch):
         return {**by_order(node, definition), **{name: each for name, each in named.items() if name not in ADDED}}
 
     monkeypatch.setattr(convert, "values", values)
+
+
+@pytest.fixture
+def check(host, pack, monkeypatch):
+    """A function that has the host validate a saved workflow.
+
+    It gives the prompt, its errors as {node: {(type, input)}}, and the outputs that were looked at; None if this
+    version lacks nodes.
+    """
+    asyncio.run(host.nodes.init_builtin_extra_nodes())
+    host.nodes.NODE_CLASS_MAPPINGS.update(pack)
+    execution = importlib.import_module("execution")
+    read_by_name(monkeypatch)
 
     def check(workflow):
         types = {node["type"] for node in nodes(workflow)}
@@ -82,7 +87,7 @@ def test_converted_templates_are_valid(carried, check):  # noqa: F811
         assert len(writers) in (3, 6, 15), name
         assert set(writers) <= seen, name
         count += 1
-    assert count >= 25  # the others have nodes that this version of ComfyUI lacks
+    assert count >= 20  # of 61: the others have nodes that this version of ComfyUI lacks
 
 
 def test_a_wrong_one_would_be_noticed(carried, check):  # noqa: F811
@@ -93,10 +98,13 @@ def test_a_wrong_one_would_be_noticed(carried, check):  # noqa: F811
     assert errors[str(node["id"])] == {("required_input_missing", "latent")}
 
 
-def test_the_host_checks_as_many_clips_as_are_allowed(carried, check):  # noqa: F811
+@pytest.mark.parametrize("name", ["ltxv_text_to_video", "video_ltx2_t2v_distilled"])
+def test_the_host_checks_as_many_clips_as_are_allowed(carried, check, name):  # noqa: F811
     """By recursion, which Python limits: a clip by parts is several nodes deep."""
-    long, _ = converted(video_templates(carried(PACKAGE))["ltxv_text_to_video.json"], MAX_CLIPS)
-    prompt, errors, seen = check(long)
+    long, _ = converted(video_templates(carried(PACKAGE))[f"{name}.json"], MAX_CLIPS)
+    if (checked := check(long)) is None:
+        pytest.skip("this version of ComfyUI lacks nodes of the template")
+    prompt, errors, seen = checked
     writers = {key for key, node in prompt.items() if node["class_type"] == "VidRD_WriteClip"}
     assert len(writers) == MAX_CLIPS
     assert writers <= seen

@@ -44,6 +44,8 @@ class Graph:
             return inside.source(ends[0] if ends else None, type_)
         if node["type"] == "Reroute":
             return self.source(node["inputs"][0]["link"], type_)
+        if node["type"] == "PrimitiveNode":
+            return None  # the widget that it sets holds its value, too
         return [f"{self.path}{node['id']}", slot]
 
     def from_outside(self, slot: int, type_: str) -> Any:

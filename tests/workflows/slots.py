@@ -21,8 +21,8 @@ class Slot(NamedTuple):
 
     @property
     def is_widget(self) -> bool:
-        """Whether it has a widget; it can be connected all the same."""
-        return self.type in WIDGETS and not self.config.get("forceInput")
+        """Whether it has a widget, which can be connected all the same; of several types one is its widget's."""
+        return self.config.get("widgetType", self.type) in WIDGETS and not self.config.get("forceInput")
 
     @property
     def added(self) -> list[str]:

@@ -26,10 +26,14 @@ PAGES = {  # the nodes of the page's default workflow, and the loaders that it e
 
 EXTENDED = {  # what the tests of `vidrd comfy extend` make workflows of
     "BasicGuider", "BasicScheduler", "CFGGuider", "CreateVideo", "DisableNoise", "EmptyHunyuanLatentVideo",
-    "GetVideoComponents", "ImageScale", "KSamplerAdvanced", "KSamplerSelect", "LTXVAudioVAEDecode",
-    "LTXVSeparateAVLatent", "LoadImage", "PrimitiveInt", "RandomNoise", "SamplerCustom", "SamplerCustomAdvanced",
-    "SaveAnimatedWEBP", "SaveVideo", "SaveWEBM", "SplitSigmas", "TrimVideoLatent", "VAEDecodeTiled",
-    "WanImageToVideo",
+    "EmptyLTXVLatentVideo", "GetVideoComponents", "ImageScale", "KSamplerAdvanced", "KSamplerSelect",
+    "Kandinsky5ImageToVideo", "LTXVAddGuide", "LTXVAudioVAEDecode", "LTXVAudioVAEEncode", "LTXVAudioVAELoader",
+    "LTXVConcatAVLatent", "LTXVConditioning", "LTXVCropGuides", "LTXVEmptyLatentAudio", "LTXVImgToVideo",
+    "LTXVImgToVideoInplace", "LTXVLatentUpsampler", "LTXVScheduler", "LTXVSeparateAVLatent", "LatentUpscaleBy",
+    "LatentUpscaleModelLoader", "LoadImage", "ManualSigmas", "NormalizeVideoLatentStart", "PrimitiveInt",
+    "RandomNoise", "ReplaceVideoLatentFrames", "SamplerCustom", "SamplerCustomAdvanced", "SaveAnimatedWEBP",
+    "SaveVideo", "SaveWEBM", "SplitSigmas", "TrimVideoLatent", "VAEDecodeTiled", "Wan22ImageToVideoLatent",
+    "WanImageToVideo", "WanVaceToVideo",
 }  # fmt: skip
 
 

@@ -17,13 +17,35 @@ SAVERS = ("SaveVideo", "SaveWEBM", "SaveAnimatedWEBP", "VHS_VideoCombine")
 PICTURES = ("LoadImage", "LoadVideo", "LoadImageMask", "LoadAudio", "VHS_LoadVideo", "VHS_LoadVideoPath")
 # Nodes between a sampler and a decoder that leave a clip's latents as they are, with the input that they pass on.
 _PASSED = {"LTXVSeparateAVLatent": "av_latent", "LTXVCropGuides": "latent", "TrimVideoLatent": "samples"}
+# Nodes that change the beginning of a clip's latents, which later clips do not show: they stay, for the first clip.
+AT_THE_BEGINNING = {
+    "TrimVideoLatent": "samples", "NormalizeVideoLatentStart": "latent", "ReplaceVideoLatentFrames": "destination",
+}  # fmt: skip
+# Nodes that put one latent of a reference picture before a clip's others; it is the warm-up latent of later clips.
+_WITH_REFERENCE = ("WanVaceToVideo", "WanAnimateToVideo", "WanAnimate2ToVideo")
 _GUIDES = ("LTXVAddGuide", "LTXVAddGuideMulti", "MiniMaxH3AddGuide")
+_FILMS = ("LoadVideo", "VHS_LoadVideo", "VHS_LoadVideoPath", "GetVideoComponents")
+_ENCODED_SOUND = ("LTXVAudioVAEEncode", "VAEEncodeAudio")
 _PARTS_OF_SIGMAS = ("SplitSigmas", "SplitSigmasDenoise", "SetFirstSigma", "FlipSigmas")
 _OWN_LOOPS = {  # samplers that take frames a few at a time, or change their size
     "SamplerARVideo": "samples a few frames at a time",
     "SamplerLCMUpscale": "changes the size of the latents",
     "VOIDSampler": "scales its noise in its own way",
 }
+# Nodes that may be between two passes: they leave the number of latents as it is.
+_BETWEEN = (
+    *("LTXVSeparateAVLatent", "LTXVConcatAVLatent", "LTXVCropGuides", "LTXVLatentUpsampler"),
+    *("LTXVImgToVideoInplace", "LatentUpscale", "LatentUpscaleBy"),
+)
+# Nodes that begin a clip with a picture, for models that need none, by the inputs that replace their outputs in later
+# clips; None is an empty latent of the same size.
+BEGINNINGS: dict[str, tuple[str | None, ...]] = {
+    "LTXVImgToVideoInplace": ("latent",),
+    "LTXVImgToVideo": ("positive", "negative", None),
+    "LTXVAddGuide": ("positive", "negative", "latent"),
+}
+WITHOUT = {"Wan22ImageToVideoLatent": "start_image"}  # the same by leaving an input open
+_CONDITIONERS = ("LTXVConditioning", "LTXVCropGuides", "LTXVAddGuide")  # they pass the prompt on
 _GUIDERS = {"CFGGuider": "positive", "BasicGuider": "conditioning", "LTXVDualCFGGuider": "positive"}
 
 
@@ -34,10 +56,12 @@ class Decoder:
     Args:
         key: The node.
         passed: The nodes between it and the sampler, from the decoder on.
+        beginning: Those of them that stay, for the first clip: of `AT_THE_BEGINNING`.
     """
 
     key: Key
     passed: list[Key]
+    beginning: list[Key]
 
 
 @dataclass
@@ -51,6 +75,9 @@ class Chain:
         passed_to_sound: The nodes between that and the sampler.
         pictures: Nodes that load pictures, films or sound on which each clip depends.
         first_expert: The sampler of the first steps, if another model takes those (Wan 2.2).
+        passes: The samplers of the passes before it, the first one first: their latents it goes on with.
+        beginnings: Nodes that begin the first clip with a picture: of `BEGINNINGS` and `WITHOUT`.
+        endings: Nodes that end the last clip with one: of `BEGINNINGS`.
     """
 
     sampler: Key
@@ -59,6 +86,14 @@ class Chain:
     passed_to_sound: list[Key] = field(default_factory=list)
     pictures: list[Key] = field(default_factory=list)
     first_expert: Key | None = None
+    passes: list[Key] = field(default_factory=list)
+    beginnings: list[Key] = field(default_factory=list)
+    endings: list[Key] = field(default_factory=list)
+
+    @property
+    def samplers(self) -> list[Key]:
+        """The samplers of all passes, in turn."""
+        return [*self.passes, self.sampler]
 
 
 def find_chains(view: View) -> list[Chain]:
@@ -81,7 +116,8 @@ def find_chains(view: View) -> list[Chain]:
         if not any(_is_saved(view, key) for key in view.ahead(decoder, lambda key: view.kind(key) in SAMPLERS)):
             continue
         sampler, passed = _trace(view, decoder)
-        chains.setdefault(sampler, Chain(sampler)).decoders.append(Decoder(decoder, passed))
+        beginning = [key for key in passed if _changes_beginning(view, key)]
+        chains.setdefault(sampler, Chain(sampler)).decoders.append(Decoder(decoder, passed, beginning))
     if not chains:
         raise _without_sampler(view, savers[0])
     for sound in [key for key in view.keys if view.kind(key) in SOUND_DECODERS]:
@@ -90,8 +126,7 @@ def find_chains(view: View) -> list[Chain]:
             chains[found[0]].sound, chains[found[0]].passed_to_sound = sound, found[1]
     for chain in chains.values():
         _check(view, chain, chains.keys() - {chain.sampler})
-        behind = view.behind(chain.sampler)
-        chain.pictures = [key for key in behind if view.kind(key) in PICTURES]
+        chain.pictures = _pictures(view, chain)
     return list(chains.values())
 
 
@@ -104,9 +139,10 @@ def _is_saved(view: View, key: Key) -> bool:
 def _follow(view: View, origin: Output | None) -> tuple[Key, list[Key]] | None:
     """From an input to the node that makes the latents, and the nodes of `_PASSED` between; None at an open end."""
     passed: list[Key] = []
-    while origin is not None and view.kind(origin.key) in _PASSED:
+    known = {**_PASSED, **AT_THE_BEGINNING}
+    while origin is not None and view.kind(origin.key) in known:
         passed.append(origin.key)
-        origin = view.origin(origin.key, _PASSED[view.kind(origin.key)])
+        origin = view.origin(origin.key, known[view.kind(origin.key)])
     return None if origin is None else (origin.key, passed)
 
 
@@ -128,24 +164,36 @@ def _trace(view: View, decoder: Key) -> tuple[Key, list[Key]]:
             f"{view.label(decoder)} decodes latents of {view.label(maker)}, expected those of a sampler: "
             f"{', '.join(SAMPLERS)}",
         )
-    for key in passed:
-        _check_passed(view, key)
     return maker, passed
 
 
-def _check_passed(view: View, key: Key) -> None:
-    """Raise WorkflowError if a node cuts frames of each clip away."""
-    if view.kind(key) != "TrimVideoLatent" or view.value(key, "trim_amount") == 0:
-        return
+def _changes_beginning(view: View, key: Key) -> bool:
+    """Whether a node changes a clip's first latents. Raises WorkflowError for one that changes others, too."""
+    kind = view.kind(key)
+    if kind == "ReplaceVideoLatentFrames" and view.value(key, "index") != 0:
+        raise _refusal(
+            view,
+            "latents are changed before they are decoded",
+            key,
+            "it changes latents in the middle of each clip; bypass it first",
+        )
+    if kind != "TrimVideoLatent":
+        return kind in AT_THE_BEGINNING
     origin = view.origin(key, "trim_amount")
     # WanVaceToVideo and its like give the number of latents of the reference picture: none without one.
-    if origin is not None and not {"reference_image", "ref_image"} & view.origins(origin.key).keys():
-        return
-    raise WorkflowError(
-        "a reference picture is part of each clip's latents",
-        f"{view.label(key)} is in the way: it cuts off the latents of a reference picture, which a clip cannot hand "
-        "on to the next; take the reference picture out first",
-    )
+    if view.value(key, "trim_amount") == 0 or (
+        origin is not None and not {"reference_image", "ref_image"} & view.origins(origin.key).keys()
+    ):
+        return False
+    if origin is None or view.kind(origin.key) not in _WITH_REFERENCE:
+        raise _refusal(
+            view,
+            "a reference picture is part of each clip's latents",
+            key,
+            "it cuts off latents, which a clip cannot hand on to the next; expected that of a reference picture, by "
+            f"{', '.join(_WITH_REFERENCE)}; take the picture out first",
+        )
+    return True
 
 
 def _without_sampler(view: View, saver: Key) -> WorkflowError:
@@ -162,52 +210,149 @@ def _without_sampler(view: View, saver: Key) -> WorkflowError:
     )
 
 
+def _pictures(view: View, chain: Chain) -> list[Key]:
+    """The nodes that load what each clip depends on: not those of which only the size counts, or the first clip."""
+    found: list[Key] = []
+    waiting, seen = list(chain.samplers), set(chain.samplers)
+    while waiting:
+        key = waiting.pop(0)
+        found += [key] if view.kind(key) in PICTURES else []
+        if view.kind(key) == "GetImageSize":
+            continue
+        for name, origin in view.origins(key).items():
+            if key in (*chain.beginnings, *chain.endings) and name in ("image", "start_image"):
+                continue
+            if origin.key not in seen:
+                seen.add(origin.key)
+                waiting.append(origin.key)
+    return found
+
+
+def _refusal(view: View, reason: str, key: Key, why: str) -> WorkflowError:
+    """The error that names a node in the way."""
+    return WorkflowError(reason, f"{view.label(key)} is in the way: {why}")
+
+
 def _check(view: View, chain: Chain, others: set[Key]) -> None:
-    """Raise WorkflowError if the clips of a chain cannot be extended."""
-    sampler, kind = chain.sampler, view.kind(chain.sampler)
-
-    def refuse(reason: str, key: Key, why: str) -> WorkflowError:
-        return WorkflowError(reason, f"{view.label(key)} is in the way: {why}")
-
-    for key in view.ahead(sampler):
+    """Raise WorkflowError if the clips of a chain cannot be extended; find its earlier passes."""
+    for key in view.ahead(chain.sampler):
         if view.kind(key) == "EndLoop":
-            raise refuse("a loop", key, "the workflow makes its clips in a loop already; take it out of the loop")
-    for key in view.behind(sampler):
+            raise _refusal(
+                view, "a loop", key, "the workflow makes its clips in a loop already; take it out of the loop"
+            )
+    for key in view.behind(chain.sampler):
         if key in others:
-            raise refuse(
+            raise _refusal(
+                view,
                 "the workflow makes several clips itself",
-                sampler,
+                chain.sampler,
                 f"it continues frames of {view.label(key)}, so the workflow makes several clips already; keep the "
                 "first sampler alone",
             )
-    chain.first_expert = _first_expert(view, sampler)
-    start = view.origin(chain.first_expert or sampler, "latent_image")
+    chain.first_expert = _first_expert(view, chain.sampler)
+    sampler: Key | None = chain.sampler
+    while sampler is not None:
+        earlier = _check_pass(view, chain, sampler)
+        chain.passes[:0] = [] if earlier is None else [earlier]
+        sampler = earlier
+
+
+def _check_pass(view: View, chain: Chain, sampler: Key) -> Key | None:
+    """Raise WorkflowError if a sampler's clips cannot be extended; find the sampler of the pass before it, if any."""
+    expert = chain.first_expert if sampler == chain.sampler else None
+    start = view.origin(expert or sampler, "latent_image")
     if start is None:
-        raise refuse("not connected", sampler, "its input latent_image is not connected; connect an empty latent")
-    makers = [start.key, *view.behind(start.key, lambda key: view.kind(key) in DECODERS)]
-    if view.kind(start.key) in DECODERS:
-        makers = makers[:1]
+        raise _refusal(
+            view, "not connected", sampler, "its input latent_image is not connected; connect an empty latent"
+        )
+    makers = [start.key]
+    if view.kind(start.key) not in (*DECODERS, *SAMPLERS):
+        makers += view.behind(start.key, lambda key: view.kind(key) in (*DECODERS, *SAMPLERS))
     for key in makers:
-        if view.kind(key) in SAMPLERS:  # two models in turn, or a second pass: each needs a state of its own
-            upscaled = any("psampl" in view.kind(each) or "pscale" in view.kind(each) for each in makers)
-            raise refuse(
-                "a second pass after an upscaler" if upscaled else "two samplers in a row",
-                sampler,
-                f"it goes on with the latents of {view.label(key)}; only a video of one sampler can be extended",
-            )
         if view.kind(key) in _GUIDES:
-            raise refuse(
-                "guide frames are part of each clip's latents",
+            _check_guide(view, chain, sampler, key)
+        if view.kind(key) in _ENCODED_SOUND:
+            raise _refusal(
+                view,
+                "given sound is part of each clip's latents",
                 key,
-                "it adds guide frames to the latents of a clip, which would come in the middle of the long video; "
-                "bypass it first",
+                "it gives each clip the same sound, which would begin anew in each; take it out, or make the clips "
+                "one by one, each with its part of the sound",
             )
-    if chain.first_expert:
-        return
-    if kind in K_SAMPLERS:
-        _check_steps(view, sampler, refuse)
-    else:
-        _check_custom(view, sampler, refuse)
+    before = [key for key in makers if view.kind(key) in SAMPLERS]
+    if before:
+        _check_passes(view, sampler, before, makers)
+    if not expert:
+        if view.kind(sampler) in K_SAMPLERS:
+            _check_steps(view, sampler)
+        else:
+            _check_custom(view, sampler, bool(before))
+    kinds = ({*BEGINNINGS, *WITHOUT}) - {"LTXVAddGuide"}
+    chain.beginnings += [key for key in makers if view.kind(key) in kinds and key[:-1] == sampler[:-1]]
+    return before[0] if before else None
+
+
+def _check_guide(view: View, chain: Chain, sampler: Key, key: Key) -> None:
+    """Tell which clips a node of guide frames is for. Raises WorkflowError for a film, and for several pictures."""
+    reason = "guide frames are part of each clip's latents"
+    if view.kind(key) != "LTXVAddGuide":
+        raise _refusal(
+            view, reason, key, "it adds several pictures to each clip; take one LTXVAddGuide for each picture"
+        )
+    image = view.origin(key, "image")
+    behind = [] if image is None else [image.key, *view.behind(image.key)]
+    if any(view.kind(each) in _FILMS for each in behind):
+        raise _refusal(
+            view,
+            reason,
+            key,
+            "it guides each clip by the same film, frame by frame; make the clips one by one, each with its part of "
+            "the film",
+        )
+    if view.origin(key, "iclora_parameters") is not None:
+        return  # a reference for a LoRA that goes with each clip
+    place = view.value(key, "frame_idx")
+    if not isinstance(place, int):
+        raise _refusal(view, reason, key, "the place of its picture is not known; set frame_idx to a number")
+    _same_graph(view, sampler, key)
+    (chain.beginnings if place >= 0 else chain.endings).append(key)
+
+
+def _check_passes(view: View, sampler: Key, before: list[Key], makers: list[Key]) -> None:
+    """Raise WorkflowError unless a sampler adds noise to the latents of one other, by nodes that can be copied."""
+    upscaled = any("psampl" in view.kind(each) or "pscale" in view.kind(each) for each in makers)
+    reason = "a second pass after an upscaler" if upscaled else "two samplers in a row"
+    noise = view.origin(sampler, "noise")
+    fresh = view.kind(sampler) not in K_SAMPLERS and (
+        view.value(sampler, "add_noise") is not False
+        if view.kind(sampler) == "SamplerCustom"
+        else noise is not None and view.kind(noise.key) == "RandomNoise"
+    )
+    if len(before) > 1 or not fresh:
+        raise _refusal(
+            view,
+            reason,
+            sampler,
+            f"it goes on with the latents of {view.label(before[0])}; only a video of one sampler can be extended, "
+            "or of several that are SamplerCustomAdvanced and add noise each",
+        )
+    after, behind = set(view.ahead(before[0])), set(view.behind(sampler))
+    for key in makers:
+        if key not in before and key in after and view.kind(key) not in _BETWEEN:
+            raise _refusal(
+                view, reason, key, f"it changes the latents between two passes; expected {', '.join(_BETWEEN)}"
+            )
+    _same_graph(view, sampler, before[0])
+    for key in after & behind:
+        if view.kind(key) in DECODERS:
+            raise _refusal(view, reason, key, f"{view.label(sampler)} depends on what it decodes")
+        if key[: len(sampler) - 1] != sampler[:-1]:
+            _same_graph(view, sampler, key)
+        upscaler = view.origin(key, "upscale_model")
+        if upscaler is not None and "temporal" in str(view.value(upscaler.key, "model_name")):
+            raise _refusal(
+                view, reason, key, "it changes the number of frames between two passes; take an upscaler of pixels"
+            )
 
 
 def _first_expert(view: View, sampler: Key) -> Key | None:
@@ -240,55 +385,61 @@ def _number(value: Any, otherwise: float) -> float:
     return value if isinstance(value, int | float) else otherwise
 
 
-def _check_steps(view: View, sampler: Key, refuse: Any) -> None:
+def _check_steps(view: View, sampler: Key) -> None:
     """Raise WorkflowError unless a KSampler takes all steps from noise."""
     given = {
         name: view.value(sampler, name)
         for name in ("denoise", "add_noise", "start_at_step", "end_at_step", "return_with_leftover_noise", "steps")
     }
     if (given["denoise"] or 1) < 1:
-        raise refuse(
-            "denoise is below 1", sampler, f"its denoise is {given['denoise']:g}, expected 1; set that first"
+        raise _refusal(
+            view, "denoise is below 1", sampler, f"its denoise is {given['denoise']:g}, expected 1; set that first"
         )
     if view.kind(sampler) != "KSamplerAdvanced":
         return
     part = _number(given["start_at_step"], 0) > 0 or _number(given["end_at_step"], 10000) < _number(given["steps"], 0)
     if part or given["add_noise"] == "disable" or given["return_with_leftover_noise"] == "enable":
-        raise refuse(
+        raise _refusal(
+            view,
             "a part of the steps",
             sampler,
             "it takes a part of the steps only; expected all, with noise added to them",
         )
 
 
-def _check_custom(view: View, sampler: Key, refuse: Any) -> None:
-    """Raise WorkflowError unless the parts of a custom sampler take all steps from new noise."""
+def _check_custom(view: View, sampler: Key, later: bool) -> None:
+    """Raise WorkflowError unless a custom sampler takes all steps from new noise; a later pass may take the last."""
     if view.kind(sampler) == "SamplerCustom":
         if view.value(sampler, "add_noise") is False:
-            raise refuse("no noise is added", sampler, "its add_noise is off; switch it on first")
+            raise _refusal(view, "no noise is added", sampler, "its add_noise is off; switch it on first")
     else:
         noise = view.origin(sampler, "noise")
         if noise is None or view.kind(noise.key) != "RandomNoise":
-            raise refuse(
+            raise _refusal(
+                view,
                 "noise of another kind",
                 sampler if noise is None else noise.key,
                 "clips take their noise from each other; expected RandomNoise",
             )
         _same_graph(view, sampler, noise.key)
         if view.origin(sampler, "guider") is None:
-            raise refuse("not connected", sampler, "its input guider is not connected; connect a guider")
+            raise _refusal(view, "not connected", sampler, "its input guider is not connected; connect a guider")
     for name in ("sampler", "sigmas"):
         origin = view.origin(sampler, name)
         if origin is None:
-            raise refuse("not connected", sampler, f"its input {name} is not connected; connect it")
+            raise _refusal(view, "not connected", sampler, f"its input {name} is not connected; connect it")
         kind = view.kind(origin.key)
         if kind in _OWN_LOOPS:
-            raise refuse("a sampler with rules of its own", origin.key, f"it {_OWN_LOOPS[kind]}; take KSamplerSelect")
+            why = f"it {_OWN_LOOPS[kind]}; take KSamplerSelect"
+            raise _refusal(view, "a sampler with rules of its own", origin.key, why)
+        if later:
+            continue
         for key in [origin.key, *view.behind(origin.key)]:
             if name == "sigmas" and view.kind(key) in _PARTS_OF_SIGMAS:
-                raise refuse("a part of the steps", key, "a clip needs all sigmas; connect the whole schedule")
+                why = "a clip needs all sigmas; connect the whole schedule"
+                raise _refusal(view, "a part of the steps", key, why)
             if view.kind(key) == "BasicScheduler" and _number(view.value(key, "denoise"), 1) < 1:
-                raise refuse("denoise is below 1", key, "its denoise is below 1; set it to 1 first")
+                raise _refusal(view, "denoise is below 1", key, "its denoise is below 1; set it to 1 first")
 
 
 def _same_graph(view: View, one: Key, other: Key) -> None:
@@ -314,15 +465,28 @@ def prompt_encoder(view: View, chain: Chain) -> Key:
 
     Args:
         view: The workflow.
-        chain: Its sampler.
+        chain: Its samplers.
 
     Returns:
         A CLIPTextEncode in the same graph.
 
     Raises:
-        WorkflowError: The positive conditioning is not plainly from one.
+        WorkflowError: The positive conditioning is not plainly from one, or not from the same one in all passes.
     """
-    at, name = chain.sampler, "positive"
+    encoder, *others = [_encoder_of(view, sampler) for sampler in chain.samplers]
+    for other in others:
+        if other != encoder:
+            raise WorkflowError(
+                "",
+                f"{view.label(other)} is in the way of --prompt: expected one CLIPTextEncode for all passes; leave "
+                "--prompt out to keep the workflow's conditioning for all clips",
+            )
+    return encoder
+
+
+def _encoder_of(view: View, sampler: Key) -> Key:
+    """The CLIPTextEncode of a sampler's positive conditioning. Raises WorkflowError."""
+    at, name = sampler, "positive"
     if view.kind(at) == "SamplerCustomAdvanced":
         guider = view.origin(at, "guider")
         assert guider is not None
@@ -331,9 +495,13 @@ def prompt_encoder(view: View, chain: Chain) -> Key:
             raise WorkflowError(
                 "", f"{view.label(at)} is in the way of --prompt: expected one of {', '.join(_GUIDERS)}"
             )
-        _same_graph(view, chain.sampler, at)
+        _same_graph(view, sampler, at)
         name = _GUIDERS[view.kind(at)]
     origin = view.origin(at, name)
+    while origin is not None and view.kind(origin.key) in _CONDITIONERS:
+        at, name = origin.key, "positive"
+        _same_graph(view, sampler, at)
+        origin = view.origin(at, name)
     if origin is None or view.kind(origin.key) != "CLIPTextEncode":
         where = view.label(at if origin is None else origin.key)
         raise WorkflowError(
@@ -341,10 +509,5 @@ def prompt_encoder(view: View, chain: Chain) -> Key:
             f"{where} is in the way of --prompt: expected CLIPTextEncode at {name} of {view.label(at)}; leave "
             "--prompt out to keep the workflow's conditioning for all clips",
         )
-    _same_graph(view, chain.sampler, origin.key)
+    _same_graph(view, sampler, origin.key)
     return origin.key
-
-
-def guider_input(kind: str) -> str:
-    """The input of a guider that takes the prompt."""
-    return _GUIDERS[kind]

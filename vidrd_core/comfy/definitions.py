@@ -161,6 +161,15 @@ ADDED: dict[str, Definition] = {
     "CLIPTextEncode": Definition(
         (Input("text", "STRING", ""), _socket("clip", "CLIP")), (("CONDITIONING", "CONDITIONING"),)
     ),
+    "EmptyLTXVLatentVideo": Definition(
+        (
+            Input("width", "INT", 768),
+            Input("height", "INT", 512),
+            Input("length", "INT", 97),
+            Input("batch_size", "INT", 1),
+        ),
+        (("LATENT", "LATENT"),),
+    ),
     "GetVideoComponents": Definition(
         (_socket("video", "VIDEO"),), (("images", "IMAGE"), ("audio", "AUDIO"), ("fps", "FLOAT"))
     ),
@@ -179,6 +188,10 @@ WIDGETS: dict[str, tuple[str, ...]] = {
     "RandomNoise": ("noise_seed", SEED_CONTROL),
     "BasicScheduler": ("scheduler", "steps", "denoise"),
     "TrimVideoLatent": ("trim_amount",),
+    "ReplaceVideoLatentFrames": ("index",),
+    "LTXVAddGuide": ("frame_idx", "strength"),
+    "LTXVImgToVideo": ("width", "height", "length", "batch_size", "strength"),
+    "LatentUpscaleModelLoader": ("model_name",),
     "CreateVideo": ("fps", "bit_depth"),
     "SaveVideo": ("filename_prefix", "format", "codec"),
     "SaveWEBM": ("filename_prefix", "codec", "fps", "crf"),

@@ -56,6 +56,10 @@ class Graph(ABC):
         """All nodes, in the order of the file."""
 
     @abstractmethod
+    def has(self, node: NodeId) -> bool:
+        """Whether there is such a node."""
+
+    @abstractmethod
     def kind(self, node: NodeId) -> str:
         """A node's type."""
 
@@ -111,6 +115,10 @@ class Graph(ABC):
         """Add another node like this one, with the same connections of its inputs."""
 
     @abstractmethod
+    def height(self, node: NodeId) -> float:
+        """The height of a node in pixels, with its title; 0 where nodes have no place."""
+
+    @abstractmethod
     def remove(self, node: NodeId) -> None:
         """Remove a node and its links."""
 
@@ -122,6 +130,10 @@ class Graph(ABC):
         """Connect all that an output is connected to to another output."""
         for target in self.targets(old):
             self.connect(target, new)
+
+    def used(self, node: NodeId) -> bool:
+        """Whether anything uses one of a node's outputs."""
+        return any(self.targets(Source(node, slot)) for slot in range(8))
 
     def sources(self, node: NodeId) -> Iterator[tuple[str, Source]]:
         """A node's connected inputs, by name."""
@@ -150,7 +162,12 @@ class PromptGraph(Graph):
 
     def ids(self) -> list[NodeId]:
         """All nodes."""
-        return [key for key, node in self.data.items() if isinstance(node, dict) and "class_type" in node]
+        return [key for key in self.data if self.has(key)]
+
+    def has(self, node: NodeId) -> bool:
+        """Whether its id is the key of a node."""
+        each = self.data.get(str(node))
+        return isinstance(each, dict) and "class_type" in each
 
     def kind(self, node: NodeId) -> str:
         """Its class."""
@@ -226,6 +243,10 @@ class PromptGraph(Graph):
         new = self._new_id()
         self.data[new] = copy.deepcopy(self.data[str(node)])
         return new
+
+    def height(self, node: NodeId) -> float:
+        """Nothing: nodes have no place here."""
+        return 0.0
 
     def remove(self, node: NodeId) -> None:
         """Take a node out, and the inputs that name it."""

@@ -68,6 +68,10 @@ class PageGraph(Graph):
         """All nodes."""
         return list(self.nodes)
 
+    def has(self, node: NodeId) -> bool:
+        """Whether it has the node."""
+        return node in self.nodes
+
     def kind(self, node: NodeId) -> str:
         """Its type; that of a subgraph is the subgraph's id."""
         return self.nodes[node]["type"]
@@ -121,7 +125,12 @@ class PageGraph(Graph):
 
     def connect(self, target: Target, source: Source | None) -> None:
         """Take the input's link out, and draw a new one."""
-        for number in [each for each, link in self.links.items() if self._target(link) == target]:
+        if target.node == OUTPUTS:
+            old = [each for each, link in self.links.items() if self._target(link) == target]
+        else:
+            number = (self._input(target.node, target.name) or {}).get("link")
+            old = [number] if number is not None and number in self.links else []
+        for number in old:
             self._unlink(number)
         if source is None:
             return
@@ -202,7 +211,7 @@ class PageGraph(Graph):
     def duplicate(self, node: NodeId, column: int = 0, row: int = 0) -> NodeId:
         """Add a copy below the graph."""
         new, data = self.counter.next_node(), copy.deepcopy(self.nodes[node])
-        data |= {"id": new, "pos": self._place(column, row)}
+        data |= {"id": new, "pos": self._place(column, row), "size": [NODE_WIDTH, self.height(node)]}
         for each in data.get("inputs") or []:
             each["link"] = None
         for each in data.get("outputs") or []:
@@ -212,6 +221,11 @@ class PageGraph(Graph):
         for name, source in list(self.sources(node)):
             self.connect(Target(new, name), source)
         return new
+
+    def height(self, node: NodeId) -> float:
+        """That of its box."""
+        _, top, _, bottom = _box(self.nodes[node])
+        return bottom - top
 
     def remove(self, node: NodeId) -> None:
         """Take a node out, with its links."""
@@ -269,7 +283,7 @@ class PageGraph(Graph):
         depth: dict[NodeId, int] = {}
         waiting = {node: {source.node for _, source in self.sources(node)} & self.nodes.keys() for node in self.nodes}
         while waiting:
-            ready = [node for node, before in waiting.items() if not before - depth.keys()] or list(waiting)[:1]
+            ready = [node for node, before in waiting.items() if before <= depth.keys()] or list(waiting)[:1]
             for node in ready:
                 depth[node] = len(depth)
                 del waiting[node]

@@ -96,6 +96,8 @@ class View:
         if inner is not None:
             inside = _Use(inner, (*use.path, source.node), use)
             return self._resolve(inside, inner.ends_at(source.slot), type_, depth + 1)
+        if graph.kind(source.node) in PAGES_OWN:
+            return None
         return Output((*use.path, source.node), source.slot)
 
     def graph(self, key: Key) -> Graph:
@@ -139,8 +141,8 @@ class View:
                 given = named.get(outside)
                 return use.graph.value(node, name) if given is None else given
             use, node, name = outer, use.node, outside
-        if source is None:
-            return use.graph.value(node, name)
+        if source is None or (source.node != INPUTS and use.graph.kind(source.node) == "PrimitiveNode"):
+            return use.graph.value(node, name)  # the page keeps what its own PrimitiveNode sets there, too
         origin = self.origin(key, name) if node == key[-1] else self._resolve(use, source, None)
         if origin is not None and self.kind(origin.key).startswith("Primitive"):
             return self.value(origin.key, "value")

@@ -89,6 +89,87 @@ def with_sound() -> dict[str, Any]:
     return graph
 
 
+def two_passes() -> dict[str, Any]:
+    """Picture and sound from a picture in two passes, as LTX-2's templates have it."""
+    graph = with_sound()
+    graph["7"] = node("EmptyLTXVLatentVideo", width=384, height=256, length=97, batch_size=1)
+    graph["20"] = node("LoadImage", image="fox.png")
+    graph["21"] = node(
+        "LTXVImgToVideoInplace", vae=["3", 0], image=["20", 0], latent=["7", 0], strength=0.7, bypass=False
+    )
+    graph["22"] = node("LTXVEmptyLatentAudio", audio_vae=["17", 0], frames_number=97, frame_rate=25, batch_size=1)
+    graph["23"] = node("LTXVConcatAVLatent", video_latent=["21", 0], audio_latent=["22", 0])
+    graph["24"] = node("LTXVConditioning", positive=["5", 0], negative=["6", 0], frame_rate=25.0)
+    graph["13"]["inputs"] |= {"positive": ["24", 0], "negative": ["24", 1]}
+    first = graph["8"]["inputs"] | {"latent_image": ["23", 0]}
+    graph["30"] = node("SamplerCustomAdvanced", **first)
+    graph["31"] = node("LTXVSeparateAVLatent", av_latent=["30", 0])
+    graph["32"] = node("LTXVCropGuides", positive=["24", 0], negative=["24", 1], latent=["31", 0])
+    graph["33"] = node("LatentUpscaleModelLoader", model_name="ltx-2-spatial-upscaler-x2-1.0.safetensors")
+    graph["34"] = node("LTXVLatentUpsampler", samples=["32", 2], upscale_model=["33", 0], vae=["3", 0])
+    graph["35"] = node(
+        "LTXVImgToVideoInplace", vae=["3", 0], image=["20", 0], latent=["34", 0], strength=1.0, bypass=False
+    )
+    graph["36"] = node("LTXVConcatAVLatent", video_latent=["35", 0], audio_latent=["31", 1])
+    graph["37"] = node("CFGGuider", model=["4", 0], positive=["32", 0], negative=["32", 1], cfg=1.0)
+    graph["38"] = node("RandomNoise", noise_seed=5)
+    graph["39"] = node("ManualSigmas", sigmas="0.909375, 0.725, 0.421875, 0.0")
+    graph["8"]["inputs"] |= {
+        "noise": ["38", 0], "guider": ["37", 0], "sigmas": ["39", 0], "latent_image": ["36", 0],
+    }  # fmt: skip
+    return graph
+
+
+def from_a_picture() -> dict[str, Any]:
+    """A picture begins the latents of a model that needs none."""
+    graph = custom()
+    graph["20"] = node("LoadImage", image="fox.png")
+    graph["7"] = node(
+        "LTXVImgToVideo", positive=["5", 0], negative=["6", 0], vae=["3", 0], image=["20", 0], width=384,
+        height=256, length=97, batch_size=1, strength=1.0,
+    )  # fmt: skip
+    graph["13"]["inputs"] |= {"positive": ["7", 0], "negative": ["7", 1]}
+    graph["8"]["inputs"]["latent_image"] = ["7", 2]
+    return graph
+
+
+def first_and_last() -> dict[str, Any]:
+    """Picture and sound from a first and a last frame, which guide the clip."""
+    graph = with_sound()
+    graph["7"] = node("EmptyLTXVLatentVideo", width=384, height=256, length=97, batch_size=1)
+    graph["20"] = node("LoadImage", image="first.png")
+    graph["21"] = node("LoadImage", image="last.png")
+    graph["22"] = node(
+        "LTXVAddGuide", positive=["5", 0], negative=["6", 0], vae=["3", 0], latent=["7", 0], image=["20", 0],
+        frame_idx=0, strength=0.7,
+    )  # fmt: skip
+    graph["23"] = node(
+        "LTXVAddGuide", positive=["22", 0], negative=["22", 1], vae=["3", 0], latent=["22", 2], image=["21", 0],
+        frame_idx=-1, strength=0.7,
+    )  # fmt: skip
+    graph["24"] = node("LTXVEmptyLatentAudio", audio_vae=["17", 0], frames_number=97, frame_rate=25, batch_size=1)
+    graph["25"] = node("LTXVConcatAVLatent", video_latent=["23", 2], audio_latent=["24", 0])
+    graph["8"]["inputs"]["latent_image"] = ["25", 0]
+    graph["13"]["inputs"] |= {"positive": ["23", 0], "negative": ["23", 1]}
+    graph["26"] = node("LTXVCropGuides", positive=["23", 0], negative=["23", 1], latent=["16", 0])
+    graph["9"]["inputs"]["samples"] = ["26", 2]
+    return graph
+
+
+def with_reference() -> dict[str, Any]:
+    """Wan VACE with a reference picture, of which the first latent is cut off."""
+    graph = wan()
+    graph["20"] = node("LoadImage", image="fox.png")
+    graph["7"] = node(
+        "WanVaceToVideo", positive=["5", 0], negative=["6", 0], vae=["3", 0], width=832, height=480, length=33,
+        batch_size=1, strength=1.0, reference_image=["20", 0],
+    )  # fmt: skip
+    graph["8"]["inputs"] |= {"positive": ["7", 0], "negative": ["7", 1], "latent_image": ["7", 2]}
+    graph["21"] = node("TrimVideoLatent", samples=["8", 0], trim_amount=["7", 3])
+    graph["9"]["inputs"]["samples"] = ["21", 0]
+    return graph
+
+
 def node(class_type: str, **inputs: Any) -> dict[str, Any]:
     """A node of a prompt."""
     return {"class_type": class_type, "inputs": inputs}
@@ -111,7 +192,11 @@ def same(graph: dict[str, Any]) -> list[str]:
     return sorted(described(key) for key in graph)
 
 
-FAMILIES = {each.__name__: each for each in (wan, image_to_video, custom, sampler_custom, with_sound)}
+MAKERS = (
+    *(wan, image_to_video, custom, sampler_custom, with_sound, two_passes, from_a_picture, first_and_last),
+    with_reference,
+)
+FAMILIES = {each.__name__: each for each in MAKERS}
 
 
 def changed(graph: dict[str, Any], **changes: dict[str, Any]) -> dict[str, Any]:

@@ -220,10 +220,10 @@ def apart(one, other):
     )
 
 
-def check_links(workflow):
-    """Links and nodes agree at both ends, and ids are unique in the file."""
+def check_links(workflow, twice=0):
+    """Links and nodes agree at both ends, and ids are unique in the file, but for those it had twice."""
     ids = [each["id"] for graph in graphs(workflow) for each in graph["nodes"]]
-    assert len(set(ids)) == len(ids)
+    assert len(set(ids)) == len(ids) - twice
     for graph in graphs(workflow):
         by_id = {each["id"]: each for each in graph["nodes"]}
         told = {wire.id: wire for wire in wires(graph)}
@@ -310,6 +310,51 @@ WAYS = {
         "SplitSigmas (node 20) is in the way",
     ),
     "noise": (FAMILIES["custom"]() | {"12": node("DisableNoise")}, "DisableNoise (node 12) is in the way"),
+    "a film that guides": (
+        FAMILIES["first_and_last"]() | {"20": node("LoadVideo", file="film.mp4")},
+        "LTXVAddGuide (node 22) is in the way: it guides each clip by the same film",
+    ),
+    "several guides in one node": (
+        FAMILIES["first_and_last"]() | {"23": node("LTXVAddGuideMulti", **{
+            name: each for name, each in FAMILIES["first_and_last"]()["23"]["inputs"].items() if name != "image"
+        })},
+        "LTXVAddGuideMulti (node 23) is in the way: it adds several pictures",
+    ),
+    "a place that is not known": (
+        changed(FAMILIES["first_and_last"](), n22={"frame_idx": ["40", 0]})
+        | {"40": node("ComfyMathExpression", expression="a")},
+        "LTXVAddGuide (node 22) is in the way: the place of its picture is not known",
+    ),
+    "frames replaced in the middle": (
+        changed(wan(), n9={"samples": ["20", 0]})
+        | {"20": node("ReplaceVideoLatentFrames", destination=["8", 0], source=["7", 0], index=3)},
+        "ReplaceVideoLatentFrames (node 20) is in the way: it changes latents in the middle",
+    ),
+    "given sound": (
+        changed(FAMILIES["two_passes"](), n23={"audio_latent": ["40", 0]})
+        | {"40": node("LTXVAudioVAEEncode", audio=["41", 0], audio_vae=["17", 0]),
+           "41": node("LoadAudio", audio="song.mp3")},
+        "LTXVAudioVAEEncode (node 40) is in the way: it gives each clip the same sound",
+    ),
+    "a pass without noise": (
+        FAMILIES["two_passes"]() | {"38": node("DisableNoise")},
+        "SamplerCustomAdvanced (node 8) is in the way: it goes on with the latents of SamplerCustomAdvanced",
+    ),
+    "frames in between": (
+        changed(FAMILIES["two_passes"](), n33={"model_name": "ltx-2-temporal-upscaler-x2-1.0.safetensors"}),
+        "LTXVLatentUpsampler (node 34) is in the way: it changes the number of frames between two passes",
+    ),
+    "latents joined in between": (
+        changed(FAMILIES["two_passes"](), n35={"latent": ["40", 0]})
+        | {"40": node("LatentConcat", samples1=["34", 0], samples2=["34", 0])},
+        "LatentConcat (node 40) is in the way: it changes the latents between two passes",
+    ),
+    "decoded in between": (
+        changed(FAMILIES["two_passes"](), n37={"positive": ["40", 0]})
+        | {"40": node("WanImageToVideo", positive=["32", 0], vae=["3", 0], start_image=["41", 0]),
+           "41": node("VAEDecode", samples=["31", 0], vae=["3", 0])},
+        "VAEDecode (node 41) is in the way: SamplerCustomAdvanced (node 8) depends on what it decodes",
+    ),
     "latents": (
         changed(wan(), n9={"samples": ["12", 0]})
         | {"12": node("LatentConcat", samples1=["8", 0], samples2=["7", 0])},
