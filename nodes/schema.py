@@ -21,6 +21,7 @@ SEED_CONTROL = getattr(getattr(io, "ControlAfterGenerate", None), "fixed", True)
 RAW_LINK: dict[str, Any] = {"extra_dict": {"rawLink": True}}
 State = io.Custom("VIDRD_STATE")
 SAID = "vidrd_said"  # in a node's output on the page: lines that the pack's script keeps in the node
+THUMBNAILS = "vidrd_thumbnails"  # in a node's output on the page: a file in ComfyUI's temporary folder for each clip
 
 
 def schema(advanced: tuple[str, ...] = (), **settings: Any) -> io.Schema:

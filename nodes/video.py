@@ -11,8 +11,8 @@ from vidrd_core.video.sinks import FASTEST
 
 from .host import kept_clips
 from .host.progress import clip_position, show_output
-from .host.video import KINDS, GrowingVideo, VideoSettings, preview_files, write_clip
-from .schema import CATEGORY, SAID, check_choices, check_prefix, schema
+from .host.video import KINDS, GrowingVideo, VideoSettings, preview_files, temporary_name, write_clip
+from .schema import CATEGORY, SAID, THUMBNAILS, check_choices, check_prefix, schema
 
 
 def video_inputs() -> list[Any]:
@@ -133,17 +133,19 @@ class WriteClip(io.ComfyNode):
         for number, clip in enumerate(latent):
             with_sound = audio_vae[0] if audio_vae else None
             video = write_clip(clip, vae[0], settings, video, metadata, key and f"{key}_{number}", with_sound)
-        shown, position = _shown(video), clip_position()
+        position = clip_position()
+        shown = _shown(video, position.clip + 1 if position else 0)
         if position is None or position.clip + 1 == position.clips:
             return io.NodeOutput(video, ui=shown)
         show_output(shown, position)  # its file grows on: only the last clip's is a result of the run
         return io.NodeOutput(video)
 
 
-def _shown(video: GrowingVideo) -> dict[str, Any]:
-    """The node's output on the page: the video, or the newest clip's frames for PNG; and what there is, in words."""
+def _shown(video: GrowingVideo, clips: int) -> dict[str, Any]:
+    """The node's output on the page: the video, or the newest frames of PNG; that in words; thumbnails."""
     folder, names = preview_files(video)
     saved = [ui.SavedResult(name, folder, io.FolderType.output) for name in names]
     preview = ui.SavedImages(saved) if Path(names[0]).suffix == ".png" else ui.PreviewVideo(saved)
     written = f"{video.path.name}: {video.frames} frames, {video.get_duration():.1f} s"
-    return {**preview.as_dict(), SAID: [written]}
+    pictures = [temporary_name(path) for path in video.thumbnails[-clips:]] if clips else []
+    return {**preview.as_dict(), SAID: [written], **({THUMBNAILS: pictures} if pictures else {})}

@@ -25,7 +25,6 @@ from tests.workflows.slots import slots
 HELP = ROOT / "web" / "docs"
 DOCS = ROOT / "docs" / "nodes.md"
 BEGIN, END = "<!-- begin nodes: python -m tools.node_files writes this table -->", "<!-- end nodes -->"
-TABLES = {"Inputs": "what it means, and what to try", "Outputs": "what it is for"}  # headings and second columns
 NODE_ID = re.compile(r'node_id="(\w+)"')
 
 Definitions = dict[str, dict[str, Any]]
@@ -108,40 +107,34 @@ def help_page(definition: dict[str, Any], text: str | None) -> str:
 
     Args:
         definition: The node.
-        text: The page so far; rows for inputs and outputs that it lacks are added. None makes a new page of the
+        text: The page so far; items for inputs and outputs that it lacks are added. None makes a new page of the
             node's description and tooltips.
 
     Raises:
-        ValueError: If the page has no table under "## Inputs" or "## Outputs".
+        ValueError: If the page has no list under "## Inputs" or "## Outputs".
     """
-    rows = {
+    items = {
         "Inputs": {each.name: each.config.get("tooltip", "") for each in slots(definition)},
         "Outputs": dict(zip(definition["output_name"], definition["output_tooltips"], strict=True)),
     }
     title = f"# {definition['display_name']}"
     if text is None:
-        tables = "\n".join(
-            f"## {heading}\n\n{_table(heading.lower()[:-1], column)}" for heading, column in TABLES.items()
-        )
-        text = f"{title}\n\n{definition['description']}\n\n{tables}"
-    for heading in TABLES:
-        text = _with_rows(text, heading, rows[heading])
+        lists = "\n".join(f"## {heading}\n\n" for heading in items)
+        text = f"{title}\n\n{definition['description']}\n\n{lists}"
+    for heading, words in items.items():
+        text = _with_items(text, heading, words)
     return "\n".join([title, *text.split("\n")[1:]])
 
 
-def _table(first: str, second: str) -> str:
-    """An empty table."""
-    return f"| {first} | {second} |\n| --- | --- |\n"
-
-
-def _with_rows(text: str, heading: str, rows: dict[str, str | None]) -> str:
-    """A page whose table under a heading has these rows, in this order; rows that it has already stay as they are."""
-    table = re.search(rf"^## {heading}\n\n(\|.*\n\| *-.*\n)((?:\|.*\n)*)", text, re.MULTILINE)
-    if table is None:
-        raise ValueError(f"there is no table under ## {heading}")
-    known = {line.split("|")[1].strip().strip("`"): line for line in table[2].splitlines()}
-    made = [known.get(name, f"| `{name}` | {_cell(words)} |") + "\n" for name, words in rows.items()]
-    return text[: table.start(2)] + "".join(made) + text[table.end(2) :]
+def _with_items(text: str, heading: str, items: dict[str, str | None]) -> str:
+    """A page with these items in the list under a heading, in this order; those that it has stay as they are."""
+    found = re.search(rf"^## {heading}\n\n((?:- `.*\n)*)", text, re.MULTILINE)
+    if found is None:
+        raise ValueError(f"there is no list under ## {heading}")
+    known = {line.split("`")[1]: line for line in found[1].splitlines()}
+    new = {name: f"- `{name}`: {' '.join((words or '').split())}".rstrip(": ") for name, words in items.items()}
+    made = [known.get(name, line) for name, line in new.items()]
+    return text[: found.start(1)] + "".join(f"{line}\n" for line in made) + text[found.end(1) :]
 
 
 def _cell(words: str | None) -> str:

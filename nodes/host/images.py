@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+
+THUMBNAIL_SIDE = 96  # pixels, at most
 
 
 def image_to_frames(images: Tensor) -> NDArray[np.uint8]:
@@ -17,3 +21,11 @@ def image_to_frames(images: Tensor) -> NDArray[np.uint8]:
 def picture_to_image(picture: Image.Image) -> Tensor:
     """An RGB picture as an IMAGE of one frame [1, H, W, 3]."""
     return torch.from_numpy(np.asarray(picture).copy()).float()[None] / 255
+
+
+def save_thumbnail(frame: Tensor, path: Path) -> Path:
+    """Write a frame, uint8 [H, W, 3], as a small JPEG; returns its path. Raises OSError."""
+    picture = Image.fromarray(frame.cpu().numpy())
+    picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    picture.save(path, "JPEG", quality=85)
+    return path

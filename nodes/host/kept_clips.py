@@ -46,7 +46,7 @@ LIMIT = "VIDRD_KEEP_GB"  # environment variable: gigabytes that are kept at most
 DEFAULT_LIMIT = 8.0
 ABANDONED = 24 * 3600  # seconds after which an unfinished entry is removed
 CLIP, PIECE = "kept clip", "kept piece"  # kinds of safetensors files
-SOUND = "sound.npy"
+SOUND, THUMBNAIL = "sound.npy", "thumbnail.jpg"
 WRITES = "VidRD_WriteClip"
 NOT_IN_A_PIECE = ("filename_prefix", "last")  # inputs of it that do not change what is encoded
 _fingerprints: WeakKeyDictionary[Any, dict[str, str | None]] = WeakKeyDictionary()
@@ -62,6 +62,7 @@ class KeptPiece:
         tail: The latents that are context for the next piece.
         size: Pixels across and down.
         sound: Its sound; None for silence.
+        thumbnail: A small picture of its first new frame; None if none is wanted.
     """
 
     path: Path
@@ -69,6 +70,7 @@ class KeptPiece:
     tail: Tensor
     size: tuple[int, int]
     sound: Sound | None = None
+    thumbnail: Path | None = None
 
 
 def key_of_running_node(*computing: Any) -> str | None:
@@ -139,8 +141,11 @@ def find_piece(key: str | None, target: Path) -> KeptPiece | None:
             sound = Sound(sound_path(target), **details["sound"])
             _copy(entry / SOUND, sound.path)
             sound.samples()  # raises ValueError if it is not whole
+        thumbnail = thumbnail_path(target) if details["thumbnail"] else None
+        if thumbnail:
+            _copy(entry / THUMBNAIL, thumbnail)
         _copy(kept, target)
-        return KeptPiece(target, details["frames"], tensors["tail"], tuple(details["size"]), sound)
+        return KeptPiece(target, details["frames"], tensors["tail"], tuple(details["size"]), sound, thumbnail)
 
     return _found(key, read)
 
@@ -150,6 +155,9 @@ def keep_piece(key: str | None, piece: KeptPiece) -> None:
 
     def write(entry: Path) -> None:
         details = {"frames": piece.frames, "size": piece.size, "bytes": _size(piece.path), "sound": None}
+        details["thumbnail"] = piece.thumbnail is not None
+        if piece.thumbnail:
+            _copy(piece.thumbnail, entry / THUMBNAIL)
         if piece.sound:
             details["sound"] = {"rate": piece.sound.rate, "lead": piece.sound.lead}
             _copy(piece.sound.path, entry / SOUND)
@@ -162,6 +170,11 @@ def keep_piece(key: str | None, piece: KeptPiece) -> None:
 def sound_path(piece: Path) -> Path:
     """Where the sound of a piece is, beside it."""
     return piece.with_name(f"{piece.name}.npy")
+
+
+def thumbnail_path(piece: Path) -> Path:
+    """Where the thumbnail of a piece is, beside it."""
+    return piece.with_name(f"{piece.name}.jpg")
 
 
 def folder() -> Path:

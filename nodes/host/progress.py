@@ -76,7 +76,7 @@ def show_status(text: str, position: ClipPosition | None, **more: Any) -> None:
         position: From `clip_position`: the text is shown in the expanding node, and the pack's script gets an event;
             None shows it in the running node.
         **more: Further entries of the event: "share" of the clip that is done, 0 to 1; "picture", a data URL; "kept",
-            whether it is of an earlier run.
+            whether it is of an earlier run; "thumbnail", the name of a file in ComfyUI's temporary folder.
     """
     context, server = get_executing_context(), getattr(PromptServer, "instance", None)
     if context is None or server is None:

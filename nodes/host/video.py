@@ -23,7 +23,8 @@ from vidrd_core.video.sound import ENCODERS, read_sound
 
 from .audio_video import split_latent
 from .folders import free_path
-from .kept_clips import KeptPiece, find_piece, keep_piece, sound_path
+from .images import save_thumbnail
+from .kept_clips import KeptPiece, find_piece, keep_piece, sound_path, thumbnail_path
 from .progress import clip_position, show_status
 from .sample_clip import PAST_KEY, Latent
 from .sound import decode_sound
@@ -74,6 +75,7 @@ class GrowingVideo(Input.Video):
         context: The temporal context of the decoder.
         path: The file in the output folder; a later clip may have made it longer.
         size: Pixels across and down.
+        thumbnails: Small pictures in ComfyUI's temporary folder, one for each clip of a node that makes several.
     """
 
     def __init__(
@@ -84,9 +86,11 @@ class GrowingVideo(Input.Video):
         context: DecoderContext,
         path: Path,
         size: tuple[int, int],
+        thumbnails: Sequence[Path] = (),
     ) -> None:
         self.settings, self.pieces, self.tail = settings, tuple(pieces), tail
         self.context, self.path, self.size = context, path, size
+        self.thumbnails = tuple(thumbnails)
         self.version = _version(path)
         self.copy: Path | None = None
 
@@ -179,7 +183,7 @@ def write_clip(
         settings, tail, again = before.settings, before.tail, 0 if is_new_start else before.provisional
         pieces = _kept_pieces(before, again)
     _check_sound(bool(audio), audio_vae, settings.kind)
-    path, tags = _temporary_path(settings.kind), _tags(metadata)
+    path, tags, position = _temporary_path(settings.kind), _tags(metadata), clip_position()
     piece = find_piece(key, path)
     if piece is None:
         frames, tail = _decode(samples, vae, context, None if is_new_start else tail, again)
@@ -189,7 +193,8 @@ def write_clip(
         with open_video(path, settings.fps, scale=settings.scale, metadata=tags) as writer:
             writer.write(frames)
         size = (frames.shape[2] * settings.scale, frames.shape[1] * settings.scale)
-        piece = KeptPiece(path, len(frames), tail, size, sound)
+        thumbnail = save_thumbnail(frames[again], thumbnail_path(path)) if position else None
+        piece = KeptPiece(path, len(frames), tail, size, sound, thumbnail)
         keep_piece(key, piece)
     pieces.append(Piece(piece.path, piece.frames, piece.sound))
     tail, size = piece.tail, piece.size
@@ -202,8 +207,10 @@ def write_clip(
             raise
         path = free_path(settings.prefix, KINDS[settings.kind], *size)
         join_videos(pieces, path, settings.fps, tags)
-    video = GrowingVideo(settings, pieces, tail, context, path, size)
-    show_status(f"written, {video.frames} frames, {video.get_duration():.1f} s", clip_position(), share=1)
+    thumbnails = [*(before.thumbnails if before else ()), *([piece.thumbnail] if piece.thumbnail else [])]
+    video = GrowingVideo(settings, pieces, tail, context, path, size, thumbnails)
+    shown = {"thumbnail": temporary_name(piece.thumbnail)} if piece.thumbnail else {}
+    show_status(f"written, {video.frames} frames, {video.get_duration():.1f} s", position, share=1, **shown)
     return video
 
 
@@ -294,6 +301,11 @@ def preview_files(video: GrowingVideo) -> tuple[str, list[str]]:
         shown = sorted(video.path.glob("frame_*.png"))[-video.pieces[-1].frames :]
     below = shown[0].parent.relative_to(folder_paths.get_output_directory()).as_posix()
     return "" if below == "." else below, [path.name for path in shown]
+
+
+def temporary_name(path: Path) -> str:
+    """The name by which the page asks for a file in ComfyUI's temporary folder."""
+    return path.relative_to(folder_paths.get_temp_directory()).as_posix()
 
 
 def _temporary_path(kind: str) -> Path:

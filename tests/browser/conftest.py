@@ -16,6 +16,7 @@ from .host import STATUS, Host
 
 BROWSERS = ("chromium", "google-chrome", "chromium-browser", "google-chrome-stable")
 READY = "window.app?.vueAppReady && window.app.graph"
+OF_THE_PAGE = "ComfyApp graph accessed before initialization"  # which 1.49 says of its own App mode at each start
 
 
 class Page:
@@ -24,12 +25,17 @@ class Page:
     def __init__(self, tab: Any, host: Host) -> None:
         self.tab, self.host, self.problems = tab, host, []
         tab.set_default_timeout(120_000)  # a busy machine takes its time
-        tab.on("console", lambda said: self.problems.append(said.text) if said.type == "error" else None)
+        tab.on("console", self.hear)
         tab.on("pageerror", lambda error: self.problems.append(str(error)))
         tab.route(lambda url: not url.startswith(host.url), lambda route: route.fulfill(json=[]))  # the world
         tab.route_web_socket("**/ws*", lambda socket: socket.send(json.dumps(STATUS)))
         tab.goto(host.url)
         tab.wait_for_function(READY)
+
+    def hear(self, said: Any) -> None:
+        """Keep what goes wrong."""
+        if said.type == "error" and said.text != OF_THE_PAGE:
+            self.problems.append(said.text)
 
     def run(self, script: str, given: Any = None) -> Any:
         """What a script gives, when the page has come to rest."""

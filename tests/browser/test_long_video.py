@@ -27,6 +27,10 @@ BREAK = """
 }
 """
 PICTURE = "data:image/png;base64,iVBORw0KGgo="
+PIXEL = (
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 
 
 def opened_example(page):
@@ -139,3 +143,25 @@ def test_new_nodes_keep_their_seed_and_saved_ones_what_they_had(page):
     (id) => app.graph.getNodeById(id).widgets.find((widget) => widget.name === "control_after_generate").value
     """
     assert page.run(kept, node["id"]) == "increment"
+
+
+def test_the_preview_of_a_finished_clip_stays_while_the_next_one_is_sampled(page):
+    """The page's own previews, of a chain of Extend: it takes one away only where its node begins again."""
+    workflow = read(EXAMPLES / "2_long_video_chained.json")
+    page.run(OPEN, workflow)
+    first, second = [str(node["id"]) for node in workflow["nodes"] if node["type"] == "VidRD_Extend"][:2]
+    told = """
+    async ([ids, states, picture]) => {
+        const of = (id) => ({ node_id: id, display_node_id: id, real_node_id: id, prompt_id: "p", value: 1, max: 2 });
+        const nodes = Object.fromEntries(states.map((state, k) => [ids[k], { ...of(ids[k]), state }]));
+        app.api.dispatchCustomEvent("progress_state", { prompt_id: "p", nodes });
+        await new Promise((done) => requestAnimationFrame(done));
+        const id = ids[states.length - 1], blob = await (await fetch(picture)).blob();
+        const names = { nodeId: id, displayNodeId: id, realNodeId: id, parentNodeId: id, promptId: "p", jobId: "p" };
+        app.api.dispatchCustomEvent("b_preview_with_metadata", { blob, ...names });
+        await new Promise((done) => setTimeout(done, 800)); // it takes previews away 400 ms later
+        return Object.keys(app.nodePreviewImages);
+    }
+    """
+    assert page.run(told, [[first, second], ["running"], PIXEL]) == [first]
+    assert page.run(told, [[first, second], ["finished", "running"], PIXEL]) == [first, second]

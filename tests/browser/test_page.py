@@ -3,7 +3,7 @@
 import pytest
 
 from ..workflows.convert import to_prompt
-from ..workflows.files import PATHS, ROOT, read
+from ..workflows.files import EXAMPLES, PATHS, ROOT, read
 from ..workflows.slots import widgets
 from ..workflows.stock import EDGE_CASES, definitions, has_loops
 
@@ -68,6 +68,32 @@ def test_a_workflow_opens_and_is_sent_as_it_says(page, name):
         for name in node["inputs"].keys() - expected[key]["inputs"].keys():
             assert node["inputs"].pop(name) in saved[key]
     assert told["output"] == expected
+
+
+APP = [path.stem for path in PATHS if "linearData" in read(path)["extra"]]
+IN_APP = """
+async () => {
+    const { commands, execute } = app.extensionManager.command;
+    if (!commands?.some(({ id }) => id === "Comfy.ToggleLinear")) return null;
+    await execute("Comfy.ToggleLinear");
+    await new Promise((done) => setTimeout(done, 500));
+    return document.querySelector("[data-testid=linear-widgets]")?.innerText.split("\\n") ?? null;
+}
+"""
+
+
+@pytest.mark.parametrize("name", APP)
+def test_app_mode_shows_the_inputs_that_a_workflow_chooses(page, name):
+    workflow = read(EXAMPLES / f"{name}.json")
+    page.run(OPEN, workflow)
+    shown = page.run(IN_APP)
+    if shown is None:
+        pytest.skip("this page has no App mode, or one without chosen inputs")
+    page.tab.keyboard.press("Escape")  # its welcome
+    page.run(IN_APP)
+    for _, widget, *_ in workflow["extra"]["linearData"]["inputs"]:
+        assert {"edit_clips": "Edit clips..."}.get(widget, widget) in shown
+    assert page.run(DIALOGS) == 0
 
 
 def test_a_missing_node_would_be_noticed(opened):

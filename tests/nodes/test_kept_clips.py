@@ -223,3 +223,17 @@ def test_the_node_says_what_was_kept(kept, runs, host, pack, page):
         f"clip {k} of 2: kept from an earlier run" for k in (1, 2)
     ]
     assert not any("step" in text for _, text in page.texts)
+
+
+def test_thumbnails_are_kept_too(kept, runs, host, pack, page):
+    def thumbnails():
+        page.sent.clear()
+        runs(executor(host, pack, "CLASSIC"), long_video(SIX[:2]))
+        names = [data["thumbnail"] for _, data in page.sent if "thumbnail" in data]
+        return [(Path(host.folder_paths.get_temp_directory()) / name).read_bytes() for name in names]
+
+    first = thumbnails()
+    restart(host)
+    assert (kept.clips, len(set(first))) == (2, 2)
+    assert thumbnails() == first
+    assert kept.clips == 0

@@ -1,11 +1,14 @@
 """Long Video: many clips from one node, each cached on its own."""
 
 import importlib
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from .graphs import CLIP, chain, frames_of
+from .test_video import written
 
 PROMPTS = ["a red circle moving right", "a blue star spinning", "a green square growing"]
 
@@ -158,11 +161,32 @@ def test_progress_bar_text_and_preview(execute, host, page, monkeypatch):
     assert page.texts[-1] == ("clip0", "step 3 of 3")
 
 
+def test_each_clip_has_a_thumbnail_of_its_first_new_frame(execute, host, page, output):
+    graph = long_video(prefix="seen", format="png", scale=2)
+    graph["empty"]["inputs"] |= {"width": 128, "height": 64}
+    assert execute(graph)[1:] == ([], {})
+    told = [(data["clip"], data["thumbnail"]) for _, data in page.sent if "thumbnail" in data]
+    assert [clip for clip, _ in told] == [0, 1, 2]
+    names = [name for _, name in told]
+    assert execute.server.shown["long.0.0.write_3"]["vidrd_thumbnails"] == names
+    folder, frames = Path(host.folder_paths.get_temp_directory()), frames_of(output / "seen" / "v_00001_")
+    for name, frame in zip(names, frames[[0, 8, 12]], strict=True):
+        with Image.open(folder / name) as thumbnail:
+            assert (thumbnail.format, thumbnail.size) == ("JPEG", (96, 48))
+            small = Image.fromarray(frame[::2, ::2]).resize((96, 48), Image.Resampling.BICUBIC)
+            assert np.abs(np.asarray(thumbnail.convert("RGB")).astype(int) - np.asarray(small)).mean() < 4
+    # Only what changed is told again, but the result is of all clips; a node of its own makes none.
+    page.sent.clear()
+    execute({**graph, "long": {**graph["long"], "inputs": {**graph["long"]["inputs"], "seed_per_clip": ",,5"}}})
+    (new,) = [data["thumbnail"] for _, data in page.sent if "thumbnail" in data]
+    assert execute.server.shown["long.0.0.write_3"]["vidrd_thumbnails"] == [*names[:2], new]
+    execute(written(1, prefix="alone"))
+    assert "vidrd_thumbnails" not in execute.server.shown["write0"]
+
+
 def moving(data):
     """The number of frames of a picture, and its size."""
     from io import BytesIO
-
-    from PIL import Image
 
     picture = Image.open(BytesIO(data))
     return picture.n_frames, picture.size

@@ -120,9 +120,9 @@ def test_a_new_node_gets_its_files(pack):
     assert page.startswith(
         "# Flip Clip\n\nMirrors the frames of a clip | left to right. Needs no model.\n\n## Inputs\n"
     )
-    rows = [line for line in page.splitlines() if line.startswith("| `")]
-    assert [row.split("`")[1] for row in rows] == ["images", "seed", "share", "flipped"]
-    assert rows[2:] == ["| `share` | The share of frames. |", "| `flipped` | The mirrored frames. |"]
+    items = [line for line in page.splitlines() if line.startswith("- `")]
+    assert [item.split("`")[1] for item in items] == ["images", "seed", "share", "flipped"]
+    assert items[2:] == ["- `share`: The share of frames.", "- `flipped`: The mirrored frames."]
     table = (pack / "docs" / "nodes.md").read_text(encoding="utf-8")
     assert "| Flip Clip | `VidRD_Flip` | Mirrors the frames of a clip \\| left to right. |" in table
     now = files(pack)
@@ -181,8 +181,8 @@ def test_inputs_can_only_be_appended(pack):
     code, said = run(pack, "--allow-reorder", nodes=nodes)
     assert code == 0, said
     page = (pack / "web" / "docs" / "VidRD_EmptyClip.md").read_text(encoding="utf-8")
-    assert page.index("| `height` |") < page.index("| `width` |")
-    assert "| `vae` |" not in page
+    assert page.index("- `height`:") < page.index("- `width`:")
+    assert "- `vae`:" not in page
     assert "web/docs/VidRD_LoadState.md is the help page of no node: delete it" in said
 
 

@@ -52,6 +52,19 @@ def test_every_node_is_known_and_names_its_pack(workflow):
         assert properties["ver"]
 
 
+def test_app_mode_shows_widgets_and_results_that_exist(workflow):
+    app = workflow["extra"].get("linearData")
+    if app is None:
+        pytest.skip("it is made for the graph")
+    known = {node["id"]: node["type"] for node in workflow["nodes"]}
+    for node, name, *_ in app["inputs"]:
+        added = ["edit_clips"] if known[node] == "VidRD_LongVideo" else []  # by our script
+        assert name in widgets(definitions()[known[node]]) + added, name
+    assert app["outputs"]
+    assert all(definitions()[known[node]]["output_node"] for node in app["outputs"])
+    assert "linearMode" not in workflow["extra"]  # it opens as a graph
+
+
 def test_values_fit_the_widgets_by_position_and_by_name(known):
     for node, definition in known:
         names, given = widgets(definition), node.get("widgets_values", [])

@@ -3,6 +3,7 @@
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
+import { nodeOf } from "./nodes.js";
 import { makeRoom, say } from "./said.js";
 import { words } from "./words.js";
 
@@ -13,16 +14,6 @@ const DONE = "#5690dc", KEPT = "#4a9a78", WAITING = "var(--border-color, #46464e
 
 const panels = new WeakMap(); // by node
 let running = null; // the panel of the current clip
-
-// The node of a server id: "3", or "7:3" in a subgraph.
-function nodeOf(id) {
-    let graph = app.rootGraph ?? app.graph, node = null;
-    for (const part of String(id).split(":")) {
-        node = graph?.getNodeById(Number(part)) ?? graph?.getNodeById(part);
-        graph = node?.subgraph;
-    }
-    return node;
-}
 
 function makePanel(node) {
     const box = document.createElement("div");

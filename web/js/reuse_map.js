@@ -2,6 +2,7 @@
 // how many steps it replays that frame. The node Reuse Map draws the same in vidrd_core/video/reuse_map.py.
 
 import { app } from "../../../scripts/app.js";
+import { linkInto, nodeInto, widgetOf } from "./nodes.js";
 import { preset, reuse } from "./reuse.js";
 import { words } from "./words.js";
 
@@ -48,23 +49,6 @@ function make(tag, className, content = [], style = {}) {
 }
 
 // The node's settings.
-
-const widgetOf = (node, name) => node.widgets?.find((widget) => widget.name === name);
-
-function linkInto(node, name) {
-    const id = node.inputs?.find((input) => input.name === name)?.link;
-    return id == null ? null : (node.graph?.links?.get?.(id) ?? node.graph?.links?.[id] ?? null);
-}
-
-function nodeInto(node, name) {
-    let from = null;
-    for (let hops = 0, link = linkInto(node, name); link && hops < 100; hops++) {
-        from = node.graph.getNodeById(link.origin_id);
-        if (from?.type !== "Reroute") break;
-        link = linkInto(from, from.inputs[0].name);
-    }
-    return from;
-}
 
 // N, from the node that makes the empty latent; null where it is unknown, for example if a VAE may compress time.
 function framesOf(node) {

@@ -1,0 +1,517 @@
+"""The table of clips: it reads and writes Long Video's own fields, and leaves no other trace in what is saved."""
+
+import base64
+import json
+import random
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from vidrd_core.prompt_schedule import parse_per_clip
+
+from ..workflows.files import EXAMPLES, ROOT, read
+
+LISTS = {"seed": 2**64 - 1, "cfg": 100, "alpha": 1000}
+OPEN = """
+async ([workflow, values]) => {
+    await app.loadGraphData(workflow, true, true, null);
+    const node = app.graph.nodes.find(({ type }) => type === "VidRD_LongVideo");
+    for (const [name, value] of Object.entries(values)) node.widgets.find((each) => each.name === name).value = value;
+    app.extensionManager.workflow.activeWorkflow.changeTracker.checkState();
+    window.editing = () => app.graph.nodes.find(({ type }) => type === "VidRD_LongVideo");
+    editing().widgets.find(({ name }) => name === "edit_clips").callback();
+    return true;
+}
+"""
+SENT = """
+async () => {
+    const { output, workflow } = await app.graphToPrompt();
+    const { id } = editing();
+    return [output[id].inputs, workflow.nodes.find((node) => String(node.id) === String(id)).widgets_values];
+}
+"""
+SHOWN = """
+() => {
+    const texts = (path) => [...document.querySelectorAll(path)].map((each) => each.textContent);
+    const fields = (path) => [...document.querySelectorAll(path)];
+    return {
+        open: document.querySelectorAll(".vidrd-clips").length,
+        title: texts(".vidrd-clips header h2, .vidrd-clips header .quiet").join(", "),
+        prompts: fields(".vidrd-clips textarea").map((each) => each.value),
+        goingOn: fields(".vidrd-clips textarea").map((each) => each.placeholder),
+        locked: fields(".vidrd-clips li:first-child :disabled").map((each) => each.className || "prompt"),
+        usual: fields(".vidrd-clips li:first-child input").map((each) => each.placeholder),
+        said: texts(".vidrd-clips .said p"), wrong: texts(".vidrd-clips .wrong"),
+        pictures: fields(".vidrd-clips img").map((each) => decodeURIComponent(each.getAttribute("src") ?? "")),
+        running: fields(".vidrd-clips li").findIndex((each) => each.classList.contains("running")),
+    };
+}
+"""
+PROMPTS = [f"a large {what} on a navy background" for what in (
+    "yellow star orbiting", "cyan star orbiting", "green ring bouncing", "red ring bouncing",
+)]  # fmt: skip
+FIELDS = {"prompts": "\n".join(PROMPTS), "clips": 6, "seed_per_clip": "", "cfg_per_clip": "", "alpha_per_clip": ""}
+PICTURE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # of a pixel
+)
+BIG = str(2**64 - 1)  # of which a JavaScript number would lose digits
+
+
+class Editor:
+    """The open table, by what a user does to it."""
+
+    def __init__(self, page, **values):
+        self.page, self.tab = page, page.tab
+        workflow = read(EXAMPLES / "3_long_video_in_one_node.json")
+        self.saved = next(each for each in workflow["nodes"] if each["type"] == "VidRD_LongVideo")
+        self.open(workflow, **values)
+
+    def open(self, workflow, **values):
+        self.page.run(OPEN, [workflow, values])
+
+    def of(self, row, what):
+        return self.tab.locator(f".vidrd-clips li:nth-child({row}) {what}")
+
+    def fill(self, row, what, text):
+        self.of(row, what).fill(text)
+
+    def press(self, row, what):
+        self.of(row, f"button.{what}").click()
+
+    @property
+    def shown(self):
+        return self.page.run(SHOWN)
+
+    @property
+    def followed(self):
+        """What is shown after a change elsewhere, for which it looks four times a second."""
+        self.tab.wait_for_timeout(300)
+        return self.shown
+
+    @property
+    def values(self):
+        """The fields as they are in the node."""
+        values = "(names) => names.map((name) => editing().widgets.find((each) => each.name === name).value)"
+        return dict(zip(FIELDS, self.page.run(values, list(FIELDS)), strict=True))
+
+    @property
+    def sent(self):
+        """The fields as they are sent; what is saved has the same but for these."""
+        sent, saved = self.page.run(SENT)
+        names = [each["name"] for each in self.saved["inputs"] if "widget" in each]
+        names.insert(names.index("seed") + 1, "control_after_generate")  # of the page, without a socket
+        assert len(saved) == len(names) == len(self.saved["widgets_values"])
+        values = dict(zip(names, saved, strict=True))
+        fields = {name: values[name] for name in FIELDS}
+        assert {name: sent[name] for name in fields} == fields
+        assert "edit_clips" not in sent
+        others = zip(names, saved, self.saved["widgets_values"], strict=True)
+        assert all(now == then for name, now, then in others if name not in fields)
+        return fields
+
+
+@pytest.fixture
+def editor(page):
+    """A function that opens the example with other values, and the table; it is closed afterwards."""
+    yield lambda **values: Editor(page, **values)
+    page.tab.keyboard.press("Escape")
+    assert page.run(SHOWN)["open"] == 0
+
+
+def test_it_shows_the_clips_and_changes_nothing_by_itself(editor):
+    edited = editor()
+    shown = edited.shown
+    assert shown["title"] == "Clips of VidRD Long Video, 6 clips"
+    assert shown["prompts"] == [*PROMPTS, "", ""]
+    assert shown["goingOn"][4:] == [f"as clip 4: {PROMPTS[3]}"] * 2
+    assert shown["usual"] == ["0", "2.5", "4"]
+    assert (shown["said"], set(shown["wrong"])) == ([], {""})
+    assert edited.sent == FIELDS
+
+
+def test_what_is_edited_is_sent_and_saved_in_the_nodes_own_fields(editor):
+    edited = editor()
+    edited.fill(2, "textarea", "a small cyan star")
+    edited.fill(3, "input.seed", BIG)
+    edited.fill(1, "input.cfg", "4.5")
+    edited.fill(6, "input.alpha", "1")
+    edited.fill(6, "input.alpha", "")
+    prompts = "\n".join([PROMPTS[0], "a small cyan star", *PROMPTS[2:]])
+    assert edited.sent == {**FIELDS, "prompts": prompts, "seed_per_clip": f",,{BIG}", "cfg_per_clip": "4.5"}
+    edited.fill(3, "input.seed", "")
+    assert edited.sent["seed_per_clip"] == ""
+
+
+def test_a_clip_beyond_the_prompts_gets_a_line_of_its_own(editor):
+    edited = editor()
+    edited.fill(5, "textarea", "a blue ring")
+    assert edited.sent["prompts"] == "\n".join([*PROMPTS, "a blue ring"])
+    assert edited.shown["goingOn"][5] == "as clip 5: a blue ring"
+    edited.fill(5, "textarea", "")
+    assert edited.sent == FIELDS
+    edited.fill(6, "textarea", "a ring, pasted\nin two lines")
+    assert edited.sent == {**FIELDS, "prompts": "\n".join([*PROMPTS, PROMPTS[3], "a ring, pasted in two lines"])}
+    assert edited.shown["prompts"][4] == PROMPTS[3]
+    edited.fill(2, "textarea", "")  # as the one before, which is written since others come after it
+    edited.of(1, "textarea").focus()
+    assert edited.shown["prompts"][1] == PROMPTS[0]
+
+
+def test_blank_lines_and_comments_stay_where_they_are(editor):
+    text = "// a story\n\n a star \n\na ring // of gold\n\n"
+    edited = editor(prompts=text, clips=0)
+    assert edited.shown["prompts"] == ["a star", "a ring // of gold"]
+    edited.fill(2, "input.seed", "7")
+    assert edited.values == {**FIELDS, "prompts": text, "clips": 0, "seed_per_clip": ",7"}
+    edited.fill(2, "textarea", "a square")
+    assert edited.values["prompts"] == "// a story\n\n a star \n\na square\n\n"
+    edited.fill(2, "textarea", "// nothing")
+    assert edited.shown["wrong"][1] == "This is only a comment: write a prompt."
+    assert edited.values["prompts"] == "// a story\n\n a star \n\na square\n\n"
+
+
+def test_a_choice_over_several_lines_is_edited_in_the_node(editor):
+    edited = editor(prompts="a {red\nstar|blue\nring}", clips=3)
+    shown = edited.shown
+    assert "A comment or a choice {a|b} goes over several lines" in shown["said"][0]
+    assert shown["goingOn"] == ["in the node"] * 3
+    assert set(shown["locked"]) == {"prompt", "up", "down", "add", "remove"}
+    edited.fill(3, "input.cfg", "3")
+    assert edited.values == {**FIELDS, "prompts": "a {red\nstar|blue\nring}", "clips": 3, "cfg_per_clip": ",,3"}
+
+
+def test_rows_are_added_moved_and_removed_with_all_that_is_theirs(editor):
+    edited = editor(seed_per_clip="1,2,3", clips=0)
+    edited.press(1, "down")
+    assert edited.sent == {
+        **FIELDS, "clips": 0, "seed_per_clip": "2,1,3", "prompts": "\n".join([PROMPTS[1], PROMPTS[0], *PROMPTS[2:]]),
+    }  # fmt: skip
+    edited.press(1, "remove")
+    assert edited.sent["prompts"] == "\n".join([PROMPTS[0], *PROMPTS[2:]])
+    assert edited.sent["seed_per_clip"] == "1,3"
+    edited.press(1, "add")
+    edited.tab.keyboard.type("a new one")  # its prompt has the focus, and is selected
+    assert edited.sent == {
+        **FIELDS, "clips": 0, "seed_per_clip": "1,,3", "prompts": "\n".join([PROMPTS[0], "a new one", *PROMPTS[2:]]),
+    }  # fmt: skip
+    edited.tab.locator(".vidrd-clips footer button.add").click()
+    assert edited.shown["prompts"][-1] == PROMPTS[3]
+    for _ in range(4):
+        edited.press(1, "remove")
+    assert edited.shown["locked"] == ["up", "down", "remove"]
+    assert edited.sent == {**FIELDS, "clips": 0, "prompts": PROMPTS[3]}
+
+
+def test_a_change_is_one_step_of_undo(editor):
+    edited = editor()
+    steps = "() => app.extensionManager.workflow.activeWorkflow.changeTracker.undoQueue.length"
+    before = edited.page.run(steps)
+    edited.press(4, "up")
+    edited.press(4, "remove")
+    assert edited.page.run(steps) == before + 2
+    assert edited.values == {**FIELDS, "clips": 5, "prompts": "\n".join([*PROMPTS[:2], PROMPTS[3], PROMPTS[3]])}
+    for _ in range(2):
+        edited.tab.keyboard.press("Control+z")
+        edited.tab.wait_for_timeout(500)
+    assert edited.followed["title"].endswith("6 clips")
+    assert edited.sent == FIELDS
+
+
+@pytest.mark.parametrize(
+    ("what", "value", "told"),
+    [
+        ("seed", str(2**64), f"seed is {2**64}: expected a whole number from 0 to {2**64 - 1}."),
+        ("seed", "1.5", f"seed is 1.5: expected a whole number from 0 to {2**64 - 1}."),
+        ("seed", "1,2", f"seed is 1,2: expected a whole number from 0 to {2**64 - 1}."),
+        ("cfg", "100.5", "cfg is 100.5: expected a number from 0 to 100."),
+        ("cfg", "4,5", "cfg is 4,5: expected a number from 0 to 100."),
+        ("alpha", "-1", "alpha is -1: expected a number from 0 to 1000."),
+        ("alpha", "much", "alpha is much: expected a number from 0 to 1000."),
+    ],
+)
+def test_what_the_node_would_refuse_is_marked_and_not_written(editor, what, value, told):
+    with pytest.raises(ValueError, match=f"{what}_per_clip has"):
+        parse_per_clip(what, value, 1, 0, LISTS[what])
+    edited = editor(**{f"{what}_per_clip": ",2"})
+    edited.fill(2, f"input.{what}", value)
+    assert edited.shown["wrong"] == ["", told, "", "", "", ""]
+    assert edited.of(2, f"input.{what}").get_attribute("aria-invalid") == "true"
+    edited.press(1, "down")  # a row keeps it
+    assert edited.shown["wrong"][0] == told
+    assert edited.sent[f"{what}_per_clip"] == "2"
+    edited.fill(1, f"input.{what}", "3")
+    assert (set(edited.shown["wrong"]), edited.sent[f"{what}_per_clip"]) == ({""}, "3")
+
+
+def test_the_first_clip_needs_a_prompt(editor):
+    edited = editor()
+    edited.fill(1, "textarea", " ")
+    assert edited.shown["wrong"][0] == "The first clip needs a prompt."
+    assert edited.sent == FIELDS
+
+
+def test_fields_that_do_not_fit_each_other_are_said(editor):
+    edited = editor(clips=2, cfg_per_clip="1,2,3,4,5", control_after_generate="randomize")
+    edited.saved["widgets_values"] = [
+        "randomize" if value == "fixed" else value for value in edited.saved["widgets_values"]
+    ]
+    assert edited.shown["said"] == [
+        "clips is 2, but there are 4 prompts: the next change here sets it right.",
+        "cfg_per_clip has 5 entries for 4 clips: the next change here takes the rest out.",
+        "control after generate is randomize: each run makes all clips again. Set it to fixed.",
+    ]
+    edited.fill(1, "input.cfg", "9")
+    assert edited.sent == {**FIELDS, "clips": 4, "cfg_per_clip": "9,2,3,4"}
+
+
+CONNECT = """
+([name, value]) => {
+    const from = LiteGraph.createNode("PrimitiveNode"), node = editing();
+    app.graph.add(from);
+    from.connect(0, node, node.inputs.findIndex((input) => input.name === name));
+    from.widgets[0].value = value;
+    return true;
+}
+"""
+
+
+def test_what_is_connected_can_only_be_read(editor):
+    edited = editor()
+    edited.page.run(CONNECT, ["prompts", "a star\na ring"])
+    edited.page.run(CONNECT, ["seed_per_clip", "4,5"])
+    shown = edited.followed
+    assert shown["said"] == ["prompts, seed_per_clip: connected, so change it in the other node."]
+    assert shown["prompts"] == ["a star", "a ring", "", "", "", ""]
+    assert set(shown["locked"]) == {"prompt", "seed", "again", "up", "down", "add", "remove"}
+    edited.fill(2, "input.cfg", "3")
+    sent, _ = edited.page.run(SENT)
+    assert [sent[name] for name in FIELDS] == ["a star\na ring", 6, "4,5", ",3", ""]
+
+
+def test_make_again_from_here_gives_a_seed_and_runs(editor):
+    edited = editor(seed_per_clip="1")
+    edited.page.run("() => { window.real = app.queuePrompt; window.ran = []; return true; }")
+    edited.page.run("() => { app.queuePrompt = async (...given) => { ran.push(given); }; return true; }")
+    try:
+        edited.press(3, "seed")
+        first = edited.sent["seed_per_clip"]
+        assert edited.page.run("() => ran") == []
+        edited.press(3, "again")
+        assert edited.page.run("() => ran") == [[0, 1]]
+    finally:
+        edited.page.run("() => { app.queuePrompt = real; return true; }")
+    second = edited.sent["seed_per_clip"]
+    assert first != second
+    for text in (first, second):
+        seeds = parse_per_clip("seed", text, 6, 0, LISTS["seed"])
+        assert (len(seeds), seeds[:2]) == (3, [1, None])
+        assert seeds[2] is not None
+
+
+def test_it_is_used_by_keys(editor):
+    edited = editor()
+    keyboard = edited.tab.keyboard
+    at = "() => { const { ariaLabel, className } = document.activeElement; return ariaLabel || className; }"
+    assert edited.page.run(at) == "prompt of clip 1"
+    keyboard.press("Enter")
+    assert edited.page.run(at) == "prompt of clip 2"
+    keyboard.press("Tab")
+    assert edited.page.run(at) == "seed of clip 2"
+    keyboard.press("Shift+Tab")
+    edited.of(1, "button.again").focus()
+    edited.tab.locator(".vidrd-clips header button").focus()
+    keyboard.press("Shift+Tab")
+    assert edited.page.run(at) == "Run the workflow"
+    keyboard.press("Tab")
+    assert edited.page.run(at) == "Close (Esc)"
+    edited.of(2, "button.down").focus()
+    for _ in range(4):  # the focus goes with the row, to the end
+        keyboard.press("Enter")
+    assert edited.sent["prompts"].splitlines()[:3] == [PROMPTS[0], *PROMPTS[2:]]
+    edited.tab.locator(".vidrd-clips h2").click()
+    count = "() => app.graph.nodes.length"
+    before = edited.page.run(count)
+    keyboard.press("Delete")  # none of the page's keys
+    keyboard.press("Escape")
+    assert (edited.page.run(count), edited.shown["open"]) == (before, 0)
+
+
+def test_another_workflow_closes_it(editor):
+    edited = editor()
+    edited.page.run("async (given) => { await app.loadGraphData(given, true, true, null); return true; }",
+                    read(EXAMPLES / "1_first_clip.json"))  # fmt: skip
+    assert edited.followed["open"] == 0
+
+
+def test_many_clips(editor):
+    prompts = [f"a star, number {k}" for k in range(500)]
+    edited = editor(prompts="\n".join(prompts), clips=0)
+    assert edited.shown["prompts"] == prompts
+    edited.fill(500, "input.alpha", "2")
+    assert edited.sent == {**FIELDS, "prompts": "\n".join(prompts), "clips": 0, "alpha_per_clip": 499 * "," + "2"}
+    assert edited.of(1, "button.add").is_disabled()
+    edited.press(500, "remove")
+    assert edited.sent["prompts"].endswith("number 498")
+
+
+@pytest.fixture
+def pictures(page):
+    """The host has every file that the page asks for."""
+    page.tab.route("**/view?*", lambda route: route.fulfill(body=base64.b64decode(PICTURE), content_type="image/png"))
+    yield
+    page.tab.unroute("**/view?*")
+
+
+def files(shown):
+    """The files of the pictures that are shown, or what else they are."""
+    address = r".*/view\?filename=([^&]*)&subfolder=vidrd&type=temp.*"
+    return [re.sub(address, r"\1", each) for each in shown["pictures"]]
+
+
+def tell(edited, **event):
+    told = {"node": str(edited.saved["id"]), "clips": 6, **event}
+    edited.page.run("(told) => { app.api.dispatchCustomEvent('vidrd.clip', told); return true; }", told)
+
+
+def test_pictures_of_the_clips_come_with_the_run_and_go_with_their_rows(editor, pictures):
+    edited, preview = editor(), f"data:image/png;base64,{PICTURE}"
+    tell(edited, clip=0)
+    tell(edited, clip=0, share=1, thumbnail="vidrd/a.jpg")
+    tell(edited, clip=1, share=1, thumbnail="vidrd/b.jpg")
+    tell(edited, clip=2, share=0.5, picture=preview)
+    shown = edited.followed
+    assert (files(shown), shown["running"]) == (["a.jpg", "b.jpg", preview, "", "", ""], 2)
+    edited.page.run("() => { app.api.dispatchCustomEvent('execution_interrupted', {}); return true; }")
+    shown = edited.followed
+    assert (files(shown), shown["running"]) == (["a.jpg", "b.jpg", "", "", "", ""], -1)
+    edited.press(1, "down")
+    assert files(edited.followed)[:2] == ["b.jpg", "a.jpg"]
+    edited.press(1, "remove")
+    assert files(edited.followed) == ["a.jpg", "", "", "", ""]
+    for _ in range(2):
+        edited.tab.keyboard.press("Control+z")
+        edited.tab.wait_for_timeout(500)
+    assert files(edited.followed)[:2] == ["a.jpg", "b.jpg"]
+    result = {
+        "node": "6.0.0.write_6",
+        "display_node": "6",
+        "output": {"vidrd_thumbnails": [f"vidrd/{k}.jpg" for k in "uvwxyz"]},
+    }
+    edited.page.run("(told) => { app.api.dispatchCustomEvent('executed', told); return true; }", result)
+    assert files(edited.followed) == [f"{k}.jpg" for k in "uvwxyz"]
+    assert ".jpg" not in json.dumps(edited.page.run("async () => (await app.graphToPrompt()).workflow"))
+
+
+def test_pictures_are_recalled_from_the_history(editor, page, pictures):
+    edited, node = editor(), "6"
+    page.tab.keyboard.press("Escape")
+    name = f"{node}.0.0.write_2"
+    sent = {node: {"inputs": {}}}
+    extra = {"extra_pnginfo": {"workflow": {"id": page.run("() => app.graph.id")}}}
+    result = {
+        "outputs": {name: {"vidrd_thumbnails": ["vidrd/k.jpg", "vidrd/l.jpg"]}},
+        "meta": {name: {"display_node": node}},
+    }
+    other = {"outputs": {name: {"vidrd_thumbnails": ["vidrd/m.jpg"]}}, "meta": {name: {"display_node": node}}}
+    history = {
+        "made": {"prompt": [1, "made", sent, {}, []], **result},
+        "another": {"prompt": [2, "another", {node: {"inputs": {"seed": 1}}}, {}, []], **other},
+        "cached": {"prompt": [3, "cached", sent, extra, []], "outputs": {}, "meta": {}},
+    }
+    page.tab.route("**/history?*", lambda route: route.fulfill(json=history))
+    try:
+        page.run("() => { editing().widgets.find(({ name }) => name === 'edit_clips').callback(); return true; }")
+        assert files(edited.followed) == ["k.jpg", "l.jpg", "", "", "", ""]
+    finally:
+        page.tab.unroute("**/history?*")
+
+
+def test_it_is_in_the_pages_language(editor, page):
+    set_to = "async (to) => { await app.extensionManager.setting.set('Comfy.Locale', to); return true; }"
+    page.run(set_to, "zh")
+    try:
+        edited = editor()
+        edited.fill(1, "textarea", "")
+        shown = edited.shown
+        assert "的片段, 6 个片段" in shown["title"]
+        assert shown["goingOn"][4] == f"同片段 4\N{FULLWIDTH COLON}{PROMPTS[3]}"
+        assert shown["wrong"][0] == "第一个片段需要提示词。"
+        label = "() => editing().widgets.find(({ name }) => name === 'edit_clips').label"
+        assert page.run(label) == "编辑片段…"
+    finally:
+        page.run(set_to, "en")
+
+
+# What the fields say after changes, beside changes of plain lists.
+
+ACTS = """
+const acts = { add: addAfter, remove, swap };
+const run = ({ given, changes }) => {
+    let clips = clipsOf(given);
+    for (const [name, k] of changes) {
+        acts[name](clips, k);
+        clips = { ...clipsOf(fieldsOf(clips)), rows: clips.rows };
+    }
+    return fieldsOf(clips);
+};
+"""
+
+
+def clips_of(fields):
+    """What the node makes of the fields: a row [prompt, seed, cfg, alpha] for each clip."""
+    bare = re.sub(r"/\*[\s\S]*?\*/|//.*", "", fields["prompts"])
+    prompts = [line.strip() for line in bare.splitlines() if line.strip()]
+    count = fields["clips"] or len(prompts)
+    assert len(prompts) <= count
+    prompts += prompts[-1:] * (count - len(prompts))
+    lists = [parse_per_clip(name, fields[name], count, 0, most) for name, most in LISTS.items()]
+    return [list(row) for row in zip(prompts, *[each + [None] * (count - len(each)) for each in lists], strict=True)]
+
+
+def changed(rows, changes):
+    """The rows after changes."""
+    rows = [list(row) for row in rows]
+    for name, k in changes:
+        if name == "add":
+            rows.insert(k + 1, [rows[k][0], None, None, None])
+        elif name == "remove":
+            del rows[k]
+        elif name == "swap":
+            rows[k : k + 2] = rows[k + 1], rows[k]
+    return rows
+
+
+def test_changed_fields_say_what_changed_lists_say():
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("Node.js is not installed")
+    draw, cases = random.Random(7), []
+    for _ in range(400):
+        lines = draw.choices(["a star", "b ring", "", "// c", "  d  ", "e // f"], k=draw.randint(0, 5))
+        lines.append("a star")
+        count = sum(bool(line.split("//")[0].strip()) for line in lines)
+        clips = draw.choice([0, count, count + 3])
+        rows = clips or count
+        given = {
+            "prompts": draw.choice(["\n", "\r\n"]).join(lines), "clips": clips,
+            **{name: ",".join(draw.choices(["", "3", " 7 "], k=draw.randint(0, rows))) for name in LISTS},
+        }  # fmt: skip
+        changes = []
+        for _ in range(draw.randint(0, 6)):
+            name = draw.choice(["add", "remove", "swap"])
+            if name != "add" and rows < 2:
+                continue
+            changes.append([name, draw.randrange(rows - (name == "swap"))])
+            rows += {"add": 1, "remove": -1, "swap": 0}[name]
+        cases.append({"given": given, "changes": changes})
+    source = (ROOT / "web" / "js" / "clips.js").read_text(encoding="utf-8")
+    script = f"{source}\n{ACTS}\nconsole.log(JSON.stringify({json.dumps(cases)}.map(run)));"
+    ran = subprocess.run(
+        [node, "--input-type=module"], input=script, capture_output=True, text=True, check=True, encoding="utf-8"
+    )
+    for case, told in zip(cases, json.loads(ran.stdout), strict=True):
+        assert clips_of(told) == changed(clips_of(case["given"]), case["changes"]), case
+        if not case["changes"]:
+            assert told == case["given"]

@@ -1,0 +1,149 @@
+// The clips that the fields of Long Video describe, and the fields of changed clips. It needs no page, so it can be tested
+// alone. The fields are those of nodes/long_video.py: `prompts` (a line is a clip), `clips`, and for single clips `seed`,
+// `cfg` and `alpha`, separated by commas. Seeds stay texts: numbers of JavaScript lose digits from 2^53 on.
+
+export const MAX_CLIPS = 500;
+export const LISTS = ["seed", "cfg", "alpha"];
+const MOST = { seed: 2n ** 64n - 1n, cfg: 100, alpha: 1000 };
+const LINES = /\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]/; // as Python's splitlines
+const COMMENTS = /\/\*[\s\S]*?\*\/|\/\/.*/g; // which the page removes, before it chooses one of {a|b}
+
+const hasPrompt = (line) => line.replace(COMMENTS, "").trim() !== "";
+
+// Whether a comment or a choice goes over several lines, so that a line is not a clip.
+export function spansLines(text) {
+    let depth = 0;
+    if (text.match(COMMENTS)?.some((comment) => LINES.test(comment))) return true;
+    const bare = text.replace(COMMENTS, "").replace(/\\[^]/g, "");
+    for (const letter of bare) {
+        if (letter === "{") depth++;
+        else if (letter === "}") depth = Math.max(0, depth - 1);
+        else if (depth && LINES.test(letter)) return true;
+    }
+    return false;
+}
+
+const entriesOf = (text) => (text.trim() ? text.replaceAll("\n", ",").split(",").map((entry) => entry.trim()) : []);
+
+function withoutLastEmpty(entries) {
+    let count = entries.length;
+    while (count && !entries[count - 1]) count--;
+    return entries.slice(0, count);
+}
+
+// `prompts` is null where another node has them, and `count` how many clips there were then. Of each row, `isOwn` says
+// whether it has a line of its own; the last line goes on for the others. `before` are blank lines and comments above it.
+export function clipsOf({ prompts, clips, seed, cfg, alpha, count = 0 }) {
+    const given = { prompts, clips, seed, cfg, alpha };
+    const rows = [], lists = Object.fromEntries(LISTS.map((name) => [name, entriesOf(given[name])]));
+    let before = [];
+    for (const line of prompts === null || !prompts ? [] : prompts.split(LINES)) {
+        if (hasPrompt(line)) rows.push({ text: line.trim(), line, before, isOwn: true });
+        if (hasPrompt(line)) before = [];
+        else before.push(line);
+    }
+    const lines = rows.length;
+    const longest = prompts === null ? Math.max(count, ...LISTS.map((name) => lists[name].length)) : 0;
+    const wanted = Math.max(clips || longest, 1);
+    while (rows.length < wanted) {
+        rows.push({ text: rows.at(-1)?.text ?? "", line: "", before: [], isOwn: prompts !== null && !rows.length });
+    }
+    for (const name of LISTS) rows.forEach((row, k) => { row[name] = lists[name][k] ?? ""; });
+    return { given, rows, after: before, lines, lists };
+}
+
+// The fields; those that say the same as before are as before.
+export function fieldsOf({ given, rows, after, lists }) {
+    const fields = { ...given };
+    for (const name of LISTS) {
+        const values = withoutLastEmpty(rows.map((row) => row[name]));
+        const isSame = values.join() === withoutLastEmpty(lists[name]).join() && lists[name].length <= rows.length;
+        if (!isSame) fields[name] = values.join();
+    }
+    if (given.prompts === null) return fields;
+    const own = rows.filter((row) => row.isOwn && row.text);
+    if (!own.length) return fields;
+    const written = own.flatMap(({ before, line, text }) => [...before, line.trim() === text ? line : text]);
+    written.push(...after);
+    if (written.join("\n") !== given.prompts.split(LINES).join("\n")) fields.prompts = written.join("\n");
+    fields.clips = given.clips || own.length < rows.length ? rows.length : 0;
+    return fields;
+}
+
+// Changes of rows.
+
+// Rows have a line up to the last one that differs from the one before it.
+function settle({ rows }) {
+    let last = rows.length - 1;
+    while (last > 0 && !rows[last].isOwn && rows[last].text === rows[last - 1].text) last--;
+    rows.forEach((row, k) => { row.isOwn = k <= last; });
+}
+
+const goOn = (rows, k) => {
+    for (let next = k + 1; next < rows.length && !rows[next].isOwn; next++) rows[next].text = rows[k].text;
+};
+
+// An empty prompt goes on with the one before.
+export function setPrompt(clips, k, text) {
+    const { rows } = clips, isBetween = rows[k].isOwn && Boolean(rows[k + 1]?.isOwn);
+    const told = text.split(LINES).join(" ").trim();
+    rows[k].isOwn = told !== "" || isBetween;
+    rows[k].text = told || rows[k - 1].text;
+    goOn(rows, k);
+    settle(clips);
+}
+
+export function addAfter(clips, k) {
+    const { rows } = clips, { text, isOwn } = rows[k];
+    const empty = Object.fromEntries(LISTS.map((name) => [name, ""]));
+    rows.splice(k + 1, 0, { text, line: "", before: [], isOwn, ...empty });
+    settle(clips);
+}
+
+export function remove(clips, k) {
+    const { rows } = clips, [{ before }] = rows.splice(k, 1);
+    if (rows[k]?.isOwn) rows[k].before.unshift(...before);
+    else clips.after.unshift(...before);
+    settle(clips);
+}
+
+// Change places with the row below.
+export function swap(clips, k) {
+    const { rows } = clips, [upper, lower] = [rows[k], rows[k + 1]];
+    [rows[k], rows[k + 1]] = [lower, upper];
+    [upper.isOwn, lower.isOwn] = [lower.isOwn, upper.isOwn];
+    settle(clips);
+}
+
+// What is wrong with a value that is to be written, in words; null if nothing is.
+export function problemOf(name, text, k = 0) {
+    if (name === "prompt") {
+        if (!text.trim()) return k ? null : ["The first clip needs a prompt."];
+        return hasPrompt(text) ? null : ["This is only a comment: write a prompt."];
+    }
+    const value = text.trim(), most = MOST[name];
+    const isNumber = name === "seed" ? /^\+?\d+$/ : /^\+?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
+    if (!value) return null;
+    if (isNumber.test(value) && (name === "seed" ? BigInt(value.replace("+", "")) : Number(value)) <= most) return null;
+    const told = name === "seed" ? "{name} is {value}: expected a whole number from 0 to {most}."
+        : "{name} is {value}: expected a number from 0 to {most}.";
+    return [told, { name, value, most }];
+}
+
+// What the node would refuse of the fields as they are, in words.
+export function problemsOf({ given, rows, lines, lists }) {
+    const { prompts, clips } = given, told = [], count = rows.length;
+    if (prompts !== null && clips && clips < lines) {
+        told.push(["clips is {clips}, but there are {lines} prompts: the next change here sets it right.", { clips, lines }]);
+    }
+    if (count > MAX_CLIPS) {
+        told.push(["There are {count} clips, but a run makes {most} at most.", { count, most: MAX_CLIPS }]);
+    }
+    for (const name of LISTS) {
+        const entries = lists[name].length;
+        if (entries <= count || prompts === null && !clips) continue;
+        told.push(["{name}_per_clip has {entries} entries for {count} clips: the next change here takes the rest out.",
+            { name, entries, count }]);
+    }
+    return told;
+}
