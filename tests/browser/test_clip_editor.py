@@ -290,6 +290,20 @@ def test_what_is_connected_can_only_be_read(editor):
     assert [sent[name] for name in FIELDS] == ["a star\na ring", 6, "4,5", ",3", ""]
 
 
+def test_where_the_number_of_clips_is_connected_it_stays(editor):
+    edited = editor(seed_per_clip="1,2,3,4,5,6,7")
+    edited.page.run(CONNECT, ["clips", 8])
+    shown = edited.followed
+    assert len(shown["prompts"]) == 8
+    assert shown["said"] == ["clips: connected, so change it in the other node."]
+    assert set(shown["locked"]) == {"up", "down", "add", "remove"}
+    edited.fill(5, "textarea", "a blue ring")
+    edited.fill(8, "input.seed", "9")
+    sent, _ = edited.page.run(SENT)
+    assert [sent[name] for name in ("clips", "seed_per_clip")] == [8, "1,2,3,4,5,6,7,9"]
+    assert sent["prompts"].splitlines() == [*PROMPTS, "a blue ring"]
+
+
 def test_make_again_from_here_gives_a_seed_and_runs(editor):
     edited = editor(seed_per_clip="1")
     edited.page.run("() => { window.real = app.queuePrompt; window.ran = []; return true; }")

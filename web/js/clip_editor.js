@@ -2,13 +2,14 @@
 // the truth: it reads and writes those, so that a workflow is saved and run the same without this.
 
 import { app } from "../../../scripts/app.js";
-import { LISTS, MAX_CLIPS, addAfter, clipsOf, fieldsOf, problemOf, problemsOf, remove, setPrompt, spansLines, swap } from "./clips.js";
+import { LISTS, MAX_CLIPS, clipsOf, fieldsOf, problemOf, problemsOf, spansLines } from "./clips.js";
+import { addAfter, remove, setPrompt, swap } from "./clips.js";
 import { linkInto, nodeAt, nodeInto, placeOf, widgetOf } from "./nodes.js";
 import { recallThumbnails, stateOf } from "./thumbnails.js";
 import { words } from "./words.js";
 
 const WIDGETS = { prompts: "prompts", clips: "clips", seed: "seed_per_clip", cfg: "cfg_per_clip", alpha: "alpha_per_clip" };
-const TEXTS = ["PrimitiveStringMultiline", "PrimitiveString", "PrimitiveNode"]; // nodes whose text can be shown
+const PRIMITIVES = ["PrimitiveStringMultiline", "PrimitiveString", "PrimitiveInt", "PrimitiveNode"]; // that hold a value
 const ICONS = { // of 16 x 16
     up: "M8 13V3M3.5 7.5 8 3l4.5 4.5", down: "M8 3v10M3.5 8.5 8 13l4.5-4.5", add: "M8 3v10M3 8h10",
     remove: "M4 4l8 8M12 4l-8 8", close: "M4 4l8 8M12 4l-8 8", seed: "M13 8a5 5 0 1 1-1.5-3.5M13 2v3h-3",
@@ -46,8 +47,10 @@ const STYLE = `
 .vidrd-clips .picture img { width: 100%; height: 100%; object-fit: contain; }
 .vidrd-clips .picture img:not([src]) { visibility: hidden; }
 .vidrd-clips textarea, .vidrd-clips input { width: 100%; margin: 0; padding: 4px 7px; border: 1px solid var(--line);
-    border-radius: 5px; background: color-mix(in srgb, var(--ink) 6%, transparent); color: var(--ink); font: inherit; min-height: 28px; }
-.vidrd-clips textarea { resize: none; field-sizing: content; display: block; overflow: auto; min-height: 48px; max-height: 180px; }
+    border-radius: 5px; background: color-mix(in srgb, var(--ink) 6%, transparent); color: var(--ink); font: inherit;
+    min-height: 28px; }
+.vidrd-clips textarea { resize: none; field-sizing: content; display: block; overflow: auto; min-height: 48px;
+    max-height: 180px; }
 .vidrd-clips ::placeholder { color: var(--quiet); font-style: italic; opacity: 1; }
 .vidrd-clips input { font-variant-numeric: tabular-nums; }
 .vidrd-clips :disabled { opacity: 0.5; cursor: not-allowed; }
@@ -97,7 +100,8 @@ function button(icon, title, act, text = "") {
     drawn.setAttribute("aria-hidden", "true");
     path.setAttribute("d", ICONS[icon]);
     drawn.append(path);
-    return make("button", { type: "button", className: icon, title, "aria-label": title, onclick: act }, text ? [drawn, text] : drawn);
+    const given = { type: "button", className: icon, title, "aria-label": title, onclick: act };
+    return make("button", given, text ? [drawn, text] : drawn);
 }
 
 // The node's fields.
@@ -108,18 +112,18 @@ function lockedOf(node) {
 
 const labelOf = (node, name) => widgetOf(node, name)?.label || name; // in the page's language
 
-// The prompts of a node that only holds a text; null for those that make one.
-function promptsInto(node) {
-    const from = nodeInto(node, WIDGETS.prompts), value = from?.widgets?.[0]?.value;
-    return TEXTS.includes(from?.type) && typeof value === "string" ? value : null;
+// The value of a node that only holds one; null for those that make it.
+function valueInto(node, name) {
+    const from = nodeInto(node, name);
+    return PRIMITIVES.includes(from?.type) ? (from.widgets?.[0]?.value ?? null) : null;
 }
 
 function fieldsIn(node, locked) {
-    const value = (name) => widgetOf(node, WIDGETS[name])?.value;
-    const lists = Object.fromEntries(LISTS.map((name) => [name, locked[name] ? "" : String(value(name) ?? "")]));
-    const text = locked.prompts ? promptsInto(node) : String(value("prompts") ?? "");
-    const prompts = text !== null && spansLines(text) ? null : text;
-    return { ...lists, prompts, clips: Number(value("clips")) || 0, count: stateOf(node).count };
+    const value = (name) => (locked[name] ? valueInto(node, WIDGETS[name]) : widgetOf(node, WIDGETS[name])?.value ?? "");
+    const lists = Object.fromEntries(LISTS.map((name) => [name, locked[name] ? "" : String(value(name))]));
+    const text = value("prompts"), prompts = text === null || spansLines(String(text)) ? null : String(text);
+    const clips = value("clips") === null ? null : Number(value("clips")) || 0;
+    return { ...lists, prompts, clips, count: stateOf(node).count };
 }
 
 function writeFields(node, fields, locked) {
@@ -274,7 +278,8 @@ class Editor {
         }
         const control = widgetOf(node, "control_after_generate")?.value;
         if (control && control !== "fixed" && !linkInto(node, "seed")) {
-            told.push(words("control after generate is {control}: each run makes all clips again. Set it to fixed.", { control }));
+            const text = "control after generate is {control}: each run makes all clips again. Set it to fixed.";
+            told.push(words(text, { control }));
         }
         return told;
     }
@@ -286,8 +291,8 @@ class Editor {
     row(k) {
         const on = (name) => ({ oninput: this.guarded((event) => this.typed(event.target, k, name)), onchange: remember });
         const number = (name) => make("input", { type: "text", inputMode: name === "seed" ? "numeric" : "decimal",
-            spellcheck: false, autocomplete: "off", className: name, "aria-label": words("{name} of clip {k}", { name, k: k + 1 }),
-            ...on(name) });
+            spellcheck: false, autocomplete: "off", className: name,
+            "aria-label": words("{name} of clip {k}", { name, k: k + 1 }), ...on(name) });
         const prompt = make("textarea", { rows: 1, "aria-label": words("prompt of clip {k}", { k: k + 1 }), ...on("prompt"),
             onkeydown: (event) => this.enter(event, k), onblur: this.guarded(() => this.node && this.show(this.node)) });
         const seed = button("seed", words("A new seed: the next run makes this clip and the later ones again"),
@@ -438,7 +443,7 @@ class Editor {
         if (!isInPage) event.stopPropagation();
         if (event.key === "Escape" && !event.isComposing) return this.close();
         if (event.key !== "Tab") return;
-        const fields = [...this.box.querySelectorAll("button, input, textarea")].filter((each) => !each.disabled && each.offsetParent);
+        const fields = [...this.box.querySelectorAll(":is(button, input, textarea):enabled")].filter((each) => each.offsetParent);
         const [first, last] = [fields[0], fields.at(-1)], at = document.activeElement;
         const next = event.shiftKey ? (at === first || at === this.box) && last : at === last && first;
         if (!next) return;

@@ -31,8 +31,9 @@ function withoutLastEmpty(entries) {
     return entries.slice(0, count);
 }
 
-// `prompts` is null where another node has them, and `count` how many clips there were then. Of each row, `isOwn` says
-// whether it has a line of its own; the last line goes on for the others. `before` are blank lines and comments above it.
+// `prompts` and `clips` are null where another node makes them; `count` is how many clips the last run had. Of each row,
+// `isOwn` says whether it has a line of its own: the last line goes on for the others. `before` are blank lines and
+// comments above it.
 export function clipsOf({ prompts, clips, seed, cfg, alpha, count = 0 }) {
     const given = { prompts, clips, seed, cfg, alpha };
     const rows = [], lists = Object.fromEntries(LISTS.map((name) => [name, entriesOf(given[name])]));
@@ -43,7 +44,7 @@ export function clipsOf({ prompts, clips, seed, cfg, alpha, count = 0 }) {
         else before.push(line);
     }
     const lines = rows.length;
-    const longest = prompts === null ? Math.max(count, ...LISTS.map((name) => lists[name].length)) : 0;
+    const longest = prompts === null || clips === null ? Math.max(count, ...LISTS.map((name) => lists[name].length)) : 0;
     const wanted = Math.max(clips || longest, 1);
     while (rows.length < wanted) {
         rows.push({ text: rows.at(-1)?.text ?? "", line: "", before: [], isOwn: prompts !== null && !rows.length });
@@ -141,7 +142,7 @@ export function problemsOf({ given, rows, lines, lists }) {
     }
     for (const name of LISTS) {
         const entries = lists[name].length;
-        if (entries <= count || prompts === null && !clips) continue;
+        if (entries <= count) continue;
         told.push(["{name}_per_clip has {entries} entries for {count} clips: the next change here takes the rest out.",
             { name, entries, count }]);
     }
