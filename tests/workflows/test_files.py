@@ -91,6 +91,14 @@ def test_values_are_valid(known):
                 assert type(value) is (bool if each.type == "BOOLEAN" else str), where
 
 
+def test_in_subgraphs_sockets_come_before_widgets(workflow):
+    """As the pages order them: 1.27 goes by a link's slot there, whatever the file's own order."""
+    for graph in subgraphs(workflow).values():
+        for node in graph["nodes"]:
+            kinds = ["widget" in socket for socket in node["inputs"]]
+            assert kinds == sorted(kinds), node["type"]
+
+
 def test_sockets_fit_the_nodes(known):
     for node, definition in known:
         known_slots = {each.name: each for each in slots(definition)}
