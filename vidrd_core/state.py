@@ -42,6 +42,7 @@ ADDED = {  # by later versions: empty where a file lacks them
     "sound_start_latents": ("sound_start", 5),
 }
 TENSORS |= ADDED
+LEFT_OUT = ("start_latents", "sound_start_latents")  # of files where they are empty
 # Other values by attribute: the name in a file, and the type.
 DETAILS: dict[str, tuple[str, type]] = {
     "index": ("index", int),
@@ -339,7 +340,10 @@ class ClipState:
     def save(self, path: str | Path) -> None:
         """Write the state to one file, which appears complete or not at all. Raises OSError."""
         tensors = {file_name: getattr(self, name) for name, (file_name, _) in TENSORS.items()}
-        notes = {name: getattr(self, name) for name in NOTES}
+        for name in LEFT_OUT:
+            if not getattr(self, name).numel():
+                del tensors[TENSORS[name][0]]
+        notes = {name: getattr(self, name) for name in NOTES if getattr(self, name)}
         safetensors.write(Path(path), tensors, KIND, fingerprint=self.fingerprint, **self._details(), **notes)
 
     def _details(self) -> dict[str, Any]:

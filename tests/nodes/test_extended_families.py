@@ -18,13 +18,18 @@ from ..stand_in.define import stock_definition
 from ..workflows import convert
 from ..workflows.files import nodes
 from ..workflows.templates import PACKAGE, video_templates
+from .families import FAMILIES, build
 from .small_models import small_model, small_vae
 from .test_sound_written import audio_vae, video_vae
 from .test_third_party_examples import Text
 
 pytestmark = pytest.mark.real
 SIZES = {"width": 32, "height": 32, "steps": 2, "batch_size": 1}
-MORE = {"ltxv": {"width": 64, "height": 64, "cfg": 1.0}}  # without guidance: see test_any_model's CFG
+MORE = {
+    "ltxv": {"width": 64, "height": 64, "cfg": 1.0},  # without guidance: see test_any_model's CFG
+    # Two experts, of two steps each.
+    **{f"video_wan2_2_14B_{name}": {"steps": 4, "switch_step": 2} for name in ("t2v", "i2v", "fun_camera")},
+}
 # Each template's small model, the length of a clip, and the frames of the video of two: a latent of the second one
 # warms up, and four replay (MiniMax H3: none, and two).
 RUNS = {
@@ -42,6 +47,10 @@ RUNS = {
     "video_wan_vace_14B_ref2v": ("wan vace", 25, 25 + 12),  # the reference picture is the latent that warms up
     "video_wan_vace_14B_v2v": ("wan vace", 25, 25 + 12),
     "video_wan2_2_5B_ti2v": ("wan 5b", 25, 25 + 8),
+    "video_wan2_2_14B_t2v": ("wan", 25, 25 + 8),
+    "video_wan2_2_14B_i2v": ("wan i2v", 25, 25 + 8),
+    "video_wan2_2_14B_fun_camera": ("wan camera", 25, 25 + 8),
+    "video_hunyuan_video_1.5_720p_t2v": ("Hunyuan Video 1.5", 25, 25 + 8),
     "video_kandinsky5_t2v": ("kandinsky", 25, 25 + 8),
     "video_kandinsky5_i2v": ("kandinsky", 25, 25 + 8),
     "ltxv_text_to_video": ("ltxv", 49, 49 + 16),
@@ -49,6 +58,14 @@ RUNS = {
     "hunyuan_video_text_to_video": ("hunyuan", 25, 25 + 8),
     "video_minimax_h3_t2v": ("h3", 39, 39 + 34),
 }
+
+
+class UnmaskedText(Text):
+    """Without an attention mask, as Hunyuan Video's own text encoders leave out one that masks nothing."""
+
+    def encode_from_tokens_scheduled(self, text, **more):
+        return [[text, {"pooled_output": known["pooled_output"]}]
+                for text, known in super().encode_from_tokens_scheduled(text, **more)]  # fmt: skip
 
 
 def definitions_of(known, workflow):
@@ -83,9 +100,13 @@ def small(host, pack, monkeypatch):
     host.nodes.NODE_CLASS_MAPPINGS.update(pack)
 
     def small(kind):
-        model, *_ = small_model(kind)
-        channels = {"h3": 24, "wan 5b": 48, "ltxv": 128}.get(kind, 16)
-        video = video_vae(host, kind) if kind == "h3" else small_vae(host, channels, 8 if kind == "ltxv" else 4)
+        if kind in FAMILIES:
+            model = build(host, kind).model
+            video = small_vae(host, FAMILIES[kind].shape[1], FAMILIES[kind].time)
+        else:
+            model, *_ = small_model(kind)
+            channels = {"h3": 24, "wan 5b": 48, "ltxv": 128}.get(kind, 16)
+            video = video_vae(host, kind) if kind == "h3" else small_vae(host, channels, 8 if kind == "ltxv" else 4)
         if kind == "ltxv":  # whose own VAE makes one latent of 32 x 32 pixels, not 8 x 8
             encode = video.encode
             video.encode = lambda pixels: encode(pixels)[..., ::4, ::4]
@@ -96,7 +117,7 @@ def small(host, pack, monkeypatch):
             images=torch.rand(25, 32, 32, 3, generator=generator), frame_rate=Fraction(16)
         )
         film = latest.InputImpl.VideoFromComponents(parts)
-        hidden = torch.randn(1, 257, 1280, generator=generator)
+        hidden = torch.randn(1, 257, 16 if kind == "Hunyuan Video 1.5" else 1280, generator=generator)
         seen = SimpleNamespace(
             encode_image=lambda image, crop=True: SimpleNamespace(
                 penultimate_hidden_states=hidden, last_hidden_state=hidden, image_embeds=hidden[:, 0]
@@ -110,7 +131,7 @@ def small(host, pack, monkeypatch):
             "UNETLoader": lambda **_: (model,),
             "CheckpointLoaderSimple": lambda **_: (model, Text(), video),
             "CLIPLoader": lambda **_: (Text(),),
-            "DualCLIPLoader": lambda **_: (Text(),),
+            "DualCLIPLoader": lambda **_: (UnmaskedText() if kind in FAMILIES else Text(),),
             "VAELoader": vae,
             "CLIPVisionLoader": lambda **_: (seen,),
             "LoadImage": lambda **_: (picture, picture[..., 0]),
@@ -132,7 +153,7 @@ def test_a_long_template_runs(carried, host, execute, small, output, name):  # n
     prompt = convert.to_prompt(workflow, definitions)
     small(kind)
     for node in prompt.values():
-        changes = {**SIZES, "length": length} | MORE.get(kind, {})
+        changes = {**SIZES, "length": length} | MORE.get(kind, {}) | MORE.get(name, {})
         node["inputs"] |= {each: value for each, value in changes.items() if each in node["inputs"]}
     before = set(output.rglob("*.mp4"))
     _, errors, refused = execute(prompt)
