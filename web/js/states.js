@@ -2,6 +2,7 @@
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
+import { widgetOf } from "./nodes.js";
 import { makeRoom } from "./said.js";
 import { language, words } from "./words.js";
 
@@ -198,7 +199,7 @@ app.registerExtension({
     name: "VidRD.States",
     nodeCreated(node) {
         if (node.comfyClass !== LOADS) return;
-        const widget = node.widgets?.find(({ name }) => name === "file");
+        const widget = widgetOf(node, "file");
         if (!widget) return;
         guarded(async () => {
             if (!document.getElementById("vidrd-states-style")) {
