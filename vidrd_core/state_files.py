@@ -179,14 +179,9 @@ def preview_of(frames: NDArray[np.uint8] | Sequence[Image.Image]) -> str:
     chosen = [frames[j] for j in range(0, len(frames), -(-len(frames) // PREVIEW_FRAMES) or 1)]
     if not chosen:
         return ""
-    pictures: list[Any] = []
-    for each in chosen:
-        picture = each if isinstance(each, Image.Image) else Image.fromarray(each)
-        shrink = PREVIEW_SIDE / max(picture.size)
-        if shrink < 1:
-            size = (max(1, round(picture.width * shrink)), max(1, round(picture.height * shrink)))
-            picture = picture.resize(size, Image.Resampling.LANCZOS)
-        pictures.append(picture.convert("RGB"))
+    pictures = [(each if isinstance(each, Image.Image) else Image.fromarray(each)).convert("RGB") for each in chosen]
+    for each in pictures:
+        each.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
     file, duration = io.BytesIO(), PREVIEW_MS // len(pictures)
     pictures[0].save(file, "WEBP", save_all=True, append_images=pictures[1:], duration=duration, loop=0, quality=70)
     return base64.b64encode(file.getvalue()).decode()

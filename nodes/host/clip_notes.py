@@ -36,7 +36,7 @@ def prompt_of_running_node() -> dict[str, str]:
 def preview_of_latents(model: Any, latents: Tensor) -> str:
     """A small animated WebP of latents [B, C, N, h, w] of a BaseModel, in base64; "" where none can be drawn."""
     try:
-        return preview_of(latent_pictures(model.latent_format, latents.device)(latents))
+        return preview_of(latent_pictures(model.latent_format)(latents))
     except Exception as error:  # a latent format of another pack; the clip itself is whole
         logging.debug("VidRD: a state gets no picture: %s", error)
         return ""

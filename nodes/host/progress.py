@@ -151,12 +151,11 @@ class AnimatedPreview(Image.Image):
         first.save(fp, "PNG", save_all=True, append_images=others, duration=FRAME_MS, loop=0, compress_level=1)
 
 
-def latent_pictures(latent_format: Any, device: Any) -> Callable[[Tensor], list[Image.Image]]:
+def latent_pictures(latent_format: Any) -> Callable[[Tensor], list[Image.Image]]:
     """Make a function that draws latents, roughly.
 
     Args:
         latent_format: Of the model.
-        device: Of the latents.
 
     Returns:
         From latents [B, C, N, h, w] to at most `PREVIEW_FRAMES` pictures of the first clip, one pixel a latent or a
@@ -165,11 +164,9 @@ def latent_pictures(latent_format: Any, device: Any) -> Callable[[Tensor], list[
     factors, layers = latent_format.latent_rgb_factors, getattr(latent_format, "preview_layers", None)
     if factors is None:
         return lambda latents: []
-    rgb = latent_preview.get_previewer(device, latent_format)
-    if type(rgb) is not latent_preview.Latent2RGBPreviewer:
-        reshape = getattr(latent_format, "latent_rgb_factors_reshape", None)  # newer hosts
-        more = [] if reshape is None else [reshape]
-        rgb = latent_preview.Latent2RGBPreviewer(factors, latent_format.latent_rgb_factors_bias, *more)
+    reshape = getattr(latent_format, "latent_rgb_factors_reshape", None)  # newer hosts
+    more = [] if reshape is None else [reshape]
+    rgb = latent_preview.Latent2RGBPreviewer(factors, latent_format.latent_rgb_factors_bias, *more)
 
     def picture(latents: Tensor) -> Image.Image:
         if layers is None:
@@ -190,7 +187,7 @@ def _previewer(model: Any) -> Callable[[Tensor], Preview | None]:
     chosen = latent_preview.get_previewer(model.load_device, latent_format)
     if chosen is not None and type(chosen) is not latent_preview.Latent2RGBPreviewer:
         return lambda x0: chosen.decode_latent_to_preview_image("JPEG", x0)  # TAESD or the like, if the user chose it
-    pictures = latent_pictures(latent_format, model.load_device)
+    pictures = latent_pictures(latent_format)
 
     def preview(x0: Tensor) -> Preview | None:
         # Of other dimensions it is packed with audio.
