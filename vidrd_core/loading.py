@@ -91,7 +91,11 @@ def find(name_or_path: str | Path) -> Path:
         )
     missing = [part for part in PARTS if not (found / part).is_file()]
     if missing and not is_third_party(found):
-        raise FileNotFoundError(f"{found} is not a whole model: it lacks {', '.join(missing)}")
+        raise FileNotFoundError(
+            f"{found} is not a whole model: it lacks {', '.join(missing)}, and it is no folder of diffusers (unet, "
+            "vae, text_encoder) or of ModelScope (configuration.json and the files that it names); to load one of "
+            "its files, name that"
+        )
     return found
 
 

@@ -178,13 +178,13 @@ class Schedule:
         return roots.square().clamp(min=LEAST_ALPHA)
 
     def timestep(self, sigma: Tensor) -> Tensor:
-        """The (fractional) timestep of a noise level."""
+        """The (fractional) timestep of a noise level; of pure noise the last one."""
         if self.config.prediction == "flow":
             return sigma * self.config.train_steps - 1
         logs, target = self.table.log(), sigma.to(self.table).log()
         low = (torch.searchsorted(logs, target, right=True) - 1).clamp(0, len(logs) - 2)
         share = ((target - logs[low]) / (logs[low + 1] - logs[low])).clamp(0, 1)
-        return low + share
+        return low + share.nan_to_num(1.0)  # several of the last levels may be that of pure noise
 
     def sigmas(self, steps: int, solver: str = "ddim") -> Tensor:
         """Descending noise levels of `steps` steps, and where they end: [steps + 1].

@@ -31,6 +31,7 @@ HOW = (
     "name a folder with one as the text encoder (--text-encoder, text_encoder=): a diffusers folder of Stable "
     "Diffusion, or its tokenizer folder with tokenizer.json, or vocab.json and merges.txt"
 )
+BESIDE = "of a text encoder in a file, put that folder, named tokenizer, beside the file"
 
 
 def load_tokenizer(folder: str | Path, vocabulary: int) -> Any:
@@ -99,31 +100,39 @@ def token_ids(tokenizer: Any, text: str) -> list[int]:
 
 
 def find_tokenizer(vocabulary: int, of: Path) -> Any:
-    """The tokenizer of a text encoder that has none beside it, from this machine; no network is used.
+    """The tokenizer of a text encoder that has none in it, from this machine; no network is used.
 
-    It comes from an installed Python package that carries OpenAI's vocabulary (open-clip-torch, or OpenAI's clip),
-    else from the cache of Hugging Face's hub.
+    It comes from the file's folder, or a folder tokenizer in that; else from an installed Python package that carries
+    OpenAI's vocabulary (open-clip-torch, or OpenAI's clip), else from the cache of Hugging Face's hub.
 
     Args:
         vocabulary: As in `load_tokenizer`.
-        of: The text encoder's file, for messages.
+        of: The text encoder's file, or a folder.
 
     Returns:
         A CLIPTokenizer of transformers.
 
     Raises:
         FileNotFoundError: There is none; the message says how to get one.
-        FormatError: What was found is of another vocabulary.
+        FormatError: What was found is damaged, or of another vocabulary.
     """
+    unfit: FormatError | None = None
+    if of.is_file() and any(map(_has_tokenizer, (of.parent / "tokenizer", of.parent))):
+        try:
+            return load_tokenizer(of.parent, vocabulary)
+        except FormatError as error:  # it may be another text encoder's
+            unfit = error
     with tempfile.TemporaryDirectory() as folder:
         if (published := _published_vocabulary()) is not None:
             _write_vocabulary(published, Path(folder))
             return load_tokenizer(folder, vocabulary)
     if (cached := _in_hub_cache()) is not None:
         return load_tokenizer(cached, vocabulary)
+    if unfit is not None:
+        raise unfit
     raise FileNotFoundError(
-        f"{of} has no tokenizer, and none is on this machine: {HOW}; or install the package open-clip-torch, which "
-        "carries it"
+        f"{of} has no tokenizer, and none is on this machine: {HOW}; {BESIDE}; or install the package "
+        "open-clip-torch, which carries it"
     )
 
 

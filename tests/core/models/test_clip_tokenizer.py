@@ -76,6 +76,22 @@ def test_without_a_tokenizer_there_is_an_error_and_no_network(offline, tmp_path)
     assert load_clip_text(path, originals.tokenizer(tmp_path / "t").name_or_path).encode(["a cat"]).shape[1] == 77
 
 
+@pytest.mark.parametrize("place", ["tokenizer", "."])
+def test_the_tokenizer_beside_a_file_is_its_own(offline, tmp_path, place):
+    path = one_file(tmp_path, WORDS)
+    shutil.copytree(originals.tokenizer(tmp_path / "made").name_or_path, tmp_path / place, dirs_exist_ok=True)
+    assert load_clip_text(path).rows("a cat") == load_clip_text(path, tmp_path / "made").rows("a cat")
+
+
+def test_a_tokenizer_of_something_else_beside_a_file_does_not_matter_if_there_is_another(published, tmp_path):
+    path = one_file(tmp_path, 49408)
+    originals.tokenizer(tmp_path / "tokenizer")
+    assert len(load_clip_text(path).tokenizer) == 49408
+    path = one_file(tmp_path, WORDS + 1)
+    with pytest.raises(FormatError, match=f"knows 49408 tokens, the text encoder {WORDS + 1}"):
+        load_clip_text(path)
+
+
 def test_the_tokenizer_beside_a_text_encoder_in_a_diffusers_folder_is_its_own(offline, tmp_path):
     originals.modelscope(tmp_path)
     expected = load_clip_text(tmp_path / "model").encode(["a cat"])

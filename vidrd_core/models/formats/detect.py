@@ -188,7 +188,10 @@ def _scheduler_beside(path: Path) -> dict[str, Any]:
 
 
 def _from_buffers(path: Path) -> dict[str, Any]:
-    """The schedule of an LDM checkpoint, by its buffer alphas_cumprod; {} if it is none that is known."""
+    """The schedule of an LDM checkpoint, by its buffer alphas_cumprod, also in half precision; {} without one.
+
+    Warns, and gives {}, if it is none that is known.
+    """
     if Path(path).is_dir():
         return {}
     table = read_tensors(path, lambda key: key == "alphas_cumprod").get("alphas_cumprod")
@@ -199,6 +202,12 @@ def _from_buffers(path: Path) -> dict[str, Any]:
             values: dict[str, Any] = {"schedule": schedule, "train_steps": len(table)}
             values |= {"zero_terminal_snr": True, "prediction": "v"} if zero else {}
             known = Schedule(DiffusionConfig(**values)).alphas_cumprod
-            if torch.allclose(known, table.float(), atol=1e-5):
+            if torch.allclose(known, table.float(), rtol=max(1e-5, torch.finfo(table.dtype).eps), atol=1e-5):
                 return values
+    warnings.warn(
+        f"{path} was trained with a noise schedule that is not known (its alphas_cumprod end at "
+        f"{float(table[-1]):.3g}): that of Stable Diffusion is taken; put a scheduler/scheduler_config.json beside "
+        "it that says which",
+        stacklevel=2,
+    )
     return {}

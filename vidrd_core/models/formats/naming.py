@@ -15,7 +15,7 @@ PART_NAMES: dict[Part, str] = {"unet": "UNet", "vae": "VAE", "text_encoder": "te
 PREFIXES: dict[Part, tuple[str, ...]] = {  # of a part's names in a file with several parts: LDM's, then VidRD's
     "unet": ("model.diffusion_model.", "unet."),
     "vae": ("first_stage_model.", "vae."),
-    "text_encoder": ("cond_stage_model.", "text_encoder."),
+    "text_encoder": ("cond_stage_model.", "text_encoder.", "conditioner.embedders.0."),  # generative-models' last
 }
 
 

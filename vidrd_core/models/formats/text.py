@@ -19,16 +19,19 @@ from vidrd_core.models.formats.naming import Naming, Tensors, detect_naming
 
 HEAD_DIM = 64  # channels of an attention head in all CLIP text encoders of Stable Diffusion
 
-SD2_WIDTH = 1024  # of OpenCLIP's ViT-H, Stable Diffusion 2.x's encoder
+# By the width of the encoder: the layers that Stable Diffusion reads, where these are not all, and the activation.
+# OpenAI's CLIP (768) has a fast approximation of GELU; OpenCLIP's ViT-H and bigG (1024, 1280) have the real one.
+LAYERS_READ = {1024: 23}
+ACTIVATIONS = {768: "quick_gelu", 1024: "gelu", 1280: "gelu"}
 
 DEFAULTS = {"num_hidden_layers": 12, "num_attention_heads": 8, "hidden_act": "quick_gelu"}  # of CLIPTextConfig
 
-_IN_FILE = re.compile(r"(?!visual\.|model\.visual\.|vision_model\.).*\b(?:encoder\.layers|resblocks)\.(\d+)\.")
 _LAYER = re.compile(r"encoder\.layers\.(\d+)\.")
 _UNUSED = re.compile(r".*(position_ids|text_projection(\.weight)?|logit_scale|attn_mask)")
+_FIRST = "embeddings.token_embedding.weight"
 _OPEN_CLIP = re.compile(r"(?:model\.)?transformer\.resblocks\.(\d+)\.(.+)")
 _OPEN_CLIP_ENDS = {
-    "token_embedding.weight": "embeddings.token_embedding.weight",
+    "token_embedding.weight": _FIRST,
     "positional_embedding": "embeddings.position_embedding.weight",
     "ln_final.weight": "final_layer_norm.weight",
     "ln_final.bias": "final_layer_norm.bias",
@@ -69,16 +72,14 @@ def identify_text(
         inner = named["encoder.layers.0.mlp.fc1.weight"].shape[0]
     except KeyError as error:
         raise FormatError(f"the text encoder is no CLIP, or not whole: it lacks {error}") from error
-    layers = 1 + max(int(m[1]) for key in named if (m := _LAYER.match(key)))
-    in_file = 1 + max(int(m[1]) for key in tensors if (m := _IN_FILE.match(key)))
+    in_file = 1 + max(int(m[1]) for key in named if (m := _LAYER.match(key)))
     wanted = config.get("num_hidden_layers", in_file)
     if not isinstance(wanted, int) or not 1 <= wanted <= in_file:
         raise OtherWeightsError(f"config.json says num_hidden_layers {wanted}, the tensors have {in_file}: it is of "
                                 "other weights")  # fmt: skip
-    layers = min(layers, wanted)
+    layers = min(wanted, _layers_read(naming, width, in_file, has_config="num_hidden_layers" in config))
     named = {key: tensor for key, tensor in named.items() if not (m := _LAYER.match(key)) or int(m[1]) < layers}
-    # OpenAI's CLIP (width 768) has a fast approximation of GELU, OpenCLIP's (1024) the real one.
-    activation = naming.settings.get("activation", "gelu" if width == SD2_WIDTH else "quick_gelu")
+    activation = ACTIVATIONS.get(width, naming.settings.get("activation", "quick_gelu"))
     shown = {"vocab_size": vocabulary, "hidden_size": width, "intermediate_size": inner}
     check_shapes(config, {**shown, "max_position_embeddings": length})
     settings = CLIPTextSettings(
@@ -93,6 +94,16 @@ def identify_text(
     return settings, named
 
 
+def _layers_read(naming: Naming, width: int, in_file: int, has_config: bool) -> int:
+    """How many layers Stable Diffusion reads: of OpenCLIP's all but the last, which files may lack already."""
+    if naming is TRANSFORMERS and has_config:  # a folder that was made for diffusers
+        return in_file
+    is_whole = naming is CLIP_MODEL or width not in ACTIVATIONS
+    if is_whole and (width in LAYERS_READ or naming is OPEN_CLIP):
+        return max(1, in_file - 1)
+    return min(in_file, LAYERS_READ.get(width, in_file))
+
+
 def _text_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The text encoder's settings of a config.json, with transformers' own for missing ones if it is of its class."""
     defaults = DEFAULTS if class_of(config) else {}
@@ -105,8 +116,6 @@ def _is_open_clip(keys: Collection[str]) -> bool:
 
 
 def _from_open_clip(tensors: Tensors) -> dict[str, Tensor]:
-    """Without the last layer: Stable Diffusion 2.x reads the one before it."""
-    depth = 1 + max(int(m[1]) for key in tensors if (m := _OPEN_CLIP.fullmatch(key)))
     named = {}
     for key, tensor in tensors.items():
         if _UNUSED.fullmatch(key) or key.removeprefix("model.").startswith("visual."):
@@ -116,8 +125,6 @@ def _from_open_clip(tensors: Tensors) -> dict[str, Tensor]:
             named[_OPEN_CLIP_ENDS.get(plain, plain)] = tensor
             continue
         layer, rest = f"encoder.layers.{found[1]}", found[2]
-        if int(found[1]) == depth - 1:
-            continue
         if rest.startswith("attn.in_proj_"):
             kind = rest.removeprefix("attn.in_proj_")
             for name, part in zip("qkv", torch.chunk(tensor, 3), strict=True):
@@ -133,8 +140,15 @@ def _is_transformers(keys: Collection[str]) -> bool:
 
 
 def _from_transformers(tensors: Tensors) -> dict[str, Tensor]:
+    """Without what programs put before the names, such as "transformer.text_model." or "clip_l.transformer."."""
+    before = [key.removesuffix(_FIRST) for key in tensors if key.endswith(_FIRST)]
+    if len(before) > 1:
+        raise FormatError(
+            f"the file has several text encoders ({', '.join(map(repr, before))}): expected one, as Stable Diffusion "
+            "1.x and 2.x have"
+        )
     return {
-        key.removeprefix("transformer.").removeprefix("text_model."): tensor
+        key.removeprefix(before[0] if before else ""): tensor
         for key, tensor in tensors.items()
         if not _UNUSED.fullmatch(key)
     }
@@ -145,13 +159,8 @@ def _is_clip_model(keys: Collection[str]) -> bool:
 
 
 def _from_clip_model(tensors: Tensors) -> dict[str, Tensor]:
-    """The text model alone; OpenCLIP's (width 1024) without its last layer, as Stable Diffusion 2.x reads it."""
-    named = _from_transformers({key: tensor for key, tensor in tensors.items() if key.startswith("text_model.")})
-    norm = named.get("final_layer_norm.weight")
-    if norm is None or norm.shape[0] != SD2_WIDTH:
-        return named
-    last = max((int(m[1]) for key in named if (m := _LAYER.match(key))), default=0)
-    return {key: tensor for key, tensor in named.items() if not key.startswith(f"encoder.layers.{last}.")}
+    """The text model alone."""
+    return _from_transformers({key: tensor for key, tensor in tensors.items() if key.startswith("text_model.")})
 
 
 OPEN_CLIP = Naming(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,14 @@ from torch import Tensor, nn
 from vidrd_core.io.safetensors import FormatError, first_few
 from vidrd_core.models.lora.changes import Change
 from vidrd_core.models.lora.files import read_lora
-from vidrd_core.models.lora.names import is_sdxl_layer, is_text_layer, is_unused_layer, text_names, unet_names
+from vidrd_core.models.lora.names import (
+    is_sdxl_layer,
+    is_text_layer,
+    is_unused_layer,
+    number_of_text_layer,
+    text_names,
+    unet_names,
+)
 
 Place = tuple[str, str]  # "unet" or "text_encoder", and the name of a weight in it
 
@@ -87,7 +95,8 @@ def match(path: Path, unet: nn.Module, text_encoder: nn.Module, strength: float,
         text_strength: Factor of the changes in the text encoder.
 
     Returns:
-        The LoRA, with the change of each weight by the model's own names; nothing is merged yet.
+        The LoRA, with the change of each weight by the model's own names; nothing is merged yet. Warns of layers of
+        the text encoder after the last one that the model reads; they change nothing.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -100,11 +109,15 @@ def match(path: Path, unet: nn.Module, text_encoder: nn.Module, strength: float,
     known = {"unet": unet_names(unet), "text_encoder": text_names(text_encoder)}
     weights = {"unet": dict(unet.named_parameters()), "text_encoder": dict(text_encoder.named_parameters())}
     changes: dict[Place, Change] = {}
-    unknown, misfits = [], []
+    unknown, misfits, beyond = [], [], []
+    depth = 1 + max((number_of_text_layer(name) for name in known["text_encoder"]), default=-1)
     for name, change in found.items():
         if is_unused_layer(name):
             continue
         layer, is_bias = name.removesuffix(".bias"), name.endswith(".bias")
+        if number_of_text_layer(layer) >= depth > 0:
+            beyond.append(layer)
+            continue
         part = "text_encoder" if is_text_layer(layer) else "unet"
         if (key := known[part].get(layer)) is None:
             unknown.append(layer)
@@ -122,6 +135,12 @@ def match(path: Path, unet: nn.Module, text_encoder: nn.Module, strength: float,
     if unknown:
         raise FormatError(f"{path} changes {len(unknown)} layers that this model does not have "
                           f"({first_few(unknown)})")  # fmt: skip
+    if beyond:
+        warnings.warn(
+            f"{path} changes {len(beyond)} layers after the {depth} of the text encoder that this model reads "
+            f"({first_few(beyond)}): they are left out",
+            stacklevel=2,
+        )
     return LoRA(Path(path).name, changes, strength, text_strength)
 
 

@@ -66,8 +66,14 @@ def is_sdxl_layer(layer: str) -> bool:
 
 
 def is_unused_layer(layer: str) -> bool:
-    """Whether a layer is the text projection, which ComfyUI writes and Stable Diffusion does not use."""
-    return layer.startswith("text_encoders.") and layer.removesuffix(".bias").endswith(".text_projection")
+    """Whether a layer is the text projection, which Stable Diffusion does not use."""
+    return is_text_layer(layer) and layer.removesuffix(".bias").endswith("text_projection")
+
+
+def number_of_text_layer(layer: str) -> int:
+    """The number of the text encoder's transformer layer that a layer is in; -1 for other layers."""
+    found = re.search(r"encoder[._]layers[._](\d+)[._]", layer) if is_text_layer(layer) else None
+    return int(found[1]) if found else -1
 
 
 def is_text_layer(layer: str) -> bool:

@@ -187,6 +187,29 @@ def whole_checkpoint(tmp_path):
     return {key: tensor.contiguous() for key, tensor in tensors.items()}, unet, text
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize("schedule", ["linear", "scaled_linear"])
+def test_the_noise_schedule_is_told_from_a_checkpoint_in_any_precision(tmp_path, schedule, zero, dtype):
+    tensors, _, _ = whole_checkpoint(tmp_path)
+    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": schedule}
+    tensors["alphas_cumprod"] = DDIMScheduler(**betas, rescale_betas_zero_snr=zero).alphas_cumprod
+    tensors = {key: tensor.to(dtype) for key, tensor in tensors.items()}
+    torch.save({"state_dict": tensors}, tmp_path / "a.ckpt")
+    _, diffusion = find_unet(tmp_path / "a.ckpt")
+    assert (diffusion.schedule, diffusion.zero_terminal_snr) == (schedule, zero)
+    assert diffusion.prediction == ("v" if zero else "eps")
+
+
+def test_a_noise_schedule_that_is_not_known_is_told(tmp_path):
+    tensors, _, _ = whole_checkpoint(tmp_path)
+    tensors["alphas_cumprod"] = DDIMScheduler(beta_start=0.0015, beta_end=0.0195).alphas_cumprod
+    torch.save({"state_dict": tensors}, tmp_path / "a.ckpt")
+    with pytest.warns(UserWarning, match="trained with a noise schedule that is not known"):
+        _, diffusion = find_unet(tmp_path / "a.ckpt")
+    assert diffusion.schedule == "scaled_linear"
+
+
 def test_a_whole_checkpoint_is_split_by_its_names(tmp_path):
     tensors, unet, text = whole_checkpoint(tmp_path)
     torch.save({"state_dict": tensors, "global_step": 7}, tmp_path / "a.ckpt")

@@ -87,6 +87,67 @@ def test_a_whole_open_clip_is_what_diffusers_converts_it_to(tmp_path):
     torch.testing.assert_close(ours(tokens), norm(found.hidden_states[-2]), rtol=1e-5, atol=1e-5)
 
 
+def names_of(files, state):
+    """The tensors of a CLIPTextModel as other programs name them: OpenCLIP's, or transformers' after a prefix."""
+    inner = {key.removeprefix("text_model."): tensor for key, tensor in state.items()}
+    if files == "OpenCLIP":
+        return as_open_clip(inner)
+    return {f"{files}text_model.{key}": tensor for key, tensor in inner.items()}
+
+
+def as_open_clip(inner):
+    named = {
+        "token_embedding.weight": inner["embeddings.token_embedding.weight"],
+        "positional_embedding": inner["embeddings.position_embedding.weight"],
+        "ln_final.weight": inner["final_layer_norm.weight"], "ln_final.bias": inner["final_layer_norm.bias"],
+    }  # fmt: skip
+    stems = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj",
+             "self_attn.out_proj": "attn.out_proj"}  # fmt: skip
+    for layer in range(1 + max(int(key.split(".")[2]) for key in inner if key.startswith("encoder.layers."))):
+        begin, theirs = f"encoder.layers.{layer}.", f"transformer.resblocks.{layer}."
+        for end in ("weight", "bias"):
+            named |= {f"{theirs}{name}.{end}": inner[f"{begin}{stem}.{end}"] for stem, name in stems.items()}
+            parts = [inner[f"{begin}self_attn.{name}_proj.{end}"] for name in "qkv"]
+            named[f"{theirs}attn.in_proj_{end}"] = torch.cat(parts)
+    return named
+
+
+@pytest.mark.parametrize(
+    ("width", "layers", "files", "read"),
+    [
+        (768, 12, "OpenCLIP", 12),  # OpenAI's own file, the encoder of 1.x
+        (768, 12, "clip_l.transformer.", 12),
+        (1024, 23, "OpenCLIP", 23),  # written from a folder of diffusers, which has 23
+        (1024, 24, "OpenCLIP", 23),
+        (1024, 24, "", 23),  # as ComfyUI writes OpenCLIP's
+        (1024, 23, "text_encoders.clip_h.transformer.", 23),
+    ],
+)
+@torch.no_grad()
+def test_a_file_is_read_to_the_layer_that_stable_diffusion_reads(width, layers, files, read):
+    config = CLIPTextConfig(
+        vocab_size=99, hidden_size=width, intermediate_size=8, num_hidden_layers=layers, num_attention_heads=1,
+        hidden_act="quick_gelu" if width == 768 else "gelu",
+    )  # fmt: skip
+    with torch.device("meta"):
+        shapes = CLIPTextModel(config).state_dict()
+    generator = torch.Generator().manual_seed(0)
+    state = {key: torch.randn(t.shape, generator=generator).mul(0.03).half() for key, t in shapes.items()}
+    settings, tensors = identify_text(names_of(files, state) | {"logit_scale": torch.zeros(())})
+    assert (settings.layers, settings.activation) == (read, config.hidden_act)
+    kept = {key.removeprefix("text_model."): tensor for key, tensor in state.items() if "position_ids" not in key}
+    kept = {key: t for key, t in kept.items() if not key.startswith("encoder") or int(key.split(".")[2]) < read}
+    assert tensors.keys() == kept.keys()
+    assert all(torch.equal(tensors[key], tensor) for key, tensor in kept.items())
+
+
+def test_several_text_encoders_in_a_file_are_refused():
+    inner = originals.text_encoder(190).state_dict()
+    both = {f"clip_{name}.transformer.{key}": tensor for name in "lg" for key, tensor in inner.items()}
+    with pytest.raises(FormatError, match=r"several text encoders \('clip_l.transformer.*expected one"):
+        identify_text(both)
+
+
 def test_heads_and_activation_are_those_of_the_text_config():
     theirs = clip_model(99, 128, "gelu", heads=4)
     assert detect_naming(NAMINGS["text_encoder"], theirs.state_dict()).name == "transformers' CLIPModel"

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from vidrd_core import load
 from vidrd_core.io.safetensors import FormatError
@@ -166,6 +166,27 @@ def test_a_kernel_in_the_middle_is_multiplied_in(lora, tmp_path):
     ours.load_lora(tmp_path / "cp.safetensors")
     expected = torch.einsum("or,rskl,si->oikl", up[..., 0, 0], mid, down[..., 0, 0])
     torch.testing.assert_close(weight - before, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name", ["lora_te_text_model_{}", "text_encoder.text_model.{}", "text_encoders.clip_h.transformer.text_model.{}"]
+)
+def test_text_layers_that_the_model_does_not_read_are_left_out(lora, tmp_path, name):
+    """Stable Diffusion 2.x, and 1.x with its last layers left out, read fewer than LoRAs for them change."""
+    ours, *_, tensors = lora
+    as_kohya(tensors, tmp_path / "lora.safetensors")
+    ours.load_lora(tmp_path / "lora.safetensors")
+    expected = weights(ours)
+    ours.unload_loras()
+    more = load_file(tmp_path / "lora.safetensors")
+    for layer in ("encoder.layers.3.self_attn.q_proj", "encoder.layers.11.mlp.fc1", "text_projection"):
+        full = name.format(layer).replace(".text_model.text_p", ".text_p").replace("text_model_text_p", "text_p")
+        full = full.replace(".", "_") if name.startswith("lora_") else full
+        more |= {f"{full}.lora_down.weight": torch.ones(2, 9), f"{full}.lora_up.weight": torch.ones(9, 2)}
+    save_file(more, tmp_path / "more.safetensors")
+    with pytest.warns(UserWarning, match=r"changes 2 layers after the 3 of the text encoder .*they are left out"):
+        ours.load_lora(tmp_path / "more.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(weights(ours), expected, strict=True))
 
 
 def test_states_continue_with_another_lora_and_record_theirs(lora, tmp_path):
