@@ -1,7 +1,7 @@
 """Video files as their own pictures say: which stream is the film, its frames by number, and when each is shown.
 
-A frame is always the one that decoding from the start gives. Where a seek lands too late, or where frames cannot be
-decoded, as in MPEG-TS and between open groups of pictures, reading begins further back, at last at the start.
+A frame is always the one that decoding from the start gives. Where a seek lands too late, or gives other frames, as
+in MPEG-TS and after key frames that are none, reading begins further back, at last at the start.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from vidrd_core.video.gif_delays import with_usual_delays
 from vidrd_core.video.pixels import FrameConverter, VideoError
+from vidrd_core.video.starts import checksum
 from vidrd_core.video.timeline import (
     Timeline,
     declared_size,
@@ -346,7 +347,7 @@ class Film:
 
     def _run(self, key: int | None) -> Generator[tuple[int, tuple[Any, FrameConverter]], None, None]:
         """The frames from a key frame, or from the start, with their numbers. Raises _LostError, VideoError."""
-        stamps = self.timeline.stamps
+        stamps, checksums = self.timeline.stamps, self.timeline.checksums
         with self._opened() as (container, stream):
             converter = FrameConverter(stream)
             if key is not None:
@@ -366,6 +367,14 @@ class Film:
                     elif (number := self.timeline.number_of(frame.pts)) is None or expected not in (None, number):
                         raise _LostError
                     assert number is not None
+                    if key is None:
+                        is_same = True
+                    elif checksums is not None:
+                        is_same = checksum(frame) == checksums[number]
+                    else:  # the first one must be that of the packet, and one that depends on no other
+                        is_same = expected is not None or (frame.pts == begun and bool(frame.key_frame))
+                    if not is_same:
+                        raise _LostError
                     yield number, (frame, converter)
                     expected = number + 1
 
