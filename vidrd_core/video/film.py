@@ -19,13 +19,14 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from vidrd_core.io.decoded import FrameConverter, VideoError
 from vidrd_core.video.gif_delays import with_usual_delays
-from vidrd_core.video.pixels import FrameConverter, VideoError
 from vidrd_core.video.starts import checksum
 from vidrd_core.video.timeline import (
     Timeline,
     declared_size,
     decoded_packets,
+    decoder_of,
     is_plain,
     timeline_of_frames,
     timeline_of_packets,
@@ -192,11 +193,12 @@ class Film:
             VideoError: One is damaged, or the file is cut off.
         """
         with self._opened() as (container, stream):
-            converter = FrameConverter(stream)
-            for frame in container.decode(stream):
-                if frame.is_corrupt:
-                    raise VideoError(f"is damaged at {frame.time or 0.0:.2f} s")
-                yield converter.rgb(frame, size or self._size)
+            converter, decoder = FrameConverter(stream), decoder_of(stream)
+            for packet in container.demux(stream):
+                for frame in decoder.decode(packet):
+                    if frame.is_corrupt:
+                        raise VideoError(f"is damaged at {frame.time or 0.0:.2f} s")
+                    yield converter.rgb(frame, size or self._size)
         self._reject_damage()
 
     def timed_frames(self, size: tuple[int, int] | None = None) -> Iterator[tuple[float, NDArray[np.uint8]]]:

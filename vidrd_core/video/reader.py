@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from vidrd_core.io.decoded import VideoError
 from vidrd_core.io.pictures import PictureError, picture_facts, read_picture
 from vidrd_core.video.animation_reader import is_animation, probe_animation, read_animation
 from vidrd_core.video.film import film_of
-from vidrd_core.video.pixels import VideoError
 from vidrd_core.video.timeline import DEFAULT_FPS
 
 
@@ -78,7 +78,8 @@ class VideoInfo:
     """The properties of a video file, as its pictures say.
 
     Args:
-        kind: Its container format, as FFmpeg calls it: "mov" for mp4, "matroska" for webm, "gif", "webp", "apng".
+        kind: Its container format, as FFmpeg calls it: "mov" for mp4, "matroska" for webm, "gif", "webp", "apng",
+            "avif".
         codec: The video codec, as "h264".
         frames: How many are shown.
         width: Width in square pixels, upright.
@@ -111,9 +112,9 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
         ValueError: The file is damaged or no video.
     """
     if is_animation(path):
-        found, kind = probe_animation(path), "webp" if Path(path).suffix.lower() == ".webp" else "apng"
+        found = probe_animation(path)
         tags = {name.lower(): text for name, text in found.texts.items()}
-        return VideoInfo(kind, kind, found.frames, *found.size, found.fps, tags, found.seconds)
+        return VideoInfo(found.kind, found.kind, found.frames, *found.size, found.fps, tags, found.seconds)
     try:
         film = film_of(path)
         facts, times = film.facts, film.timeline

@@ -11,12 +11,13 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from vidrd_core.video.pixels import VideoError
+from vidrd_core.io.decoded import VideoError
 from vidrd_core.video.starts import Starts, checksum
 
 DEFAULT_FPS = 8.0
 # Codecs of which a packet is a frame, as a rule.
 PLAIN = ("h264", "hevc", "vp9", "libvpx-vp9", "av1", "libdav1d", "libaom-av1")
+LIBVPX = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 PLAIN_FORMATS = ("mov", "matroska")
 DISCONTINUOUS = 0x0200  # flag of a format whose clock may jump, in FFmpeg
 FAR = 10.0  # seconds: a longer step is another clock where a format allows that, as in FFmpeg's own programs
@@ -128,7 +129,7 @@ def declared_size(path: str, kind: str) -> int:
 def is_plain(stream: Any) -> bool:
     """Whether packets of a stream are frames, as a rule."""
     formats = stream.container.format.name.split(",")
-    return stream.codec_context.name in PLAIN and formats[0] in PLAIN_FORMATS
+    return stream.codec_context.name in PLAIN and formats[0] in PLAIN_FORMATS and not has_alpha_track(stream)
 
 
 def timeline_of_packets(container: Any, stream: Any) -> Timeline | None:
@@ -145,6 +146,35 @@ def timeline_of_packets(container: Any, stream: Any) -> Timeline | None:
     if not len(stamps) or not (np.diff(stamps) > 0).all():
         return None
     return seen.timeline(stamps, stamps)
+
+
+def has_alpha_track(stream: Any) -> bool:
+    """Whether a stream of VP8 or VP9 has its transparency beside it, which FFmpeg's own decoders leave out.
+
+    Args:
+        stream: The stream, of PyAV.
+
+    Returns:
+        True if the file says so and libvpx is there to decode it.
+    """
+    says = {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode") == "1"
+    return says and LIBVPX.get(stream.codec_context.name) in av.codecs_available
+
+
+def decoder_of(stream: Any) -> Any:
+    """What decodes a stream from where its container is read next.
+
+    Args:
+        stream: The stream, of PyAV.
+
+    Returns:
+        The codec context of the stream; a new one of libvpx for transparent VP8 and VP9.
+    """
+    if not has_alpha_track(stream):
+        return stream.codec_context
+    decoder = av.CodecContext.create(LIBVPX[stream.codec_context.name], "r")
+    decoder.thread_count = stream.codec_context.thread_count
+    return decoder
 
 
 def decoded_packets(
@@ -164,7 +194,7 @@ def decoded_packets(
     Raises:
         av.error.FFmpegError: The file cannot be read, or nothing in it can be decoded.
     """
-    begun, useful, starts = not from_key, False, Starts(stream)
+    begun, useful, starts, decoder = not from_key, False, Starts(stream), decoder_of(stream)
     packets = container.demux(stream)
     failure: av.error.FFmpegError | None = None
     packet: Any | None
@@ -180,7 +210,7 @@ def decoded_packets(
         except av.error.FFmpegError as error:
             failure, packet, frames, sound = _damage(error), None, [], False
         try:
-            frames = packet.decode() if packet is not None else stream.decode(None)
+            frames = decoder.decode(packet)
         except av.error.FFmpegError as error:
             failure, sound = _damage(error), False
         useful = useful or bool(frames)
