@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from fractions import Fraction
@@ -23,22 +22,6 @@ MOST_STRETCHED = 16.0  # a pixel aspect beyond it, or its reciprocal, is an erro
 
 class VideoError(ValueError):
     """A video cannot be read; the message goes on from the file's name, as in "is damaged"."""
-
-
-def is_hdr(path: str | os.PathLike[str]) -> bool:
-    """Whether a picture or video file is HDR.
-
-    Args:
-        path: The file.
-
-    Returns:
-        True if its first stream is PQ or HLG; False if it is not, or FFmpeg cannot read it.
-    """
-    try:
-        with av.open(os.fspath(path)) as container:
-            return container.streams.video[0].codec_context.color_trc in HDR
-    except (av.error.FFmpegError, IndexError):
-        return False
 
 
 class _Graphs(threading.local):
@@ -95,6 +78,20 @@ class FrameConverter:
         if flipped:
             pixels = pixels[::-1]
         return np.ascontiguousarray(pixels)
+
+    def stored_rgb(self, frame: Any) -> NDArray[np.uint8]:
+        """Convert a frame as `rgb`, but neither turned nor scaled.
+
+        Args:
+            frame: A frame of the stream, of PyAV.
+
+        Returns:
+            uint8 [H, W, 3].
+
+        Raises:
+            VideoError: The frame is PQ or HLG, and the installed FFmpeg cannot tone-map it.
+        """
+        return self._scaled(frame, frame.width, frame.height)
 
     def _orientation(self, frame: Any) -> tuple[bool, bool, bool]:
         """Whether a frame is to be transposed, then mirrored left to right, then flipped upside down."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vidrd_core.io.decoded import is_hdr
+from vidrd_core.io.hdr import hdr_of
 from vidrd_core.io.pictures import scale_transparency
 from vidrd_core.video.animations import ANIMATIONS, exif_texts
 from vidrd_core.video.gif_delays import SIGNATURES
@@ -88,7 +88,7 @@ def is_animation(path: str | os.PathLike[str]) -> bool:
     if kind in (GIF, WEBP):
         return kind == WEBP
     if kind == AVIF:
-        return frame_count(path) > 1 and not is_hdr(path)
+        return frame_count(path) > 1 and not hdr_of(path)
     return suffix in ANIMATIONS or (kind == PNG and frame_count(path) > 1)
 
 
@@ -153,6 +153,8 @@ def _read(path: str | os.PathLike[str], file: Any, frames: deque[np.ndarray]) ->
     """Decode all frames into `frames`, which may keep only the last."""
     kind = animation_format(path) or (WEBP if Path(path).suffix.lower() == ".webp" else PNG)
     durations: list[float] = []  # milliseconds
+    if kind == PNG and (hdr := hdr_of(path)):
+        raise ValueError(f"{path} is HDR ({hdr}), which only films are read of: write it as an MP4 or WebM")
     try:
         with Image.open(file, formats=[kind]) as image:
             scale_transparency(image)
