@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidrd_core.io.decoded import FrameConverter, VideoError
+from vidrd_core.video.animation_reader import PNG, WEBP, animation_format
 from vidrd_core.video.gif_delays import with_usual_delays
 from vidrd_core.video.starts import checksum
 from vidrd_core.video.timeline import (
@@ -58,6 +59,8 @@ def open_film(path: str | os.PathLike[str], threads: int = 0) -> Iterator[tuple[
     except av.error.FFmpegError as error:
         if isinstance(error, OSError):
             raise
+        if (kind := animation_format(path)) in (PNG, WEBP):
+            raise VideoError(f"is a {kind} picture, whatever its name: expected a film, write it as one") from error
         raise VideoError(f"is damaged or no video: {error.strerror or error}") from error
 
 

@@ -17,6 +17,9 @@ from vidrd_core.video.animation_reader import is_animation, probe_animation, rea
 from vidrd_core.video.film import film_of
 from vidrd_core.video.timeline import DEFAULT_FPS
 
+ANIMATED = ("gif", "webp", "apng", "avif")  # kinds that are formats of pictures, too
+UNREADABLE = "damaged, or no mp4, webm or gif video"
+
 
 def read_video(path: str | os.PathLike[str], last: int | None = None) -> tuple[np.ndarray, float]:
     """Read a video into memory.
@@ -68,7 +71,7 @@ def _read_file(path: str | os.PathLike[str], last: int | None) -> tuple[list[np.
     except VideoError as error:
         if not str(error).startswith("is damaged"):
             raise ValueError(f"{path} {error}") from error
-        state = f"damaged after {len(frames)} frames" if frames else "damaged, or no mp4, webm or gif video"
+        state = f"damaged after {len(frames)} frames" if frames else UNREADABLE
         detail = str(error).removeprefix("is damaged or no video: ").removeprefix("is damaged ")
         raise ValueError(f"{path} is {state} ({detail})") from error
 
@@ -119,8 +122,8 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
         film = film_of(path)
         facts, times = film.facts, film.timeline
     except VideoError as error:
-        kind = "damaged, or no mp4, webm or gif video" if str(error).startswith("is damaged") else str(error)[3:]
-        raise ValueError(f"{path} is {kind}") from error
+        is_damaged = str(error).startswith("is damaged")
+        raise ValueError(f"{path} {f'is {UNREADABLE}' if is_damaged else error}") from error
     size = facts.width, facts.height
     return VideoInfo(facts.kind, facts.codec, len(times.times), *size, times.fps, facts.tags, times.seconds)
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vidrd_core.cli.errors import InputError
 from vidrd_core.cli.inspect import inspect
 from vidrd_core.data.clip_sampling import ClipSettings, SampleClips
 from vidrd_core.data.decoding import facts_of, frames_at
@@ -264,3 +265,7 @@ def test_a_file_with_a_cover_alone_is_no_film(tmp_path: Path) -> None:
         read_video(path)
     with pytest.raises(UnfitError, match="has no video in it, only a cover picture"):
         facts_of(path)
+    with pytest.raises(ValueError, match=r"song\.mp4 has no video in it, only a cover picture$"):
+        probe_video(path)
+    with pytest.raises(InputError, match=r"song\.mp4 has no video in it, only a cover picture$"):
+        list(inspect(path))
