@@ -34,7 +34,7 @@ from vidrd_core.video.timeline import (
 )
 
 # No playlists, which could make FFmpeg open other files.
-FORMATS = "mov,mp4,matroska,webm,gif,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,h264,hevc,m4v"
+FORMATS = "mov,mp4,matroska,webm,gif,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,dv,h264,hevc,m4v"
 DEFAULT, ATTACHED_PICTURE, TIMED_THUMBNAILS = 0x1, 0x400, 0x800  # dispositions of a stream, in FFmpeg
 STILL_CODECS = ("mjpeg", "png", "bmp", "webp", "tiff")  # beside a stream of another codec, one picture
 CHECKED = 48  # leading frames whose times are compared with those of the packets
