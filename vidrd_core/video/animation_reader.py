@@ -22,6 +22,7 @@ from vidrd_core.video.animations import ANIMATIONS, exif_texts
 from vidrd_core.video.gif_delays import SIGNATURES
 
 PNG, WEBP, AVIF, GIF = "PNG", "WEBP", "AVIF", "GIF"  # as Pillow calls them
+SHORTEST, USUAL = 10, 100  # ms: a frame that should stand so long or less stands for the other, as in browsers
 _MILLISECOND = 0.001  # to which WebP rounds times, in seconds
 _PILLOW_ERRORS = (OSError, SyntaxError, EOFError, ValueError)  # of damaged files
 
@@ -161,6 +162,8 @@ def _read(path: str | os.PathLike[str], file: Any, frames: deque[np.ndarray]) ->
             for picture in _pictures(image):
                 frames.append(_on_white(picture))
                 durations.append(picture.info.get("duration", 0))
+            if len(durations) > 1:
+                durations = [USUAL if each <= SHORTEST else each for each in durations]
             texts = dict(image.text) if kind == PNG else exif_texts(image.getexif())  # type: ignore[attr-defined]
             name = "apng" if kind == PNG else kind.lower()
             return AnimationInfo(len(durations), image.size, _rate(durations), sum(durations) / 1000, texts, name)

@@ -228,3 +228,25 @@ def test_the_name_may_be_that_of_another_kind(tmp_path: Path, kind: str, suffix:
             facts_of(path)
     else:
         assert facts_of(path).seconds == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "PNG", "GIF", "AVIF"])
+@pytest.mark.parametrize(
+    ("delays", "shown"),
+    [(0, [100] * 4), (10, [100] * 4), (20, [20] * 4), ([0, 70, 10, 70], [100, 70, 100, 70])],
+)
+def test_a_delay_of_10_ms_or_less_is_one_of_100(
+    tmp_path: Path, kind: str, delays: int | list[int], shown: list[int]
+) -> None:
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    if kind == "AVIF" and delays == 0:
+        pytest.skip("AVIF has no such delay")
+    path = tmp_path / f"v.{kind.lower()}"
+    first, *others = [Image.fromarray(frame) for frame in numbered(4, 160, 64)]
+    first.save(path, kind, save_all=True, append_images=others, duration=delays, **SAVED[kind])
+    frames, fps = read_video(path)
+    info = probe_video(path)
+    assert numbers_of(frames) == [0, 1, 2, 3]
+    assert (info.fps, info.seconds) == (fps, pytest.approx(sum(shown) / 1000))
+    assert fps == pytest.approx(3000 / sum(shown[:3]), rel=0.02)
