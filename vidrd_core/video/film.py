@@ -37,6 +37,8 @@ from vidrd_core.video.timeline import (
 FORMATS = "mov,mp4,matroska,webm,gif,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,dv,h264,hevc,m4v"
 DEFAULT, ATTACHED_PICTURE, TIMED_THUMBNAILS = 0x1, 0x400, 0x800  # dispositions of a stream, in FFmpeg
 STILL_CODECS = ("mjpeg", "png", "bmp", "webp", "tiff")  # beside a stream of another codec, one picture
+TS_PACKET, TS_SYNC = 188, 0x47  # bytes of a packet of MPEG-TS, and its first one
+SHORT = 16 * 1024  # bytes of a transport stream that is short
 CHECKED = 48  # leading frames whose times are compared with those of the packets
 FAR = 48  # frames from which on a seek is cheaper than decoding
 
@@ -71,14 +73,25 @@ def _container(path: str | os.PathLike[str]) -> Iterator[Any]:
     with ExitStack() as stack:
         container: Any
         gif = with_usual_delays(path)
+        name = "mpegts" if _is_short_transport_stream(path) else None
         try:
-            container = av.open(BytesIO(gif) if gif else os.path.abspath(path), container_options=options)
+            container = av.open(
+                BytesIO(gif) if gif else os.path.abspath(path), format=name, container_options=options
+            )
         except (EOFError, av.error.InvalidDataError):
             # The index of the last fragment of an MP4 may be cut off. FFmpeg 8.1 wants that of each, or none if it
             # cannot seek.
             file = stack.enter_context(open(path, "rb"))
             container = av.open(_Unseekable(file), container_options=options)
         yield stack.enter_context(container)
+
+
+def _is_short_transport_stream(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is MPEG-TS of so few packets that FFmpeg may take it for something else."""
+    with open(path, "rb") as file:
+        data = file.read(SHORT + 1)
+    starts = data[::TS_PACKET]
+    return len(starts) >= 3 and len(data) <= SHORT and set(starts) == {TS_SYNC} and data[:3] != b"GIF"
 
 
 class _Unseekable:
