@@ -16,7 +16,7 @@ from vidrd_core.io import safetensors
 from vidrd_core.io.pictures import PictureError, picture_facts
 from vidrd_core.loading import PARTS, SUFFIX
 from vidrd_core.reuse import OLD_NAMES
-from vidrd_core.video.reader import probe_video
+from vidrd_core.video.reader import ANIMATED, UNREADABLE, probe_video
 
 if TYPE_CHECKING:
     from vidrd_core.models.formats.naming import Part
@@ -354,8 +354,11 @@ def _video(path: Path) -> Facts:
     try:
         video = probe_video(path)
     except ValueError as error:
+        if not str(error).endswith(UNREADABLE):
+            raise InputError(str(error)) from error
         raise InputError(f"{path} is no safetensors file, and no video that can be read") from error
-    yield _kind(f"video ({path.suffix[1:].lower() or video.kind}, {video.codec})", codec=video.codec)
+    container = video.kind if video.kind in ANIMATED else path.suffix[1:].lower() or video.kind
+    yield _kind(f"video ({container}, {video.codec})", codec=video.codec)
     yield Fact("frames", str(video.frames), {"frames": video.frames})
     yield _pixels(video.width, video.height)
     yield Fact("fps", f"{video.fps:.4g}", {"fps": video.fps})

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidrd_core.data.records import UnfitError
+from vidrd_core.io.decoded import VideoError
 from vidrd_core.io.pictures import PictureError, read_picture
 from vidrd_core.video.film import film_of
-from vidrd_core.video.pixels import VideoError
 
 
 @dataclass(frozen=True)

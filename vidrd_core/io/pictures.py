@@ -9,17 +9,20 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
-from typing import Any, TypeAlias
+from typing import Any
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from vidrd_core.io.decoded import GROUND, HDR, VideoError
+from vidrd_core.io.hdr import Source, hdr_of, tone_mapped
+
 PICTURE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif", ".avif", ".heic", ".heif",
 )  # fmt: skip
-GROUND = 255  # the level of the ground under transparent pixels: white, as browsers and viewers show it
 BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC, PLANAR, SAMPLE_FORMAT = 258, 259, 262, 284, 339  # tags of TIFF
 SAMPLES_PER_PIXEL = 277
 WHITE_IS_ZERO, UNSIGNED, SIGNED, FLOAT = 0, 1, 2, 3  # values of PHOTOMETRIC and SAMPLE_FORMAT
@@ -27,8 +30,6 @@ NUMBERS = {UNSIGNED: "unsigned integers", SIGNED: "signed integers", FLOAT: "flo
 FEW_BITS = {"L;2": 85, "L;4": 17}  # what Pillow multiplies levels of PNG with, by its raw mode, and not the clear one
 LEAST_OF_LEVELS = 64  # of the largest value of floats that are not whole: below it they are light, not levels
 PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # Pillow's mode for the colour space of a profile
-
-Source: TypeAlias = "str | os.PathLike[str] | BytesIO"
 
 
 class PictureError(ValueError):
@@ -59,7 +60,7 @@ def read_picture(source: Source) -> NDArray[np.uint8]:
     numbers or most of them exceed 1 and the largest 64; others, as of HDR pictures, are refused, because mapping
     their tones is a choice. Integers of 32 bits are levels of 8 bits if none exceeds 255, else of 16 bits. Of colours
     of 16 bits Pillow reads the high bytes, which is exact to one level. TIFFs that it cannot read, as of floats in
-    colour, are refused.
+    colour, are refused. PNG and AVIF that say they are PQ or HLG are tone-mapped as films are; HEIC is refused then.
 
     Args:
         source: A file, or its bytes as a BytesIO.
@@ -72,6 +73,8 @@ def read_picture(source: Source) -> NDArray[np.uint8]:
         PictureError: It is damaged, too large or no picture, or has values that have no meaning as colours.
     """
     with _opened(source) as file:
+        if kind := _hdr_of(file, source):
+            return _tone_mapped(file, source, kind)
         has_high_bytes = any("16" in str(tile[3]) for tile in file.tile)  # alone, of 16 bits
         tags = _tags(file)
         if (tags[PLANAR], tags[COMPRESSION], tags[BITS_PER_SAMPLE]) == (2, 1, 16) and file.mode.startswith("RGB"):
@@ -103,6 +106,30 @@ def read_picture(source: Source) -> NDArray[np.uint8]:
             ground.paste(image, mask=alpha)
             return np.asarray(ground)
         return np.asarray(_in_srgb(image, profile))
+
+
+def _hdr_of(file: Any, source: Source) -> str:
+    """What kind of HDR an open picture is; "" for none. Raises PictureError for HEIC."""
+    kind = HDR.get((file.info.get("nclx_profile") or {}).get("transfer_characteristics", 0), "")
+    if kind:
+        raise PictureError(f"is HDR ({kind}): tone-map it first, and save it as a PNG or JPEG")
+    return hdr_of(source) if file.format in ("PNG", "AVIF") else ""
+
+
+def _tone_mapped(file: Any, source: Source, kind: str) -> NDArray[np.uint8]:
+    """The pixels of an open HDR picture as `read_picture` gives them. Raises PictureError."""
+    try:
+        image = Image.fromarray(tone_mapped(source))
+    except VideoError as error:
+        raise PictureError(str(error).replace("HDR video", "HDR")) from error
+    except av.error.FFmpegError as error:
+        raise PictureError(f"is HDR ({kind}) and damaged, or of a kind that FFmpeg cannot read: {error}") from error
+    if image.size != file.size:
+        raise PictureError(f"is HDR ({kind}) of several parts: tone-map it first, and save it as a PNG or JPEG")
+    if file.format == "AVIF" and file.mode == "RGBA":  # of which FFmpeg has the colours alone
+        image = Image.composite(image, Image.new("RGB", image.size, (GROUND,) * 3), file.getchannel("A"))
+    image.info["exif"] = file.getexif().tobytes()
+    return np.asarray(ImageOps.exif_transpose(image))
 
 
 def scale_transparency(image: Any) -> None:

@@ -15,7 +15,7 @@ from vidrd_core.io.pictures import PICTURE_SUFFIXES
 
 VIDEO_SUFFIXES = (
     ".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".gif", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".ogv", ".3gp",
-    ".m2ts", ".mts", ".vob", ".mxf",
+    ".m2ts", ".mts", ".vob", ".mxf", ".dv", ".asf", ".qt", ".f4v", ".3g2", ".m2t", ".m2v",
 )  # fmt: skip
 JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
 DELIMITERS = {".tsv": "\t,;", "": ",;\t"}  # by suffix, the usual one first

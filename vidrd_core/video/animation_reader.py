@@ -1,4 +1,7 @@
-"""Read animated WebP and APNG, which Pillow decodes: FFmpeg 8.1 rejects the one, and rounds the other's times."""
+"""Read animated WebP, APNG and AVIF, which Pillow decodes.
+
+FFmpeg 8.1 rejects the first, rounds the times of the second, and leaves out the transparency of the third.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vidrd_core.io.hdr import hdr_of
 from vidrd_core.io.pictures import scale_transparency
 from vidrd_core.video.animations import ANIMATIONS, exif_texts
+from vidrd_core.video.gif_delays import SIGNATURES
 
+PNG, WEBP, AVIF, GIF = "PNG", "WEBP", "AVIF", "GIF"  # as Pillow calls them
+SHORTEST, USUAL = 10, 100  # ms: a frame that should stand so long or less stands for the other, as in browsers
 _MILLISECOND = 0.001  # to which WebP rounds times, in seconds
 _PILLOW_ERRORS = (OSError, SyntaxError, EOFError, ValueError)  # of damaged files
 
@@ -30,6 +37,7 @@ class AnimationInfo:
         fps: Frames per second; 0 for a still.
         seconds: How long all frames stand together.
         texts: The metadata by name.
+        kind: Its format: "webp", "apng" or "avif".
     """
 
     frames: int
@@ -37,6 +45,31 @@ class AnimationInfo:
     fps: float
     seconds: float
     texts: dict[str, str]
+    kind: str
+
+
+def animation_format(path: str | os.PathLike[str]) -> str:
+    """The format of a picture that may be animated, by its first bytes: its suffix may be another's.
+
+    Args:
+        path: A file of any kind.
+
+    Returns:
+        "PNG", "WEBP", "AVIF" or "GIF"; "" for another file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with open(path, "rb") as file:
+        head = file.read(64)
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return PNG
+    if head.startswith(SIGNATURES):
+        return GIF
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return WEBP
+    brands = head[8 : int.from_bytes(head[:4], "big")] if head[4:8] == b"ftyp" else b""
+    return AVIF if b"avif" in brands or b"avis" in brands else ""
 
 
 def is_animation(path: str | os.PathLike[str]) -> bool:
@@ -46,10 +79,18 @@ def is_animation(path: str | os.PathLike[str]) -> bool:
         path: The file.
 
     Returns:
-        True for .webp and .apng, also with one frame, and for .png with several.
+        True for WebP, also with one frame; for PNG with several, or one and the suffix .apng; for AVIF with several
+        that are not HDR; and for a file of another kind that is named .webp or .apng, to be told so.
+
+    Raises:
+        OSError: It cannot be read.
     """
-    suffix = Path(path).suffix.lower()
-    return suffix in ANIMATIONS or (suffix == ".png" and frame_count(path) > 1)
+    suffix, kind = Path(path).suffix.lower(), animation_format(path)
+    if kind in (GIF, WEBP):
+        return kind == WEBP
+    if kind == AVIF:
+        return frame_count(path) > 1 and not hdr_of(path)
+    return suffix in ANIMATIONS or (kind == PNG and frame_count(path) > 1)
 
 
 def frame_count(path: str | os.PathLike[str]) -> int:
@@ -59,12 +100,14 @@ def frame_count(path: str | os.PathLike[str]) -> int:
         path: The file.
 
     Returns:
-        1 or more; 1 for a file that is not PNG, WebP or AVIF, or cannot be read.
+        1 or more; 1 for a file that is not PNG, WebP, AVIF or GIF, or cannot be read.
     """
-    if Path(path).suffix.lower() not in (*ANIMATIONS, ".png", ".avif"):
-        return 1
     try:
-        with Image.open(path, formats=["PNG", "WEBP", "AVIF"]) as image:
+        kind = animation_format(path)
+        Image.init()
+        if kind not in Image.OPEN:  # AVIF, before Pillow 11.3
+            return 1
+        with Image.open(path, formats=[kind]) as image:
             return int(getattr(image, "n_frames", 1))
     except (*_PILLOW_ERRORS, Image.DecompressionBombError):
         return 1
@@ -74,7 +117,7 @@ def read_animation(path: str | os.PathLike[str], last: int | None = None) -> tup
     """Read the frames of an animated picture.
 
     Args:
-        path: A .webp, .apng or .png file.
+        path: The file, of which `is_animation` is true.
         last: How many of the last frames to keep; by default all.
 
     Returns:
@@ -94,7 +137,7 @@ def probe_animation(path: str | os.PathLike[str]) -> AnimationInfo:
     """Read the properties of an animated picture, in constant memory.
 
     Args:
-        path: A .webp, .apng or .png file.
+        path: The file, of which `is_animation` is true.
 
     Returns:
         Its frames, size, rate and texts.
@@ -109,18 +152,23 @@ def probe_animation(path: str | os.PathLike[str]) -> AnimationInfo:
 
 def _read(path: str | os.PathLike[str], file: Any, frames: deque[np.ndarray]) -> AnimationInfo:
     """Decode all frames into `frames`, which may keep only the last."""
-    kind = "WEBP" if Path(path).suffix.lower() == ".webp" else "PNG"
+    kind = animation_format(path) or (WEBP if Path(path).suffix.lower() == ".webp" else PNG)
     durations: list[float] = []  # milliseconds
+    if kind == PNG and (hdr := hdr_of(path)):
+        raise ValueError(f"{path} is HDR ({hdr}), which only films are read of: write it as an MP4 or WebM")
     try:
         with Image.open(file, formats=[kind]) as image:
             scale_transparency(image)
             for picture in _pictures(image):
                 frames.append(_on_white(picture))
                 durations.append(picture.info.get("duration", 0))
-            texts = exif_texts(image.getexif()) if kind == "WEBP" else dict(image.text)  # type: ignore[attr-defined]
-            return AnimationInfo(len(durations), image.size, _rate(durations), sum(durations) / 1000, texts)
+            if len(durations) > 1:
+                durations = [USUAL if each <= SHORTEST else each for each in durations]
+            texts = dict(image.text) if kind == PNG else exif_texts(image.getexif())  # type: ignore[attr-defined]
+            name = "apng" if kind == PNG else kind.lower()
+            return AnimationInfo(len(durations), image.size, _rate(durations), sum(durations) / 1000, texts, name)
     except _PILLOW_ERRORS as error:
-        state = f"damaged after {len(durations)} frames" if durations else "damaged, or no animated WebP or PNG"
+        state = f"damaged after {len(durations)} frames" if durations else "damaged, or no animated WebP, PNG or AVIF"
         raise ValueError(f"{path} is {state} ({error})") from error
 
 

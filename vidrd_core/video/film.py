@@ -1,7 +1,7 @@
 """Video files as their own pictures say: which stream is the film, its frames by number, and when each is shown.
 
-A frame is always the one that decoding from the start gives. Where a seek lands too late, or where frames cannot be
-decoded, as in MPEG-TS and between open groups of pictures, reading begins further back, at last at the start.
+A frame is always the one that decoding from the start gives. Where a seek lands too late, or gives other frames, as
+in MPEG-TS and after key frames that are none, reading begins further back, at last at the start.
 """
 
 from __future__ import annotations
@@ -19,21 +19,26 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from vidrd_core.io.decoded import FrameConverter, VideoError
+from vidrd_core.video.animation_reader import PNG, WEBP, animation_format
 from vidrd_core.video.gif_delays import with_usual_delays
-from vidrd_core.video.pixels import FrameConverter, VideoError
+from vidrd_core.video.starts import checksum
 from vidrd_core.video.timeline import (
     Timeline,
     declared_size,
     decoded_packets,
+    decoder_of,
     is_plain,
     timeline_of_frames,
     timeline_of_packets,
 )
 
 # No playlists, which could make FFmpeg open other files.
-FORMATS = "mov,mp4,matroska,webm,gif,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,h264,hevc,m4v"
+FORMATS = "mov,mp4,matroska,webm,gif,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,dv,h264,hevc,m4v"
 DEFAULT, ATTACHED_PICTURE, TIMED_THUMBNAILS = 0x1, 0x400, 0x800  # dispositions of a stream, in FFmpeg
 STILL_CODECS = ("mjpeg", "png", "bmp", "webp", "tiff")  # beside a stream of another codec, one picture
+TS_PACKET, TS_SYNC = 188, 0x47  # bytes of a packet of MPEG-TS, and its first one
+SHORT = 16 * 1024  # bytes of a transport stream that is short
 CHECKED = 48  # leading frames whose times are compared with those of the packets
 FAR = 48  # frames from which on a seek is cheaper than decoding
 
@@ -56,6 +61,8 @@ def open_film(path: str | os.PathLike[str], threads: int = 0) -> Iterator[tuple[
     except av.error.FFmpegError as error:
         if isinstance(error, OSError):
             raise
+        if (kind := animation_format(path)) in (PNG, WEBP):
+            raise VideoError(f"is a {kind} picture, whatever its name: expected a film, write it as one") from error
         raise VideoError(f"is damaged or no video: {error.strerror or error}") from error
 
 
@@ -66,14 +73,25 @@ def _container(path: str | os.PathLike[str]) -> Iterator[Any]:
     with ExitStack() as stack:
         container: Any
         gif = with_usual_delays(path)
+        name = "mpegts" if _is_short_transport_stream(path) else None
         try:
-            container = av.open(BytesIO(gif) if gif else os.path.abspath(path), container_options=options)
+            container = av.open(
+                BytesIO(gif) if gif else os.path.abspath(path), format=name, container_options=options
+            )
         except (EOFError, av.error.InvalidDataError):
             # The index of the last fragment of an MP4 may be cut off. FFmpeg 8.1 wants that of each, or none if it
             # cannot seek.
             file = stack.enter_context(open(path, "rb"))
             container = av.open(_Unseekable(file), container_options=options)
         yield stack.enter_context(container)
+
+
+def _is_short_transport_stream(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is MPEG-TS of so few packets that FFmpeg may take it for something else."""
+    with open(path, "rb") as file:
+        data = file.read(SHORT + 1)
+    starts = data[::TS_PACKET]
+    return len(starts) >= 3 and len(data) <= SHORT and set(starts) == {TS_SYNC} and data[:3] != b"GIF"
 
 
 class _Unseekable:
@@ -191,11 +209,12 @@ class Film:
             VideoError: One is damaged, or the file is cut off.
         """
         with self._opened() as (container, stream):
-            converter = FrameConverter(stream)
-            for frame in container.decode(stream):
-                if frame.is_corrupt:
-                    raise VideoError(f"is damaged at {frame.time or 0.0:.2f} s")
-                yield converter.rgb(frame, size or self._size)
+            converter, decoder = FrameConverter(stream), decoder_of(stream)
+            for packet in container.demux(stream):
+                for frame in decoder.decode(packet):
+                    if frame.is_corrupt:
+                        raise VideoError(f"is damaged at {frame.time or 0.0:.2f} s")
+                    yield converter.rgb(frame, size or self._size)
         self._reject_damage()
 
     def timed_frames(self, size: tuple[int, int] | None = None) -> Iterator[tuple[float, NDArray[np.uint8]]]:
@@ -346,7 +365,7 @@ class Film:
 
     def _run(self, key: int | None) -> Generator[tuple[int, tuple[Any, FrameConverter]], None, None]:
         """The frames from a key frame, or from the start, with their numbers. Raises _LostError, VideoError."""
-        stamps = self.timeline.stamps
+        stamps, checksums = self.timeline.stamps, self.timeline.checksums
         with self._opened() as (container, stream):
             converter = FrameConverter(stream)
             if key is not None:
@@ -366,6 +385,14 @@ class Film:
                     elif (number := self.timeline.number_of(frame.pts)) is None or expected not in (None, number):
                         raise _LostError
                     assert number is not None
+                    if key is None:
+                        is_same = True
+                    elif checksums is not None:
+                        is_same = checksum(frame) == checksums[number]
+                    else:  # the first one must be that of the packet, and one that depends on no other
+                        is_same = expected is not None or (frame.pts == begun and bool(frame.key_frame))
+                    if not is_same:
+                        raise _LostError
                     yield number, (frame, converter)
                     expected = number + 1
 

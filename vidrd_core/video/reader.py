@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from vidrd_core.io.decoded import VideoError
 from vidrd_core.io.pictures import PictureError, picture_facts, read_picture
 from vidrd_core.video.animation_reader import is_animation, probe_animation, read_animation
 from vidrd_core.video.film import film_of
-from vidrd_core.video.pixels import VideoError
 from vidrd_core.video.timeline import DEFAULT_FPS
+
+ANIMATED = ("gif", "webp", "apng", "avif")  # kinds that are formats of pictures, too
+UNREADABLE = "damaged, or no mp4, webm or gif video"
 
 
 def read_video(path: str | os.PathLike[str], last: int | None = None) -> tuple[np.ndarray, float]:
@@ -68,7 +71,7 @@ def _read_file(path: str | os.PathLike[str], last: int | None) -> tuple[list[np.
     except VideoError as error:
         if not str(error).startswith("is damaged"):
             raise ValueError(f"{path} {error}") from error
-        state = f"damaged after {len(frames)} frames" if frames else "damaged, or no mp4, webm or gif video"
+        state = f"damaged after {len(frames)} frames" if frames else UNREADABLE
         detail = str(error).removeprefix("is damaged or no video: ").removeprefix("is damaged ")
         raise ValueError(f"{path} is {state} ({detail})") from error
 
@@ -78,7 +81,8 @@ class VideoInfo:
     """The properties of a video file, as its pictures say.
 
     Args:
-        kind: Its container format, as FFmpeg calls it: "mov" for mp4, "matroska" for webm, "gif", "webp", "apng".
+        kind: Its container format, as FFmpeg calls it: "mov" for mp4, "matroska" for webm, "gif", "webp", "apng",
+            "avif".
         codec: The video codec, as "h264".
         frames: How many are shown.
         width: Width in square pixels, upright.
@@ -111,15 +115,15 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
         ValueError: The file is damaged or no video.
     """
     if is_animation(path):
-        found, kind = probe_animation(path), "webp" if Path(path).suffix.lower() == ".webp" else "apng"
+        found = probe_animation(path)
         tags = {name.lower(): text for name, text in found.texts.items()}
-        return VideoInfo(kind, kind, found.frames, *found.size, found.fps, tags, found.seconds)
+        return VideoInfo(found.kind, found.kind, found.frames, *found.size, found.fps, tags, found.seconds)
     try:
         film = film_of(path)
         facts, times = film.facts, film.timeline
     except VideoError as error:
-        kind = "damaged, or no mp4, webm or gif video" if str(error).startswith("is damaged") else str(error)[3:]
-        raise ValueError(f"{path} is {kind}") from error
+        is_damaged = str(error).startswith("is damaged")
+        raise ValueError(f"{path} {f'is {UNREADABLE}' if is_damaged else error}") from error
     size = facts.width, facts.height
     return VideoInfo(facts.kind, facts.codec, len(times.times), *size, times.fps, facts.tags, times.seconds)
 

@@ -65,7 +65,7 @@ def join_files(
                 codec = template.codec_context
                 coding = codec.name, codec.width, codec.height
                 if stream is None:
-                    stream, first = _stream_like(joined, template), coding
+                    stream, first = stream_like(joined, template), coding
                     stream.time_base = 1 / rate  # before PyAV 14 an MP4 would count in 1/90000 s
                     sound = SoundEncoder(joined, target.suffix.lower(), track) if track else None
                 if coding != first:
@@ -85,8 +85,16 @@ def join_files(
             sound.finish()
 
 
-def _stream_like(container: Any, template: Any) -> Any:
-    """A stream that takes the packets of another one unchanged."""
+def stream_like(container: Any, template: Any) -> Any:
+    """A stream that takes the packets of another one unchanged.
+
+    Args:
+        container: The container of PyAV that gets the stream.
+        template: A stream of an open container.
+
+    Returns:
+        The new stream.
+    """
     if hasattr(container, "add_stream_from_template"):  # opaque: PyAV 14.2 would make a new header otherwise
         return container.add_stream_from_template(template, opaque=True)
     return container.add_stream(template=template)  # before PyAV 14

@@ -11,11 +11,13 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from vidrd_core.video.pixels import VideoError
+from vidrd_core.io.decoded import VideoError
+from vidrd_core.video.starts import Starts, checksum
 
 DEFAULT_FPS = 8.0
 # Codecs of which a packet is a frame, as a rule.
 PLAIN = ("h264", "hevc", "vp9", "libvpx-vp9", "av1", "libdav1d", "libaom-av1")
+LIBVPX = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 PLAIN_FORMATS = ("mov", "matroska")
 DISCONTINUOUS = 0x0200  # flag of a format whose clock may jump, in FFmpeg
 FAR = 10.0  # seconds: a longer step is another clock where a format allows that, as in FFmpeg's own programs
@@ -33,8 +35,9 @@ class Timeline:
         fps: Frames a second: between the first frame and the last one.
         stamps: int64 [F], presentation times in units of the stream's time base; None if the film can only be read
             from its start.
-        keys: int64 [K], presentation times of key frames, ascending.
+        keys: int64 [K], presentation times of key frames that decoding can begin with, ascending.
         damage: What of the file cannot be decoded, as "is cut off at 3.20 s"; "" if decoding met no error.
+        checksums: uint32 [F], of the frames as decoding from the start gives them; None if that was not done.
     """
 
     times: NDArray[np.float64]
@@ -43,6 +46,7 @@ class Timeline:
     stamps: NDArray[np.int64] | None
     keys: NDArray[np.int64]
     damage: str = ""
+    checksums: NDArray[np.uint32] | None = None
 
     def numbers(self, times: Sequence[float]) -> list[int]:
         """The numbers of the frames that are shown at given times.
@@ -125,7 +129,7 @@ def declared_size(path: str, kind: str) -> int:
 def is_plain(stream: Any) -> bool:
     """Whether packets of a stream are frames, as a rule."""
     formats = stream.container.format.name.split(",")
-    return stream.codec_context.name in PLAIN and formats[0] in PLAIN_FORMATS
+    return stream.codec_context.name in PLAIN and formats[0] in PLAIN_FORMATS and not has_alpha_track(stream)
 
 
 def timeline_of_packets(container: Any, stream: Any) -> Timeline | None:
@@ -144,6 +148,35 @@ def timeline_of_packets(container: Any, stream: Any) -> Timeline | None:
     return seen.timeline(stamps, stamps)
 
 
+def has_alpha_track(stream: Any) -> bool:
+    """Whether a stream of VP8 or VP9 has its transparency beside it, which FFmpeg's own decoders leave out.
+
+    Args:
+        stream: The stream, of PyAV.
+
+    Returns:
+        True if the file says so and libvpx is there to decode it.
+    """
+    says = {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode") == "1"
+    return says and LIBVPX.get(stream.codec_context.name) in av.codecs_available
+
+
+def decoder_of(stream: Any) -> Any:
+    """What decodes a stream from where its container is read next.
+
+    Args:
+        stream: The stream, of PyAV.
+
+    Returns:
+        The codec context of the stream; a new one of libvpx for transparent VP8 and VP9.
+    """
+    if not has_alpha_track(stream):
+        return stream.codec_context
+    decoder = av.CodecContext.create(LIBVPX[stream.codec_context.name], "r")
+    decoder.thread_count = stream.codec_context.thread_count
+    return decoder
+
+
 def decoded_packets(
     container: Any, stream: Any, from_key: bool = False
 ) -> Iterator[tuple[Any | None, list[Any], bool]]:
@@ -152,7 +185,7 @@ def decoded_packets(
     Args:
         container: The open container of PyAV.
         stream: The stream.
-        from_key: Whether to begin with the first key frame.
+        from_key: Whether to begin with the first packet from which frames are those of decoding from the start.
 
     Yields:
         A packet, or None where the file cannot be read on; the frames that came with it, which may be those of
@@ -161,7 +194,7 @@ def decoded_packets(
     Raises:
         av.error.FFmpegError: The file cannot be read, or nothing in it can be decoded.
     """
-    begun, useful = not from_key, False
+    begun, useful, starts, decoder = not from_key, False, Starts(stream), decoder_of(stream)
     packets = container.demux(stream)
     failure: av.error.FFmpegError | None = None
     packet: Any | None
@@ -169,7 +202,7 @@ def decoded_packets(
     while True:
         try:
             packet = next(packets)
-            if not begun and (not packet.is_keyframe or packet.pts is None):
+            if not begun and not starts.has(packet):
                 continue
             begun, frames, sound = True, [], True
         except StopIteration:
@@ -177,7 +210,7 @@ def decoded_packets(
         except av.error.FFmpegError as error:
             failure, packet, frames, sound = _damage(error), None, [], False
         try:
-            frames = packet.decode() if packet is not None else stream.decode(None)
+            frames = decoder.decode(packet)
         except av.error.FFmpegError as error:
             failure, sound = _damage(error), False
         useful = useful or bool(frames)
@@ -212,6 +245,7 @@ def timeline_of_frames(container: Any, stream: Any) -> Timeline:
     seen = _Seen(stream)
     every: list[int | None] = []  # presentation times of all frames
     good: list[bool] = []
+    checksums: list[int] = []  # of the good ones
     for packet, frames, sound in decoded_packets(container, stream):
         if not sound:
             seen.lose(sum(good))
@@ -222,13 +256,15 @@ def timeline_of_frames(container: Any, stream: Any) -> Timeline:
                 seen.lose(sum(good))
             every.append(frame.pts)
             good.append(not frame.is_corrupt)
+            if good[-1]:
+                checksums.append(checksum(frame))
     shown = [stamp for stamp, kept in zip(every, good, strict=True) if kept]
     if not shown:
         raise VideoError("has no frame that can be decoded")
     if None not in shown:
         stamps = np.asarray(shown, np.int64)
         if (np.diff(stamps) > 0).all():
-            return seen.timeline(_repaired(stamps, seen.far), stamps)
+            return seen.timeline(_repaired(stamps, seen.far), stamps, np.asarray(checksums, np.uint32))
     decoded = seen.decoded if np.isinf(seen.far) else []  # formats whose clock may jump have presentation times
     if len(decoded) == len(every) and None not in decoded and (np.diff(np.asarray(decoded, np.int64)) > 0).all():
         # AVI has none: packets have the times of the frames, in another order.
@@ -271,7 +307,7 @@ class _Seen:
     """What the packets of a stream tell."""
 
     def __init__(self, stream: Any) -> None:
-        self.stream = stream
+        self.stream, self.starts = stream, Starts(stream)
         self.kind = stream.container.format.name.split(",")[0]
         self.presented: list[int] = []
         self.decoded: list[int | None] = []
@@ -294,12 +330,17 @@ class _Seen:
         if packet.pts is None:
             return False
         self.presented.append(packet.pts)
-        if packet.is_keyframe:
+        if self.starts.has(packet):
             self.keys.append(packet.pts)
         self.last = max(self.last, (packet.pts, packet.duration or 0))
         return not packet.is_corrupt
 
-    def timeline(self, shown: NDArray[np.int64] | NDArray[np.float64], stamps: NDArray[np.int64] | None) -> Timeline:
+    def timeline(
+        self,
+        shown: NDArray[np.int64] | NDArray[np.float64],
+        stamps: NDArray[np.int64] | None,
+        checksums: NDArray[np.uint32] | None = None,
+    ) -> Timeline:
         """A timeline of the times at which frames are shown, in units of the time base."""
         tick = float(self.stream.time_base)
         times = (shown - shown[0]) * tick
@@ -313,7 +354,7 @@ class _Seen:
         if lost is not None:
             cut_off = lost >= len(times) - REORDERED
             damage = f"is cut off at {seconds:.2f} s" if cut_off else f"is damaged at {times[lost]:.2f} s"
-        return Timeline(times, seconds, fps, stamps, keys, damage)
+        return Timeline(times, seconds, fps, stamps, keys, damage, checksums)
 
     def _rate(self, times: NDArray[np.float64], last: float, tick: float) -> float:
         """Frames a second: a usual rate where rounding the times to the time base explains the difference."""

@@ -52,8 +52,8 @@ def test_a_damaged_file_is_unfit(tmp_path):
     text = tmp_path / "text.mp4"
     text.write_text("no video")
     picture = write_still(tmp_path / "picture.mp4", format="PNG")
-    for path in (text, picture):
-        with pytest.raises(UnfitError, match="is damaged or no video"):
+    for path, words in ((text, "is damaged or no video"), (picture, "is a PNG picture, whatever its name")):
+        with pytest.raises(UnfitError, match=words):
             facts_of(path)
     for path, times in ((sound, [0, 2.5]), (cut, [0, 1.9])):
         with pytest.raises(UnfitError, match=r"(ends or is damaged before|is damaged)"):

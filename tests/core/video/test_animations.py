@@ -14,6 +14,8 @@ from PIL import Image, features
 
 from vidrd_core.cli.footage import read_footage
 from vidrd_core.cli.inspect import inspect
+from vidrd_core.data.decoding import facts_of
+from vidrd_core.data.records import UnfitError
 from vidrd_core.evaluation.videos import from_folder
 from vidrd_core.video import Piece, join_videos, open_video, read_video
 from vidrd_core.video.reader import probe_video
@@ -199,3 +201,52 @@ def test_every_command_takes_an_animated_picture_for_a_video(tmp_path: Path, nam
     (source,) = from_folder(tmp_path)
     assert source.name == name
     assert numbers_of(source.load().video) == list(range(12))
+
+
+SAVED = {"WEBP": {"lossless": True}, "PNG": {}, "GIF": {}, "AVIF": {"quality": 100}}
+
+
+@pytest.mark.parametrize("kind", list(SAVED))
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".apng", ".png", ".avif"])
+def test_the_name_may_be_that_of_another_kind(tmp_path: Path, kind: str, suffix: str) -> None:
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    path = tmp_path / f"v{suffix}"
+    first, *others = [Image.fromarray(frame) for frame in numbered(5, 160, 64)]
+    first.save(path, kind, save_all=True, append_images=others, duration=100, **SAVED[kind])
+    frames, fps = read_video(path)
+    assert (numbers_of(frames), fps) == ([0, 1, 2, 3, 4], 10)
+    info = probe_video(path)
+    assert (info.kind, info.frames) == ({"PNG": "apng"}.get(kind, kind.lower()), 5)
+    told = {fact.name: fact.text for fact in inspect(path)}
+    assert (told["kind"], told["frames"]) == (f"video ({info.kind}, {info.codec})", "5")
+    assert numbers_of(read_footage(path, 2, None, None)) == [3, 4]
+    (source,) = from_folder(tmp_path)
+    assert numbers_of(source.load().video) == [0, 1, 2, 3, 4]
+    if kind in ("WEBP", "PNG"):
+        with pytest.raises(UnfitError, match=f"is a {kind} picture, whatever its name"):
+            facts_of(path)
+    else:
+        assert facts_of(path).seconds == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "PNG", "GIF", "AVIF"])
+@pytest.mark.parametrize(
+    ("delays", "shown"),
+    [(0, [100] * 4), (10, [100] * 4), (20, [20] * 4), ([0, 70, 10, 70], [100, 70, 100, 70])],
+)
+def test_a_delay_of_10_ms_or_less_is_one_of_100(
+    tmp_path: Path, kind: str, delays: int | list[int], shown: list[int]
+) -> None:
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    if kind == "AVIF" and delays == 0:
+        pytest.skip("AVIF has no such delay")
+    path = tmp_path / f"v.{kind.lower()}"
+    first, *others = [Image.fromarray(frame) for frame in numbered(4, 160, 64)]
+    first.save(path, kind, save_all=True, append_images=others, duration=delays, **SAVED[kind])
+    frames, fps = read_video(path)
+    info = probe_video(path)
+    assert numbers_of(frames) == [0, 1, 2, 3]
+    assert (info.fps, info.seconds) == (fps, pytest.approx(sum(shown) / 1000))
+    assert fps == pytest.approx(3000 / sum(shown[:3]), rel=0.02)

@@ -284,16 +284,22 @@ SUFFIX_CODECS = {
     ".mp4": "libx264", ".webm": "libvpx-vp9", ".mkv": "libx265", ".mov": "mpeg4", ".avi": "mpeg4", ".m4v": "libx264",
     ".gif": "gif", ".mpg": "mpeg2video", ".mpeg": "mpeg1video", ".ts": "mpeg2video", ".flv": "flv", ".wmv": "wmv2",
     ".ogv": "libvpx", ".3gp": "mpeg4", ".m2ts": "mpeg2video", ".mts": "libx264", ".vob": "mpeg2video",
-    ".mxf": "mpeg2video",
+    ".mxf": "mpeg2video", ".dv": "dvvideo", ".asf": "wmv2", ".qt": "mpeg4", ".f4v": "libx264", ".3g2": "mpeg4",
+    ".m2t": "mpeg2video", ".m2v": "mpeg2video",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("suffix", VIDEO_SUFFIXES)
 def test_every_suffix_that_is_expected_is_read(tmp_path: Path, suffix: str) -> None:
     codec = SUFFIX_CODECS[suffix]
-    kind = {".m4v": "mp4", ".ogv": "ogg", ".mpg": "mpeg", ".mpeg": "mpeg", ".mts": "mpegts"}.get(suffix)
+    kinds = {
+        ".m4v": "mp4", ".ogv": "ogg", ".mpg": "mpeg", ".mpeg": "mpeg", ".mts": "mpegts", ".m2t": "mpegts",
+        ".qt": "mov",
+        ".dv": "rawvideo",  # FFmpeg's muxer of DV wants sound, too
+    }  # fmt: skip
     path = encode(
-        tmp_path / f"film{suffix}", numbered(30, 320, 128), codec, fps=25, kind=kind,
+        tmp_path / f"film{suffix}", numbered(30, *((720, 576) if suffix == ".dv" else (320, 128))), codec, fps=25,
+        kind=kinds.get(suffix),
         pix_fmt="rgb8" if codec == "gif" else "yuv420p",
         muxing={"mpegts_m2ts_mode": "1"} if suffix == ".mts" else None,  # as of cameras
     )  # fmt: skip

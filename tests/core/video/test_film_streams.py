@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vidrd_core.cli.errors import InputError
 from vidrd_core.cli.inspect import inspect
 from vidrd_core.data.clip_sampling import ClipSettings, SampleClips
 from vidrd_core.data.decoding import facts_of, frames_at
@@ -264,3 +265,20 @@ def test_a_file_with_a_cover_alone_is_no_film(tmp_path: Path) -> None:
         read_video(path)
     with pytest.raises(UnfitError, match="has no video in it, only a cover picture"):
         facts_of(path)
+    with pytest.raises(ValueError, match=r"song\.mp4 has no video in it, only a cover picture$"):
+        probe_video(path)
+    with pytest.raises(InputError, match=r"song\.mp4 has no video in it, only a cover picture$"):
+        list(inspect(path))
+
+
+@pytest.mark.parametrize("codec", ["mpeg2video", "libx264", "libx265"])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_transport_stream_may_be_short(tmp_path: Path, codec: str, count: int) -> None:
+    options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    path = encode(tmp_path / "film.ts", numbered(count), codec, **options)
+    with av.open(str(path), format="mpegts") as container:  # as which FFmpeg does not always know it
+        expected = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert numbers_of(expected) == list(range(count))
+    assert np.abs(read_video(path)[0].astype(int) - expected).max() <= 2
+    assert np.abs(frames_at(path, [0.0])[0].astype(int) - expected[0]).max() <= 2
+    assert (probe_video(path).kind, facts_of(path).damage) == ("mpegts", "")

@@ -26,13 +26,15 @@ def test_reading_other_kinds_of_files(tmp_path: Path) -> None:
     contents = {
         "text.mp4": b"hello world\n" * 200,
         "empty.mp4": b"",
-        "image.mp4": (tmp_path / "image.png").read_bytes(),
         "list.mp4": b"ffconcat version 1.0\nfile v.mp4\n",
     }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=rf"{name} is damaged, or no mp4, webm or gif video"):
             read_video(tmp_path / name)
+    (tmp_path / "image.png").rename(tmp_path / "image.mp4")
+    with pytest.raises(ValueError, match=r"image\.mp4 is a PNG picture, whatever its name: expected a film"):
+        read_video(tmp_path / "image.mp4")
 
 
 @pytest.mark.parametrize("name", ["v.mp4", "v.webm"])

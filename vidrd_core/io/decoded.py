@@ -1,4 +1,4 @@
-"""Decoded frames as RGB, as players show them: upright, with square pixels and the colours that the file means."""
+"""Decoded frames as RGB: upright, with square pixels, on white, and with the colours that the file means."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import numpy as np
 from av.filter import Graph
 from numpy.typing import NDArray
 
+GROUND = 255  # the level of the ground under transparent pixels: white, as browsers and viewers show it
 KEPT_GRAPHS = 16
+NO_ALPHA = ("rawvideo", "huffyuv")  # in AVI, where the fourth byte of a pixel has no meaning
 HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics by their numbers in ITU-T H.273
 MOST_STRETCHED = 16.0  # a pixel aspect beyond it, or its reciprocal, is an error in the file
 
@@ -59,7 +61,7 @@ class FrameConverter:
             size: Width and height to scale to; None: the frame's own, in square pixels.
 
         Returns:
-            uint8 [H, W, 3]. PQ and HLG are tone-mapped to BT.709.
+            uint8 [H, W, 3]. PQ and HLG are tone-mapped to BT.709; what is transparent lies on white.
 
         Raises:
             VideoError: The frame is PQ or HLG, and the installed FFmpeg cannot tone-map it.
@@ -77,6 +79,20 @@ class FrameConverter:
             pixels = pixels[::-1]
         return np.ascontiguousarray(pixels)
 
+    def stored_rgb(self, frame: Any) -> NDArray[np.uint8]:
+        """Convert a frame as `rgb`, but neither turned nor scaled.
+
+        Args:
+            frame: A frame of the stream, of PyAV.
+
+        Returns:
+            uint8 [H, W, 3].
+
+        Raises:
+            VideoError: The frame is PQ or HLG, and the installed FFmpeg cannot tone-map it.
+        """
+        return self._scaled(frame, frame.width, frame.height)
+
     def _orientation(self, frame: Any) -> tuple[bool, bool, bool]:
         """Whether a frame is to be transposed, then mirrored left to right, then flipped upside down."""
         # Side data and their frame refer to each other: read of each frame, they would keep hundreds in memory.
@@ -87,7 +103,25 @@ class FrameConverter:
 
     def _scaled(self, frame: Any, width: int, height: int) -> NDArray[np.uint8]:
         transfer = getattr(frame, "color_trc", None) or self._stream.codec_context.color_trc
+        if not self._has_alpha(frame):
+            return self._converted(frame, width, height, transfer, "rgb24")
+        # Before it is scaled, as the colours of clear pixels have no meaning.
+        pixels = self._converted(frame, frame.width, frame.height, transfer, "rgba").astype(np.uint16)
+        alpha = pixels[..., 3:]
+        whole = ((pixels[..., :3] * alpha + GROUND * (255 - alpha) + 127) // 255).astype(np.uint8)
+        if (width, height) == (frame.width, frame.height):
+            return whole
+        return self._converted(av.VideoFrame.from_ndarray(whole, format="rgb24"), width, height, 0, "rgb24")
+
+    def _has_alpha(self, frame: Any) -> bool:
+        """Whether pixels of a frame may be transparent."""
+        if self._stream.codec_context.name in NO_ALPHA and self._stream.container.format.name == "avi":
+            return False
+        return frame.format.name == "pal8" or any(part.is_alpha for part in frame.format.components)
+
+    def _converted(self, frame: Any, width: int, height: int, transfer: int, pix_fmt: str) -> NDArray[np.uint8]:
         key = (
+            pix_fmt,
             width,
             height,
             frame.width,
@@ -98,7 +132,7 @@ class FrameConverter:
             transfer,
         )
         try:
-            graph = _graphs.kept.pop(key, None) or _graph(frame, width, height, transfer in HDR)
+            graph = _graphs.kept.pop(key, None) or _graph(frame, width, height, transfer in HDR, pix_fmt)
             graph.push(frame)
             pixels = graph.pull().to_ndarray()
         except (av.error.FFmpegError, ValueError) as error:
@@ -114,8 +148,8 @@ class FrameConverter:
         return pixels  # type: ignore[return-value]
 
 
-def _graph(frame: Any, width: int, height: int, hdr: bool) -> Graph:
-    """A filter graph that scales frames like this one and converts them to rgb24."""
+def _graph(frame: Any, width: int, height: int, hdr: bool, pix_fmt: str) -> Graph:
+    """A filter graph that scales frames like this one and converts them to a pixel format."""
     # Area averaging where it shrinks, against aliasing; smooth where it grows.
     options = f"w={width}:h={height}:flags={'area' if width < frame.width else 'bicubic'}"
     if hdr:
@@ -124,7 +158,7 @@ def _graph(frame: Any, width: int, height: int, hdr: bool) -> Graph:
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000)
     )
-    nodes = [source, graph.add("scale", options), graph.add("format", "pix_fmts=rgb24"), graph.add("buffersink")]
+    nodes = [source, graph.add("scale", options), graph.add("format", f"pix_fmts={pix_fmt}"), graph.add("buffersink")]
     for one, other in pairwise(nodes):
         one.link_to(other)
     graph.configure()
