@@ -89,3 +89,21 @@ def in_subgraph(page: dict[str, Any], outside: set[int]) -> dict[str, Any]:
         **page, "nodes": [node, *kept], "links": around, "definitions": {"subgraphs": [subgraph]},
         "last_node_id": use, "last_link_id": 2000,
     }  # fmt: skip
+
+
+def promote(page: dict[str, Any], widgets: dict[str, tuple[int, str, Any]]) -> None:
+    """Make widgets of nodes in `in_subgraph`'s subgraph inputs of it: {input: (node, its widget, the value)}."""
+    subgraph, use = page["definitions"]["subgraphs"][0], page["nodes"][0]
+    for name, (node, widget, value) in widgets.items():
+        number, slot = 3000 + len(subgraph["inputs"]), len(subgraph["inputs"])
+        inputs = next(each["inputs"] for each in subgraph["nodes"] if each["id"] == node)
+        place = [each["name"] for each in inputs].index(widget)
+        inputs[place]["link"] = number
+        type_ = inputs[place]["type"]
+        subgraph["inputs"].append({"id": f"in-{number}", "name": name, "type": type_, "linkIds": [number]})
+        subgraph["links"].append({
+            "id": number, "origin_id": -10, "origin_slot": slot, "target_id": node, "target_slot": place,
+            "type": type_,
+        })  # fmt: skip
+        use["inputs"].append({"name": name, "type": type_, "widget": {"name": name}, "link": None})
+        use["widgets_values"].append(value)

@@ -7,8 +7,8 @@ from typing import Any
 
 from vidrd_core.comfy.chains import RATES, Chain, Decoder, check_together, find_chains, prompt_encoder
 from vidrd_core.comfy.graphs import Connected, NodeId, Source
-from vidrd_core.comfy.page import PageGraph
 from vidrd_core.comfy.rewriting import Extended, Rewriting, VideoPlan
+from vidrd_core.comfy.shown import Shown
 from vidrd_core.comfy.view import Key, View
 from vidrd_core.comfy.workflow import Workflow
 
@@ -48,7 +48,7 @@ def extend_workflow(
         reuse["prompt_frames"] = prompt_frames
     if order is not None:
         reuse["order"] = order
-    view, result = View(workflow), Extended()
+    view, result, shown = View(workflow), Extended(), Shown(workflow)
     chains = find_chains(view)
     for chain in chains:
         check_together(view, chain)
@@ -64,8 +64,7 @@ def extend_workflow(
             rewriting.run(prompts, encoders.get(chain.sampler))
     for chain in chains:
         _remove_savers(view, [saver for plan in plans[chain.sampler] for saver in plan.savers])
-    if isinstance(workflow.main, PageGraph):
-        _forget_removed(workflow)
+    shown.forget_removed()
     workflow.store(f"VidRD: {clips} clips")
     return result
 
@@ -117,29 +116,3 @@ def _remove_savers(view: View, savers: list[Key]) -> None:
         if video is not None:
             graph.redirect(Source(node, 0), video)
         graph.remove(node)
-
-
-def _forget_removed(workflow: Workflow) -> None:
-    """Take removed nodes out of the lists of widgets and outputs that pages show elsewhere."""
-    main = workflow.main
-    assert isinstance(main, PageGraph)
-    shown = (main.data.get("extra") or {}).get("linearData") or {}
-    for name, position in (("inputs", 0), ("outputs", None)):
-        if isinstance(shown.get(name), list):
-            shown[name] = [
-                each for each in shown[name] if (each if position is None else each[0]) not in main.removed
-            ]
-    for graph in workflow.graphs:
-        assert isinstance(graph, PageGraph)
-        for node in graph.nodes.values():
-            inner = workflow.subgraphs.get(node["type"])
-            if inner is None:
-                continue
-            gone = {str(each) for each in inner.removed}
-            properties = node.get("properties") or {}
-            if properties.get("proxyWidgets"):
-                properties["proxyWidgets"] = [each for each in properties["proxyWidgets"] if str(each[0]) not in gone]
-            if properties.get("previewExposures"):
-                properties["previewExposures"] = [
-                    each for each in properties["previewExposures"] if str(each.get("sourceNodeId")) not in gone
-                ]

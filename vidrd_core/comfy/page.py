@@ -113,15 +113,41 @@ class PageGraph(Graph):
         ends = (link.origin for link in self.links.values() if (link.target, link.slot) == (OUTPUTS, slot))
         return next(ends, None)
 
+    def promoted(self) -> list[int]:
+        """The inputs of this subgraph that are widgets of the nodes that use it, in the order of their values."""
+        inner = [link for link in self.links.values() if link.origin.node == INPUTS and link.target != OUTPUTS]
+        return sorted({link.origin.slot for link in inner if "widget" in self._end(link)})
+
+    def promoted_value(self, node: NodeId, inner: PageGraph, slot: int) -> Any:
+        """The value that a node which uses a subgraph has for one of its inputs as a widget.
+
+        Args:
+            node: The node.
+            inner: The subgraph.
+            slot: The place of the input.
+
+        Returns:
+            The value; None without one.
+        """
+        given, places = self.nodes[node].get("widgets_values"), inner.promoted()
+        if isinstance(given, dict):
+            return given.get(inner.data["inputs"][slot]["name"])
+        place = places.index(slot) if slot in places else len(places)
+        return given[place] if given and place < len(given) else None
+
+    def _end(self, link: _Link) -> dict[str, Any]:
+        """The input of a node that a link leads to."""
+        return self.nodes[link.target]["inputs"][link.slot]
+
     def _target(self, link: _Link) -> Target:
         if link.target == OUTPUTS:
             return Target(OUTPUTS, str(link.slot))
-        return Target(link.target, self.nodes[link.target]["inputs"][link.slot]["name"])
+        return Target(link.target, self._end(link)["name"])
 
     def _unlink(self, number: NodeId) -> None:
         link = self.links.pop(number)
         if link.target != OUTPUTS:
-            self.nodes[link.target]["inputs"][link.slot]["link"] = None
+            self._end(link)["link"] = None
 
     def connect(self, target: Target, source: Source | None) -> None:
         """Take the input's link out, and draw a new one."""
@@ -232,6 +258,7 @@ class PageGraph(Graph):
         for number in [each for each, link in self.links.items() if node in (link.origin.node, link.target)]:
             self._unlink(number)
         del self.nodes[node]
+        self._added = [each for each in self._added if each != node]
         self.removed.add(node)
 
     def store(self, group: str) -> None:

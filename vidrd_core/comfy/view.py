@@ -129,21 +129,17 @@ class View:
     def value(self, key: Key, name: str) -> Any:
         """The value of a widget, also of one that is set outside the subgraph or by a primitive node; or None."""
         use = self._uses[key]
-        source, node = use.graph.source(key[-1], name), key[-1]
+        source, known = use.graph.source(key[-1], name), use.graph.value(key[-1], name)
         while source is not None and source.node == INPUTS and use.outer is not None:
+            inner, node, use = use.graph, use.node, use.outer
+            assert isinstance(inner, PageGraph)
             assert isinstance(use.graph, PageGraph)
-            outside = use.graph.data["inputs"][source.slot]["name"]
-            outer, given = use.outer, None
-            assert isinstance(outer.graph, PageGraph)
-            source = outer.graph.source(use.node, outside)
-            if source is None:
-                named = outer.graph.nodes[use.node].get("widgets_values_named") or {}
-                given = named.get(outside)
-                return use.graph.value(node, name) if given is None else given
-            use, node, name = outer, use.node, outside
+            given = use.graph.promoted_value(node, inner, source.slot)
+            known = known if given is None else given
+            source = use.graph.source(node, inner.data["inputs"][source.slot]["name"])
         if source is None or (source.node != INPUTS and use.graph.kind(source.node) == "PrimitiveNode"):
-            return use.graph.value(node, name)  # the page keeps what its own PrimitiveNode sets there, too
-        origin = self.origin(key, name) if node == key[-1] else self._resolve(use, source, None)
+            return known  # the page keeps what its own PrimitiveNode sets there, too
+        origin = self._resolve(use, source, None)
         if origin is not None and self.kind(origin.key).startswith("Primitive"):
             return self.value(origin.key, "value")
         return None

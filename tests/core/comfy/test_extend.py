@@ -170,6 +170,15 @@ def test_prompts_for_each_clip(name):
     assert {each["cfg"] for each in makers} == {6.5 if name == "wan" else 4.0 if name == "custom" else 3.0}
 
 
+@pytest.mark.parametrize("name", ["wan", "custom", "sampler_custom"])
+def test_prompts_in_the_page_s_format(name):
+    """A guider that is added for all clips goes again, if each clip has one of its own."""
+    page = extended(to_page(FAMILIES[name](), definitions()), 3, prompts=["a fox", "a bear"])
+    check_links(page)
+    filled = to_prompt(to_page(FAMILIES[name](), definitions()), definitions())
+    assert same(to_prompt(page, definitions())) == same(extended(filled, 3, prompts=["a fox", "a bear"]))
+
+
 def test_prompts_need_a_plain_encoder():
     said = refusal(FAMILIES["image_to_video"](), prompts=["a fox"])
     assert said.startswith("WanImageToVideo (node 7) is in the way of --prompt: ")
