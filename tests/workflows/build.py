@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from .slots import ADDED, slots, widgets
@@ -107,3 +108,30 @@ def promote(page: dict[str, Any], widgets: dict[str, tuple[int, str, Any]]) -> N
         })  # fmt: skip
         use["inputs"].append({"name": name, "type": type_, "widget": {"name": name}, "link": None})
         use["widgets_values"].append(value)
+
+
+def by_way_of(page: dict[str, Any], link: int, kind: str) -> dict[str, Any]:
+    """A copy with a "Reroute", or a "SetNode" and a "GetNode", on a link of its main graph."""
+    page = copy.deepcopy(page)
+    number, origin, slot, target, place, type_ = page["links"][link]
+    ends = {each["id"]: each for each in page["nodes"]}
+    kinds, new = ["SetNode", "GetNode"] if kind == "SetNode" else [kind], 5000
+    ends[origin]["outputs"][slot]["links"] = [
+        each for each in ends[origin]["outputs"][slot]["links"] if each != number
+    ] + [new]
+    first, last = ({
+        "id": new + each, "type": kind, "pos": [0, 900], "size": [75, 26], "flags": {}, "order": 0, "mode": 0,
+        "inputs": [], "outputs": [], "properties": {}, "widgets_values": ["way"],
+    } for each, kind in ((0, kinds[0]), (1, kinds[-1])))  # fmt: skip
+    first["inputs"].append({"name": type_, "type": type_, "link": new})
+    if kind == "SetNode":
+        first["outputs"].append({"name": "*", "type": "*", "links": []})
+    else:
+        last = first
+    last["outputs"].append({"name": "", "type": type_, "links": [new + 1]})
+    ends[target]["inputs"][place]["link"] = new + 1
+    page["links"][link : link + 1] = [
+        [new, origin, slot, first["id"], 0, type_], [new + 1, last["id"], 0, target, place, type_],
+    ]  # fmt: skip
+    page["nodes"] += [first] if first is last else [first, last]
+    return page | {"last_node_id": new + 1, "last_link_id": new + 1}

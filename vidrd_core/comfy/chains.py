@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -171,7 +172,7 @@ def _changes_beginning(view: View, key: Key) -> bool:
     """Whether a node changes a clip's first latents. Raises WorkflowError for one that changes others, too."""
     kind = view.kind(key)
     if kind == "ReplaceVideoLatentFrames" and view.value(key, "index") != 0:
-        raise _refusal(
+        raise refusal(
             view,
             "latents are changed before they are decoded",
             key,
@@ -186,7 +187,7 @@ def _changes_beginning(view: View, key: Key) -> bool:
     ):
         return False
     if origin is None or view.kind(origin.key) not in _WITH_REFERENCE:
-        raise _refusal(
+        raise refusal(
             view,
             "a reference picture is part of each clip's latents",
             key,
@@ -228,8 +229,18 @@ def _pictures(view: View, chain: Chain) -> list[Key]:
     return found
 
 
-def _refusal(view: View, reason: str, key: Key, why: str) -> WorkflowError:
-    """The error that names a node in the way."""
+def refusal(view: View, reason: str, key: Key, why: str) -> WorkflowError:
+    """The error that names a node in the way.
+
+    Args:
+        view: The workflow.
+        reason: Why, in a few words, as in `WorkflowError`.
+        key: The node.
+        why: Why, and what to do.
+
+    Returns:
+        The error.
+    """
     return WorkflowError(reason, f"{view.label(key)} is in the way: {why}")
 
 
@@ -237,12 +248,12 @@ def _check(view: View, chain: Chain, others: set[Key]) -> None:
     """Raise WorkflowError if the clips of a chain cannot be extended; find its earlier passes."""
     for key in view.ahead(chain.sampler):
         if view.kind(key) == "EndLoop":
-            raise _refusal(
+            raise refusal(
                 view, "a loop", key, "the workflow makes its clips in a loop already; take it out of the loop"
             )
     for key in view.behind(chain.sampler):
         if key in others:
-            raise _refusal(
+            raise refusal(
                 view,
                 "the workflow makes several clips itself",
                 chain.sampler,
@@ -262,7 +273,7 @@ def _check_pass(view: View, chain: Chain, sampler: Key) -> Key | None:
     expert = chain.first_expert if sampler == chain.sampler else None
     start = view.origin(expert or sampler, "latent_image")
     if start is None:
-        raise _refusal(
+        raise refusal(
             view, "not connected", sampler, "its input latent_image is not connected; connect an empty latent"
         )
     makers = [start.key]
@@ -272,7 +283,7 @@ def _check_pass(view: View, chain: Chain, sampler: Key) -> Key | None:
         if view.kind(key) in _GUIDES:
             _check_guide(view, chain, sampler, key)
         if view.kind(key) in _ENCODED_SOUND:
-            raise _refusal(
+            raise refusal(
                 view,
                 "given sound is part of each clip's latents",
                 key,
@@ -296,13 +307,13 @@ def _check_guide(view: View, chain: Chain, sampler: Key, key: Key) -> None:
     """Tell which clips a node of guide frames is for. Raises WorkflowError for a film, and for several pictures."""
     reason = "guide frames are part of each clip's latents"
     if view.kind(key) != "LTXVAddGuide":
-        raise _refusal(
+        raise refusal(
             view, reason, key, "it adds several pictures to each clip; take one LTXVAddGuide for each picture"
         )
     image = view.origin(key, "image")
     behind = [] if image is None else [image.key, *view.behind(image.key)]
     if any(view.kind(each) in _FILMS for each in behind):
-        raise _refusal(
+        raise refusal(
             view,
             reason,
             key,
@@ -313,7 +324,7 @@ def _check_guide(view: View, chain: Chain, sampler: Key, key: Key) -> None:
         return  # a reference for a LoRA that goes with each clip
     place = view.value(key, "frame_idx")
     if not isinstance(place, int):
-        raise _refusal(view, reason, key, "the place of its picture is not known; set frame_idx to a number")
+        raise refusal(view, reason, key, "the place of its picture is not known; set frame_idx to a number")
     _same_graph(view, sampler, key)
     (chain.beginnings if place >= 0 else chain.endings).append(key)
 
@@ -329,7 +340,7 @@ def _check_passes(view: View, sampler: Key, before: list[Key], makers: list[Key]
         else noise is not None and view.kind(noise.key) == "RandomNoise"
     )
     if len(before) > 1 or not fresh:
-        raise _refusal(
+        raise refusal(
             view,
             reason,
             sampler,
@@ -339,18 +350,18 @@ def _check_passes(view: View, sampler: Key, before: list[Key], makers: list[Key]
     after, behind = set(view.ahead(before[0])), set(view.behind(sampler))
     for key in makers:
         if key not in before and key in after and view.kind(key) not in _BETWEEN:
-            raise _refusal(
+            raise refusal(
                 view, reason, key, f"it changes the latents between two passes; expected {', '.join(_BETWEEN)}"
             )
     _same_graph(view, sampler, before[0])
     for key in after & behind:
         if view.kind(key) in DECODERS:
-            raise _refusal(view, reason, key, f"{view.label(sampler)} depends on what it decodes")
+            raise refusal(view, reason, key, f"{view.label(sampler)} depends on what it decodes")
         if key[: len(sampler) - 1] != sampler[:-1]:
             _same_graph(view, sampler, key)
         upscaler = view.origin(key, "upscale_model")
         if upscaler is not None and "temporal" in str(view.value(upscaler.key, "model_name")):
-            raise _refusal(
+            raise refusal(
                 view, reason, key, "it changes the number of frames between two passes; take an upscaler of pixels"
             )
 
@@ -385,21 +396,37 @@ def _number(value: Any, otherwise: float) -> float:
     return value if isinstance(value, int | float) else otherwise
 
 
+def _check_known(view: View, key: Key, names: Sequence[str]) -> None:
+    """Raise WorkflowError unless the values of widgets are known, also where nodes set them."""
+    for name in names:
+        if view.value(key, name) is None and name in view.graph(key).linked(key[-1]):
+            origin = view.origin(key, name)
+            maker = "its node" if origin is None else view.label(origin.key)
+            raise refusal(
+                view,
+                "a setting is not known",
+                key,
+                f"{maker} sets its {name} when the workflow runs; set it to a number or word of its own first",
+            )
+
+
 def _check_steps(view: View, sampler: Key) -> None:
     """Raise WorkflowError unless a KSampler takes all steps from noise."""
-    given = {
-        name: view.value(sampler, name)
-        for name in ("denoise", "add_noise", "start_at_step", "end_at_step", "return_with_leftover_noise", "steps")
-    }
-    if (given["denoise"] or 1) < 1:
-        raise _refusal(
+    advanced = view.kind(sampler) == "KSamplerAdvanced"
+    parts = ("add_noise", "start_at_step", "end_at_step", "return_with_leftover_noise")
+    _check_known(view, sampler, parts if advanced else ["denoise"])
+    given = {name: view.value(sampler, name) for name in ("denoise", *parts, "steps")}
+    if _number(given["denoise"], 1) < 1:
+        raise refusal(
             view, "denoise is below 1", sampler, f"its denoise is {given['denoise']:g}, expected 1; set that first"
         )
-    if view.kind(sampler) != "KSamplerAdvanced":
+    if not advanced:
         return
+    if _number(given["end_at_step"], 10000) < 10000:
+        _check_known(view, sampler, ["steps"])
     part = _number(given["start_at_step"], 0) > 0 or _number(given["end_at_step"], 10000) < _number(given["steps"], 0)
     if part or given["add_noise"] == "disable" or given["return_with_leftover_noise"] == "enable":
-        raise _refusal(
+        raise refusal(
             view,
             "a part of the steps",
             sampler,
@@ -410,12 +437,13 @@ def _check_steps(view: View, sampler: Key) -> None:
 def _check_custom(view: View, sampler: Key, later: bool) -> None:
     """Raise WorkflowError unless a custom sampler takes all steps from new noise; a later pass may take the last."""
     if view.kind(sampler) == "SamplerCustom":
+        _check_known(view, sampler, ["add_noise"])
         if view.value(sampler, "add_noise") is False:
-            raise _refusal(view, "no noise is added", sampler, "its add_noise is off; switch it on first")
+            raise refusal(view, "no noise is added", sampler, "its add_noise is off; switch it on first")
     else:
         noise = view.origin(sampler, "noise")
         if noise is None or view.kind(noise.key) != "RandomNoise":
-            raise _refusal(
+            raise refusal(
                 view,
                 "noise of another kind",
                 sampler if noise is None else noise.key,
@@ -423,23 +451,25 @@ def _check_custom(view: View, sampler: Key, later: bool) -> None:
             )
         _same_graph(view, sampler, noise.key)
         if view.origin(sampler, "guider") is None:
-            raise _refusal(view, "not connected", sampler, "its input guider is not connected; connect a guider")
+            raise refusal(view, "not connected", sampler, "its input guider is not connected; connect a guider")
     for name in ("sampler", "sigmas"):
         origin = view.origin(sampler, name)
         if origin is None:
-            raise _refusal(view, "not connected", sampler, f"its input {name} is not connected; connect it")
+            raise refusal(view, "not connected", sampler, f"its input {name} is not connected; connect it")
         kind = view.kind(origin.key)
         if kind in _OWN_LOOPS:
             why = f"it {_OWN_LOOPS[kind]}; take KSamplerSelect"
-            raise _refusal(view, "a sampler with rules of its own", origin.key, why)
+            raise refusal(view, "a sampler with rules of its own", origin.key, why)
         if later:
             continue
         for key in [origin.key, *view.behind(origin.key)]:
             if name == "sigmas" and view.kind(key) in _PARTS_OF_SIGMAS:
                 why = "a clip needs all sigmas; connect the whole schedule"
-                raise _refusal(view, "a part of the steps", key, why)
-            if view.kind(key) == "BasicScheduler" and _number(view.value(key, "denoise"), 1) < 1:
-                raise _refusal(view, "denoise is below 1", key, "its denoise is below 1; set it to 1 first")
+                raise refusal(view, "a part of the steps", key, why)
+            if name == "sigmas":
+                _check_known(view, key, ["denoise"])
+            if name == "sigmas" and _number(view.value(key, "denoise"), 1) < 1:
+                raise refusal(view, "denoise is below 1", key, "its denoise is below 1; set it to 1 first")
 
 
 def _same_graph(view: View, one: Key, other: Key) -> None:

@@ -11,8 +11,10 @@ from vidrd_core.comfy.copies import GAP, Copies, Replaced
 from vidrd_core.comfy.definitions import SEED_CONTROL
 from vidrd_core.comfy.graphs import OUTPUTS, Connected, Graph, NodeId, Source, Target
 from vidrd_core.comfy.page import PageGraph, height_of
-from vidrd_core.comfy.view import Key, View
+from vidrd_core.comfy.view import GETTERS, REROUTES, SETTERS, Key, View, setter_of, source_of_setter
 from vidrd_core.comfy.workflow import Workflow
+
+PREFIX = "vidrd/video"  # the name of a file for which the workflow has none
 
 
 @dataclass
@@ -41,7 +43,7 @@ class VideoPlan:
     """
 
     fps: Any
-    prefix: Any = "vidrd/video"
+    prefix: Any = PREFIX
     format: str = "mp4"
     replaced: Key | None = None
     savers: list[Key] = field(default_factory=list)
@@ -90,11 +92,12 @@ class Rewriting:
         """Rewrite the chain."""
         graph, copies, notes = self.graph, self.copies, self._notes()
         graph.new_block()
+        notes += self._draw_links(encoder)
         changed = [key[-1] for key in (*([encoder] if encoder else []), *self.chain.endings)]
         used = {node for node in graph.ids() if graph.used(node)} if changed else set()
         self._prepare()
         encoded = self._encode(prompts, encoder)
-        noises = [noise.node for sampler in self.samplers if (noise := graph.source(sampler, "noise"))]
+        noises = [node for sampler in self.samplers for node in self._noise(sampler)]
         clips: list[list[_Clip]] = []
         for number in range(self.clips):
             replaced = dict(encoded[number])
@@ -135,6 +138,47 @@ class Rewriting:
             self._prune_all({node for node in used if graph.has(node)}, changed)
         self.result.notes += notes
 
+    def _noise(self, sampler: NodeId) -> list[NodeId]:
+        """The node that makes a sampler's noise, after the reroutes before it; nothing for one that makes its own."""
+        origin = self.view.origin((*self.chain.sampler[:-1], sampler), "noise")
+        if origin is None:
+            return []
+        between, source = [], self.graph.source(sampler, "noise")
+        while source is not None and self.graph.kind(source.node) in REROUTES:
+            between.append(source.node)
+            source = next((each for _, each in self.graph.sources(source.node)), None)
+        return [*between, origin.key[-1]]
+
+    def _draw_links(self, encoder: Key | None) -> list[str]:
+        """Draw links in place of getters of what differs between clips: they have no inputs that a copy could change.
+
+        Returns:
+            What a user should know of it.
+        """
+        graph, chain, drawn = self.graph, self.chain, []
+        changing = {*chain.samplers, *chain.beginnings, *chain.endings}
+        changing |= {each for each in (encoder, chain.first_expert) if each is not None}
+        changing |= {origin.key for each in chain.samplers if (origin := self.view.origin(each, "noise"))}
+        changing |= {key for each in tuple(changing) for key in self.view.ahead(each)}
+        for node in [each for each in graph.ids() if graph.kind(each) in (*GETTERS, *SETTERS)]:
+            if not graph.has(node):
+                continue
+            output, kind = Source(node, 0), graph.kind(node)
+            setter = setter_of(graph, node) if kind in GETTERS else node
+            source, origin = source_of_setter(graph, setter), self.view.through(chain.sampler, output)
+            if source is None or setter is None or origin is None or origin.key not in changing:
+                continue
+            graph.redirect(output, source)
+            if kind in GETTERS:
+                graph.remove(node)
+                drawn.append(f"{kind} (node {node})")
+            left = {setter_of(graph, each) for each in graph.ids() if graph.kind(each) in GETTERS}
+            if setter not in left and graph.has(setter) and not graph.used(setter):
+                graph.remove(setter)
+        return (
+            [f"{', '.join(drawn)}: links take their place, as what they get differs between clips"] if drawn else []
+        )
+
     def _notes(self) -> list[str]:
         """What is the same in all clips, and what the first one has alone."""
         notes = []
@@ -146,6 +190,13 @@ class Rewriting:
             if keys:
                 shown = ", ".join(self.view.label(key) for key in dict.fromkeys(keys))
                 notes.append(text.format(shown))
+        chain = self.chain
+        passed = [key for each in chain.decoders for key in each.passed] + chain.passed_to_sound
+        own = {*chain.samplers, *passed, *(each.key for each in chain.decoders), chain.sound}
+        others = [key for each in (chain.sampler, *passed) for key, _ in self.view.consumers(each) if key not in own]
+        if others:
+            shown = ", ".join(self.view.label(key) for key in dict.fromkeys(others))
+            notes.append(f"the latents of the last clip alone go to {shown}")
         return notes
 
     def _prune(self, node: NodeId) -> None:
@@ -242,8 +293,8 @@ class Rewriting:
     def _sample_custom(self, number: int, sampler: NodeId, state: Source | None, replaced: Replaced) -> _Clip:
         """A clip by a custom sampler with our noise and guidance."""
         graph, copies = self.graph, self.copies
-        noise, guider = graph.source(sampler, "noise"), self.guiders.get(sampler)
-        seed = self._seed(sampler if noise is None else noise.node, "noise_seed")
+        guider = self.guiders.get(sampler)
+        seed = self._seed([sampler, *self._noise(sampler)][-1], "noise_seed")
         after = {} if state is None else {"state": state}
         pass_ = f" {self.samplers.index(sampler) + 1}" if len(self.samplers) > 1 else ""
 

@@ -11,7 +11,10 @@ from vidrd_core.comfy.graphs import BYPASS, INPUTS, NEVER, Graph, NodeId, Source
 from vidrd_core.comfy.page import PageGraph
 from vidrd_core.comfy.workflow import Workflow
 
-PAGES_OWN = ("MarkdownNote", "Note", "Reroute", "PrimitiveNode")  # nodes of the page, which it never sends
+REROUTES = ("Reroute", "Reroute (rgthree)")
+SETTERS = {"SetNode": "GetNode", "easy setNode": "easy getNode"}  # of KJNodes and Easy-Use: links without a line
+GETTERS = {getter: setter for setter, getter in SETTERS.items()}
+PAGES_OWN = ("MarkdownNote", "Note", "PrimitiveNode", *REROUTES, *SETTERS, *GETTERS)  # which pages never send
 
 Key = tuple[NodeId, ...]
 """A node that runs: the ids of the nodes of subgraphs around it, from the outside in, and its own."""
@@ -90,7 +93,10 @@ class View:
             return None
         if graph.mode(source.node) == NEVER:
             return None
-        if graph.mode(source.node) == BYPASS or graph.kind(source.node) == "Reroute":
+        kind = graph.kind(source.node)
+        if kind in GETTERS:
+            return self._resolve(use, source_of_setter(graph, setter_of(graph, source.node)), type_, depth + 1)
+        if graph.mode(source.node) == BYPASS or kind in (*REROUTES, *SETTERS):
             return self._resolve(use, _passed(graph, source, type_), type_, depth + 1)
         inner = self.workflow.subgraphs.get(graph.kind(source.node))
         if inner is not None:
@@ -99,6 +105,10 @@ class View:
         if graph.kind(source.node) in PAGES_OWN:
             return None
         return Output((*use.path, source.node), source.slot)
+
+    def through(self, key: Key, source: Source) -> Output | None:
+        """The output of a running node behind a source in the graph of a node; None if there is none."""
+        return self._resolve(self._uses[key], source, None)
 
     def graph(self, key: Key) -> Graph:
         """The graph that a node is in."""
@@ -113,6 +123,12 @@ class View:
         title = self.graph(key).title(key[-1])
         named = f" {title!r}" if title and title != self.kind(key) else ""
         return f"{self.kind(key)}{named} (node {':'.join(map(str, key))})"
+
+    def type_of(self, output: Output) -> Any:
+        """The type of an output; None where the file does not tell."""
+        graph = self.graph(output.key)
+        outputs = graph.nodes[output.key[-1]].get("outputs") or [] if isinstance(graph, PageGraph) else []
+        return outputs[output.slot]["type"] if output.slot < len(outputs) else None
 
     def origin(self, key: Key, name: str) -> Output | None:
         """The output that an input gets its value from."""
@@ -163,11 +179,29 @@ class View:
                         waiting.append(each)
 
 
+def setter_of(graph: Graph, node: NodeId) -> NodeId | None:
+    """The node that sets what a getter gets: that of the same name in the same graph; None if there is none."""
+    kind, name = GETTERS[graph.kind(node)], _name_of(graph, node)
+    found = (each for each in graph.ids() if graph.kind(each) == kind and _name_of(graph, each) == name)
+    return None if name is None else next(found, None)
+
+
+def source_of_setter(graph: Graph, setter: NodeId | None) -> Source | None:
+    """What a setter sets; None if it is not connected, or if there is none."""
+    return None if setter is None else next((source for _, source in graph.sources(setter)), None)
+
+
+def _name_of(graph: Graph, node: NodeId) -> Any:
+    """The name that a setter or getter has: its first widget."""
+    values = graph.nodes[node].get("widgets_values") if isinstance(graph, PageGraph) else None
+    return next(iter(values.values() if isinstance(values, dict) else values or []), None)
+
+
 def _passed(graph: Graph, source: Source, type_: Any) -> Source | None:
     """What replaces the output of a bypassed node: its input of the same place, or the first, of the same type."""
     assert isinstance(graph, PageGraph)
     inputs = graph.nodes[source.node].get("inputs") or []
-    if graph.kind(source.node) == "Reroute":
+    if graph.kind(source.node) in (*REROUTES, *SETTERS):
         return graph.source(source.node, inputs[0]["name"]) if inputs else None
     outputs = graph.nodes[source.node].get("outputs") or []
     wanted = outputs[source.slot]["type"] if source.slot < len(outputs) else type_

@@ -1,0 +1,180 @@
+"""What saves the videos of a workflow gives way to Decode & Write Clip, or stays, and is told of."""
+
+import copy
+
+import pytest
+
+from vidrd_core.comfy.extend import extend_workflow
+from vidrd_core.comfy.workflow import parse_workflow
+
+from ...workflows.build import in_subgraph, to_page
+from ...workflows.convert import to_prompt
+from ...workflows.stock import definitions
+from .graphs import FAMILIES, changed, node, wan
+from .test_extend import check_links, extended, of_type, refusal
+
+
+def notes(data, **settings):
+    """What is told of a long workflow."""
+    return extend_workflow(parse_workflow(copy.deepcopy(data)), 3, **settings).notes
+
+
+def vhs(**inputs):
+    """Wan's workflow, saved by VideoHelperSuite."""
+    graph = wan()
+    del graph["11"]
+    graph["10"] = node("VHS_VideoCombine", **{
+        "images": ["9", 0], "frame_rate": 16.0, "loop_count": 0, "filename_prefix": "film",
+        "format": "video/h264-mp4", "pingpong": False, "save_output": True, **inputs,
+    })  # fmt: skip
+    return graph
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [("video/h264-mp4", "mp4"), ("image/gif", "gif"), ("image/webp", "webp"), ("video/webm", "webm"),
+     ("video/av1-webm", "webm"), ("video/ffmpeg-gif", "gif"), ("video/ProRes", "mp4")],
+)  # fmt: skip
+def test_the_format_of_video_helper_suite_is_taken(name, ours):
+    written = of_type(extended(vhs(format=name)), "VidRD_WriteClip")
+    assert {(each["format"], each["filename_prefix"], each["fps"]) for each in written} == {(ours, "film", 16.0)}
+    told = [f"VHS_VideoCombine (node 10) saves {name}, which Decode & Write Clip does not: mp4 is written"]
+    assert notes(vhs(format=name)) == (told if "ProRes" in name else [])
+
+
+def test_what_is_lost_of_video_helper_suite_is_told():
+    said = "pingpong of VHS_VideoCombine (node 10) is lost: the long video is written forwards alone"
+    assert notes(vhs(pingpong=True)) == [said]
+    graph = vhs() | {"12": node("VHS_PruneOutputs", filenames=["10", 0], options="all")}
+    assert notes(graph) == [
+        "VHS_PruneOutputs (node 12): disconnected, as Decode & Write Clip does not give the file names of "
+        "VHS_VideoCombine (node 10)"
+    ]
+    assert "filenames" not in extended(graph)["12"]["inputs"]
+
+
+def test_a_whole_frame_rate_becomes_a_number():
+    graph = vhs(frame_rate=["12", 0]) | {"12": node("PrimitiveInt", value=12)}
+    assert {each["fps"] for each in of_type(extended(graph), "VidRD_WriteClip")} == {12.0}
+    assert notes(graph) == ["the frame rate of PrimitiveInt (node 12) is set as a number, 12: it is no FLOAT"]
+    graph["12"] = node("PrimitiveFloat", value=12.5)
+    assert {tuple(each["fps"]) for each in of_type(extended(graph), "VidRD_WriteClip")} == {("12", 0)}
+
+
+def test_a_frame_rate_of_another_type_is_refused():
+    page = to_page(FAMILIES["image_to_video"](), definitions())
+    saver = next(each for each in page["nodes"] if each["id"] == 10)
+    saver |= {"type": "VHS_VideoCombine", "widgets_values": {"frame_rate": 8, "format": "image/gif"}}
+    page["nodes"].append({"id": 60, "type": "GetFrameRate", "pos": [0, 0], "size": [9, 9], "mode": 0, "inputs": [],
+                          "outputs": [{"name": "fps", "type": "INT", "links": [700]}]})  # fmt: skip
+    saver["inputs"].append({"name": "frame_rate", "type": "FLOAT", "widget": {"name": "frame_rate"}, "link": 700})
+    page["links"].append([700, 60, 0, 10, len(saver["inputs"]) - 1, "INT"])
+    assert refusal(page).startswith("GetFrameRate (node 60) is in the way: it gives VHS_VideoCombine (node 10)")
+
+
+def test_one_saver_gives_way_and_others_stay():
+    graph = wan() | {"12": node("SaveVideo", video=["10", 0], filename_prefix="two", format="auto", codec="auto")}
+    long = extended(graph)
+    assert {each["filename_prefix"] for each in of_type(long, "VidRD_WriteClip")} == {"video/fox"}
+    (kept,) = of_type(long, "SaveVideo")
+    assert kept["filename_prefix"] == "two"
+    assert long[kept["video"][0]]["_meta"]["title"] == "Write, clip 3"
+    assert notes(graph) == [
+        "SaveVideo (node 12): saves the long video, too, which Decode & Write Clip writes as video/fox"
+    ]
+
+
+def with_a_made_name():
+    """A subgraph whose video is saved outside, under a name that a node makes."""
+    page = in_subgraph(to_page(wan(), definitions()), {11})
+    saver = page["nodes"][1]
+    page["nodes"].append({"id": 960, "type": "StringConcatenate", "pos": [0, 0], "size": [9, 9], "mode": 0,
+                          "inputs": [], "outputs": [{"name": "STRING", "type": "STRING", "links": [2500]}],
+                          "widgets_values": ["films/", "night", ""]})  # fmt: skip
+    slot = [each["name"] for each in saver["inputs"]].index("filename_prefix")
+    saver["inputs"][slot]["link"] = 2500
+    page["links"].append([2500, 960, 0, 11, slot, "STRING"])
+    return page | {"last_node_id": 960, "last_link_id": 2500}
+
+
+def test_a_saver_whose_name_cannot_be_taken_stays():
+    page = with_a_made_name()
+    long = extended(page)
+    check_links(long)
+    assert {each["type"] for each in long["nodes"]} >= {"SaveVideo", "StringConcatenate"}
+    assert notes(page) == [
+        "SaveVideo (node 11): saves the long video, too, which Decode & Write Clip writes as vidrd/video"
+    ]
+    graph = wan() | {"12": node("StringConcatenate", string_a="films/", string_b="night", delimiter="")}
+    graph = changed(graph, n11={"filename_prefix": ["12", 0]})  # beside the decoder it can be
+    assert {tuple(each["filename_prefix"]) for each in of_type(extended(graph), "VidRD_WriteClip")} == {("12", 0)}
+    assert of_type(extended(graph), "SaveVideo") == notes(graph) == []
+
+
+@pytest.mark.parametrize("name", ["two", "video/fox"])
+def test_savers_of_a_subgraph_that_is_used_twice(name):
+    page = in_subgraph(to_page(wan(), definitions()), {11})
+    use, saver = copy.deepcopy(page["nodes"])
+    use["outputs"][0]["links"] = [2600]
+    saver["inputs"][0]["link"] = 2600
+    saver["widgets_values"][0] = name
+    page["nodes"] += [use | {"id": 960}, saver | {"id": 961}]
+    page["links"].append([2600, 960, 0, 961, 0, "VIDEO"])
+    page |= {"last_node_id": 961, "last_link_id": 2600}
+    long = extended(page)
+    check_links(long)
+    sent = to_prompt(long, definitions())
+    assert len(of_type(sent, "VidRD_WriteClip")) == 6
+    if name == "two":
+        assert sorted(each["filename_prefix"] for each in of_type(sent, "SaveVideo")) == ["two", "video/fox"]
+        assert notes(page) == [
+            "SaveVideo (node 11), SaveVideo (node 961): saves the long video, too, which Decode & Write Clip writes "
+            "as vidrd/video"
+        ]
+    else:
+        assert of_type(sent, "SaveVideo") == notes(page) == []
+        assert {each["filename_prefix"] for each in of_type(sent, "VidRD_WriteClip")} == {name}
+
+
+def test_what_gets_the_last_clip_alone_is_told():
+    graph = FAMILIES["with_sound"]() | {
+        "40": node("VAEDecode", samples=["16", 0], vae=["3", 0]),
+        "41": node("SaveImage", images=["40", 0], filename_prefix="frames"),
+        "42": node("SaveLatent", samples=["8", 0], filename_prefix="latents"),
+    }
+    assert notes(graph) == ["the latents of the last clip alone go to SaveLatent (node 42), VAEDecode (node 40)"]
+
+
+UNKNOWN = node("ComfyMathExpression", expression="a / 2")
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "widget"),
+    [("wan", "n8", "denoise"), ("custom", "n15", "denoise"), ("image_to_video", "n8", "start_at_step"),
+     ("image_to_video", "n8", "end_at_step"), ("image_to_video", "n8", "add_noise"),
+     ("sampler_custom", "n8", "add_noise")],
+)  # fmt: skip
+def test_a_setting_that_is_not_known_is_refused(name, at, widget):
+    graph = changed(FAMILIES[name](), **{at: {widget: ["50", 0]}}) | {"50": UNKNOWN}
+    kind = graph[at[1:]]["class_type"]
+    assert refusal(graph).startswith(
+        f"{kind} (node {at[1:]}) is in the way: ComfyMathExpression (node 50) sets its {widget} when"
+    )
+
+
+def test_unknown_steps_matter_where_the_last_one_is_given():
+    graph = changed(FAMILIES["image_to_video"](), n8={"steps": ["50", 0]}) | {"50": UNKNOWN}
+    assert {tuple(each["steps"]) for each in of_type(extended(graph), "VidRD_Extend")} == {("50", 0)}
+    assert "sets its steps when the workflow runs" in refusal(changed(graph, n8={"end_at_step": 20}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs"),
+    [("SDTurboScheduler", {"model": ["4", 0], "steps": 4}), ("GITSScheduler", {"coeff": 1.2, "steps": 10}),
+     ("AlignYourStepsScheduler", {"model_type": "SVD", "steps": 10}),
+     ("OptimalStepsScheduler", {"model_type": "Wan", "steps": 10})],
+)  # fmt: skip
+def test_each_schedule_that_leaves_out_steps_is_refused(kind, inputs):
+    graph = FAMILIES["custom"]() | {"15": node(kind, **inputs, denoise=0.5)}
+    assert refusal(graph).startswith(f"{kind} (node 15) is in the way: its denoise is below 1")
+    assert "denoise is 0, expected 1" in refusal(changed(wan(), n8={"denoise": 0.0}))
