@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from vidrd_core.comfy.definitions import MAX_STEPS
 from vidrd_core.comfy.graphs import WorkflowError
 from vidrd_core.comfy.view import Key, Output, View
 
 K_SAMPLERS = ("KSampler", "KSamplerAdvanced")
 SAMPLERS = (*K_SAMPLERS, "SamplerCustom", "SamplerCustomAdvanced")
+_SETTINGS = ("steps", "cfg", "sampler_name", "scheduler")
+_TAKEN = {  # the widgets of samplers that clips take over
+    "KSampler": ("seed", *_SETTINGS),
+    "KSamplerAdvanced": ("noise_seed", *_SETTINGS),
+    "SamplerCustom": ("noise_seed", "cfg"),
+}
 DECODERS = ("VAEDecode", "VAEDecodeTiled")
 SOUND_DECODERS = {"VAEDecodeAudio": "vae", "VAEDecodeAudioTiled": "vae", "LTXVAudioVAEDecode": "audio_vae"}
 RATES = {"CreateVideo": "fps", "SaveWEBM": "fps", "SaveAnimatedWEBP": "fps", "VHS_VideoCombine": "frame_rate"}
@@ -109,6 +117,11 @@ def find_chains(view: View) -> list[Chain]:
     Raises:
         WorkflowError: There is none, or one cannot be extended; the message names the node in the way.
     """
+    try:
+        TopologicalSorter({key: [each.key for each in view.origins(key).values()] for key in view.keys}).prepare()
+    except CycleError as error:
+        why = "it depends on its own output, which ComfyUI does not run; take a link out of that circle"
+        raise refusal(view, "a circle", error.args[1][0], why) from error
     savers = [key for key in view.keys if view.kind(key) in SAVERS]
     if not savers:
         raise WorkflowError("no video is saved", f"no node saves a video: expected one of {', '.join(SAVERS)}")
@@ -271,6 +284,7 @@ def _check(view: View, chain: Chain, others: set[Key]) -> None:
 def _check_pass(view: View, chain: Chain, sampler: Key) -> Key | None:
     """Raise WorkflowError if a sampler's clips cannot be extended; find the sampler of the pass before it, if any."""
     expert = chain.first_expert if sampler == chain.sampler else None
+    _check_given(view, expert or sampler, _TAKEN.get(view.kind(sampler), ()))
     start = view.origin(expert or sampler, "latent_image")
     if start is None:
         raise refusal(
@@ -410,6 +424,23 @@ def _check_known(view: View, key: Key, names: Sequence[str]) -> None:
             )
 
 
+def _check_given(view: View, key: Key, names: Sequence[str]) -> None:
+    """Raise WorkflowError unless widgets have values, and those that clips can have."""
+    for name in names:
+        value = view.value(key, name)
+        if value is None and name not in view.graph(key).linked(key[-1]):
+            raise refusal(
+                view,
+                "a setting is missing",
+                key,
+                f"the file has no value of its {name}; open the workflow in ComfyUI's page and save it again",
+            )
+        if name == "steps" and _number(value, 1) > MAX_STEPS:
+            raise refusal(
+                view, "too many steps", key, f"it takes {value} steps, expected 1 to {MAX_STEPS}; set fewer first"
+            )
+
+
 def _check_steps(view: View, sampler: Key) -> None:
     """Raise WorkflowError unless a KSampler takes all steps from noise."""
     advanced = view.kind(sampler) == "KSamplerAdvanced"
@@ -450,6 +481,7 @@ def _check_custom(view: View, sampler: Key, later: bool) -> None:
                 "clips take their noise from each other; expected RandomNoise",
             )
         _same_graph(view, sampler, noise.key)
+        _check_given(view, noise.key, ["noise_seed"])
         if view.origin(sampler, "guider") is None:
             raise refusal(view, "not connected", sampler, "its input guider is not connected; connect a guider")
     for name in ("sampler", "sigmas"):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 PACK, CORE = "vidrd", "comfy-core"
+MAX_STEPS, MAX_PROMPT_FRAMES = 1000, 1024  # of the pack's nodes
 SEED_CONTROL = "control_after_generate"  # a widget that the page adds after a seed
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vidrd_core.comfy.chains import check_together, find_chains, prompt_encoder
+from vidrd_core.comfy.definitions import MAX_PROMPT_FRAMES
 from vidrd_core.comfy.graphs import NodeId
 from vidrd_core.comfy.rewriting import Extended, Rewriting
 from vidrd_core.comfy.saving import plan_videos, remove_savers
@@ -43,6 +44,10 @@ def extend_workflow(
         raise ValueError(f"{clips} clips, expected 1 to {MAX_CLIPS}: save a state, and go on in another workflow")
     if len(prompts) > clips:
         raise ValueError(f"there are {len(prompts)} prompts for {clips} clips: raise --clips, or leave some out")
+    if prompt_frames is not None and not 0 <= prompt_frames <= MAX_PROMPT_FRAMES:
+        raise ValueError(
+            f"{prompt_frames} prompt frames, expected 0 to {MAX_PROMPT_FRAMES}, and fewer than a clip has"
+        )
     reuse: dict[str, Any] = {}
     if prompt_frames is not None:
         reuse["prompt_frames"] = prompt_frames

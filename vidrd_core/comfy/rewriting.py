@@ -11,8 +11,8 @@ from vidrd_core.comfy.copies import GAP, Copies, Replaced
 from vidrd_core.comfy.definitions import SEED_CONTROL
 from vidrd_core.comfy.graphs import OUTPUTS, Connected, Graph, NodeId, Source, Target
 from vidrd_core.comfy.page import PageGraph, height_of
+from vidrd_core.comfy.shown import widgets_shown
 from vidrd_core.comfy.view import GETTERS, REROUTES, SETTERS, Key, View, setter_of, source_of_setter
-from vidrd_core.comfy.workflow import Workflow
 
 PREFIX = "vidrd/video"  # the name of a file for which the workflow has none
 
@@ -258,15 +258,14 @@ class Rewriting:
         given = self.graph.given(node, name)
         shown = [
             each
-            for entries in _shown_widgets(self.view.workflow, self.graph)
-            for each in entries
+            for each in widgets_shown(self.view.workflow, self.graph)
             if str(each[0]) == str(node) and each[1] in (name, SEED_CONTROL)
         ]
         if node not in self.seeds and shown and isinstance(given, int):
             row = len(self.seeds) * (height_of("PrimitiveInt") + GAP)
             seed = self.seeds[node] = self.graph.add("PrimitiveInt", "seed", {"value": given}, -1, int(row))
             for each in shown:
-                each[:2] = [str(seed), "value" if each[1] == name else SEED_CONTROL]
+                each[:2] = [type(each[0])(seed), "value" if each[1] == name else SEED_CONTROL]
         return Connected(Source(self.seeds[node], 0), given) if node in self.seeds else given
 
     def _make(self, number: int, sampler: NodeId, state: Source | None, replaced: Replaced) -> _Clip:
@@ -349,6 +348,8 @@ class Rewriting:
             replaced = plan.replaced[-1]
             if graph.kind(replaced) == "CreateVideo":
                 graph.redirect(Source(replaced, 0), video)
+            elif isinstance(graph, PageGraph):
+                graph.instead[replaced] = video.node
             graph.remove(replaced)
         self._redirect_frames(Source(decoder.key[-1], 0), decoder.key, video)
 
@@ -384,17 +385,3 @@ class Rewriting:
             if target.node != OUTPUTS and self.graph.kind(target.node) == "GetVideoComponents":
                 return target.node
         return self.graph.add("GetVideoComponents", "Frames of the long video", {"video": video}, column=self.clips)
-
-
-def _shown_widgets(workflow: Workflow, graph: Graph) -> list[list[Any]]:
-    """The lists of widgets of a subgraph that the nodes which use it show: [node, widget] each."""
-    if not isinstance(graph, PageGraph):
-        return []
-    users = [
-        node
-        for each in workflow.graphs
-        if isinstance(each, PageGraph)
-        for node in each.nodes.values()
-        if workflow.subgraphs.get(node["type"]) is graph
-    ]
-    return [(node.get("properties") or {}).get("proxyWidgets") or [] for node in users]

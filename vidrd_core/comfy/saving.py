@@ -6,6 +6,7 @@ from typing import Any
 
 from vidrd_core.comfy.chains import RATES, Chain, Decoder, refusal
 from vidrd_core.comfy.graphs import Connected, NodeId, Source
+from vidrd_core.comfy.page import PageGraph
 from vidrd_core.comfy.rewriting import PREFIX, VideoPlan
 from vidrd_core.comfy.view import Key, View
 
@@ -138,4 +139,6 @@ def remove_savers(view: View, savers: list[Key]) -> None:
         video = graph.source(node, "video")
         if video is not None:
             graph.redirect(Source(node, 0), video)
+            if isinstance(graph, PageGraph):
+                graph.instead[node] = video.node
         graph.remove(node)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from vidrd_core.comfy.graphs import NodeId
+from vidrd_core.comfy.graphs import Graph, NodeId
 from vidrd_core.comfy.page import PageGraph
 from vidrd_core.comfy.workflow import Workflow
 
@@ -30,12 +30,16 @@ class Shown:
     def forget_removed(self) -> None:
         """Take what was removed out of these lists, once the workflow is changed."""
         for graph in self._pages[:1]:
-            app = (graph.data.get("extra") or {}).get("linearData") or {}
-            for name, position in (("inputs", 0), ("outputs", None)):
+            gone, instead = {str(each) for each in graph.removed}, {str(a): b for a, b in graph.instead.items()}
+            app = app_of(graph)
+            if isinstance(app.get("outputs"), list):
+                app["outputs"] = [
+                    type(each)(instead[str(each)]) if isinstance(each, int | str) and str(each) in instead else each
+                    for each in app["outputs"]
+                ]
+            for name in ("inputs", "outputs"):
                 if isinstance(app.get(name), list):
-                    app[name] = [
-                        each for each in app[name] if (each if position is None else each[0]) not in graph.removed
-                    ]
+                    app[name] = [each for each in app[name] if _node_of(each) not in gone]
         for kind, inner in self.workflow.subgraphs.items():
             self._forget_nodes(kind, inner.removed)
         changed = True
@@ -49,12 +53,9 @@ class Shown:
         gone = {str(each) for each in removed}
         for _, node in self._users(kind):
             properties = node.get("properties") or {}
-            if properties.get("proxyWidgets"):
-                properties["proxyWidgets"] = [each for each in properties["proxyWidgets"] if str(each[0]) not in gone]
-            if properties.get("previewExposures"):
-                properties["previewExposures"] = [
-                    each for each in properties["previewExposures"] if str(each.get("sourceNodeId")) not in gone
-                ]
+            for name in ("proxyWidgets", "previewExposures"):
+                if isinstance(properties.get(name), list):
+                    properties[name] = [each for each in properties[name] if _node_of(each) not in gone]
 
     def _forget_widgets(self, kind: str, inner: PageGraph) -> bool:
         """Take the values of widgets that a subgraph has lost from the nodes that use it; whether it has lost any.
@@ -81,8 +82,47 @@ class Shown:
             for outer in [kind for kind, each in self.workflow.subgraphs.items() if each is graph]:
                 for _, around in self._users(outer):
                     properties = around.get("properties") or {}
-                    if properties.get("proxyWidgets"):
+                    if isinstance(properties.get("proxyWidgets"), list):
                         properties["proxyWidgets"] = [
-                            each for each in properties["proxyWidgets"] if (str(each[0]), each[1]) not in gone
+                            each
+                            for each in properties["proxyWidgets"]
+                            if (_node_of(each), _widget_of(each)) not in gone
                         ]
         return bool(lost)
+
+
+def app_of(graph: PageGraph) -> dict[str, Any]:
+    """The inputs and outputs of a workflow as an app: [node, widget], and nodes; {} without one."""
+    app = (graph.data.get("extra") or {}).get("linearData")
+    return app if isinstance(app, dict) else {}
+
+
+def widgets_shown(workflow: Workflow, graph: Graph) -> list[list[Any]]:
+    """The widgets of a graph's nodes that are shown elsewhere by their names.
+
+    Args:
+        workflow: The workflow.
+        graph: One of its graphs.
+
+    Returns:
+        Lists that begin with [node, widget], which may be changed in place.
+    """
+    pages = [each for each in workflow.graphs if isinstance(each, PageGraph)]
+    lists = [app_of(graph).get("inputs")] if isinstance(graph, PageGraph) and graph is workflow.main else []
+    for node in [node for each in pages for node in each.nodes.values()]:
+        if workflow.subgraphs.get(node["type"]) is graph:
+            lists.append((node.get("properties") or {}).get("proxyWidgets"))
+    entries = [each for shown in lists if isinstance(shown, list) for each in shown]
+    return [each for each in entries if isinstance(each, list) and _widget_of(each) is not None]
+
+
+def _node_of(shown: Any) -> str:
+    """The node that an entry of such a list is of."""
+    if isinstance(shown, dict):
+        return str(shown.get("sourceNodeId"))
+    return str(shown[0]) if isinstance(shown, list) and shown else str(shown)
+
+
+def _widget_of(shown: Any) -> str | None:
+    """The name of the widget that an entry of such a list shows."""
+    return str(shown[1]) if isinstance(shown, list) and len(shown) > 1 else None

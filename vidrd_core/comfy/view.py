@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from vidrd_core.comfy.graphs import BYPASS, INPUTS, NEVER, Graph, NodeId, Source
+from vidrd_core.comfy.graphs import BYPASS, INPUTS, NEVER, Graph, NodeId, Source, WorkflowError
 from vidrd_core.comfy.page import PageGraph
 from vidrd_core.comfy.workflow import Workflow
 
@@ -40,12 +40,22 @@ class _Use:
         """The node of the outer graph that uses it."""
         return self.path[-1]
 
+    def is_in_itself(self) -> bool:
+        """Whether one of the graphs around it is the same one."""
+        around = self.outer
+        while around is not None and around.graph is not self.graph:
+            around = around.outer
+        return around is not None
+
 
 class View:
     """The nodes of a workflow that run.
 
     Args:
         workflow: The workflow, which must not change while the view is in use.
+
+    Raises:
+        WorkflowError: A subgraph is in itself.
     """
 
     def __init__(self, workflow: Workflow) -> None:
@@ -68,8 +78,15 @@ class View:
             if inner is None:
                 self._uses[key] = use
                 self.keys.append(key)
-            elif len(key) < 20:  # a damaged file may nest a subgraph in itself
-                self._enter(_Use(inner, key, use))
+            else:
+                inside = _Use(inner, key, use)
+                if inside.is_in_itself():
+                    raise WorkflowError(
+                        "a subgraph in itself",
+                        f"{use.graph.title(node) or use.graph.kind(node)} (node {':'.join(map(str, key))}) is in the "
+                        "way: it uses the subgraph that it is in; remove it",
+                    )
+                self._enter(inside)
 
     def _resolved(self, key: Key) -> Iterator[tuple[str, Output]]:
         use = self._uses[key]

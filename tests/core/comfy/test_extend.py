@@ -459,7 +459,10 @@ def test_the_rest_of_the_file_stays():
                           "widgets_values": ["hello"]})  # fmt: skip
     long = json.loads(json.dumps(extended(page)))
     assert long["extra"]["ds"] == {"scale": 1}
-    assert long["extra"]["linearData"] == {"inputs": [[5, "text"]], "outputs": []}
+    (seed,) = [each for each in long["nodes"] if each["type"] == "PrimitiveInt"]
+    (written,) = [each for each in long["nodes"] if each.get("title") == "Write, clip 3"]
+    assert seed["widgets_values"][0] == 82
+    assert long["extra"]["linearData"] == {"inputs": [[seed["id"], "value"], [5, "text"]], "outputs": [written["id"]]}
     kept = {each["id"]: each for each in long["nodes"]}
     for each in page["nodes"]:
         if each["id"] in (1, 2, 50):
