@@ -35,6 +35,8 @@ _WITH_REFERENCE = ("WanVaceToVideo", "WanAnimateToVideo", "WanAnimate2ToVideo")
 _GUIDES = ("LTXVAddGuide", "LTXVAddGuideMulti", "MiniMaxH3AddGuide")
 _FILMS = ("LoadVideo", "VHS_LoadVideo", "VHS_LoadVideoPath", "GetVideoComponents")
 _ENCODED_SOUND = ("LTXVAudioVAEEncode", "VAEEncodeAudio")
+# Nodes that make latents of picture and sound together.
+_MAKES_SOUND = ("LTXVConcatAVLatent", "EmptyMiniMaxH3LatentAV", "MiniMaxH3ImageToVideo", "MiniMaxH3ReferenceToVideo")
 _PARTS_OF_SIGMAS = ("SplitSigmas", "SplitSigmasDenoise", "SetFirstSigma", "FlipSigmas")
 _OWN_LOOPS = {  # samplers that take frames a few at a time, or change their size
     "SamplerARVideo": "samples a few frames at a time",
@@ -87,6 +89,7 @@ class Chain:
         passes: The samplers of the passes before it, the first one first: their latents it goes on with.
         beginnings: Nodes that begin the first clip with a picture: of `BEGINNINGS` and `WITHOUT`.
         endings: Nodes that end the last clip with one: of `BEGINNINGS`.
+        holds_sound: Whether the latents are of picture and sound together.
     """
 
     sampler: Key
@@ -98,6 +101,7 @@ class Chain:
     passes: list[Key] = field(default_factory=list)
     beginnings: list[Key] = field(default_factory=list)
     endings: list[Key] = field(default_factory=list)
+    holds_sound: bool = False
 
     @property
     def samplers(self) -> list[Key]:
@@ -273,6 +277,8 @@ def _check(view: View, chain: Chain, others: set[Key]) -> None:
                 f"it continues frames of {view.label(key)}, so the workflow makes several clips already; keep the "
                 "first sampler alone",
             )
+    passed = [view.kind(key) for decoder in chain.decoders for key in decoder.passed]
+    chain.holds_sound = "LTXVSeparateAVLatent" in passed
     chain.first_expert = _first_expert(view, chain.sampler)
     sampler: Key | None = chain.sampler
     while sampler is not None:
@@ -293,6 +299,7 @@ def _check_pass(view: View, chain: Chain, sampler: Key) -> Key | None:
     makers = [start.key]
     if view.kind(start.key) not in (*DECODERS, *SAMPLERS):
         makers += view.behind(start.key, lambda key: view.kind(key) in (*DECODERS, *SAMPLERS))
+    chain.holds_sound |= sampler == chain.sampler and any(view.kind(key) in _MAKES_SOUND for key in makers)
     for key in makers:
         if view.kind(key) in _GUIDES:
             _check_guide(view, chain, sampler, key)

@@ -171,6 +171,9 @@ ADDED: dict[str, Definition] = {
         ),
         (("LATENT", "LATENT"),),
     ),
+    "LTXVSeparateAVLatent": Definition(
+        (_socket("av_latent", "LATENT"),), (("video_latent", "LATENT"), ("audio_latent", "LATENT"))
+    ),
     "GetVideoComponents": Definition(
         (_socket("video", "VIDEO"),), (("images", "IMAGE"), ("audio", "AUDIO"), ("fps", "FLOAT"))
     ),

@@ -14,6 +14,7 @@ from vidrd_core.comfy.page import PageGraph, height_of
 from vidrd_core.comfy.shown import widgets_shown
 from vidrd_core.comfy.view import GETTERS, REROUTES, SETTERS, Key, View, setter_of, source_of_setter
 
+WITH_SOUND = ("mp4", "webm")  # the formats of Decode & Write Clip that hold sound
 PREFIX = "vidrd/video"  # the name of a file for which the workflow has none
 
 
@@ -115,16 +116,18 @@ class Rewriting:
             clips.append(passes)
         last = [each[-1] for each in clips]
         top = max(copies.rows)
-        videos = [
-            self._write(last, decoder, plan, top + row * (height_of("VidRD_WriteClip") + GAP))
-            for row, (decoder, plan) in enumerate(zip(self.chain.decoders, self.plans, strict=True))
-        ]
+        videos = []
+        for decoder, plan in zip(self.chain.decoders, self.plans, strict=True):
+            video, top = self._write(last, decoder, plan, top)
+            videos.append(video)
         unused: list[NodeId] = []
         for video, decoder, plan in zip(videos, self.chain.decoders, self.plans, strict=True):
             self._replace(video, decoder, plan)
             passed = (key for key in decoder.passed if key not in decoder.beginning)
             unused += [decoder.key[-1], *(key[-1] for key in passed)]
-        self._replace_sound(videos[0])
+        self._replace_sound(
+            next((each for each, plan in zip(videos, self.plans, strict=True) if plan.format in WITH_SOUND), None)
+        )
         for slot in (0, 1):
             graph.redirect(Source(self.samplers[-1], slot), last[-1].whole[0])
         for sampler in self.samplers:
@@ -313,8 +316,8 @@ class Rewriting:
         state_of = add("VidRD_CollectState", "State", {"sampler": guided, "latent": Source(sampled, 0)})
         return _Clip(Source(state_of, 0), (Source(sampled, 0), Source(sampled, 1)), Source(state_of, 1))
 
-    def _write(self, clips: list[_Clip], decoder: Decoder, plan: VideoPlan, top: float) -> Source:
-        """The nodes that decode and write all clips; the output of the last one."""
+    def _write(self, clips: list[_Clip], decoder: Decoder, plan: VideoPlan, top: float) -> tuple[Source, float]:
+        """The nodes that decode and write all clips, from `top` on; the last one's output, and the place below."""
         if plan.fps is None:
             self.result.notes.append(f"no node tells the frame rate of {self.view.label(decoder.key)}: 24 is set")
         inputs: dict[str, Any] = {
@@ -323,12 +326,19 @@ class Rewriting:
             "format": plan.format,
             "fps": 24.0 if plan.fps is None else plan.fps,
         }
-        if self.chain.sound is not None:
+        if self.chain.sound is not None and plan.format in WITH_SOUND:
             sound = self.chain.sound[-1]
             inputs["audio_vae"] = self.graph.source(sound, SOUND_DECODERS[self.graph.kind(sound)])
+        separate = "LTXVSeparateAVLatent" if self.chain.holds_sound and inputs.get("audio_vae") is None else None
+        below = top + height_of(separate) + GAP if separate else top
         video: Source | None = None
         for number, clip in enumerate(clips):
             latent = clip.new
+            if separate:  # the writer takes sound with its VAE alone
+                pictures = self.graph.add(
+                    separate, self._name("Pictures", number), {"av_latent": latent}, number, int(top)
+                )
+                latent = Source(pictures, 0)
             for key in [] if number else reversed(decoder.beginning):
                 self.graph.connect(Target(key[-1], AT_THE_BEGINNING[self.graph.kind(key[-1])]), latent)
                 latent = Source(key[-1], 0)
@@ -337,9 +347,10 @@ class Rewriting:
                 for name, value in {**inputs, "latent": latent, "before": video}.items()
                 if value is not None
             }
-            video = Source(self.graph.add("VidRD_WriteClip", self._name("Write", number), given, number, int(top)), 0)
+            node = self.graph.add("VidRD_WriteClip", self._name("Write", number), given, number, int(below))
+            video = Source(node, 0)
         assert video is not None
-        return video
+        return video, below + height_of("VidRD_WriteClip") + GAP
 
     def _replace(self, video: Source, decoder: Decoder, plan: VideoPlan) -> None:
         """Connect what used the frames to the written video."""
@@ -368,14 +379,14 @@ class Rewriting:
                 shown = ", ".join(self.view.label(key) for key in users)
                 self.result.notes.append(f"{shown}: works on all frames of the long video together, as written")
 
-    def _replace_sound(self, video: Source) -> None:
-        """Connect what used the decoded sound to the written video's."""
+    def _replace_sound(self, video: Source | None) -> None:
+        """Connect what used the decoded sound to the written video's, if one has sound."""
         if self.chain.sound is None:
             return
-        node = self.chain.sound[-1]
-        if self.graph.targets(Source(node, 0)):
-            self.graph.redirect(Source(node, 0), Source(self._components(video), 1))
-        self._prune(node)
+        sound = Source(self.chain.sound[-1], 0)
+        if self.graph.targets(sound) and video is not None:
+            self.graph.redirect(sound, Source(self._components(video), 1))
+        self._prune(sound.node)
         for key in self.chain.passed_to_sound:
             self._prune(key[-1])
 

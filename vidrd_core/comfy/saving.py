@@ -7,7 +7,7 @@ from typing import Any
 from vidrd_core.comfy.chains import RATES, Chain, Decoder, refusal
 from vidrd_core.comfy.graphs import Connected, NodeId, Source
 from vidrd_core.comfy.page import PageGraph
-from vidrd_core.comfy.rewriting import PREFIX, VideoPlan
+from vidrd_core.comfy.rewriting import PREFIX, WITH_SOUND, VideoPlan
 from vidrd_core.comfy.view import Key, View
 
 _FORMATS = {"SaveWEBM": "webm", "SaveAnimatedWEBP": "webp"}
@@ -26,11 +26,13 @@ def plan_videos(view: View, chains: list[Chain], notes: list[str]) -> dict[Key, 
         For each chain's sampler, the plans of its decoders.
 
     Raises:
-        WorkflowError: A node tells the frame rate in a form that cannot be taken over; the message names it.
+        WorkflowError: A node tells the frame rate in a form that cannot be taken over, or takes sound that no file
+            will hold; the message names it.
     """
     plans = {chain.sampler: [_plan(view, chain, each, notes) for each in chain.decoders] for chain in chains}
     shared: dict[tuple[int, NodeId], list[VideoPlan]] = {}
     for chain in chains:
+        _check_sound(view, chain, plans[chain.sampler])
         for decoder, plan in zip(chain.decoders, plans[chain.sampler], strict=True):
             shared.setdefault((id(view.graph(decoder.key)), decoder.key[-1]), []).append(plan)
     for each in shared.values():  # one node writes the videos of all nodes that use a subgraph
@@ -40,6 +42,18 @@ def plan_videos(view: View, chains: list[Chain], notes: list[str]) -> dict[Key, 
             for plan in each:
                 plan.prefix, plan.format, plan.savers = PREFIX, "mp4", []
     return plans
+
+
+def _check_sound(view: View, chain: Chain, plans: list[VideoPlan]) -> None:
+    """Raise WorkflowError if sound is used that no file of the long video will hold."""
+    if chain.sound is None or any(plan.format in WITH_SOUND for plan in plans):
+        return
+    replaced = [plan.replaced for plan in plans if plan.replaced is not None]
+    users = [key for key, _ in view.consumers(chain.sound) if key not in replaced]
+    if users:
+        shown = ", ".join(view.label(key) for key in replaced)
+        why = f"it takes the sound, which {shown} does not save; save the video by SaveVideo, or take it out"
+        raise refusal(view, "sound without a file that holds it", users[0], why)
 
 
 def _twice(view: View, savers: list[Key], prefix: Any) -> str:

@@ -178,3 +178,58 @@ def test_each_schedule_that_leaves_out_steps_is_refused(kind, inputs):
     graph = FAMILIES["custom"]() | {"15": node(kind, **inputs, denoise=0.5)}
     assert refusal(graph).startswith(f"{kind} (node 15) is in the way: its denoise is below 1")
     assert "denoise is 0, expected 1" in refusal(changed(wan(), n8={"denoise": 0.0}))
+
+
+@pytest.mark.parametrize("name", ["with_sound", "two_passes", "first_and_last"])
+def test_sound_that_is_not_decoded_is_no_part_of_what_is_written(name):
+    graph = FAMILIES[name]()
+    del graph["18"], graph["10"]["inputs"]["audio"]
+    long = extended(graph)
+    written = of_type(long, "VidRD_WriteClip")
+    assert len(written) == 3
+    states = []
+    for each in written:
+        assert "audio_vae" not in each
+        assert each["latent"][1] == 0
+        separated = long[each["latent"][0]]
+        assert separated["class_type"] == "LTXVSeparateAVLatent"
+        states.append(separated["inputs"]["av_latent"][0])
+    assert {long[each]["class_type"] for each in states} == {"VidRD_CollectState"}
+    assert len(set(states)) == 3
+
+
+def test_latents_of_minimax_h3_hold_sound_of_their_own():
+    graph = FAMILIES["custom"]()
+    graph["7"] = node(
+        "MiniMaxH3ImageToVideo", clip=["2", 0], vae=["3", 0], prompt="a fox", width=64, height=64, length=56
+    )
+    graph = changed(graph, n8={"latent_image": ["7", 1]})
+    assert len(of_type(extended(graph), "LTXVSeparateAVLatent")) == 3
+    graph |= {
+        "17": node("VAELoader", vae_name="sound"),
+        "18": node("VAEDecodeAudio", samples=["8", 0], vae=["17", 0]),
+    }
+    long = extended(changed(graph, n10={"audio": ["18", 0]}))
+    assert of_type(long, "LTXVSeparateAVLatent") == []
+    assert {tuple(each["audio_vae"]) for each in of_type(long, "VidRD_WriteClip")} == {("17", 0)}
+
+
+def test_pictures_alone_are_written_without_sound():
+    graph = FAMILIES["two_passes"]()
+    graph["10"] = node("SaveAnimatedWEBP", images=["9", 0], filename_prefix="fox", fps=24.0, lossless=False,
+                       quality=80, method="default")  # fmt: skip
+    del graph["11"]
+    long = extended(graph)
+    assert {(each["format"], "audio_vae" in each) for each in of_type(long, "VidRD_WriteClip")} == {("webp", False)}
+    assert of_type(long, "LTXVAudioVAEDecode") == []
+    page = to_page(graph, definitions())
+    check_links(extended(page))
+    graph["50"] = node("SaveAudioMP3", audio=["18", 0], filename_prefix="sound", quality="V0")
+    assert refusal(graph).startswith(
+        "SaveAudioMP3 (node 50) is in the way: it takes the sound, which SaveAnimatedWEBP (node 10) does not save"
+    )
+    graph["10"] = node("SaveWEBM", images=["9", 0], filename_prefix="fox", codec="vp9", fps=24.0, crf=30.0)
+    long = extended(graph)
+    assert {tuple(each["audio_vae"]) for each in of_type(long, "VidRD_WriteClip")} == {("17", 0)}
+    parts = long[long["50"]["inputs"]["audio"][0]]
+    assert parts["class_type"] == "GetVideoComponents"
