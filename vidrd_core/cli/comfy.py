@@ -101,6 +101,9 @@ def extend(
     from vidrd_core.io.atomic import write_json
 
     prompts = prompt or []
+    for number, text in enumerate(prompts, 1):
+        if any("\ud800" <= each <= "\udfff" for each in text):  # bytes that Python could not decode
+            raise InputError(f"--prompt {number} is no UTF-8 text: {text!a}; write it in UTF-8")
     with input_checked():
         found = read_workflow(workflow)
     if order not in (None, "mirror", "forward", "auto"):

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
 
-from vidrd_core.comfy.definitions import MAX_STEPS
 from vidrd_core.comfy.graphs import WorkflowError
-from vidrd_core.comfy.view import Key, Output, View
+from vidrd_core.comfy.steps import TAKEN, check_custom, check_given, check_steps, differences, first_expert
+from vidrd_core.comfy.view import Key, Output, View, refusal, same_graph
 
 K_SAMPLERS = ("KSampler", "KSamplerAdvanced")
 SAMPLERS = (*K_SAMPLERS, "SamplerCustom", "SamplerCustomAdvanced")
-_SETTINGS = ("steps", "cfg", "sampler_name", "scheduler")
-_TAKEN = {  # the widgets of samplers that clips take over
-    "KSampler": ("seed", *_SETTINGS),
-    "KSamplerAdvanced": ("noise_seed", *_SETTINGS),
-    "SamplerCustom": ("noise_seed", "cfg"),
-}
 DECODERS = ("VAEDecode", "VAEDecodeTiled")
 SOUND_DECODERS = {"VAEDecodeAudio": "vae", "VAEDecodeAudioTiled": "vae", "LTXVAudioVAEDecode": "audio_vae"}
 RATES = {"CreateVideo": "fps", "SaveWEBM": "fps", "SaveAnimatedWEBP": "fps", "VHS_VideoCombine": "frame_rate"}
@@ -37,12 +29,6 @@ _FILMS = ("LoadVideo", "VHS_LoadVideo", "VHS_LoadVideoPath", "GetVideoComponents
 _ENCODED_SOUND = ("LTXVAudioVAEEncode", "VAEEncodeAudio")
 # Nodes that make latents of picture and sound together.
 _MAKES_SOUND = ("LTXVConcatAVLatent", "EmptyMiniMaxH3LatentAV", "MiniMaxH3ImageToVideo", "MiniMaxH3ReferenceToVideo")
-_PARTS_OF_SIGMAS = ("SplitSigmas", "SplitSigmasDenoise", "SetFirstSigma", "FlipSigmas")
-_OWN_LOOPS = {  # samplers that take frames a few at a time, or change their size
-    "SamplerARVideo": "samples a few frames at a time",
-    "SamplerLCMUpscale": "changes the size of the latents",
-    "VOIDSampler": "scales its noise in its own way",
-}
 # Nodes that may be between two passes: they leave the number of latents as it is.
 _BETWEEN = (
     *("LTXVSeparateAVLatent", "LTXVConcatAVLatent", "LTXVCropGuides", "LTXVLatentUpsampler"),
@@ -84,7 +70,7 @@ class Chain:
         decoders: Its decoders whose frames are saved as a video.
         sound: The decoder of its sound, if there is any.
         passed_to_sound: The nodes between that and the sampler.
-        pictures: Nodes that load pictures, films or sound on which each clip depends.
+        pictures: Nodes that load pictures, films or sound on which each clip depends, or decode such pictures.
         first_expert: The sampler of the first steps, if another model takes those (Wan 2.2).
         passes: The samplers of the passes before it, the first one first: their latents it goes on with.
         beginnings: Nodes that begin the first clip with a picture: of `BEGINNINGS` and `WITHOUT`.
@@ -229,13 +215,13 @@ def _without_sampler(view: View, saver: Key) -> WorkflowError:
 
 
 def _pictures(view: View, chain: Chain) -> list[Key]:
-    """The nodes that load what each clip depends on: not those of which only the size counts, or the first clip."""
+    """The nodes that load or make what each clip depends on: not where only the size counts, or the first clip."""
     found: list[Key] = []
     waiting, seen = list(chain.samplers), set(chain.samplers)
     while waiting:
         key = waiting.pop(0)
-        found += [key] if view.kind(key) in PICTURES else []
-        if view.kind(key) == "GetImageSize":
+        found += [key] if view.kind(key) in (*PICTURES, *DECODERS) else []
+        if view.kind(key) in ("GetImageSize", *DECODERS):
             continue
         for name, origin in view.origins(key).items():
             if key in (*chain.beginnings, *chain.endings) and name in ("image", "start_image"):
@@ -244,21 +230,6 @@ def _pictures(view: View, chain: Chain) -> list[Key]:
                 seen.add(origin.key)
                 waiting.append(origin.key)
     return found
-
-
-def refusal(view: View, reason: str, key: Key, why: str) -> WorkflowError:
-    """The error that names a node in the way.
-
-    Args:
-        view: The workflow.
-        reason: Why, in a few words, as in `WorkflowError`.
-        key: The node.
-        why: Why, and what to do.
-
-    Returns:
-        The error.
-    """
-    return WorkflowError(reason, f"{view.label(key)} is in the way: {why}")
 
 
 def _check(view: View, chain: Chain, others: set[Key]) -> None:
@@ -279,7 +250,7 @@ def _check(view: View, chain: Chain, others: set[Key]) -> None:
             )
     passed = [view.kind(key) for decoder in chain.decoders for key in decoder.passed]
     chain.holds_sound = "LTXVSeparateAVLatent" in passed
-    chain.first_expert = _first_expert(view, chain.sampler)
+    chain.first_expert = first_expert(view, chain.sampler)
     sampler: Key | None = chain.sampler
     while sampler is not None:
         earlier = _check_pass(view, chain, sampler)
@@ -290,7 +261,7 @@ def _check(view: View, chain: Chain, others: set[Key]) -> None:
 def _check_pass(view: View, chain: Chain, sampler: Key) -> Key | None:
     """Raise WorkflowError if a sampler's clips cannot be extended; find the sampler of the pass before it, if any."""
     expert = chain.first_expert if sampler == chain.sampler else None
-    _check_given(view, expert or sampler, _TAKEN.get(view.kind(sampler), ()))
+    check_given(view, expert or sampler, TAKEN.get(view.kind(sampler), ()))
     start = view.origin(expert or sampler, "latent_image")
     if start is None:
         raise refusal(
@@ -316,9 +287,9 @@ def _check_pass(view: View, chain: Chain, sampler: Key) -> Key | None:
         _check_passes(view, sampler, before, makers)
     if not expert:
         if view.kind(sampler) in K_SAMPLERS:
-            _check_steps(view, sampler)
+            check_steps(view, sampler)
         else:
-            _check_custom(view, sampler, bool(before))
+            check_custom(view, sampler, bool(before))
     kinds = ({*BEGINNINGS, *WITHOUT}) - {"LTXVAddGuide"}
     chain.beginnings += [key for key in makers if view.kind(key) in kinds and key[:-1] == sampler[:-1]]
     return before[0] if before else None
@@ -346,7 +317,7 @@ def _check_guide(view: View, chain: Chain, sampler: Key, key: Key) -> None:
     place = view.value(key, "frame_idx")
     if not isinstance(place, int):
         raise refusal(view, reason, key, "the place of its picture is not known; set frame_idx to a number")
-    _same_graph(view, sampler, key)
+    same_graph(view, sampler, key)
     (chain.beginnings if place >= 0 else chain.endings).append(key)
 
 
@@ -360,13 +331,15 @@ def _check_passes(view: View, sampler: Key, before: list[Key], makers: list[Key]
         if view.kind(sampler) == "SamplerCustom"
         else noise is not None and view.kind(noise.key) == "RandomNoise"
     )
+    differing = differences(view, sampler)
     if len(before) > 1 or not fresh:
         raise refusal(
             view,
             reason,
             sampler,
             f"it goes on with the latents of {view.label(before[0])}; only a video of one sampler can be extended, "
-            "or of several that are SamplerCustomAdvanced and add noise each",
+            "or of several that are SamplerCustomAdvanced and add noise each"
+            + (f"; two experts would need the same {differing}" if differing else ""),
         )
     after, behind = set(view.ahead(before[0])), set(view.behind(sampler))
     for key in makers:
@@ -374,12 +347,12 @@ def _check_passes(view: View, sampler: Key, before: list[Key], makers: list[Key]
             raise refusal(
                 view, reason, key, f"it changes the latents between two passes; expected {', '.join(_BETWEEN)}"
             )
-    _same_graph(view, sampler, before[0])
+    same_graph(view, sampler, before[0])
     for key in after & behind:
         if view.kind(key) in DECODERS:
             raise refusal(view, reason, key, f"{view.label(sampler)} depends on what it decodes")
         if key[: len(sampler) - 1] != sampler[:-1]:
-            _same_graph(view, sampler, key)
+            same_graph(view, sampler, key)
         upscaler = view.origin(key, "upscale_model")
         if upscaler is not None and "temporal" in str(view.value(upscaler.key, "model_name")):
             raise refusal(
@@ -387,146 +360,13 @@ def _check_passes(view: View, sampler: Key, before: list[Key], makers: list[Key]
             )
 
 
-def _first_expert(view: View, sampler: Key) -> Key | None:
-    """The KSampler (Advanced) that takes the first steps of a clip, of which `sampler` takes the others."""
-    origin = view.origin(sampler, "latent_image")
-    if origin is None or {view.kind(sampler), view.kind(origin.key)} != {"KSamplerAdvanced"}:
-        return None
-    first = origin.key
-    if first[:-1] != sampler[:-1] or any(to != sampler for to, _ in view.consumers(first)):
-        return None
-
-    def same(name: str, other: str) -> bool:
-        one, two = view.value(first, name), view.value(sampler, other)
-        return one == two and (one is not None or view.origin(first, name) == view.origin(sampler, other))
-
-    whole = (
-        view.value(first, "add_noise") == "enable"
-        and view.value(sampler, "add_noise") == "disable"
-        and view.value(first, "return_with_leftover_noise") == "enable"
-        and _number(view.value(first, "start_at_step"), 0) == 0
-        and _number(view.value(sampler, "end_at_step"), 10000) >= _number(view.value(sampler, "steps"), 0)
-    )
-    names = ("steps", "cfg", "sampler_name", "scheduler", "positive", "negative")
-    alike = all(same(name, name) for name in names) and same("end_at_step", "start_at_step")
-    return first if whole and alike else None
-
-
-def _number(value: Any, otherwise: float) -> float:
-    """The value of a widget; another one where it is not known."""
-    return value if isinstance(value, int | float) else otherwise
-
-
-def _check_known(view: View, key: Key, names: Sequence[str]) -> None:
-    """Raise WorkflowError unless the values of widgets are known, also where nodes set them."""
-    for name in names:
-        if view.value(key, name) is None and name in view.graph(key).linked(key[-1]):
-            origin = view.origin(key, name)
-            maker = "its node" if origin is None else view.label(origin.key)
-            raise refusal(
-                view,
-                "a setting is not known",
-                key,
-                f"{maker} sets its {name} when the workflow runs; set it to a number or word of its own first",
-            )
-
-
-def _check_given(view: View, key: Key, names: Sequence[str]) -> None:
-    """Raise WorkflowError unless widgets have values, and those that clips can have."""
-    for name in names:
-        value = view.value(key, name)
-        if value is None and name not in view.graph(key).linked(key[-1]):
-            raise refusal(
-                view,
-                "a setting is missing",
-                key,
-                f"the file has no value of its {name}; open the workflow in ComfyUI's page and save it again",
-            )
-        if name == "steps" and _number(value, 1) > MAX_STEPS:
-            raise refusal(
-                view, "too many steps", key, f"it takes {value} steps, expected 1 to {MAX_STEPS}; set fewer first"
-            )
-
-
-def _check_steps(view: View, sampler: Key) -> None:
-    """Raise WorkflowError unless a KSampler takes all steps from noise."""
-    advanced = view.kind(sampler) == "KSamplerAdvanced"
-    parts = ("add_noise", "start_at_step", "end_at_step", "return_with_leftover_noise")
-    _check_known(view, sampler, parts if advanced else ["denoise"])
-    given = {name: view.value(sampler, name) for name in ("denoise", *parts, "steps")}
-    if _number(given["denoise"], 1) < 1:
-        raise refusal(
-            view, "denoise is below 1", sampler, f"its denoise is {given['denoise']:g}, expected 1; set that first"
-        )
-    if not advanced:
-        return
-    if _number(given["end_at_step"], 10000) < 10000:
-        _check_known(view, sampler, ["steps"])
-    part = _number(given["start_at_step"], 0) > 0 or _number(given["end_at_step"], 10000) < _number(given["steps"], 0)
-    if part or given["add_noise"] == "disable" or given["return_with_leftover_noise"] == "enable":
-        raise refusal(
-            view,
-            "a part of the steps",
-            sampler,
-            "it takes a part of the steps only; expected all, with noise added to them",
-        )
-
-
-def _check_custom(view: View, sampler: Key, later: bool) -> None:
-    """Raise WorkflowError unless a custom sampler takes all steps from new noise; a later pass may take the last."""
-    if view.kind(sampler) == "SamplerCustom":
-        _check_known(view, sampler, ["add_noise"])
-        if view.value(sampler, "add_noise") is False:
-            raise refusal(view, "no noise is added", sampler, "its add_noise is off; switch it on first")
-    else:
-        noise = view.origin(sampler, "noise")
-        if noise is None or view.kind(noise.key) != "RandomNoise":
-            raise refusal(
-                view,
-                "noise of another kind",
-                sampler if noise is None else noise.key,
-                "clips take their noise from each other; expected RandomNoise",
-            )
-        _same_graph(view, sampler, noise.key)
-        _check_given(view, noise.key, ["noise_seed"])
-        if view.origin(sampler, "guider") is None:
-            raise refusal(view, "not connected", sampler, "its input guider is not connected; connect a guider")
-    for name in ("sampler", "sigmas"):
-        origin = view.origin(sampler, name)
-        if origin is None:
-            raise refusal(view, "not connected", sampler, f"its input {name} is not connected; connect it")
-        kind = view.kind(origin.key)
-        if kind in _OWN_LOOPS:
-            why = f"it {_OWN_LOOPS[kind]}; take KSamplerSelect"
-            raise refusal(view, "a sampler with rules of its own", origin.key, why)
-        if later:
-            continue
-        for key in [origin.key, *view.behind(origin.key)]:
-            if name == "sigmas" and view.kind(key) in _PARTS_OF_SIGMAS:
-                why = "a clip needs all sigmas; connect the whole schedule"
-                raise refusal(view, "a part of the steps", key, why)
-            if name == "sigmas":
-                _check_known(view, key, ["denoise"])
-            if name == "sigmas" and _number(view.value(key, "denoise"), 1) < 1:
-                raise refusal(view, "denoise is below 1", key, "its denoise is below 1; set it to 1 first")
-
-
-def _same_graph(view: View, one: Key, other: Key) -> None:
-    """Raise WorkflowError unless both nodes are in the same graph."""
-    if one[:-1] != other[:-1]:
-        raise WorkflowError(
-            "parts in several subgraphs",
-            f"{view.label(other)} is in the way: it is in another subgraph than {view.label(one)}; put both into one",
-        )
-
-
 def check_together(view: View, chain: Chain) -> None:
     """Raise WorkflowError unless the sampler and the decoders of a chain are in one graph."""
     for decoder in chain.decoders:
         for key in (decoder.key, *decoder.passed):
-            _same_graph(view, chain.sampler, key)
+            same_graph(view, chain.sampler, key)
     for key in (*([chain.sound] if chain.sound else []), *chain.passed_to_sound):
-        _same_graph(view, chain.sampler, key)
+        same_graph(view, chain.sampler, key)
 
 
 def prompt_encoder(view: View, chain: Chain) -> Key:
@@ -564,12 +404,12 @@ def _encoder_of(view: View, sampler: Key) -> Key:
             raise WorkflowError(
                 "", f"{view.label(at)} is in the way of --prompt: expected one of {', '.join(_GUIDERS)}"
             )
-        _same_graph(view, sampler, at)
+        same_graph(view, sampler, at)
         name = _GUIDERS[view.kind(at)]
     origin = view.origin(at, name)
     while origin is not None and view.kind(origin.key) in _CONDITIONERS:
         at, name = origin.key, "positive"
-        _same_graph(view, sampler, at)
+        same_graph(view, sampler, at)
         origin = view.origin(at, name)
     if origin is None or view.kind(origin.key) != "CLIPTextEncode":
         where = view.label(at if origin is None else origin.key)
@@ -578,5 +418,5 @@ def _encoder_of(view: View, sampler: Key) -> Key:
             f"{where} is in the way of --prompt: expected CLIPTextEncode at {name} of {view.label(at)}; leave "
             "--prompt out to keep the workflow's conditioning for all clips",
         )
-    _same_graph(view, sampler, origin.key)
+    same_graph(view, sampler, origin.key)
     return origin.key

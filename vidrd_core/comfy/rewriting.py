@@ -369,9 +369,13 @@ class Rewriting:
         graph = self.graph
         replaced = [plan.replaced for plan in self.plans if plan.replaced]
         users = [key for key, _ in self.view.consumers(decoder, 0) if key not in replaced]
+        left = []
         for target in graph.targets(frames):
             if not users and target.node != OUTPUTS:  # bypassed and muted nodes
                 graph.connect(target, None)
+                left += [f"{graph.kind(target.node)} (node {target.node})"] if graph.mode(target.node) else []
+        if left:
+            self.result.notes.append(f"{', '.join(left)}: disconnected from the frames, as it does not run")
         if graph.targets(frames):
             parts = self._components(video)
             graph.redirect(frames, Source(parts, 0))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from vidrd_core.comfy.chains import RATES, Chain, Decoder, refusal
+from vidrd_core.comfy.chains import RATES, Chain, Decoder
 from vidrd_core.comfy.graphs import Connected, NodeId, Source
 from vidrd_core.comfy.page import PageGraph
 from vidrd_core.comfy.rewriting import PREFIX, WITH_SOUND, VideoPlan
-from vidrd_core.comfy.view import Key, View
+from vidrd_core.comfy.view import Key, View, refusal
 
 _FORMATS = {"SaveWEBM": "webm", "SaveAnimatedWEBP": "webp"}
 _OF_VHS = ("mp4", "webm", "gif", "webp")  # those of Decode & Write Clip that names of VideoHelperSuite's hold

@@ -196,6 +196,39 @@ class View:
                         waiting.append(each)
 
 
+def refusal(view: View, reason: str, key: Key, why: str) -> WorkflowError:
+    """The error that names a node in the way.
+
+    Args:
+        view: The workflow.
+        reason: Why, in a few words, as in `WorkflowError`.
+        key: The node.
+        why: Why, and what to do.
+
+    Returns:
+        The error.
+    """
+    return WorkflowError(reason, f"{view.label(key)} is in the way: {why}")
+
+
+def same_graph(view: View, one: Key, other: Key) -> None:
+    """Check that both nodes are in the same graph.
+
+    Args:
+        view: The workflow.
+        one: A node.
+        other: The node that is in the way otherwise.
+
+    Raises:
+        WorkflowError: They are not.
+    """
+    if one[:-1] != other[:-1]:
+        raise WorkflowError(
+            "parts in several subgraphs",
+            f"{view.label(other)} is in the way: it is in another subgraph than {view.label(one)}; put both into one",
+        )
+
+
 def setter_of(graph: Graph, node: NodeId) -> NodeId | None:
     """The node that sets what a getter gets: that of the same name in the same graph; None if there is none."""
     kind, name = GETTERS[graph.kind(node)], _name_of(graph, node)

@@ -60,6 +60,8 @@ def test_errors_name_the_file_and_the_node(vidrd, short):
         (("short.json", "-o", "x.json", "--clips", 0), "--clips"),
         (("short.json", "-o", "x.json", "--clips", 1000), "expected 1 to 100"),
         (("short.json", "-o", "x.json", "--clips", 1, "--prompt", "a", "--prompt", "b"), "2 prompts for 1 clips"),
+        (("short.json", "-o", "x.json", "-M", 5000), "5000 prompt frames, expected 0 to 1024"),
+        (("short.json", "-o", "x.json", "--prompt", "a", "--prompt", "caf\udce9"), "--prompt 2 is no UTF-8 text"),
     ],
 )
 def test_wrong_input_is_named(vidrd, short, arguments, message):

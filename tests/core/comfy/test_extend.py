@@ -495,6 +495,15 @@ def test_two_experts_become_one_extend_a_clip():
         assert (two["model_low_noise"], two["switch_step"]) == (["low", 0], 7)
 
 
+def test_the_words_on_two_experts_name_what_differs():
+    words = "; two experts would need the same "
+    assert refusal(two_experts(cfg=1.0)).endswith(f"{words}cfg (1.0; cfg of the first is 3.5)")
+    assert refusal(two_experts(start_at_step=8, negative=["5", 0])).endswith(
+        f"{words}negative, start_at_step (8; end_at_step of the first is 7)"
+    )
+    assert words not in refusal(two_experts(add_noise="enable"))
+
+
 @pytest.mark.parametrize("changes", [{"start_at_step": 8}, {"add_noise": "enable"}, {"cfg": 1.0}, {"end_at_step": 9}])
 def test_samplers_that_are_no_two_experts_are_refused(changes):
     assert "(node 99) is in the way: it goes on with the latents of KSamplerAdvanced" in refusal(

@@ -233,3 +233,19 @@ def test_pictures_alone_are_written_without_sound():
     assert {tuple(each["audio_vae"]) for each in of_type(long, "VidRD_WriteClip")} == {("17", 0)}
     parts = long[long["50"]["inputs"]["audio"][0]]
     assert parts["class_type"] == "GetVideoComponents"
+
+
+def test_a_picture_that_the_workflow_makes_is_the_same_for_all_clips():
+    graph = FAMILIES["image_to_video"]() | {
+        "30": node("EmptyLatentImage", width=832, height=480, batch_size=1),
+        "31": node("KSampler", **wan()["8"]["inputs"] | {"latent_image": ["30", 0]}),
+        "12": node("VAEDecode", samples=["31", 0], vae=["3", 0]),
+    }
+    assert notes(graph) == ["every clip gets the same input of VAEDecode (node 12)"]
+
+
+@pytest.mark.parametrize("mode", [2, 4])
+def test_muted_nodes_that_took_the_frames_are_told(mode):
+    page = to_page(wan() | {"50": node("SaveImage", images=["9", 0], filename_prefix="frames")}, definitions())
+    next(each for each in page["nodes"] if each["id"] == 50)["mode"] = mode
+    assert notes(page) == ["SaveImage (node 50): disconnected from the frames, as it does not run"]
