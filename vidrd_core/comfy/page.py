@@ -246,6 +246,35 @@ class PageGraph(Graph):
                 self.connect(Target(new, name), source)
         return new
 
+    def add_seed(self, value: int, control: str, row: int = 0) -> NodeId:
+        """Add the page's own PrimitiveNode for a seed, which changes between runs in the seed's range.
+
+        Args:
+            value: The seed.
+            control: How it changes, as the page names it.
+            row: Its place from the top, left of the other added nodes.
+
+        Returns:
+            Its id.
+        """
+        new = self.counter.next_node()
+        self.nodes[new] = {
+            "id": new,
+            "type": "PrimitiveNode",
+            "pos": self._place(-1, row),
+            "size": [NODE_WIDTH, height_of("PrimitiveInt")],
+            "flags": {},
+            "order": 0,
+            "mode": 0,
+            "inputs": [],
+            "outputs": [{"name": "INT", "type": "INT", "widget": {"name": "seed"}, "links": []}],
+            "title": "seed",
+            "properties": {"Run widget replace on values": False},
+            "widgets_values": [value, control],
+        }
+        self._added.append(new)
+        return new
+
     def new_block(self) -> None:
         """Start a block of added nodes below the former ones."""
         self._top = max([self._top, *(_box(self.nodes[node])[3] + 120 for node in self._added)])

@@ -257,16 +257,23 @@ class Rewriting:
         return [{old: made[prompts[min(number, len(prompts) - 1)]]} for number in range(self.clips)]
 
     def _seed(self, node: NodeId, name: str) -> Any:
-        """The seed of all clips; one that nodes of a subgraph show as a widget moves into a node of its own."""
-        given = self.graph.given(node, name)
+        """The seed of all clips; one that is shown elsewhere or changes between runs moves into a node of its own."""
+        graph, given, control = self.graph, self.graph.given(node, name), self.graph.value(node, SEED_CONTROL)
         shown = [
             each
             for each in widgets_shown(self.view.workflow, self.graph)
             if str(each[0]) == str(node) and each[1] in (name, SEED_CONTROL)
         ]
-        if node not in self.seeds and shown and isinstance(given, int):
-            row = len(self.seeds) * (height_of("PrimitiveInt") + GAP)
-            seed = self.seeds[node] = self.graph.add("PrimitiveInt", "seed", {"value": given}, -1, int(row))
+        changes = control in ("increment", "decrement", "randomize")
+        row = int(len(self.seeds) * (height_of("PrimitiveInt") + GAP))
+        if node in self.seeds or not isinstance(given, int):
+            pass
+        elif changes and not shown and isinstance(graph, PageGraph):
+            self.seeds[node] = graph.add_seed(given, str(control), row)
+        elif shown:
+            if changes:  # PrimitiveInt would go below 0
+                self.result.notes.append(f"the seed of {graph.kind(node)} (node {node}) is fixed at {given} now")
+            seed = self.seeds[node] = graph.add("PrimitiveInt", "seed", {"value": given}, -1, row)
             for each in shown:
                 each[:2] = [type(each[0])(seed), "value" if each[1] == name else SEED_CONTROL]
         return Connected(Source(self.seeds[node], 0), given) if node in self.seeds else given

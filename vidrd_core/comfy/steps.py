@@ -47,8 +47,10 @@ def differences(view: View, sampler: Key) -> str:
         What differs, in words; "" without such a pair.
     """
     first = _of_the_first_steps(view, sampler)
-    parts = []
-    for name in [] if first is None else _differing(view, first, sampler):
+    parts: list[str] = []
+    if first is None:
+        return ""
+    for name in _differing(view, first, sampler):
         other = "end_at_step" if name == "start_at_step" else name
         values = view.value(sampler, name), view.value(first, other)
         parts.append(name if None in values else f"{name} ({values[0]}; {other} of the first is {values[1]})")
