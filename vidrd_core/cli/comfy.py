@@ -120,7 +120,13 @@ def extend(
         raise InputError(str(error)) from error
     with input_checked():
         output.parent.mkdir(parents=True, exist_ok=True)
-        write_json(output, found.data)
+        try:
+            write_json(output, found.data)
+        except UnicodeEncodeError as error:
+            half = ascii(error.object[error.start])
+            raise InputError(
+                f"{workflow} holds half a character, {half}, in a text: delete it in the page"
+            ) from error
     for line in done.notes:
         note(line)
     say(f"{output}: {clips or len(prompts) or 4} clips by {', '.join(done.samplers)}")

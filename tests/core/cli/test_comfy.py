@@ -68,3 +68,10 @@ def test_wrong_input_is_named(vidrd, short, arguments, message):
     Path("text.json").write_text("hello")
     assert message in error_line(*vidrd("comfy", "extend", *arguments))
     assert not Path("x.json").exists()
+
+
+def test_half_a_character_in_the_file_is_named(vidrd, short):
+    Path("half.json").write_text(json.dumps(changed(wan(), n5={"text": "caf\udce9"})))
+    message = error_line(*vidrd("comfy", "extend", "half.json", "-o", "long.json"))
+    assert "half.json holds half a character, '\\udce9', in a text" in message
+    assert [each.name for each in Path().iterdir() if "long" in each.name] == []
