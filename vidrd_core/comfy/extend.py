@@ -69,6 +69,6 @@ def extend_workflow(
             rewriting.run(prompts, encoders.get(chain.sampler))
     for chain in chains:
         remove_savers(view, [saver for plan in plans[chain.sampler] for saver in plan.savers])
-    shown.forget_removed()
+    result.notes += shown.forget_removed()
     workflow.store(f"VidRD: {clips} clips")
     return result

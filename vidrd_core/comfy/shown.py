@@ -27,8 +27,13 @@ class Shown:
         for graph in self._pages:
             yield from ((graph, node) for node in graph.nodes.values() if node["type"] == kind)
 
-    def forget_removed(self) -> None:
-        """Take what was removed out of these lists, once the workflow is changed."""
+    def forget_removed(self) -> list[str]:
+        """Take what was removed out of these lists, once the workflow is changed.
+
+        Returns:
+            What a user should know of it.
+        """
+        notes = []
         for graph in self._pages[:1]:
             gone, instead = {str(each) for each in graph.removed}, {str(a): b for a, b in graph.instead.items()}
             app = app_of(graph)
@@ -39,6 +44,9 @@ class Shown:
                 ]
             for name in ("inputs", "outputs"):
                 if isinstance(app.get(name), list):
+                    lost = [f"{_widget_of(each) or 'the output'} of node {_node_of(each)}" for each in app[name]
+                            if _node_of(each) in gone]  # fmt: skip
+                    notes += [f"the app no longer shows {', '.join(lost)}"] if lost else []
                     app[name] = [each for each in app[name] if _node_of(each) not in gone]
         for kind, inner in self.workflow.subgraphs.items():
             self._forget_nodes(kind, inner.removed)
@@ -47,6 +55,7 @@ class Shown:
             changed = False
             for kind, inner in self.workflow.subgraphs.items():
                 changed |= self._forget_widgets(kind, inner)
+        return notes
 
     def _forget_nodes(self, kind: str, removed: set[NodeId]) -> None:
         """Take nodes that a subgraph has lost out of the lists of the nodes that use it."""

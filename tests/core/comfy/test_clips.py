@@ -201,9 +201,12 @@ def test_a_seed_goes_on_changing_between_runs(name, node_id, control, inside):
 def test_a_seed_that_is_shown_is_told_to_be_fixed():
     page = to_page(FAMILIES["wan"](), definitions())
     next(each for each in page["nodes"] if each["id"] == 8)["widgets_values"][1] = "randomize"
-    page["extra"] = {"linearData": {"inputs": [[8, "seed"]], "outputs": []}}
+    page["extra"] = {"linearData": {"inputs": [[8, "seed"], [8, "steps"]], "outputs": [8, 11]}}
     done = extend_workflow(parse_workflow(page), 2)
-    assert done.notes == ["the seed of KSampler (node 8) is fixed at 82 now"]
+    assert done.notes == [
+        "the seed of KSampler (node 8) is fixed at 82 now", "the app no longer shows steps of node 8",
+        "the app no longer shows the output of node 8",
+    ]  # fmt: skip
 
 
 def custom_from_wan22():
