@@ -190,3 +190,18 @@ def test_a_long_template_from_the_first_to_the_last_frame(run_template, output, 
         assert torch.equal(hears[:, :, begin : begin + count], heard[:, :, -count:])
     (path,) = set(output.rglob("*.mp4")) - before
     assert len(read_video(path)[0]) == 49 + 2 * 16
+
+
+@pytest.mark.parametrize("name", ["video_ltx2_t2v_distilled", "video_ltx2_3_flf2v"])
+def test_the_pictures_of_a_template_without_its_sound(run_template, output, name):
+    before = set(output.rglob("*.mp4"))
+
+    def change(workflow):
+        for each in nodes(workflow):
+            if each["type"] == "LTXVAudioVAEDecode":
+                each["mode"] = 2
+        extend_workflow(parse_workflow(workflow), 2)
+
+    run_template(name, change)
+    (path,) = set(output.rglob("*.mp4")) - before
+    assert len(read_video(path)[0]) == 49 + 16

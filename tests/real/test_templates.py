@@ -12,7 +12,8 @@ from vidrd_core.comfy.workflow import parse_workflow
 from vidrd_core.presets import ReuseChoice
 
 from ..core.comfy.test_extend import check_links
-from ..workflows.files import ROOT, nodes
+from ..workflows.convert import Graph
+from ..workflows.files import ROOT, graphs, nodes, subgraphs
 from ..workflows.templates import PACKAGE, video_templates
 
 pytestmark = pytest.mark.real
@@ -108,3 +109,39 @@ def test_those_that_are_converted_keep_everything_else(outcomes):
                 assert kept[each["id"]].get("widgets_values") == each.get("widgets_values"), name
         assert long["groups"][: len(workflow["groups"])] == workflow["groups"]
         assert sum(each["type"] == "VidRD_WriteClip" for each in nodes(long)) in (3, 6, 15), name
+
+
+def promoted(workflow):
+    """{(the node that uses a subgraph, its widget): value}, as pages fill them."""
+    found = {}
+    for graph in graphs(workflow):
+        for use in graph["nodes"]:
+            if use["type"] in subgraphs(workflow):
+                names = Graph(workflow).within(use).promoted()
+                given = use.get("widgets_values") or []
+                assert len(given) in (0, len(names))
+                found |= {(use["id"], name): value for name, value in zip(names, given, strict=False)}
+    return found
+
+
+@pytest.mark.parametrize("prompts", [[], ["a fox", "a hen"]])
+def test_promoted_values_keep_their_owners(outcomes, prompts):
+    changed = refused = 0
+    for name, (workflow, _, error) in outcomes.items():
+        if error is not None:
+            continue
+        long = copy.deepcopy(workflow)
+        for graph in graphs(long):
+            for use in graph["nodes"]:
+                if use["type"] in subgraphs(long) and not use.get("widgets_values"):  # newer pages save them
+                    use["widgets_values"] = Graph(long).within(use).promoted()
+        before = promoted(long)
+        try:
+            extend_workflow(parse_workflow(long), 3, prompts)
+        except WorkflowError:  # another encoder than CLIPTextEncode
+            refused += 1
+            continue
+        after = promoted(long)
+        assert after.items() <= before.items(), name
+        changed += after != before
+    assert (changed, refused) == ((6, 43) if prompts else (0, 0))

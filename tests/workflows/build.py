@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from .slots import ADDED, slots, widgets
@@ -89,3 +90,48 @@ def in_subgraph(page: dict[str, Any], outside: set[int]) -> dict[str, Any]:
         **page, "nodes": [node, *kept], "links": around, "definitions": {"subgraphs": [subgraph]},
         "last_node_id": use, "last_link_id": 2000,
     }  # fmt: skip
+
+
+def promote(page: dict[str, Any], widgets: dict[str, tuple[int, str, Any]]) -> None:
+    """Make widgets of nodes in `in_subgraph`'s subgraph inputs of it: {input: (node, its widget, the value)}."""
+    subgraph, use = page["definitions"]["subgraphs"][0], page["nodes"][0]
+    for name, (node, widget, value) in widgets.items():
+        number, slot = 3000 + len(subgraph["inputs"]), len(subgraph["inputs"])
+        inputs = next(each["inputs"] for each in subgraph["nodes"] if each["id"] == node)
+        place = [each["name"] for each in inputs].index(widget)
+        inputs[place]["link"] = number
+        type_ = inputs[place]["type"]
+        subgraph["inputs"].append({"id": f"in-{number}", "name": name, "type": type_, "linkIds": [number]})
+        subgraph["links"].append({
+            "id": number, "origin_id": -10, "origin_slot": slot, "target_id": node, "target_slot": place,
+            "type": type_,
+        })  # fmt: skip
+        use["inputs"].append({"name": name, "type": type_, "widget": {"name": name}, "link": None})
+        use["widgets_values"].append(value)
+
+
+def by_way_of(page: dict[str, Any], link: int, kind: str) -> dict[str, Any]:
+    """A copy with a "Reroute", or a "SetNode" and a "GetNode", on a link of its main graph."""
+    page = copy.deepcopy(page)
+    number, origin, slot, target, place, type_ = page["links"][link]
+    ends = {each["id"]: each for each in page["nodes"]}
+    kinds, new = ["SetNode", "GetNode"] if kind == "SetNode" else [kind], 5000
+    ends[origin]["outputs"][slot]["links"] = [
+        each for each in ends[origin]["outputs"][slot]["links"] if each != number
+    ] + [new]
+    first, last = ({
+        "id": new + each, "type": kind, "pos": [0, 900], "size": [75, 26], "flags": {}, "order": 0, "mode": 0,
+        "inputs": [], "outputs": [], "properties": {}, "widgets_values": ["way"],
+    } for each, kind in ((0, kinds[0]), (1, kinds[-1])))  # fmt: skip
+    first["inputs"].append({"name": type_, "type": type_, "link": new})
+    if kind == "SetNode":
+        first["outputs"].append({"name": "*", "type": "*", "links": []})
+    else:
+        last = first
+    last["outputs"].append({"name": "", "type": type_, "links": [new + 1]})
+    ends[target]["inputs"][place]["link"] = new + 1
+    page["links"][link : link + 1] = [
+        [new, origin, slot, first["id"], 0, type_], [new + 1, last["id"], 0, target, place, type_],
+    ]  # fmt: skip
+    page["nodes"] += [first] if first is last else [first, last]
+    return page | {"last_node_id": new + 1, "last_link_id": new + 1}

@@ -42,7 +42,10 @@ class Graph:
                 each.id for each in inside.wires.values() if (each.target_id, each.target_slot) == (OUTPUTS, slot)
             ]
             return inside.source(ends[0] if ends else None, type_)
-        if node["type"] == "Reroute":
+        if node["type"] == "GetNode":
+            named = (each for each in self.nodes.values() if each["type"] == "SetNode")
+            node = next(each for each in named if each["widgets_values"] == node["widgets_values"])
+        if node["type"] in ("Reroute", "SetNode"):
             return self.source(node["inputs"][0]["link"], type_)
         if node["type"] == "PrimitiveNode":
             return None  # the widget that it sets holds its value, too

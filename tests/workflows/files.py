@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "example_workflows"
 PATHS = [*sorted(EXAMPLES.glob("*.json")), *sorted((ROOT / "subgraphs").glob("*.json"))]
-PAGES_OWN = ("MarkdownNote", "Note", "PrimitiveNode", "Reroute")  # nodes of the page only, which it never sends
+PAGES_OWN = (
+    "GetNode",
+    "MarkdownNote",
+    "Note",
+    "PrimitiveNode",
+    "Reroute",
+    "SetNode",
+)  # nodes of the page only, which it never sends
 SUBGRAPHS_ENDS = (-10, -20)  # the ids of a subgraph's input and output node
 
 

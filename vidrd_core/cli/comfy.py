@@ -101,6 +101,9 @@ def extend(
     from vidrd_core.io.atomic import write_json
 
     prompts = prompt or []
+    for number, text in enumerate(prompts, 1):
+        if any("\ud800" <= each <= "\udfff" for each in text):  # bytes that Python could not decode
+            raise InputError(f"--prompt {number} is no UTF-8 text: {text!a}; write it in UTF-8")
     with input_checked():
         found = read_workflow(workflow)
     if order not in (None, "mirror", "forward", "auto"):
@@ -117,7 +120,13 @@ def extend(
         raise InputError(str(error)) from error
     with input_checked():
         output.parent.mkdir(parents=True, exist_ok=True)
-        write_json(output, found.data)
+        try:
+            write_json(output, found.data)
+        except UnicodeEncodeError as error:
+            half = ascii(error.object[error.start])
+            raise InputError(
+                f"{workflow} holds half a character, {half}, in a text: delete it in the page"
+            ) from error
     for line in done.notes:
         note(line)
     say(f"{output}: {clips or len(prompts) or 4} clips by {', '.join(done.samplers)}")

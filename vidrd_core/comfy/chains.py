@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from graphlib import CycleError, TopologicalSorter
 
 from vidrd_core.comfy.graphs import WorkflowError
-from vidrd_core.comfy.view import Key, Output, View
+from vidrd_core.comfy.steps import TAKEN, check_custom, check_given, check_steps, differences, first_expert
+from vidrd_core.comfy.view import Key, Output, View, refusal, same_graph
 
 K_SAMPLERS = ("KSampler", "KSamplerAdvanced")
 SAMPLERS = (*K_SAMPLERS, "SamplerCustom", "SamplerCustomAdvanced")
@@ -26,12 +27,8 @@ _WITH_REFERENCE = ("WanVaceToVideo", "WanAnimateToVideo", "WanAnimate2ToVideo")
 _GUIDES = ("LTXVAddGuide", "LTXVAddGuideMulti", "MiniMaxH3AddGuide")
 _FILMS = ("LoadVideo", "VHS_LoadVideo", "VHS_LoadVideoPath", "GetVideoComponents")
 _ENCODED_SOUND = ("LTXVAudioVAEEncode", "VAEEncodeAudio")
-_PARTS_OF_SIGMAS = ("SplitSigmas", "SplitSigmasDenoise", "SetFirstSigma", "FlipSigmas")
-_OWN_LOOPS = {  # samplers that take frames a few at a time, or change their size
-    "SamplerARVideo": "samples a few frames at a time",
-    "SamplerLCMUpscale": "changes the size of the latents",
-    "VOIDSampler": "scales its noise in its own way",
-}
+# Nodes that make latents of picture and sound together.
+_MAKES_SOUND = ("LTXVConcatAVLatent", "EmptyMiniMaxH3LatentAV", "MiniMaxH3ImageToVideo", "MiniMaxH3ReferenceToVideo")
 # Nodes that may be between two passes: they leave the number of latents as it is.
 _BETWEEN = (
     *("LTXVSeparateAVLatent", "LTXVConcatAVLatent", "LTXVCropGuides", "LTXVLatentUpsampler"),
@@ -73,11 +70,12 @@ class Chain:
         decoders: Its decoders whose frames are saved as a video.
         sound: The decoder of its sound, if there is any.
         passed_to_sound: The nodes between that and the sampler.
-        pictures: Nodes that load pictures, films or sound on which each clip depends.
+        pictures: Nodes that load pictures, films or sound on which each clip depends, or decode such pictures.
         first_expert: The sampler of the first steps, if another model takes those (Wan 2.2).
         passes: The samplers of the passes before it, the first one first: their latents it goes on with.
         beginnings: Nodes that begin the first clip with a picture: of `BEGINNINGS` and `WITHOUT`.
         endings: Nodes that end the last clip with one: of `BEGINNINGS`.
+        holds_sound: Whether the latents are of picture and sound together.
     """
 
     sampler: Key
@@ -89,6 +87,7 @@ class Chain:
     passes: list[Key] = field(default_factory=list)
     beginnings: list[Key] = field(default_factory=list)
     endings: list[Key] = field(default_factory=list)
+    holds_sound: bool = False
 
     @property
     def samplers(self) -> list[Key]:
@@ -108,6 +107,11 @@ def find_chains(view: View) -> list[Chain]:
     Raises:
         WorkflowError: There is none, or one cannot be extended; the message names the node in the way.
     """
+    try:
+        TopologicalSorter({key: [each.key for each in view.origins(key).values()] for key in view.keys}).prepare()
+    except CycleError as error:
+        why = "it depends on its own output, which ComfyUI does not run; take a link out of that circle"
+        raise refusal(view, "a circle", error.args[1][0], why) from error
     savers = [key for key in view.keys if view.kind(key) in SAVERS]
     if not savers:
         raise WorkflowError("no video is saved", f"no node saves a video: expected one of {', '.join(SAVERS)}")
@@ -171,7 +175,7 @@ def _changes_beginning(view: View, key: Key) -> bool:
     """Whether a node changes a clip's first latents. Raises WorkflowError for one that changes others, too."""
     kind = view.kind(key)
     if kind == "ReplaceVideoLatentFrames" and view.value(key, "index") != 0:
-        raise _refusal(
+        raise refusal(
             view,
             "latents are changed before they are decoded",
             key,
@@ -186,7 +190,7 @@ def _changes_beginning(view: View, key: Key) -> bool:
     ):
         return False
     if origin is None or view.kind(origin.key) not in _WITH_REFERENCE:
-        raise _refusal(
+        raise refusal(
             view,
             "a reference picture is part of each clip's latents",
             key,
@@ -211,13 +215,13 @@ def _without_sampler(view: View, saver: Key) -> WorkflowError:
 
 
 def _pictures(view: View, chain: Chain) -> list[Key]:
-    """The nodes that load what each clip depends on: not those of which only the size counts, or the first clip."""
+    """The nodes that load or make what each clip depends on: not where only the size counts, or the first clip."""
     found: list[Key] = []
     waiting, seen = list(chain.samplers), set(chain.samplers)
     while waiting:
         key = waiting.pop(0)
-        found += [key] if view.kind(key) in PICTURES else []
-        if view.kind(key) == "GetImageSize":
+        found += [key] if view.kind(key) in (*PICTURES, *DECODERS) else []
+        if view.kind(key) in ("GetImageSize", *DECODERS):
             continue
         for name, origin in view.origins(key).items():
             if key in (*chain.beginnings, *chain.endings) and name in ("image", "start_image"):
@@ -228,28 +232,25 @@ def _pictures(view: View, chain: Chain) -> list[Key]:
     return found
 
 
-def _refusal(view: View, reason: str, key: Key, why: str) -> WorkflowError:
-    """The error that names a node in the way."""
-    return WorkflowError(reason, f"{view.label(key)} is in the way: {why}")
-
-
 def _check(view: View, chain: Chain, others: set[Key]) -> None:
     """Raise WorkflowError if the clips of a chain cannot be extended; find its earlier passes."""
     for key in view.ahead(chain.sampler):
         if view.kind(key) == "EndLoop":
-            raise _refusal(
+            raise refusal(
                 view, "a loop", key, "the workflow makes its clips in a loop already; take it out of the loop"
             )
     for key in view.behind(chain.sampler):
         if key in others:
-            raise _refusal(
+            raise refusal(
                 view,
                 "the workflow makes several clips itself",
                 chain.sampler,
                 f"it continues frames of {view.label(key)}, so the workflow makes several clips already; keep the "
                 "first sampler alone",
             )
-    chain.first_expert = _first_expert(view, chain.sampler)
+    passed = [view.kind(key) for decoder in chain.decoders for key in decoder.passed]
+    chain.holds_sound = "LTXVSeparateAVLatent" in passed
+    chain.first_expert = first_expert(view, chain.sampler)
     sampler: Key | None = chain.sampler
     while sampler is not None:
         earlier = _check_pass(view, chain, sampler)
@@ -260,19 +261,21 @@ def _check(view: View, chain: Chain, others: set[Key]) -> None:
 def _check_pass(view: View, chain: Chain, sampler: Key) -> Key | None:
     """Raise WorkflowError if a sampler's clips cannot be extended; find the sampler of the pass before it, if any."""
     expert = chain.first_expert if sampler == chain.sampler else None
+    check_given(view, expert or sampler, TAKEN.get(view.kind(sampler), ()))
     start = view.origin(expert or sampler, "latent_image")
     if start is None:
-        raise _refusal(
+        raise refusal(
             view, "not connected", sampler, "its input latent_image is not connected; connect an empty latent"
         )
     makers = [start.key]
     if view.kind(start.key) not in (*DECODERS, *SAMPLERS):
         makers += view.behind(start.key, lambda key: view.kind(key) in (*DECODERS, *SAMPLERS))
+    chain.holds_sound |= sampler == chain.sampler and any(view.kind(key) in _MAKES_SOUND for key in makers)
     for key in makers:
         if view.kind(key) in _GUIDES:
             _check_guide(view, chain, sampler, key)
         if view.kind(key) in _ENCODED_SOUND:
-            raise _refusal(
+            raise refusal(
                 view,
                 "given sound is part of each clip's latents",
                 key,
@@ -284,9 +287,9 @@ def _check_pass(view: View, chain: Chain, sampler: Key) -> Key | None:
         _check_passes(view, sampler, before, makers)
     if not expert:
         if view.kind(sampler) in K_SAMPLERS:
-            _check_steps(view, sampler)
+            check_steps(view, sampler)
         else:
-            _check_custom(view, sampler, bool(before))
+            check_custom(view, sampler, bool(before))
     kinds = ({*BEGINNINGS, *WITHOUT}) - {"LTXVAddGuide"}
     chain.beginnings += [key for key in makers if view.kind(key) in kinds and key[:-1] == sampler[:-1]]
     return before[0] if before else None
@@ -296,13 +299,13 @@ def _check_guide(view: View, chain: Chain, sampler: Key, key: Key) -> None:
     """Tell which clips a node of guide frames is for. Raises WorkflowError for a film, and for several pictures."""
     reason = "guide frames are part of each clip's latents"
     if view.kind(key) != "LTXVAddGuide":
-        raise _refusal(
+        raise refusal(
             view, reason, key, "it adds several pictures to each clip; take one LTXVAddGuide for each picture"
         )
     image = view.origin(key, "image")
     behind = [] if image is None else [image.key, *view.behind(image.key)]
     if any(view.kind(each) in _FILMS for each in behind):
-        raise _refusal(
+        raise refusal(
             view,
             reason,
             key,
@@ -313,8 +316,8 @@ def _check_guide(view: View, chain: Chain, sampler: Key, key: Key) -> None:
         return  # a reference for a LoRA that goes with each clip
     place = view.value(key, "frame_idx")
     if not isinstance(place, int):
-        raise _refusal(view, reason, key, "the place of its picture is not known; set frame_idx to a number")
-    _same_graph(view, sampler, key)
+        raise refusal(view, reason, key, "the place of its picture is not known; set frame_idx to a number")
+    same_graph(view, sampler, key)
     (chain.beginnings if place >= 0 else chain.endings).append(key)
 
 
@@ -328,136 +331,42 @@ def _check_passes(view: View, sampler: Key, before: list[Key], makers: list[Key]
         if view.kind(sampler) == "SamplerCustom"
         else noise is not None and view.kind(noise.key) == "RandomNoise"
     )
+    differing = differences(view, sampler)
     if len(before) > 1 or not fresh:
-        raise _refusal(
+        raise refusal(
             view,
             reason,
             sampler,
             f"it goes on with the latents of {view.label(before[0])}; only a video of one sampler can be extended, "
-            "or of several that are SamplerCustomAdvanced and add noise each",
+            "or of several that are SamplerCustomAdvanced and add noise each"
+            + (f"; two experts would need the same {differing}" if differing else ""),
         )
     after, behind = set(view.ahead(before[0])), set(view.behind(sampler))
     for key in makers:
         if key not in before and key in after and view.kind(key) not in _BETWEEN:
-            raise _refusal(
+            raise refusal(
                 view, reason, key, f"it changes the latents between two passes; expected {', '.join(_BETWEEN)}"
             )
-    _same_graph(view, sampler, before[0])
+    same_graph(view, sampler, before[0])
     for key in after & behind:
         if view.kind(key) in DECODERS:
-            raise _refusal(view, reason, key, f"{view.label(sampler)} depends on what it decodes")
+            raise refusal(view, reason, key, f"{view.label(sampler)} depends on what it decodes")
         if key[: len(sampler) - 1] != sampler[:-1]:
-            _same_graph(view, sampler, key)
+            same_graph(view, sampler, key)
         upscaler = view.origin(key, "upscale_model")
         if upscaler is not None and "temporal" in str(view.value(upscaler.key, "model_name")):
-            raise _refusal(
+            raise refusal(
                 view, reason, key, "it changes the number of frames between two passes; take an upscaler of pixels"
             )
-
-
-def _first_expert(view: View, sampler: Key) -> Key | None:
-    """The KSampler (Advanced) that takes the first steps of a clip, of which `sampler` takes the others."""
-    origin = view.origin(sampler, "latent_image")
-    if origin is None or {view.kind(sampler), view.kind(origin.key)} != {"KSamplerAdvanced"}:
-        return None
-    first = origin.key
-    if first[:-1] != sampler[:-1] or any(to != sampler for to, _ in view.consumers(first)):
-        return None
-
-    def same(name: str, other: str) -> bool:
-        one, two = view.value(first, name), view.value(sampler, other)
-        return one == two and (one is not None or view.origin(first, name) == view.origin(sampler, other))
-
-    whole = (
-        view.value(first, "add_noise") == "enable"
-        and view.value(sampler, "add_noise") == "disable"
-        and view.value(first, "return_with_leftover_noise") == "enable"
-        and _number(view.value(first, "start_at_step"), 0) == 0
-        and _number(view.value(sampler, "end_at_step"), 10000) >= _number(view.value(sampler, "steps"), 0)
-    )
-    names = ("steps", "cfg", "sampler_name", "scheduler", "positive", "negative")
-    alike = all(same(name, name) for name in names) and same("end_at_step", "start_at_step")
-    return first if whole and alike else None
-
-
-def _number(value: Any, otherwise: float) -> float:
-    """The value of a widget; another one where it is not known."""
-    return value if isinstance(value, int | float) else otherwise
-
-
-def _check_steps(view: View, sampler: Key) -> None:
-    """Raise WorkflowError unless a KSampler takes all steps from noise."""
-    given = {
-        name: view.value(sampler, name)
-        for name in ("denoise", "add_noise", "start_at_step", "end_at_step", "return_with_leftover_noise", "steps")
-    }
-    if (given["denoise"] or 1) < 1:
-        raise _refusal(
-            view, "denoise is below 1", sampler, f"its denoise is {given['denoise']:g}, expected 1; set that first"
-        )
-    if view.kind(sampler) != "KSamplerAdvanced":
-        return
-    part = _number(given["start_at_step"], 0) > 0 or _number(given["end_at_step"], 10000) < _number(given["steps"], 0)
-    if part or given["add_noise"] == "disable" or given["return_with_leftover_noise"] == "enable":
-        raise _refusal(
-            view,
-            "a part of the steps",
-            sampler,
-            "it takes a part of the steps only; expected all, with noise added to them",
-        )
-
-
-def _check_custom(view: View, sampler: Key, later: bool) -> None:
-    """Raise WorkflowError unless a custom sampler takes all steps from new noise; a later pass may take the last."""
-    if view.kind(sampler) == "SamplerCustom":
-        if view.value(sampler, "add_noise") is False:
-            raise _refusal(view, "no noise is added", sampler, "its add_noise is off; switch it on first")
-    else:
-        noise = view.origin(sampler, "noise")
-        if noise is None or view.kind(noise.key) != "RandomNoise":
-            raise _refusal(
-                view,
-                "noise of another kind",
-                sampler if noise is None else noise.key,
-                "clips take their noise from each other; expected RandomNoise",
-            )
-        _same_graph(view, sampler, noise.key)
-        if view.origin(sampler, "guider") is None:
-            raise _refusal(view, "not connected", sampler, "its input guider is not connected; connect a guider")
-    for name in ("sampler", "sigmas"):
-        origin = view.origin(sampler, name)
-        if origin is None:
-            raise _refusal(view, "not connected", sampler, f"its input {name} is not connected; connect it")
-        kind = view.kind(origin.key)
-        if kind in _OWN_LOOPS:
-            why = f"it {_OWN_LOOPS[kind]}; take KSamplerSelect"
-            raise _refusal(view, "a sampler with rules of its own", origin.key, why)
-        if later:
-            continue
-        for key in [origin.key, *view.behind(origin.key)]:
-            if name == "sigmas" and view.kind(key) in _PARTS_OF_SIGMAS:
-                why = "a clip needs all sigmas; connect the whole schedule"
-                raise _refusal(view, "a part of the steps", key, why)
-            if view.kind(key) == "BasicScheduler" and _number(view.value(key, "denoise"), 1) < 1:
-                raise _refusal(view, "denoise is below 1", key, "its denoise is below 1; set it to 1 first")
-
-
-def _same_graph(view: View, one: Key, other: Key) -> None:
-    """Raise WorkflowError unless both nodes are in the same graph."""
-    if one[:-1] != other[:-1]:
-        raise WorkflowError(
-            "parts in several subgraphs",
-            f"{view.label(other)} is in the way: it is in another subgraph than {view.label(one)}; put both into one",
-        )
 
 
 def check_together(view: View, chain: Chain) -> None:
     """Raise WorkflowError unless the sampler and the decoders of a chain are in one graph."""
     for decoder in chain.decoders:
         for key in (decoder.key, *decoder.passed):
-            _same_graph(view, chain.sampler, key)
+            same_graph(view, chain.sampler, key)
     for key in (*([chain.sound] if chain.sound else []), *chain.passed_to_sound):
-        _same_graph(view, chain.sampler, key)
+        same_graph(view, chain.sampler, key)
 
 
 def prompt_encoder(view: View, chain: Chain) -> Key:
@@ -495,12 +404,12 @@ def _encoder_of(view: View, sampler: Key) -> Key:
             raise WorkflowError(
                 "", f"{view.label(at)} is in the way of --prompt: expected one of {', '.join(_GUIDERS)}"
             )
-        _same_graph(view, sampler, at)
+        same_graph(view, sampler, at)
         name = _GUIDERS[view.kind(at)]
     origin = view.origin(at, name)
     while origin is not None and view.kind(origin.key) in _CONDITIONERS:
         at, name = origin.key, "positive"
-        _same_graph(view, sampler, at)
+        same_graph(view, sampler, at)
         origin = view.origin(at, name)
     if origin is None or view.kind(origin.key) != "CLIPTextEncode":
         where = view.label(at if origin is None else origin.key)
@@ -509,5 +418,5 @@ def _encoder_of(view: View, sampler: Key) -> Key:
             f"{where} is in the way of --prompt: expected CLIPTextEncode at {name} of {view.label(at)}; leave "
             "--prompt out to keep the workflow's conditioning for all clips",
         )
-    _same_graph(view, sampler, origin.key)
+    same_graph(view, sampler, origin.key)
     return origin.key

@@ -81,7 +81,7 @@ class Copies:
             return source  # an input of the subgraph
         only, instead = self.only_in.get(source.node, (clip, []))
         if clip != only:
-            other = instead[source.slot]
+            other = instead[source.slot] if source.slot < len(instead) else source  # which hosts refuse
             return other if isinstance(other, Source) else self._passed(source.node, other, replaced, clip)
         reasons = self._reasons(source.node, replaced, clip, {})
         if not reasons:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 PACK, CORE = "vidrd", "comfy-core"
+MAX_STEPS, MAX_PROMPT_FRAMES = 1000, 1024  # of the pack's nodes
 SEED_CONTROL = "control_after_generate"  # a widget that the page adds after a seed
 
 
@@ -170,6 +171,9 @@ ADDED: dict[str, Definition] = {
         ),
         (("LATENT", "LATENT"),),
     ),
+    "LTXVSeparateAVLatent": Definition(
+        (_socket("av_latent", "LATENT"),), (("video_latent", "LATENT"), ("audio_latent", "LATENT"))
+    ),
     "GetVideoComponents": Definition(
         (_socket("video", "VIDEO"),), (("images", "IMAGE"), ("audio", "AUDIO"), ("fps", "FLOAT"))
     ),
@@ -187,6 +191,9 @@ WIDGETS: dict[str, tuple[str, ...]] = {
     "SamplerCustom": ("add_noise", "noise_seed", SEED_CONTROL, "cfg"),
     "RandomNoise": ("noise_seed", SEED_CONTROL),
     "BasicScheduler": ("scheduler", "steps", "denoise"),
+    "SDTurboScheduler": ("steps", "denoise"),
+    **dict.fromkeys(("AlignYourStepsScheduler", "OptimalStepsScheduler"), ("model_type", "steps", "denoise")),
+    "GITSScheduler": ("coeff", "steps", "denoise"),
     "TrimVideoLatent": ("trim_amount",),
     "ReplaceVideoLatentFrames": ("index",),
     "LTXVAddGuide": ("frame_idx", "strength"),

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vidrd_core.comfy.chains import RATES, Chain, Decoder, check_together, find_chains, prompt_encoder
-from vidrd_core.comfy.graphs import Connected, NodeId, Source
-from vidrd_core.comfy.page import PageGraph
-from vidrd_core.comfy.rewriting import Extended, Rewriting, VideoPlan
-from vidrd_core.comfy.view import Key, View
+from vidrd_core.comfy.chains import check_together, find_chains, prompt_encoder
+from vidrd_core.comfy.definitions import MAX_PROMPT_FRAMES
+from vidrd_core.comfy.graphs import NodeId
+from vidrd_core.comfy.rewriting import Extended, Rewriting
+from vidrd_core.comfy.saving import plan_videos, remove_savers
+from vidrd_core.comfy.shown import Shown
+from vidrd_core.comfy.view import View
 from vidrd_core.comfy.workflow import Workflow
 
 MAX_CLIPS = 100  # ComfyUI checks a chain of nodes by recursion, which Python limits
-_FORMATS = {"SaveWEBM": "webm", "SaveAnimatedWEBP": "webp"}
 
 
 def extend_workflow(
@@ -43,17 +44,21 @@ def extend_workflow(
         raise ValueError(f"{clips} clips, expected 1 to {MAX_CLIPS}: save a state, and go on in another workflow")
     if len(prompts) > clips:
         raise ValueError(f"there are {len(prompts)} prompts for {clips} clips: raise --clips, or leave some out")
+    if prompt_frames is not None and not 0 <= prompt_frames <= MAX_PROMPT_FRAMES:
+        raise ValueError(
+            f"{prompt_frames} prompt frames, expected 0 to {MAX_PROMPT_FRAMES}, and fewer than a clip has"
+        )
     reuse: dict[str, Any] = {}
     if prompt_frames is not None:
         reuse["prompt_frames"] = prompt_frames
     if order is not None:
         reuse["order"] = order
-    view, result = View(workflow), Extended()
+    view, result, shown = View(workflow), Extended(), Shown(workflow)
     chains = find_chains(view)
     for chain in chains:
         check_together(view, chain)
     encoders = {chain.sampler: prompt_encoder(view, chain) for chain in chains} if prompts else {}
-    plans = {chain.sampler: [_plan(view, chain, decoder) for decoder in chain.decoders] for chain in chains}
+    plans = plan_videos(view, chains, result.notes)
     done: set[tuple[int, NodeId]] = set()
     for chain in chains:
         at = (id(view.graph(chain.sampler)), chain.sampler[-1])
@@ -63,83 +68,7 @@ def extend_workflow(
             rewriting = Rewriting(view, chain, plans[chain.sampler], clips, reuse, result)
             rewriting.run(prompts, encoders.get(chain.sampler))
     for chain in chains:
-        _remove_savers(view, [saver for plan in plans[chain.sampler] for saver in plan.savers])
-    if isinstance(workflow.main, PageGraph):
-        _forget_removed(workflow)
+        remove_savers(view, [saver for plan in plans[chain.sampler] for saver in plan.savers])
+    result.notes += shown.forget_removed()
     workflow.store(f"VidRD: {clips} clips")
     return result
-
-
-def _plan(view: View, chain: Chain, decoder: Decoder) -> VideoPlan:
-    """How the frames of a decoder are saved now."""
-    for key, name in view.consumers(decoder.key):
-        kind = view.kind(key)
-        if name != "images" or kind not in RATES or key[:-1] != decoder.key[:-1]:
-            continue
-        sound = view.origin(key, "audio")
-        if sound is not None and sound.key != chain.sound:
-            continue  # sound that the model does not make stays with the node that joins it to the frames
-        plan = VideoPlan(view.graph(key).given(key[-1], RATES[kind]), format=_FORMATS.get(kind, "mp4"), replaced=key)
-        if kind == "CreateVideo":
-            plan.savers = [to for to, _ in view.consumers(key) if view.kind(to) == "SaveVideo"]
-            if any(view.value(to, "format") == "webm" for to in plan.savers):
-                plan.format = "webm"
-        elif kind == "VHSVideoPlanCombine":
-            plan.format = _format_of(str(view.value(key, "format")))
-        saver = plan.savers[0] if plan.savers else key
-        prefix = view.graph(saver).given(saver[-1], "filename_prefix")
-        if isinstance(prefix, Source | Connected) and saver[:-1] != decoder.key[:-1]:
-            prefix = view.value(saver, "filename_prefix")
-        plan.prefix = prefix or plan.prefix
-        return plan
-    rates = [key for key in view.ahead(decoder.key) if view.kind(key) in RATES]
-    for key in rates:
-        name = RATES[view.kind(key)]
-        fps = view.graph(key).given(key[-1], name) if key[:-1] == decoder.key[:-1] else view.value(key, name)
-        if fps is not None:
-            return VideoPlan(fps)
-    return VideoPlan(None)
-
-
-def _format_of(name: str) -> str:
-    """The format of Decode & Write Clip for one of VideoHelperSuite."""
-    found = (ours for ours in ("webm", "gif", "webp") if ours in name.lower())
-    return next(found, "mp4")
-
-
-def _remove_savers(view: View, savers: list[Key]) -> None:
-    """Remove the nodes that saved the video; ours has done so. What used their output gets the video."""
-    for key in savers:
-        graph, node = view.graph(key), key[-1]
-        if node not in graph.ids():
-            continue
-        video = graph.source(node, "video")
-        if video is not None:
-            graph.redirect(Source(node, 0), video)
-        graph.remove(node)
-
-
-def _forget_removed(workflow: Workflow) -> None:
-    """Take removed nodes out of the lists of widgets and outputs that pages show elsewhere."""
-    main = workflow.main
-    assert isinstance(main, PageGraph)
-    shown = (main.data.get("extra") or {}).get("linearData") or {}
-    for name, position in (("inputs", 0), ("outputs", None)):
-        if isinstance(shown.get(name), list):
-            shown[name] = [
-                each for each in shown[name] if (each if position is None else each[0]) not in main.removed
-            ]
-    for graph in workflow.graphs:
-        assert isinstance(graph, PageGraph)
-        for node in graph.nodes.values():
-            inner = workflow.subgraphs.get(node["type"])
-            if inner is None:
-                continue
-            gone = {str(each) for each in inner.removed}
-            properties = node.get("properties") or {}
-            if properties.get("proxyWidgets"):
-                properties["proxyWidgets"] = [each for each in properties["proxyWidgets"] if str(each[0]) not in gone]
-            if properties.get("previewExposures"):
-                properties["previewExposures"] = [
-                    each for each in properties["previewExposures"] if str(each.get("sourceNodeId")) not in gone
-                ]

@@ -175,7 +175,8 @@ class PromptGraph(Graph):
 
     def title(self, node: NodeId) -> str:
         """Its title, where the page has saved one."""
-        return (self.data[str(node)].get("_meta") or {}).get("title") or ""
+        told = self.data[str(node)].get("_meta")
+        return str(told.get("title") or "") if isinstance(told, dict) else ""
 
     def mode(self, node: NodeId) -> int:
         """0: all nodes of a prompt run."""

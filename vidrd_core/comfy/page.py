@@ -31,13 +31,18 @@ class PageGraph(Graph):
     Args:
         data: The graph; `store` changes it.
         counter: Gives a number to each new node and link of the whole file.
+
+    Attributes:
+        removed: The nodes that were taken out.
+        instead: Of nodes that gave an app's outputs: those that give them now.
     """
 
     def __init__(self, data: dict[str, Any], counter: Counter) -> None:
         self.data, self.counter = data, counter
         self.nodes: dict[NodeId, dict[str, Any]] = {node["id"]: node for node in data["nodes"]}
+        known = {str(each): each for each in (INPUTS, OUTPUTS, *self.nodes)}  # 37 and "37" are the same to pages
         arriving = {
-            each["link"]: (node["id"], slot)
+            str(each["link"]): (node["id"], slot)
             for node in data["nodes"]
             for slot, each in enumerate(node.get("inputs") or [])
             if each.get("link") is not None
@@ -45,11 +50,13 @@ class PageGraph(Graph):
         self.links: dict[NodeId, _Link] = {}
         for raw in data.get("links") or []:
             number, *parts = [raw[name] for name in _LINK_PARTS] if isinstance(raw, dict) else raw
-            origin, target = Source(*parts[:2]), (parts[2], parts[3])
-            if parts[2] != OUTPUTS:  # pages go by the input's own record of its link
-                target = arriving.get(number, (None, 0))
+            origin = Source(known.get(str(parts[0]), parts[0]), parts[1])
+            told = target = (known.get(str(parts[2]), parts[2]), parts[3])
+            if target[0] != OUTPUTS:  # pages go by the input's own record of its link
+                target = arriving.get(str(number), (None, 0))
             if target[0] is not None and self._has(origin):  # files have links that lead nowhere, too
-                self.links[number] = _Link(origin, *target, parts[4], raw if target == (parts[2], parts[3]) else None)
+                self.links[number] = _Link(origin, *target, parts[4], raw if target == told else None)
+        self._numbers = {str(number): number for number in self.links}
         boxes = [_box(node) for node in data["nodes"]] or [(0.0, 0.0, 0.0, 0.0)]
         for group in data.get("groups") or []:
             left, top, width, height = group["bounding"]
@@ -57,12 +64,14 @@ class PageGraph(Graph):
         self._left, self._top = min(box[0] for box in boxes), max(box[3] for box in boxes) + 120.0
         self._added: list[NodeId] = []
         self.removed: set[NodeId] = set()
+        self.instead: dict[NodeId, NodeId] = {}
 
     def _has(self, source: Source) -> bool:
         """Whether there is such an output."""
         if source.node == INPUTS:
             return source.slot < len(self.data.get("inputs") or [])
-        return source.node in self.nodes and source.slot < len(self.nodes[source.node].get("outputs") or [])
+        outputs = self.nodes[source.node].get("outputs") if source.node in self.nodes else []
+        return outputs is None or source.slot < len(outputs)  # pages know outputs that were not saved
 
     def ids(self) -> list[NodeId]:
         """All nodes."""
@@ -89,12 +98,17 @@ class PageGraph(Graph):
 
     def linked(self, node: NodeId) -> list[str]:
         """Inputs with a link."""
-        return [each["name"] for each in self.nodes[node].get("inputs") or [] if each.get("link") in self.links]
+        return [each["name"] for each in self.nodes[node].get("inputs") or [] if self._number(each) is not None]
+
+    def _number(self, end: dict[str, Any]) -> NodeId | None:
+        """The link of an input."""
+        number = self._numbers.get(str(end.get("link")))
+        return number if number in self.links else None
 
     def source(self, node: NodeId, name: str) -> Source | None:
         """The origin of an input's link."""
-        link = self.links.get((self._input(node, name) or {}).get("link"))  # type: ignore[arg-type]
-        return link.origin if link else None
+        number = self._number(self._input(node, name) or {})
+        return None if number is None else self.links[number].origin
 
     def type_of(self, node: NodeId, name: str) -> Any:
         """The type of an input."""
@@ -113,23 +127,49 @@ class PageGraph(Graph):
         ends = (link.origin for link in self.links.values() if (link.target, link.slot) == (OUTPUTS, slot))
         return next(ends, None)
 
+    def promoted(self) -> list[int]:
+        """The inputs of this subgraph that are widgets of the nodes that use it, in the order of their values."""
+        inner = [link for link in self.links.values() if link.origin.node == INPUTS and link.target != OUTPUTS]
+        return sorted({link.origin.slot for link in inner if "widget" in self._end(link)})
+
+    def promoted_value(self, node: NodeId, inner: PageGraph, slot: int) -> Any:
+        """The value that a node which uses a subgraph has for one of its inputs as a widget.
+
+        Args:
+            node: The node.
+            inner: The subgraph.
+            slot: The place of the input.
+
+        Returns:
+            The value; None without one.
+        """
+        given, places = self.nodes[node].get("widgets_values"), inner.promoted()
+        if isinstance(given, dict):
+            return given.get(inner.data["inputs"][slot]["name"])
+        place = places.index(slot) if slot in places else len(places)
+        return given[place] if given and place < len(given) else None
+
+    def _end(self, link: _Link) -> dict[str, Any]:
+        """The input of a node that a link leads to."""
+        return self.nodes[link.target]["inputs"][link.slot]
+
     def _target(self, link: _Link) -> Target:
         if link.target == OUTPUTS:
             return Target(OUTPUTS, str(link.slot))
-        return Target(link.target, self.nodes[link.target]["inputs"][link.slot]["name"])
+        return Target(link.target, self._end(link)["name"])
 
     def _unlink(self, number: NodeId) -> None:
         link = self.links.pop(number)
         if link.target != OUTPUTS:
-            self.nodes[link.target]["inputs"][link.slot]["link"] = None
+            self._end(link)["link"] = None
 
     def connect(self, target: Target, source: Source | None) -> None:
         """Take the input's link out, and draw a new one."""
         if target.node == OUTPUTS:
             old = [each for each, link in self.links.items() if self._target(link) == target]
         else:
-            number = (self._input(target.node, target.name) or {}).get("link")
-            old = [number] if number is not None and number in self.links else []
+            number = self._number(self._input(target.node, target.name) or {})
+            old = [] if number is None else [number]
         for number in old:
             self._unlink(number)
         if source is None:
@@ -144,11 +184,13 @@ class PageGraph(Graph):
             if slot == len(inputs):  # a widget that the page saved no socket for
                 inputs.append({"name": target.name, "type": type_, "widget": {"name": target.name}})
             inputs[slot]["link"] = number
-        self.links[number] = _Link(source, target.node, slot, type_, None)
+        self.links[number], self._numbers[str(number)] = _Link(source, target.node, slot, type_, None), number
 
     def _type(self, source: Source) -> Any:
-        ends = self.data["inputs"] if source.node == INPUTS else self.nodes[source.node]["outputs"]
-        return ends[source.slot]["type"]
+        ends = self.data["inputs"] if source.node == INPUTS else self.nodes[source.node].get("outputs") or []
+        if source.slot < len(ends):
+            return ends[source.slot]["type"]
+        return next((link.type for link in self.links.values() if link.origin == source), "*")
 
     def set_value(self, node: NodeId, name: str, value: Any) -> None:
         """Change a widget's value by place and by name."""
@@ -204,6 +246,35 @@ class PageGraph(Graph):
                 self.connect(Target(new, name), source)
         return new
 
+    def add_seed(self, value: int, control: str, row: int = 0) -> NodeId:
+        """Add the page's own PrimitiveNode for a seed, which changes between runs in the seed's range.
+
+        Args:
+            value: The seed.
+            control: How it changes, as the page names it.
+            row: Its place from the top, left of the other added nodes.
+
+        Returns:
+            Its id.
+        """
+        new = self.counter.next_node()
+        self.nodes[new] = {
+            "id": new,
+            "type": "PrimitiveNode",
+            "pos": self._place(-1, row),
+            "size": [NODE_WIDTH, height_of("PrimitiveInt")],
+            "flags": {},
+            "order": 0,
+            "mode": 0,
+            "inputs": [],
+            "outputs": [{"name": "INT", "type": "INT", "widget": {"name": "seed"}, "links": []}],
+            "title": "seed",
+            "properties": {"Run widget replace on values": False},
+            "widgets_values": [value, control],
+        }
+        self._added.append(new)
+        return new
+
     def new_block(self) -> None:
         """Start a block of added nodes below the former ones."""
         self._top = max([self._top, *(_box(self.nodes[node])[3] + 120 for node in self._added)])
@@ -232,6 +303,7 @@ class PageGraph(Graph):
         for number in [each for each, link in self.links.items() if node in (link.origin.node, link.target)]:
             self._unlink(number)
         del self.nodes[node]
+        self._added = [each for each in self._added if each != node]
         self.removed.add(node)
 
     def store(self, group: str) -> None:
@@ -263,17 +335,21 @@ class PageGraph(Graph):
             for slot, each in enumerate(data.get("outputs") or []):
                 each["linkIds"] = _in_order(each.get("linkIds"), arriving.get(slot, []))
         extra = data.get("extra") or {}
-        if extra.get("linkExtensions"):
-            extra["linkExtensions"] = [each for each in extra["linkExtensions"] if each["id"] in self.links]
-        for reroute in [*(extra.get("reroutes") or []), *(data.get("reroutes") or [])]:
-            reroute["linkIds"] = [each for each in reroute.get("linkIds") or [] if each in self.links]
+        now = {str(number) for number in self.links}
+        if isinstance(extra.get("linkExtensions"), list):
+            kept = [each for each in extra["linkExtensions"] if isinstance(each, dict) and str(each.get("id")) in now]
+            extra["linkExtensions"] = kept
+        for reroutes in (extra.get("reroutes"), data.get("reroutes")):
+            for reroute in reroutes if isinstance(reroutes, list) else []:
+                if isinstance(reroute, dict) and isinstance(reroute.get("linkIds"), list):
+                    reroute["linkIds"] = [each for each in reroute["linkIds"] if str(each) in now]
         self._store_order()
         if self._added:
             boxes = [_box(self.nodes[node]) for node in self._added]
             left, top = min(box[0] for box in boxes) - 20, min(box[1] for box in boxes) - 80
             size = [max(box[2] for box in boxes) + 20 - left, max(box[3] for box in boxes) + 20 - top]
             groups = data["groups"] = data.get("groups") or []
-            number = max((each.get("id") or 0 for each in groups), default=0) + 1
+            number = max((each["id"] for each in groups if isinstance(each.get("id"), int)), default=0) + 1
             groups.append(
                 {"id": number, "title": group, "bounding": [left, top, *size], "color": "#3f789e", "flags": {}}
             )
@@ -306,8 +382,8 @@ class Counter:
             links = [link["id"] if isinstance(link, dict) else link[0] for link in graph.get("links") or []]
             nodes += [graph.get("last_node_id"), state.get("lastNodeId")]
             links += [graph.get("last_link_id"), state.get("lastLinkId")]
-            self.node = max(self.node, *(each for each in [0, *nodes] if isinstance(each, int)), 0)
-            self.link = max(self.link, *(each for each in [0, *links] if isinstance(each, int)), 0)
+            self.node = max(self.node, *map(_whole, nodes))
+            self.link = max(self.link, *map(_whole, links))
 
     def next_node(self) -> int:
         """The id of a new node."""
@@ -318,6 +394,11 @@ class Counter:
         """The id of a new link."""
         self.link += 1
         return self.link
+
+
+def _whole(number: Any) -> int:
+    """An id as a number; 0 for one that is none."""
+    return int(number) if isinstance(number, int) or (isinstance(number, str) and number.isdecimal()) else 0
 
 
 def height_of(kind: str) -> float:

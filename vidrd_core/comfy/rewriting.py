@@ -11,8 +11,11 @@ from vidrd_core.comfy.copies import GAP, Copies, Replaced
 from vidrd_core.comfy.definitions import SEED_CONTROL
 from vidrd_core.comfy.graphs import OUTPUTS, Connected, Graph, NodeId, Source, Target
 from vidrd_core.comfy.page import PageGraph, height_of
-from vidrd_core.comfy.view import Key, View
-from vidrd_core.comfy.workflow import Workflow
+from vidrd_core.comfy.shown import widgets_shown
+from vidrd_core.comfy.view import GETTERS, REROUTES, SETTERS, Key, View, setter_of, source_of_setter
+
+WITH_SOUND = ("mp4", "webm")  # the formats of Decode & Write Clip that hold sound
+PREFIX = "vidrd/video"  # the name of a file for which the workflow has none
 
 
 @dataclass
@@ -41,7 +44,7 @@ class VideoPlan:
     """
 
     fps: Any
-    prefix: Any = "vidrd/video"
+    prefix: Any = PREFIX
     format: str = "mp4"
     replaced: Key | None = None
     savers: list[Key] = field(default_factory=list)
@@ -90,11 +93,12 @@ class Rewriting:
         """Rewrite the chain."""
         graph, copies, notes = self.graph, self.copies, self._notes()
         graph.new_block()
+        notes += self._draw_links(encoder)
         changed = [key[-1] for key in (*([encoder] if encoder else []), *self.chain.endings)]
         used = {node for node in graph.ids() if graph.used(node)} if changed else set()
         self._prepare()
         encoded = self._encode(prompts, encoder)
-        noises = [noise.node for sampler in self.samplers if (noise := graph.source(sampler, "noise"))]
+        noises = [node for sampler in self.samplers for node in self._noise(sampler)]
         clips: list[list[_Clip]] = []
         for number in range(self.clips):
             replaced = dict(encoded[number])
@@ -112,16 +116,18 @@ class Rewriting:
             clips.append(passes)
         last = [each[-1] for each in clips]
         top = max(copies.rows)
-        videos = [
-            self._write(last, decoder, plan, top + row * (height_of("VidRD_WriteClip") + GAP))
-            for row, (decoder, plan) in enumerate(zip(self.chain.decoders, self.plans, strict=True))
-        ]
+        videos = []
+        for decoder, plan in zip(self.chain.decoders, self.plans, strict=True):
+            video, top = self._write(last, decoder, plan, top)
+            videos.append(video)
         unused: list[NodeId] = []
         for video, decoder, plan in zip(videos, self.chain.decoders, self.plans, strict=True):
             self._replace(video, decoder, plan)
             passed = (key for key in decoder.passed if key not in decoder.beginning)
             unused += [decoder.key[-1], *(key[-1] for key in passed)]
-        self._replace_sound(videos[0])
+        self._replace_sound(
+            next((each for each, plan in zip(videos, self.plans, strict=True) if plan.format in WITH_SOUND), None)
+        )
         for slot in (0, 1):
             graph.redirect(Source(self.samplers[-1], slot), last[-1].whole[0])
         for sampler in self.samplers:
@@ -135,6 +141,47 @@ class Rewriting:
             self._prune_all({node for node in used if graph.has(node)}, changed)
         self.result.notes += notes
 
+    def _noise(self, sampler: NodeId) -> list[NodeId]:
+        """The node that makes a sampler's noise, after the reroutes before it; nothing for one that makes its own."""
+        origin = self.view.origin((*self.chain.sampler[:-1], sampler), "noise")
+        if origin is None:
+            return []
+        between, source = [], self.graph.source(sampler, "noise")
+        while source is not None and self.graph.kind(source.node) in REROUTES:
+            between.append(source.node)
+            source = next((each for _, each in self.graph.sources(source.node)), None)
+        return [*between, origin.key[-1]]
+
+    def _draw_links(self, encoder: Key | None) -> list[str]:
+        """Draw links in place of getters of what differs between clips: they have no inputs that a copy could change.
+
+        Returns:
+            What a user should know of it.
+        """
+        graph, chain, drawn = self.graph, self.chain, []
+        changing = {*chain.samplers, *chain.beginnings, *chain.endings}
+        changing |= {each for each in (encoder, chain.first_expert) if each is not None}
+        changing |= {origin.key for each in chain.samplers if (origin := self.view.origin(each, "noise"))}
+        changing |= {key for each in tuple(changing) for key in self.view.ahead(each)}
+        for node in [each for each in graph.ids() if graph.kind(each) in (*GETTERS, *SETTERS)]:
+            if not graph.has(node):
+                continue
+            output, kind = Source(node, 0), graph.kind(node)
+            setter = setter_of(graph, node) if kind in GETTERS else node
+            source, origin = source_of_setter(graph, setter), self.view.through(chain.sampler, output)
+            if source is None or setter is None or origin is None or origin.key not in changing:
+                continue
+            graph.redirect(output, source)
+            if kind in GETTERS:
+                graph.remove(node)
+                drawn.append(f"{kind} (node {node})")
+            left = {setter_of(graph, each) for each in graph.ids() if graph.kind(each) in GETTERS}
+            if setter not in left and graph.has(setter) and not graph.used(setter):
+                graph.remove(setter)
+        return (
+            [f"{', '.join(drawn)}: links take their place, as what they get differs between clips"] if drawn else []
+        )
+
     def _notes(self) -> list[str]:
         """What is the same in all clips, and what the first one has alone."""
         notes = []
@@ -146,6 +193,13 @@ class Rewriting:
             if keys:
                 shown = ", ".join(self.view.label(key) for key in dict.fromkeys(keys))
                 notes.append(text.format(shown))
+        chain = self.chain
+        passed = [key for each in chain.decoders for key in each.passed] + chain.passed_to_sound
+        own = {*chain.samplers, *passed, *(each.key for each in chain.decoders), chain.sound}
+        others = [key for each in (chain.sampler, *passed) for key, _ in self.view.consumers(each) if key not in own]
+        if others:
+            shown = ", ".join(self.view.label(key) for key in dict.fromkeys(others))
+            notes.append(f"the latents of the last clip alone go to {shown}")
         return notes
 
     def _prune(self, node: NodeId) -> None:
@@ -203,19 +257,25 @@ class Rewriting:
         return [{old: made[prompts[min(number, len(prompts) - 1)]]} for number in range(self.clips)]
 
     def _seed(self, node: NodeId, name: str) -> Any:
-        """The seed of all clips; one that nodes of a subgraph show as a widget moves into a node of its own."""
-        given = self.graph.given(node, name)
+        """The seed of all clips; one that is shown elsewhere or changes between runs moves into a node of its own."""
+        graph, given, control = self.graph, self.graph.given(node, name), self.graph.value(node, SEED_CONTROL)
         shown = [
             each
-            for entries in _shown_widgets(self.view.workflow, self.graph)
-            for each in entries
+            for each in widgets_shown(self.view.workflow, self.graph)
             if str(each[0]) == str(node) and each[1] in (name, SEED_CONTROL)
         ]
-        if node not in self.seeds and shown and isinstance(given, int):
-            row = len(self.seeds) * (height_of("PrimitiveInt") + GAP)
-            seed = self.seeds[node] = self.graph.add("PrimitiveInt", "seed", {"value": given}, -1, int(row))
+        changes = control in ("increment", "decrement", "randomize")
+        row = int(len(self.seeds) * (height_of("PrimitiveInt") + GAP))
+        if node in self.seeds or not isinstance(given, int):
+            pass
+        elif changes and not shown and isinstance(graph, PageGraph):
+            self.seeds[node] = graph.add_seed(given, str(control), row)
+        elif shown:
+            if changes:  # PrimitiveInt would go below 0
+                self.result.notes.append(f"the seed of {graph.kind(node)} (node {node}) is fixed at {given} now")
+            seed = self.seeds[node] = graph.add("PrimitiveInt", "seed", {"value": given}, -1, row)
             for each in shown:
-                each[:2] = [str(seed), "value" if each[1] == name else SEED_CONTROL]
+                each[:2] = [type(each[0])(seed), "value" if each[1] == name else SEED_CONTROL]
         return Connected(Source(self.seeds[node], 0), given) if node in self.seeds else given
 
     def _make(self, number: int, sampler: NodeId, state: Source | None, replaced: Replaced) -> _Clip:
@@ -242,8 +302,8 @@ class Rewriting:
     def _sample_custom(self, number: int, sampler: NodeId, state: Source | None, replaced: Replaced) -> _Clip:
         """A clip by a custom sampler with our noise and guidance."""
         graph, copies = self.graph, self.copies
-        noise, guider = graph.source(sampler, "noise"), self.guiders.get(sampler)
-        seed = self._seed(sampler if noise is None else noise.node, "noise_seed")
+        guider = self.guiders.get(sampler)
+        seed = self._seed([sampler, *self._noise(sampler)][-1], "noise_seed")
         after = {} if state is None else {"state": state}
         pass_ = f" {self.samplers.index(sampler) + 1}" if len(self.samplers) > 1 else ""
 
@@ -263,8 +323,8 @@ class Rewriting:
         state_of = add("VidRD_CollectState", "State", {"sampler": guided, "latent": Source(sampled, 0)})
         return _Clip(Source(state_of, 0), (Source(sampled, 0), Source(sampled, 1)), Source(state_of, 1))
 
-    def _write(self, clips: list[_Clip], decoder: Decoder, plan: VideoPlan, top: float) -> Source:
-        """The nodes that decode and write all clips; the output of the last one."""
+    def _write(self, clips: list[_Clip], decoder: Decoder, plan: VideoPlan, top: float) -> tuple[Source, float]:
+        """The nodes that decode and write all clips, from `top` on; the last one's output, and the place below."""
         if plan.fps is None:
             self.result.notes.append(f"no node tells the frame rate of {self.view.label(decoder.key)}: 24 is set")
         inputs: dict[str, Any] = {
@@ -273,12 +333,19 @@ class Rewriting:
             "format": plan.format,
             "fps": 24.0 if plan.fps is None else plan.fps,
         }
-        if self.chain.sound is not None:
+        if self.chain.sound is not None and plan.format in WITH_SOUND:
             sound = self.chain.sound[-1]
             inputs["audio_vae"] = self.graph.source(sound, SOUND_DECODERS[self.graph.kind(sound)])
+        separate = "LTXVSeparateAVLatent" if self.chain.holds_sound and inputs.get("audio_vae") is None else None
+        below = top + height_of(separate) + GAP if separate else top
         video: Source | None = None
         for number, clip in enumerate(clips):
             latent = clip.new
+            if separate:  # the writer takes sound with its VAE alone
+                pictures = self.graph.add(
+                    separate, self._name("Pictures", number), {"av_latent": latent}, number, int(top)
+                )
+                latent = Source(pictures, 0)
             for key in [] if number else reversed(decoder.beginning):
                 self.graph.connect(Target(key[-1], AT_THE_BEGINNING[self.graph.kind(key[-1])]), latent)
                 latent = Source(key[-1], 0)
@@ -287,9 +354,10 @@ class Rewriting:
                 for name, value in {**inputs, "latent": latent, "before": video}.items()
                 if value is not None
             }
-            video = Source(self.graph.add("VidRD_WriteClip", self._name("Write", number), given, number, int(top)), 0)
+            node = self.graph.add("VidRD_WriteClip", self._name("Write", number), given, number, int(below))
+            video = Source(node, 0)
         assert video is not None
-        return video
+        return video, below + height_of("VidRD_WriteClip") + GAP
 
     def _replace(self, video: Source, decoder: Decoder, plan: VideoPlan) -> None:
         """Connect what used the frames to the written video."""
@@ -298,6 +366,8 @@ class Rewriting:
             replaced = plan.replaced[-1]
             if graph.kind(replaced) == "CreateVideo":
                 graph.redirect(Source(replaced, 0), video)
+            elif isinstance(graph, PageGraph):
+                graph.instead[replaced] = video.node
             graph.remove(replaced)
         self._redirect_frames(Source(decoder.key[-1], 0), decoder.key, video)
 
@@ -306,9 +376,13 @@ class Rewriting:
         graph = self.graph
         replaced = [plan.replaced for plan in self.plans if plan.replaced]
         users = [key for key, _ in self.view.consumers(decoder, 0) if key not in replaced]
+        left = []
         for target in graph.targets(frames):
             if not users and target.node != OUTPUTS:  # bypassed and muted nodes
                 graph.connect(target, None)
+                left += [f"{graph.kind(target.node)} (node {target.node})"] if graph.mode(target.node) else []
+        if left:
+            self.result.notes.append(f"{', '.join(left)}: disconnected from the frames, as it does not run")
         if graph.targets(frames):
             parts = self._components(video)
             graph.redirect(frames, Source(parts, 0))
@@ -316,14 +390,14 @@ class Rewriting:
                 shown = ", ".join(self.view.label(key) for key in users)
                 self.result.notes.append(f"{shown}: works on all frames of the long video together, as written")
 
-    def _replace_sound(self, video: Source) -> None:
-        """Connect what used the decoded sound to the written video's."""
+    def _replace_sound(self, video: Source | None) -> None:
+        """Connect what used the decoded sound to the written video's, if one has sound."""
         if self.chain.sound is None:
             return
-        node = self.chain.sound[-1]
-        if self.graph.targets(Source(node, 0)):
-            self.graph.redirect(Source(node, 0), Source(self._components(video), 1))
-        self._prune(node)
+        sound = Source(self.chain.sound[-1], 0)
+        if self.graph.targets(sound) and video is not None:
+            self.graph.redirect(sound, Source(self._components(video), 1))
+        self._prune(sound.node)
         for key in self.chain.passed_to_sound:
             self._prune(key[-1])
 
@@ -333,17 +407,3 @@ class Rewriting:
             if target.node != OUTPUTS and self.graph.kind(target.node) == "GetVideoComponents":
                 return target.node
         return self.graph.add("GetVideoComponents", "Frames of the long video", {"video": video}, column=self.clips)
-
-
-def _shown_widgets(workflow: Workflow, graph: Graph) -> list[list[Any]]:
-    """The lists of widgets of a subgraph that the nodes which use it show: [node, widget] each."""
-    if not isinstance(graph, PageGraph):
-        return []
-    users = [
-        node
-        for each in workflow.graphs
-        if isinstance(each, PageGraph)
-        for node in each.nodes.values()
-        if workflow.subgraphs.get(node["type"]) is graph
-    ]
-    return [(node.get("properties") or {}).get("proxyWidgets") or [] for node in users]

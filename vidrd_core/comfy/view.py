@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from vidrd_core.comfy.graphs import BYPASS, INPUTS, NEVER, Graph, NodeId, Source
+from vidrd_core.comfy.graphs import BYPASS, INPUTS, NEVER, Graph, NodeId, Source, WorkflowError
 from vidrd_core.comfy.page import PageGraph
 from vidrd_core.comfy.workflow import Workflow
 
-PAGES_OWN = ("MarkdownNote", "Note", "Reroute", "PrimitiveNode")  # nodes of the page, which it never sends
+REROUTES = ("Reroute", "Reroute (rgthree)")
+SETTERS = {"SetNode": "GetNode", "easy setNode": "easy getNode"}  # of KJNodes and Easy-Use: links without a line
+GETTERS = {getter: setter for setter, getter in SETTERS.items()}
+PAGES_OWN = ("MarkdownNote", "Note", "PrimitiveNode", *REROUTES, *SETTERS, *GETTERS)  # which pages never send
 
 Key = tuple[NodeId, ...]
 """A node that runs: the ids of the nodes of subgraphs around it, from the outside in, and its own."""
@@ -37,12 +40,22 @@ class _Use:
         """The node of the outer graph that uses it."""
         return self.path[-1]
 
+    def is_in_itself(self) -> bool:
+        """Whether one of the graphs around it is the same one."""
+        around = self.outer
+        while around is not None and around.graph is not self.graph:
+            around = around.outer
+        return around is not None
+
 
 class View:
     """The nodes of a workflow that run.
 
     Args:
         workflow: The workflow, which must not change while the view is in use.
+
+    Raises:
+        WorkflowError: A subgraph is in itself.
     """
 
     def __init__(self, workflow: Workflow) -> None:
@@ -65,8 +78,15 @@ class View:
             if inner is None:
                 self._uses[key] = use
                 self.keys.append(key)
-            elif len(key) < 20:  # a damaged file may nest a subgraph in itself
-                self._enter(_Use(inner, key, use))
+            else:
+                inside = _Use(inner, key, use)
+                if inside.is_in_itself():
+                    raise WorkflowError(
+                        "a subgraph in itself",
+                        f"{use.graph.title(node) or use.graph.kind(node)} (node {':'.join(map(str, key))}) is in the "
+                        "way: it uses the subgraph that it is in; remove it",
+                    )
+                self._enter(inside)
 
     def _resolved(self, key: Key) -> Iterator[tuple[str, Output]]:
         use = self._uses[key]
@@ -90,7 +110,10 @@ class View:
             return None
         if graph.mode(source.node) == NEVER:
             return None
-        if graph.mode(source.node) == BYPASS or graph.kind(source.node) == "Reroute":
+        kind = graph.kind(source.node)
+        if kind in GETTERS:
+            return self._resolve(use, source_of_setter(graph, setter_of(graph, source.node)), type_, depth + 1)
+        if graph.mode(source.node) == BYPASS or kind in (*REROUTES, *SETTERS):
             return self._resolve(use, _passed(graph, source, type_), type_, depth + 1)
         inner = self.workflow.subgraphs.get(graph.kind(source.node))
         if inner is not None:
@@ -99,6 +122,10 @@ class View:
         if graph.kind(source.node) in PAGES_OWN:
             return None
         return Output((*use.path, source.node), source.slot)
+
+    def through(self, key: Key, source: Source) -> Output | None:
+        """The output of a running node behind a source in the graph of a node; None if there is none."""
+        return self._resolve(self._uses[key], source, None)
 
     def graph(self, key: Key) -> Graph:
         """The graph that a node is in."""
@@ -113,6 +140,12 @@ class View:
         title = self.graph(key).title(key[-1])
         named = f" {title!r}" if title and title != self.kind(key) else ""
         return f"{self.kind(key)}{named} (node {':'.join(map(str, key))})"
+
+    def type_of(self, output: Output) -> Any:
+        """The type of an output; None where the file does not tell."""
+        graph = self.graph(output.key)
+        outputs = graph.nodes[output.key[-1]].get("outputs") or [] if isinstance(graph, PageGraph) else []
+        return outputs[output.slot]["type"] if output.slot < len(outputs) else None
 
     def origin(self, key: Key, name: str) -> Output | None:
         """The output that an input gets its value from."""
@@ -129,21 +162,17 @@ class View:
     def value(self, key: Key, name: str) -> Any:
         """The value of a widget, also of one that is set outside the subgraph or by a primitive node; or None."""
         use = self._uses[key]
-        source, node = use.graph.source(key[-1], name), key[-1]
+        source, known = use.graph.source(key[-1], name), use.graph.value(key[-1], name)
         while source is not None and source.node == INPUTS and use.outer is not None:
+            inner, node, use = use.graph, use.node, use.outer
+            assert isinstance(inner, PageGraph)
             assert isinstance(use.graph, PageGraph)
-            outside = use.graph.data["inputs"][source.slot]["name"]
-            outer, given = use.outer, None
-            assert isinstance(outer.graph, PageGraph)
-            source = outer.graph.source(use.node, outside)
-            if source is None:
-                named = outer.graph.nodes[use.node].get("widgets_values_named") or {}
-                given = named.get(outside)
-                return use.graph.value(node, name) if given is None else given
-            use, node, name = outer, use.node, outside
+            given = use.graph.promoted_value(node, inner, source.slot)
+            known = known if given is None else given
+            source = use.graph.source(node, inner.data["inputs"][source.slot]["name"])
         if source is None or (source.node != INPUTS and use.graph.kind(source.node) == "PrimitiveNode"):
-            return use.graph.value(node, name)  # the page keeps what its own PrimitiveNode sets there, too
-        origin = self.origin(key, name) if node == key[-1] else self._resolve(use, source, None)
+            return known  # the page keeps what its own PrimitiveNode sets there, too
+        origin = self._resolve(use, source, None)
         if origin is not None and self.kind(origin.key).startswith("Primitive"):
             return self.value(origin.key, "value")
         return None
@@ -167,11 +196,62 @@ class View:
                         waiting.append(each)
 
 
+def refusal(view: View, reason: str, key: Key, why: str) -> WorkflowError:
+    """The error that names a node in the way.
+
+    Args:
+        view: The workflow.
+        reason: Why, in a few words, as in `WorkflowError`.
+        key: The node.
+        why: Why, and what to do.
+
+    Returns:
+        The error.
+    """
+    return WorkflowError(reason, f"{view.label(key)} is in the way: {why}")
+
+
+def same_graph(view: View, one: Key, other: Key) -> None:
+    """Check that both nodes are in the same graph.
+
+    Args:
+        view: The workflow.
+        one: A node.
+        other: The node that is in the way otherwise.
+
+    Raises:
+        WorkflowError: They are not.
+    """
+    if one[:-1] != other[:-1]:
+        raise WorkflowError(
+            "parts in several subgraphs",
+            f"{view.label(other)} is in the way: it is in another subgraph than {view.label(one)}; put both into one",
+        )
+
+
+def setter_of(graph: Graph, node: NodeId) -> NodeId | None:
+    """The node that sets what a getter gets: that of the same name in the same graph; None if there is none."""
+    kind, name = GETTERS[graph.kind(node)], _name_of(graph, node)
+    found = (each for each in graph.ids() if graph.kind(each) == kind and _name_of(graph, each) == name)
+    return None if name is None else next(found, None)
+
+
+def source_of_setter(graph: Graph, setter: NodeId | None) -> Source | None:
+    """What a setter sets; None if it is not connected, or if there is none."""
+    return None if setter is None else next((source for _, source in graph.sources(setter)), None)
+
+
+def _name_of(graph: Graph, node: NodeId) -> Any:
+    """The name that a setter or getter has: its first widget."""
+    values = graph.nodes[node].get("widgets_values") if isinstance(graph, PageGraph) else None
+    return next(iter(values.values() if isinstance(values, dict) else values or []), None)
+
+
 def _passed(graph: Graph, source: Source, type_: Any) -> Source | None:
     """What replaces the output of a bypassed node: its input of the same place, or the first, of the same type."""
     assert isinstance(graph, PageGraph)
     inputs = graph.nodes[source.node].get("inputs") or []
-    if graph.kind(source.node) == "Reroute":
+    if graph.kind(source.node) in (*REROUTES, *SETTERS):
         return graph.source(source.node, inputs[0]["name"]) if inputs else None
     outputs = graph.nodes[source.node].get("outputs") or []
     wanted = outputs[source.slot]["type"] if source.slot < len(outputs) else type_

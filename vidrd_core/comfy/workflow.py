@@ -105,9 +105,14 @@ def _check_graph(graph: dict[str, Any]) -> None:
         for name in ("extra", "properties", "state", "widgets_values_named"):
             if not isinstance(holder.get(name), dict | None):
                 raise TypeError(f"{name} of the wrong type")
+    ids = [str(node["id"]) for node in graph["nodes"]]
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"two nodes with the id {next(each for each in ids if ids.count(each) > 1)}")
     for node in graph["nodes"]:
         text(node, "type")
         text(node, "id", int | str)
+        if isinstance(node["id"], bool):
+            raise TypeError("id of the wrong type")
         text({"mode": node.get("mode") or 0}, "mode", int)
         text({"widgets_values": node.get("widgets_values")}, "widgets_values", list | dict | None)
         for each in each_of(node, "inputs"):

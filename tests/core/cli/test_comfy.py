@@ -60,9 +60,18 @@ def test_errors_name_the_file_and_the_node(vidrd, short):
         (("short.json", "-o", "x.json", "--clips", 0), "--clips"),
         (("short.json", "-o", "x.json", "--clips", 1000), "expected 1 to 100"),
         (("short.json", "-o", "x.json", "--clips", 1, "--prompt", "a", "--prompt", "b"), "2 prompts for 1 clips"),
+        (("short.json", "-o", "x.json", "-M", 5000), "5000 prompt frames, expected 0 to 1024"),
+        (("short.json", "-o", "x.json", "--prompt", "a", "--prompt", "caf\udce9"), "--prompt 2 is no UTF-8 text"),
     ],
 )
 def test_wrong_input_is_named(vidrd, short, arguments, message):
     Path("text.json").write_text("hello")
     assert message in error_line(*vidrd("comfy", "extend", *arguments))
     assert not Path("x.json").exists()
+
+
+def test_half_a_character_in_the_file_is_named(vidrd, short):
+    Path("half.json").write_text(json.dumps(changed(wan(), n5={"text": "caf\udce9"})))
+    message = error_line(*vidrd("comfy", "extend", "half.json", "-o", "long.json"))
+    assert "half.json holds half a character, '\\udce9', in a text" in message
+    assert [each.name for each in Path().iterdir() if "long" in each.name] == []

@@ -1,9 +1,12 @@
 """Workflows whose clips are not all alike: two passes, and pictures for the first or the last clip alone."""
 
+import pytest
+
 from vidrd_core.comfy.extend import extend_workflow
 from vidrd_core.comfy.workflow import parse_workflow
 
-from ...workflows.build import to_page
+from ...workflows.build import in_subgraph, to_page
+from ...workflows.files import graphs
 from ...workflows.stock import definitions
 from .graphs import FAMILIES, changed, node
 from .test_extend import check_links, extended, of_type
@@ -170,6 +173,40 @@ def test_values_of_the_page_s_own_primitive_node_are_known():
     check_links(long)
     (kept,) = [each for each in long["nodes"] if each["id"] == 60]
     assert kept["outputs"][0]["links"] == [800]
+
+
+@pytest.mark.parametrize(("name", "node_id"), [("wan", 8), ("custom", 12), ("sampler_custom", 8)])
+@pytest.mark.parametrize("control", ["randomize", "increment", "fixed"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_seed_goes_on_changing_between_runs(name, node_id, control, inside):
+    page = to_page(FAMILIES[name](), definitions())
+    if inside:
+        page = in_subgraph(page, {11} & {each["id"] for each in page["nodes"]})
+    graph = graphs(page)[-1]
+    (values,) = [each["widgets_values"] for each in graph["nodes"] if each["id"] == node_id]
+    values[values.index("fixed")] = control
+    long = extended(page)
+    check_links(long)
+    graph = graphs(long)[-1]
+    seeds = [each for each in graph["nodes"] if each["type"] == "PrimitiveNode"]
+    makers = [each for each in graph["nodes"] if each["type"] in ("VidRD_Extend", "VidRD_Noise")]
+    assert {each["widgets_values_named"]["seed"] for each in makers} == {values[values.index(control) - 1]}
+    if control == "fixed":
+        assert seeds == []
+    else:
+        assert [each["widgets_values"] for each in seeds] == [[values[values.index(control) - 1], control]]
+        assert len(seeds[0]["outputs"][0]["links"]) == len(makers) == 3
+
+
+def test_a_seed_that_is_shown_is_told_to_be_fixed():
+    page = to_page(FAMILIES["wan"](), definitions())
+    next(each for each in page["nodes"] if each["id"] == 8)["widgets_values"][1] = "randomize"
+    page["extra"] = {"linearData": {"inputs": [[8, "seed"], [8, "steps"]], "outputs": [8, 11]}}
+    done = extend_workflow(parse_workflow(page), 2)
+    assert done.notes == [
+        "the seed of KSampler (node 8) is fixed at 82 now", "the app no longer shows steps of node 8",
+        "the app no longer shows the output of node 8",
+    ]  # fmt: skip
 
 
 def custom_from_wan22():

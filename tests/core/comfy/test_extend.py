@@ -170,6 +170,15 @@ def test_prompts_for_each_clip(name):
     assert {each["cfg"] for each in makers} == {6.5 if name == "wan" else 4.0 if name == "custom" else 3.0}
 
 
+@pytest.mark.parametrize("name", ["wan", "custom", "sampler_custom"])
+def test_prompts_in_the_page_s_format(name):
+    """A guider that is added for all clips goes again, if each clip has one of its own."""
+    page = extended(to_page(FAMILIES[name](), definitions()), 3, prompts=["a fox", "a bear"])
+    check_links(page)
+    filled = to_prompt(to_page(FAMILIES[name](), definitions()), definitions())
+    assert same(to_prompt(page, definitions())) == same(extended(filled, 3, prompts=["a fox", "a bear"]))
+
+
 def test_prompts_need_a_plain_encoder():
     said = refusal(FAMILIES["image_to_video"](), prompts=["a fox"])
     assert said.startswith("WanImageToVideo (node 7) is in the way of --prompt: ")
@@ -450,7 +459,10 @@ def test_the_rest_of_the_file_stays():
                           "widgets_values": ["hello"]})  # fmt: skip
     long = json.loads(json.dumps(extended(page)))
     assert long["extra"]["ds"] == {"scale": 1}
-    assert long["extra"]["linearData"] == {"inputs": [[5, "text"]], "outputs": []}
+    (seed,) = [each for each in long["nodes"] if each["type"] == "PrimitiveInt"]
+    (written,) = [each for each in long["nodes"] if each.get("title") == "Write, clip 3"]
+    assert seed["widgets_values"][0] == 82
+    assert long["extra"]["linearData"] == {"inputs": [[seed["id"], "value"], [5, "text"]], "outputs": [written["id"]]}
     kept = {each["id"]: each for each in long["nodes"]}
     for each in page["nodes"]:
         if each["id"] in (1, 2, 50):
@@ -481,6 +493,15 @@ def test_two_experts_become_one_extend_a_clip():
         ours = {name: value for name, value in two.items() if name not in ("model_low_noise", "switch_step", "state")}
         assert ours == {name: value for name, value in one.items() if name not in ("switch_step", "state")}
         assert (two["model_low_noise"], two["switch_step"]) == (["low", 0], 7)
+
+
+def test_the_words_on_two_experts_name_what_differs():
+    words = "; two experts would need the same "
+    assert refusal(two_experts(cfg=1.0)).endswith(f"{words}cfg (1.0; cfg of the first is 3.5)")
+    assert refusal(two_experts(start_at_step=8, negative=["5", 0])).endswith(
+        f"{words}negative, start_at_step (8; end_at_step of the first is 7)"
+    )
+    assert words not in refusal(two_experts(add_noise="enable"))
 
 
 @pytest.mark.parametrize("changes", [{"start_at_step": 8}, {"add_noise": "enable"}, {"cfg": 1.0}, {"end_at_step": 9}])
