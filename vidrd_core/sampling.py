@@ -41,13 +41,13 @@ def clip_generator(seed: int, index: int) -> torch.Generator:
     """Make the random generator of one clip, from the seed and the number of the clip alone.
 
     Args:
-        seed: The seed of the video, 0 or more.
+        seed: The seed of the video. Negative ones, as ComfyUI's Int node makes them, count down from 2^64.
         index: The clip's number, from 0.
 
     Returns:
         A CPU generator, so that a seed gives the same noise on every device.
     """
-    (state,) = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)
+    (state,) = np.random.SeedSequence([seed % 2**64, index]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state) >> 1)
 
 

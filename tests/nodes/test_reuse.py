@@ -65,6 +65,16 @@ def test_extend_equals_vidrd_core(extend, order, sampler, solver):
         state = expected  # so that differences in the last bits do not add up
 
 
+def test_seeds_below_0_are_seeds(extend):
+    """The host checks no range of what another node gives: its Int node draws them from -2^50 on."""
+    state = None
+    for k in range(2):
+        _, _, other = extend(k, state, seed=-2)
+        new, _, state = extend(k, state, seed=-1)
+        assert new["samples"].isfinite().all()
+        assert not torch.equal(state.noise, other.noise)
+
+
 DETERMINISTIC = ["euler", "ddim", "heun", "heunpp2", "dpm_2", "lms", "dpmpp_2m", "ipndm", "deis", "uni_pc"]
 
 
