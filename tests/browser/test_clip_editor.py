@@ -175,11 +175,63 @@ def test_blank_lines_and_comments_stay_where_they_are(editor):
 def test_a_choice_over_several_lines_is_edited_in_the_node(editor):
     edited = editor(prompts="a {red\nstar|blue\nring}", clips=3)
     shown = edited.shown
-    assert "A comment or a choice {a|b} goes over several lines" in shown["said"][0]
+    assert "A comment or a choice {a|b} is not closed in its line" in shown["said"][0]
     assert shown["goingOn"] == ["in the node"] * 3
     assert set(shown["locked"]) == {"prompt", "up", "down", "add", "remove"}
     edited.fill(3, "input.cfg", "3")
     assert edited.values == {**FIELDS, "prompts": "a {red\nstar|blue\nring}", "clips": 3, "cfg_per_clip": ",,3"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "sign"), [("a {red|small} one", "{"), ("a {tiny {red|blue}|small} one", "{"), ("a /* red */ one", "/*")]
+)
+def test_a_choice_or_a_comment_is_typed_to_its_end(editor, typed, sign):
+    edited = editor(prompts="a star\na ring\na */ square", clips=0)
+    edited.of(2, "textarea").focus()
+    edited.tab.keyboard.press("Control+a")
+    written, told = "", f"Close the {sign}: until then the node has the text from before."
+    for number, letter in enumerate(typed, 1):
+        edited.tab.keyboard.type(letter)
+        so_far = typed[:number]
+        is_open = so_far.count("{") > so_far.count("}") or ("/*" in so_far and "*/" not in so_far)
+        written = written if is_open else so_far.strip()
+        shown = edited.shown
+        assert (shown["prompts"], shown["said"]) == (["a star", so_far, "a */ square"], [])
+        assert shown["wrong"] == ["", told if is_open else "", ""]
+        assert edited.values["prompts"] == f"a star\n{written}\na */ square"
+
+
+def test_a_closing_brace_can_be_deleted_and_the_row_moved(editor):
+    edited = editor(prompts="a {red|blue} star\na ring", clips=0)
+    edited.of(1, "textarea").focus()
+    for key in ("Home", *["ArrowRight"] * 12, "Backspace"):
+        edited.tab.keyboard.press(key)
+    shown = edited.shown
+    assert (shown["prompts"], shown["said"]) == (["a {red|blue star", "a ring"], [])
+    edited.press(1, "down")
+    edited.press(1, "remove")
+    assert (edited.shown["prompts"], edited.values["prompts"]) == (["a {red|blue star"], "a {red|blue} star")
+    edited.of(1, "textarea").focus()
+    edited.tab.keyboard.press("End")
+    edited.tab.keyboard.type("}")
+    assert edited.values["prompts"] == "a {red|blue star}"
+    assert set(edited.shown["wrong"]) == {""}
+
+
+@pytest.mark.parametrize("prompts", ["a star\na {red|blue", "a /* star\na ring"])
+def test_what_another_row_would_close_is_edited_in_the_node(editor, prompts):
+    shown = editor(prompts=prompts, clips=3).shown
+    assert "is not closed in its line" in shown["said"][0]
+    assert set(shown["locked"]) == {"prompt", "up", "down", "add", "remove"}
+
+
+def test_a_field_that_is_locked_leaves_the_focus_in_the_table(editor):
+    edited = editor()
+    edited.of(2, "textarea").focus()
+    edited.page.run("() => { editing().widgets.find(({ name }) => name === 'prompts').value = 'a {'; return true; }")
+    assert edited.followed["said"]
+    edited.tab.keyboard.press("Escape")
+    assert edited.shown["open"] == 0
 
 
 def test_rows_are_added_moved_and_removed_with_all_that_is_theirs(editor):

@@ -259,7 +259,7 @@ class Editor {
         while (this.list.children.length > rows.length) this.list.lastChild.remove();
         while (this.list.children.length < rows.length) this.list.append(this.row(this.list.children.length));
         rows.forEach((row, k) => this.showRow(node, row, k));
-        this.add.disabled = !this.canMove || rows.length >= MAX_CLIPS;
+        this.disable(this.add, !this.canMove || rows.length >= MAX_CLIPS);
         this.showState(node);
     }
 
@@ -274,7 +274,7 @@ class Editor {
         const names = Object.keys(WIDGETS).filter((name) => this.locked[name]).map((name) => WIDGETS[name]);
         if (names.length) told.push(words("{names}: connected, so change it in the other node.", { names: names.join(", ") }));
         if (!this.locked.prompts && !this.isText) {
-            told.push(words("A comment or a choice {a|b} goes over several lines: edit these prompts in the node."));
+            told.push(words("A comment or a choice {a|b} is not closed in its line: edit these prompts in the node."));
         }
         const control = widgetOf(node, "control_after_generate")?.value;
         if (control && control !== "fixed" && !linkInto(node, "seed")) {
@@ -325,7 +325,7 @@ class Editor {
             const shown = draft[name] ?? value;
             if (field.value !== shown && (field !== document.activeElement || !this.isTyping)) field.value = shown;
             field.placeholder = placeholder;
-            field.disabled = isLocked;
+            this.disable(field, isLocked);
             const problem = isLocked ? null : problemOf(name, shown, k);
             field.setAttribute("aria-invalid", String(Boolean(problem)));
             return problem ? [inWords(problem)] : [];
@@ -344,7 +344,13 @@ class Editor {
         const can = { again: !this.locked.seed, seed: !this.locked.seed, up: this.canMove && k > 0,
             down: this.canMove && k < rows.length - 1, add: this.canMove && rows.length < MAX_CLIPS,
             remove: this.canMove && rows.length > 1 };
-        for (const [name, isPossible] of Object.entries(can)) item.querySelector(`button.${name}`).disabled = !isPossible;
+        for (const [name, isPossible] of Object.entries(can)) this.disable(item.querySelector(`button.${name}`), !isPossible);
+    }
+
+    // What is disabled loses the focus to the page, whose keys are others.
+    disable(field, isDisabled) {
+        if (isDisabled && field === document.activeElement) this.box.focus();
+        field.disabled = isDisabled;
     }
 
     showState(node) {

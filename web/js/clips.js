@@ -10,17 +10,17 @@ const COMMENTS = /\/\*[\s\S]*?\*\/|\/\/.*/g; // which the page removes, before i
 
 const hasPrompt = (line) => line.replace(COMMENTS, "").trim() !== "";
 
-// Whether a comment or a choice goes over several lines, so that a line is not a clip.
-export function spansLines(text) {
+// What a line opens and does not close: "{" or "/*"; "" for neither.
+function openIn(line) {
+    const bare = line.replace(COMMENTS, "");
     let depth = 0;
-    if (text.match(COMMENTS)?.some((comment) => LINES.test(comment))) return true;
-    const bare = text.replace(COMMENTS, "").replace(/\\[^]/g, "");
-    for (const letter of bare) {
-        if (letter === "{") depth++;
-        else if (letter === "}") depth = Math.max(0, depth - 1);
-        else if (depth && LINES.test(letter)) return true;
-    }
-    return false;
+    for (const letter of bare.replace(/\\[^]/g, "")) depth = letter === "{" ? depth + 1 : Math.max(0, depth - (letter === "}"));
+    return bare.includes("/*") ? "/*" : depth ? "{" : "";
+}
+
+// Whether a comment or a choice goes over several lines, or would with one more line, so that a line is not a clip.
+export function spansLines(text) {
+    return Boolean(text.match(COMMENTS)?.some((comment) => LINES.test(comment))) || text.split(LINES).some(openIn);
 }
 
 const entriesOf = (text) => (text.trim() ? text.replaceAll("\n", ",").split(",").map((entry) => entry.trim()) : []);
@@ -120,6 +120,8 @@ export function swap(clips, k) {
 export function problemOf(name, text, k = 0) {
     if (name === "prompt") {
         if (!text.trim()) return k ? null : ["The first clip needs a prompt."];
+        const sign = openIn(text);
+        if (sign) return ["Close the {sign}: until then the node has the text from before.", { sign }];
         return hasPrompt(text) ? null : ["This is only a comment: write a prompt."];
     }
     const value = text.trim(), most = MOST[name];
