@@ -319,8 +319,8 @@ def test_fields_that_do_not_fit_each_other_are_said(editor):
 
 
 CONNECT = """
-([name, value]) => {
-    const from = LiteGraph.createNode("PrimitiveNode"), node = editing();
+([name, value, type]) => {
+    const from = LiteGraph.createNode(type ?? "PrimitiveNode"), node = editing();
     app.graph.add(from);
     from.connect(0, node, node.inputs.findIndex((input) => input.name === name));
     from.widgets[0].value = value;
@@ -340,6 +340,25 @@ def test_what_is_connected_can_only_be_read(editor):
     edited.fill(2, "input.cfg", "3")
     sent, _ = edited.page.run(SENT)
     assert [sent[name] for name in FIELDS] == ["a star\na ring", 6, "4,5", ",3", ""]
+
+
+@pytest.mark.parametrize("kind", ["PrimitiveNode", "PrimitiveString", "PrimitiveStringMultiline"])
+def test_the_rows_of_connected_prompts_are_the_clips_of_the_run(editor, kind):
+    text = "// my story\na star\n\n a ring {of // gold \nlast /* not */"
+    edited = editor(clips=0)
+    edited.page.run(CONNECT, ["prompts", text, kind])
+    shown = edited.followed
+    sent, _ = edited.page.run(SENT)
+    if kind == "PrimitiveNode":  # the page removes its comments, and takes a choice to its end
+        assert "//" not in sent["prompts"]
+        assert "is not closed" not in "".join(shown["said"])
+        assert shown["goingOn"] == ["from the other node"]
+        edited.page.run(CONNECT, ["prompts", text.replace("{", ""), kind])
+        assert edited.followed["prompts"] == ["a star", "a ring of // gold", "last /* not */"]
+        return
+    assert sent["prompts"][1] == 0  # a link: the run has the whole text
+    assert shown["prompts"] == [line.strip() for line in text.splitlines() if line.strip()]
+    assert shown["said"] == ["prompts: connected, so change it in the other node."]
 
 
 def test_where_the_number_of_clips_is_connected_it_stays(editor):
@@ -525,6 +544,34 @@ const run = ({ given, changes }) => {
 """
 
 
+def run_in_node(script, cases):
+    """What a function of web/js/clips.js, or one made of them, gives for each case."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("Node.js is not installed")
+    source = (ROOT / "web" / "js" / "clips.js").read_text(encoding="utf-8")
+    script = f"{source}\n{script}\nconsole.log(JSON.stringify({json.dumps(cases)}.map(run)));"
+    ran = subprocess.run(
+        [node, "--input-type=module"], input=script, capture_output=True, text=True, check=True, encoding="utf-8"
+    )
+    return json.loads(ran.stdout)
+
+
+def test_plain_prompts_are_read_as_by_the_node():
+    draw = random.Random(3)
+    ends = ["\n", "\r\n", "\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
+    parts = [*ends, "a star", "// b", "/* c", "*/", "{d|", " ", "\t", "\x1f", "\ufeff", "\u3000"]
+    texts = ["".join(draw.choices(parts, k=draw.randint(1, 12))) for _ in range(300)]
+    empty = dict.fromkeys(LISTS, "")
+    script = "const run = (given) => clipsOf(given).rows.filter(({ isOwn, text }) => isOwn && text)"
+    told = run_in_node(
+        f"{script}.map(({{ text }}) => text);",
+        [{**empty, "prompts": text, "clips": 0, "isPlain": True} for text in texts],
+    )
+    for text, rows in zip(texts, told, strict=True):
+        assert rows == [line.strip() for line in text.splitlines() if line.strip()], repr(text)
+
+
 def clips_of(fields):
     """What the node makes of the fields: a row [prompt, seed, cfg, alpha] for each clip."""
     bare = re.sub(r"/\*[\s\S]*?\*/|//.*", "", fields["prompts"])
@@ -550,9 +597,6 @@ def changed(rows, changes):
 
 
 def test_changed_fields_say_what_changed_lists_say():
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("Node.js is not installed")
     draw, cases = random.Random(7), []
     for _ in range(400):
         lines = draw.choices(["a star", "b ring", "", "// c", "  d  ", "e // f"], k=draw.randint(0, 5))
@@ -572,12 +616,7 @@ def test_changed_fields_say_what_changed_lists_say():
             changes.append([name, draw.randrange(rows - (name == "swap"))])
             rows += {"add": 1, "remove": -1, "swap": 0}[name]
         cases.append({"given": given, "changes": changes})
-    source = (ROOT / "web" / "js" / "clips.js").read_text(encoding="utf-8")
-    script = f"{source}\n{ACTS}\nconsole.log(JSON.stringify({json.dumps(cases)}.map(run)));"
-    ran = subprocess.run(
-        [node, "--input-type=module"], input=script, capture_output=True, text=True, check=True, encoding="utf-8"
-    )
-    for case, told in zip(cases, json.loads(ran.stdout), strict=True):
+    for case, told in zip(cases, run_in_node(ACTS, cases), strict=True):
         assert clips_of(told) == changed(clips_of(case["given"]), case["changes"]), case
         if not case["changes"]:
             assert told == case["given"]

@@ -118,12 +118,16 @@ function valueInto(node, name) {
     return PRIMITIVES.includes(from?.type) ? (from.widgets?.[0]?.value ?? null) : null;
 }
 
+// Whether the page leaves comments and choices in the text of a node; it sends a PrimitiveNode's as that of the next node.
+const isPlainFrom = (from) => from?.type !== "PrimitiveNode" && !from?.widgets?.[0]?.dynamicPrompts;
+
 function fieldsIn(node, locked) {
     const value = (name) => (locked[name] ? valueInto(node, WIDGETS[name]) : widgetOf(node, WIDGETS[name])?.value ?? "");
     const lists = Object.fromEntries(LISTS.map((name) => [name, locked[name] ? "" : String(value(name))]));
-    const text = value("prompts"), prompts = text === null || spansLines(String(text)) ? null : String(text);
+    const isPlain = locked.prompts && isPlainFrom(nodeInto(node, WIDGETS.prompts));
+    const text = value("prompts"), prompts = text === null || (!isPlain && spansLines(text)) ? null : text;
     const clips = value("clips") === null ? null : Number(value("clips")) || 0;
-    return { ...lists, prompts, clips, count: stateOf(node).count };
+    return { ...lists, prompts, clips, count: stateOf(node).count, isPlain };
 }
 
 function writeFields(node, fields, locked) {

@@ -8,7 +8,10 @@ const MOST = { seed: 2n ** 64n - 1n, cfg: 100, alpha: 1000 };
 const LINES = /\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]/; // as Python's splitlines
 const COMMENTS = /\/\*[\s\S]*?\*\/|\/\/.*/g; // which the page removes, before it chooses one of {a|b}
 
-const hasPrompt = (line) => line.replace(COMMENTS, "").trim() !== "";
+const EDGES = /^(?:[^\S\ufeff]|\x1f)+|(?:[^\S\ufeff]|\x1f)+$/g;
+
+const strip = (text) => text.replace(EDGES, ""); // as Python's
+const hasPrompt = (line) => strip(line.replace(COMMENTS, "")) !== "";
 
 // What a line opens and does not close: "{" or "/*"; "" for neither.
 function openIn(line) {
@@ -33,14 +36,15 @@ function withoutLastEmpty(entries) {
 
 // `prompts` and `clips` are null where another node makes them; `count` is how many clips the last run had. Of each row,
 // `isOwn` says whether it has a line of its own: the last line goes on for the others. `before` are blank lines and
-// comments above it.
-export function clipsOf({ prompts, clips, seed, cfg, alpha, count = 0 }) {
+// comments above it. `isPlain`: prompts in which the page leaves comments and choices.
+export function clipsOf({ prompts, clips, seed, cfg, alpha, count = 0, isPlain = false }) {
     const given = { prompts, clips, seed, cfg, alpha };
     const rows = [], lists = Object.fromEntries(LISTS.map((name) => [name, entriesOf(given[name])]));
     let before = [];
     for (const line of prompts === null || !prompts ? [] : prompts.split(LINES)) {
-        if (hasPrompt(line)) rows.push({ text: line.trim(), line, before, isOwn: true });
-        if (hasPrompt(line)) before = [];
+        const text = strip(line), isClip = isPlain ? text !== "" : hasPrompt(line);
+        if (isClip) rows.push({ text, line, before, isOwn: true });
+        if (isClip) before = [];
         else before.push(line);
     }
     const lines = rows.length;
@@ -64,7 +68,7 @@ export function fieldsOf({ given, rows, after, lists }) {
     if (given.prompts === null) return fields;
     const own = rows.filter((row) => row.isOwn && row.text);
     if (!own.length) return fields;
-    const written = own.flatMap(({ before, line, text }) => [...before, line.trim() === text ? line : text]);
+    const written = own.flatMap(({ before, line, text }) => [...before, strip(line) === text ? line : text]);
     written.push(...after);
     if (written.join("\n") !== given.prompts.split(LINES).join("\n")) fields.prompts = written.join("\n");
     fields.clips = given.clips || own.length < rows.length ? rows.length : 0;
@@ -87,7 +91,7 @@ const goOn = (rows, k) => {
 // An empty prompt goes on with the one before.
 export function setPrompt(clips, k, text) {
     const { rows } = clips, isBetween = rows[k].isOwn && Boolean(rows[k + 1]?.isOwn);
-    const told = text.split(LINES).join(" ").trim();
+    const told = strip(text.split(LINES).join(" "));
     rows[k].isOwn = told !== "" || isBetween;
     rows[k].text = told || rows[k - 1].text;
     goOn(rows, k);
