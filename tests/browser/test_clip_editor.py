@@ -489,6 +489,29 @@ def test_pictures_of_the_clips_come_with_the_run_and_go_with_their_rows(editor, 
     assert ".jpg" not in json.dumps(edited.page.run("async () => (await app.graphToPrompt()).workflow"))
 
 
+def test_a_run_leaves_what_is_being_typed(editor):
+    edited = editor(clips=0)
+    edited.fill(2, "textarea", "a small cyan star")
+    edited.fill(2, "input.cfg", "4,5")
+    edited.of(3, "textarea").focus()
+    edited.tab.keyboard.press("End")
+    edited.tab.keyboard.type(" in ")
+    tell(edited, clip=0, clips=4)
+    told = edited.followed["wrong"][1]
+    assert told == "cfg is 4,5: expected a number from 0 to 100."
+    edited.tab.keyboard.type("blue")
+    assert edited.shown["prompts"][2] == f"{PROMPTS[2]} in blue"
+    assert edited.of(2, "input.cfg").input_value() == "4,5"
+    change = "() => { editing().widgets.find(({ name }) => name === 'cfg').value = 7; return true; }"
+    edited.tab.keyboard.type(" ")
+    edited.page.run(change)  # elsewhere, to another value
+    shown = edited.followed
+    assert (shown["usual"][1], shown["wrong"][1], shown["prompts"][2]) == ("7", told, f"{PROMPTS[2]} in blue ")
+    undone = "([text]) => { editing().widgets.find(({ name }) => name === 'prompts').value = text; return true; }"
+    edited.page.run(undone, ["a star\na ring\na square\na cross"])
+    assert edited.followed["prompts"][2] == "a square"
+
+
 def test_pictures_are_recalled_from_the_history(editor, page, pictures):
     edited, node = editor(), "6"
     page.tab.keyboard.press("Escape")

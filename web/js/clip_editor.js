@@ -156,6 +156,7 @@ function newSeed(old) {
 class Editor {
     constructor(node) {
         this.place = placeOf(node);
+        this.drafts = new WeakMap(); // by row: values that are not written, as something is wrong with them
         this.from = document.activeElement;
         this.heading = make("h2", { id: "vidrd-clips-title" });
         this.total = make("span", { className: "quiet" });
@@ -222,13 +223,19 @@ class Editor {
     keyOf(node) {
         const locked = lockedOf(node);
         const more = ["seed", "cfg", "alpha", "control_after_generate"].map((name) => widgetOf(node, name)?.value);
-        return JSON.stringify([fieldsIn(node, locked), locked, more, node.title]);
+        const { count, ...fields } = fieldsIn(node, locked);
+        const counted = fields.prompts === null || fields.clips === null ? count : 0; // only there does a run change rows
+        return JSON.stringify([fields, counted, locked, more, node.title]);
     }
 
     read(node) {
         this.locked = lockedOf(node);
+        const former = this.clips?.rows ?? [];
         this.clips = clipsOf(fieldsIn(node, this.locked));
-        this.drafts = new WeakMap(); // by row: values that are not written, as something is wrong with them
+        this.clips.rows.forEach((row, k) => { // a draft stays in a row that is as before
+            const isSame = ["text", "isOwn", ...LISTS].every((name) => row[name] === former[k]?.[name]);
+            if (isSame) this.drafts.set(row, this.drafts.get(former[k]));
+        });
         this.known = this.keyOf(node);
         const state = stateOf(node), old = state.past.get(this.order); // rows that undo has put back
         if (old) state.pictures = [...old];
@@ -246,7 +253,7 @@ class Editor {
 
     write(node = this.node) {
         writeFields(node, fieldsOf(this.clips), this.locked);
-        this.clips = { ...clipsOf(fieldsIn(node, this.locked)), rows: this.clips.rows }; // drafts are by row
+        this.clips = { ...clipsOf(fieldsIn(node, this.locked)), rows: this.clips.rows };
         this.known = this.keyOf(node);
         this.show(node);
     }
@@ -327,7 +334,9 @@ class Editor {
         const inWords = ([text, values]) => words(text, { ...values, name: labelOf(node, values?.name) });
         const put = (field, value, placeholder, isLocked, name) => {
             const shown = draft[name] ?? value;
-            if (field.value !== shown && (field !== document.activeElement || !this.isTyping)) field.value = shown;
+            const isKept = field === document.activeElement && (this.isTyping || field.told === shown);
+            if (field.value !== shown && !isKept) field.value = shown;
+            field.told = shown;
             field.placeholder = placeholder;
             this.disable(field, isLocked);
             const problem = isLocked ? null : problemOf(name, shown, k);
