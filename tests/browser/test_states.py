@@ -96,6 +96,21 @@ def test_states_are_chosen_by_picture_prompt_and_date(states):
     assert "clip 2: <b>a storm</b>" in told["card"]
 
 
+def test_a_choice_is_one_step_of_undo(states):
+    states.run(OPEN, "output/a.safetensors")
+    tracker = "app.extensionManager.workflow.activeWorkflow.changeTracker"
+    steps = f"() => {tracker}.undoQueue.length"
+    states.run(f"() => {{ ({tracker}.captureCanvasState ?? {tracker}.checkState).call({tracker}); return true; }}")
+    before = states.run(steps)
+    states.run(BROWSE)
+    states.tab.locator(".vidrd-list button:has-text('a storm')").evaluate("(row) => row.click()")  # without a mouse
+    states.tab.wait_for_function(CARD, arg="a storm")
+    assert states.run(steps) == before + 1
+    states.tab.keyboard.press("Control+z")
+    states.tab.wait_for_function(CARD, arg="hour 1")
+    assert states.run(SAVED)["saved"] == ["output/a.safetensors"]
+
+
 def test_it_closes_by_escape_and_finds_words(states):
     states.run(OPEN, "output/a.safetensors")
     states.run(BROWSE)

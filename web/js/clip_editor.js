@@ -4,7 +4,7 @@
 import { app } from "../../../scripts/app.js";
 import { LISTS, MAX_CLIPS, clipsOf, fieldsOf, problemOf, problemsOf, spansLines } from "./clips.js";
 import { addAfter, remove, setPrompt, swap } from "./clips.js";
-import { linkInto, nodeAt, nodeInto, placeOf, widgetOf } from "./nodes.js";
+import { linkInto, nodeAt, nodeInto, placeOf, remember, widgetOf } from "./nodes.js";
 import { recallThumbnails, stateOf } from "./thumbnails.js";
 import { words } from "./words.js";
 
@@ -138,12 +138,6 @@ function writeFields(node, fields, locked) {
         widget.callback?.(fields[name], app.canvas, node);
     }
     node.setDirtyCanvas(true, true);
-}
-
-// One step for the page's undo, however many fields it is about.
-function remember() {
-    const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
-    (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker);
 }
 
 function newSeed(old) {

@@ -2,7 +2,7 @@
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
-import { widgetOf } from "./nodes.js";
+import { remember, widgetOf } from "./nodes.js";
 import { makeRoom } from "./said.js";
 import { language, words } from "./words.js";
 
@@ -139,6 +139,7 @@ async function browse(node, widget) {
         widget.value = file;
         widget.callback?.(file);
         node.setDirtyCanvas?.(true, true);
+        remember();
         dialog.close();
     };
     const header = make("header"), search = make("input"), close = make("button", "", words("Close"));
