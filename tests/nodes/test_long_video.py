@@ -141,7 +141,7 @@ def test_progress_bar_text_and_preview(execute, host, page, monkeypatch):
     assert [text for _, text in page.texts] == ["2 clips", *steps[0], written[0], *steps[1], written[1]]
     assert {node for node, _ in page.texts} == {"long"}
     assert [bar for bar in bars if bar[1] == 6] == [(k, 6) for k in range(1, 7)]
-    assert {event for event, _ in page.sent} == {"vidrd.clip"}
+    assert {(event, data["run"]) for event, data in page.sent} == {("vidrd.clip", "id")}
     assert [(data["clip"], round(3 * data.get("share", 0))) for _, data in page.sent] == [
         (0, 0), (0, 1), (0, 2), (0, 3), (0, 3), (0, 3), (1, 1), (1, 2), (1, 3), (1, 3),
     ]  # fmt: skip

@@ -2,7 +2,7 @@
 // the truth: it reads and writes those, so that a workflow is saved and run the same without this.
 
 import { app } from "../../../scripts/app.js";
-import { LISTS, MAX_CLIPS, clipsOf, fieldsOf, problemOf, problemsOf, spansLines } from "./clips.js";
+import { LISTS, MAX_CLIPS, clipsOf, fieldsOf, picturesOf, problemOf, problemsOf, spansLines } from "./clips.js";
 import { addAfter, remove, setPrompt, swap } from "./clips.js";
 import { linkInto, nodeAt, nodeInto, placeOf, remember, widgetOf } from "./nodes.js";
 import { recallThumbnails, stateOf } from "./thumbnails.js";
@@ -231,14 +231,7 @@ class Editor {
             if (isSame) this.drafts.set(row, this.drafts.get(former[k]));
         });
         this.known = this.keyOf(node);
-        const state = stateOf(node), old = state.past.get(this.order); // rows that undo has put back
-        if (old) state.pictures = [...old];
         this.show(node);
-    }
-
-    get order() {
-        const { prompts, clips } = this.clips.given;
-        return JSON.stringify([prompts, clips]);
     }
 
     get isText() { // prompts that can be written
@@ -265,6 +258,7 @@ class Editor {
         while (this.list.children.length < rows.length) this.list.append(this.row(this.list.children.length));
         rows.forEach((row, k) => this.showRow(node, row, k));
         this.disable(this.add, !this.canMove || rows.length >= MAX_CLIPS);
+        this.changes = null;
         this.showState(node);
     }
 
@@ -361,10 +355,15 @@ class Editor {
     }
 
     showState(node) {
-        const { running, pictures } = stateOf(node);
+        const { running, pictures, former, changes } = stateOf(node), hasSeeds = !this.locked.seed;
+        if (this.changes === changes) return;
+        this.changes = changes;
+        const shown = picturesOf(this.clips, [...pictures, ...former], hasSeeds), current = [];
+        if (running) current[running.clip] = running;
+        const at = picturesOf(this.clips, current, hasSeeds).indexOf(running ?? null);
         [...this.list.children].forEach((item, k) => {
-            const image = item.querySelector("img"), isRunning = running?.clip === k;
-            const source = (isRunning && running.picture) || pictures[k];
+            const image = item.querySelector("img"), isRunning = k === at;
+            const source = (isRunning && running.source) || shown[k]?.source;
             item.classList.toggle("running", isRunning);
             if (image.told === source) return;
             image.told = source;
@@ -398,22 +397,22 @@ class Editor {
     }
 
     addAfter(k) {
-        this.change(() => addAfter(this.clips, k), (pictures) => pictures.splice(k + 1, 0, undefined));
+        addAfter(this.clips, k);
+        this.done();
         const field = this.list.children[k + 1].querySelector("textarea");
         field.focus();
         field.select();
     }
 
     remove(k) {
-        this.change(() => remove(this.clips, k), (pictures) => pictures.splice(k, 1));
+        remove(this.clips, k);
+        this.done();
         this.focusOn(Math.min(k, this.clips.rows.length - 1), "remove", "add");
     }
 
     move(k, by) {
-        const upper = Math.min(k, k + by);
-        this.change(() => swap(this.clips, upper), (pictures) => {
-            pictures.splice(upper, 2, pictures[upper + 1], pictures[upper]);
-        });
+        swap(this.clips, Math.min(k, k + by));
+        this.done();
         this.focusOn(k + by, by < 0 ? "up" : "down", by < 0 ? "down" : "up");
     }
 
@@ -422,16 +421,6 @@ class Editor {
         const field = buttons.find((each) => !each.disabled) ?? this.box;
         field.focus();
         field.scrollIntoView?.({ block: "nearest" });
-    }
-
-    // Pictures go with their rows.
-    change(rows, pictures) {
-        const state = stateOf(this.node);
-        state.past.set(this.order, [...state.pictures]);
-        rows();
-        pictures(state.pictures);
-        this.done();
-        state.past.set(this.order, [...state.pictures]);
     }
 
     done() {

@@ -75,6 +75,59 @@ export function fieldsOf({ given, rows, after, lists }) {
     return fields;
 }
 
+// Whether the page can make `told` of a text, in which it removes comments and chooses one of {a|b}.
+function canBecome(text, told) {
+    const bare = text.replace(COMMENTS, ""), isEdge = (place) => place === 0 || place === told.length;
+    let at = 0;
+    const read = (starts, isChoice) => { // the places of `told` to which it can come from these
+        const ends = new Set();
+        let places = starts;
+        while (at < bare.length) {
+            let letter = bare[at++];
+            if (letter === "{") {
+                places = read(places, true);
+                continue;
+            }
+            if (isChoice && letter === "}") break;
+            if (isChoice && letter === "|") {
+                places.forEach((place) => ends.add(place));
+                places = starts;
+                continue;
+            }
+            if (letter === "\\" && "{}|".includes(bare[at])) letter = bare[at++];
+            const next = new Set();
+            for (const place of places) {
+                if (told[place] === letter) next.add(place + 1);
+                if (!strip(letter) && isEdge(place)) next.add(place); // the node strips it
+            }
+            places = next;
+        }
+        places.forEach((place) => ends.add(place));
+        return ends;
+    };
+    return read(new Set([0]), false).has(told.length);
+}
+
+const says = (row, { text, seed }, hasSeeds) => (!hasSeeds || row.seed === seed)
+    && (row.text === text || canBecome(row.text, text));
+
+// For each row the picture of a clip that it still describes, the one in its place before others; one of which the prompt is
+// not known stays in its place, and so do all where the rows' are not.
+export function picturesOf({ given, rows }, pictures, hasSeeds = true) {
+    const isKnown = given.prompts !== null, left = new Set(pictures);
+    const found = rows.map((row, k) => {
+        const picture = pictures[k];
+        const isOf = picture && (!isKnown || picture.text === null || says(row, picture, hasSeeds));
+        return isOf && left.delete(picture) ? picture : undefined;
+    });
+    if (!isKnown) return found;
+    const others = [...left].filter((each) => each && each.text !== null);
+    return rows.map((row, k) => {
+        const at = found[k] ? -1 : others.findIndex((each) => says(row, each, hasSeeds));
+        return at < 0 ? found[k] : others.splice(at, 1)[0];
+    });
+}
+
 // Changes of rows.
 
 // Rows have a line up to the last one that differs from the one before it.
