@@ -271,6 +271,17 @@ def test_a_change_is_one_step_of_undo(editor):
     assert edited.sent == FIELDS
 
 
+def test_undo_of_the_row_in_use_leaves_the_focus_in_the_table(editor):
+    edited = editor(clips=0)
+    edited.press(4, "add")
+    edited.of(5, "button.up").focus()
+    edited.tab.keyboard.press("Control+z")
+    edited.tab.wait_for_timeout(500)
+    assert edited.followed["title"].endswith("4 clips")
+    edited.tab.keyboard.press("Escape")
+    assert edited.shown["open"] == 0
+
+
 @pytest.mark.parametrize(
     ("what", "value", "told"),
     [

@@ -248,7 +248,8 @@ class Editor {
     // What is shown.
 
     show(node) {
-        const { rows } = this.clips;
+        const { rows } = this.clips, at = [...this.list.children].findIndex((item) => item.contains(document.activeElement));
+        if (at >= rows.length) this.box.focus(); // the focus is in a row that goes, as by undo
         this.heading.textContent = words("Clips of {title}", { title: node.title });
         this.total.textContent = words(rows.length === 1 ? "1 clip" : "{count} clips", { count: rows.length });
         this.said.replaceChildren(...this.notices(node).map((text) => make("p", {}, text)));
