@@ -1,123 +1,13 @@
 """The table of clips: it reads and writes Long Video's own fields, and leaves no other trace in what is saved."""
 
-import base64
-import json
-import random
-import re
-import shutil
-import subprocess
-
 import pytest
 
 from vidrd_core.prompt_schedule import parse_per_clip
 
-from ..workflows.files import EXAMPLES, ROOT, read
+from ..workflows.files import EXAMPLES, read
+from .clip_editor import FIELDS, LISTS, PROMPTS, SENT, tell
 
-LISTS = {"seed": 2**64 - 1, "cfg": 100, "alpha": 1000}
-OPEN = """
-async ([workflow, values]) => {
-    await app.loadGraphData(workflow, true, true, null);
-    const node = app.graph.nodes.find(({ type }) => type === "VidRD_LongVideo");
-    for (const [name, value] of Object.entries(values)) node.widgets.find((each) => each.name === name).value = value;
-    app.extensionManager.workflow.activeWorkflow.changeTracker.checkState();
-    window.editing = () => app.graph.nodes.find(({ type }) => type === "VidRD_LongVideo");
-    editing().widgets.find(({ name }) => name === "edit_clips").callback();
-    return true;
-}
-"""
-SENT = """
-async () => {
-    const { output, workflow } = await app.graphToPrompt();
-    const { id } = editing();
-    return [output[id].inputs, workflow.nodes.find((node) => String(node.id) === String(id)).widgets_values];
-}
-"""
-SHOWN = """
-() => {
-    const texts = (path) => [...document.querySelectorAll(path)].map((each) => each.textContent);
-    const fields = (path) => [...document.querySelectorAll(path)];
-    return {
-        open: document.querySelectorAll(".vidrd-clips").length,
-        title: texts(".vidrd-clips header h2, .vidrd-clips header .quiet").join(", "),
-        prompts: fields(".vidrd-clips textarea").map((each) => each.value),
-        goingOn: fields(".vidrd-clips textarea").map((each) => each.placeholder),
-        locked: fields(".vidrd-clips li:first-child :disabled").map((each) => each.className || "prompt"),
-        usual: fields(".vidrd-clips li:first-child input").map((each) => each.placeholder),
-        said: texts(".vidrd-clips .said p"), wrong: texts(".vidrd-clips .wrong"),
-        pictures: fields(".vidrd-clips img").map((each) => decodeURIComponent(each.getAttribute("src") ?? "")),
-        running: fields(".vidrd-clips li").findIndex((each) => each.classList.contains("running")),
-    };
-}
-"""
-PROMPTS = [f"a large {what} on a navy background" for what in (
-    "yellow star orbiting", "cyan star orbiting", "green ring bouncing", "red ring bouncing",
-)]  # fmt: skip
-FIELDS = {"prompts": "\n".join(PROMPTS), "clips": 6, "seed_per_clip": "", "cfg_per_clip": "", "alpha_per_clip": ""}
-PICTURE = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # of a pixel
-)
 BIG = str(2**64 - 1)  # of which a JavaScript number would lose digits
-
-
-class Editor:
-    """The open table, by what a user does to it."""
-
-    def __init__(self, page, **values):
-        self.page, self.tab = page, page.tab
-        workflow = read(EXAMPLES / "3_long_video_in_one_node.json")
-        self.saved = next(each for each in workflow["nodes"] if each["type"] == "VidRD_LongVideo")
-        self.open(workflow, **values)
-
-    def open(self, workflow, **values):
-        self.page.run(OPEN, [workflow, values])
-
-    def of(self, row, what):
-        return self.tab.locator(f".vidrd-clips li:nth-child({row}) {what}")
-
-    def fill(self, row, what, text):
-        self.of(row, what).fill(text)
-
-    def press(self, row, what):
-        self.of(row, f"button.{what}").click()
-
-    @property
-    def shown(self):
-        return self.page.run(SHOWN)
-
-    @property
-    def followed(self):
-        """What is shown after a change elsewhere, for which it looks four times a second."""
-        self.tab.wait_for_timeout(300)
-        return self.shown
-
-    @property
-    def values(self):
-        """The fields as they are in the node."""
-        values = "(names) => names.map((name) => editing().widgets.find((each) => each.name === name).value)"
-        return dict(zip(FIELDS, self.page.run(values, list(FIELDS)), strict=True))
-
-    @property
-    def sent(self):
-        """The fields as they are sent; what is saved has the same but for these."""
-        sent, saved = self.page.run(SENT)
-        names = [each["name"] for each in self.saved["inputs"] if "widget" in each]
-        names.insert(names.index("seed") + 1, "control_after_generate")  # of the page, without a socket
-        assert len(saved) == len(names) == len(self.saved["widgets_values"])
-        values = dict(zip(names, saved, strict=True))
-        fields = {name: values[name] for name in FIELDS}
-        assert {name: sent[name] for name in fields} == fields
-        assert "edit_clips" not in sent
-        others = zip(names, saved, self.saved["widgets_values"], strict=True)
-        assert all(now == then for name, now, then in others if name not in fields)
-        return fields
-
-
-@pytest.fixture
-def editor(page):
-    """A function that opens the example with other values, and the table; it is closed afterwards."""
-    yield lambda **values: Editor(page, **values)
-    page.tab.keyboard.press("Escape")
-    assert page.run(SHOWN)["open"] == 0
 
 
 def test_it_shows_the_clips_and_changes_nothing_by_itself(editor):
@@ -434,6 +324,48 @@ def test_it_is_used_by_keys(editor):
     assert (edited.page.run(count), edited.shown["open"]) == (before, 0)
 
 
+LISTEN = """
+() => {
+    window.heard = [];
+    window.hear = (event) => {
+        heard.push(event.key);
+        event.stopPropagation(); // before the page, which would ask for a name
+    };
+    document.addEventListener("keydown", hear);
+    return true;
+}
+"""
+
+
+def test_the_page_saves_by_its_key(editor):
+    edited = editor()
+    edited.page.run(LISTEN)
+    edited.of(1, "textarea").focus()
+    for key in ("Control+s", "a", "Control+Enter", "Delete"):
+        edited.tab.keyboard.press(key)
+    heard = edited.page.run("() => { document.removeEventListener('keydown', hear); return heard; }")
+    assert [key for key in heard if key != "Control"] == ["s", "Enter"]
+
+
+def test_narrow_it_names_the_numbers(editor):
+    edited, size = editor(), "() => [innerWidth, innerHeight]"
+    label = edited.of(1, "label:has(input.cfg) span")
+    assert not label.is_visible()
+    width, height = edited.page.run(size)
+    edited.tab.set_viewport_size({"width": 800, "height": height})
+    try:
+        assert [edited.of(2, f"label:has(input.{name}) span").inner_text() for name in LISTS] == [
+            "seed",
+            "cfg",
+            "alpha",
+        ]
+        assert edited.of(2, "label:has(input.alpha) span").is_visible()
+        edited.fill(2, "input.alpha", "2")
+        assert edited.sent["alpha_per_clip"] == ",2"
+    finally:
+        edited.tab.set_viewport_size({"width": width, "height": height})
+
+
 def test_another_workflow_closes_it(editor):
     edited = editor()
     edited.page.run("async (given) => { await app.loadGraphData(given, true, true, null); return true; }",
@@ -450,128 +382,6 @@ def test_many_clips(editor):
     assert edited.of(1, "button.add").is_disabled()
     edited.press(500, "remove")
     assert edited.sent["prompts"].endswith("number 498")
-
-
-@pytest.fixture
-def pictures(page):
-    """The host has every file that the page asks for."""
-    page.tab.route("**/view?*", lambda route: route.fulfill(body=base64.b64decode(PICTURE), content_type="image/png"))
-    yield
-    page.tab.unroute("**/view?*")
-
-
-def files(shown):
-    """The files of the pictures that are shown, or what else they are."""
-    address = r".*/view\?filename=([^&]*)&subfolder=vidrd&type=temp.*"
-    return [re.sub(address, r"\1", each) for each in shown["pictures"]]
-
-
-def dispatch(edited, event, **told):
-    edited.page.run("([event, told]) => { app.api.dispatchCustomEvent(event, told); return true; }", [event, told])
-
-
-def tell(edited, **event):
-    dispatch(edited, "vidrd.clip", **{"node": str(edited.saved["id"]), "clips": 6, **event})
-
-
-def result(run, names):
-    told = {"node": "6.0.0.write_6", "display_node": "6", "prompt_id": run}
-    return {**told, "output": {"vidrd_thumbnails": [f"vidrd/{name}.jpg" for name in names]}}
-
-
-@pytest.fixture
-def host_runs(page):
-    """A function that lets the host run what the page would send now, under an id, for this workflow or another."""
-    before = page.host.answers["queue"]
-
-    def run(run, workflow=None):
-        sent, own = page.run("async () => [(await app.graphToPrompt()).output, app.graph.id]")
-        extra = {"extra_pnginfo": {"workflow": {"id": workflow or own}}}
-        page.host.answers["queue"] = {"queue_running": [[1, run, sent, extra, []]], "queue_pending": []}
-        return page.host.answers["queue"]["queue_running"][0]
-
-    yield run
-    page.host.answers["queue"] = before
-
-
-def test_pictures_of_the_clips_come_with_the_run_and_go_with_their_rows(editor, pictures, host_runs):
-    edited, preview = editor(), f"data:image/png;base64,{PICTURE}"
-    host_runs("go")
-    tell(edited, run="go", clip=0)
-    tell(edited, run="go", clip=0, share=1, thumbnail="vidrd/a.jpg")
-    tell(edited, run="go", clip=1, share=1, thumbnail="vidrd/b.jpg")
-    tell(edited, run="go", clip=2, share=0.5, picture=preview)
-    shown = edited.followed
-    assert (files(shown), shown["running"]) == (["a.jpg", "b.jpg", preview, "", "", ""], 2)
-    dispatch(edited, "execution_interrupted")
-    shown = edited.followed
-    assert (files(shown), shown["running"]) == (["a.jpg", "b.jpg", "", "", "", ""], -1)
-    edited.press(1, "down")
-    assert files(edited.followed)[:2] == ["b.jpg", "a.jpg"]
-    edited.press(1, "remove")
-    assert files(edited.followed) == ["a.jpg", "", "", "", ""]
-    for _ in range(2):
-        edited.tab.keyboard.press("Control+z")
-        edited.tab.wait_for_timeout(500)
-    assert files(edited.followed)[:2] == ["a.jpg", "b.jpg"]
-    dispatch(edited, "executed", **result("go", "uvwxyz"))
-    assert files(edited.followed) == [f"{k}.jpg" for k in "uvwxyz"]
-    edited.press(6, "seed")
-    edited.fill(1, "textarea", "another star")
-    assert files(edited.followed) == ["", "v.jpg", "w.jpg", "x.jpg", "y.jpg", ""]
-    edited.fill(1, "textarea", PROMPTS[0])
-    edited.fill(6, "input.seed", "")
-    assert files(edited.followed) == [f"{k}.jpg" for k in "uvwxyz"]
-    assert ".jpg" not in json.dumps(edited.page.run("async () => (await app.graphToPrompt()).workflow"))
-
-
-def test_pictures_come_to_rows_that_moved_while_they_were_made(editor, pictures, host_runs):
-    edited, preview = editor(seed_per_clip="1,2"), f"data:image/png;base64,{PICTURE}"
-    host_runs("moved")
-    tell(edited, run="moved", clip=0)
-    edited.press(1, "down")
-    edited.press(2, "down")
-    tell(edited, run="moved", clip=0, share=1, thumbnail="vidrd/a.jpg")
-    tell(edited, run="moved", clip=1, share=0.5, picture=preview)
-    shown = edited.followed
-    assert (files(shown), shown["running"]) == ([preview, "", "a.jpg", "", "", ""], 0)
-    dispatch(edited, "executed", **result("moved", "abcdef"))
-    dispatch(edited, "execution_success")
-    assert files(edited.followed) == [f"{k}.jpg" for k in "bcadef"]
-    host_runs("after")  # another order; the first of its clips is made
-    tell(edited, run="after", clip=0, share=1, thumbnail="vidrd/n.jpg")
-    assert files(edited.followed) == ["n.jpg", *(f"{k}.jpg" for k in "cadef")]
-
-
-def test_pictures_of_choices_come_to_their_rows(editor, pictures, host_runs):
-    edited = editor(prompts="a {red|blue {sad|gay}} \\{star\\} // one\na ring { |} \na {red|blue} star", clips=0)
-    _, _, sent, *_ = host_runs("chosen")
-    texts = [line.strip() for line in sent["6"]["inputs"]["prompts"].splitlines()]
-    assert re.fullmatch(r"a (red|blue (sad|gay)) \{star\}", texts[0])
-    for k in range(3):
-        tell(edited, run="chosen", clip=k, clips=3, share=1, thumbnail=f"vidrd/{k}.jpg")
-    edited.press(1, "down")
-    assert files(edited.followed) == ["1.jpg", "0.jpg", "2.jpg"]
-    edited.fill(3, "textarea", "a {green|white} star")
-    assert files(edited.followed) == ["1.jpg", "0.jpg", ""]
-
-
-def test_another_workflows_run_leaves_pictures_and_rows(editor, pictures, host_runs):
-    edited = editor()
-    host_runs("here")
-    tell(edited, run="here", clip=0, share=1, thumbnail="vidrd/a.jpg")
-    host_runs("there", workflow="of another tab")
-    tell(edited, run="there", clip=0, share=1, thumbnail="vidrd/b.jpg")
-    tell(edited, run="there", clip=1, share=0.5)
-    dispatch(edited, "executed", **result("there", "uvwxyz"))
-    shown = edited.followed
-    assert (files(shown), shown["running"]) == (["a.jpg", "", "", "", "", ""], -1)
-    edited.fill(1, "textarea", "a star of a copy")  # which has the same id
-    host_runs("copy")
-    edited.fill(1, "textarea", PROMPTS[0])
-    tell(edited, run="copy", clip=0, share=0.5)
-    shown = edited.followed
-    assert (files(shown), shown["running"]) == (["a.jpg", "", "", "", "", ""], -1)
 
 
 def test_a_run_leaves_what_is_being_typed(editor):
@@ -597,36 +407,6 @@ def test_a_run_leaves_what_is_being_typed(editor):
     assert edited.followed["prompts"][2] == "a square"
 
 
-def test_pictures_are_recalled_from_the_history(editor, page, pictures):
-    edited, node = editor(), "6"
-    page.tab.keyboard.press("Escape")
-    name = f"{node}.0.0.write_2"
-    sent = page.run("async () => (await app.graphToPrompt()).output")
-    extra = {"extra_pnginfo": {"workflow": {"id": page.run("() => app.graph.id")}}}
-    result = {
-        "outputs": {name: {"vidrd_thumbnails": ["vidrd/k.jpg", "vidrd/l.jpg"]}},
-        "meta": {name: {"display_node": node}},
-    }
-    other = {"outputs": {name: {"vidrd_thumbnails": ["vidrd/m.jpg"]}}, "meta": {name: {"display_node": node}}}
-    history = {
-        "made": {"prompt": [1, "made", sent, {}, []], **result},
-        "another": {"prompt": [2, "another", {node: {"inputs": {"seed": 1}}}, {}, []], **other},
-        "cached": {"prompt": [3, "cached", sent, extra, []], "outputs": {}, "meta": {}},
-    }
-    page.tab.route("**/history?*", lambda route: route.fulfill(json=history))
-    try:
-        page.run("() => { editing().widgets.find(({ name }) => name === 'edit_clips').callback(); return true; }")
-        assert files(edited.followed) == ["k.jpg", "l.jpg", "", "", "", ""]
-        edited.press(1, "down")
-        page.tab.keyboard.press("Escape")
-        edited.open(page.run("() => app.graph.serialize()"))  # as after the page was loaded again
-        assert files(edited.followed) == ["l.jpg", "k.jpg", "", "", "", ""]
-        edited.fill(1, "textarea", "a square")
-        assert files(edited.followed) == ["", "k.jpg", "", "", "", ""]
-    finally:
-        page.tab.unroute("**/history?*")
-
-
 def test_it_is_in_the_pages_language(editor, page):
     set_to = "async (to) => { await app.extensionManager.setting.set('Comfy.Locale', to); return true; }"
     page.run(set_to, "zh")
@@ -641,96 +421,3 @@ def test_it_is_in_the_pages_language(editor, page):
         assert page.run(label) == "编辑片段…"
     finally:
         page.run(set_to, "en")
-
-
-# What the fields say after changes, beside changes of plain lists.
-
-ACTS = """
-const acts = { add: addAfter, remove, swap };
-const run = ({ given, changes }) => {
-    let clips = clipsOf(given);
-    for (const [name, k] of changes) {
-        acts[name](clips, k);
-        clips = { ...clipsOf(fieldsOf(clips)), rows: clips.rows };
-    }
-    return fieldsOf(clips);
-};
-"""
-
-
-def run_in_node(script, cases):
-    """What a function of web/js/clips.js, or one made of them, gives for each case."""
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("Node.js is not installed")
-    source = (ROOT / "web" / "js" / "clips.js").read_text(encoding="utf-8")
-    script = f"{source}\n{script}\nconsole.log(JSON.stringify({json.dumps(cases)}.map(run)));"
-    ran = subprocess.run(
-        [node, "--input-type=module"], input=script, capture_output=True, text=True, check=True, encoding="utf-8"
-    )
-    return json.loads(ran.stdout)
-
-
-def test_plain_prompts_are_read_as_by_the_node():
-    draw = random.Random(3)
-    ends = ["\n", "\r\n", "\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
-    parts = [*ends, "a star", "// b", "/* c", "*/", "{d|", " ", "\t", "\x1f", "\ufeff", "\u3000"]
-    texts = ["".join(draw.choices(parts, k=draw.randint(1, 12))) for _ in range(300)]
-    empty = dict.fromkeys(LISTS, "")
-    script = "const run = (given) => clipsOf(given).rows.filter(({ isOwn, text }) => isOwn && text)"
-    told = run_in_node(
-        f"{script}.map(({{ text }}) => text);",
-        [{**empty, "prompts": text, "clips": 0, "isPlain": True} for text in texts],
-    )
-    for text, rows in zip(texts, told, strict=True):
-        assert rows == [line.strip() for line in text.splitlines() if line.strip()], repr(text)
-
-
-def clips_of(fields):
-    """What the node makes of the fields: a row [prompt, seed, cfg, alpha] for each clip."""
-    bare = re.sub(r"/\*[\s\S]*?\*/|//.*", "", fields["prompts"])
-    prompts = [line.strip() for line in bare.splitlines() if line.strip()]
-    count = fields["clips"] or len(prompts)
-    assert len(prompts) <= count
-    prompts += prompts[-1:] * (count - len(prompts))
-    lists = [parse_per_clip(name, fields[name], count, 0, most) for name, most in LISTS.items()]
-    return [list(row) for row in zip(prompts, *[each + [None] * (count - len(each)) for each in lists], strict=True)]
-
-
-def changed(rows, changes):
-    """The rows after changes."""
-    rows = [list(row) for row in rows]
-    for name, k in changes:
-        if name == "add":
-            rows.insert(k + 1, [rows[k][0], None, None, None])
-        elif name == "remove":
-            del rows[k]
-        elif name == "swap":
-            rows[k : k + 2] = rows[k + 1], rows[k]
-    return rows
-
-
-def test_changed_fields_say_what_changed_lists_say():
-    draw, cases = random.Random(7), []
-    for _ in range(400):
-        lines = draw.choices(["a star", "b ring", "", "// c", "  d  ", "e // f"], k=draw.randint(0, 5))
-        lines.append("a star")
-        count = sum(bool(line.split("//")[0].strip()) for line in lines)
-        clips = draw.choice([0, count, count + 3])
-        rows = clips or count
-        given = {
-            "prompts": draw.choice(["\n", "\r\n"]).join(lines), "clips": clips,
-            **{name: ",".join(draw.choices(["", "3", " 7 "], k=draw.randint(0, rows))) for name in LISTS},
-        }  # fmt: skip
-        changes = []
-        for _ in range(draw.randint(0, 6)):
-            name = draw.choice(["add", "remove", "swap"])
-            if name != "add" and rows < 2:
-                continue
-            changes.append([name, draw.randrange(rows - (name == "swap"))])
-            rows += {"add": 1, "remove": -1, "swap": 0}[name]
-        cases.append({"given": given, "changes": changes})
-    for case, told in zip(cases, run_in_node(ACTS, cases), strict=True):
-        assert clips_of(told) == changed(clips_of(case["given"]), case["changes"]), case
-        if not case["changes"]:
-            assert told == case["given"]

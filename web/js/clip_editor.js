@@ -58,7 +58,9 @@ const STYLE = `
 .vidrd-clips .wrong { grid-column: 3 / -1; margin: -2px 0 0; }
 .vidrd-clips .wrong:empty { display: none; }
 .vidrd-clips .wrong::before { content: "⚠ "; color: var(--wrong); }
-.vidrd-clips .seed { display: flex; gap: 4px; }
+.vidrd-clips .seed { display: flex; gap: 4px; align-items: end; }
+.vidrd-clips label { flex: 1; min-width: 0; }
+.vidrd-clips label span { display: none; font-size: 11px; line-height: 14px; color: var(--quiet); }
 .vidrd-clips .places { display: flex; gap: 2px; }
 .vidrd-clips button { display: inline-flex; align-items: center; justify-content: center; gap: 6px; height: 28px;
     min-width: 28px; padding: 0 6px; flex: none; white-space: nowrap; border: 1px solid transparent; border-radius: 5px;
@@ -73,6 +75,7 @@ const STYLE = `
 @media (max-width: 860px) {
     .vidrd-clips { --columns: 28px 80px 1fr 52px 52px; }
     .vidrd-clips .heads { display: none; }
+    .vidrd-clips label span { display: block; }
     .vidrd-clips textarea { grid-column: 1; }
     .vidrd-clips li > textarea { grid-column: 3 / -1; }
     .vidrd-clips .seed { grid-column: 1 / 4; }
@@ -290,9 +293,9 @@ class Editor {
 
     row(k) {
         const on = (name) => ({ oninput: this.guarded((event) => this.typed(event.target, k, name)), onchange: remember });
-        const number = (name) => make("input", { type: "text", inputMode: name === "seed" ? "numeric" : "decimal",
-            spellcheck: false, autocomplete: "off", className: name,
-            "aria-label": words("{name} of clip {k}", { name, k: k + 1 }), ...on(name) });
+        const number = (name) => make("label", {}, [make("span", {}, labelOf(this.node, name)), make("input", {
+            type: "text", inputMode: name === "seed" ? "numeric" : "decimal", spellcheck: false, autocomplete: "off",
+            className: name, "aria-label": words("{name} of clip {k}", { name, k: k + 1 }), ...on(name) })]);
         const prompt = make("textarea", { rows: 1, "aria-label": words("prompt of clip {k}", { k: k + 1 }), ...on("prompt"),
             onkeydown: (event) => this.enter(event, k), onblur: this.guarded(() => this.node && this.show(this.node)) });
         const seed = button("seed", words("A new seed: the next run makes this clip and the later ones again"),
@@ -442,7 +445,7 @@ class Editor {
     }
 
     key(event) {
-        const isInPage = (event.ctrlKey || event.metaKey) && event.key === "Enter"; // runs the workflow
+        const isInPage = (event.ctrlKey || event.metaKey) && ["Enter", "s", "S"].includes(event.key); // run, save
         if (!isInPage) event.stopPropagation();
         if (event.key === "Escape" && !event.isComposing) return this.close();
         if (event.key !== "Tab") return;

@@ -173,6 +173,10 @@ export function swap(clips, k) {
     settle(clips);
 }
 
+// Python's numbers may have full-width digits, and _ between digits.
+const plainNumber = (text) => text.replace(/[\uff10-\uff19]/g, (digit) => digit.charCodeAt(0) - 0xff10)
+    .replace(/(\d)_(?=\d)/g, "$1");
+
 // What is wrong with a value that is to be written, in words; null if nothing is.
 export function problemOf(name, text, k = 0) {
     if (name === "prompt") {
@@ -181,10 +185,10 @@ export function problemOf(name, text, k = 0) {
         if (sign) return ["Close the {sign}: until then the node has the text from before.", { sign }];
         return hasPrompt(text) ? null : ["This is only a comment: write a prompt."];
     }
-    const value = text.trim(), most = MOST[name];
+    const value = text.trim(), most = MOST[name], number = plainNumber(value);
     const isNumber = name === "seed" ? /^\+?\d+$/ : /^\+?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
     if (!value) return null;
-    if (isNumber.test(value) && (name === "seed" ? BigInt(value.replace("+", "")) : Number(value)) <= most) return null;
+    if (isNumber.test(number) && (name === "seed" ? BigInt(number.replace("+", "")) : Number(number)) <= most) return null;
     const told = name === "seed" ? "{name} is {value}: expected a whole number from 0 to {most}."
         : "{name} is {value}: expected a number from 0 to {most}.";
     return [told, { name, value, most }];
