@@ -16,11 +16,11 @@ from .schema import (
     MAX_SEED,
     RAW_LINK,
     State,
-    check_choices,
     check_prefix,
     clip_inputs,
     expert_inputs,
     more_reuse_inputs,
+    require_choices,
     reuse_inputs,
     schema,
     staging_input,
@@ -127,32 +127,8 @@ class LongVideo(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls,
-        sampler_name: str | None = None,
-        scheduler: str | None = None,
-        order: str | None = None,
-        format: str | None = None,
-        filename_prefix: str | None = None,
-        preset: str | None = None,
-        noise_policy: str | None = None,
-        release: str | None = None,
-        loop: str | None = None,
-        staging: str | None = None,
-    ) -> bool | str:
-        checked = check_choices(
-            cls,
-            sampler_name=sampler_name,
-            scheduler=scheduler,
-            order=order,
-            format=format,
-            preset=preset,
-            noise_policy=noise_policy,
-            release=release,
-            loop=loop,
-            staging=staging,
-        )
-        return checked if isinstance(checked, str) else check_prefix(filename_prefix)
+    def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
+        return check_prefix(filename_prefix)
 
     @classmethod
     def execute(
@@ -175,6 +151,7 @@ class LongVideo(io.ComfyNode):
         **settings: Any,
     ) -> io.NodeOutput:
         links = {name: settings.pop(name, None) for name in _LINKED}
+        require_choices(cls, format=format, loop=loop, **settings)
         check_rate(format, fps)
         texts = prompts_per_clip(prompts, clips)
         per_clip = {

@@ -259,6 +259,21 @@ def check_prefix(prefix: str | None) -> bool | str:
     return True
 
 
+def require_choices(node: type[io.ComfyNode], **values: Any) -> None:
+    """Raise ValueError unless the values of combo inputs are among their options; others are not looked at.
+
+    For `execute`. In `validate_inputs` the host would tell a problem again for each input that it is given.
+
+    Args:
+        node: The node whose schema lists the options.
+        **values: Values by input id.
+    """
+    combos = {each.id for each in node.define_schema().inputs or [] if isinstance(each, io.Combo.Input)}
+    checked = check_choices(node, **{name: value for name, value in values.items() if name in combos})
+    if isinstance(checked, str):
+        raise ValueError(checked)
+
+
 def check_choices(node: type[io.ComfyNode], **values: str | None) -> bool | str:
     """Check that the values of combo inputs are among their options, for `validate_inputs`.
 

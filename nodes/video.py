@@ -12,7 +12,7 @@ from vidrd_core.video.sinks import FASTEST
 from .host import kept_clips
 from .host.progress import clip_position, show_output
 from .host.video import KINDS, GrowingVideo, VideoSettings, preview_files, temporary_name, write_clip
-from .schema import CATEGORY, SAID, THUMBNAILS, check_choices, check_prefix, schema
+from .schema import CATEGORY, SAID, THUMBNAILS, check_prefix, require_choices, schema
 
 
 def video_inputs() -> list[Any]:
@@ -107,9 +107,8 @@ class WriteClip(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, format: list[str] | None = None, filename_prefix: list[str] | None = None) -> bool | str:
-        checked = check_choices(cls, format=format[0] if format else None)
-        return checked if isinstance(checked, str) else check_prefix(filename_prefix[0] if filename_prefix else None)
+    def validate_inputs(cls, filename_prefix: list[str] | None = None) -> bool | str:
+        return check_prefix(filename_prefix[0] if filename_prefix else None)
 
     @classmethod
     def execute(
@@ -123,6 +122,7 @@ class WriteClip(io.ComfyNode):
         before: list[Any] | None = None,
         audio_vae: list[Any] | None = None,
     ) -> io.NodeOutput:
+        require_choices(cls, format=format[0])
         if not before:
             check_rate(format[0], fps[0])
         settings = VideoSettings(filename_prefix[0], format[0], fps[0], scale[0])

@@ -55,6 +55,7 @@ class StateSummary:
             raise FormatError(f"{path} holds {safetensors.describe_kind(details)}, expected a {KIND}")
         made_with, index = details.get("made_with"), details.get("index")
         made_with = made_with if isinstance(made_with, dict) else {}
+        prompt = made_with.get("prompt")
         ancestors = details.get("ancestors") or [details.get("follows")]
         fingerprint, seed = details.get("fingerprint"), made_with.get("seed")
         if not isinstance(fingerprint, str) or type(index) is not int or not isinstance(ancestors, list):
@@ -68,7 +69,7 @@ class StateSummary:
             fingerprint,
             index,
             tuple(each for each in ancestors if isinstance(each, str) and each),
-            str(made_with.get("prompt") or ""),
+            prompt if isinstance(prompt, str) else "",
             seed if type(seed) is int else None,
             path.stat().st_mtime,
             preview,

@@ -85,16 +85,14 @@ def show_status(text: str, position: ClipPosition | None, **more: Any) -> None:
         server.send_progress_text(text, get_progress_state().dynprompt.get_display_node_id(context.node_id))
         return
     server.send_progress_text(f"{position}: {text}", position.node)
-    event = {"node": position.node, "clip": position.clip, "clips": position.clips, **more}
-    server.send_sync(EVENT, event, server.client_id)
+    _send(server, context, position, **more)
 
 
 def show_output(output: dict[str, Any], position: ClipPosition) -> None:
     """Show what a clip has made, as the page shows a node's output, without it being one of the run's results."""
     context, server = get_executing_context(), getattr(PromptServer, "instance", None)
     if context is not None and server is not None:
-        event = {"node": position.node, "clip": position.clip, "clips": position.clips, "share": 1, "output": output}
-        server.send_sync(EVENT, event, server.client_id)
+        _send(server, context, position, share=1, output=output)
 
 
 def show_clip_count(clips: int) -> None:
@@ -104,7 +102,13 @@ def show_clip_count(clips: int) -> None:
         return
     node = get_progress_state().dynprompt.get_display_node_id(context.node_id)
     server.send_progress_text(f"{clips} clip{'s' * (clips > 1)}", node)
-    server.send_sync(EVENT, {"node": node, "clip": 0, "clips": clips}, server.client_id)
+    _send(server, context, ClipPosition(node, 0, clips))
+
+
+def _send(server: Any, context: Any, position: ClipPosition, **more: Any) -> None:
+    """Send the pack's script an event, which names the run: the page may have another workflow open."""
+    event = {"run": context.prompt_id, "node": position.node, "clip": position.clip, "clips": position.clips, **more}
+    server.send_sync(EVENT, event, server.client_id)
 
 
 def step_callback(model: Any, steps: int) -> Callable[[int, Tensor, Tensor, int], None]:

@@ -51,7 +51,7 @@ def _summary(version: tuple[str, int, int]) -> StateSummary | None:
     path = Path(version[0])
     try:
         return StateSummary.of(path) if safetensors.has_kind(path, KIND) else None
-    except (OSError, ValueError):
+    except Exception:  # whatever a file of another program holds: a list that failed would keep the pack from loading
         return None
 
 
@@ -88,7 +88,7 @@ def path_of(name: str) -> Path:
         ValueError: The name is in neither folder.
         FileNotFoundError: There is no such file.
     """
-    root, _, rest = name.partition("/")
+    root, _, rest = name.partition("/") if isinstance(name, str) else ("", "", "")
     if root not in _ROOTS or not rest:
         raise ValueError(f"{name!r} is no saved state: choose one that Save VidRD State has written")
     folder = Path(os.path.abspath(_ROOTS[root]()))

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ..workflows.stock import definitions
+from .clip_editor import SHOWN, Editor
 from .host import STATUS, Host
 
 BROWSERS = ("chromium", "google-chrome", "chromium-browser", "google-chrome-stable")
@@ -85,3 +86,11 @@ def page(opened):
     yield opened
     assert opened.problems == []
     assert opened.host.unknown == []
+
+
+@pytest.fixture
+def editor(page):
+    """A function that opens the example with other values, and the table; it is closed afterwards."""
+    yield lambda **values: Editor(page, **values)
+    page.tab.keyboard.press("Escape")
+    assert page.run(SHOWN)["open"] == 0

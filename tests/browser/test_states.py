@@ -76,10 +76,10 @@ def test_states_are_chosen_by_picture_prompt_and_date(states):
     found = states.run(BROWSE)
     assert [row.splitlines()[0] for row in found["rows"]] == [
         "no picture",
-        "clip 3: a ship at hour 2",
-        "clip 2: a ship at hour 1",
+        "clip 4: a ship at hour 2",
+        "clip 3: a ship at hour 1",
     ]
-    assert found["rows"][0].splitlines()[1] == "clip 2: <b>a storm</b>"
+    assert found["rows"][0].splitlines()[1] == "clip 3: <b>a storm</b>"
     assert f"seed {2**63}" in found["rows"][0]
     assert found["pictures"] == 2
     assert (found["dots"], found["lines"]) == (2, 4)
@@ -93,7 +93,22 @@ def test_states_are_chosen_by_picture_prompt_and_date(states):
     assert told["file"] == {"file": "output/c.safetensors"}
     assert told["saved"] == ["output/c.safetensors"]
     assert told["open"] == 0
-    assert "clip 2: <b>a storm</b>" in told["card"]
+    assert "clip 3: <b>a storm</b>" in told["card"]
+
+
+def test_a_choice_is_one_step_of_undo(states):
+    states.run(OPEN, "output/a.safetensors")
+    tracker = "app.extensionManager.workflow.activeWorkflow.changeTracker"
+    steps = f"() => {tracker}.undoQueue.length"
+    states.run(f"() => {{ ({tracker}.captureCanvasState ?? {tracker}.checkState).call({tracker}); return true; }}")
+    before = states.run(steps)
+    states.run(BROWSE)
+    states.tab.locator(".vidrd-list button:has-text('a storm')").evaluate("(row) => row.click()")  # without a mouse
+    states.tab.wait_for_function(CARD, arg="a storm")
+    assert states.run(steps) == before + 1
+    states.tab.keyboard.press("Control+z")
+    states.tab.wait_for_function(CARD, arg="hour 1")
+    assert states.run(SAVED)["saved"] == ["output/a.safetensors"]
 
 
 def test_it_closes_by_escape_and_finds_words(states):
@@ -101,15 +116,55 @@ def test_it_closes_by_escape_and_finds_words(states):
     states.run(BROWSE)
     states.tab.fill(".vidrd-states input", "HOUR 1")
     assert states.tab.locator(".vidrd-list button").count() == 1
+    assert states.tab.locator(".vidrd-clip:not(.vidrd-other)").all_inner_texts() == ["clip 3"]
     states.tab.fill(".vidrd-states input", "nothing like it")
     assert states.tab.inner_text(".vidrd-list") == "None of them."
+    assert states.tab.locator(".vidrd-clip.vidrd-other").count() == 3
     states.tab.keyboard.press("Escape")
     states.tab.keyboard.press("Escape")  # the first one empties the search
     states.tab.wait_for_function(CARD, arg="hour 1")
     told = states.run(SAVED)
     assert told["open"] == 0
     assert told["saved"] == ["output/a.safetensors"]
-    assert told["card"].startswith("clip 2: a ship at hour 1")
+    assert told["card"].startswith("clip 3: a ship at hour 1")
+
+
+def test_it_is_used_by_keys_and_opens_once(states):
+    states.run(OPEN, "output/a.safetensors")
+    states.run(f"async () => {{ await Promise.all([({BROWSE})(), ({BROWSE})()]); return true; }}")
+    assert states.run(SAVED)["open"] == 1
+    for _ in range(3):  # from the search, by the button, to the list
+        states.tab.keyboard.press("Tab")
+        if states.run("() => document.activeElement.matches('.vidrd-list button')"):
+            break
+    states.tab.keyboard.press("Enter")
+    states.tab.wait_for_function(CARD, arg="a storm")
+    assert states.run(SAVED)["open"] == 0
+
+
+def test_a_selection_that_ends_outside_does_not_close_it(states):
+    states.run(OPEN, "output/a.safetensors")
+    states.run(BROWSE)
+    states.tab.keyboard.type("hour")
+    box = states.tab.locator(".vidrd-states input").bounding_box()
+    states.tab.mouse.move(box["x"] + 60, box["y"] + 10)
+    states.tab.mouse.down()
+    states.tab.mouse.move(2, 2, steps=3)
+    states.tab.mouse.up()
+    assert states.run(SAVED)["open"] == 1
+    states.tab.mouse.click(2, 2)
+    assert states.run(SAVED)["open"] == 0
+
+
+def test_a_long_prompt_takes_a_few_lines(states):
+    long = "a ship on the sea " * 500
+    states.host.answers["vidrd/states"]["states"][0]["prompt"] = long
+    states.run(OPEN, "output/a.safetensors")
+    states.run(BROWSE)
+    row = states.tab.locator(".vidrd-list button").first
+    assert row.bounding_box()["height"] < 160
+    assert row.get_attribute("title") == long
+    states.tab.keyboard.press("Escape")
 
 
 def test_without_states_it_says_so(page):
@@ -124,8 +179,12 @@ def test_a_host_that_tells_nothing_leaves_the_node_as_it_is(page):
     told = page.host.answers.pop("vidrd/states")
     page.run(OPEN, "output/a.safetensors")
     saved = page.run(SAVED)
+    page.run(BROWSE)
+    said = page.tab.inner_text(".vidrd-list")
+    page.tab.keyboard.press("Escape")
     page.host.answers["vidrd/states"] = told
     page.host.unknown.clear()
     page.problems.clear()  # the browser reports the missing answer by itself
     assert saved["saved"] == ["output/a.safetensors"]
     assert saved["card"] == ""
+    assert said == "The host does not tell which states there are: the host answered 404"

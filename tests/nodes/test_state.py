@@ -1,5 +1,6 @@
 """Files of states: written completely, never overwritten, loaded bit for bit, refused with a reason."""
 
+import json
 import pickle
 from pathlib import Path
 
@@ -37,19 +38,25 @@ def test_files_that_hold_no_state_are_refused_before_anything_runs(run, pack, st
     (output / "cut.safetensors").write_bytes(whole[:-9])
     (output / "pickle.safetensors").write_bytes(pickle.dumps([1]))
     save_file({"a": torch.zeros(2)}, output / "foreign.safetensors")
+    metadata = {"vidrd": json.dumps({"kind": "whole model", "parts": {"unet": 5}})}
+    save_file({"a": torch.zeros(2)}, output / "parts.safetensors", metadata)
     (files,) = [each for each in pack["VidRD_LoadState"].define_schema().inputs if each.id == "file"]
     assert name in files.options
-    assert not {f"output/{other}.safetensors" for other in ("cut", "pickle", "foreign")} & set(files.options)
+    assert not {f"output/{other}.safetensors" for other in ("cut", "pickle", "foreign", "parts")} & set(files.options)
     for file, message in {
         "output/cut.safetensors": "is not a whole safetensors file",
         "output/pickle.safetensors": "is a pickle",
         "output/foreign.safetensors": "holds tensors that vidrd did not write, expected a clip state",
+        "output/parts.safetensors": "holds a whole model, expected a clip state",
         "output/none.safetensors": "there is no file",
         "output/../../secret.safetensors": "lies outside the output folder",
         "no state was saved yet": "is no saved state",
+        123: "123 is no saved state",
     }.items():
         assert message in pack["VidRD_LoadState"].validate_inputs(file)
     assert "'../../video' leads out of the output folder" in pack["VidRD_SaveState"].validate_inputs("../../video")
+    with pytest.raises(ValueError, match="None is no saved state"):
+        run("LoadState", file=None)
     with pytest.raises(ValueError, match="leads out of the output folder"):
         run("SaveState", state=state, filename_prefix="../../video")
 

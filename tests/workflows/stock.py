@@ -24,6 +24,7 @@ PAGES = {  # the nodes of the page's default workflow, and the loaders that it e
     "UNETLoader", "UpscaleModelLoader", "VAEDecode", "VAELoader",
 }  # fmt: skip
 
+EDITED = {"PrimitiveString", "PrimitiveStringMultiline"}  # what a test of the table of clips connects
 EXTENDED = {  # what the tests of `vidrd comfy extend` make workflows of
     "BasicGuider", "BasicScheduler", "CFGGuider", "CreateVideo", "DisableNoise", "EmptyHunyuanLatentVideo",
     "EmptyLTXVLatentVideo", "GetVideoComponents", "ImageScale", "KSamplerAdvanced", "KSamplerSelect",
@@ -74,7 +75,7 @@ if __name__ == "__main__":
     }
     others = {name for pack in packs().values() for name in pack}
     known = {*ours(), *others, *json.loads(LOOPS.read_text(encoding="utf-8"))}
-    names = sorted((used | PAGES | EXTENDED) - known)
+    names = sorted((used | PAGES | EDITED | EXTENDED) - known)
     found = describe("--host", sys.argv[1], "--stock", *names)["stock"]
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(without_prose(found[name]))}" for name in names)
     FILE.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")

@@ -379,7 +379,7 @@ def _made_with(comment: str) -> Facts:
                 yield Fact(f"prompt {number}", prompt)
             made = _current_names(made)
             yield Fact("made with", _pairs(made), {"prompts": prompts, "made_with": made})
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return
 
 

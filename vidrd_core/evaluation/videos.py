@@ -139,7 +139,7 @@ def _vidrd_metadata(path: Path) -> dict[str, Any]:
         return {}
     try:
         metadata = json.loads(probe_video(path).tags.get("comment", ""))
-    except ValueError:
+    except (ValueError, RecursionError):  # none of ours
         return {}
     return metadata if isinstance(metadata, dict) and metadata.get("software") == "vidrd" else {}
 

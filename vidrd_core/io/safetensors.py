@@ -121,9 +121,10 @@ def description(details: dict[str, Any]) -> Tensor:
 
 
 def parts_of(details: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The details of each part of a whole model, by the part's name; {} for a file of another kind."""
+    """The details of each part of a whole model, by the part's name; without parts that are damaged."""
     parts = details.get("parts")
-    return {str(name): dict(part) for name, part in parts.items()} if isinstance(parts, dict) else {}
+    named = parts.items() if isinstance(parts, dict) else ()
+    return {str(name): dict(part) for name, part in named if isinstance(part, dict)}
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -152,10 +153,11 @@ def describe(path: Path) -> dict[str, Any]:
         embedded = {name.removesuffix(f".{DESCRIPTION}"): file.get_tensor(name) for name in names}
     try:
         if embedded:
-            parts = {name: dict(json.loads(bytes(text.tolist()))) for name, text in embedded.items()}
+            # Flattened, as bytes() of a single number would make so many zeros.
+            parts = {name: dict(json.loads(bytes(text.flatten().tolist()))) for name, text in embedded.items()}
             return {"kind": WHOLE_MODEL, "parts": parts}
         return dict(json.loads(metadata[METADATA_KEY])) if METADATA_KEY in metadata else {}
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:  # nested too deep for Python's parser
         raise FormatError(f"{path} has a damaged description: {error}") from error
 
 

@@ -2,9 +2,9 @@
 // the truth: it reads and writes those, so that a workflow is saved and run the same without this.
 
 import { app } from "../../../scripts/app.js";
-import { LISTS, MAX_CLIPS, clipsOf, fieldsOf, problemOf, problemsOf, spansLines } from "./clips.js";
+import { LISTS, MAX_CLIPS, clipsOf, fieldsOf, picturesOf, problemOf, problemsOf, spansLines } from "./clips.js";
 import { addAfter, remove, setPrompt, swap } from "./clips.js";
-import { linkInto, nodeAt, nodeInto, placeOf, widgetOf } from "./nodes.js";
+import { linkInto, nodeAt, nodeInto, placeOf, remember, widgetOf } from "./nodes.js";
 import { recallThumbnails, stateOf } from "./thumbnails.js";
 import { words } from "./words.js";
 
@@ -58,7 +58,9 @@ const STYLE = `
 .vidrd-clips .wrong { grid-column: 3 / -1; margin: -2px 0 0; }
 .vidrd-clips .wrong:empty { display: none; }
 .vidrd-clips .wrong::before { content: "⚠ "; color: var(--wrong); }
-.vidrd-clips .seed { display: flex; gap: 4px; }
+.vidrd-clips .seed { display: flex; gap: 4px; align-items: end; }
+.vidrd-clips label { flex: 1; min-width: 0; }
+.vidrd-clips label span { display: none; font-size: 11px; line-height: 14px; color: var(--quiet); }
 .vidrd-clips .places { display: flex; gap: 2px; }
 .vidrd-clips button { display: inline-flex; align-items: center; justify-content: center; gap: 6px; height: 28px;
     min-width: 28px; padding: 0 6px; flex: none; white-space: nowrap; border: 1px solid transparent; border-radius: 5px;
@@ -73,6 +75,7 @@ const STYLE = `
 @media (max-width: 860px) {
     .vidrd-clips { --columns: 28px 80px 1fr 52px 52px; }
     .vidrd-clips .heads { display: none; }
+    .vidrd-clips label span { display: block; }
     .vidrd-clips textarea { grid-column: 1; }
     .vidrd-clips li > textarea { grid-column: 3 / -1; }
     .vidrd-clips .seed { grid-column: 1 / 4; }
@@ -118,12 +121,16 @@ function valueInto(node, name) {
     return PRIMITIVES.includes(from?.type) ? (from.widgets?.[0]?.value ?? null) : null;
 }
 
+// Whether the page leaves comments and choices in the text of a node; it sends a PrimitiveNode's as that of the next node.
+const isPlainFrom = (from) => from?.type !== "PrimitiveNode" && !from?.widgets?.[0]?.dynamicPrompts;
+
 function fieldsIn(node, locked) {
     const value = (name) => (locked[name] ? valueInto(node, WIDGETS[name]) : widgetOf(node, WIDGETS[name])?.value ?? "");
     const lists = Object.fromEntries(LISTS.map((name) => [name, locked[name] ? "" : String(value(name))]));
-    const text = value("prompts"), prompts = text === null || spansLines(String(text)) ? null : String(text);
+    const isPlain = locked.prompts && isPlainFrom(nodeInto(node, WIDGETS.prompts));
+    const text = value("prompts"), prompts = text === null || (!isPlain && spansLines(text)) ? null : text;
     const clips = value("clips") === null ? null : Number(value("clips")) || 0;
-    return { ...lists, prompts, clips, count: stateOf(node).count };
+    return { ...lists, prompts, clips, count: stateOf(node).count, isPlain };
 }
 
 function writeFields(node, fields, locked) {
@@ -136,12 +143,6 @@ function writeFields(node, fields, locked) {
     node.setDirtyCanvas(true, true);
 }
 
-// One step for the page's undo, however many fields it is about.
-function remember() {
-    const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
-    (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker);
-}
-
 function newSeed(old) {
     const [seed] = crypto.getRandomValues(new Uint32Array(1));
     return String(seed) === old ? newSeed(old) : String(seed);
@@ -152,6 +153,7 @@ function newSeed(old) {
 class Editor {
     constructor(node) {
         this.place = placeOf(node);
+        this.drafts = new WeakMap(); // by row: values that are not written, as something is wrong with them
         this.from = document.activeElement;
         this.heading = make("h2", { id: "vidrd-clips-title" });
         this.total = make("span", { className: "quiet" });
@@ -218,22 +220,21 @@ class Editor {
     keyOf(node) {
         const locked = lockedOf(node);
         const more = ["seed", "cfg", "alpha", "control_after_generate"].map((name) => widgetOf(node, name)?.value);
-        return JSON.stringify([fieldsIn(node, locked), locked, more, node.title]);
+        const { count, ...fields } = fieldsIn(node, locked);
+        const counted = fields.prompts === null || fields.clips === null ? count : 0; // only there does a run change rows
+        return JSON.stringify([fields, counted, locked, more, node.title]);
     }
 
     read(node) {
         this.locked = lockedOf(node);
+        const former = this.clips?.rows ?? [];
         this.clips = clipsOf(fieldsIn(node, this.locked));
-        this.drafts = new WeakMap(); // by row: values that are not written, as something is wrong with them
+        this.clips.rows.forEach((row, k) => { // a draft stays in a row that is as before
+            const isSame = ["text", "isOwn", ...LISTS].every((name) => row[name] === former[k]?.[name]);
+            if (isSame) this.drafts.set(row, this.drafts.get(former[k]));
+        });
         this.known = this.keyOf(node);
-        const state = stateOf(node), old = state.past.get(this.order); // rows that undo has put back
-        if (old) state.pictures = [...old];
         this.show(node);
-    }
-
-    get order() {
-        const { prompts, clips } = this.clips.given;
-        return JSON.stringify([prompts, clips]);
     }
 
     get isText() { // prompts that can be written
@@ -242,7 +243,7 @@ class Editor {
 
     write(node = this.node) {
         writeFields(node, fieldsOf(this.clips), this.locked);
-        this.clips = { ...clipsOf(fieldsIn(node, this.locked)), rows: this.clips.rows }; // drafts are by row
+        this.clips = { ...clipsOf(fieldsIn(node, this.locked)), rows: this.clips.rows };
         this.known = this.keyOf(node);
         this.show(node);
     }
@@ -250,7 +251,8 @@ class Editor {
     // What is shown.
 
     show(node) {
-        const { rows } = this.clips;
+        const { rows } = this.clips, at = [...this.list.children].findIndex((item) => item.contains(document.activeElement));
+        if (at >= rows.length) this.box.focus(); // the focus is in a row that goes, as by undo
         this.heading.textContent = words("Clips of {title}", { title: node.title });
         this.total.textContent = words(rows.length === 1 ? "1 clip" : "{count} clips", { count: rows.length });
         this.said.replaceChildren(...this.notices(node).map((text) => make("p", {}, text)));
@@ -259,7 +261,8 @@ class Editor {
         while (this.list.children.length > rows.length) this.list.lastChild.remove();
         while (this.list.children.length < rows.length) this.list.append(this.row(this.list.children.length));
         rows.forEach((row, k) => this.showRow(node, row, k));
-        this.add.disabled = !this.canMove || rows.length >= MAX_CLIPS;
+        this.disable(this.add, !this.canMove || rows.length >= MAX_CLIPS);
+        this.changes = null;
         this.showState(node);
     }
 
@@ -274,7 +277,7 @@ class Editor {
         const names = Object.keys(WIDGETS).filter((name) => this.locked[name]).map((name) => WIDGETS[name]);
         if (names.length) told.push(words("{names}: connected, so change it in the other node.", { names: names.join(", ") }));
         if (!this.locked.prompts && !this.isText) {
-            told.push(words("A comment or a choice {a|b} goes over several lines: edit these prompts in the node."));
+            told.push(words("A comment or a choice {a|b} is not closed in its line: edit these prompts in the node."));
         }
         const control = widgetOf(node, "control_after_generate")?.value;
         if (control && control !== "fixed" && !linkInto(node, "seed")) {
@@ -290,9 +293,9 @@ class Editor {
 
     row(k) {
         const on = (name) => ({ oninput: this.guarded((event) => this.typed(event.target, k, name)), onchange: remember });
-        const number = (name) => make("input", { type: "text", inputMode: name === "seed" ? "numeric" : "decimal",
-            spellcheck: false, autocomplete: "off", className: name,
-            "aria-label": words("{name} of clip {k}", { name, k: k + 1 }), ...on(name) });
+        const number = (name) => make("label", {}, [make("span", {}, labelOf(this.node, name)), make("input", {
+            type: "text", inputMode: name === "seed" ? "numeric" : "decimal", spellcheck: false, autocomplete: "off",
+            className: name, "aria-label": words("{name} of clip {k}", { name, k: k + 1 }), ...on(name) })]);
         const prompt = make("textarea", { rows: 1, "aria-label": words("prompt of clip {k}", { k: k + 1 }), ...on("prompt"),
             onkeydown: (event) => this.enter(event, k), onblur: this.guarded(() => this.node && this.show(this.node)) });
         const seed = button("seed", words("A new seed: the next run makes this clip and the later ones again"),
@@ -323,9 +326,11 @@ class Editor {
         const inWords = ([text, values]) => words(text, { ...values, name: labelOf(node, values?.name) });
         const put = (field, value, placeholder, isLocked, name) => {
             const shown = draft[name] ?? value;
-            if (field.value !== shown && (field !== document.activeElement || !this.isTyping)) field.value = shown;
+            const isKept = field === document.activeElement && (this.isTyping || field.told === shown);
+            if (field.value !== shown && !isKept) field.value = shown;
+            field.told = shown;
             field.placeholder = placeholder;
-            field.disabled = isLocked;
+            this.disable(field, isLocked);
             const problem = isLocked ? null : problemOf(name, shown, k);
             field.setAttribute("aria-invalid", String(Boolean(problem)));
             return problem ? [inWords(problem)] : [];
@@ -344,14 +349,25 @@ class Editor {
         const can = { again: !this.locked.seed, seed: !this.locked.seed, up: this.canMove && k > 0,
             down: this.canMove && k < rows.length - 1, add: this.canMove && rows.length < MAX_CLIPS,
             remove: this.canMove && rows.length > 1 };
-        for (const [name, isPossible] of Object.entries(can)) item.querySelector(`button.${name}`).disabled = !isPossible;
+        for (const [name, isPossible] of Object.entries(can)) this.disable(item.querySelector(`button.${name}`), !isPossible);
+    }
+
+    // What is disabled loses the focus to the page, whose keys are others.
+    disable(field, isDisabled) {
+        if (isDisabled && field === document.activeElement) this.box.focus();
+        field.disabled = isDisabled;
     }
 
     showState(node) {
-        const { running, pictures } = stateOf(node);
+        const { running, pictures, former, changes } = stateOf(node), hasSeeds = !this.locked.seed;
+        if (this.changes === changes) return;
+        this.changes = changes;
+        const shown = picturesOf(this.clips, [...pictures, ...former], hasSeeds), current = [];
+        if (running) current[running.clip] = running;
+        const at = picturesOf(this.clips, current, hasSeeds).indexOf(running ?? null);
         [...this.list.children].forEach((item, k) => {
-            const image = item.querySelector("img"), isRunning = running?.clip === k;
-            const source = (isRunning && running.picture) || pictures[k];
+            const image = item.querySelector("img"), isRunning = k === at;
+            const source = (isRunning && running.source) || shown[k]?.source;
             item.classList.toggle("running", isRunning);
             if (image.told === source) return;
             image.told = source;
@@ -385,22 +401,22 @@ class Editor {
     }
 
     addAfter(k) {
-        this.change(() => addAfter(this.clips, k), (pictures) => pictures.splice(k + 1, 0, undefined));
+        addAfter(this.clips, k);
+        this.done();
         const field = this.list.children[k + 1].querySelector("textarea");
         field.focus();
         field.select();
     }
 
     remove(k) {
-        this.change(() => remove(this.clips, k), (pictures) => pictures.splice(k, 1));
+        remove(this.clips, k);
+        this.done();
         this.focusOn(Math.min(k, this.clips.rows.length - 1), "remove", "add");
     }
 
     move(k, by) {
-        const upper = Math.min(k, k + by);
-        this.change(() => swap(this.clips, upper), (pictures) => {
-            pictures.splice(upper, 2, pictures[upper + 1], pictures[upper]);
-        });
+        swap(this.clips, Math.min(k, k + by));
+        this.done();
         this.focusOn(k + by, by < 0 ? "up" : "down", by < 0 ? "down" : "up");
     }
 
@@ -409,16 +425,6 @@ class Editor {
         const field = buttons.find((each) => !each.disabled) ?? this.box;
         field.focus();
         field.scrollIntoView?.({ block: "nearest" });
-    }
-
-    // Pictures go with their rows.
-    change(rows, pictures) {
-        const state = stateOf(this.node);
-        state.past.set(this.order, [...state.pictures]);
-        rows();
-        pictures(state.pictures);
-        this.done();
-        state.past.set(this.order, [...state.pictures]);
     }
 
     done() {
@@ -439,7 +445,7 @@ class Editor {
     }
 
     key(event) {
-        const isInPage = (event.ctrlKey || event.metaKey) && event.key === "Enter"; // runs the workflow
+        const isInPage = (event.ctrlKey || event.metaKey) && ["Enter", "s", "S"].includes(event.key); // run, save
         if (!isInPage) event.stopPropagation();
         if (event.key === "Escape" && !event.isComposing) return this.close();
         if (event.key !== "Tab") return;

@@ -42,3 +42,9 @@ export function nodeInto(node, name) {
     }
     return from;
 }
+
+// One step for the page's undo, however many fields it is about; the page looks for changes by itself only after some events.
+export function remember() {
+    const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+    (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker);
+}

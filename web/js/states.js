@@ -2,7 +2,7 @@
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
-import { widgetOf } from "./nodes.js";
+import { remember, widgetOf } from "./nodes.js";
 import { makeRoom } from "./said.js";
 import { language, words } from "./words.js";
 
@@ -35,6 +35,8 @@ const STYLE = `
     cursor: pointer }
 .vidrd-list .vidrd-picture { width: 56px; height: 56px }
 .vidrd-list div div { overflow-wrap: anywhere }
+.vidrd-prompt { overflow: hidden; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 4 }
+.vidrd-clip.vidrd-other { opacity: 0.2 }
 .vidrd-small { color: var(--descrip-text, #999); font-size: 12px }
 .vidrd-states .vidrd-chosen { border-color: ${CHOSEN}; box-shadow: 0 0 0 1px ${CHOSEN} }
 .vidrd-card { display: flex; gap: 8px; align-items: center; overflow: hidden; font: 12px/1.35 sans-serif;
@@ -67,7 +69,7 @@ function pictureOf(state) {
     return picture;
 }
 
-const clipOf = (state) => words("clip {k}", { k: state.clip });
+const clipOf = (state) => words("clip {k}", { k: state.clip + 1 }); // as the table and the bar of Long Video count
 
 function dateOf(state) {
     const told = { dateStyle: "medium", timeStyle: "short" };
@@ -103,12 +105,14 @@ function drawTree({ clips, states }, chosen, choose) {
         cell.style.left = `${state ? each.clip * WIDTH : x - 4}px`;
         cell.style.top = `${state ? each.row * HEIGHT : y - 4}px`;
         if (state) {
+            cell.tabIndex = -1; // the list has them all, for keys
+            cell.dataset.files = JSON.stringify(each.files);
             cell.append(pictureOf(state), make("span", "", clipOf(state)));
             cell.title = [state.prompt, dateOf(state) + seedOf(state), ...each.files].filter(Boolean).join("\n");
             cell.classList.toggle("vidrd-chosen", each.files.includes(chosen));
             cell.addEventListener("click", () => choose(state.file));
         } else {
-            cell.title = words("clip {k}: its state was not saved", { k: each.clip });
+            cell.title = words("clip {k}: its state was not saved", { k: each.clip + 1 });
         }
         field.append(cell);
     }
@@ -118,9 +122,10 @@ function drawTree({ clips, states }, chosen, choose) {
 function rowOf(state, chosen, choose) {
     const row = make("button");
     row.classList.toggle("vidrd-chosen", state.file === chosen);
+    row.title = state.prompt;
     const told = make("div");
     told.append(
-        make("div", "", [clipOf(state), state.prompt].filter(Boolean).join(": ")),
+        make("div", "vidrd-prompt", [clipOf(state), state.prompt].filter(Boolean).join(": ")),
         make("div", "vidrd-small", dateOf(state) + seedOf(state)),
         make("div", "vidrd-small", state.file),
     );
@@ -130,7 +135,7 @@ function rowOf(state, chosen, choose) {
 }
 
 async function browse(node, widget) {
-    const found = await listing();
+    if (document.querySelector("dialog.vidrd-states")) return; // a double click
     const dialog = make("dialog", "vidrd-states");
     const choose = (file) => {
         if (Array.isArray(widget.options?.values) && !widget.options.values.includes(file)) {
@@ -139,6 +144,7 @@ async function browse(node, widget) {
         widget.value = file;
         widget.callback?.(file);
         node.setDirtyCanvas?.(true, true);
+        remember();
         dialog.close();
     };
     const header = make("header"), search = make("input"), close = make("button", "", words("Close"));
@@ -146,27 +152,36 @@ async function browse(node, widget) {
     search.placeholder = words("Search prompts and names");
     header.append(make("h2", "", words("Saved states")), search, close);
     const tree = make("div", "vidrd-tree"), list = make("div", "vidrd-list");
+    let found = { states: [], clips: [] }, none = "";
     const fill = () => {
         const wanted = search.value.toLowerCase();
         const shown = found.states.filter(({ prompt, file }) => `${prompt} ${file}`.toLowerCase().includes(wanted));
         list.replaceChildren(...shown.map((state) => rowOf(state, widget.value, choose)));
-        if (!shown.length) {
-            list.append(make("p", "vidrd-small", words(found.states.length ? "None of them." : "No state was saved yet.")));
+        if (!shown.length) list.append(make("p", "vidrd-small", found.states.length ? words("None of them.") : none));
+        const files = new Set(shown.map(({ file }) => file));
+        for (const cell of tree.querySelectorAll(".vidrd-clip")) {
+            cell.classList.toggle("vidrd-other", !JSON.parse(cell.dataset.files).some((file) => files.has(file)));
         }
     };
-    if (found.clips.length) tree.append(drawTree(found, widget.value, choose));
-    else tree.style.display = "none";
-    fill();
     search.addEventListener("input", fill);
     for (const each of ["keydown", "keyup", "paste", "copy"]) { // the page has shortcuts of its own
         dialog.addEventListener(each, (event) => event.stopPropagation());
     }
     close.addEventListener("click", () => dialog.close());
-    dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+    dialog.addEventListener("pointerdown", (event) => { if (event.target === dialog) dialog.close(); });
     dialog.addEventListener("close", () => dialog.remove());
     dialog.append(header, tree, list);
     document.body.append(dialog);
     dialog.showModal();
+    try {
+        found = await listing();
+        none = words("No state was saved yet.");
+    } catch (error) {
+        none = words("The host does not tell which states there are: {error}", { error: error.message });
+    }
+    if (found.clips.length) tree.append(drawTree(found, widget.value, choose));
+    else tree.style.display = "none";
+    fill();
     tree.querySelector(".vidrd-chosen")?.scrollIntoView({ block: "center", inline: "center" });
 }
 

@@ -1,17 +1,22 @@
 // Small pictures of Long Video's clips: of the last run, told by its events and results, or recalled from the history.
 
 import { api } from "../../../scripts/api.js";
+import { clipsOf, picturesOf } from "./clips.js";
 import { nodeOf, placeOf, rootGraph } from "./nodes.js";
 
 const KEY = "vidrd_thumbnails"; // in the node's output: names of files in the host's temporary folder
 const PAST = 32; // runs to look through
+const FORMER = 100; // pictures of clips that the newest run did not have
 
 const states = new Map(); // by place
+let asked = { id: null, answer: null }; // the newest run that the host was asked about
 
-// `count` clips in the last run; `past` has the pictures of earlier orders of the rows, for undo.
+// `pictures` by clip, each with what the clip was made of: { source, text, seed }, `text` null where that is not known.
+// `run` is the newest run with this node, of `count` clips; `former` are pictures of other clips; `changes` counts what is new.
 export function stateOf(node) {
     const place = JSON.stringify(placeOf(node));
-    if (!states.has(place)) states.set(place, { pictures: [], count: 0, running: null, past: new Map() });
+    const none = { pictures: [], former: [], count: 0, running: null, run: null, changes: 0 };
+    if (!states.has(place)) states.set(place, none);
     return states.get(place);
 }
 
@@ -21,58 +26,93 @@ function addressOf(name) {
     return api.apiURL(`/view?${query}`);
 }
 
-function keep(node, output) {
-    const state = stateOf(node), names = output?.[KEY] ?? [];
-    names.forEach((name, k) => { state.pictures[k] = addressOf(name); });
-    if (names.length) state.past.clear();
+// A run as the host keeps it: [number, id, prompt, more, outputs].
+async function fetchRun(id) {
+    const { queue_running: running } = await (await api.fetchApi("/queue")).json();
+    const found = running.find((each) => each[1] === id);
+    return found ?? (await (await api.fetchApi(`/history/${id}`)).json())[id]?.prompt;
 }
 
-function onClip({ node: id, clip, clips, share, picture, thumbnail, output }) {
-    const node = nodeOf(id);
-    if (node?.comfyClass !== "VidRD_LongVideo") return;
-    const state = stateOf(node);
+function runOf(id) {
+    if (!id) return null;
+    if (asked.id !== id) asked = { id, answer: fetchRun(id).catch(() => null) };
+    return asked.answer;
+}
+
+const workflowOf = (run) => run?.[3]?.extra_pnginfo?.workflow?.id;
+
+// The clips that a run was sent for a node; null where other nodes make them.
+function clipsSent(run, name) {
+    const prompt = run?.[2], inputs = prompt?.[name]?.inputs ?? {};
+    const value = (given) => (Array.isArray(given) ? prompt[given[0]]?.inputs?.value : given);
+    const [prompts, clips] = [value(inputs.prompts), Number(value(inputs.clips))];
+    if (typeof prompts !== "string" || !Number.isInteger(clips)) return null;
+    const seed = typeof inputs.seed_per_clip === "string" ? inputs.seed_per_clip : "";
+    return clipsOf({ prompts, clips, seed, cfg: "", alpha: "", isPlain: true });
+}
+
+// The state of the node that a run tells of; pictures of earlier runs stay with the clips that are as they were.
+function stateIn(run, id, name) {
+    const node = nodeOf(name), workflow = workflowOf(run);
+    if (node?.comfyClass !== "VidRD_LongVideo" || (workflow && workflow !== rootGraph()?.id)) return null;
+    const state = stateOf(node), sent = clipsSent(run, name);
+    if (state.run !== id && sent) {
+        const known = [...state.pictures, ...state.former];
+        state.pictures = picturesOf(sent, known);
+        state.former = known.filter((each) => each && each.text !== null && !state.pictures.includes(each)).slice(0, FORMER);
+    }
+    Object.assign(state, { run: id, changes: state.changes + 1 });
+    const made = (k) => ({ text: sent?.rows[k]?.text ?? null, seed: sent?.rows[k]?.seed });
+    return { state, made };
+}
+
+function keep({ state, made }, output) {
+    (output?.[KEY] ?? []).forEach((file, k) => { state.pictures[k] = { source: addressOf(file), ...made(k) }; });
+}
+
+async function onClip({ run: id, node, clip, clips, share, picture, thumbnail, output }) {
+    const found = stateIn(await runOf(id), id, node);
+    if (!found) return;
+    const { state, made } = found;
     state.count = clips;
-    state.past.clear();
     state.pictures.length = Math.min(state.pictures.length, clips);
-    if (thumbnail) state.pictures[clip] = addressOf(thumbnail);
-    state.running = share === undefined || share >= 1 ? null : { clip, picture: picture ?? state.running?.picture };
-    keep(node, output);
+    if (thumbnail) state.pictures[clip] = { source: addressOf(thumbnail), ...made(clip) };
+    const isDone = share === undefined || share >= 1;
+    state.running = isDone ? null : { clip, source: picture ?? state.running?.source, ...made(clip) };
+    keep(found, output);
 }
 
-function onExecuted({ node: id, display_node: shown, output }) {
-    const node = output?.[KEY] && nodeOf(shown ?? id);
-    if (node?.comfyClass === "VidRD_LongVideo") keep(node, output);
+async function onExecuted({ prompt_id: id, node, display_node: shown, output }) {
+    const found = output?.[KEY] && stateIn(await runOf(id), id, shown ?? node);
+    if (found) keep(found, output);
 }
 
 function onEnd() {
-    for (const state of states.values()) state.running = null;
+    for (const state of states.values()) Object.assign(state, { running: null, changes: state.changes + 1 });
 }
 
-// After the page was loaded again: from the newest run of this workflow, or one that sent the same.
+// After the page was loaded again, or another workflow was open: from the newest run of this workflow, or one that sent the same.
 export async function recallThumbnails(node) {
-    const workflow = rootGraph()?.id;
-    if (!workflow || stateOf(node).pictures.length) return;
+    const workflow = rootGraph()?.id, state = stateOf(node);
+    if (!workflow || state.running) return;
     const history = await (await api.fetchApi(`/history?max_items=${PAST}`)).json();
     const runs = Object.values(history).filter(({ prompt }) => prompt).reverse();
-    const newest = runs.find(({ prompt }) => prompt[3]?.extra_pnginfo?.workflow?.id === workflow);
-    if (!newest) return;
+    const newest = runs.find(({ prompt }) => workflowOf(prompt) === workflow);
+    if (!newest || state.running) return;
     const sent = JSON.stringify(newest.prompt[2]);
     for (const { prompt, outputs, meta } of runs) {
         if (JSON.stringify(prompt[2]) !== sent) continue;
-        const found = Object.entries(outputs).find(([id, output]) =>
-            output[KEY] && nodeOf(meta?.[id]?.display_node ?? id) === node);
-        if (found && !stateOf(node).pictures.length) keep(node, found[1]);
-        if (found) return;
+        const nameOf = (part) => meta?.[part]?.display_node ?? part;
+        const part = Object.keys(outputs).find((each) => outputs[each][KEY] && nodeOf(nameOf(each)) === node);
+        if (part) return keep(stateIn(newest.prompt, newest.prompt[1], nameOf(part)), outputs[part]);
     }
 }
+
+let told = Promise.resolve(); // events, one after the other
 
 for (const [event, act] of [["vidrd.clip", onClip], ["executed", onExecuted], ["execution_success", onEnd],
     ["execution_error", onEnd], ["execution_interrupted", onEnd]]) {
     api.addEventListener(event, ({ detail }) => {
-        try {
-            act(detail ?? {});
-        } catch (error) {
-            console.debug("VidRD: no thumbnail", error);
-        }
+        told = told.then(() => act(detail ?? {})).catch((error) => console.debug("VidRD: no thumbnail", error));
     });
 }

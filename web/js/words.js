@@ -27,6 +27,7 @@ const WORDS = {
         "no picture": "无图片", "browse states": "浏览状态", "Saved states": "已保存的状态", "Close": "关闭",
         "Search prompts and names": "搜索提示词和文件名", "None of them.": "没有匹配项。",
         "No state was saved yet.": "尚未保存任何状态。",
+        "The host does not tell which states there are: {error}": "服务器未能列出已保存的状态：{error}",
         "Edit clips...": "编辑片段…", "A table of all clips": "所有片段的表格", "Clips of {title}": "{title} 的片段",
         "1 clip": "1 个片段", "{count} clips": "{count} 个片段", "Close (Esc)": "关闭（Esc）",
         "Add a clip": "添加片段", "Add a clip at the end": "在末尾添加片段", "Run": "运行", "Run the workflow": "运行工作流",
@@ -35,8 +36,8 @@ const WORDS = {
         "prompt": "提示词", "(connected)": "（已连接）", "prompt of clip {k}": "片段 {k} 的提示词", "{name} of clip {k}": "片段 {k} 的 {name}",
         "from the other node": "来自另一节点", "in the node": "见节点内", "as clip {k}: {text}": "同片段 {k}：{text}",
         "{names}: connected, so change it in the other node.": "{names}：已连接，请在另一节点中更改。",
-        "A comment or a choice {a|b} goes over several lines: edit these prompts in the node.":
-            "有注释或 {a|b} 选项跨越多行：请在节点中编辑这些提示词。",
+        "A comment or a choice {a|b} is not closed in its line: edit these prompts in the node.":
+            "有注释或 {a|b} 选项未在本行内闭合：请在节点中编辑这些提示词。",
         "control after generate is {control}: each run makes all clips again. Set it to fixed.":
             "生成后控制为 {control}：每次运行都会重新生成所有片段。请设为 fixed。",
         "A new seed: the next run makes this clip and the later ones again": "新种子：下次运行将重新生成此片段及其后的片段",
@@ -45,6 +46,7 @@ const WORDS = {
         "Move up": "上移", "Move down": "下移", "Add a clip after this one": "在此片段后添加", "Remove this clip": "删除此片段",
         "The first clip needs a prompt.": "第一个片段需要提示词。",
         "This is only a comment: write a prompt.": "这里只有注释：请写提示词。",
+        "Close the {sign}: until then the node has the text from before.": "请闭合 {sign}：在此之前，节点中保留原来的文本。",
         "{name} is {value}: expected a whole number from 0 to {most}.": "{name} 为 {value}：应为 0 到 {most} 的整数。",
         "{name} is {value}: expected a number from 0 to {most}.": "{name} 为 {value}：应为 0 到 {most} 的数。",
         "clips is {clips}, but there are {lines} prompts: the next change here sets it right.":
@@ -77,6 +79,7 @@ const WORDS = {
         "no picture": "画像なし", "browse states": "状態を一覧から選ぶ", "Saved states": "保存した状態", "Close": "閉じる",
         "Search prompts and names": "プロンプトとファイル名を検索", "None of them.": "該当なし。",
         "No state was saved yet.": "保存された状態はまだありません。",
+        "The host does not tell which states there are: {error}": "サーバーから状態の一覧を取得できません：{error}",
         "Edit clips...": "クリップを編集…", "A table of all clips": "すべてのクリップの表", "Clips of {title}": "{title} のクリップ",
         "1 clip": "1 クリップ", "{count} clips": "{count} クリップ", "Close (Esc)": "閉じる（Esc）",
         "Add a clip": "クリップを追加", "Add a clip at the end": "末尾にクリップを追加", "Run": "実行", "Run the workflow": "ワークフローを実行",
@@ -85,8 +88,8 @@ const WORDS = {
         "prompt": "プロンプト", "(connected)": "（接続済み）", "prompt of clip {k}": "クリップ {k} のプロンプト", "{name} of clip {k}": "クリップ {k} の {name}",
         "from the other node": "別のノードから", "in the node": "ノード内を参照", "as clip {k}: {text}": "クリップ {k} と同じ：{text}",
         "{names}: connected, so change it in the other node.": "{names}：接続済みのため、接続元のノードで変更してください。",
-        "A comment or a choice {a|b} goes over several lines: edit these prompts in the node.":
-            "コメントまたは選択肢 {a|b} が複数行にわたっています。プロンプトはノードで編集してください。",
+        "A comment or a choice {a|b} is not closed in its line: edit these prompts in the node.":
+            "コメントまたは選択肢 {a|b} が同じ行で閉じられていません。プロンプトはノードで編集してください。",
         "control after generate is {control}: each run makes all clips again. Set it to fixed.":
             "生成後の制御が {control} です。実行のたびにすべてのクリップが作り直されます。fixed にしてください。",
         "A new seed: the next run makes this clip and the later ones again": "新しいシード：次の実行でこのクリップ以降を作り直します",
@@ -95,6 +98,7 @@ const WORDS = {
         "Move up": "上へ移動", "Move down": "下へ移動", "Add a clip after this one": "この後にクリップを追加", "Remove this clip": "このクリップを削除",
         "The first clip needs a prompt.": "最初のクリップにはプロンプトが必要です。",
         "This is only a comment: write a prompt.": "コメントだけです。プロンプトを書いてください。",
+        "Close the {sign}: until then the node has the text from before.": "{sign} を閉じてください。それまでノードには前のテキストが残ります。",
         "{name} is {value}: expected a whole number from 0 to {most}.": "{name} が {value} です。0 から {most} までの整数にしてください。",
         "{name} is {value}: expected a number from 0 to {most}.": "{name} が {value} です。0 から {most} までの数にしてください。",
         "clips is {clips}, but there are {lines} prompts: the next change here sets it right.":

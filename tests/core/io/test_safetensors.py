@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from vidrd_core import load
 from vidrd_core.io import safetensors
 from vidrd_core.io.safetensors import FormatError
+from vidrd_core.models.formats.weight_files import read_json
 from vidrd_core.models.load_parts import described, described_text, described_vae
 
 PREFIXES = {"unet": "model.diffusion_model.", "vae": "first_stage_model.vae.", "text": "cond_stage_model.encoder."}
@@ -58,7 +59,33 @@ def test_a_damaged_description_is_refused(tmp_path, text):
         safetensors.describe(tmp_path / "a.safetensors")
 
 
-def test_a_description_of_other_numbers_is_refused(tmp_path):
-    save_file({f"a.{safetensors.DESCRIPTION}": torch.tensor([0.5, -3.0])}, tmp_path / "a.safetensors")
+@pytest.mark.parametrize("numbers", [[0.5, -3.0], [[300]], 2**40])
+def test_a_description_of_other_numbers_is_refused(tmp_path, numbers):
+    save_file({f"a.{safetensors.DESCRIPTION}": torch.tensor(numbers)}, tmp_path / "a.safetensors")
     with pytest.raises(FormatError, match="damaged description"):
         safetensors.describe(tmp_path / "a.safetensors")
+
+
+def test_damaged_parts_are_none(tmp_path):
+    path = tmp_path / "a.safetensors"
+    safetensors.write(path, {"a": torch.zeros(1)}, safetensors.WHOLE_MODEL, parts={"unet": 5, "vae": {"kind": "VAE"}})
+    assert safetensors.parts_of(safetensors.describe(path)) == {"vae": {"kind": "VAE"}}
+    assert safetensors.has_kind(path, "VAE")
+    assert not safetensors.has_kind(path, "UNet3D")
+    with pytest.raises(FormatError, match="holds a whole model, expected a UNet3D"):
+        safetensors.read(path, "UNet3D")
+
+
+def test_details_that_python_cannot_nest_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "a.safetensors"
+    safetensors.write(path, {"a": torch.zeros(1)}, "UNet3D")
+
+    def too_deep(text):
+        raise RecursionError("maximum recursion depth exceeded")
+
+    monkeypatch.setattr(json, "loads", too_deep)
+    with pytest.raises(FormatError, match=r"a\.safetensors has a damaged description: maximum recursion depth"):
+        safetensors.describe(path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(FormatError, match=r"config\.json is no readable JSON"):
+        read_json(tmp_path / "config.json")

@@ -158,7 +158,7 @@ def read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:  # nested too deep
         raise FormatError(f"{path} is no readable JSON: {error}") from error
     if not isinstance(found, dict):
         raise FormatError(f"{path} holds {type(found).__name__}, expected names with values")

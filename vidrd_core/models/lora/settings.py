@@ -72,7 +72,7 @@ class Settings:
             try:
                 config |= json.loads(metadata.get("lora_adapter_metadata") or "{}")
                 trained = dict(json.loads(metadata.get("ss_network_args") or "{}") or {})
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, RecursionError) as error:  # nested too deep
                 raise FormatError(f"{file} has metadata that are no JSON mapping: {error}") from error
         return cls(file, config, str(trained.get("rs_lora", False)).lower() == "true")
 
