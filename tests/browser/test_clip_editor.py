@@ -73,7 +73,12 @@ def test_a_choice_over_several_lines_is_edited_in_the_node(editor):
 
 
 @pytest.mark.parametrize(
-    ("typed", "sign"), [("a {red|small} one", "{"), ("a {tiny {red|blue}|small} one", "{"), ("a /* red */ one", "/*")]
+    ("typed", "sign"),
+    [
+        ("a {red|small} one", "{"),
+        pytest.param("a {tiny {red|blue}|small} one", "{", marks=pytest.mark.slow),
+        ("a /* red */ one", "/*"),
+    ],
 )
 def test_a_choice_or_a_comment_is_typed_to_its_end(editor, typed, sign):
     edited = editor(prompts="a star\na ring\na */ square", clips=0)

@@ -104,6 +104,7 @@ def test_the_files_of_all_nodes_are_up_to_date():
     assert code == 0, said
 
 
+@pytest.mark.slow
 def test_a_new_node_gets_its_files(pack):
     before = files(pack)
     (pack / "nodes" / "flip.py").write_text(NODE, encoding="utf-8")

@@ -82,7 +82,7 @@ def by_pyav(path: Path) -> np.ndarray:
 
 
 @needs_avif
-@pytest.mark.parametrize("transfer", [PQ, HLG])
+@pytest.mark.parametrize("transfer", [PQ, pytest.param(HLG, marks=pytest.mark.slow)])
 def test_an_avif_is_read_as_the_same_film(tmp_path: Path, transfer: int) -> None:
     path = avif(tmp_path / "picture.avif", transfer)
     seen = read_picture(path)
@@ -106,7 +106,7 @@ def test_an_animated_avif_is_a_film(tmp_path: Path) -> None:
     assert np.abs(frames[0].astype(int) - by_pyav(avif(tmp_path / "one.avif", PQ))).mean() < 1
 
 
-@pytest.mark.parametrize("transfer", [PQ, HLG])
+@pytest.mark.parametrize("transfer", [PQ, pytest.param(HLG, marks=pytest.mark.slow)])
 def test_a_png_is_tone_mapped(tmp_path: Path, transfer: int) -> None:
     path = png(tmp_path / "picture.png", transfer)
     seen = read_picture(path)

@@ -112,7 +112,10 @@ def test_a_vocabulary_that_a_package_carries_is_used(published, tmp_path):
     assert torch.equal(load_clip_text(tmp_path / "packed.safetensors").encode(["cat"]), encoder.encode(["cat"]))
 
 
-@pytest.mark.parametrize(("width", "pad"), [(768, 49407), (1024, 0), (1280, 0), (64, None)])
+@pytest.mark.parametrize(
+    ("width", "pad"),
+    [(768, 49407), (1024, 0), *(pytest.param(*each, marks=pytest.mark.slow) for each in [(1280, 0), (64, None)])],
+)
 def test_padding_follows_the_encoder_and_is_text_in_prompts(published, tmp_path, width, pad):
     """In the folders of Stable Diffusion 2.x and XL the padding is "!", which CLIP reads as text in prompts."""
     settings = CLIPTextSettings(hidden_size=width, heads=1, inner_size=8, layers=1)

@@ -40,6 +40,7 @@ def launched(recipe, processes=2, program=("-m", "vidrd_core.cli", "train"), **e
     return subprocess.run(run, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_with_twice_the_accumulation(tmp_path):
     stages = RECIPE["stages"]
     one = [{**stage, "accumulation": 2} for stage in stages]

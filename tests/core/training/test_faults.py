@@ -35,6 +35,7 @@ def slow_recipe(folder, name):
 
 
 @posix
+@pytest.mark.slow
 def test_a_killed_process_resumes_to_the_same_bits(tmp_path):
     straight = Recipe(load_config(slow_recipe(tmp_path, "straight"))).run()
     recipe = slow_recipe(tmp_path, "killed")

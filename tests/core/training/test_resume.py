@@ -124,6 +124,7 @@ def test_unknown_words_in_captions_raise_before_training(tmp_path, monkeypatch):
         Recipe(load_config(path)).run()
 
 
+@pytest.mark.slow
 def test_a_recipe_may_name_its_own_words(tmp_path):
     data = {**RECIPE["data"], "sources": [{"shards": str(tmp_path / "shards")}]}
     write_still(tmp_path / "pictures" / "a.png", 64, 64, caption="A striped zebra")
