@@ -117,9 +117,11 @@ def find_tokenizer(vocabulary: int, of: Path) -> Any:
         FormatError: What was found is damaged, or of another vocabulary.
     """
     unfit: FormatError | None = None
-    if of.is_file() and any(map(_has_tokenizer, (of.parent / "tokenizer", of.parent))):
+    if of.is_file():
         try:
             return load_tokenizer(of.parent, vocabulary)
+        except FileNotFoundError:
+            pass
         except FormatError as error:  # it may be another text encoder's
             unfit = error
     with tempfile.TemporaryDirectory() as folder:

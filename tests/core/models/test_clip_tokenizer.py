@@ -83,6 +83,13 @@ def test_the_tokenizer_beside_a_file_is_its_own(offline, tmp_path, place):
     assert load_clip_text(path).rows("a cat") == load_clip_text(path, tmp_path / "made").rows("a cat")
 
 
+def test_the_tokenizer_of_a_diffusers_folder_is_that_of_its_file(offline, tmp_path):
+    (tmp_path / "text_encoder").mkdir()
+    path = one_file(tmp_path / "text_encoder", WORDS)
+    originals.tokenizer(tmp_path / "tokenizer")
+    assert load_clip_text(path).rows("a cat") == load_clip_text(path, tmp_path / "tokenizer").rows("a cat")
+
+
 def test_a_tokenizer_of_something_else_beside_a_file_does_not_matter_if_there_is_another(published, tmp_path):
     path = one_file(tmp_path, 49408)
     originals.tokenizer(tmp_path / "tokenizer")

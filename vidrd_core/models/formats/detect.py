@@ -195,7 +195,7 @@ def _from_buffers(path: Path) -> dict[str, Any]:
     if Path(path).is_dir():
         return {}
     table = read_tensors(path, lambda key: key == "alphas_cumprod").get("alphas_cumprod")
-    if table is None:
+    if table is None or table.ndim != 1 or not len(table) or not table.is_floating_point():
         return {}
     for schedule in ("scaled_linear", "linear"):
         for zero in (False, True):
