@@ -6,6 +6,7 @@ OPEN = "async (workflow) => { await app.loadGraphData(workflow, true, true, null
 TELL = """
 async (told) => {
     for (const each of told) app.api.dispatchCustomEvent("vidrd.clip", each);
+    await new Promise((done) => setTimeout(done)); // events are taken in turn
     const node = app.graph.nodes.find((node) => node.type === "VidRD_LongVideo");
     const widgets = node.widgets.filter((widget) => widget.name === "clips_shown");
     const cells = widgets.flatMap((widget) => [...widget.element.firstChild.children]);
@@ -121,6 +122,23 @@ def test_another_workflows_node_of_that_number_is_left_alone(page):
     assert shown["panels"] == 0
     widgets = "(id) => (app.graph.getNodeById(id).widgets ?? []).map((widget) => widget.name)"
     assert "clips_shown" not in page.run(widgets, other["id"])
+
+
+def test_a_run_of_another_tab_is_not_shown_in_a_node_of_that_number(page):
+    node = opened_example(page)
+    workflow = page.run("() => app.rootGraph?.id ?? app.graph.id")
+    runs = {"there": "another", "here": workflow}
+    queue = [[1, run, {}, {"extra_pnginfo": {"workflow": {"id": id}}}, []] for run, id in runs.items()]
+    told = {"node": str(node["id"]), "share": 1, "clips": 3}
+    before, page.host.answers["queue"] = page.host.answers["queue"], {"queue_running": queue, "queue_pending": []}
+    try:
+        page.run(TELL, [{**told, "run": "there", "clip": 2, "kept": True}, {**told, "run": "here", "clip": 0}])
+        page.tab.wait_for_function(
+            "() => app.graph.nodes.some((node) => node.widgets?.some((each) => each.name === 'clips_shown'))"
+        )
+    finally:
+        page.host.answers["queue"] = before
+    assert page.run(TELL, [])["cells"] == ["clip 1: done", "clip 2: waiting", "clip 3: waiting"]
 
 
 def test_new_nodes_keep_their_seed_and_saved_ones_what_they_had(page):

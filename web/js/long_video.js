@@ -4,6 +4,7 @@
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { nodeOf } from "./nodes.js";
+import { inTurn, isOpen, runOf } from "./runs.js";
 import { makeRoom, say } from "./said.js";
 import { words } from "./words.js";
 
@@ -78,12 +79,13 @@ function stop() {
 }
 
 // A run in which nothing has changed sends no result: a page opened since then has to fetch it.
-async function recall({ nodes }) {
+async function recall({ nodes, prompt_id: run }) {
+    if (!isOpen(await runOf(run))) return;
     const blank = nodes.map(String).filter((id) => MANY.has(nodeOf(id)?.comfyClass) && !app.nodeOutputs[id]);
     if (!blank.length) return;
     const history = await (await api.fetchApi("/history?max_items=32")).json();
     for (const id of blank) {
-        const shown = Object.values(history).flatMap(({ outputs, meta }) =>
+        const shown = Object.values(history).filter(({ prompt }) => isOpen(prompt)).flatMap(({ outputs, meta }) =>
             Object.keys(outputs).filter((part) => meta?.[part]?.display_node === id).map((part) => outputs[part]));
         if (!shown.length) continue;
         app.nodeOutputs[id] = shown.at(-1);
@@ -98,17 +100,13 @@ function showOutput(id, node, output) {
     node.setDirtyCanvas(true, true);
 }
 
-// If a version of the page does not support this, the node works without it.
-const guarded = (act) => (event) => {
-    try {
-        Promise.resolve(act(event?.detail)).catch(missed);
-    } catch (error) {
-        missed(error);
-    }
-};
-
-function missed(error) {
-    console.debug("VidRD: progress is not shown", error);
+async function onClip(progress) {
+    const node = nodeOf(progress.node);
+    if (!MANY.has(node?.comfyClass) || !isOpen(await runOf(progress.run))) return; // another workflow is open
+    if (!panels.has(node)) panels.set(node, makePanel(node));
+    running = panels.get(node);
+    show(running, progress);
+    if (progress.output) showOutput(progress.node, node, progress.output);
 }
 
 // The box of prompts gives way to what is shown below it, but not down to a line or two.
@@ -120,17 +118,13 @@ app.registerExtension({
     },
 });
 
+// If a version of the page does not support this, the node works without it.
+const missed = (error) => console.debug("VidRD: progress is not shown", error);
+const later = inTurn(missed);
+
 // Registered at once: a page opened during a run receives events before it is ready.
-guarded(() => {
-    api.addEventListener("vidrd.clip", guarded((progress) => {
-        const node = nodeOf(progress.node);
-        if (!MANY.has(node?.comfyClass)) return; // another workflow is open
-        if (!panels.has(node)) panels.set(node, makePanel(node));
-        running = panels.get(node);
-        show(running, progress);
-        if (progress.output) showOutput(progress.node, node, progress.output);
-    }));
-    api.addEventListener("execution_cached", guarded(recall));
-    api.addEventListener("execution_success", guarded(finish));
-    for (const end of ["error", "interrupted"]) api.addEventListener(`execution_${end}`, guarded(stop));
-})();
+for (const [event, act] of [["vidrd.clip", onClip], ["execution_success", finish], ["execution_error", stop],
+    ["execution_interrupted", stop]]) {
+    api.addEventListener(event, later(act));
+}
+api.addEventListener("execution_cached", inTurn(missed)(recall));

@@ -3,13 +3,13 @@
 import { api } from "../../../scripts/api.js";
 import { clipsOf, picturesOf } from "./clips.js";
 import { nodeOf, placeOf, rootGraph } from "./nodes.js";
+import { inTurn, isOpen, runOf, workflowOf } from "./runs.js";
 
 const KEY = "vidrd_thumbnails"; // in the node's output: names of files in the host's temporary folder
 const PAST = 32; // runs to look through
 const FORMER = 100; // pictures of clips that the newest run did not have
 
 const states = new Map(); // by place
-let asked = { id: null, answer: null }; // the newest run that the host was asked about
 
 // `pictures` by clip, each with what the clip was made of: { source, text, seed }, `text` null where that is not known.
 // `run` is the newest run with this node, of `count` clips; `former` are pictures of other clips; `changes` counts what is new.
@@ -26,21 +26,6 @@ function addressOf(name) {
     return api.apiURL(`/view?${query}`);
 }
 
-// A run as the host keeps it: [number, id, prompt, more, outputs].
-async function fetchRun(id) {
-    const { queue_running: running } = await (await api.fetchApi("/queue")).json();
-    const found = running.find((each) => each[1] === id);
-    return found ?? (await (await api.fetchApi(`/history/${id}`)).json())[id]?.prompt;
-}
-
-function runOf(id) {
-    if (!id) return null;
-    if (asked.id !== id) asked = { id, answer: fetchRun(id).catch(() => null) };
-    return asked.answer;
-}
-
-const workflowOf = (run) => run?.[3]?.extra_pnginfo?.workflow?.id;
-
 // The clips that a run was sent for a node; null where other nodes make them.
 function clipsSent(run, name) {
     const prompt = run?.[2], inputs = prompt?.[name]?.inputs ?? {};
@@ -53,8 +38,8 @@ function clipsSent(run, name) {
 
 // The state of the node that a run tells of; pictures of earlier runs stay with the clips that are as they were.
 function stateIn(run, id, name) {
-    const node = nodeOf(name), workflow = workflowOf(run);
-    if (node?.comfyClass !== "VidRD_LongVideo" || (workflow && workflow !== rootGraph()?.id)) return null;
+    const node = nodeOf(name);
+    if (node?.comfyClass !== "VidRD_LongVideo" || !isOpen(run)) return null;
     const state = stateOf(node), sent = clipsSent(run, name);
     if (state.run !== id && sent) {
         const known = [...state.pictures, ...state.former];
@@ -108,11 +93,9 @@ export async function recallThumbnails(node) {
     }
 }
 
-let told = Promise.resolve(); // events, one after the other
+const later = inTurn((error) => console.debug("VidRD: no thumbnail", error));
 
 for (const [event, act] of [["vidrd.clip", onClip], ["executed", onExecuted], ["execution_success", onEnd],
     ["execution_error", onEnd], ["execution_interrupted", onEnd]]) {
-    api.addEventListener(event, ({ detail }) => {
-        told = told.then(() => act(detail ?? {})).catch((error) => console.debug("VidRD: no thumbnail", error));
-    });
+    api.addEventListener(event, later(act));
 }
