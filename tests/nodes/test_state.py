@@ -65,8 +65,8 @@ def test_files_that_hold_no_state_are_refused_before_anything_runs(run, pack, st
 def test_a_state_is_found_in_any_folder_and_behind_links(run, pack, state, host, tmp_path, prefix):
     output = Path(host.folder_paths.get_output_directory())
     if prefix == "linked/v":
+        (output / "linked_to").mkdir(parents=True)
         (output / "linked").symlink_to(output / "linked_to", target_is_directory=True)
-        (output / "linked_to").mkdir()
     name = run("SaveState", state=state, filename_prefix=prefix)[1]
     assert run("LoadState", file=name)[0].fingerprint == state.fingerprint
     (output / "gone.safetensors").unlink(missing_ok=True)
