@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from vidrd_core.models.clip_tokenizer import pad_id, token_ids
 from vidrd_core.models.prompt_tokens import Token, chunked, encode_rows, weighted_parts, without_embeddings
@@ -45,6 +44,8 @@ class CLIPText(nn.Module):
     """
 
     def __init__(self, config: CLIPTextSettings, tokenizer: Any) -> None:
+        from transformers import CLIPTextConfig, CLIPTextModel  # takes long
+
         super().__init__()
         self.config = config
         self.tokenizer = tokenizer

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import CLIPTokenizer
 
 from vidrd_core.io.safetensors import FormatError
 
@@ -55,6 +54,8 @@ def load_tokenizer(folder: str | Path, vocabulary: int) -> Any:
     # Without this transformers would make one that knows two tokens, or ask the network.
     if not places:
         raise FileNotFoundError(f"there is no CLIP tokenizer in {folder}: {HOW}")
+    from transformers import CLIPTokenizer  # takes long
+
     try:
         tokenizer = _with_padding_as_text(CLIPTokenizer.from_pretrained(str(places[0]), local_files_only=True))
     except Exception as error:  # whatever transformers and tokenizers raise for damaged files
@@ -217,7 +218,7 @@ def _with_padding_as_text(tokenizer: Any) -> Any:
         return tokenizer
     with tempfile.TemporaryDirectory() as folder:
         _write_files(words, (" ".join(pair) for pair in _merges_of(tokenizer)), Path(folder))
-        plain = CLIPTokenizer.from_pretrained(folder, model_max_length=tokenizer.model_max_length)
+        plain = type(tokenizer).from_pretrained(folder, model_max_length=tokenizer.model_max_length)
     plain.add_tokens([token for token in added if token.content not in words])
     plain.init_kwargs[PADDING] = str(tokenizer.pad_token)
     return plain
