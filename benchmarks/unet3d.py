@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import statistics
 import sys
@@ -81,6 +82,16 @@ def head_width(width: int) -> int:
     return max(8, width // 5)
 
 
+def product_work(x: Any, second: Any, third: Any, *_: Any, out_shape: Any, **more: Any) -> int:
+    """The operations of a linear layer or convolution; what is added to the result comes before the weight."""
+    weight = third if third and len(third) == len(second) else second
+    return 2 * math.prod(out_shape) * math.prod(weight[1:])
+
+
+ONEDNN_WORK = {
+    torch.ops.mkldnn._linear_pointwise: product_work,
+    torch.ops.mkldnn._convolution_pointwise: product_work,
+}
 Call = Callable[[], Tensor]
 
 
@@ -132,7 +143,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     off = {name: float((out - outputs["diffusers"]).float().abs().max() / spread) for name, out in outputs.items()}
     work = {}
     for name in ("diffusers", "ours"):
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping=ONEDNN_WORK) as counter:
             networks[name]()
         work[name] = counter.get_total_flops()
     rounds, products_taken = [], []

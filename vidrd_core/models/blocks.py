@@ -13,7 +13,7 @@ from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.layers import CrossAttention, FeedForward, ResnetBlock2D, interleaved_sinusoid, sinusoid
-from vidrd_core.models.ops import add, in_chunks
+from vidrd_core.models.ops import add, in_chunks, sum_of
 from vidrd_core.models.temporal import TemporalConv, TemporalTransformer, zero_
 
 
@@ -88,16 +88,16 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, text: Tensor, span: Frames) -> Tensor:
         """x [B*F, P, C] of P places a frame, text [B, L, D] -> like x."""
-        x = in_chunks(x, lambda frames: add(self.attn1(self.norm1(frames)), frames), growth=4)
+        x = in_chunks(x, lambda frames: self.attn1(self.norm1(frames), frames), growth=4)
         # All frames of a clip read one caption, so its keys and values are computed once a clip, not once a frame.
-        queries = rearrange(self.norm2(x), "(b f) p c -> b (f p) c", f=span.count)
-        x = add(x, rearrange(self.attn2(queries, text), "b (f p) c -> (b f) p c", f=span.count))
+        joint = rearrange(x, "(b f) p c -> b (f p) c", f=span.count)
+        x = self.attn2(self.norm2(joint), joint, text).view_as(x)
         if hasattr(self, "temp_attn"):
             if span.temporal:
                 x = self.attend_over_frames(x, span.count)
             elif self.released_embedding:  # its images were trained so
                 x = add(x, self.frame_embedding(span.count, x))
-        tokens = in_chunks(x.flatten(0, 1), lambda part: add(self.ff(self.norm3(part)), part), growth=8)
+        tokens = in_chunks(x.flatten(0, 1), lambda part: self.ff(self.norm3(part), part), growth=8)
         return tokens.view_as(x)
 
     def attend_over_frames(self, x: Tensor, frames: int) -> Tensor:
@@ -123,8 +123,8 @@ class TransformerBlock(nn.Module):
             h = self.temp_norm(x)
         else:
             h = self.temp_norm(x) + embedding
-        x = add(self.temp_attn(h.flatten(0, 1)).unflatten(0, x.shape[:2]), x)
-        return rearrange(x, "b p f c -> (b f) p c")
+        out = self.temp_attn(h.flatten(0, 1), x.flatten(0, 1))
+        return rearrange(out, "(b p) f c -> (b f) p c", b=x.shape[0])
 
     def frame_embedding(self, frames: int, like: Tensor) -> Tensor:
         """The sinusoidal embedding of frames 0 .. F-1, [F, C], for features [..., C] like these."""
@@ -151,9 +151,10 @@ class Transformer2D(nn.Module):
         h = rearrange(h, "b c h w -> b (h w) c")
         h = self.proj_in(h) if self.linear else h
         h = self.transformer_blocks[0](h, text, span)
-        h = self.proj_out(h) if self.linear else h
-        h = rearrange(h, "b (h w) c -> b c h w", h=height)
-        return add(h if self.linear else self.proj_out(h), x)
+        if self.linear:
+            h = sum_of(self.proj_out, h, rearrange(x, "b c h w -> b (h w) c"))
+            return rearrange(h, "b (h w) c -> b c h w", h=height)
+        return sum_of(self.proj_out, rearrange(h, "b (h w) c -> b c h w", h=height), x)
 
 
 class UNetBlock(nn.Module):

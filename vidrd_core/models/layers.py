@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from vidrd_core.models import kernels
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
-from vidrd_core.models.ops import add, multiply, silu
+from vidrd_core.models.ops import add, cast_to_input, multiply, silu, sum_of
 
 
 def sinusoid(position: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
@@ -101,16 +102,28 @@ class ResnetBlock2D(nn.Module):
         h = self.conv1(silu(norm_over_frames(self.norm1, x, norm_frames)))
         if temb is not None:
             h = add(h, self.time_emb_proj(F.silu(temb))[:, :, None, None])
-        h = self.conv2(silu(norm_over_frames(self.norm2, h, norm_frames)))
-        return add(h, self.conv_shortcut(x))
+        h = silu(norm_over_frames(self.norm2, h, norm_frames))
+        return sum_of(self.conv2, h, self.conv_shortcut(x))
 
 
 def norm_over_frames(norm: nn.Module, x: Tensor, frames: int) -> Tensor:
     """Apply a GroupNorm to x [B*F, C, H, W] with its statistics over `frames` frames together -> like x."""
     if frames == 1:
         return norm(x)
-    joint = rearrange(x, "(b f) c h w -> b c f h w", f=frames)
-    return rearrange(norm(joint), "b c f h w -> (b f) c h w")
+    return of_frames(norm(over_frames(x, frames)), x.shape[-2])
+
+
+def over_frames(x: Tensor, frames: int) -> Tensor:
+    """x [B*F, C, H, W] -> [B, C, F, H*W], a view if x is channels-last, and then channels-last, too.
+
+    A view that is made otherwise has a stride that torch does not take for channels-last where B is 1.
+    """
+    return x.flatten(2).unflatten(0, (-1, frames)).transpose(1, 2)
+
+
+def of_frames(x: Tensor, height: int) -> Tensor:
+    """The reverse: x [B, C, F, H*W] -> [B*F, C, H, W]."""
+    return x.transpose(1, 2).flatten(0, 1).unflatten(-1, (height, -1))
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -166,11 +179,11 @@ class CrossAttention(nn.Module):
         self.to_v = ops.Linear(context_dim or dim, dim, bias=False)
         self.to_out = nn.ModuleList([ops.Linear(dim, dim)])
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """x [B, L, dim], context [B, S, context_dim] -> like x."""
+    def forward(self, x: Tensor, plus: Tensor, context: Tensor | None = None) -> Tensor:
+        """x [B, L, dim], plus like x, context [B, S, context_dim] -> like x: the attention's result, and `plus`."""
         context = x if context is None else context
         q, k, v = self.to_q(x), self.to_k(context), self.to_v(context)
-        return self.to_out[0](self.attention(q, k, v, self.heads))
+        return sum_of(self.to_out[0], self.attention(q, k, v, self.heads), plus)
 
 
 class GEGLU(nn.Module):
@@ -182,6 +195,8 @@ class GEGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., dim] -> [..., inner]."""
+        if isinstance(self.proj, core_ops.Linear) and kernels.apply_to(x):
+            return kernels.gated_linear(x, *cast_to_input(self.proj, x))
         x, gate = self.proj(x).chunk(2, dim=-1)
         return multiply(F.gelu(gate), x)
 
@@ -194,9 +209,9 @@ class FeedForward(nn.Module):
         # The identity is in the place of diffusers' dropout, so that the names fit.
         self.net = nn.ModuleList([GEGLU(dim, 4 * dim, ops), nn.Identity(), ops.Linear(4 * dim, dim)])
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x [..., dim] -> like x."""
-        return self.net[2](self.net[0](x))
+    def forward(self, x: Tensor, plus: Tensor) -> Tensor:
+        """x [..., dim], plus like x -> like x: the MLP's result, and `plus`."""
+        return sum_of(self.net[2], self.net[0](x), plus)
 
 
 class VAEAttention(nn.Module):
@@ -213,4 +228,5 @@ class VAEAttention(nn.Module):
         """x [N, C, H, W] -> like x."""
         tokens = rearrange(self.group_norm(x), "b c h w -> b (h w) c")
         out = self.attention(self.to_q(tokens), self.to_k(tokens), self.to_v(tokens), 1)
-        return add(rearrange(self.to_out[0](out), "b (h w) c -> b c h w", h=x.shape[-2]), x)
+        out = sum_of(self.to_out[0], out, rearrange(x, "b c h w -> b (h w) c"))
+        return rearrange(out, "b (h w) c -> b c h w", h=x.shape[-2])

@@ -9,16 +9,15 @@ the usual operation while gradients are enabled.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-HAS_ONEDNN = platform.machine().lower() in ("x86_64", "amd64") and torch.backends.mkldnn.is_available()
-MIN_ROWS = 32  # below this a matrix product takes less time than oneDNN's preparation
+from vidrd_core.models import kernels
+
 # Elements at work in a chunk: as many as a CPU's cache holds, and as keep other devices busy.
 CPU_CHUNK, DEVICE_CHUNK = 2**23, 2**25
 
@@ -43,34 +42,27 @@ def _cast(weight: Tensor, x: Tensor) -> Tensor:
 
 
 class Linear(nn.Linear):
-    """A linear layer, through oneDNN's 1 x 1 conv for float32 on x86 CPUs.
+    """A linear layer, through oneDNN on x86 CPUs."""
 
-    torch's own uses MKL there, which does not use AVX-512 on processors other than Intel's, at half the speed.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [..., in] -> [..., out]."""
+    def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        """x [..., in] -> [..., out], to which `plus` is added."""
         weight, bias = cast_to_input(self, x)
-        if not _uses_onednn(x):
-            return F.linear(x, weight, bias)
-        pixels = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # [1, C, rows, 1], channels last
-        out = F.conv2d(pixels, weight[:, :, None, None], bias)
-        return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
-
-
-def _uses_onednn(x: Tensor) -> bool:
-    """Whether a linear layer of this input goes through oneDNN's conv."""
-    if not HAS_ONEDNN or x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
-        return False
-    return x.numel() >= MIN_ROWS * x.shape[-1]
+        if kernels.apply_to(x):
+            return kernels.linear(x, weight, bias, plus)
+        out = kernels.linear_with_gradients(x, weight, bias)
+        return out if plus is None else add(out, plus)
 
 
 class Conv2d(nn.Conv2d):
-    """A 2-D convolution over [B, C, H, W]."""
+    """A 2-D convolution over [B, C, H, W], through oneDNN on x86 CPUs."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x [B, C, H, W] -> [B, C', H', W']."""
-        return self._conv_forward(x, *cast_to_input(self, x))
+    def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        """x [B, C, H, W] -> [B, C', H', W'], to which `plus` is added."""
+        weight, bias = cast_to_input(self, x)
+        if x.ndim == 4 and kernels.apply_to(x):
+            return kernels.conv2d(x, weight, bias, self.stride, cast("tuple[int, ...]", self.padding), plus)
+        out = self._conv_forward(x, weight, bias)
+        return out if plus is None else add(out, plus)
 
 
 class GroupNorm(nn.GroupNorm):
@@ -90,6 +82,11 @@ class LayerNorm(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         """x [..., C] -> like x."""
         return F.layer_norm(x, self.normalized_shape, *cast_to_input(self, x), self.eps)
+
+
+def sum_of(layer: nn.Module, x: Tensor, other: Tensor) -> Tensor:
+    """layer(x) + other, in one pass if the layer is one of these and not a host's."""
+    return layer(x, other) if isinstance(layer, (Linear, Conv2d)) else add(layer(x), other)
 
 
 def add(x: Tensor, other: Tensor) -> Tensor:

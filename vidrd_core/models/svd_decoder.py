@@ -11,13 +11,19 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.config import VAEConfig
-from vidrd_core.models.layers import ResnetBlock2D, Upsample2D, VAEAttention, channels_last
+from vidrd_core.models.layers import (
+    ResnetBlock2D,
+    Upsample2D,
+    VAEAttention,
+    channels_last,
+    of_frames,
+    over_frames,
+)
 from vidrd_core.models.ops import silu
 from vidrd_core.models.temporal import squeeze_conv3d
 
@@ -71,8 +77,8 @@ class SpatioTemporalResnet(nn.Module):
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """x [B*F, C, H, W] -> [B*F, C', H, W]."""
         x = self.spatial_res_block(x)
-        residual = self.temporal_res_block(rearrange(x, "(b f) c h w -> b c f (h w)", f=frames))
-        return self.time_mixer(x, rearrange(residual, "b c f (h w) -> (b f) c h w", h=x.shape[-2]))
+        residual = self.temporal_res_block(over_frames(x, frames))
+        return self.time_mixer(x, of_frames(residual, x.shape[-2]))
 
 
 class SVDBlock(nn.Module):
@@ -129,6 +135,5 @@ class SVDDecoder(nn.Module):
         for block in cast("Iterable[SVDBlock]", self.up_blocks):
             x = block(x, frames)
         x = self.conv_out(silu(self.conv_norm_out(x)))
-        over_time = self.time_conv_out(rearrange(x, "(b f) c h w -> b c f (h w)", f=frames))
-        x = rearrange(over_time, "b c f (h w) -> (b f) c h w", h=x.shape[-2])
+        x = of_frames(self.time_conv_out(over_frames(x, frames)), x.shape[-2])
         return F.pixel_shuffle(x, self.patch_size)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
-from vidrd_core.models.layers import CrossAttention, FeedForward
-from vidrd_core.models.ops import add, in_chunks
+from vidrd_core.models.layers import CrossAttention, FeedForward, of_frames, over_frames
+from vidrd_core.models.ops import add, in_chunks, sum_of
 
 
 class TemporalConv(nn.Module):
@@ -62,11 +62,12 @@ class TemporalConv(nn.Module):
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """x [B*F, C, H, W] of F frames -> like x."""
-        h = rearrange(x, "(b f) c h w -> b c f (h w)", f=frames)
+        h = start = over_frames(x, frames)
         for i in range(1, self.depth + 1):
             *before, conv = self.layer(i)
-            h = conv(self.activate(before, h))
-        return add(rearrange(h, "b c f (h w) -> (b f) c h w", h=x.shape[-2]), x)
+            h = self.activate(before, h)
+            h = conv(h) if i < self.depth else sum_of(conv, h, start)
+        return of_frames(h, x.shape[-2])
 
     def activate(self, layers: Iterable[nn.Module], h: Tensor) -> Tensor:
         """The layers before a conv: h [B, C, F, P] -> like h."""
@@ -116,9 +117,10 @@ class TemporalTransformer(nn.Module):
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """x [B*F, C, H, W] of F frames -> like x."""
         b, height = x.shape[0] // frames, x.shape[-2]
-        h = self.norm(rearrange(x, "(b f) c h w -> b c f (h w)", f=frames))
+        h = self.norm(over_frames(x, frames))
         h = in_chunks(rearrange(h, "b c f p -> (b p) f c"), self.attend, growth=8)
-        return add(rearrange(h, "(b h w) f c -> (b f) c h w", b=b, h=height), x)
+        h = rearrange(h, "(b h w) f c -> b f c h w", b=b, h=height)  # a view, so that the sum is laid out as x
+        return add(x.unflatten(0, (b, frames)), h).flatten(0, 1)
 
     def attend(self, h: Tensor) -> Tensor:
         """The transformer block at P places independently: h [P, F, C] -> like h."""
@@ -139,9 +141,9 @@ class DoubleSelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [P, F, C] -> like x."""
-        x = add(self.attn1(self.norm1(x)), x)
-        x = add(self.attn2(self.norm2(x)), x)
-        return add(self.ff(self.norm3(x)), x)
+        x = self.attn1(self.norm1(x), x)
+        x = self.attn2(self.norm2(x), x)
+        return self.ff(self.norm3(x), x)
 
 
 def zero_(module: nn.Module) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from vidrd_core.models import attention, ops
-from vidrd_core.models.attention import SHORT, sdpa, sliced_attention
+from vidrd_core.models.attention import FEW, SHORT, sdpa, sliced_attention
 from vidrd_core.models.unet3d import UNet3D
 
 from ...conftest import UNET, randomise
@@ -60,6 +60,8 @@ def test_attention_equals_the_formula(batch, queries, keys):
     q, k, v = (torch.randn(batch, length, 24) for length in (queries, keys, keys))
     expected = plain_attention(q, k, v, 3)
     torch.testing.assert_close(sdpa(q, k, v, 3), expected)
+    for softmax in FEW.values():
+        torch.testing.assert_close(sliced_attention(q, k, v, 3, 10**9, softmax), expected)
     for scores in (1, 3 * keys, 7 * keys, 3 * keys * queries, 2 * 3 * keys * queries, 10**9):
         torch.testing.assert_close(sliced_attention(q, k, v, 3, scores), expected)
 
@@ -141,6 +143,25 @@ def test_channels_last_makes_no_difference(monkeypatch):
     result = unet(x, torch.tensor([500]), text)
     monkeypatch.setattr("vidrd_core.models.unet3d.channels_last", lambda x: x.contiguous())
     torch.testing.assert_close(unet(x, torch.tensor([500]), text), result, rtol=1e-5, atol=1e-5)
+
+
+INSIDE = {"temp_attention": "inside", "joint_resnet_norm": True}
+AFTER = {"temp_attention": "after", "transformer_in": True}
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("settings", [INSIDE, AFTER])
+@torch.no_grad()
+def test_features_stay_channels_last_through_the_network(settings, batch):
+    """A layer that returned another layout would slow down all that follow."""
+    unet, found = network(**settings, position_features=False, frame_pictures=0), {}
+    for name, layer in unet.named_modules():
+        if isinstance(layer, (nn.Conv2d, nn.GroupNorm)) and name != "conv_in":
+            layer.register_forward_pre_hook(lambda _, given, name=name: found.update({name: given[0].stride()}))
+    unet(torch.randn(batch, 4, 5, 8, 8), torch.tensor([500]), torch.randn(batch, 6, 12))
+    assert len(found) > 40
+    # torch takes it for that only if no stride is smaller than one before it in the order C, W, H, B
+    assert {name for name, (b, c, h, w) in found.items() if not c == 1 < w <= h <= b} == set()
 
 
 def test_norms_train_where_their_input_needs_no_gradient():

@@ -150,7 +150,7 @@ def test_repeated_text_changes_nothing_in_the_unet():
         torch.testing.assert_close(longer.mean(1), text.mean(1))
     attention = model.unet.mid_block.attentions[0].transformer_blocks[0].attn2
     h = torch.randn(1, 9, attention.to_q.in_features)
-    torch.testing.assert_close(attention(h, longer), attention(h, text), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(attention(h, h, longer), attention(h, h, text), rtol=1e-5, atol=1e-5)
     assert model.unet(x, timestep, longer).shape == x.shape
 
 

@@ -1,0 +1,88 @@
+"""Linear layers and convolutions on x86 CPUs, by oneDNN directly, with what follows them in the same pass.
+
+torch's own functions choose oneDNN only under conditions that do not fit here: never for float32 products, and for
+float32 convolutions of few frames not on a single thread. They also write each result to memory before the next
+operation reads it. These functions have no gradients.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MIN_ROWS = 32  # below this a matrix product takes less time than oneDNN's preparation
+
+
+@cache
+def dtypes() -> frozenset[torch.dtype]:
+    """The dtypes for which oneDNN has kernels on this processor."""
+    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    if not is_x86 or not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return frozenset()
+    found = {torch.float32}
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        found.add(torch.bfloat16)
+    if torch.ops.mkldnn._is_mkldnn_fp16_supported():
+        found.add(torch.float16)
+    return frozenset(found)
+
+
+def apply_to(x: Tensor) -> bool:
+    """Whether these functions take x: on an x86 CPU, without gradients, of a dtype that oneDNN knows."""
+    if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    return x.dtype in dtypes() and not torch.is_autocast_enabled("cpu")
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, plus: Tensor | None = None) -> Tensor:
+    """x [..., in] times weight [out, in], plus bias [out] and `plus` [..., out] -> [..., out]."""
+    if x.numel() < MIN_ROWS * x.shape[-1]:
+        out = F.linear(x, weight, bias)
+        return out if plus is None else out.add_(plus)
+    if plus is None:
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return torch.ops.mkldnn._linear_pointwise.binary(x, plus, weight, bias, "add")
+
+
+def linear_with_gradients(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """F.linear, for float32 through oneDNN's 1 x 1 convolution, which has gradients.
+
+    MKL does not use AVX-512 on processors other than Intel's, at half the speed. On a single thread torch would
+    compute such a convolution without oneDNN.
+    """
+    is_plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if not is_plain or not dtypes() or torch.get_num_threads() == 1 or x.numel() < MIN_ROWS * x.shape[-1]:
+        return F.linear(x, weight, bias)
+    pixels = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # [1, C, rows, 1], channels last
+    out = F.conv2d(pixels, weight[:, :, None, None], bias)
+    return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+
+
+def gated_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A linear layer of weight [2 * out, in] whose second half gates the first by GELU -> [..., out]."""
+    value, gate = weight.chunk(2)
+    plus, plus_gate = (None, None) if bias is None else bias.chunk(2)
+    if x.numel() < MIN_ROWS * x.shape[-1]:
+        return F.gelu(F.linear(x, gate, plus_gate)).mul_(F.linear(x, value, plus))
+    opened = torch.ops.mkldnn._linear_pointwise(x, gate, plus_gate, "gelu", [], "none")
+    return torch.ops.mkldnn._linear_pointwise.binary(x, opened, value, plus, "mul")
+
+
+def conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    plus: Tensor | None = None,
+) -> Tensor:
+    """Convolve x [B, C, H, W] with weight [C', C, k, l], and add bias [C'] and `plus` -> [B, C', H', W']."""
+    place = (padding, stride, (1, 1), 1)
+    if plus is None:
+        return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *place, "none", [], "")
+    return torch.ops.mkldnn._convolution_pointwise.binary(x, plus, weight, bias, *place, "add", None, None, [], None)
