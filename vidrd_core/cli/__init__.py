@@ -13,6 +13,7 @@ from vidrd_core import __version__
 from vidrd_core.cli import completion
 from vidrd_core.cli import options as o
 from vidrd_core.cli.comfy import app as comfy
+from vidrd_core.cli.cpus import share_cpus
 from vidrd_core.cli.data import app as data
 from vidrd_core.cli.errors import CommandError, fail, format_warning, is_fault, reason, set_quiet
 from vidrd_core.cli.info import info, models
@@ -272,7 +273,7 @@ def _commands(quiet: bool) -> Any:
     set_quiet(quiet)
     from vidrd_core.cli.progress import busy
 
-    with busy("starting"):  # PyTorch and transformers take seconds to import
+    with busy("starting"):  # PyTorch takes seconds to import
         from vidrd_core.cli import request
     return request
 
@@ -287,6 +288,7 @@ def main(arguments: list[str] | None = None) -> int:
         The exit code: 0; 2 for input that is not valid; 1 for a failure of the machine; 130 for Ctrl-C.
     """
     set_quiet(False)
+    share_cpus()
     warnings.formatwarning = format_warning
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a prompt or name may not fit a Windows console
