@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -39,7 +39,7 @@ from vidrd_core.state import ClipState
 from vidrd_core.video.sound import Sound
 
 from .audio_video import join_latent, split_latent
-from .folders import file_version
+from .named_files import versions_of
 from .progress import clip_position
 
 LIMIT = "VIDRD_KEEP_GB"  # environment variable: gigabytes that are kept at most; 0 keeps nothing
@@ -73,11 +73,13 @@ class KeptPiece:
     thumbnail: Path | None = None
 
 
-def key_of_running_node(*computing: Any) -> str | None:
+def key_of_running_node(*computing: Any, given: Any = None) -> str | None:
     """The key of what the running node makes.
 
     Args:
         *computing: What else decides on the result, such as the dtype and device of the model.
+        given: What the node is given, of which the tensors are part of the key: they depend on how ComfyUI was
+            started, too, as on the data type of its text encoders.
 
     Returns:
         A key; None if the node is no part of Long Video or the like, if something that it depends on cannot be told
@@ -89,11 +91,15 @@ def key_of_running_node(*computing: Any) -> str | None:
     graph = get_progress_state().dynprompt
     try:
         found = _fingerprint(graph, context.node_id, context.prompt_id)
+        tensors = None if found is None else _digest_of_tensors(given)
     except Exception as error:  # other packs' nodes are asked, too: the clip is sampled whatever they answer
         logging.warning("VidRD: a clip is not kept, as what it depends on cannot be told: %s", error)
         return None
     versions = (vidrd_core.__version__, torch.__version__, comfyui_version)
-    return None if found is None else _digest([found, *versions, *map(str, computing)])
+    # Of a list, each item is made by the same node.
+    return (
+        None if found is None else _digest([found, context.list_index or 0, tensors, *versions, *map(str, computing)])
+    )
 
 
 def find_clip(key: str | None) -> tuple[dict[str, Any], dict[str, Any], ClipState] | None:
@@ -286,8 +292,8 @@ def _fingerprint(graph: Any, node_id: str, prompt_id: str) -> str | None:
         left_out = NOT_IN_A_PIECE if node["class_type"] == WRITES else ()
         values = {name: value for name, value in node["inputs"].items() if name not in links and name not in left_out}
         code, changed = _code_version(node["class_type"]), _change_of(graph, current, prompt_id)
-        files = {name: _versions(value) for name, value in values.items()}
-        with suppress(TypeError, ValueError):  # raised for NaN, by which nodes ask to run again
+        with suppress(TypeError, ValueError):  # raised for NaN, by which nodes ask to run again, and by versions_of
+            files = versions_of(values, _digest(changed) if changed is not False else "")
             known[current] = _digest([node["class_type"], code, changed, sources, values, files])
     return known[node_id]
 
@@ -303,14 +309,6 @@ def _change_of(graph: Any, node_id: str, prompt_id: str) -> Any:
         return answered.value
     asking.close()  # it waits for something else
     return float("nan")
-
-
-def _versions(value: Any) -> list[Any]:
-    """The versions of the files in ComfyUI's folders that a value names."""
-    if not isinstance(value, str) or not value or len(value) > 512 or not value.isprintable():
-        return []
-    paths = {folder_paths.get_full_path(kind, value) for kind in list(folder_paths.folder_names_and_paths)}
-    return [file_version(Path(path)) for path in sorted(filter(None, paths))]
 
 
 @lru_cache
@@ -330,3 +328,26 @@ def _digest(value: Any) -> str:
     """A digest of JSON-ready values. Raises TypeError or ValueError for others, and for NaN."""
     text = json.dumps(value, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _digest_of_tensors(value: Any) -> str:
+    """A digest of the tensors in lists and mappings, wherever they are in memory."""
+    digest = hashlib.sha256()
+    for place, tensor in _tensors(value):
+        digest.update(f"{place} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:32]
+
+
+def _tensors(value: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
+    """All tensors in a value, with their places in it."""
+    if getattr(value, "is_nested", False):  # ComfyUI's own class for video with sound
+        value = value.unbind()
+    if isinstance(value, Tensor):
+        yield place, value
+    elif isinstance(value, Mapping):
+        for name in sorted(value, key=str):
+            yield from _tensors(value[name], f"{place}/{name}")
+    elif isinstance(value, (list, tuple)):
+        for number, each in enumerate(value):
+            yield from _tensors(each, f"{place}/{number}")
