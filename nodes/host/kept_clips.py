@@ -49,7 +49,11 @@ CLIP, PIECE = "kept clip", "kept piece"  # kinds of safetensors files
 SOUND, THUMBNAIL = "sound.npy", "thumbnail.jpg"
 WRITES = "VidRD_WriteClip"
 NOT_IN_A_PIECE = ("filename_prefix", "last")  # inputs of it that do not change what is encoded
-_fingerprints: WeakKeyDictionary[Any, dict[str, str | None]] = WeakKeyDictionary()
+STATE = ("VidRD_LongVideo", 1)  # an output of a node, and the inputs that do not change it
+NOT_IN_A_STATE = ("filename_prefix", "format", "fps", "scale", "vae", "audio_vae", "before")
+Known = dict[Any, str | None]
+"""Fingerprints by a node's id, or by its id and an output's number where that depends on less."""
+_fingerprints: WeakKeyDictionary[Any, Known] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -285,17 +289,30 @@ def _fingerprint(graph: Any, node_id: str, prompt_id: str) -> str | None:
             continue
         waiting.pop()
         known[current] = None
-        replaced = getattr(graph, "node_overrides", {})  # nodes that a loop of newer hosts has put others in place of
-        if current in replaced or any(known[source] is None for source, _ in links.values()):
+        if current in getattr(graph, "node_overrides", {}):  # a loop of newer hosts has put another in its place
             continue
-        sources = {name: [known[source], slot] for name, (source, slot) in links.items()}
-        left_out = NOT_IN_A_PIECE if node["class_type"] == WRITES else ()
-        values = {name: value for name, value in node["inputs"].items() if name not in links and name not in left_out}
-        code, changed = _code_version(node["class_type"]), _change_of(graph, current, prompt_id)
-        with suppress(TypeError, ValueError):  # raised for NaN, by which nodes ask to run again, and by versions_of
-            files = versions_of(values, _digest(changed) if changed is not False else "")
-            known[current] = _digest([node["class_type"], code, changed, sources, values, files])
+        kind, changed = node["class_type"], _change_of(graph, current, prompt_id)
+        known[current] = _fingerprint_of(node, changed, known, NOT_IN_A_PIECE if kind == WRITES else ())
+        if kind == STATE[0]:
+            known[current, STATE[1]] = _fingerprint_of(node, changed, known, NOT_IN_A_STATE)
     return known[node_id]
+
+
+def _fingerprint_of(node: dict[str, Any], changed: Any, known: Known, left_out: tuple[str, ...]) -> str | None:
+    """A fingerprint of a node by those of its sources, without some inputs; None as for `_fingerprint`."""
+    inputs = {name: value for name, value in node["inputs"].items() if name not in left_out}
+    sources = {
+        name: [known.get((source, slot), known[source]), slot]
+        for name, (source, slot) in ((name, value) for name, value in inputs.items() if is_link(value))
+    }
+    if any(found is None for found, _ in sources.values()):
+        return None
+    values = {name: value for name, value in inputs.items() if name not in sources}
+    try:
+        files = versions_of(values, _digest(changed) if changed is not False else "")
+        return _digest([node["class_type"], _code_version(node["class_type"]), changed, sources, values, files])
+    except (TypeError, ValueError):  # for NaN, by which nodes ask to run again, and by `versions_of`
+        return None
 
 
 def _change_of(graph: Any, node_id: str, prompt_id: str) -> Any:

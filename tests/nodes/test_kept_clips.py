@@ -204,3 +204,38 @@ def test_thumbnails_are_kept_too(kept, runs, host, pack, page):
     assert (kept.clips, len(set(first))) == (2, 2)
     assert thumbnails() == first
     assert kept.clips == 0
+
+
+def test_cleared_pieces_are_fetched_from_what_is_kept(kept, runs, host, pack, output, monkeypatch):
+    for kind in ("mp4", "png"):
+        execute = executor(host, pack, "CLASSIC")
+        runs(execute, long_video(SIX[:3], prefix=f"cleared_{kind}", format=kind))
+        restart(host)
+        other = [*SIX[:2], f"a {'green' if kind == 'mp4' else 'white'} ring moving left"]
+        assert runs(execute, long_video(other, prefix=f"cleared_{kind}", format=kind)) == (1, 1)
+        with monkeypatch.context() as patch:
+            patch.setenv("VIDRD_KEEP_GB", "0")
+            runs(executor(host, pack, "CLASSIC"), long_video(other, prefix=f"whole_{kind}", format=kind))
+        ending = ".mp4" if kind == "mp4" else ""
+        names = [f"cleared_{kind}/v_00002_{ending}", f"whole_{kind}/v_00001_{ending}"]
+        assert np.array_equal(*[frames_of(output / "of_kept" / name) for name in names])
+    # Without what is kept, the message says what to do.
+    shutil.rmtree(kept.folder)
+    restart(host)
+    _, errors, _ = execute(long_video(changed(3)[:3], prefix=f"cleared_{kind}", format=kind))
+    assert "change filename_prefix" in errors[0]["exception_message"]
+
+
+def test_how_a_video_is_written_changes_no_clip_of_one_that_goes_on_from_it(kept, runs, host, pack):
+    def graph(first_prompt=SIX[0], **first):
+        made = long_video([first_prompt], prefix="first", **first)
+        second = long_video(SIX[1:3], prefix="second", state=["long", 1])["long"]
+        return {**made, "second": second}
+
+    execute = executor(host, pack, "CLASSIC")
+    assert runs(execute, graph()) == (3, 3)
+    assert runs(execute, graph(fps=9.0)) == (0, 1)
+    assert runs(execute, graph(filename_prefix="of_kept/other/v", format="png")) == (0, 1)
+    restart(host)
+    assert runs(executor(host, pack, "CLASSIC"), graph(filename_prefix="of_kept/third/v", scale=1)) == (0, 1)
+    assert runs(executor(host, pack, "CLASSIC"), graph(seed=4)) == (3, 3)
