@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from .compare import CompareSettings, ContactSheet
 from .custom_sampling import CollectState, Guidance, Noise
 from .footage import StateFromVideo
+from .host.named_files import watch
 from .host.state_files import serve
 from .inflate import InflateCheckpoint
 from .loaders import LoadTemporalVAE, LoadTextEncoder, LoadUNet3D
@@ -50,4 +51,5 @@ class VidRDExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """The nodes of the pack, in the order of the documentation."""
         serve()  # versions before 0.33 do not call `on_load`
+        watch()
         return NODES

@@ -59,7 +59,7 @@ class InflateCheckpoint(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str, temporal: str, **_: Any) -> Any:
-        return [path and folders.file_version(path) for path in _paths(file, temporal)]
+        return [path and folders.weights_version(path) for path in _paths(file, temporal)]
 
 
 def _paths(file: str, temporal: str) -> tuple[Path, Path | None]:

@@ -85,7 +85,7 @@ class LoadUNet3D(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str, **_: Any) -> Any:
-        return folders.file_version(folders.path_of(file, "diffusion_models", "unet"))
+        return folders.weights_version(folders.path_of(file, "diffusion_models", "unet"))
 
 
 class LoadTemporalVAE(io.ComfyNode):
@@ -120,7 +120,7 @@ class LoadTemporalVAE(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> Any:
-        return folders.file_version(folders.path_of(file, "vae", "vae"))
+        return folders.weights_version(folders.path_of(file, "vae", "vae"))
 
 
 class LoadTextEncoder(io.ComfyNode):
@@ -156,4 +156,4 @@ class LoadTextEncoder(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> Any:
-        return folders.file_version(folders.path_of(file, "text_encoders", "text_encoder"))
+        return folders.weights_version(folders.path_of(file, "text_encoders", "text_encoder"))

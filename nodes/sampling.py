@@ -133,7 +133,8 @@ class Extend(io.ComfyNode):
         choice, settings = parse_reuse_inputs(inputs)
         models = [each for name in ("model", "model_low_noise") if (each := settings.get(name)) is not None]
         dtypes = [(each.model.get_dtype(), each.model.manual_cast_dtype) for each in models]
-        key = kept_clips.key_of_running_node(models[0].load_device, *dtypes)
+        given = {name: settings.get(name) for name in ("positive", "negative", "positive_before", "latent")}
+        key = kept_clips.key_of_running_node(models[0].load_device, *dtypes, given=given)
         if (kept := kept_clips.find_clip(key)) is not None:
             show_status("kept from an earlier run", clip_position(), share=1, kept=True)
             return io.NodeOutput(*kept)

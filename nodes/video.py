@@ -129,7 +129,11 @@ class WriteClip(io.ComfyNode):
         metadata = {**(cls.hidden.extra_pnginfo or {}), "prompt": cls.hidden.prompt}
         video: Any = before[0] if before else None
         # Other packs' VAEs may lack these.
-        key = kept_clips.key_of_running_node(getattr(vae[0], "device", None), getattr(vae[0], "vae_dtype", None))
+        decoders = [
+            (getattr(each, "device", None), getattr(each, "vae_dtype", None))
+            for each in (vae[0], *(audio_vae or [])[:1])
+        ]
+        key = kept_clips.key_of_running_node(*decoders, given=[latent, getattr(video, "tail", None)])
         for number, clip in enumerate(latent):
             with_sound = audio_vae[0] if audio_vae else None
             video = write_clip(clip, vae[0], settings, video, metadata, key and f"{key}_{number}", with_sound)

@@ -18,6 +18,7 @@ from vidrd_core.io.configs import to_dict
 from vidrd_core.loading import SUFFIX, files_of, find
 from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.formats import diffusers_config
+from vidrd_core.models.formats.config_files import CONFIG, SCHEDULER
 from vidrd_core.models.formats.detect import NAMINGS
 from vidrd_core.models.formats.naming import PREFIXES
 from vidrd_core.models.formats.unet import write_unet
@@ -29,8 +30,7 @@ from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.sampling import DiffusionConfig, Schedule
 
 Part = Literal["unet", "vae"]
-WEIGHTS, CONFIG = "diffusion_pytorch_model.safetensors", "config.json"
-SCHEDULER = "scheduler/scheduler_config.json"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 SAMPLING = (
     "prediction", "schedule", "beta_start", "beta_end", "train_steps", "zero_terminal_snr", "trained_betas",
     "timestep_spacing", "steps_offset", "set_alpha_to_one", "final_sigmas_type", "clip_sample_range",

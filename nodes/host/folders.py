@@ -8,6 +8,7 @@ from pathlib import Path
 import folder_paths
 
 from vidrd_core.loading import PARTS, built_in_models
+from vidrd_core.models.formats.config_files import files_beside
 
 BUILT_IN = "tiny (built in)"
 CHECKPOINTS = "checkpoints"
@@ -94,3 +95,8 @@ def file_version(path: Path) -> tuple[str, int, int]:
     """The path, modification time and size of a file: it differs once the file has changed. Raises OSError."""
     status = path.stat()
     return str(path), status.st_mtime_ns, status.st_size
+
+
+def weights_version(path: Path) -> list[tuple[str, int, int]]:
+    """The `file_version` of a weight file and of each file of settings that is read with it. Raises OSError."""
+    return [file_version(each) for each in (path, *files_beside(path))]

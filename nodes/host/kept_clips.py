@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -39,7 +39,7 @@ from vidrd_core.state import ClipState
 from vidrd_core.video.sound import Sound
 
 from .audio_video import join_latent, split_latent
-from .folders import file_version
+from .named_files import versions_of
 from .progress import clip_position
 
 LIMIT = "VIDRD_KEEP_GB"  # environment variable: gigabytes that are kept at most; 0 keeps nothing
@@ -49,7 +49,11 @@ CLIP, PIECE = "kept clip", "kept piece"  # kinds of safetensors files
 SOUND, THUMBNAIL = "sound.npy", "thumbnail.jpg"
 WRITES = "VidRD_WriteClip"
 NOT_IN_A_PIECE = ("filename_prefix", "last")  # inputs of it that do not change what is encoded
-_fingerprints: WeakKeyDictionary[Any, dict[str, str | None]] = WeakKeyDictionary()
+STATE = ("VidRD_LongVideo", 1)  # an output of a node, and the inputs that do not change it
+NOT_IN_A_STATE = ("filename_prefix", "format", "fps", "scale", "vae", "audio_vae", "before")
+Known = dict[Any, str | None]
+"""Fingerprints by a node's id, or by its id and an output's number where that depends on less."""
+_fingerprints: WeakKeyDictionary[Any, Known] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,13 @@ class KeptPiece:
     thumbnail: Path | None = None
 
 
-def key_of_running_node(*computing: Any) -> str | None:
+def key_of_running_node(*computing: Any, given: Any = None) -> str | None:
     """The key of what the running node makes.
 
     Args:
         *computing: What else decides on the result, such as the dtype and device of the model.
+        given: What the node is given, of which the tensors are part of the key: they depend on how ComfyUI was
+            started, too, as on the data type of its text encoders.
 
     Returns:
         A key; None if the node is no part of Long Video or the like, if something that it depends on cannot be told
@@ -89,11 +95,15 @@ def key_of_running_node(*computing: Any) -> str | None:
     graph = get_progress_state().dynprompt
     try:
         found = _fingerprint(graph, context.node_id, context.prompt_id)
+        tensors = None if found is None else _digest_of_tensors(given)
     except Exception as error:  # other packs' nodes are asked, too: the clip is sampled whatever they answer
         logging.warning("VidRD: a clip is not kept, as what it depends on cannot be told: %s", error)
         return None
     versions = (vidrd_core.__version__, torch.__version__, comfyui_version)
-    return None if found is None else _digest([found, *versions, *map(str, computing)])
+    # Of a list, each item is made by the same node.
+    return (
+        None if found is None else _digest([found, context.list_index or 0, tensors, *versions, *map(str, computing)])
+    )
 
 
 def find_clip(key: str | None) -> tuple[dict[str, Any], dict[str, Any], ClipState] | None:
@@ -279,17 +289,30 @@ def _fingerprint(graph: Any, node_id: str, prompt_id: str) -> str | None:
             continue
         waiting.pop()
         known[current] = None
-        replaced = getattr(graph, "node_overrides", {})  # nodes that a loop of newer hosts has put others in place of
-        if current in replaced or any(known[source] is None for source, _ in links.values()):
+        if current in getattr(graph, "node_overrides", {}):  # a loop of newer hosts has put another in its place
             continue
-        sources = {name: [known[source], slot] for name, (source, slot) in links.items()}
-        left_out = NOT_IN_A_PIECE if node["class_type"] == WRITES else ()
-        values = {name: value for name, value in node["inputs"].items() if name not in links and name not in left_out}
-        code, changed = _code_version(node["class_type"]), _change_of(graph, current, prompt_id)
-        files = {name: _versions(value) for name, value in values.items()}
-        with suppress(TypeError, ValueError):  # raised for NaN, by which nodes ask to run again
-            known[current] = _digest([node["class_type"], code, changed, sources, values, files])
+        kind, changed = node["class_type"], _change_of(graph, current, prompt_id)
+        known[current] = _fingerprint_of(node, changed, known, NOT_IN_A_PIECE if kind == WRITES else ())
+        if kind == STATE[0]:
+            known[current, STATE[1]] = _fingerprint_of(node, changed, known, NOT_IN_A_STATE)
     return known[node_id]
+
+
+def _fingerprint_of(node: dict[str, Any], changed: Any, known: Known, left_out: tuple[str, ...]) -> str | None:
+    """A fingerprint of a node by those of its sources, without some inputs; None as for `_fingerprint`."""
+    inputs = {name: value for name, value in node["inputs"].items() if name not in left_out}
+    sources = {
+        name: [known.get((source, slot), known[source]), slot]
+        for name, (source, slot) in ((name, value) for name, value in inputs.items() if is_link(value))
+    }
+    if any(found is None for found, _ in sources.values()):
+        return None
+    values = {name: value for name, value in inputs.items() if name not in sources}
+    try:
+        files = versions_of(values, _digest(changed) if changed is not False else "")
+        return _digest([node["class_type"], _code_version(node["class_type"]), changed, sources, values, files])
+    except (TypeError, ValueError):  # for NaN, by which nodes ask to run again, and by `versions_of`
+        return None
 
 
 def _change_of(graph: Any, node_id: str, prompt_id: str) -> Any:
@@ -303,14 +326,6 @@ def _change_of(graph: Any, node_id: str, prompt_id: str) -> Any:
         return answered.value
     asking.close()  # it waits for something else
     return float("nan")
-
-
-def _versions(value: Any) -> list[Any]:
-    """The versions of the files in ComfyUI's folders that a value names."""
-    if not isinstance(value, str) or not value or len(value) > 512 or not value.isprintable():
-        return []
-    paths = {folder_paths.get_full_path(kind, value) for kind in list(folder_paths.folder_names_and_paths)}
-    return [file_version(Path(path)) for path in sorted(filter(None, paths))]
 
 
 @lru_cache
@@ -330,3 +345,26 @@ def _digest(value: Any) -> str:
     """A digest of JSON-ready values. Raises TypeError or ValueError for others, and for NaN."""
     text = json.dumps(value, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _digest_of_tensors(value: Any) -> str:
+    """A digest of the tensors in lists and mappings, wherever they are in memory."""
+    digest = hashlib.sha256()
+    for place, tensor in _tensors(value):
+        digest.update(f"{place} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:32]
+
+
+def _tensors(value: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
+    """All tensors in a value, with their places in it."""
+    if getattr(value, "is_nested", False):  # ComfyUI's own class for video with sound
+        value = value.unbind()
+    if isinstance(value, Tensor):
+        yield place, value
+    elif isinstance(value, Mapping):
+        for name in sorted(value, key=str):
+            yield from _tensors(value[name], f"{place}/{name}")
+    elif isinstance(value, (list, tuple)):
+        for number, each in enumerate(value):
+            yield from _tensors(each, f"{place}/{number}")

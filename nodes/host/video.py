@@ -6,7 +6,7 @@ import abc
 import json
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,7 @@ class GrowingVideo(Input.Video):
         path: The file in the output folder; a later clip may have made it longer.
         size: Pixels across and down.
         thumbnails: Small pictures in ComfyUI's temporary folder, one for each clip of a node that makes several.
+        keys: Under which pieces are kept, by their files; see `kept_clips`.
     """
 
     def __init__(
@@ -87,10 +88,11 @@ class GrowingVideo(Input.Video):
         path: Path,
         size: tuple[int, int],
         thumbnails: Sequence[Path] = (),
+        keys: Mapping[Path, str | None] | None = None,
     ) -> None:
         self.settings, self.pieces, self.tail = settings, tuple(pieces), tail
         self.context, self.path, self.size = context, path, size
-        self.thumbnails = tuple(thumbnails)
+        self.thumbnails, self.keys = tuple(thumbnails), dict(keys or {})
         self.version = _version(path)
         self.copy: Path | None = None
 
@@ -118,9 +120,22 @@ class GrowingVideo(Input.Video):
         if self.is_newest:
             return self.path
         if self.copy is None or not self.copy.exists():
+            self.has_pieces()
             self.copy = _temporary_path(self.settings.kind)
             join_videos(self.pieces, self.copy, self.settings.fps)
         return self.copy
+
+    def has_pieces(self) -> bool:
+        """Whether the files of all pieces are there; those that were cleared are fetched from the kept clips."""
+        for piece in self.pieces:
+            if all(file.exists() for file in (piece.path, piece.sound and piece.sound.path) if file):
+                continue
+            for left in (piece.path, sound_path(piece.path), thumbnail_path(piece.path)):
+                shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+            piece.path.parent.mkdir(parents=True, exist_ok=True)
+            if find_piece(self.keys.get(piece.path), piece.path) is None:
+                return False
+        return True
 
     def as_stock(self) -> Any:
         """A VIDEO of ComfyUI's own classes, with the same frames."""
@@ -208,7 +223,8 @@ def write_clip(
         path = free_path(settings.prefix, KINDS[settings.kind], *size)
         join_videos(pieces, path, settings.fps, tags)
     thumbnails = [*(before.thumbnails if before else ()), *([piece.thumbnail] if piece.thumbnail else [])]
-    video = GrowingVideo(settings, pieces, tail, context, path, size, thumbnails)
+    keys = {**(before.keys if before else {}), piece.path: key}
+    video = GrowingVideo(settings, pieces, tail, context, path, size, thumbnails, keys)
     shown = {"thumbnail": temporary_name(piece.thumbnail)} if piece.thumbnail else {}
     show_status(f"written, {video.frames} frames, {video.get_duration():.1f} s", position, share=1, **shown)
     return video
@@ -217,8 +233,7 @@ def write_clip(
 def _kept_pieces(before: GrowingVideo, again: int) -> list[Piece]:
     """The pieces of a video without its last `again` frames; if some were deleted, a copy of its file instead."""
     pieces = list(before.pieces)
-    files = [file for piece in pieces for file in (piece.path, piece.sound and piece.sound.path) if file]
-    if not all(file.exists() for file in files):
+    if not before.has_pieces():
         if not before.is_newest:
             raise FileNotFoundError(
                 f"the previous clips were cleared from {pieces[0].path.parent}: change filename_prefix where the "

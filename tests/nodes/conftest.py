@@ -76,6 +76,45 @@ def nothing_kept(monkeypatch, request):
 
 
 @pytest.fixture
+def kept(host, pack, monkeypatch, tmp_path):
+    """An empty folder for what is kept; `clips` and `pieces` count what is sampled and encoded, `forget` restarts."""
+    kept_clips = importlib.import_module("custom_nodes_vidrd.nodes.host.kept_clips")
+    sampling = importlib.import_module("custom_nodes_vidrd.nodes.sampling")
+    video = importlib.import_module("custom_nodes_vidrd.nodes.host.video")
+    made = SimpleNamespace(clips=0, pieces=0, folder=tmp_path / "kept", module=kept_clips)
+    monkeypatch.setattr(kept_clips, "folder", lambda: made.folder)
+    named_files = importlib.import_module("custom_nodes_vidrd.nodes.host.named_files")
+    made.forget = lambda: monkeypatch.setattr(named_files, "_seen", {})  # as a new process of ComfyUI begins
+    made.forget()
+
+    def counted(module, function, name):
+        real = getattr(module, function)
+
+        def count(*args, **more):
+            setattr(made, name, getattr(made, name) + 1)
+            return real(*args, **more)
+
+        monkeypatch.setattr(module, function, count)
+
+    counted(sampling, "sample_clip", "clips")
+    counted(video, "_decode", "pieces")
+    return made
+
+
+@pytest.fixture
+def runs(kept):
+    """A function that runs a graph and returns how many clips were sampled, and how many pieces encoded."""
+
+    def run(execute, graph):
+        kept.clips = kept.pieces = 0
+        _, errors, refused = execute(graph)
+        assert (errors, refused) == ([], {})
+        return kept.clips, kept.pieces
+
+    return run
+
+
+@pytest.fixture
 def execute(host, pack):
     """See `graphs.executor`."""
     from .graphs import executor

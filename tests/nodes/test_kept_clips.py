@@ -5,7 +5,6 @@ import os
 import shutil
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,29 +28,6 @@ def long_video(prompts, prefix="kept", **changes):
     return long_video_of(prompts, prefix=f"of_kept/{prefix}", **changes)
 
 
-@pytest.fixture
-def kept(host, pack, monkeypatch, tmp_path):
-    """An empty folder for what is kept; `clips` and `pieces` count what is sampled and encoded."""
-    kept_clips = importlib.import_module("custom_nodes_vidrd.nodes.host.kept_clips")
-    sampling = importlib.import_module("custom_nodes_vidrd.nodes.sampling")
-    video = importlib.import_module("custom_nodes_vidrd.nodes.host.video")
-    made = SimpleNamespace(clips=0, pieces=0, folder=tmp_path / "kept", module=kept_clips)
-    monkeypatch.setattr(kept_clips, "folder", lambda: made.folder)
-
-    def counted(module, function, name):
-        real = getattr(module, function)
-
-        def count(*args, **more):
-            setattr(made, name, getattr(made, name) + 1)
-            return real(*args, **more)
-
-        monkeypatch.setattr(module, function, count)
-
-    counted(sampling, "sample_clip", "clips")
-    counted(video, "_decode", "pieces")
-    return made
-
-
 @pytest.fixture(params=CACHES)
 def caching(request, host, pack):
     """A function that starts an executor with one kind of cache."""
@@ -61,21 +37,12 @@ def caching(request, host, pack):
     return lambda: executor(host, pack, kind, **sizes)
 
 
-@pytest.fixture
-def runs(kept):
-    """A function that runs a graph and returns how many clips were sampled, and how many pieces encoded."""
-
-    def run(execute, graph):
-        kept.clips = kept.pieces = 0
-        _, errors, refused = execute(graph)
-        assert (errors, refused) == ([], {})
-        return kept.clips, kept.pieces
-
-    return run
-
-
 def changed(number, text="a green ring moving left"):
     return [text if k == number - 1 else prompt for k, prompt in enumerate(SIX)]
+
+
+def size_of(folder):
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def restart(host):
@@ -175,7 +142,7 @@ def test_a_node_that_a_loop_has_replaced_is_not_told_by_its_old_inputs(kept):
 
 def test_what_is_kept_is_bounded_and_the_least_recently_used_go_first(kept, runs, host, pack, monkeypatch):
     runs(executor(host, pack, "CLASSIC"), long_video(SIX[:2]))
-    size = sum(file.stat().st_size for file in kept.folder.rglob("*"))
+    size = size_of(kept.folder)
     abandoned = kept.folder / "partial-of-a-killed-run"
     abandoned.mkdir()
     os.utime(abandoned, (1, 1))
@@ -185,7 +152,7 @@ def test_what_is_kept_is_bounded_and_the_least_recently_used_go_first(kept, runs
     monkeypatch.setenv("VIDRD_KEEP_GB", str(1.5 * size / 1e9))
     runs(executor(host, pack, "CLASSIC"), long_video(["a blue ring spinning", "a green star growing"]))
     left = {entry.name for entry in kept.folder.iterdir()}
-    assert sum(file.stat().st_size for file in kept.folder.rglob("*")) <= 1.5 * size
+    assert size_of(kept.folder) <= 1.5 * size
     assert len(left - entries) == 4, "the newest are there"
     assert abandoned.name not in left
     monkeypatch.setenv("VIDRD_KEEP_GB", "0")
@@ -237,3 +204,38 @@ def test_thumbnails_are_kept_too(kept, runs, host, pack, page):
     assert (kept.clips, len(set(first))) == (2, 2)
     assert thumbnails() == first
     assert kept.clips == 0
+
+
+def test_cleared_pieces_are_fetched_from_what_is_kept(kept, runs, host, pack, output, monkeypatch):
+    for kind in ("mp4", "png"):
+        execute = executor(host, pack, "CLASSIC")
+        runs(execute, long_video(SIX[:3], prefix=f"cleared_{kind}", format=kind))
+        restart(host)
+        other = [*SIX[:2], f"a {'green' if kind == 'mp4' else 'white'} ring moving left"]
+        assert runs(execute, long_video(other, prefix=f"cleared_{kind}", format=kind)) == (1, 1)
+        with monkeypatch.context() as patch:
+            patch.setenv("VIDRD_KEEP_GB", "0")
+            runs(executor(host, pack, "CLASSIC"), long_video(other, prefix=f"whole_{kind}", format=kind))
+        ending = ".mp4" if kind == "mp4" else ""
+        names = [f"cleared_{kind}/v_00002_{ending}", f"whole_{kind}/v_00001_{ending}"]
+        assert np.array_equal(*[frames_of(output / "of_kept" / name) for name in names])
+    # Without what is kept, the message says what to do.
+    shutil.rmtree(kept.folder)
+    restart(host)
+    _, errors, _ = execute(long_video(changed(3)[:3], prefix=f"cleared_{kind}", format=kind))
+    assert "change filename_prefix" in errors[0]["exception_message"]
+
+
+def test_how_a_video_is_written_changes_no_clip_of_one_that_goes_on_from_it(kept, runs, host, pack):
+    def graph(first_prompt=SIX[0], **first):
+        made = long_video([first_prompt], prefix="first", **first)
+        second = long_video(SIX[1:3], prefix="second", state=["long", 1])["long"]
+        return {**made, "second": second}
+
+    execute = executor(host, pack, "CLASSIC")
+    assert runs(execute, graph()) == (3, 3)
+    assert runs(execute, graph(fps=9.0)) == (0, 1)
+    assert runs(execute, graph(filename_prefix="of_kept/other/v", format="png")) == (0, 1)
+    restart(host)
+    assert runs(executor(host, pack, "CLASSIC"), graph(filename_prefix="of_kept/third/v", scale=1)) == (0, 1)
+    assert runs(executor(host, pack, "CLASSIC"), graph(seed=4)) == (3, 3)

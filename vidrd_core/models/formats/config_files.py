@@ -87,6 +87,32 @@ SERVED: dict[Part, dict[str, tuple[Any, ...]]] = {  # keys that change what is c
 }
 
 
+CONFIG = "config.json"
+SCHEDULER = "scheduler/scheduler_config.json"
+
+
+def config_path(weights: Path) -> Path:
+    """Where the config.json of a weight file, or of a folder with one, is looked for."""
+    return weights / CONFIG if weights.is_dir() else weights.with_name(CONFIG)
+
+
+def scheduler_paths(weights: Path) -> list[Path]:
+    """Where the scheduler_config.json of a diffusers folder is looked for, of which `weights` is or is in."""
+    return [folder / SCHEDULER for folder in (weights, weights.parent, weights.parent.parent)]
+
+
+def files_beside(weights: Path) -> list[Path]:
+    """The files of settings that are read with the weights of a UNet, VAE or text encoder.
+
+    Args:
+        weights: The weight file, or a folder with one.
+
+    Returns:
+        Those that exist. The tokenizer beside a text encoder is not among them.
+    """
+    return [path for path in (config_path(weights), *scheduler_paths(weights)) if path.is_file()]
+
+
 class OtherWeightsError(FormatError):
     """A config.json is of other weights than those that it lies beside."""
 
@@ -115,7 +141,7 @@ def config_beside(file: Path, part: Part) -> tuple[dict[str, Any], set[Part]]:
     Raises:
         FormatError: It is no JSON.
     """
-    path = file.with_name("config.json")
+    path = config_path(file)
     config = read_json(path)
     if not config:
         return {}, set()

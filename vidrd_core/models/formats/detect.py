@@ -13,7 +13,7 @@ from torch import Tensor
 from vidrd_core.io.configs import from_dict
 from vidrd_core.io.safetensors import FormatError, first_few
 from vidrd_core.models.formats import text, unet_keys, vae_keys
-from vidrd_core.models.formats.config_files import OtherWeightsError, config_beside
+from vidrd_core.models.formats.config_files import OtherWeightsError, config_beside, config_path, scheduler_paths
 from vidrd_core.models.formats.naming import PART_NAMES, PREFIXES, Naming, Part, Tensors, detect_naming
 from vidrd_core.models.formats.schedulers import check_clipping, diffusion_values
 from vidrd_core.models.formats.unet import SD1_TEXT, FoundUNet, identify_unet
@@ -100,7 +100,7 @@ def read_part(path: Path, part: Part) -> tuple[dict[str, Tensor], dict[str, Any]
         folder = path / part if has_weights(path / part) else path
         if not has_weights(folder):
             raise FileNotFoundError(f"{path} holds no {PART_NAMES[part]}: expected a folder {part} with its weights")
-        path, config = folder, read_json(folder / "config.json")
+        path, config = folder, read_json(config_path(folder))
         parts = {part}
     else:
         config, parts = config_beside(path, part)
@@ -118,7 +118,7 @@ def read_part(path: Path, part: Part) -> tuple[dict[str, Tensor], dict[str, Any]
             IDENTIFY[part](tensors, config)
         except OtherWeightsError as error:
             warnings.warn(
-                f"{path.with_name('config.json')} is not used for the {PART_NAMES[part]}: {error}; a _class_name "
+                f"{config_path(path)} is not used for the {PART_NAMES[part]}: {error}; a _class_name "
                 "in it says of which part it is",
                 stacklevel=2,
             )
@@ -179,12 +179,8 @@ def diffusion_of(path: Path, found: FoundUNet) -> DiffusionConfig:
 
 
 def _scheduler_beside(path: Path) -> dict[str, Any]:
-    """The scheduler_config.json of a diffusers folder, which `path` is or is in; {} without one."""
-    path = Path(path)
-    for folder in (path, path.parent, path.parent.parent):
-        if found := read_json(folder / "scheduler" / "scheduler_config.json"):
-            return found
-    return {}
+    """The scheduler_config.json of the diffusers folder that `path` is or is in; {} without one."""
+    return next(filter(None, map(read_json, scheduler_paths(Path(path)))), {})
 
 
 def _from_buffers(path: Path) -> dict[str, Any]:
