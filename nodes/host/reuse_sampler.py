@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from vidrd_core.presets import ReuseChoice
+from vidrd_core.presets import AS_SET, ReuseChoice
 from vidrd_core.reuse import ReuseSettings, StagedGuidance, steps_of_calls
 from vidrd_core.sampling import DivergenceError, clip_generator
 from vidrd_core.state import ClipState, StateMismatchError, anchoring
@@ -29,7 +30,14 @@ from .latent_layout import (
     to_model_layout,
 )
 from .model import FRAME_POSITIONS, HostModel, model_signature
-from .noise_replay import ReplayedNoise, accepts_noise_sampler, stock_noise_sampler
+from .noise_replay import (
+    ReplayedNoise,
+    accepts_noise_sampler,
+    generator_states,
+    restore_generators,
+    seed_generators,
+    stock_noise_sampler,
+)
 
 SAMPLERS = comfy.samplers.KSampler.SAMPLERS
 SCHEDULERS = comfy.samplers.KSampler.SCHEDULERS
@@ -183,8 +191,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         layout = layout_of(model)
         layout.check(shape)
         shape = clip_shape(shape)
-        self.settings = self.choice.resolve(shape[2], layout.compresses_time, layout.timing.cycle)
-        self.settings.check_frames(shape[2])
+        self.settings = self._resolved(shape[2], layout)
         if self.previous is not None:
             if (made_with := self.previous.made_with.get("family", layout.model_name)) != layout.model_name:
                 raise StateMismatchError(
@@ -195,6 +202,25 @@ class ReuseSampler(comfy.samplers.Sampler):
             if sigmas[-1] > 0:  # of the first steps, these alone can be compared; the next part has its own level
                 sigmas = torch.cat([sigmas[:-1], self.previous.sigmas[len(sigmas) - 1 :]])
             self.previous.check_next(self.settings, model_signature(model), shape, sigmas, self.solver)
+
+    def _resolved(self, frames: int, layout: LatentLayout) -> ReuseSettings:
+        """The settings for clips of so many frames. Raises ValueError for clips that are too short for them."""
+
+        def resolved(frames: int) -> ReuseSettings:
+            settings = self.choice.resolve(frames, layout.compresses_time, layout.timing.cycle)
+            settings.check_frames(frames)
+            return settings
+
+        try:
+            return resolved(frames)
+        except ValueError:
+            preset = self.choice.preset
+            if preset == AS_SET or (least := _least(resolved, frames)) is None:
+                raise
+            kind = "latents" if layout.compresses_time else "frames"
+            raise ValueError(
+                f"the clip has {frames} {kind}, expected {least} or more for the preset {preset!r}: make clips longer"
+            ) from None
 
     def sample(
         self,
@@ -248,9 +274,9 @@ class ReuseSampler(comfy.samplers.Sampler):
         if previous is not None and seed is not None:  # noise that samplers add differs from clip to clip, too
             extra_args = {**extra_args, "seed": clip_generator(seed, previous.index + 1).initial_seed()}
         if started is not None:
-            _restore_generators(started.generator, noise.device)
+            restore_generators(started.generator, noise.device)
         elif seed is not None:
-            _seed_generators(extra_args["seed"], shapes)
+            seed_generators(extra_args["seed"], shapes)
         if isinstance(model_wrap.inner_model, HostModel):
             extra_args["model_options"].setdefault("transformer_options", {})[FRAME_POSITIONS] = torch.tensor(
                 run.positions
@@ -273,7 +299,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         if not latents.isfinite().all():
             raise DivergenceError("the clip came out as no finite numbers: give a smaller cfg, or another sampler")
         if sigmas[-1] > 0:
-            self.unfinished.append(replace(run, latents=latents, generator=_generators(noise.device)))
+            self.unfinished.append(replace(run, latents=latents, generator=generator_states(noise.device)))
         else:
             self._finish(model_wrap, layout, shapes, run, latents)
         return latents
@@ -472,34 +498,19 @@ class ReuseSampler(comfy.samplers.Sampler):
         return (1 + sigmas[0] ** 2).sqrt() / sigmas[0]
 
 
+def _least(resolved: Callable[[int], Any], frames: int) -> int | None:
+    """The number of frames, more than `frames`, from which on there are settings; None if it takes very many."""
+    for more in range(frames + 1, frames + 100):
+        with suppress(ValueError):
+            resolved(more)
+            return more
+    return None
+
+
 def cfg_of(guider: Any) -> float | None:
     """The scale of guidance of ComfyUI's guider; None if it is no single one, as that of DualCFGGuider."""
     single = comfy.samplers.CFGGuider.set_cfg
     return getattr(guider, "cfg", None) if getattr(type(guider), "set_cfg", single) is single else None
-
-
-def _seed_generators(seed: int, shapes: AudioVideoShapes) -> None:
-    """Bring torch's own generators, from which some samplers draw, to where RandomNoise leaves them.
-
-    Source:
-        ComfyUI's `comfy.sample.prepare_noise` seeds them all, and draws the noise of each part from the CPU's.
-    """
-    torch.manual_seed(seed)
-    for shape in (shapes.video, shapes.audio):
-        if shape is not None:
-            torch.randn(shape)
-
-
-def _generators(device: torch.device) -> tuple[Tensor, ...]:
-    """The state of torch's own generators: the CPU's, and that of a CUDA device."""
-    return (torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else []))
-
-
-def _restore_generators(states: tuple[Tensor, ...], device: torch.device) -> None:
-    """The inverse of `_generators`."""
-    torch.set_rng_state(states[0])
-    for state in states[1:]:
-        torch.cuda.set_rng_state(state, device)
 
 
 def _audio_fields(

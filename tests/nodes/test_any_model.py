@@ -168,6 +168,26 @@ def test_resume_is_exact_and_memory_is_flat(small, extend, tmp_path):
     assert sizes[-1] - sizes[1] <= 8 * 4 * latents  # latents for the decoder alone, and these are bounded
 
 
+@pytest.mark.parametrize(("preset", "least"), [("for this model", (3, 2)), ("loop on purpose", (4, 3))])
+def test_a_clip_that_is_too_short_for_a_preset_is_told_the_least_length(small, extend, preset, least):
+    short = small[-1]["samples"]
+    short = {"samples": short[:, :, :2] if short.ndim == 5 else short[:2]}
+    compresses = small[0] in COMPRESSING
+    expected = least[0] if compresses else least[1]
+    loop = "close" if preset == "loop on purpose" else "none"
+    if expected <= 2:
+        assert extend(latent=short, preset=preset, loop=loop)[2].frames == 2
+        return
+    kind = "latents" if compresses else "frames"
+    with pytest.raises(
+        ValueError, match=f"the clip has 2 {kind}, expected {expected} or more for the preset '{preset}'"
+    ):
+        extend(latent=short, preset=preset, loop=loop)
+    enough = small[-1]["samples"]
+    enough = {"samples": enough[:, :, :expected] if enough.ndim == 5 else enough[:expected]}
+    assert extend(latent=enough, preset=preset, loop=loop)[2].frames == expected
+
+
 def test_auto_and_mirror(small, extend):
     state = extend()[2]
     if small[0] in COMPRESSING:
