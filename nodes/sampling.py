@@ -37,8 +37,8 @@ class SampleClip(io.ComfyNode):
             node_id="VidRD_SampleClip",
             display_name="VidRD Sample Clip",
             category=CATEGORY,
-            description="Samples the first clip, as KSampler does, and stores the state that the next clip starts "
-            "from.",
+            description="Samples the first clip, as KSampler does from the same noise, and stores the state that the "
+            "next clip starts from.",
             search_aliases=["ksampler", "video sampler", "vidrd"],
             inputs=clip_inputs(),
             outputs=[

@@ -87,7 +87,8 @@ def seed_input() -> Any:
         min=0,
         max=MAX_SEED,
         control_after_generate=SEED_CONTROL,
-        tooltip="The random seed. It is combined with the clip's number, so all clips of a video can share one seed.",
+        tooltip="The random seed. It is combined with the clip's number, so all clips of a video can share one seed, "
+        "and gives other noise than in KSampler.",
     )
 
 
@@ -215,7 +216,7 @@ def expert_inputs(**more: Any) -> list[Any]:
             min=0,
             max=1000,
             tooltip="The number of steps that model takes before model_low_noise, as end_at_step of KSampler "
-            "(Advanced). 0: half of the steps.",
+            "(Advanced). 0: half of the steps. Each model has its own noise levels, as in two of these.",
         ),
     ]
 

@@ -71,11 +71,11 @@ def collect_state(sampler: Any, latent: Latent) -> tuple[Latent, ClipState]:
     if not isinstance(sampler, ReuseSampler):
         raise ValueError("the sampler is not from Reuse & Diffuse Guidance: wire the one that made the clip")
     clip, state, made = split_latent(latent)[0], sampler.state, sampler.clip
-    if state is None and sampler.unfinished is not None:
+    if state is None and sampler.unfinished:
+        level = float(sampler.unfinished[-1].sigmas[-1])
         raise ValueError(
-            f"the clip's schedule ends at noise level {float(sampler.unfinished.sigmas[-1]):.4g}, expected 0: sample "
-            "its last steps with the same guided sampler, from this latent and with Disable Noise, or wire the whole "
-            "sigmas"
+            f"the clip's schedule ends at noise level {level:.4g}, expected 0: sample its last steps with the same "
+            "guided sampler, from this latent and with Disable Noise, or wire the whole sigmas"
         )
     if state is None or made is None:
         raise ValueError(

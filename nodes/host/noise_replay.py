@@ -1,4 +1,4 @@
-"""The noise that ComfyUI's ancestral and SDE samplers add at each step: recorded, and replayed for prompt frames."""
+"""Noise that samplers add at each step: recorded and replayed for prompt frames, or drawn again by the same seed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import comfy.k_diffusion.sampling as k_diffusion
+import torch
 from torch import Tensor
 
 from vidrd_core.reuse import StagedGuidance
@@ -64,3 +65,31 @@ class ReplayedNoise:
         stock = self.stock(sigma, sigma_next)
         noise = zip(self.guidances, self.shapes.split(stock), strict=True)
         return self.shapes.join([guidance.replay_step_noise(each) for guidance, each in noise], stock)
+
+
+def seed_generators(seed: int, shapes: AudioVideoShapes) -> None:
+    """Bring torch's own generators, from which some samplers draw, to where RandomNoise leaves them.
+
+    Args:
+        seed: Of the clip.
+        shapes: Of its latents.
+
+    Source:
+        ComfyUI's `comfy.sample.prepare_noise` seeds them all, and draws the noise of each part from the CPU's.
+    """
+    torch.manual_seed(seed)
+    for shape in (shapes.video, shapes.audio):
+        if shape is not None:
+            torch.randn(shape)
+
+
+def generator_states(device: torch.device) -> tuple[Tensor, ...]:
+    """The state of torch's own generators: the CPU's, and that of a CUDA device."""
+    return (torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else []))
+
+
+def restore_generators(states: tuple[Tensor, ...], device: torch.device) -> None:
+    """The inverse of `generator_states`."""
+    torch.set_rng_state(states[0])
+    for state in states[1:]:
+        torch.cuda.set_rng_state(state, device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from vidrd_core.presets import ReuseChoice
+from vidrd_core.presets import AS_SET, ReuseChoice
 from vidrd_core.reuse import ReuseSettings, StagedGuidance, steps_of_calls
 from vidrd_core.sampling import DivergenceError, clip_generator
 from vidrd_core.state import ClipState, StateMismatchError, anchoring
@@ -29,10 +30,18 @@ from .latent_layout import (
     to_model_layout,
 )
 from .model import FRAME_POSITIONS, HostModel, model_signature
-from .noise_replay import ReplayedNoise, accepts_noise_sampler, stock_noise_sampler
+from .noise_replay import (
+    ReplayedNoise,
+    accepts_noise_sampler,
+    generator_states,
+    restore_generators,
+    seed_generators,
+    stock_noise_sampler,
+)
 
 SAMPLERS = comfy.samplers.KSampler.SAMPLERS
 SCHEDULERS = comfy.samplers.KSampler.SCHEDULERS
+STOCK = "stock"  # in a state's made_with, as "start": it started as the inner sampler does by itself
 PAST_LATENTS = 40  # latents of previous clips that a state keeps as context for decoders with temporal layers
 
 
@@ -48,8 +57,12 @@ class _Run:
         steps: The step to which each model call belongs, as in the previous clip; empty for a first clip.
         positions: Of its frames.
         model_signature: Of the model that took its first steps.
-        sigmas: The schedule as far as it was sampled.
+        sigmas: The schedule as far as it was sampled; where two parts meet, the second one's noise level.
+        seed: Of its first steps.
+        cfg: The scale of guidance; None where its parts differ, or a guider has several.
+        stock_start: Whether it starts as the inner sampler does by itself: see `ReuseSampler._start_scale`.
         latents: What its first steps gave, if others are to follow.
+        generator: The state of torch's own generators after these steps.
         begun_from: The latents to which noise was added, of the recorded frames of its video and audio; of a second
             pass alone.
     """
@@ -62,16 +75,21 @@ class _Run:
     positions: list[int]
     model_signature: str
     sigmas: Tensor
+    seed: int | None
+    cfg: float | None
+    stock_start: bool
     latents: Tensor | None = None
+    generator: tuple[Tensor, ...] = ()
     begun_from: tuple[Tensor, ...] = ()
 
-    def continued(self, sigmas: Tensor) -> _Run:
+    def continued(self, sigmas: Tensor, cfg: float | None) -> _Run:
         """The clip at the steps that follow. It is a copy, for the host may sample these steps again."""
         guidances = [copy(each) for each in self.guidances]
         for each in guidances:
             each.kept, each.kept_first = [*each.kept], [*each.kept_first]
             each.kept_noise, each.sigmas = [*each.kept_noise], [*each.sigmas]
-        return replace(self, guidances=guidances, sigmas=torch.cat([self.sigmas[:-1], sigmas.cpu()]), latents=None)
+        sigmas = torch.cat([self.sigmas[:-1], sigmas.cpu()])
+        return replace(self, guidances=guidances, sigmas=sigmas, cfg=cfg if cfg == self.cfg else None, latents=None)
 
 
 class GuidedDenoiser:
@@ -137,7 +155,8 @@ class ReuseSampler(comfy.samplers.Sampler):
         past: The latents that were shown before it [B, C, P, h, w], in the same scale.
         audio_settings: The reuse settings of its audio, if there is any.
         guides: How many latents of guide frames came after its own in the latents that were sampled.
-        unfinished: A clip of which only the first steps were sampled last; the rest may follow with another model.
+        unfinished: The last clip as each of its parts left it that did not end at 0: what remains may follow with
+            another model, and the host may sample any of these parts again.
     """
 
     def __init__(self, inner: Any, previous: ClipState | None, choice: ReuseChoice | None = None) -> None:
@@ -148,7 +167,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         self.past: Tensor | None = None
         self.audio_settings: ReuseSettings | None = None
         self.guides = 0
-        self.unfinished: _Run | None = None
+        self.unfinished: list[_Run] = []
 
     @property
     def solver(self) -> str:
@@ -172,8 +191,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         layout = layout_of(model)
         layout.check(shape)
         shape = clip_shape(shape)
-        self.settings = self.choice.resolve(shape[2], layout.compresses_time, layout.timing.cycle)
-        self.settings.check_frames(shape[2])
+        self.settings = self._resolved(shape[2], layout)
         if self.previous is not None:
             if (made_with := self.previous.made_with.get("family", layout.model_name)) != layout.model_name:
                 raise StateMismatchError(
@@ -181,9 +199,28 @@ class ReuseSampler(comfy.samplers.Sampler):
                     f"load the model that made the state"
                 )
             sigmas = sigmas.cpu()
-            if sigmas[-1] > 0:  # of the first steps, these alone can be compared
-                sigmas = torch.cat([sigmas, self.previous.sigmas[len(sigmas) :]])
+            if sigmas[-1] > 0:  # of the first steps, these alone can be compared; the next part has its own level
+                sigmas = torch.cat([sigmas[:-1], self.previous.sigmas[len(sigmas) - 1 :]])
             self.previous.check_next(self.settings, model_signature(model), shape, sigmas, self.solver)
+
+    def _resolved(self, frames: int, layout: LatentLayout) -> ReuseSettings:
+        """The settings for clips of so many frames. Raises ValueError for clips that are too short for them."""
+
+        def resolved(frames: int) -> ReuseSettings:
+            settings = self.choice.resolve(frames, layout.compresses_time, layout.timing.cycle)
+            settings.check_frames(frames)
+            return settings
+
+        try:
+            return resolved(frames)
+        except ValueError:
+            preset = self.choice.preset
+            if preset == AS_SET or (least := _least(resolved, frames)) is None:
+                raise
+            kind = "latents" if layout.compresses_time else "frames"
+            raise ValueError(
+                f"the clip has {frames} {kind}, expected {least} or more for the preset {preset!r}: make clips longer"
+            ) from None
 
     def sample(
         self,
@@ -208,7 +245,8 @@ class ReuseSampler(comfy.samplers.Sampler):
             latent_image: Latents in the model's scale, of the same shape; zeros, or None, for text to video; for
                 steps that follow, what the last ones gave. Where the schedule begins below the largest noise level,
                 as that of a second pass does, prompt frames get those of the previous clip.
-            denoise_mask: Where to denoise, 0 to 1, of the same shape.
+            denoise_mask: Where to denoise, 0 to 1, of the same shape. Where it is 0, `latent_image` is kept, also in
+                prompt frames.
             disable_pbar: Whether to draw no progress bar on the terminal.
 
         Returns:
@@ -227,14 +265,18 @@ class ReuseSampler(comfy.samplers.Sampler):
         started = self._started_with(sigmas, noise, latent_image)
         if started is None:
             run = self._begin(model_wrap, layout, shapes, sigmas, noise, extra_args.get("seed"))
-            run, latent_image = self._begin_from(model_wrap, shapes, run, latent_image)
+            run, latent_image = self._begin_from(model_wrap, shapes, run, latent_image, denoise_mask)
         else:
-            run = started.continued(sigmas)
+            run = started.continued(sigmas, cfg_of(model_wrap))
             if self.previous is not None and sigmas[-1] == 0:
                 self.previous.check_schedule(run.sigmas, self.solver)
         seed, previous = extra_args.get("seed"), self.previous
         if previous is not None and seed is not None:  # noise that samplers add differs from clip to clip, too
             extra_args = {**extra_args, "seed": clip_generator(seed, previous.index + 1).initial_seed()}
+        if started is not None:
+            restore_generators(started.generator, noise.device)
+        elif seed is not None:
+            seed_generators(extra_args["seed"], shapes)
         if isinstance(model_wrap.inner_model, HostModel):
             extra_args["model_options"].setdefault("transformer_options", {})[FRAME_POSITIONS] = torch.tensor(
                 run.positions
@@ -249,7 +291,7 @@ class ReuseSampler(comfy.samplers.Sampler):
             sigmas.clone(),  # uni_pc writes to it
             extra_args,
             callback,
-            noise * self._start_scale(model_wrap, sigmas, latent_image),
+            noise * (1.0 if run.stock_start else self._start_scale(model_wrap, sigmas, latent_image)),
             latent_image,
             denoise_mask,
             disable_pbar,
@@ -257,19 +299,28 @@ class ReuseSampler(comfy.samplers.Sampler):
         if not latents.isfinite().all():
             raise DivergenceError("the clip came out as no finite numbers: give a smaller cfg, or another sampler")
         if sigmas[-1] > 0:
-            self.unfinished = replace(run, latents=latents)
+            self.unfinished.append(replace(run, latents=latents, generator=generator_states(noise.device)))
         else:
-            self._finish(model_wrap, layout, shapes, run, latents, seed)
+            self._finish(model_wrap, layout, shapes, run, latents)
         return latents
 
     def _started_with(self, sigmas: Tensor, noise: Tensor, latent_image: Tensor | None) -> _Run | None:
-        """The clip whose first steps gave these latents, if the schedule goes on from them and no noise is added."""
-        run = self.unfinished
-        if run is None or run.latents is None or latent_image is None or noise.any():
+        """The clip whose steps so far gave these latents, if no noise is added; later parts of it are forgotten."""
+        if latent_image is None or noise.any():
             return None
-        if latent_image.shape != run.latents.shape or not torch.isclose(sigmas[0].cpu(), run.sigmas[-1]):
+        found = [
+            number
+            for number, run in enumerate(self.unfinished)
+            if run.latents is not None
+            and run.latents.shape == latent_image.shape
+            and torch.allclose(latent_image.cpu(), run.latents.cpu(), rtol=1e-3, atol=1e-3)
+        ]
+        if not found:
             return None
-        return run if torch.allclose(latent_image.cpu(), run.latents.cpu(), rtol=1e-3, atol=1e-3) else None
+        # The schedule of a second expert may go on at another noise level than that of the first one ends at.
+        best = min(found, key=lambda number: float((self.unfinished[number].sigmas[-1] - sigmas[0].cpu()).abs()))
+        del self.unfinished[best + 1 :]
+        return self.unfinished[best]
 
     def _begin(
         self,
@@ -281,7 +332,7 @@ class ReuseSampler(comfy.samplers.Sampler):
         seed: int | None,
     ) -> _Run:
         """Check a clip, and prepare its guidance."""
-        self.unfinished = None
+        self.unfinished = []
         self.check(model_wrap.model_patcher, shapes.clip, sigmas)
         settings, previous = self.settings, self.previous
         _check_start(noise)
@@ -317,13 +368,34 @@ class ReuseSampler(comfy.samplers.Sampler):
             guidances.append(self._audio_guidance(starts[1], timeline, audio_settings, keep, count))
         elif previous is not None and previous.sound_noise.numel():
             raise StateMismatchError("the state is of a clip with audio, this latent has none: wire one with audio")
-        signature = model_signature(model_wrap.model_patcher)
-        return _Run(settings, audio_settings, starts, guidances, steps, positions, signature, sigmas.cpu())
+        inner = model_wrap.inner_model
+        stock = not isinstance(inner, HostModel) and (previous is None or previous.made_with.get("start") == STOCK)
+        return _Run(
+            settings,
+            audio_settings,
+            starts,
+            guidances,
+            steps,
+            positions,
+            model_signature(model_wrap.model_patcher),
+            sigmas.cpu(),
+            seed,
+            cfg_of(model_wrap),
+            stock,
+        )
 
     def _begin_from(
-        self, model_wrap: Any, shapes: AudioVideoShapes, run: _Run, latent_image: Tensor | None
+        self,
+        model_wrap: Any,
+        shapes: AudioVideoShapes,
+        run: _Run,
+        latent_image: Tensor | None,
+        denoise_mask: Tensor | None,
     ) -> tuple[_Run, Tensor | None]:
-        """Let the prompt frames of a clip that begins from latents begin from the previous clip's; record its own."""
+        """Let the prompt frames of a clip that begins from latents begin from the previous clip's; record its own.
+
+        What a mask keeps stays as it is given.
+        """
         old = () if self.previous is None else (self.previous.start_latents, self.previous.sound_start_latents)
         empty = latent_image is None or not latent_image.any()
         if latent_image is None or empty or self.inner.max_denoise(model_wrap, run.sigmas):
@@ -334,12 +406,18 @@ class ReuseSampler(comfy.samplers.Sampler):
                 )
             return run, latent_image
         parts, kept = shapes.split(latent_image.clone()), []
+        masks = shapes.split(torch.ones_like(latent_image) if denoise_mask is None else denoise_mask)
         settings = (run.settings, run.audio_settings)
-        for part, guidance, reuse, before in zip(parts, run.guidances, settings, old or (None, None), strict=False):
-            clip = to_clip_layout(part)  # a view
+        for part, mask, guidance, reuse, before in zip(
+            parts, masks, run.guidances, settings, old or (None, None), strict=False
+        ):
+            clip, free = to_clip_layout(part), to_clip_layout(mask)  # views
             if before is not None and before.numel() and reuse is not None:
                 for j, source in enumerate(guidance.sources):
-                    clip[:, :, reuse.first_prompt_frame + j] = before[:, :, source].to(clip)
+                    at = reuse.first_prompt_frame + j
+                    clip[:, :, at] = torch.lerp(
+                        clip[:, :, at], before[:, :, source].to(clip), free[:, :, at].to(clip)
+                    )
             kept.append(clip[:, :, clip.shape[2] - guidance.keep :].cpu().clone())
         return replace(run, begun_from=tuple(kept)), shapes.join(parts, latent_image)
 
@@ -350,7 +428,6 @@ class ReuseSampler(comfy.samplers.Sampler):
         shapes: AudioVideoShapes,
         run: _Run,
         latents: Tensor,
-        seed: int | None,
     ) -> None:
         """Keep the state of a clip whose steps are all done."""
         guidance, dim, parts = run.guidances[0], layout.frame_dim, shapes.split(latents)
@@ -372,9 +449,10 @@ class ReuseSampler(comfy.samplers.Sampler):
             sound=_audio_fields(run.starts, parts, run.guidances),
             start_latents=run.begun_from,
             made_with={
-                "seed": seed,
+                "seed": run.seed,
                 "steps": len(run.sigmas) - 1,
-                "cfg": getattr(model_wrap, "cfg", None),
+                "cfg": run.cfg,
+                **({"start": STOCK} if run.stock_start else {}),
                 **layout.metadata(),
                 "frames": parts[0].shape[dim],
                 "reuse": run.settings.metadata(),
@@ -404,7 +482,10 @@ class ReuseSampler(comfy.samplers.Sampler):
         )
 
     def _start_scale(self, model_wrap: Any, sigmas: Tensor, latent_image: Tensor | None) -> Tensor | float:
-        """The factor on the noise so that sampling starts with unit variance, as DDIM does, at any first sigma.
+        """The factor on the noise so that sampling starts with unit variance, as the paper's DDIM does.
+
+        It is for this pack's own models, and for clips that follow a state with such a start: footage, which is
+        inverted to it, and states of earlier versions.
 
         Source:
             ComfyUI's `EPS.noise_scaling` multiplies noise by sigma alone where the schedule does not begin at the
@@ -415,6 +496,21 @@ class ReuseSampler(comfy.samplers.Sampler):
         if not (empty and exploding) or self.inner.max_denoise(model_wrap, sigmas):
             return 1.0
         return (1 + sigmas[0] ** 2).sqrt() / sigmas[0]
+
+
+def _least(resolved: Callable[[int], Any], frames: int) -> int | None:
+    """The number of frames, more than `frames`, from which on there are settings; None if it takes very many."""
+    for more in range(frames + 1, frames + 100):
+        with suppress(ValueError):
+            resolved(more)
+            return more
+    return None
+
+
+def cfg_of(guider: Any) -> float | None:
+    """The scale of guidance of ComfyUI's guider; None if it is no single one, as that of DualCFGGuider."""
+    single = comfy.samplers.CFGGuider.set_cfg
+    return getattr(guider, "cfg", None) if getattr(type(guider), "set_cfg", single) is single else None
 
 
 def _audio_fields(

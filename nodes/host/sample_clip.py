@@ -138,19 +138,18 @@ def sample_clip(
         )
     guides = guide_latents([options for _, options in (*positive, *negative)], tuple(image.shape))
     size = tuple(image[:, :, : image.shape[2] - guides].shape) if guides else tuple(image.shape)
-    sigmas = _schedule(model, sampler_name, scheduler, steps, previous)
+    experts = [model] if model_low_noise is None else [model, model_low_noise]
+    _check_experts(experts)
+    stages = _stages(experts, sampler_name, scheduler, steps, switch_step, previous)
     sampler = ReuseSampler(comfy.samplers.sampler_object(sampler_name), previous, choice)
-    sampler.check(model, size, sigmas)
-    switch = _switch(model, model_low_noise, switch_step, len(sigmas) - 1)
+    sampler.check(model, size, _joined(stages))
     if positive_before is not None and previous is not None:
         shares = [*shares_of_frames(sampler.settings, clip_shape(size)[2]), *[1.0] * guides]
         positive = fade_conditioning(positive_before, positive, shares, tuple(image.shape))
     noise = initial_noise(parts, seed, sampler.settings, previous, layout.timing, guides)
-    whole, callback = latent["samples"], step_callback(model, len(sigmas) - 1)
+    whole, callback, first = latent["samples"], step_callback(model, len(_joined(stages)) - 1), 0
     try:
-        for expert, first, last in ((model, 0, switch), (model_low_noise, switch, len(sigmas) - 1)):
-            if first == last:
-                continue
+        for expert, sigmas in zip(experts, stages, strict=True):
             guider = comfy.samplers.CFGGuider(expert)
             guider.set_conds(positive, negative)
             guider.set_cfg(cfg)
@@ -158,12 +157,13 @@ def sample_clip(
                 join_latent([torch.zeros_like(part) for part in parts]) if first else noise,
                 whole,
                 sampler,
-                sigmas[first : last + 1],
+                sigmas,
                 denoise_mask=latent.get("noise_mask"),
                 callback=lambda step, *more, first=first: callback(first + step, *more),
                 disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
                 seed=seed,
             ).to(management.intermediate_device())
+            first += len(sigmas) - 1
     except management.InterruptProcessingException:
         show_status("stopped; Run samples this clip again and continues", clip_position())
         raise
@@ -172,31 +172,69 @@ def sample_clip(
     return new_frames(whole, sampler), {"samples": whole}, state
 
 
-def _schedule(model: Any, sampler_name: str, scheduler: str, steps: int, previous: ClipState | None) -> Tensor:
-    """The noise levels of KSampler, falling to 0, [T + 1]."""
-    sigmas = comfy.samplers.KSampler(model, steps, model.load_device, sampler_name, scheduler).sigmas
-    if previous is not None and not _same_levels(sigmas, previous.sigmas):
-        # Earlier versions did not leave out a level for the samplers for which KSampler does.
-        plain = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps)
-        if _same_levels(plain, previous.sigmas):
-            return plain
-    return sigmas
+def _stages(
+    experts: Sequence[Any], sampler_name: str, scheduler: str, steps: int, switch: int, previous: ClipState | None
+) -> list[Tensor]:
+    """The noise levels of each expert's steps, as those of KSampler (Advanced): each has its own model's schedule.
+
+    Raises ValueError if the first expert would take no steps, or all.
+    """
+
+    def joining(levels: Sequence[Tensor]) -> list[Tensor]:
+        if len(levels) == 1:
+            return list(levels)
+        at = _switch(switch, min(map(len, levels)) - 1)
+        return [levels[0][: at + 1], levels[1][at:]]
+
+    own = [comfy.samplers.KSampler(each, steps, each.load_device, sampler_name, scheduler).sigmas for each in experts]
+    stages = joining(own)
+    if previous is None or _same_levels(_joined(stages), previous.sigmas):
+        return stages
+    # Earlier versions took the schedule of the first expert for both, and before that did not leave out a level for
+    # the samplers for which KSampler does.
+    plain = comfy.samplers.calculate_sigmas(experts[0].get_model_object("model_sampling"), scheduler, steps)
+    for earlier in (own[0], plain):
+        if _same_levels(earlier, previous.sigmas):
+            return joining([earlier] * len(experts))
+    return stages
+
+
+def _joined(stages: Sequence[Tensor]) -> Tensor:
+    """The schedule of all stages, falling to 0, [T + 1]: where two meet, it has the second one's level."""
+    return torch.cat([*(each[:-1].cpu() for each in stages), stages[-1][-1:].cpu()])
 
 
 def _same_levels(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and torch.allclose(one.cpu(), other.cpu())
 
 
-def _switch(model: Any, low_noise: Any, step: int, steps: int) -> int:
-    """The number of steps that `model` takes before `low_noise`. Raises ValueError if the two do not go together."""
-    if low_noise is None:
-        return steps
-    names = [layout_of(each).model_name for each in (model, low_noise)]
-    if names[0] != names[1]:
+def _check_experts(experts: Sequence[Any]) -> None:
+    """Raise ValueError unless models go together as the experts of one."""
+    names = [layout_of(each).model_name for each in experts]
+    if len(set(names)) > 1:
         raise ValueError(
             f"model_low_noise is {names[1]}, model is {names[0]}, whose latents differ: wire the two experts of one "
             "model"
         )
+    kinds = [_kind_of_network(each) for each in experts]
+    if any(kind != kinds[0] for kind in kinds):
+        first, other = (", ".join(f"{name} {value}" for name, value in kind.items()) for kind in kinds)
+        raise ValueError(
+            f"model_low_noise is of another kind ({other}) than model ({first}), as text to video and image to video "
+            f"are: wire the two experts of one model"
+        )
+
+
+def _kind_of_network(model: Any) -> dict[str, Any]:
+    """What ComfyUI detected of a MODEL's network by which it tells text to video from image to video and others."""
+    config = model.model.model_config.unet_config
+    return {
+        name: config.get(name) for name in ("image_model", "model_type", "in_dim", "in_channels") if name in config
+    }
+
+
+def _switch(step: int, steps: int) -> int:
+    """The number of steps that the first of two experts takes. Raises ValueError if the other one would take none."""
     if step >= steps or steps < 2:
         raise ValueError(
             f"switch_step is {step} of {steps} steps, expected fewer, so that model_low_noise takes some of them"

@@ -1,5 +1,6 @@
 """Reuse and Diffuse with third-party video models: ComfyUI's own classes, small, with random weights."""
 
+import dataclasses
 import importlib
 
 import pytest
@@ -37,14 +38,14 @@ def extend(run, small):
     return extend
 
 
-def stock(small, host, noise, seed, sampler="euler"):
+def stock(small, host, noise, seed, sampler="euler", scheduler="simple"):
     """The same clip by ComfyUI alone."""
     name, model, positive, negative, latent = small
     samplers = importlib.import_module("comfy.samplers")
     guider = samplers.CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(CFG.get(name, 3.0))
-    sigmas = samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", STEPS)
+    sigmas = samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, STEPS)
     return guider.sample(noise, latent["samples"], samplers.sampler_object(sampler), sigmas, seed=seed)
 
 
@@ -60,6 +61,45 @@ def test_a_first_clip_is_the_stock_samplers(small, extend, host, sampler):
     assert expected.std() > 0.01
     assert torch.equal(whole["samples"], expected)
     assert tuple(state.noise.shape)[2] == 8
+
+
+def test_a_first_clip_whose_schedule_begins_below_the_models_is_the_stock_samplers(small, extend, host):
+    _, whole, state = extend(scheduler="ddim_uniform")
+    assert state.sigmas[0] < 0.999 * small[1].get_model_object("model_sampling").sigma_max
+    noise = noise_like(state, small[-1]["samples"])
+    assert torch.equal(whole["samples"], stock(small, host, noise, 3, scheduler="ddim_uniform"))
+
+
+def first_input(model, call):
+    """The latents that the model sees first during a call."""
+    seen, options = [], model.model_options
+    wrapped = options.get("model_function_wrapper")
+
+    def wrap(apply, given):
+        seen.append(given["input"].clone())
+        return wrapped(apply, given) if wrapped else apply(given["input"], given["timestep"], **given["c"])
+
+    model.model_options = {**options, "model_function_wrapper": wrap}
+    call()
+    model.model_options = options
+    return seen[0]
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_clip_starts_at_the_level_of_the_one_before(small, extend, earlier):
+    """States of earlier versions, and of footage, started with unit variance."""
+    name, model, *_, latent = small
+    state = extend(scheduler="ddim_uniform")[2]
+    if earlier:
+        kept = {key: value for key, value in state.made_with.items() if key != "start"}
+        state = dataclasses.replace(state, made_with=kept)
+    made = []
+    seen = first_input(model, lambda: made.extend(extend(state, scheduler="ddim_uniform")))
+    sigma = state.sigmas[0]
+    factor = (1 + sigma**2).sqrt() if earlier and name.startswith("sd15") else sigma
+    noise = noise_like(made[2], latent["samples"])
+    torch.testing.assert_close(seen[: len(noise)], noise * factor, rtol=1e-4, atol=1e-4)
+    assert ("start" in made[2].made_with) != earlier
 
 
 @pytest.mark.parametrize("sampler", ["euler", "heun", "dpmpp_2m"])
@@ -126,6 +166,26 @@ def test_resume_is_exact_and_memory_is_flat(small, extend, tmp_path):
     assert torch.equal(resumed[0]["samples"], new["samples"])
     latents = state.latents[:, :, :1].nbytes
     assert sizes[-1] - sizes[1] <= 8 * 4 * latents  # latents for the decoder alone, and these are bounded
+
+
+@pytest.mark.parametrize(("preset", "least"), [("for this model", (3, 2)), ("loop on purpose", (4, 3))])
+def test_a_clip_that_is_too_short_for_a_preset_is_told_the_least_length(small, extend, preset, least):
+    short = small[-1]["samples"]
+    short = {"samples": short[:, :, :2] if short.ndim == 5 else short[:2]}
+    compresses = small[0] in COMPRESSING
+    expected = least[0] if compresses else least[1]
+    loop = "close" if preset == "loop on purpose" else "none"
+    if expected <= 2:
+        assert extend(latent=short, preset=preset, loop=loop)[2].frames == 2
+        return
+    kind = "latents" if compresses else "frames"
+    with pytest.raises(
+        ValueError, match=f"the clip has 2 {kind}, expected {expected} or more for the preset '{preset}'"
+    ):
+        extend(latent=short, preset=preset, loop=loop)
+    enough = small[-1]["samples"]
+    enough = {"samples": enough[:, :, :expected] if enough.ndim == 5 else enough[:expected]}
+    assert extend(latent=enough, preset=preset, loop=loop)[2].frames == expected
 
 
 def test_auto_and_mirror(small, extend):

@@ -150,7 +150,7 @@ def test_a_long_template_in_two_passes(run_template, output, name):
     stock = run_template(name, lambda workflow: None)
     made = set(output.rglob("*.mp4"))
     assert stock.keys() == {"pass 1, clip 1", "pass 2, clip 1"}
-    found = run_template(name, lambda workflow: extend_workflow(parse_workflow(workflow), 3))
+    found = run_template(name, lambda workflow: extend_workflow(parse_workflow(workflow), 3, prompt_frames=4))
     assert found.keys() == {f"pass {number}, clip {clip}" for number in (1, 2) for clip in (1, 2, 3)}
     for key, parts in stock.items():
         for ours, theirs in zip(found[key], parts, strict=True):
@@ -175,12 +175,14 @@ def test_a_long_template_in_two_passes(run_template, output, name):
 def test_a_long_template_from_the_first_to_the_last_frame(run_template, output, name):
     """The stock template's clip has both guide frames, and so does a long one of a single clip."""
     stock = run_template(name, lambda workflow: None)
-    (short,) = run_template(name, lambda workflow: extend_workflow(parse_workflow(workflow), 1)).values()
+    (short,) = run_template(
+        name, lambda workflow: extend_workflow(parse_workflow(workflow), 1, prompt_frames=4)
+    ).values()
     for ours, theirs in zip(short, stock["pass 1, clip 1"], strict=True):
         assert theirs.std() > 0.01
         assert torch.equal(ours, theirs)
     before = set(output.rglob("*.mp4"))
-    found = run_template(name, lambda workflow: extend_workflow(parse_workflow(workflow), 3))
+    found = run_template(name, lambda workflow: extend_workflow(parse_workflow(workflow), 3, prompt_frames=4))
     assert [found[f"pass 1, clip {clip}"][0].shape[2] for clip in (1, 2, 3)] == [7 + 1, 7, 7 + 1]
     for clip in (2, 3):
         (old, heard), (new, hears) = (found[f"pass 1, clip {each}"] for each in (clip - 1, clip))
@@ -200,7 +202,7 @@ def test_the_pictures_of_a_template_without_its_sound(run_template, output, name
         for each in nodes(workflow):
             if each["type"] == "LTXVAudioVAEDecode":
                 each["mode"] = 2
-        extend_workflow(parse_workflow(workflow), 2)
+        extend_workflow(parse_workflow(workflow), 2, prompt_frames=4)
 
     run_template(name, change)
     (path,) = set(output.rglob("*.mp4")) - before

@@ -78,7 +78,8 @@ def stock(built, state, **changes):
     guider = samplers.CFGGuider(model)
     guider.set_conds(changes.get("positive", built.positive), changes.get("negative", built.negative))
     guider.set_cfg(built.family.cfg)
-    sigmas = samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", STEPS)
+    scheduler = changes.get("scheduler", "simple")
+    sigmas = samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, STEPS)
     noise = state.noise if built.family.time else state.noise[0].movedim(1, 0)
     if len(parts_of(latent)) > 1:
         sound = state.sound_noise[..., 0]
@@ -115,8 +116,11 @@ def check_replayed(old, made):
     assert not torch.allclose(free[:, :, :M], theirs, atol=1e-2)
 
 
-def first_clip(built, first, **_):
+def first_clip(built, extend, first, **_):
     check_first(built, first())
+    lower = extend(scheduler="ddim_uniform")
+    assert lower[2].sigmas[0] < 0.999 * built.model.get_model_object("model_sampling").sigma_max
+    check_first(built, lower, scheduler="ddim_uniform")
 
 
 def replay(first, second, **_):

@@ -73,8 +73,8 @@ def extend(
             "-M",
             metavar="M",
             min=0,
-            default="4",
-            help="The latents of a clip that replay the previous one.",
+            default="the preset's",
+            help="The latents of a clip that replay the previous one. With --order alone it is 4.",
         ),
     ] = None,
     order: Annotated[
@@ -83,8 +83,19 @@ def extend(
             o.RESULT,
             "--order",
             metavar="mirror|forward|auto",
-            default="auto",
-            help="auto: forward for models whose VAE compresses time, else mirror.",
+            default="the preset's",
+            help="auto: forward for models whose VAE compresses time, else mirror. With -M alone it is auto.",
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        o.panel_option(
+            o.RESULT,
+            "--preset",
+            metavar="NAME",
+            default="for this model; as set here with -M or --order",
+            help="What clips reuse, by the names of the nodes: paper, keep moving, loop on purpose, anchored, "
+            "for this model, or as set here for the nodes' own values.",
         ),
     ] = None,
     overwrite: Annotated[bool, o.panel_option(o.RESULT, "--overwrite", help="Replace what is there.")] = False,
@@ -113,7 +124,7 @@ def extend(
     if output.exists() and not overwrite:
         raise InputError(f"{output} is there already: give another name, or --overwrite")
     try:
-        done = extend_workflow(found, clips or len(prompts) or 4, prompts, prompt_frames, order)
+        done = extend_workflow(found, clips or len(prompts) or 4, prompts, prompt_frames, order, preset)
     except WorkflowError as error:
         raise InputError(f"{workflow}: {error}") from error
     except ValueError as error:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 
 from vidrd_core.comfy.graphs import WorkflowError
-from vidrd_core.comfy.steps import TAKEN, check_custom, check_given, check_steps, differences, first_expert
+from vidrd_core.comfy.steps import (
+    TAKEN,
+    check_custom,
+    check_given,
+    check_steps,
+    check_switch,
+    differences,
+    first_expert,
+)
 from vidrd_core.comfy.view import Key, Output, View, refusal, same_graph
 
 K_SAMPLERS = ("KSampler", "KSamplerAdvanced")
@@ -14,6 +23,7 @@ SAMPLERS = (*K_SAMPLERS, "SamplerCustom", "SamplerCustomAdvanced")
 DECODERS = ("VAEDecode", "VAEDecodeTiled")
 SOUND_DECODERS = {"VAEDecodeAudio": "vae", "VAEDecodeAudioTiled": "vae", "LTXVAudioVAEDecode": "audio_vae"}
 RATES = {"CreateVideo": "fps", "SaveWEBM": "fps", "SaveAnimatedWEBP": "fps", "VHS_VideoCombine": "frame_rate"}
+WRITERS = ("VidRD_WriteClip", "VidRD_LongVideo")  # of this pack
 SAVERS = ("SaveVideo", "SaveWEBM", "SaveAnimatedWEBP", "VHS_VideoCombine")
 PICTURES = ("LoadImage", "LoadVideo", "LoadImageMask", "LoadAudio", "VHS_LoadVideo", "VHS_LoadVideoPath")
 # Nodes between a sampler and a decoder that leave a clip's latents as they are, with the input that they pass on.
@@ -23,7 +33,7 @@ AT_THE_BEGINNING = {
     "TrimVideoLatent": "samples", "NormalizeVideoLatentStart": "latent", "ReplaceVideoLatentFrames": "destination",
 }  # fmt: skip
 # Nodes that put one latent of a reference picture before a clip's others; it is the warm-up latent of later clips.
-_WITH_REFERENCE = ("WanVaceToVideo", "WanAnimateToVideo", "WanAnimate2ToVideo")
+WITH_REFERENCE = ("WanVaceToVideo", "WanAnimateToVideo", "WanAnimate2ToVideo")
 _GUIDES = ("LTXVAddGuide", "LTXVAddGuideMulti", "MiniMaxH3AddGuide")
 _FILMS = ("LoadVideo", "VHS_LoadVideo", "VHS_LoadVideoPath", "GetVideoComponents")
 _ENCODED_SOUND = ("LTXVAudioVAEEncode", "VAEEncodeAudio")
@@ -114,6 +124,7 @@ def find_chains(view: View) -> list[Chain]:
         raise refusal(view, "a circle", error.args[1][0], why) from error
     savers = [key for key in view.keys if view.kind(key) in SAVERS]
     if not savers:
+        _check_short(view, view.keys)
         raise WorkflowError("no video is saved", f"no node saves a video: expected one of {', '.join(SAVERS)}")
     chains: dict[Key, Chain] = {}
     for decoder in [key for key in view.keys if view.kind(key) in DECODERS]:
@@ -129,7 +140,7 @@ def find_chains(view: View) -> list[Chain]:
         if found is not None and found[0] in chains:
             chains[found[0]].sound, chains[found[0]].passed_to_sound = sound, found[1]
     for chain in chains.values():
-        _check(view, chain, chains.keys() - {chain.sampler})
+        _check(view, chain, chains)
         chain.pictures = _pictures(view, chain)
     return list(chains.values())
 
@@ -189,19 +200,20 @@ def _changes_beginning(view: View, key: Key) -> bool:
         origin is not None and not {"reference_image", "ref_image"} & view.origins(origin.key).keys()
     ):
         return False
-    if origin is None or view.kind(origin.key) not in _WITH_REFERENCE:
+    if origin is None or view.kind(origin.key) not in WITH_REFERENCE:
         raise refusal(
             view,
             "a reference picture is part of each clip's latents",
             key,
             "it cuts off latents, which a clip cannot hand on to the next; expected that of a reference picture, by "
-            f"{', '.join(_WITH_REFERENCE)}; take the picture out first",
+            f"{', '.join(WITH_REFERENCE)}; take the picture out first",
         )
     return True
 
 
 def _without_sampler(view: View, saver: Key) -> WorkflowError:
     """The error for a video that no sampler of the workflow makes: it names the node that does."""
+    _check_short(view, [*view.behind(saver)])
     maker, name = saver, "video"
     while (origin := view.origin(maker, name) or view.origin(maker, "images")) is not None:
         maker, name = origin.key, "images"
@@ -212,6 +224,15 @@ def _without_sampler(view: View, saver: Key) -> WorkflowError:
         f"{view.label(maker)} is in the way: the video of {view.label(saver)} comes from it, not from a sampler "
         f"({', '.join(SAMPLERS)}) and a decoder ({', '.join(DECODERS)})",
     )
+
+
+def _check_short(view: View, keys: Sequence[Key]) -> None:
+    """Raise WorkflowError if a node of this pack writes a long video already."""
+    for key in keys:
+        if view.kind(key) in WRITERS:
+            raise refusal(
+                view, "it is long already", key, "it writes a long video already; run this on the original workflow"
+            )
 
 
 def _pictures(view: View, chain: Chain) -> list[Key]:
@@ -232,15 +253,27 @@ def _pictures(view: View, chain: Chain) -> list[Key]:
     return found
 
 
-def _check(view: View, chain: Chain, others: set[Key]) -> None:
+def _check(view: View, chain: Chain, chains: dict[Key, Chain]) -> None:
     """Raise WorkflowError if the clips of a chain cannot be extended; find its earlier passes."""
     for key in view.ahead(chain.sampler):
         if view.kind(key) == "EndLoop":
             raise refusal(
                 view, "a loop", key, "the workflow makes its clips in a loop already; take it out of the loop"
             )
+    through_latents = list(view.behind(chain.sampler, lambda key: view.kind(key) in DECODERS))
     for key in view.behind(chain.sampler):
-        if key in others:
+        if key in chains and key in through_latents:
+            decoders = [each.key for each in chains[key].decoders]
+            ahead = [to for each in decoders for to in view.ahead(each, lambda key: view.kind(key) in SAMPLERS)]
+            saver = next(to for to in ahead if view.kind(to) in SAVERS)
+            raise refusal(
+                view,
+                "an earlier pass is saved, too",
+                saver,
+                f"it saves what {view.label(key)} makes, of which {view.label(chain.sampler)} makes the next pass; "
+                "bypass or delete it, and keep the video of the last pass",
+            )
+        if key in chains:
             raise refusal(
                 view,
                 "the workflow makes several clips itself",
@@ -262,6 +295,8 @@ def _check_pass(view: View, chain: Chain, sampler: Key) -> Key | None:
     """Raise WorkflowError if a sampler's clips cannot be extended; find the sampler of the pass before it, if any."""
     expert = chain.first_expert if sampler == chain.sampler else None
     check_given(view, expert or sampler, TAKEN.get(view.kind(sampler), ()))
+    if expert:
+        check_switch(view, expert, sampler)
     start = view.origin(expert or sampler, "latent_image")
     if start is None:
         raise refusal(

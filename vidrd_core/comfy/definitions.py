@@ -7,6 +7,8 @@ from typing import Any
 
 PACK, CORE = "vidrd", "comfy-core"
 MAX_STEPS, MAX_PROMPT_FRAMES = 1000, 1024  # of the pack's nodes
+AS_SET = "as set here"  # the nodes' preset that takes their own values
+PRESETS = (AS_SET, "paper", "keep moving", "loop on purpose", "anchored", "for this model")
 SEED_CONTROL = "control_after_generate"  # a widget that the page adds after a seed
 
 
@@ -68,7 +70,7 @@ _REUSE = (
 )
 _STATE = _socket("state", "VIDRD_STATE", True)
 _MORE = (
-    Input("preset", "COMBO", "as set here", True),
+    Input("preset", "COMBO", AS_SET, True),
     Input("noise_policy", "COMBO", "pns", True),
     Input("release", "COMBO", "hard", True),
     Input("drift", "FLOAT", 0.0, True),
@@ -180,8 +182,22 @@ ADDED: dict[str, Definition] = {
     "PrimitiveInt": Definition((Input("value", "INT", 0),), (("INT", "INT"),)),
 }
 
+# Nodes that make latents, of which each after the first one stands for four frames, and whose widgets begin alike.
+SIZED = (
+    *("EmptyHunyuanLatentVideo", "EmptyHunyuanVideo15Latent", "HunyuanImageToVideo", "HunyuanVideo15ImageToVideo"),
+    *("Kandinsky5ImageToVideo", "WanAnimateToVideo", "WanAnimate2ToVideo", "WanCameraImageToVideo"),
+    *("WanFirstLastFrameToVideo", "WanFunControlToVideo", "Wan22FunControlToVideo", "WanFunInpaintToVideo"),
+    *("WanHuMoImageToVideo", "WanImageToVideo", "WanMoveTrackToVideo", "WanPhantomSubjectToVideo"),
+    *("WanSoundImageToVideo", "WanVaceToVideo"),
+)
+_SIZE = ("width", "height", "length", "batch_size")
+
 # Widgets of the nodes that are read, in the order of widgets_values.
 WIDGETS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(SIZED, _SIZE),
+    **dict.fromkeys(("Wan22ImageToVideoLatent", "EmptyMochiLatentVideo", "EmptyCosmosLatentVideo"), _SIZE),
+    "CosmosImageToVideoLatent": _SIZE,
+    "WanTrackToVideo": ("tracks", *_SIZE),
     **{kind: tuple(each.widgets) for kind, each in ADDED.items()},
     "KSampler": ("seed", SEED_CONTROL, "steps", "cfg", "sampler_name", "scheduler", "denoise"),
     "KSamplerAdvanced": (

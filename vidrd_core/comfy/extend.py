@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from vidrd_core.comfy.chains import check_together, find_chains, prompt_encoder
-from vidrd_core.comfy.definitions import MAX_PROMPT_FRAMES
+from vidrd_core.comfy.definitions import AS_SET, MAX_PROMPT_FRAMES, PRESETS
 from vidrd_core.comfy.graphs import NodeId
+from vidrd_core.comfy.lengths import check_reuse
 from vidrd_core.comfy.rewriting import Extended, Rewriting
 from vidrd_core.comfy.saving import plan_videos, remove_savers
 from vidrd_core.comfy.shown import Shown
@@ -23,6 +24,7 @@ def extend_workflow(
     prompts: Sequence[str] = (),
     prompt_frames: int | None = None,
     order: str | None = None,
+    preset: str | None = None,
 ) -> Extended:
     """Make a workflow's video long: its sampler, decoder and saver are replaced, all else stays.
 
@@ -30,8 +32,11 @@ def extend_workflow(
         workflow: The workflow; it is changed in place, unless it is refused.
         clips: The number of clips, 1 to `MAX_CLIPS`.
         prompts: A prompt for each clip, the last one for those that remain; none keeps the workflow's own.
-        prompt_frames: M, the latents of a clip that replay the previous one; by default that of the nodes, 4.
-        order: "mirror", "forward" or "auto"; by default that of the nodes, "auto".
+        prompt_frames: M, the latents of a clip that replay the previous one; by default that of the preset, or, with
+            an order, that of the nodes, 4.
+        order: "mirror", "forward" or "auto"; by default that of the preset, or, with `prompt_frames`, that of the
+            nodes, "auto".
+        preset: One of the nodes' presets; by default "for this model", or, if M or the order is given, "as set here".
 
     Returns:
         What was changed.
@@ -48,15 +53,22 @@ def extend_workflow(
         raise ValueError(
             f"{prompt_frames} prompt frames, expected 0 to {MAX_PROMPT_FRAMES}, and fewer than a clip has"
         )
-    reuse: dict[str, Any] = {}
-    if prompt_frames is not None:
-        reuse["prompt_frames"] = prompt_frames
-    if order is not None:
-        reuse["order"] = order
+    own = {name: each for name, each in (("prompt_frames", prompt_frames), ("order", order)) if each is not None}
+    if preset is None:
+        preset = AS_SET if own else "for this model"
+    if preset not in PRESETS:
+        raise ValueError(f"preset is {preset!r}, expected one of {', '.join(PRESETS)}")
+    if own and preset != AS_SET:
+        raise ValueError(
+            f"the preset {preset!r} sets the prompt frames and the order itself: leave these out, or take the preset "
+            f"{AS_SET!r}"
+        )
+    reuse: dict[str, Any] = own if preset == AS_SET else {"preset": preset}
     view, result, shown = View(workflow), Extended(), Shown(workflow)
     chains = find_chains(view)
     for chain in chains:
         check_together(view, chain)
+        check_reuse(view, chain, reuse)
     encoders = {chain.sampler: prompt_encoder(view, chain) for chain in chains} if prompts else {}
     plans = plan_videos(view, chains, result.notes)
     done: set[tuple[int, NodeId]] = set()

@@ -12,6 +12,7 @@ from vidrd_core.comfy.definitions import SEED_CONTROL
 from vidrd_core.comfy.graphs import OUTPUTS, Connected, Graph, NodeId, Source, Target
 from vidrd_core.comfy.page import PageGraph, height_of
 from vidrd_core.comfy.shown import widgets_shown
+from vidrd_core.comfy.steps import dropped_seed
 from vidrd_core.comfy.view import GETTERS, REROUTES, SETTERS, Key, View, setter_of, source_of_setter
 
 WITH_SOUND = ("mp4", "webm")  # the formats of Decode & Write Clip that hold sound
@@ -194,6 +195,8 @@ class Rewriting:
                 shown = ", ".join(self.view.label(key) for key in dict.fromkeys(keys))
                 notes.append(text.format(shown))
         chain = self.chain
+        if chain.first_expert is not None:
+            notes += [line] if (line := dropped_seed(self.view, chain.first_expert, chain.sampler)) else []
         passed = [key for each in chain.decoders for key in each.passed] + chain.passed_to_sound
         own = {*chain.samplers, *passed, *(each.key for each in chain.decoders), chain.sound}
         others = [key for each in (chain.sampler, *passed) for key, _ in self.view.consumers(each) if key not in own]
@@ -294,17 +297,22 @@ class Rewriting:
         if first != sampler:
             given["model_low_noise"] = graph.given(sampler, "model")
             given["switch_step"] = graph.given(first, "end_at_step")
-        given |= {"state": state, **self.reuse}
+        given |= {"state": state, **self._reused(number)}
         inputs = {name: value for name, value in given.items() if value is not None}
         node = self.copies.add("VidRD_Extend", self._name("Extend", number), inputs, number)
         return _Clip(Source(node, 0), (Source(node, 1), Source(node, 1)), Source(node, 2))
+
+    def _reused(self, number: int) -> dict[str, Any]:
+        """The settings of reuse of a clip; the last one closes a loop."""
+        closes = self.reuse.get("preset") == "loop on purpose" and number == self.clips - 1 and number > 0
+        return {**self.reuse, "loop": "close"} if closes else self.reuse
 
     def _sample_custom(self, number: int, sampler: NodeId, state: Source | None, replaced: Replaced) -> _Clip:
         """A clip by a custom sampler with our noise and guidance."""
         graph, copies = self.graph, self.copies
         guider = self.guiders.get(sampler)
         seed = self._seed([sampler, *self._noise(sampler)][-1], "noise_seed")
-        after = {} if state is None else {"state": state}
+        after, reuse = {} if state is None else {"state": state}, self._reused(number)
         pass_ = f" {self.samplers.index(sampler) + 1}" if len(self.samplers) > 1 else ""
 
         def add(kind: str, title: str, inputs: dict[str, Any]) -> NodeId:
@@ -313,9 +321,9 @@ class Rewriting:
 
         guider = copies.of(guider or graph.source(sampler, "guider"), replaced, number)
         latent = copies.of(graph.source(sampler, "latent_image"), replaced, number)
-        ours = Source(add("VidRD_Noise", "Noise", {"seed": seed, **after, **self.reuse}), 0)
+        ours = Source(add("VidRD_Noise", "Noise", {"seed": seed, **after, **reuse}), 0)
         inner = graph.source(sampler, "sampler")
-        guided = Source(add("VidRD_Guidance", "Guidance", {"sampler": inner, **after, **self.reuse}), 0)
+        guided = Source(add("VidRD_Guidance", "Guidance", {"sampler": inner, **after, **reuse}), 0)
         # The sigmas of all clips are those of the first one, even if they are made for its latents.
         inputs = {"noise": ours, "guider": guider, "sampler": guided, "latent_image": latent}
         inputs["sigmas"] = graph.source(sampler, "sigmas")

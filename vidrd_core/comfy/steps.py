@@ -36,6 +36,51 @@ def first_expert(view: View, sampler: Key) -> Key | None:
     return None if first is None or _differing(view, first, sampler) else first
 
 
+def check_switch(view: View, first: Key, sampler: Key) -> None:
+    """Check that each of two experts takes some of the steps.
+
+    Args:
+        view: The workflow.
+        first: The sampler of the first steps.
+        sampler: The other one.
+
+    Raises:
+        WorkflowError: One takes none.
+    """
+    at, steps = view.value(first, "end_at_step"), _number(view.value(first, "steps"), MAX_STEPS)
+    if isinstance(at, int | float) and not 0 < at < steps:
+        idle, other = (first, sampler) if at <= 0 else (sampler, first)
+        raise refusal(
+            view,
+            "a part of the steps",
+            idle,
+            f"it takes no steps, as end_at_step of {view.label(first)} is {at}, expected 1 to {steps - 1:g}; set it "
+            f"and start_at_step of the other, or let {view.label(other)} take all steps alone",
+        )
+
+
+def dropped_seed(view: View, first: Key, sampler: Key) -> str:
+    """A line on the seed of the second of two experts, which clips do without; "" where it changes nothing.
+
+    Args:
+        view: The workflow.
+        first: The sampler of the first steps.
+        sampler: The other one.
+
+    Returns:
+        The line.
+    """
+    name, ours, theirs = (view.value(key, each) for key, each in (
+        (first, "sampler_name"), (first, "noise_seed"), (sampler, "noise_seed")))  # fmt: skip
+    adds = any(part in str(name) for part in ("ancestral", "sde", "lcm", "seeds", "sa_solver", "ddpm"))
+    if not adds or theirs is None or ours == theirs:
+        return ""
+    return (
+        f"the noise that {name} adds in the last steps is of the seed of {view.label(first)}, not of "
+        f"{view.label(sampler)} ({theirs})"
+    )
+
+
 def differences(view: View, sampler: Key) -> str:
     """How a KSampler (Advanced) differs from the one of the first steps before it, which makes them no two experts.
 

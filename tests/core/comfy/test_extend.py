@@ -19,7 +19,7 @@ from ...workflows.stock import definitions
 from .graphs import FAMILIES, changed, node, same, wan
 
 REUSE = {"prompt_frames": 4, "alpha": 4.0, "beta": 0.4, "order": "auto"}
-MORE = {"preset": "as set here", "noise_policy": "pns", "release": "hard", "drift": 0.0, "loop": "none"}
+MORE = {"preset": "for this model", "noise_policy": "pns", "release": "hard", "drift": 0.0, "loop": "none"}
 
 
 def extended(data, clips=3, **settings):
@@ -502,6 +502,37 @@ def test_the_words_on_two_experts_name_what_differs():
         f"{words}negative, start_at_step (8; end_at_step of the first is 7)"
     )
     assert words not in refusal(two_experts(add_noise="enable"))
+
+
+@pytest.mark.parametrize(("at", "idle"), [(0, "8"), (20, "99"), (25, "99")])
+def test_two_experts_take_steps_each(at, idle):
+    data = two_experts(start_at_step=at)
+    data["8"]["inputs"]["end_at_step"] = at
+    assert refusal(data).startswith(
+        f"KSamplerAdvanced (node {idle}) is in the way: it takes no steps, as end_at_step of KSamplerAdvanced "
+        f"(node 8) is {at}, expected 1 to 19; set it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sampler", "seed", "told"),
+    [
+        ("dpmpp_2m_sde", 9, True),
+        ("lcm", 9, True),
+        ("euler_ancestral", 9, True),
+        ("euler", 9, False),
+        ("lcm", 5, False),
+    ],
+)
+def test_a_seed_that_is_dropped_is_told(sampler, seed, told):
+    data = two_experts(sampler_name=sampler, noise_seed=seed)
+    data["8"]["inputs"]["sampler_name"] = sampler
+    notes = extend_workflow(parse_workflow(data), 2).notes
+    line = (
+        f"the noise that {sampler} adds in the last steps is of the seed of KSamplerAdvanced (node 8), not of "
+        f"KSamplerAdvanced (node 99) ({seed})"
+    )
+    assert (line in notes) == told
 
 
 @pytest.mark.parametrize("changes", [{"start_at_step": 8}, {"add_noise": "enable"}, {"cfg": 1.0}, {"end_at_step": 9}])

@@ -70,7 +70,8 @@ def test_clips_have_what_the_nodes_take():
     extend = definitions()["VidRD_Extend"]["input"]["required"]
     assert (extend["steps"][1]["max"], extend["prompt_frames"][1]["max"]) == (MAX_STEPS, MAX_PROMPT_FRAMES)
     assert extend["prompt_frames"][1]["min"] == 0
-    extended(changed(wan(), n8={"steps": MAX_STEPS}), prompt_frames=MAX_PROMPT_FRAMES)
+    long = changed(wan(), n7={"length": 4 * MAX_PROMPT_FRAMES + 5}, n8={"steps": MAX_STEPS})
+    extended(long, prompt_frames=MAX_PROMPT_FRAMES)
     said = refusal(changed(wan(), n8={"steps": MAX_STEPS + 1}))
     assert said == "KSampler (node 8) is in the way: it takes 1001 steps, expected 1 to 1000; set fewer first"
     for number in (-1, MAX_PROMPT_FRAMES + 1):
