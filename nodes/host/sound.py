@@ -16,7 +16,8 @@ from .audio_video import split_latent
 SOUND_BEFORE = "vidrd_sound_before"  # in a LATENT: the clip's audio latents before the new ones
 SOUND_DIM = "vidrd_sound_dim"  # in a LATENT: the dimension of time in its audio latents
 FRAMES_BEFORE = "vidrd_frames_before"  # in a LATENT: how many of the clip's frames are before the new ones
-TOLERANCE = 0.1  # seconds that sound and pictures of a clip may differ by, as each has a whole number of latents
+# Sound and pictures of a clip may differ by these seconds, as each has a whole number of latents, and by this share.
+TOLERANCE, SHARE = 0.1, 0.02
 
 
 def decode_sound(latent: dict[str, Any], vae: Any, frames: int, again: int, fps: float, path: Path) -> Sound:
@@ -31,7 +32,8 @@ def decode_sound(latent: dict[str, Any], vae: Any, frames: int, again: int, fps:
         path: The file to write.
 
     Returns:
-        The sound from the first of the frames on, and up to `FADE` before.
+        The sound from the first of the frames on, and so much before that it can fill what the clip before lacks and
+        fade in.
 
     Raises:
         ValueError: The VAE decodes no audio, or not of this model; or the sound lasts longer or shorter than the
@@ -45,13 +47,14 @@ def decode_sound(latent: dict[str, Any], vae: Any, frames: int, again: int, fps:
     waveform, rate = _decode(vae, audio)
     before = frames_before - again
     lasts, shown = waveform.shape[-1] / rate, (before + frames) / fps
-    if abs(lasts - shown) > TOLERANCE + 0.02 * lasts:
+    may_differ = TOLERANCE + SHARE * lasts
+    if abs(lasts - shown) > may_differ:
         raise ValueError(
             f"the clip's sound lasts {lasts:.2f} s, its {before + frames} frames {shown:.2f} s at fps {fps:g}: set "
             f"fps to {(before + frames) / lasts:.3g}, or make the audio latent for these frames and this fps"
         )
     begin = round(before * rate / fps)
-    lead = min(begin, round(FADE * rate))
+    lead = min(begin, round((FADE + may_differ) * rate))
     return save_sound(path, waveform[:, begin - lead :].numpy(), rate, lead)
 
 
