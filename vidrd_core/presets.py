@@ -86,6 +86,11 @@ class ReuseChoice:
             settings = replace(preset(self.preset, frames, compresses), staging=self.settings.staging)
             if self.settings.loop != "none":
                 settings = replace(settings, loop=self.settings.loop)
+            if self.preset == "for this model" and compresses and settings.loop != "none":
+                room = (
+                    frames - 2
+                ) // 2  # for the warm-up, prompt frames, one new latent and those that close the loop
+                settings = replace(settings, prompt_frames=max(1, min(settings.prompt_frames, room)))
         elif self.auto:
             settings = replace(settings, order="forward" if compresses else "mirror")
         if not compresses:

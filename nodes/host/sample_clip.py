@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import comfy.model_management as management
@@ -21,11 +22,12 @@ from .audio_video import AudioTimeline, LatentTiming, check_audio_shape, guide_l
 from .latent_layout import clip_shape, layout_of, timing_of, to_model_layout
 from .progress import clip_position, show_status, step_callback
 from .reuse_sampler import ReuseSampler
-from .sound import FRAMES_BEFORE, SOUND_BEFORE, SOUND_DIM
+from .sound import FRAMES_AFTER, FRAMES_BEFORE, SOUND_AFTER, SOUND_BEFORE, SOUND_DIM
 
 Latent = dict[str, Any]
 """ComfyUI's LATENT: "samples", and optional entries."""
 PAST_KEY = "vidrd_past"  # in a LATENT: the latents shown before it, as context for decoders with temporal layers
+CLOSING_KEY = "vidrd_closing"  # in a LATENT that closes a loop: the first clip's latents, which come after it
 
 
 def initial_noise(
@@ -141,6 +143,8 @@ def sample_clip(
     sigmas = _schedule(model, sampler_name, scheduler, steps, previous)
     sampler = ReuseSampler(comfy.samplers.sampler_object(sampler_name), previous, choice)
     sampler.check(model, size, sigmas)
+    if clip_position() is not None and sampler.settings.loop == "keep":  # whose last clip is to close the loop
+        replace(sampler.settings, loop="close").check_frames(clip_shape(size)[2])
     switch = _switch(model, model_low_noise, switch_step, len(sigmas) - 1)
     if positive_before is not None and previous is not None:
         shares = [*shares_of_frames(sampler.settings, clip_shape(size)[2]), *[1.0] * guides]
@@ -240,24 +244,30 @@ def new_frames(whole: Any, sampler: ReuseSampler) -> Latent:
         sampler: The sampler, with the clip's state.
 
     Returns:
-        A LATENT of those frames, with the latents shown before them under `PAST_KEY`; with audio, also what
-        `decode_sound` needs.
+        A LATENT of those frames, with the latents shown before them under `PAST_KEY`, and those that close a loop
+        under `CLOSING_KEY`; with audio, also what `decode_sound` needs.
     """
     assert sampler.state is not None
     state = sampler.state
     video, *audio = split_latent({"samples": whole})
     dim = 2 if video.ndim == 5 else 0
-    new = [video.narrow(dim, state.repeated, state.frames - state.closed - state.repeated)]
-    more: Latent = {}
+    ends = state.frames - state.closed
+    new = [video.narrow(dim, state.repeated, ends - state.repeated)]
+    more: Latent = {CLOSING_KEY: video.narrow(dim, ends, state.closed)} if state.closed else {}
     if audio:
         assert sampler.audio_settings is not None
         shown = sampler.audio_settings.repeated_frames if state.repeated else 0
         timing = timing_of(state.made_with)
         dim = timing.audio_dim
-        new.append(audio[0].narrow(dim, shown, audio[0].shape[dim] - shown))
-        more = {
+        length = audio[0].shape[dim]
+        end = AudioTimeline(state.frames, length, timing).end_of(ends)
+        new.append(audio[0].narrow(dim, shown, end - shown))
+        more |= {
             SOUND_BEFORE: audio[0].narrow(dim, 0, shown),
             SOUND_DIM: dim,
             FRAMES_BEFORE: timing.frames(state.repeated),
         }
+        if state.closed:
+            more[SOUND_AFTER] = audio[0].narrow(dim, end, length - end)
+            more[FRAMES_AFTER] = timing.frames(state.frames) - timing.frames(ends)
     return {"samples": join_latent(new), PAST_KEY: sampler.past, **more}

@@ -92,9 +92,19 @@ class DecoderContext:
         """How many frames the last latents decode to that later ones change, of the last `latents` of a video."""
         return self.frames(latents, max(0, latents - self.future))
 
-    def is_new_start(self, samples: Tensor) -> bool:
-        """Whether new latents [B, C, F, h, w] begin a cycle of their own; clips that go on begin within one."""
-        return self.timing.cycle > 0 and samples.shape[2] % self.timing.cycle == self.future
+    def is_new_start(self, samples: Tensor, past: Tensor | None) -> bool:
+        """Find whether new latents begin a video, so that the first one decodes to a single frame.
+
+        Args:
+            samples: The latents [B, C, F, h, w].
+            past: The latents that their own video shows before them [B, C, P, h, w], as far as they are known.
+
+        Returns:
+            Whether they do, of a VAE that compresses time.
+        """
+        if self.timing.cycle:  # clips that go on begin within a cycle
+            return samples.shape[2] % self.timing.cycle == self.future
+        return self.timing.factor > 1 and past is not None and not past.shape[2]
 
 
 def decoder_context(vae: comfy.sd.VAE) -> DecoderContext:

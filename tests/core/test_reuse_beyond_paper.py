@@ -290,6 +290,10 @@ def test_a_choice_is_resolved_for_the_clip():
         for loop in ("keep", "close"):
             assert ReuseChoice(ReuseSettings(loop=loop), name).resolve(8) == replace(preset(name, 8), loop=loop)
         assert ReuseChoice(preset=name).resolve(8) == preset(name, 8)
+    for latents, frames in {4: 1, 5: 1, 6: 2, 7: 2, 8: 3, 9: 3, 21: 5}.items():  # so many that the loop can be closed
+        found = ReuseChoice(ReuseSettings(loop="close"), "for this model").resolve(latents, compresses=True)
+        assert found.prompt_frames == frames
+        found.check_frames(latents)
     assert ReuseChoice(ReuseSettings(3), auto=True).resolve(8) == ReuseSettings(3)
     assert ReuseChoice(ReuseSettings(3), auto=True).resolve(8, compresses=True) == ReuseSettings(
         3, order="forward", warmup_latents=1

@@ -221,3 +221,9 @@ def test_a_loop_ends_with_its_first_frames(execute, output, preset, loop):
     assert len(frames) == 8 + 6 + 4
     changes = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))
     assert np.abs(frames[0] - frames[-1]).mean() < 2 * changes.max()
+
+
+def test_a_loop_that_has_no_room_to_close_is_refused_with_the_first_clip(execute):
+    ran, errors, _ = execute(long_video(PROMPTS[:1], clips=3, prefix="no_room", loop="close"))
+    assert "as many at its end, to close the loop: give a smaller M" in errors[0]["exception_message"]
+    assert [name.rpartition(".")[2] for name in ran if "clip_" in name] == ["clip_1"]

@@ -126,16 +126,18 @@ def test_resume_is_exact_and_states_stop_growing(extend, tmp_path):
         assert torch.equal(ours, theirs)
 
 
-def test_custom_sampling_gives_the_same_clip_as_extend(run, clip, extend):
+@pytest.mark.parametrize("loop", [False, True])
+def test_custom_sampling_gives_the_same_clip_as_extend(run, clip, extend, loop):
     samplers, custom = (
         importlib.import_module(each) for each in ("comfy.samplers", "comfy_extras.nodes_custom_sampler")
     )
     sigmas = samplers.calculate_sigmas(clip["model"].get_model_object("model_sampling"), "simple", STEPS)
     state = None
-    for _ in range(3):
-        how = {name: value for name, value in REUSE.items() if name != "beta"}
+    for k in range(3):
+        reuse = {**REUSE, "preset": "for this model", "loop": "close" if k == 2 else "keep"} if loop else REUSE
+        how = {name: value for name, value in reuse.items() if name != "beta"}
         (noise,) = run("Noise", seed=3, **how, state=state)
-        (guided,) = run("Guidance", sampler=samplers.sampler_object("euler"), **REUSE, state=state)
+        (guided,) = run("Guidance", sampler=samplers.sampler_object("euler"), **reuse, state=state)
         guider = samplers.CFGGuider(clip["model"])
         guider.set_conds(clip["positive"], clip["negative"])
         guider.set_cfg(1.0)
@@ -143,7 +145,8 @@ def test_custom_sampling_gives_the_same_clip_as_extend(run, clip, extend):
         make = make.execute if hasattr(make, "execute") else make().sample
         out = make(noise, guider, guided, sigmas, clip["latent"])[0]
         new, following = run("CollectState", sampler=guided, latent=out)
-        expected = extend(state)
+        expected = extend(state, **reuse)
+        assert following.closed == (2 if loop and k == 2 else 0)
         for ours, theirs in zip(new["samples"].unbind(), expected[0]["samples"].unbind(), strict=True):
             assert torch.equal(ours, theirs)
         state = following
