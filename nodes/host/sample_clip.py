@@ -146,17 +146,25 @@ def sample_clip(
     if clip_position() is not None and sampler.settings.loop == "keep":  # whose last clip is to close the loop
         replace(sampler.settings, loop="close").check_frames(clip_shape(size)[2])
     switch = _switch(model, model_low_noise, switch_step, len(sigmas) - 1)
+    share = None
     if positive_before is not None and previous is not None:
         shares = [*shares_of_frames(sampler.settings, clip_shape(size)[2]), *[1.0] * guides]
-        positive = fade_conditioning(positive_before, positive, shares, tuple(image.shape))
+        if len(parts) == 1:
+            positive = fade_conditioning(positive_before, positive, shares, tuple(image.shape))
+        else:
+            share = _packed_shares(shares, parts, sampler.settings, guides, layout.timing)
     noise = initial_noise(parts, seed, sampler.settings, previous, layout.timing, guides)
     whole, callback = latent["samples"], step_callback(model, len(sigmas) - 1)
     try:
         for expert, first, last in ((model, 0, switch), (model_low_noise, switch, len(sigmas) - 1)):
             if first == last:
                 continue
-            guider = comfy.samplers.CFGGuider(expert)
-            guider.set_conds(positive, negative)
+            if share is None:
+                guider = comfy.samplers.CFGGuider(expert)
+                guider.set_conds(positive, negative)
+            else:
+                guider = FadingGuider(expert, share)
+                guider.inner_set_conds({"positive": positive, "negative": negative, "before": positive_before})
             guider.set_cfg(cfg)
             whole = guider.sample(
                 join_latent([torch.zeros_like(part) for part in parts]) if first else noise,
@@ -234,6 +242,47 @@ def fade_conditioning(old: Any, new: Any, shares: Sequence[float], shape: tuple[
                 )
             faded.append([text, {**options, "mask": mask, "mask_strength": 1.0, "set_area_to_bounds": False}])
     return faded
+
+
+class FadingGuider(comfy.samplers.CFGGuider):
+    """A CFGGuider that mixes the predictions for two prompts, "before" and "positive", at twice the model calls.
+
+    For latents of video and audio, which are packed, so that the host's masks do not fit them.
+
+    Args:
+        model: The MODEL.
+        share: The share of "positive" in each element of the packed latents [1, 1, L], 0 to 1.
+    """
+
+    def __init__(self, model: Any, share: Tensor) -> None:
+        super().__init__(model)
+        self.share = share
+
+    def predict_noise(self, x: Tensor, timestep: Tensor, *given: Any, **options: Any) -> Tensor:
+        """Predict x0 of packed latents x [B, 1, L] at a noise level `timestep`."""
+        conds, predicted = self.conds, []
+        for name in ("before", "positive"):
+            self.conds = {**conds, "positive": conds[name]}
+            predicted.append(super().predict_noise(x, timestep, *given, **options))
+        self.conds = conds
+        return predicted[0].lerp(predicted[1], self.share.to(x))
+
+
+def _packed_shares(
+    shares: Sequence[float], parts: Sequence[Tensor], settings: ReuseSettings, guides: int, timing: LatentTiming
+) -> Tensor:
+    """The share of a new prompt in each element of packed video and audio [1, 1, L], from those of the frames.
+
+    In audio, too, it rises after what replays, for as long as that lasts.
+    """
+    video, audio = parts
+    timeline = AudioTimeline(video.shape[2] - guides, audio.shape[timing.audio_dim], timing)
+    of_audio = shares_of_frames(timeline.reuse_settings(settings), timeline.audio_latents)
+    both = []
+    for part, dim, each in ((video, 2, shares), (audio, timing.audio_dim, of_audio)):
+        along = torch.tensor(each).view([-1 if i == dim else 1 for i in range(part.ndim)])
+        both.append(along.expand(1, *part.shape[1:]).reshape(1, 1, -1))
+    return torch.cat(both, -1)
 
 
 def new_frames(whole: Any, sampler: ReuseSampler) -> Latent:
