@@ -257,6 +257,7 @@ class FadingGuider(comfy.samplers.CFGGuider):
     def __init__(self, model: Any, share: Tensor) -> None:
         super().__init__(model)
         self.share = share
+        self.conds: dict[str, Any] = {}
 
     def predict_noise(self, x: Tensor, timestep: Tensor, *given: Any, **options: Any) -> Tensor:
         """Predict x0 of packed latents x [B, 1, L] at a noise level `timestep`."""

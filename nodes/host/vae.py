@@ -119,6 +119,21 @@ def decoder_context(vae: comfy.sd.VAE) -> DecoderContext:
     return DecoderContext(CONTEXT_LATENTS, 0, LatentTiming(vae.temporal_compression_decode() or 1))
 
 
+def check_latents(vae: Any, samples: Tensor) -> None:
+    """Raise ValueError unless a VAE decodes latents [B, C, F, h, w] or [F, C, h, w] to pictures, if it is known."""
+    if getattr(getattr(vae, "first_stage_model", vae), "output_sample_rate", None) is not None:
+        raise ValueError("vae is one that decodes sound: wire the VAE of the pictures, and this one into audio_vae")
+    if not isinstance(vae, comfy.sd.VAE):  # another pack's, which may state something else
+        return
+    shape, channels = list(samples.shape), vae.latent_channels
+    if samples.shape[1] != channels or (samples.ndim == 4 and not is_image_vae(vae)):
+        dims = "[F, C, h, w]" if is_image_vae(vae) else "[B, C, F, h, w]"
+        raise ValueError(
+            f"the latent has shape {shape}, this VAE decodes {dims} with {channels} channels: wire the model's own "
+            "VAE, and of separated video and audio the video latent"
+        )
+
+
 def is_image_vae(vae: comfy.sd.VAE) -> bool:
     """Whether a VAE takes frames in the batch dimension [F, C, h, w] and has no temporal layers."""
     return getattr(vae, "latent_dim", 2) < 3

@@ -28,7 +28,7 @@ from .kept_clips import KeptPiece, find_piece, keep_piece, sound_path, thumbnail
 from .progress import clip_position, show_status
 from .sample_clip import CLOSING_KEY, PAST_KEY, Latent
 from .sound import FRAMES_BEFORE, decode_sound
-from .vae import DecoderContext, decoder_context, is_image_vae
+from .vae import DecoderContext, check_latents, decoder_context, is_image_vae
 
 KINDS = {"mp4": ".mp4", "webm": ".webm", "gif": ".gif", "png": "", "webp": ".webp", "apng": ".apng"}
 KINDS_WITH_SOUND = [kind for kind, suffix in KINDS.items() if suffix in ENCODERS]
@@ -172,10 +172,13 @@ def write_clip(
         The video with the clip.
 
     Raises:
-        ValueError: The latents do not continue the video, the prefix is not valid, or `decode_sound` raises it.
+        ValueError: The latents are not the VAE's or do not continue the video, the prefix is not valid, or
+            `decode_sound` raises it.
         OSError: The file cannot be written. The video so far is unchanged.
     """
-    context, (samples, *audio) = decoder_context(vae), split_latent(latent)
+    samples, *audio = split_latent(latent)
+    check_latents(vae, samples)
+    context = decoder_context(vae)
     closing = _closing(latent.get(CLOSING_KEY), samples, context)
     _check(samples, closing, context, before)
     tail, again, pieces = latent.get(PAST_KEY), 0, []

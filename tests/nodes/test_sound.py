@@ -219,6 +219,12 @@ def test_audio_of_another_shape_is_refused(clip, extend, host, family):
     ):
         with pytest.raises(ValueError, match=message):
             extend(state, latent=latent)
+    single = {"samples": nested.NestedTensor([video, audio.narrow(family.time, 0, 1)])}
+    with pytest.raises(ValueError, match="has audio of 1 latent along time, expected 2 or more"):
+        extend(latent=single)
+    for count in (2, 3):
+        few = {"samples": nested.NestedTensor([video, audio.narrow(family.time, 0, count)])}
+        assert extend(extend(latent=few)[2], latent=few)[2].sound_latents.shape[2] == count
     three = {"samples": nested.NestedTensor([video, audio, video])}
     with pytest.raises(ValueError, match="expected video alone, or video and audio"):
         extend(latent=three)

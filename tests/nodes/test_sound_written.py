@@ -285,6 +285,17 @@ def test_what_does_not_fit_is_refused(clips, write, run, host):
     settings = video.VideoSettings("sound/alone", "mp4", 24.0, 1)
     with pytest.raises(ValueError, match="audio_vae is wired, but the latent holds no sound"):
         video.write_clip(alone, clips.vae, settings, None, {}, audio_vae=clips.audio)
+    both = clips.new[0]["samples"].unbind()
+    for latent, vaes, message in (
+        (both[1], (clips.vae, None), "wire the model's own VAE, and of separated video and audio the video latent"),
+        (both[1], (clips.audio, None), "vae is one that decodes sound: wire the VAE of the pictures"),
+        (both[0], (clips.audio, None), "vae is one that decodes sound"),
+        (clips.new[0]["samples"], (clips.audio, clips.audio), "vae is one that decodes sound"),
+        (both[0], (small_vae(host, channels=16), None), r"VAE decodes \[B, C, F, h, w\] with 16 channels"),
+        (clips.new[0]["samples"], (small_vae(host, channels=16), clips.audio), "with 16 channels"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            video.write_clip({"samples": latent}, vaes[0], settings, None, {}, audio_vae=vaes[1])
     if clips.name == "h3":
         with pytest.raises(ValueError, match="wire the model's own empty latent"):
             run("EmptyClip", width=64, height=64, frames=39, vae=clips.vae)
