@@ -310,6 +310,7 @@ class VidRD(Model):
         else:
             sample, reuse, _ = self._next_settings(state, reuse, settings, approximate)
         loops = reuse.loop != "none" and last > 1
+        reuse = replace(reuse, loop="keep") if reuse.loop == "close" else reuse  # only the last clip closes
         (replace(reuse, loop="close") if loops else reuse).check_frames(self.latent_shape(sample)[2])
         check_per_clip(last, sample, reuse, own := per_clip or {})
         self.schedule.sigmas(sample.steps, sample.solver)

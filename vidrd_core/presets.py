@@ -56,7 +56,7 @@ class ReuseChoice:
 
     Args:
         settings: The settings if `preset` is `AS_SET`. With any other preset only two of them count: `staging`, and
-            `loop`, where "close" closes the loop with this clip.
+            `loop` unless it is "none", which leaves the preset's.
         preset: `AS_SET` or one of `PRESETS`.
         auto: Choose the order by the model: mirror, or forward for a VAE that compresses time.
     """
@@ -84,8 +84,13 @@ class ReuseChoice:
         settings = self.settings
         if self.preset != AS_SET:
             settings = replace(preset(self.preset, frames, compresses), staging=self.settings.staging)
-            if self.settings.loop == "close":
-                settings = replace(settings, loop="close")
+            if self.settings.loop != "none":
+                settings = replace(settings, loop=self.settings.loop)
+            if self.preset == "for this model" and compresses and settings.loop != "none":
+                room = (
+                    frames - 2
+                ) // 2  # for the warm-up, prompt frames, one new latent and those that close the loop
+                settings = replace(settings, prompt_frames=max(1, min(settings.prompt_frames, room)))
         elif self.auto:
             settings = replace(settings, order="forward" if compresses else "mirror")
         if not compresses:

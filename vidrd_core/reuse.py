@@ -95,7 +95,7 @@ class ReuseSettings:
         anchor: How far brightness, colours and contrast are pulled towards those of the first clip, 0 to 1. That is,
             the statistics of the predictions, channel by channel. (Its older name is `drift`.)
         loop: keep: the video ends where it began; close: this clip ends where the first one began. For "close" all
-            earlier clips need "keep", which records how the first clip began; `VidRD.stream` closes by itself.
+            earlier clips need "keep", which records how the first clip began; `VidRD.stream` does both by itself.
         warmup_latents: Latents that are sampled before the prompt frames of a forward clip and not shown, for models
             whose first latent stands for a single frame and each other one for several. (Its older name is `head`.)
         staging: Steps of replay: n_j as in the paper, or n_j - 1. (Of mirror order; the released code has this.)

@@ -235,8 +235,13 @@ class ClipState:
     def closed(self) -> int:
         """How many of its last frames are the first clip's, with which the loop closes."""
         reuse = self.made_with.get("reuse", {})
-        closes = reuse.get("loop") == "close" and reuse.get("order") == "forward"
+        closes = self._closes and reuse.get("order") == "forward"
         return int(reuse.get("prompt_frames", 0)) if closes else 0
+
+    @property
+    def _closes(self) -> bool:
+        """Whether it closed a loop, as no first clip does."""
+        return self.index > 0 and self.made_with.get("reuse", {}).get("loop") == "close"
 
     @property
     def statistics(self) -> Tensor | None:
@@ -311,7 +316,7 @@ class ClipState:
 
     def check_first_clip(self, settings: ReuseSettings) -> None:
         """Raise ValueError unless this state holds what the settings need of the first clip."""
-        if self.made_with.get("reuse", {}).get("loop") == "close":
+        if self._closes:
             raise ValueError(
                 "the state is that of a clip that closed a loop: nothing can follow it; take an earlier state"
             )

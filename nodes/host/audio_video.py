@@ -185,11 +185,21 @@ class AudioTimeline:
         video_latents: N.
         audio_latents: T, at even distances over the duration of the video.
         timing: What the video latents decode to.
+
+    Raises:
+        ValueError: There are too few audio latents to tell a clip's beginning from its end.
     """
 
     video_latents: int
     audio_latents: int
     timing: LatentTiming
+
+    def __post_init__(self) -> None:
+        if self.audio_latents < 2:
+            raise ValueError(
+                f"the latent has audio of {self.audio_latents} latent along time, expected 2 or more: make its audio "
+                "for the frames and the fps of its video"
+            )
 
     def end_of(self, latents: int) -> int:
         """How many audio latents end with the first `latents` video latents."""

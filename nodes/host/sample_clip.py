@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import comfy.model_management as management
@@ -21,11 +22,12 @@ from .audio_video import AudioTimeline, LatentTiming, check_audio_shape, guide_l
 from .latent_layout import clip_shape, layout_of, timing_of, to_model_layout
 from .progress import clip_position, show_status, step_callback
 from .reuse_sampler import ReuseSampler
-from .sound import FRAMES_BEFORE, SOUND_BEFORE, SOUND_DIM
+from .sound import FRAMES_AFTER, FRAMES_BEFORE, SOUND_AFTER, SOUND_BEFORE, SOUND_DIM
 
 Latent = dict[str, Any]
 """ComfyUI's LATENT: "samples", and optional entries."""
 PAST_KEY = "vidrd_past"  # in a LATENT: the latents shown before it, as context for decoders with temporal layers
+CLOSING_KEY = "vidrd_closing"  # in a LATENT that closes a loop: the first clip's latents, which come after it
 
 
 def initial_noise(
@@ -143,15 +145,25 @@ def sample_clip(
     stages = _stages(experts, sampler_name, scheduler, steps, switch_step, previous)
     sampler = ReuseSampler(comfy.samplers.sampler_object(sampler_name), previous, choice)
     sampler.check(model, size, _joined(stages))
+    if clip_position() is not None and sampler.settings.loop == "keep":  # whose last clip is to close the loop
+        replace(sampler.settings, loop="close").check_frames(clip_shape(size)[2])
+    share = None
     if positive_before is not None and previous is not None:
         shares = [*shares_of_frames(sampler.settings, clip_shape(size)[2]), *[1.0] * guides]
-        positive = fade_conditioning(positive_before, positive, shares, tuple(image.shape))
+        if len(parts) == 1:
+            positive = fade_conditioning(positive_before, positive, shares, tuple(image.shape))
+        else:
+            share = _packed_shares(shares, parts, sampler.settings, guides, layout.timing)
     noise = initial_noise(parts, seed, sampler.settings, previous, layout.timing, guides)
     whole, callback, first = latent["samples"], step_callback(model, len(_joined(stages)) - 1), 0
     try:
         for expert, sigmas in zip(experts, stages, strict=True):
-            guider = comfy.samplers.CFGGuider(expert)
-            guider.set_conds(positive, negative)
+            if share is None:
+                guider = comfy.samplers.CFGGuider(expert)
+                guider.set_conds(positive, negative)
+            else:
+                guider = FadingGuider(expert, share)
+                guider.inner_set_conds({"positive": positive, "negative": negative, "before": positive_before})
             guider.set_cfg(cfg)
             whole = guider.sample(
                 join_latent([torch.zeros_like(part) for part in parts]) if first else noise,
@@ -270,6 +282,48 @@ def fade_conditioning(old: Any, new: Any, shares: Sequence[float], shape: tuple[
     return faded
 
 
+class FadingGuider(comfy.samplers.CFGGuider):
+    """A CFGGuider that mixes the predictions for two prompts, "before" and "positive", at twice the model calls.
+
+    For latents of video and audio, which are packed, so that the host's masks do not fit them.
+
+    Args:
+        model: The MODEL.
+        share: The share of "positive" in each element of the packed latents [1, 1, L], 0 to 1.
+    """
+
+    def __init__(self, model: Any, share: Tensor) -> None:
+        super().__init__(model)
+        self.share = share
+        self.conds: dict[str, Any] = {}
+
+    def predict_noise(self, x: Tensor, timestep: Tensor, *given: Any, **options: Any) -> Tensor:
+        """Predict x0 of packed latents x [B, 1, L] at a noise level `timestep`."""
+        conds, predicted = self.conds, []
+        for name in ("before", "positive"):
+            self.conds = {**conds, "positive": conds[name]}
+            predicted.append(super().predict_noise(x, timestep, *given, **options))
+        self.conds = conds
+        return predicted[0].lerp(predicted[1], self.share.to(x))
+
+
+def _packed_shares(
+    shares: Sequence[float], parts: Sequence[Tensor], settings: ReuseSettings, guides: int, timing: LatentTiming
+) -> Tensor:
+    """The share of a new prompt in each element of packed video and audio [1, 1, L], from those of the frames.
+
+    In audio, too, it rises after what replays, for as long as that lasts.
+    """
+    video, audio = parts
+    timeline = AudioTimeline(video.shape[2] - guides, audio.shape[timing.audio_dim], timing)
+    of_audio = shares_of_frames(timeline.reuse_settings(settings), timeline.audio_latents)
+    both = []
+    for part, dim, each in ((video, 2, shares), (audio, timing.audio_dim, of_audio)):
+        along = torch.tensor(each).view([-1 if i == dim else 1 for i in range(part.ndim)])
+        both.append(along.expand(1, *part.shape[1:]).reshape(1, 1, -1))
+    return torch.cat(both, -1)
+
+
 def new_frames(whole: Any, sampler: ReuseSampler) -> Latent:
     """The frames that a sampler's last clip adds to the video.
 
@@ -278,24 +332,30 @@ def new_frames(whole: Any, sampler: ReuseSampler) -> Latent:
         sampler: The sampler, with the clip's state.
 
     Returns:
-        A LATENT of those frames, with the latents shown before them under `PAST_KEY`; with audio, also what
-        `decode_sound` needs.
+        A LATENT of those frames, with the latents shown before them under `PAST_KEY`, and those that close a loop
+        under `CLOSING_KEY`; with audio, also what `decode_sound` needs.
     """
     assert sampler.state is not None
     state = sampler.state
     video, *audio = split_latent({"samples": whole})
     dim = 2 if video.ndim == 5 else 0
-    new = [video.narrow(dim, state.repeated, state.frames - state.closed - state.repeated)]
-    more: Latent = {}
+    ends = state.frames - state.closed
+    new = [video.narrow(dim, state.repeated, ends - state.repeated)]
+    more: Latent = {CLOSING_KEY: video.narrow(dim, ends, state.closed)} if state.closed else {}
     if audio:
         assert sampler.audio_settings is not None
         shown = sampler.audio_settings.repeated_frames if state.repeated else 0
         timing = timing_of(state.made_with)
         dim = timing.audio_dim
-        new.append(audio[0].narrow(dim, shown, audio[0].shape[dim] - shown))
-        more = {
+        length = audio[0].shape[dim]
+        end = AudioTimeline(state.frames, length, timing).end_of(ends)
+        new.append(audio[0].narrow(dim, shown, end - shown))
+        more |= {
             SOUND_BEFORE: audio[0].narrow(dim, 0, shown),
             SOUND_DIM: dim,
             FRAMES_BEFORE: timing.frames(state.repeated),
         }
+        if state.closed:
+            more[SOUND_AFTER] = audio[0].narrow(dim, end, length - end)
+            more[FRAMES_AFTER] = timing.frames(state.frames) - timing.frames(ends)
     return {"samples": join_latent(new), PAST_KEY: sampler.past, **more}

@@ -16,7 +16,10 @@ from .audio_video import split_latent
 SOUND_BEFORE = "vidrd_sound_before"  # in a LATENT: the clip's audio latents before the new ones
 SOUND_DIM = "vidrd_sound_dim"  # in a LATENT: the dimension of time in its audio latents
 FRAMES_BEFORE = "vidrd_frames_before"  # in a LATENT: how many of the clip's frames are before the new ones
-TOLERANCE = 0.1  # seconds that sound and pictures of a clip may differ by, as each has a whole number of latents
+SOUND_AFTER = "vidrd_sound_after"  # in a LATENT that closes a loop: the clip's audio latents after the new ones
+FRAMES_AFTER = "vidrd_frames_after"  # likewise: how many of the clip's frames are after the new ones
+# Sound and pictures of a clip may differ by these seconds, as each has a whole number of latents, and by this share.
+TOLERANCE, SHARE = 0.1, 0.02
 
 
 def decode_sound(latent: dict[str, Any], vae: Any, frames: int, again: int, fps: float, path: Path) -> Sound:
@@ -31,7 +34,8 @@ def decode_sound(latent: dict[str, Any], vae: Any, frames: int, again: int, fps:
         path: The file to write.
 
     Returns:
-        The sound from the first of the frames on, and up to `FADE` before.
+        The sound from the first of the frames on, and so much before that it can fill what the clip before lacks and
+        fade in.
 
     Raises:
         ValueError: The VAE decodes no audio, or not of this model; or the sound lasts longer or shorter than the
@@ -39,19 +43,24 @@ def decode_sound(latent: dict[str, Any], vae: Any, frames: int, again: int, fps:
         DivergenceError: The sound has NaN or infinity.
         OSError: The file cannot be written.
     """
-    audio, frames_before = split_latent(latent)[1], latent.get(FRAMES_BEFORE, 0)
+    audio = split_latent(latent)[1]
+    frames_before, frames_after = latent.get(FRAMES_BEFORE, 0), latent.get(FRAMES_AFTER, 0)
     if frames_before:
         audio = torch.cat([latent[SOUND_BEFORE].to(audio), audio], latent[SOUND_DIM])
+    if frames_after:
+        audio = torch.cat([audio, latent[SOUND_AFTER].to(audio)], latent[SOUND_DIM])
     waveform, rate = _decode(vae, audio)
     before = frames_before - again
-    lasts, shown = waveform.shape[-1] / rate, (before + frames) / fps
-    if abs(lasts - shown) > TOLERANCE + 0.02 * lasts:
+    whole = before + frames + frames_after
+    lasts, shown = waveform.shape[-1] / rate, whole / fps
+    may_differ = TOLERANCE + SHARE * lasts
+    if abs(lasts - shown) > may_differ:
         raise ValueError(
-            f"the clip's sound lasts {lasts:.2f} s, its {before + frames} frames {shown:.2f} s at fps {fps:g}: set "
-            f"fps to {(before + frames) / lasts:.3g}, or make the audio latent for these frames and this fps"
+            f"the clip's sound lasts {lasts:.2f} s, its {whole} frames {shown:.2f} s at fps {fps:g}: set fps to "
+            f"{whole / lasts:.3g}, or make the audio latent for these frames and this fps"
         )
     begin = round(before * rate / fps)
-    lead = min(begin, round(FADE * rate))
+    lead = min(begin, round((FADE + may_differ) * rate))
     return save_sound(path, waveform[:, begin - lead :].numpy(), rate, lead)
 
 

@@ -92,9 +92,19 @@ class DecoderContext:
         """How many frames the last latents decode to that later ones change, of the last `latents` of a video."""
         return self.frames(latents, max(0, latents - self.future))
 
-    def is_new_start(self, samples: Tensor) -> bool:
-        """Whether new latents [B, C, F, h, w] begin a cycle of their own; clips that go on begin within one."""
-        return self.timing.cycle > 0 and samples.shape[2] % self.timing.cycle == self.future
+    def is_new_start(self, samples: Tensor, past: Tensor | None) -> bool:
+        """Find whether new latents begin a video, so that the first one decodes to a single frame.
+
+        Args:
+            samples: The latents [B, C, F, h, w].
+            past: The latents that their own video shows before them [B, C, P, h, w], as far as they are known.
+
+        Returns:
+            Whether they do, of a VAE that compresses time.
+        """
+        if self.timing.cycle:  # clips that go on begin within a cycle
+            return samples.shape[2] % self.timing.cycle == self.future
+        return self.timing.factor > 1 and past is not None and not past.shape[2]
 
 
 def decoder_context(vae: comfy.sd.VAE) -> DecoderContext:
@@ -107,6 +117,21 @@ def decoder_context(vae: comfy.sd.VAE) -> DecoderContext:
     if type(inner).__name__ == "MiniMaxH3VideoVAE":  # decodes 5 latents with 2 of the next 5, and blends these two
         return DecoderContext(5, 2, LatentTiming(4, 5))
     return DecoderContext(CONTEXT_LATENTS, 0, LatentTiming(vae.temporal_compression_decode() or 1))
+
+
+def check_latents(vae: Any, samples: Tensor) -> None:
+    """Raise ValueError unless a VAE decodes latents [B, C, F, h, w] or [F, C, h, w] to pictures, if it is known."""
+    if getattr(getattr(vae, "first_stage_model", vae), "output_sample_rate", None) is not None:
+        raise ValueError("vae is one that decodes sound: wire the VAE of the pictures, and this one into audio_vae")
+    if not isinstance(vae, comfy.sd.VAE):  # another pack's, which may state something else
+        return
+    shape, channels = list(samples.shape), vae.latent_channels
+    if samples.shape[1] != channels or (samples.ndim == 4 and not is_image_vae(vae)):
+        dims = "[F, C, h, w]" if is_image_vae(vae) else "[B, C, F, h, w]"
+        raise ValueError(
+            f"the latent has shape {shape}, this VAE decodes {dims} with {channels} channels: wire the model's own "
+            "VAE, and of separated video and audio the video latent"
+        )
 
 
 def is_image_vae(vae: comfy.sd.VAE) -> bool:

@@ -26,9 +26,9 @@ from .folders import free_path
 from .images import save_thumbnail
 from .kept_clips import KeptPiece, find_piece, keep_piece, sound_path, thumbnail_path
 from .progress import clip_position, show_status
-from .sample_clip import PAST_KEY, Latent
-from .sound import decode_sound
-from .vae import DecoderContext, decoder_context, is_image_vae
+from .sample_clip import CLOSING_KEY, PAST_KEY, Latent
+from .sound import FRAMES_BEFORE, decode_sound
+from .vae import DecoderContext, check_latents, decoder_context, is_image_vae
 
 KINDS = {"mp4": ".mp4", "webm": ".webm", "gif": ".gif", "png": "", "webp": ".webp", "apng": ".apng"}
 KINDS_WITH_SOUND = [kind for kind, suffix in KINDS.items() if suffix in ENCODERS]
@@ -187,21 +187,30 @@ def write_clip(
         The video with the clip.
 
     Raises:
-        ValueError: The latents do not continue the video, the prefix is not valid, or `decode_sound` raises it.
+        ValueError: The latents are not the VAE's or do not continue the video, the prefix is not valid, or
+            `decode_sound` raises it.
         OSError: The file cannot be written. The video so far is unchanged.
     """
-    context, (samples, *audio) = decoder_context(vae), split_latent(latent)
-    _check(samples, context, before)
+    samples, *audio = split_latent(latent)
+    check_latents(vae, samples)
+    context = decoder_context(vae)
+    closing = _closing(latent.get(CLOSING_KEY), samples, context)
+    _check(samples, closing, context, before)
     tail, again, pieces = latent.get(PAST_KEY), 0, []
-    is_new_start = context.is_new_start(samples)
+    is_new_start = context.is_new_start(samples, tail)
     if before is not None:
         settings, tail, again = before.settings, before.tail, 0 if is_new_start else before.provisional
         pieces = _kept_pieces(before, again)
     _check_sound(bool(audio), audio_vae, settings.kind)
+    if audio_vae is not None and before is not None and not is_new_start and FRAMES_BEFORE not in latent:
+        raise ValueError(
+            "the latent is not that of a clip's new frames, and does not tell where its sound goes on: wire new "
+            "frames of Reuse & Diffuse Extend, not whole clip"
+        )
     path, tags, position = _temporary_path(settings.kind), _tags(metadata), clip_position()
     piece = find_piece(key, path)
     if piece is None:
-        frames, tail = _decode(samples, vae, context, None if is_new_start else tail, again)
+        frames, tail = _decode(samples, closing, vae, context, None if is_new_start else tail, again)
         sound = None
         if audio_vae is not None:
             sound = decode_sound(latent, audio_vae, len(frames), again, settings.fps, sound_path(path))
@@ -247,13 +256,21 @@ def _kept_pieces(before: GrowingVideo, again: int) -> list[Piece]:
     return [*pieces[:-1], replace(last, frames=last.frames - again)]
 
 
-def _check(samples: Tensor, context: DecoderContext, before: Any) -> None:
+def _closing(closing: Tensor | None, samples: Tensor, context: DecoderContext) -> Tensor | None:
+    """Of the latents [B, C, F, h, w] that close a loop after others, those that make the VAE's last group whole."""
+    if closing is None or not context.timing.cycle or not _same_shape(closing, samples):
+        return None
+    return closing[:, :, : context.future].to(samples)
+
+
+def _check(samples: Tensor, closing: Tensor | None, context: DecoderContext, before: Any) -> None:
     """Raise ValueError unless latents can be appended to a video."""
     if samples.ndim == 5 and len(samples) > 1:
         raise ValueError(
             f"the latent holds {len(samples)} clips side by side, expected one: write each to a file of its own"
         )
-    if (cycle := context.timing.cycle) and samples.shape[2] % cycle not in (0, context.future):
+    more = 0 if closing is None else closing.shape[2]
+    if (cycle := context.timing.cycle) and (samples.shape[2] + more) % cycle not in (0, context.future):
         raise ValueError(
             f"the latent has {samples.shape[2]} latents along time, expected a multiple of {cycle}, or "
             f"{context.future} more: this VAE decodes them in groups; make clips from the model's own empty latent"
@@ -283,9 +300,12 @@ def _check_sound(has_sound: bool, audio_vae: Any, kind: str) -> None:
 
 
 def _decode(
-    samples: Tensor, vae: Any, context: DecoderContext, tail: Tensor | None, again: int
+    samples: Tensor, closing: Tensor | None, vae: Any, context: DecoderContext, tail: Tensor | None, again: int
 ) -> tuple[Tensor, Tensor]:
-    """The last `again` frames once more and then the new ones, uint8 [F, H, W, 3]; and the next clip's `tail`."""
+    """The last `again` frames once more and then the new ones, uint8 [F, H, W, 3]; and the next clip's `tail`.
+
+    After `closing` comes the first clip again, and nothing else.
+    """
     if samples.ndim == 5 and is_image_vae(vae):
         samples = samples[0].movedim(1, 0)
     known = 0
@@ -293,11 +313,16 @@ def _decode(
         tail = tail[:, :, -(context.past + context.future) :]
         known = tail.shape[2]
         samples = torch.cat([tail.to(samples), samples], dim=2)
+    if closing is not None:
+        samples = torch.cat([samples, closing], dim=2)
     images = vae.decode(samples)
     frames = images.reshape(-1, *images.shape[-3:])[..., :3]
     if known:
         frames = frames[-(context.frames(samples.shape[2], known) + again) :]
     tail = samples[:, :, -(context.past + context.future) :] if context.past else samples[:0]
+    if closing is not None:
+        frames = frames[: len(frames) - context.frames(samples.shape[2], samples.shape[2] - closing.shape[2])]
+        tail = samples[:, :, :0]
     return (frames.clamp(0, 1) * 255).round().to(torch.uint8), tail.cpu().clone()
 
 

@@ -250,6 +250,31 @@ def test_a_loop_can_be_closed_only_with_loop_keep(model):
         model.extend(state, "a red circle", ReuseSettings(2, order="forward", loop="close"), **FAST)
 
 
+@pytest.mark.parametrize("name", ["keep moving", "anchored", "for this model"])
+def test_a_stream_closes_its_loop_with_either_value(model, name):
+    made = [
+        [clip.state for clip in model.stream("a red circle", 3, replace(preset(name, 8), loop=loop), **FAST)]
+        for loop in ("keep", "close")
+    ]
+    assert [[state.made_with["reuse"]["loop"] for state in states] for states in made] == [
+        ["keep", "keep", "close"]
+    ] * 2
+    assert all(torch.equal(one.latents, other.latents) for one, other in zip(*made, strict=True))
+    last, first, m = made[1][-1], made[1][0], preset(name, 8).prompt_frames
+    assert torch.allclose(last.latents[:, :, -m:], first.latents[:, :, :m], atol=1e-5)
+
+
+def test_a_first_clip_closes_nothing(model):
+    reuse = ReuseSettings(2, order="forward", loop="close")
+    state = model.generate("a red circle", reuse, **FAST).state
+    assert state.shown.shape[2] == 8
+    with pytest.raises(ValueError, match=r"keeps nothing.*make the first clip with loop 'keep'"):
+        model.extend(state, "a red circle", reuse, **FAST)
+    (alone,) = model.stream("a red circle", 1, reuse, **FAST)
+    closed = model.extend(alone.state, "a red circle", reuse, **FAST).state
+    assert torch.allclose(closed.latents[:, :, -2:], state.latents[:, :, :2], atol=1e-5)
+
+
 def test_a_choice_is_resolved_for_the_clip():
     assert ReuseChoice(preset="keep moving").resolve(16).prompt_frames == 4
     assert ReuseChoice(preset="keep moving").resolve(16).head == 0
@@ -261,7 +286,14 @@ def test_a_choice_is_resolved_for_the_clip():
         assert found == ReuseSettings(frames, order="forward", noise="shuffle", warmup_latents=1)
     assert ReuseChoice(preset="for this model").resolve(17, compresses=True, cycle=5).prompt_frames == 2
     assert ReuseChoice(preset="for this model").resolve(8) == preset("keep moving", 8)
-    assert ReuseChoice(ReuseSettings(loop="close"), "loop on purpose").resolve(8).loop == "close"
+    for name in PRESETS:
+        for loop in ("keep", "close"):
+            assert ReuseChoice(ReuseSettings(loop=loop), name).resolve(8) == replace(preset(name, 8), loop=loop)
+        assert ReuseChoice(preset=name).resolve(8) == preset(name, 8)
+    for latents, frames in {4: 1, 5: 1, 6: 2, 7: 2, 8: 3, 9: 3, 21: 5}.items():  # so many that the loop can be closed
+        found = ReuseChoice(ReuseSettings(loop="close"), "for this model").resolve(latents, compresses=True)
+        assert found.prompt_frames == frames
+        found.check_frames(latents)
     assert ReuseChoice(ReuseSettings(3), auto=True).resolve(8) == ReuseSettings(3)
     assert ReuseChoice(ReuseSettings(3), auto=True).resolve(8, compresses=True) == ReuseSettings(
         3, order="forward", warmup_latents=1

@@ -229,11 +229,12 @@ def test_presets(extend):
         assert extend(state, preset=preset)[2].latents.isfinite().all()
 
 
-def test_a_closed_loop_ends_with_the_first_clips_frames(small, extend):
+@pytest.mark.parametrize("preset", ["loop on purpose", "keep moving", "anchored", "for this model"])
+def test_a_closed_loop_ends_with_the_first_clips_frames(small, extend, preset):
     """Where the VAE compresses time, the first latent is left out: it decodes to a single frame."""
     head = int(small[-1]["samples"].ndim == 5)
-    first = extend(preset="loop on purpose")[2]
-    closed = extend(first, preset="loop on purpose", loop="close")[2]
+    first = extend(preset=preset, loop="none" if preset == "loop on purpose" else "keep")[2]
+    closed = extend(first, preset=preset, loop="close")[2]
     count = closed.closed
     expected = first.latents[:, :, head : head + count]
     torch.testing.assert_close(closed.latents[:, :, -count:], expected, rtol=1e-4, atol=1e-4)

@@ -210,11 +210,20 @@ def test_a_new_prompt_fades_in_over_clips(execute, output):
         assert np.abs(faded[8:12] - at_once[8:12]).mean() > 1
 
 
-def test_a_loop_ends_with_its_first_frames(execute, output):
-    _, errors, refused = execute(long_video(PROMPTS[:1], clips=3, prefix="loop", preset="loop on purpose"))
+@pytest.mark.parametrize(
+    ("preset", "loop"), [("loop on purpose", "none"), ("keep moving", "keep"), ("keep moving", "close")]
+)
+def test_a_loop_ends_with_its_first_frames(execute, output, preset, loop):
+    _, errors, refused = execute(long_video(PROMPTS[:1], clips=3, prefix=f"loop_{loop}", preset=preset, loop=loop))
     assert (errors, refused) == ([], {})
-    (path,) = (output / "loop").iterdir()
+    (path,) = (output / f"loop_{loop}").iterdir()
     frames = frames_of(path).astype(int)
     assert len(frames) == 8 + 6 + 4
     changes = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))
     assert np.abs(frames[0] - frames[-1]).mean() < 2 * changes.max()
+
+
+def test_a_loop_that_has_no_room_to_close_is_refused_with_the_first_clip(execute):
+    ran, errors, _ = execute(long_video(PROMPTS[:1], clips=3, prefix="no_room", loop="close"))
+    assert "as many at its end, to close the loop: give a smaller M" in errors[0]["exception_message"]
+    assert [name.rpartition(".")[2] for name in ran if "clip_" in name] == ["clip_1"]

@@ -126,16 +126,18 @@ def test_resume_is_exact_and_states_stop_growing(extend, tmp_path):
         assert torch.equal(ours, theirs)
 
 
-def test_custom_sampling_gives_the_same_clip_as_extend(run, clip, extend):
+@pytest.mark.parametrize("loop", [False, True])
+def test_custom_sampling_gives_the_same_clip_as_extend(run, clip, extend, loop):
     samplers, custom = (
         importlib.import_module(each) for each in ("comfy.samplers", "comfy_extras.nodes_custom_sampler")
     )
     sigmas = samplers.calculate_sigmas(clip["model"].get_model_object("model_sampling"), "simple", STEPS)
     state = None
-    for _ in range(3):
-        how = {name: value for name, value in REUSE.items() if name != "beta"}
+    for k in range(3):
+        reuse = {**REUSE, "preset": "for this model", "loop": "close" if k == 2 else "keep"} if loop else REUSE
+        how = {name: value for name, value in reuse.items() if name != "beta"}
         (noise,) = run("Noise", seed=3, **how, state=state)
-        (guided,) = run("Guidance", sampler=samplers.sampler_object("euler"), **REUSE, state=state)
+        (guided,) = run("Guidance", sampler=samplers.sampler_object("euler"), **reuse, state=state)
         guider = samplers.CFGGuider(clip["model"])
         guider.set_conds(clip["positive"], clip["negative"])
         guider.set_cfg(1.0)
@@ -143,10 +145,65 @@ def test_custom_sampling_gives_the_same_clip_as_extend(run, clip, extend):
         make = make.execute if hasattr(make, "execute") else make().sample
         out = make(noise, guider, guided, sigmas, clip["latent"])[0]
         new, following = run("CollectState", sampler=guided, latent=out)
-        expected = extend(state)
+        expected = extend(state, **reuse)
+        assert following.closed == (2 if loop and k == 2 else 0)
         for ours, theirs in zip(new["samples"].unbind(), expected[0]["samples"].unbind(), strict=True):
             assert torch.equal(ours, theirs)
         state = following
+
+
+def test_a_prompt_fades_in_over_picture_and_sound(clip, extend, family):
+    """As core does it: the old and the new prompt's predictions are mixed."""
+    state = extend()[2]
+    plain, itself, faded = (
+        extend(state, **given)[1]["samples"].unbind()
+        for given in ({}, {"positive_before": clip["positive"]}, {"positive_before": clip["negative"]})
+    )
+    for one, other in zip(plain, itself, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-3 * float(one.abs().max()))
+    for one, other in zip(plain, faded, strict=True):
+        assert (other - one).abs().max() > 1e-3
+    # A first clip follows nothing.
+    first = extend(positive_before=clip["negative"])[2]
+    assert torch.equal(first.latents, state.latents)
+
+
+def test_predictions_are_mixed_as_the_hosts_masks_mix_them(host, run):
+    """For video alone, which masks fit."""
+    model, positive, negative, latent = small_model("wan")
+    sample_clip = importlib.import_module("custom_nodes_vidrd.nodes.host.sample_clip")
+    samplers = importlib.import_module("comfy.samplers")
+    shares, shape = [0, 0.25, 0.5, 0.75, 1, 1, 1, 1], tuple(latent["samples"].shape)
+    masked = samplers.CFGGuider(model)
+    masked.set_conds(sample_clip.fade_conditioning(negative, positive, shares, shape), negative)
+    mixed = sample_clip.FadingGuider(model, torch.tensor(shares).view(1, 1, -1, 1, 1))
+    mixed.inner_set_conds({"positive": positive, "negative": negative, "before": negative})
+    sigmas = samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", STEPS)
+    noise, made = torch.randn(shape, generator=torch.Generator().manual_seed(4)), []
+    for guider in (masked, mixed):
+        guider.set_cfg(2.5)
+        made.append(guider.sample(noise, latent["samples"], samplers.sampler_object("euler"), sigmas, seed=3))
+    torch.testing.assert_close(*made, rtol=1e-3, atol=1e-4)
+    assert made[0].std() > 0.01
+
+
+def test_the_shares_of_packed_latents(pack, family):
+    sample_clip = importlib.import_module("custom_nodes_vidrd.nodes.host.sample_clip")
+    audio_video = importlib.import_module("custom_nodes_vidrd.nodes.host.audio_video")
+    timing = audio_video.LatentTiming(8) if family.name == "ltxav" else audio_video.LatentTiming(4, 5, 3)
+    settings = ReuseSettings(2, order="forward", warmup_latents=family.warmup[0])
+    video, audio = torch.zeros(family.video), torch.zeros(family.audio)
+    begins = family.warmup[0] + 2
+    frames = [0.0] * begins + [1 / 3, 2 / 3] + [1.0] * (video.shape[2] - begins - 2)
+    packed = sample_clip._packed_shares(frames, [video, audio], settings, 0, timing)
+    assert packed.shape == (1, 1, video.numel() + audio.numel())
+    parts = packed[..., : video.numel()].view(video.shape), packed[..., video.numel() :].view(audio.shape)
+    assert parts[0][0, 0, :, 0, 0].tolist() == pytest.approx(frames)
+    first, m = family.warmup[1], family.replayed[1]
+    of_audio = parts[1].movedim(family.time, -1)[0, 0, 0]
+    assert torch.equal(parts[1].movedim(family.time, -1), of_audio.expand(parts[1].movedim(family.time, -1).shape))
+    expected = [min(1, max(0, j - first - m + 1) / (m + 1)) for j in range(len(of_audio))]
+    assert of_audio.tolist() == pytest.approx(expected)
 
 
 def test_audio_of_another_shape_is_refused(clip, extend, host, family):
@@ -162,6 +219,12 @@ def test_audio_of_another_shape_is_refused(clip, extend, host, family):
     ):
         with pytest.raises(ValueError, match=message):
             extend(state, latent=latent)
+    single = {"samples": nested.NestedTensor([video, audio.narrow(family.time, 0, 1)])}
+    with pytest.raises(ValueError, match="has audio of 1 latent along time, expected 2 or more"):
+        extend(latent=single)
+    for count in (2, 3):
+        few = {"samples": nested.NestedTensor([video, audio.narrow(family.time, 0, count)])}
+        assert extend(extend(latent=few)[2], latent=few)[2].sound_latents.shape[2] == count
     three = {"samples": nested.NestedTensor([video, audio, video])}
     with pytest.raises(ValueError, match="expected video alone, or video and audio"):
         extend(latent=three)

@@ -207,13 +207,14 @@ def reuse_settings(
         default: The settings without a preset; by default the paper's.
 
     Returns:
-        The settings of all clips.
+        The settings of all clips but the last one, which closes a loop: "close" is "keep" for the others.
 
     Raises:
         ValueError: The preset or a field is not valid.
     """
     base = preset(named, frames) if named is not None else default or ReuseSettings()
-    return replace(base, **given)
+    settings = replace(base, **given)
+    return replace(settings, loop="keep") if settings.loop == "close" else settings
 
 
 def load_model(options: ModelOptions, machine: MachineOptions) -> VidRD:

@@ -213,6 +213,6 @@ def _generate(model: VidRD, text: str, settings: GenerationSettings, sample: dic
     video = model.frames(clips)
     boundaries = layout.boundaries(len(video))
     alignment = prompt_alignment(video, scene_for_prompt(model, text), layout.frames, layout.repeated)
-    if settings.reuse.loop == "close" and boundaries.seams:  # the last clip shows fewer frames, and has no later seam
+    if settings.reuse.loop != "none" and boundaries.seams:  # the last clip shows fewer frames, and has no later seam
         boundaries = replace(boundaries, seams=boundaries.seams[: settings.clips - 1])
     return LoadedVideo(video, DEFAULT_FPS, text, boundaries, alignment)

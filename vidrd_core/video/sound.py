@@ -25,8 +25,9 @@ class Sound:
     Args:
         path: A .npy file, float32 [channels, samples], -1 to 1, with one or two channels.
         rate: Samples a second.
-        lead: How many of its first samples sound before the piece's first frame: it fades in over them. Without any,
-            what the piece before has beyond its last frame fades out.
+        lead: How many of its first samples sound before the piece's first frame: it fades in where the sound of the
+            piece before ends, and fills what that lacks. Without any, what the piece before has beyond its last
+            frame fades out.
     """
 
     path: Path
@@ -98,27 +99,30 @@ class SoundTrack:
 
     def blocks(self) -> Iterator[np.ndarray]:
         """The samples in order, float32 [channels, samples], as long as all frames."""
+        fade = round(FADE * self.rate)
         held: np.ndarray = np.zeros((self.channels, 0), np.float32)
-        beyond, frames, begin = held, 0, 0
+        beyond, missing, frames, begin = held, 0, 0, 0
         for sound, count in self.pieces:
             frames += count
             end = round(frames * self.rate / self.fps)
             new = np.zeros((self.channels, end - begin), np.float32)
-            lead, after = 0, beyond[:, :0]
+            lead, after, lacks = 0, beyond[:, :0], 0
             if sound is not None:
-                samples, lead = sound.samples(), min(sound.lead, held.shape[1])
+                samples, lead = sound.samples(), min(sound.lead, held.shape[1], missing + fade)
                 body = samples[:, sound.lead :]
                 fitting = body[:, : end - begin]
                 new[:, : fitting.shape[1]] = fitting
-                held[:, held.shape[1] - lead :] = _fade(
-                    held[:, held.shape[1] - lead :], samples[:, sound.lead - lead : sound.lead]
-                )
-                after = body[:, end - begin :][:, : round(FADE * self.rate)]
+                lacks = new.shape[1] - fitting.shape[1]
+                cut, length = held.shape[1] - lead, min(lead, fade)
+                before = np.array(samples[:, sound.lead - lead : sound.lead])
+                before[:, :length] = _fade(held[:, cut : cut + length], before[:, :length])
+                held[:, cut:] = before
+                after = body[:, end - begin :][:, :fade]
             if not lead:
                 length = min(beyond.shape[1], new.shape[1])
                 new[:, :length] = _fade(beyond[:, :length], new[:, :length])
             yield held
-            held, beyond, begin = new, after, end
+            held, beyond, missing, begin = new, after, lacks, end
         yield held
 
 

@@ -129,6 +129,22 @@ def test_a_loop_is_closed_stopped_and_resumed(vidrd):
     assert "nothing can follow it" in err
 
 
+@pytest.mark.parametrize("loop", ["keep", "close"])
+def test_a_loop_of_any_preset_is_closed_and_resumed(vidrd, loop):
+    run = ["generate", PROMPTS[0], "--steps", 2, "--preset", "keep moving", "--loop", loop, "--state-dir", "states"]
+    assert vidrd(*run, "--clips", 3, "-o", "whole/")[0] == 0
+    states = [ClipState.load(path) for path in sorted(Path("states").iterdir())]
+    assert [state.made_with["reuse"]["loop"] for state in states] == ["keep", "keep", "close"]
+    assert torch.allclose(states[-1].latents[:, :, -2:], states[0].latents[:, :, :2], atol=1e-5)
+    os.remove(sorted(Path("states").iterdir())[-1])
+    code, _, err = vidrd(*run, "--clips", 3, "--resume", "-o", "again/")
+    assert (code, "found 2 of 3 clips" in err) == (0, True)
+    assert same_video(Path("again"), Path("whole"))
+    second = sorted(Path("states").iterdir())[1]
+    assert vidrd("extend", second, PROMPTS[0], "--loop", loop, "-o", "last/")[0] == 0
+    assert np.array_equal(read_video("last")[0], read_video("whole")[0][8 + 6 :])
+
+
 def test_an_unknown_preset_is_refused(vidrd):
     code, _, err = vidrd("generate", PROMPTS[0], "--preset", "papre", "-o", "a.mp4")
     assert code == 2

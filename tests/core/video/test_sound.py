@@ -1,5 +1,6 @@
 """Sound of joined videos: what FFmpeg decodes is each piece's sound at the moment of its frames."""
 
+from fractions import Fraction
 from itertools import accumulate
 
 import av
@@ -93,6 +94,36 @@ def test_sound_fades_from_piece_to_piece(tmp_path):
     join_videos(made, tmp_path / "joined.mp4", 8)
     heard = decoded(tmp_path / "joined.mp4")[0][0]
     assert np.abs(heard[2 * rate + 1024 : 3 * rate - 1024]).max() < 0.01
+
+
+@pytest.mark.parametrize("missing", [0, 240, 1128, 5000])
+def test_what_a_piece_lacks_at_its_end_comes_from_the_next_one(pieces, missing):
+    """As with LTX-2, whose VAE decodes less than the frames last: no sample is silent, and none is moved."""
+    rate, lead = 24000, 4000
+    made = pieces(".mp4", rate, lead)
+    ends = [round(count * rate / FPS) for count in accumulate(LENGTHS)]
+    for piece, first, end in zip(made, (0, *ends), ends, strict=False):
+        before = piece.sound.lead
+        np.save(piece.sound.path, np.array(piece.sound.samples())[:, : before + end - first - missing])
+    track = SoundTrack([(piece.sound, piece.frames) for piece in made], Fraction(24000, 1001))
+    samples = np.concatenate(list(track.blocks()), 1)
+    assert samples.shape[1] == ends[-1]
+    error = np.abs(samples - tone(np.arange(ends[-1]) / rate)).max(0)
+    assert (samples[:, ends[-1] - missing :] == 0).all()
+    wrong = error[: ends[-1] - missing] > 1e-3
+    assert wrong.sum() <= 2 * max(0, missing + round(FADE * rate) - lead)  # what no lead reaches, and its fade
+
+
+def test_a_piece_fades_in_where_the_one_before_ends(tmp_path):
+    rate, fade = 8000, round(FADE * 8000)
+    first = save_sound(tmp_path / "0.npy", np.full((1, rate - 300), 0.5), rate)
+    second = save_sound(tmp_path / "1.npy", np.full((1, 800 + rate), -0.5), rate, lead=800)
+    samples = np.concatenate(list(SoundTrack([(first, 8), (second, 8)], 8).blocks()), 1)[0]
+    ends = rate - 300
+    assert samples.shape == (2 * rate,)
+    assert (samples[: ends - fade] == 0.5).all()
+    assert (np.diff(samples[ends - fade : ends]) < 0).all()
+    assert (samples[ends:] == -0.5).all()
 
 
 def test_a_piece_that_is_cut_keeps_its_moment(pieces, tmp_path):
