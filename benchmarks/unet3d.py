@@ -84,7 +84,7 @@ def head_width(width: int) -> int:
 
 def product_work(x: Any, second: Any, third: Any, *_: Any, out_shape: Any, **more: Any) -> int:
     """The operations of a linear layer or convolution; what is added to the result comes before the weight."""
-    weight = third if third and len(third) == len(second) else second
+    weight = third if third and len(third) > 1 else second  # a bias has one dimension
     return 2 * math.prod(out_shape) * math.prod(weight[1:])
 
 
