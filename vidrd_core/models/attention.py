@@ -40,7 +40,7 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     if q.device.type not in FUSED_DEVICES:
         return sliced_attention(q, k, v, heads, MAX_SCORES)
     tokens = max(q.shape[1], k.shape[1])
-    if q.device.type == "cpu" and tokens <= SHORT:
+    if q.device.type == "cpu" and tokens <= SHORT and not torch.compiler.is_compiling():
         way = way_for_few(q.dtype, tokens, q.shape[2] // heads, torch.get_num_threads())
         if way != "fused":
             softmax = FEW[way]

@@ -56,7 +56,9 @@ def linear_with_gradients(x: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
     compute such a convolution without oneDNN.
     """
     is_plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if not is_plain or not dtypes() or torch.get_num_threads() == 1 or x.numel() < MIN_ROWS * x.shape[-1]:
+    if not is_plain or torch.compiler.is_compiling() or torch.get_num_threads() == 1:
+        return F.linear(x, weight, bias)
+    if not dtypes() or x.numel() < MIN_ROWS * x.shape[-1]:
         return F.linear(x, weight, bias)
     pixels = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # [1, C, rows, 1], channels last
     out = F.conv2d(pixels, weight[:, :, None, None], bias)
