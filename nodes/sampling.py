@@ -93,7 +93,8 @@ class Extend(io.ComfyNode):
                 io.Latent.Output(
                     display_name="new frames",
                     tooltip="The frames that this clip adds to the video: in forward order all but the M prompt "
-                    "frames, which repeat the previous clip.",
+                    "frames, which repeat the previous clip. Decode & Write Clip keeps their picture and sound in "
+                    "step.",
                 ),
                 io.Latent.Output(
                     display_name="whole clip", tooltip="All frames of the clip, including repeated ones."

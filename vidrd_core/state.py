@@ -306,7 +306,8 @@ class ClipState:
         """Raise ScheduleMismatchError unless a clip with noise levels `sigmas` [T + 1] can replay it exactly."""
         error = ScheduleMismatchError
         _same(error, "number of steps", len(self.sigmas) - 1, len(sigmas) - 1, "; give as many as it was made with")
-        _same(error, "solver", self.solver, solver, "; give the one it was made with")
+        mine, other = (_shown(name) for name in (self.solver, solver))
+        _same(error, "solver", mine, other, "; give the one it was made with")
         if not torch.allclose(self.sigmas, sigmas.to(self.sigmas), rtol=1e-5, atol=1e-6):
             mine, theirs = (f"{float(s[0]):.4g} to {float(s[-2]):.4g}" for s in (self.sigmas, sigmas))
             raise ScheduleMismatchError(
@@ -474,6 +475,11 @@ def anchoring(previous: Sequence[ClipState], settings: ReuseSettings) -> Callabl
 def _same(error: type[StateMismatchError], name: str, mine: object, theirs: object, hint: str) -> None:
     if mine != theirs:
         raise error(f"the state was made with {name} {mine}, this clip has {theirs}{hint}")
+
+
+def _shown(solver: str) -> str:
+    """A solver's name as messages have it, for people who know it from another program."""
+    return "ddim (euler in ComfyUI)" if solver == "ddim" else solver
 
 
 def _fault(state: ClipState) -> str:

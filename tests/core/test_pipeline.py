@@ -144,7 +144,7 @@ def test_streaming_samples_one_clip_at_a_time(model):
     ("change", "message"),
     [
         ({"steps": 4}, "number of steps 3, this clip has 4"),
-        ({"solver": "heun"}, "solver ddim, this clip has heun"),
+        ({"solver": "heun"}, r"solver ddim \(euler in ComfyUI\), this clip has heun"),
         ({"width": 64}, r"latent shape \(1, 4, 8, 8, 8\), this clip has \(1, 4, 8, 8, 16\)"),
         ({"frames": 6}, r"\(1, 4, 6, 8, 8\)"),
     ],

@@ -77,6 +77,22 @@ def test_what_stock_nodes_save_of_our_model_loads(host, run, tiny, sample, saved
         assert torch.equal(sample(model), latent)
         assert torch.equal(vae.decode(latent), expected)
         assert torch.equal(run("EncodePrompts", clip=clip, **prompts)[0][0][0][0], text)
+    for wrong, node, message in (
+        ("vae", "LoadUNet3D", "holds a temporal VAE, expected a UNet3D"),
+        ("text_encoders", "LoadUNet3D", "holds a text encoder, expected a UNet3D"),
+        ("diffusion_models", "LoadTemporalVAE", "holds a UNet3D, expected a temporal VAE"),
+        ("vae", "LoadTextEncoder", "holds a temporal VAE, expected a text encoder"),
+    ):
+        shutil.copy(
+            saved_by_stock_nodes / wrong / "stock.safetensors", saved_by_stock_nodes / "checkpoints" / "a.safetensors"
+        )
+        host.folder_paths.filename_list_cache.clear()
+        with pytest.raises(ValueError, match=message):
+            run(
+                node,
+                file="checkpoints/a.safetensors",
+                **({"weight_dtype": "default"} if node == "LoadUNet3D" else {}),
+            )
     whole = load(saved_by_stock_nodes / "checkpoints" / "stock.safetensors")
     assert (whole.unet.config, whole.diffusion) == (load("tiny").unet.config, load("tiny").diffusion)
 

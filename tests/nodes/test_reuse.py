@@ -158,7 +158,7 @@ def test_states_that_do_not_fit_are_refused_before_sampling(extend, parts, run, 
         ({"prompt_frames": 8}, "expected less than the 8 frames"),
         ({"prompt_frames": 5}, "the last clip recorded only its last 4 frames"),
         ({"steps": 4}, "number of steps 5, this clip has 4"),
-        ({"sampler": "heun"}, "solver ddim, this clip has heun"),
+        ({"sampler": "heun"}, r"solver ddim \(euler in ComfyUI\), this clip has heun"),
     ):
         with pytest.raises(ValueError, match=message):
             extend(1, state, **changes)

@@ -177,6 +177,8 @@ def describe_kind(details: dict[str, Any]) -> str:
     """What a file with these details holds, as messages call it."""
     if details.get("kind") == TEMPORAL_LAYERS:
         return "temporal layers alone, which go on an image model (temporal=, or the node Inflate Checkpoint)"
+    if details.get("kind") == WHOLE_MODEL and len(parts := parts_of(details)) == 1:
+        return describe_kind(*parts.values())
     return f"a {details['kind']}" if "kind" in details else "tensors that vidrd did not write"
 
 

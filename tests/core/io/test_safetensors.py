@@ -72,7 +72,7 @@ def test_damaged_parts_are_none(tmp_path):
     assert safetensors.parts_of(safetensors.describe(path)) == {"vae": {"kind": "VAE"}}
     assert safetensors.has_kind(path, "VAE")
     assert not safetensors.has_kind(path, "UNet3D")
-    with pytest.raises(FormatError, match="holds a whole model, expected a UNet3D"):
+    with pytest.raises(FormatError, match="holds a VAE, expected a UNet3D"):
         safetensors.read(path, "UNet3D")
 
 
