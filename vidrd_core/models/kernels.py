@@ -22,14 +22,28 @@ MIN_ROWS = 32  # below this a matrix product takes less time than oneDNN's prepa
 def dtypes() -> frozenset[torch.dtype]:
     """The dtypes for which oneDNN has kernels on this processor."""
     is_x86 = platform.machine().lower() in ("x86_64", "amd64")
-    if not is_x86 or not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    if not is_x86 or not torch.backends.mkldnn.is_available() or not _is_known():
         return frozenset()
     found = {torch.float32}
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        found.add(torch.bfloat16)
-    if torch.ops.mkldnn._is_mkldnn_fp16_supported():
-        found.add(torch.float16)
+    for dtype, name in ((torch.bfloat16, "bf16"), (torch.float16, "fp16")):
+        is_supported = getattr(torch.ops.mkldnn, f"_is_mkldnn_{name}_supported", None)  # not in all versions of torch
+        if is_supported is not None and is_supported():
+            found.add(dtype)
     return frozenset(found)
+
+
+def _is_known() -> bool:
+    """Whether this version of torch has these functions, which it does not document, and they are what they were."""
+    x, weight = torch.ones(1, 1, MIN_ROWS, 2), torch.ones(2, 2)
+    try:
+        with torch.inference_mode():
+            added = linear(x, weight, None, plus=linear(x, weight, None))
+            convolved = conv2d(x.transpose(1, 3), weight[:, :, None, None], None, (1, 1), (0, 0))
+            gated = gated_linear(x, weight, None)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    expected = F.gelu(torch.tensor(2.0)) * 2
+    return bool((added == 4).all() and (convolved == 2).all() and torch.allclose(gated, expected))
 
 
 def apply_to(x: Tensor) -> bool:

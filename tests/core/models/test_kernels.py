@@ -102,3 +102,16 @@ def test_a_network_computes_the_same_without_these_functions(monkeypatch):
     monkeypatch.setattr(kernels, "dtypes", frozenset)
     assert "mkldnn::_linear_pointwise" not in names_of_kernels(lambda: unet(x, torch.tensor([3, 900]), text))
     torch.testing.assert_close(unet(x, torch.tensor([3, 900]), text), result, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("change", ["gone", "other arguments", "other results"])
+def test_another_torch_in_which_they_are_different_does_without(change, monkeypatch):
+    def linear(x, weight, bias, plus=None):
+        if change == "gone":
+            raise AttributeError
+        if change == "other arguments":
+            raise RuntimeError
+        return x + 1
+
+    monkeypatch.setattr(kernels, "linear", linear)
+    assert kernels.dtypes.__wrapped__() == frozenset()
