@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vidrd_core.io.digests import non_defaults, signature
 from vidrd_core.models.clip_text_encoder import CLIPText
+from vidrd_core.models.feature_cache import FeatureCache
 from vidrd_core.models.lora.merge import Merged, match
 from vidrd_core.models.offload import BlockOffload
 from vidrd_core.models.prompt_tokens import of_one_length
@@ -350,6 +351,7 @@ class Model:
         sample: SampleSettings,
         frame_positions: Sequence[int],
         fade: Fade | None = None,
+        cache: FeatureCache | None = None,
     ) -> Denoise:
         """The denoiser `denoise(x, sigma) -> x0` for a prompt, with classifier-free guidance inside.
 
@@ -358,6 +360,7 @@ class Model:
             sample: Complete settings (`complete`).
             frame_positions: The position embedded for each frame [N].
             fade: The previous prompt and the share of this one, 0 to 1, in which their encodings are mixed.
+            cache: What the UNet keeps from call to call; by default what changes no result.
 
         Returns:
             A function of x [B, C, N, h, w] on the model's device and a scalar sigma.
@@ -380,12 +383,15 @@ class Model:
         if sample.cfg != 1.0:
             cond, uncond = of_one_length([cond, self.text_encoder.encode([sample.negative]).to(self.device)])
             uncond = uncond.expand_as(cond)
+        texts = 1 if uncond is None else 2
         self.move_to_device("unet")
         positions = torch.tensor(frame_positions, device=self.device)
+        cache = cache or FeatureCache()
 
         def network(x: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
             # A single frame is an image, without a position.
-            of_batch = positions.expand(len(x), -1) if len(positions) > 1 else None
-            return self.unet(x.to(self.dtype), timestep, text.to(self.dtype), of_batch).to(x.dtype)
+            of_batch = positions.expand(len(text), -1) if len(positions) > 1 else None
+            clips = x[: len(x) // texts].to(self.dtype)
+            return self.unet(clips, timestep, text.to(self.dtype), of_batch, cache).to(x.dtype)
 
         return self.schedule.denoiser(guided(network, cond, uncond, sample.cfg))

@@ -39,7 +39,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
 OLD_NAMES = {"drift": "anchor", "head": "warmup_latents"}  # of settings: saved files and older code use them
 SOFT_CUTOFF = 0.25  # of the highest spatial frequency: what a soft release keeps replaying
 NOISE_CUTOFF = 0.25  # of the highest frequency in time and space: the old noise that "lowpass" keeps (as in FreeInit)
-LEAST_STD = 1e-6
 
 Class = TypeVar("Class", bound=type)
 
@@ -445,6 +444,8 @@ class StagedGuidance:
             [draws, B, C, R, h, w], or with the frames at `frame_dim` + 1.
         correct: `correct(x0, share of the steps done)`, which may change predictions in place before frames are
             replayed.
+        before_call: `before_call(frames)`, called before each call of the denoiser, which need not predict the first
+            `frames` frames: they replay.
 
     Raises:
         ValueError: M is more than the R frames that were recorded.
@@ -466,7 +467,9 @@ class StagedGuidance:
         first_clip_record: Tensor | None = None,
         step_noise: Tensor | None = None,
         correct: Callable[[Tensor, float], None] | None = None,
+        before_call: Callable[[int], None] | None = None,
     ) -> None:
+        self.before_call = before_call
         self.denoise, self.steps, self.keep, self.frame_dim = denoise, steps, keep, frame_dim
         self.call_sigmas, self.step_noise, self.correct = call_sigmas, step_noise, correct
         self.keep_first = settings.first_clip_frames if record is None and settings.loop == "keep" else 0
@@ -501,7 +504,14 @@ class StagedGuidance:
 
     def __call__(self, x: Tensor, sigma: Tensor, **options: Any) -> Tensor:
         """Denoise x [B, C, N, h, w] at sigma, a scalar or [B] equal ones; `options` go to the denoiser."""
+        if self.before_call:
+            self.before_call(self.replayed_at_start())
         return self.replay(self.denoise(x, sigma, **options), sigma)
+
+    def replayed_at_start(self) -> int:
+        """How many frames at the clip's start replay completely at this step."""
+        replayed = {each.frame for each in self.replayed if self.step < each.steps}
+        return next(frame for frame in range(len(replayed) + 1) if frame not in replayed)
 
     def replay(self, x0: Tensor, sigma: Tensor) -> Tensor:
         """The predictions of one call with replayed frames put in place; they are recorded, too."""
@@ -510,6 +520,9 @@ class StagedGuidance:
         if active or self.correct:
             x0 = x0.clone()  # it belongs to the denoiser
         if self.correct:
+            for each in active:
+                if self.before_call and self.step < each.steps:  # the frame may not have been predicted
+                    x0.select(self.frame_dim, each.frame).copy_(self.old_prediction(each.record, sigma))
             self.correct(x0, (self.step + 1) / self.steps)
         for each in active:
             frame, old = x0.select(self.frame_dim, each.frame), self.old_prediction(each.record, sigma).to(x0)
@@ -570,31 +583,3 @@ class StagedGuidance:
     def new_call_sigmas(self) -> Tensor:
         """The sigma of each call, [calls]."""
         return torch.tensor(self.sigmas)
-
-
-def channel_statistics(latents: Tensor, frame_dim: int = 2) -> Tensor:
-    """The mean and standard deviation of each channel [2, B, C] of latents [B, C, N, h, w]."""
-    dims = (frame_dim, -2, -1)
-    return torch.stack([latents.float().mean(dims), latents.float().std(dims)])
-
-
-def anchor_statistics(target: Tensor, strength: float) -> Callable[[Tensor, float], None]:
-    """A correction for `StagedGuidance` that pulls the channels' statistics towards `target`, more at later steps.
-
-    Early predictions are blurred and have less contrast than a finished clip, so they are left nearly as they are.
-
-    Args:
-        target: The mean and standard deviation of each channel [2, B, C].
-        strength: 0 not at all, 1 completely.
-
-    Returns:
-        `correct(x0, share of the steps done)`, which changes x0 [B, C, N, h, w] in place.
-    """
-
-    def correct(x0: Tensor, share: float) -> None:
-        mean, std = target.to(x0)[:, :, :, None, None, None]
-        own_mean, own_std = channel_statistics(x0).to(x0)[:, :, :, None, None, None]
-        matched = (x0 - own_mean) * (std / own_std.clamp(min=LEAST_STD)) + mean
-        x0.lerp_(matched, strength * share)
-
-    return correct

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidrd_core.model import Model
+from vidrd_core.models.feature_cache import FeatureCache
 from vidrd_core.prompt_schedule import OVER_FRAMES, Fade, shares_of_frames
 from vidrd_core.reuse import ReuseSettings, StagedGuidance
 from vidrd_core.sampling import (
@@ -108,8 +109,14 @@ def sample_clips(
         return torch.cat(list(tensors), dim=1).to(model.device)
 
     replays_noise = bool(previous) and exact and solver.adds_noise
+    denoise, caches = _denoiser(model, prompts, sample, positions, fade, reuse)
+
+    def replay(frames: int) -> None:
+        for cache in caches:
+            cache.replay(frames)
+
     guidance = StagedGuidance(
-        model.schedule.as_diffusers(_denoiser(model, prompts, sample, positions, fade, reuse), sigmas, sample.solver),
+        model.schedule.as_diffusers(denoise, sigmas, sample.solver),
         reuse,
         sample.steps,
         batch([state.record for state in previous]) if previous else None,
@@ -119,6 +126,7 @@ def sample_clips(
         first_clip_record=batch([state.first_clip_record for state in previous]) if closes else None,
         step_noise=batch([state.step_noise for state in previous]) if replays_noise else None,
         correct=anchoring(previous, reuse),
+        before_call=replay if sample.prompt_interval > 1 else None,
     )
     generators = [step_noise_generator(own.seed, index) for own in samples]
 
@@ -184,13 +192,18 @@ def _denoiser(
     frame_positions: list[int],
     fade: Fade | None,
     reuse: ReuseSettings,
-) -> Denoise:
-    """The denoiser of clips in which the previous prompt may fade out over frames."""
+) -> tuple[Denoise, list[FeatureCache]]:
+    """The denoiser of clips in which the previous prompt may fade out over frames, and the caches of its networks."""
+    caches = [FeatureCache(sample.prompt_interval, sample.deep_interval)]
     if not (fade and fade[1] == OVER_FRAMES):
-        return model.denoiser(prompts, sample, frame_positions, fade)
-    old, new = (model.denoiser(each, sample, frame_positions) for each in ([fade[0]], prompts))
+        return model.denoiser(prompts, sample, frame_positions, fade, *caches), caches
+    caches.append(replace(caches[0]))
+    old, new = (
+        model.denoiser(each, sample, frame_positions, cache=cache)
+        for each, cache in zip(([fade[0]], prompts), caches, strict=True)
+    )
     share = torch.tensor(shares_of_frames(reuse, len(frame_positions)), device=model.device)[:, None, None]
-    return lambda x, sigma: old(x, sigma).lerp(new(x, sigma), share)
+    return lambda x, sigma: old(x, sigma).lerp(new(x, sigma), share), caches
 
 
 @torch.no_grad()

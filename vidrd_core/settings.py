@@ -27,6 +27,8 @@ class SampleSettings:
         frames: Frames of a clip (N).
         width: Width in pixels.
         height: Height in pixels.
+        prompt_interval: Calls per computation of replayed frames' features. With 1, all is exact; see `FeatureCache`.
+        deep_interval: Calls per computation of the UNet's deep levels. Likewise.
 
     Raises:
         ValueError: A setting is of the wrong type or out of range.
@@ -40,6 +42,8 @@ class SampleSettings:
     frames: int | None = None
     width: int | None = None
     height: int | None = None
+    prompt_interval: int = 1
+    deep_interval: int = 1
 
     def __post_init__(self) -> None:
         if self.solver not in tuple(SOLVERS):
@@ -48,6 +52,9 @@ class SampleSettings:
             raise ValueError(f"seed is {self.seed!r}, expected a whole number, 0 or more")
         if not is_whole(self.steps) or self.steps < 1:
             raise ValueError(f"steps is {self.steps!r}, expected a whole number, 1 or more")
+        for name in ("prompt_interval", "deep_interval"):
+            if not is_whole(value := getattr(self, name)) or value < 1:
+                raise ValueError(f"{name} is {value!r}, expected a whole number, 1 or more")
         if self.cfg is not None and not (is_number(self.cfg) and abs(self.cfg) <= LARGEST_CFG):
             raise ValueError(f"cfg is {self.cfg!r}, expected a number from -{LARGEST_CFG} to {LARGEST_CFG}")
         if not isinstance(self.negative, str):
@@ -69,3 +76,5 @@ class SampleArguments(TypedDict, total=False):
     frames: int | None
     width: int | None
     height: int | None
+    prompt_interval: int | None
+    deep_interval: int | None

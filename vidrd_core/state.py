@@ -16,7 +16,7 @@ from torch import Tensor
 from vidrd_core.inversion import trajectory_of
 from vidrd_core.io import safetensors
 from vidrd_core.io.safetensors import FormatError
-from vidrd_core.reuse import ReuseSettings, anchor_statistics, channel_statistics, is_whole, next_clip_noise
+from vidrd_core.reuse import ReuseSettings, is_whole, next_clip_noise
 from vidrd_core.sampling import Denoise, clip_generator
 
 KIND = "clip state"
@@ -42,6 +42,7 @@ ADDED = {  # by later versions: empty where a file lacks them
     "sound_start_latents": ("sound_start", 5),
 }
 TENSORS |= ADDED
+LEAST_STD = 1e-6
 LEFT_OUT = ("start_latents", "sound_start_latents")  # of files where they are empty
 # Other values by attribute: the name in a file, and the type.
 DETAILS: dict[str, tuple[str, type]] = {
@@ -470,6 +471,34 @@ def anchoring(previous: Sequence[ClipState], settings: ReuseSettings) -> Callabl
     if not settings.anchor or not targets:
         return None
     return anchor_statistics(torch.cat(targets, dim=1), settings.anchor)
+
+
+def channel_statistics(latents: Tensor, frame_dim: int = 2) -> Tensor:
+    """The mean and standard deviation of each channel [2, B, C] of latents [B, C, N, h, w]."""
+    dims = (frame_dim, -2, -1)
+    return torch.stack([latents.float().mean(dims), latents.float().std(dims)])
+
+
+def anchor_statistics(target: Tensor, strength: float) -> Callable[[Tensor, float], None]:
+    """A correction for `StagedGuidance` that pulls the channels' statistics towards `target`, more at later steps.
+
+    Early predictions are blurred and have less contrast than a finished clip, so they are left nearly as they are.
+
+    Args:
+        target: The mean and standard deviation of each channel [2, B, C].
+        strength: 0 not at all, 1 completely.
+
+    Returns:
+        `correct(x0, share of the steps done)`, which changes x0 [B, C, N, h, w] in place.
+    """
+
+    def correct(x0: Tensor, share: float) -> None:
+        mean, std = target.to(x0)[:, :, :, None, None, None]
+        own_mean, own_std = channel_statistics(x0).to(x0)[:, :, :, None, None, None]
+        matched = (x0 - own_mean) * (std / own_std.clamp(min=LEAST_STD)) + mean
+        x0.lerp_(matched, strength * share)
+
+    return correct
 
 
 def _same(error: type[StateMismatchError], name: str, mine: object, theirs: object, hint: str) -> None:

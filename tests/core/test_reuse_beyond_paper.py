@@ -10,14 +10,12 @@ from vidrd_core.presets import PRESETS, ReuseChoice, preset
 from vidrd_core.reuse import (
     ReuseSettings,
     StagedGuidance,
-    anchor_statistics,
-    channel_statistics,
     lowpass,
     next_clip_noise,
     past_dependent_noise,
 )
 from vidrd_core.sampling import SOLVERS
-from vidrd_core.state import ClipState
+from vidrd_core.state import ClipState, anchor_statistics, channel_statistics
 
 FAST = {"steps": 4, "seed": 5}
 

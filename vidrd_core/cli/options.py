@@ -189,6 +189,8 @@ SHAPES = {
     "frames": Shape("N", default="the model's"),
     "width": Shape("PIXELS", default="the model's"),
     "height": Shape("PIXELS", default="the model's"),
+    "prompt_interval": Shape("CALLS"),
+    "deep_interval": Shape("CALLS"),
     "seed_per_clip": Shape("LIST"),
     "cfg_per_clip": Shape("LIST"),
     "alpha_per_clip": Shape("LIST"),

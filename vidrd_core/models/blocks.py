@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.config import UNet3DConfig
+from vidrd_core.models.feature_cache import EXACT, Call
 from vidrd_core.models.layers import CrossAttention, FeedForward, ResnetBlock2D, interleaved_sinusoid, sinusoid
 from vidrd_core.models.ops import add, in_chunks, sum_of
 from vidrd_core.models.temporal import TemporalConv, TemporalTransformer, zero_
@@ -24,10 +25,12 @@ class Frames:
     Args:
         count: Their number F; tensors have them in the batch, [B*F, ...].
         temporal: Whether temporal layers run on them.
+        call: What is kept from call to call.
     """
 
     count: int
     temporal: bool
+    call: Call = EXACT
 
 
 @dataclass(frozen=True)
@@ -91,16 +94,18 @@ class TransformerBlock(nn.Module):
         x = in_chunks(x, lambda frames: self.attn1(self.norm1(frames), frames), growth=4)
         # All frames of a clip read one caption, so its keys and values are computed once a clip, not once a frame.
         joint = rearrange(x, "(b f) p c -> b (f p) c", f=span.count)
-        x = self.attn2(self.norm2(joint), joint, text).view_as(x)
+        keys_and_values = self.attn2.keys_and_values
+        read = span.call.of_text(self, lambda: keys_and_values(text))
+        x = self.attn2.attend(self.norm2(joint), joint, *read).view_as(x)
         if hasattr(self, "temp_attn"):
             if span.temporal:
-                x = self.attend_over_frames(x, span.count)
+                x = self.attend_over_frames(x, span.count, span.call)
             elif self.released_embedding:  # its images were trained so
                 x = add(x, self.frame_embedding(span.count, x))
         tokens = in_chunks(x.flatten(0, 1), lambda part: self.ff(self.norm3(part), part), growth=8)
         return tokens.view_as(x)
 
-    def attend_over_frames(self, x: Tensor, frames: int) -> Tensor:
+    def attend_over_frames(self, x: Tensor, frames: int, call: Call = EXACT) -> Tensor:
         """Temp-Attn as in VidRD: one self-attention over the frames, at each place independently.
 
         The sinusoidal frame embedding is added to the attention's "input", so that a zero-initialised layer is the
@@ -108,7 +113,8 @@ class TransformerBlock(nn.Module):
 
         Args:
             x: [B*F, P, C].
-            frames: F.
+            frames: F, those that are computed.
+            call: What is kept from call to call.
 
         Returns:
             Like x.
@@ -117,13 +123,14 @@ class TransformerBlock(nn.Module):
             VidRD, section 4.1.
         """
         x = rearrange(x, "(b f) p c -> b p f c", f=frames)
-        embedding = self.frame_embedding(frames, x)
+        embedding = self.frame_embedding(call.count(frames), x)[-frames:]
         if self.embed_to == "stream":
             x = x + embedding
             h = self.temp_norm(x)
         else:
             h = self.temp_norm(x) + embedding
-        out = self.temp_attn(h.flatten(0, 1), x.flatten(0, 1))
+        h, context = h.flatten(0, 1), call.all_frames(self, h, dim=2).flatten(0, 1)
+        out = self.temp_attn(h, x.flatten(0, 1), context)
         return rearrange(out, "(b p) f c -> (b f) p c", b=x.shape[0])
 
     def frame_embedding(self, frames: int, like: Tensor) -> Tensor:
@@ -187,9 +194,9 @@ class UNetBlock(nn.Module):
 
         `norm_frames` frames share the statistics of the ResNet's GroupNorms.
         """
-        x = self.resnets[i](x, temb, norm_frames)
+        x = self.resnets[i](x, temb, norm_frames, span.call)
         if span.temporal and hasattr(self, "temp_convs"):
-            x = self.temp_convs[i](x, span.count)
+            x = self.temp_convs[i](x, span.count, span.call)
         return x
 
     def attend(self, i: int, x: Tensor, text: Tensor, span: Frames) -> Tensor:
@@ -197,5 +204,5 @@ class UNetBlock(nn.Module):
         if hasattr(self, "attentions"):
             x = self.attentions[i](x, text, span)
         if hasattr(self, "temp_attentions") and span.temporal:
-            x = self.temp_attentions[i](x, span.count)
+            x = self.temp_attentions[i](x, span.count, span.call)
         return x

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vidrd_core.models import kernels
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
+from vidrd_core.models.feature_cache import EXACT, Call
 from vidrd_core.models.ops import add, cast_to_input, multiply, silu, sum_of
 
 
@@ -94,23 +95,24 @@ class ResnetBlock2D(nn.Module):
         self.conv2 = ops.Conv2d(out_dim, out_dim, 3, padding=1)
         self.conv_shortcut = ops.Conv2d(in_dim, out_dim, 1) if in_dim != out_dim else nn.Identity()
 
-    def forward(self, x: Tensor, temb: Tensor | None = None, norm_frames: int = 1) -> Tensor:
+    def forward(self, x: Tensor, temb: Tensor | None = None, norm_frames: int = 0, call: Call = EXACT) -> Tensor:
         """x [B*F, C, H, W], temb [B*F, D] -> [B*F, C', H, W].
 
-        `norm_frames` frames share the statistics of a GroupNorm: 1, or F for all frames of a clip.
+        `norm_frames` frames share the statistics of a GroupNorm: F for all of a clip, or 0 for each frame alone.
         """
-        h = self.conv1(silu(norm_over_frames(self.norm1, x, norm_frames)))
+        h = self.conv1(silu(norm_over_frames(self.norm1, x, norm_frames, call)))
         if temb is not None:
             h = add(h, self.time_emb_proj(F.silu(temb))[:, :, None, None])
-        h = silu(norm_over_frames(self.norm2, h, norm_frames))
+        h = silu(norm_over_frames(self.norm2, h, norm_frames, call))
         return sum_of(self.conv2, h, self.conv_shortcut(x))
 
 
-def norm_over_frames(norm: nn.Module, x: Tensor, frames: int) -> Tensor:
-    """Apply a GroupNorm to x [B*F, C, H, W] with its statistics over `frames` frames together -> like x."""
-    if frames == 1:
+def norm_over_frames(norm: nn.Module, x: Tensor, frames: int, call: Call = EXACT) -> Tensor:
+    """Apply a GroupNorm to x [B*F, C, H, W] over F `frames` together, or to each alone for 0 -> like x."""
+    if frames == 0:
         return norm(x)
-    return of_frames(norm(over_frames(x, frames)), x.shape[-2])
+    h = norm(call.all_frames(norm, over_frames(x, frames), dim=2))
+    return of_frames(call.computed(h, dim=2), x.shape[-2])
 
 
 def over_frames(x: Tensor, frames: int) -> Tensor:
@@ -181,9 +183,15 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, plus: Tensor, context: Tensor | None = None) -> Tensor:
         """x [B, L, dim], plus like x, context [B, S, context_dim] -> like x: the attention's result, and `plus`."""
-        context = x if context is None else context
-        q, k, v = self.to_q(x), self.to_k(context), self.to_v(context)
-        return sum_of(self.to_out[0], self.attention(q, k, v, self.heads), plus)
+        return self.attend(x, plus, *self.keys_and_values(x if context is None else context))
+
+    def keys_and_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """The keys and the values of a context [B, S, context_dim], each [B, S, dim]."""
+        return self.to_k(context), self.to_v(context)
+
+    def attend(self, x: Tensor, plus: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Attention of x [B, L, dim] to keys and values [B, S, dim], and `plus` -> like x."""
+        return sum_of(self.to_out[0], self.attention(self.to_q(x), keys, values, self.heads), plus)
 
 
 class GEGLU(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
+from vidrd_core.models.feature_cache import EXACT, Call
 from vidrd_core.models.layers import CrossAttention, FeedForward, of_frames, over_frames
 from vidrd_core.models.ops import add, in_chunks, sum_of
 
@@ -60,13 +61,17 @@ class TemporalConv(nn.Module):
         """Norm, activation, dropout and conv number i, from 1 on."""
         return getattr(self, f"conv{i}")
 
-    def forward(self, x: Tensor, frames: int) -> Tensor:
-        """x [B*F, C, H, W] of F frames -> like x."""
+    def forward(self, x: Tensor, frames: int, call: Call = EXACT) -> Tensor:
+        """x [B*F, C, H, W] of F frames that are computed -> like x."""
         h = start = over_frames(x, frames)
         for i in range(1, self.depth + 1):
             *before, conv = self.layer(i)
-            h = self.activate(before, h)
-            h = conv(h) if i < self.depth else sum_of(conv, h, start)
+            h = self.activate(before, call.all_frames((self, i), h, dim=2))
+            if call.reads_first:  # a conv sees one frame to either side
+                h = conv(call.computed(h, dim=2, before=1))[:, :, 1:]
+                h = h if i < self.depth else add(h, start)
+            else:
+                h = conv(h) if i < self.depth else sum_of(conv, h, start)
         return of_frames(h, x.shape[-2])
 
     def activate(self, layers: Iterable[nn.Module], h: Tensor) -> Tensor:
@@ -114,17 +119,19 @@ class TemporalTransformer(nn.Module):
         self.proj_out = ops.Linear(inner_dim, dim)
         zero_(self.proj_out)
 
-    def forward(self, x: Tensor, frames: int) -> Tensor:
-        """x [B*F, C, H, W] of F frames -> like x."""
+    def forward(self, x: Tensor, frames: int, call: Call = EXACT) -> Tensor:
+        """x [B*F, C, H, W] of F frames that are computed -> like x."""
         b, height = x.shape[0] // frames, x.shape[-2]
-        h = self.norm(over_frames(x, frames))
-        h = in_chunks(rearrange(h, "b c f p -> (b p) f c"), self.attend, growth=8)
+        h = call.computed(self.norm(call.all_frames(self, over_frames(x, frames), dim=2)), dim=2)
+        h = rearrange(h, "b c f p -> (b p) f c")
+        # What is kept is that of all places together.
+        h = self.attend(h, call) if call.first else in_chunks(h, self.attend, growth=8)
         h = rearrange(h, "(b h w) f c -> b f c h w", b=b, h=height)  # a view, so that the sum is laid out as x
         return add(x.unflatten(0, (b, frames)), h).flatten(0, 1)
 
-    def attend(self, h: Tensor) -> Tensor:
+    def attend(self, h: Tensor, call: Call = EXACT) -> Tensor:
         """The transformer block at P places independently: h [P, F, C] -> like h."""
-        return self.proj_out(self.transformer_blocks[0](self.proj_in(h)))
+        return self.proj_out(self.transformer_blocks[0](self.proj_in(h), call))
 
 
 class DoubleSelfAttention(nn.Module):
@@ -139,10 +146,11 @@ class DoubleSelfAttention(nn.Module):
         self.norm3 = ops.LayerNorm(dim)
         self.ff = FeedForward(dim, ops)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x [P, F, C] -> like x."""
-        x = self.attn1(self.norm1(x), x)
-        x = self.attn2(self.norm2(x), x)
+    def forward(self, x: Tensor, call: Call = EXACT) -> Tensor:
+        """x [P, F, C] of F frames that are computed -> like x."""
+        for norm, attention in ((self.norm1, self.attn1), (self.norm2, self.attn2)):
+            h = norm(x)
+            x = attention(h, x, call.all_frames(attention, h, dim=1))
         return self.ff(self.norm3(x), x)
 
 

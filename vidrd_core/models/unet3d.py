@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.blocks import Builder, Frames, UNetBlock
 from vidrd_core.models.config import UNet3DConfig
+from vidrd_core.models.feature_cache import EXACT, FeatureCache
 from vidrd_core.models.layers import (
     Downsample2D,
     TimestepEmbedding,
@@ -102,30 +104,44 @@ class UNet3D(nn.Module):
         self.conv_norm_out = ops.GroupNorm(config.norm_groups, widths[0], eps=1e-5)
         self.conv_out = ops.Conv2d(widths[0], config.out_channels, 3, padding=1)
 
-    def forward(self, x: Tensor, timestep: Tensor, text: Tensor, frame_positions: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        frame_positions: Tensor | None = None,
+        cache: FeatureCache | None = None,
+    ) -> Tensor:
         """Predict for every frame of a batch of clips.
 
         Args:
             x: Noisy latents [B, C, F, H, W].
-            timestep: Of the schedule, [B] or a scalar tensor, 0 .. 999.
-            text: Encoded prompts [B, L, D].
-            frame_positions: Positions of the frames in the clip for `frame_embedding`, [B, F] or [F]; 0 .. F-1 by
+            timestep: Of the schedule, [K*B] or a scalar tensor, 0 .. 999.
+            text: Encoded prompts [K*B, L, D], K for each clip: first one for every clip, then the next. What does not
+                depend on the text is computed once.
+            frame_positions: Positions of the frames in the clip for `frame_embedding`, [K*B, F] or [F]; 0 .. F-1 by
                 default, and none for a single frame, which is an image.
+            cache: What is kept from call to call.
 
         Returns:
-            The prediction, like x.
+            The predictions [K*B, C, F, H, W]; 0 for frames that the cache takes out of the computation.
         """
+        all_frames, texts = x.shape[2], len(text) // len(x)
+        call = EXACT if cache is None or torch.is_grad_enabled() else cache.begin(x)
+        x = call.computed(x, dim=2)
         frames = x.shape[2]
-        span = Frames(frames, temporal=frames > 1 or self.config.temporal_for_images)
-        norm_frames = frames if self.config.joint_resnet_norm else 1
+        span = Frames(frames, all_frames > 1 or self.config.temporal_for_images, call)
+        norm_frames = frames if self.config.joint_resnet_norm else 0
         if frame_positions is None and span.temporal:
-            frame_positions = torch.arange(frames, device=x.device)
+            frame_positions = torch.arange(all_frames, device=x.device)
         frame_features = None
         if self.config.frame_embedding and frame_positions is not None:
-            frame_features = self.frame_embedding.features(text, frame_positions)
+            frame_features = self.frame_embedding.features(text, frame_positions)[:, -frames:]
         temb = self.embed(timestep, text, frame_features)
         temb = temb.expand(-1, frames, -1).flatten(0, 1).to(x.dtype)
 
+        if self.config.text_pooling or frame_features is not None:
+            x, texts = x.repeat(texts, 1, 1, 1, 1), 1
         x = channels_last(self.conv_in(rearrange(x, "b c f h w -> (b f) c h w")))
         if self.config.position_features:
             height, width = x.shape[-2:]
@@ -136,29 +152,40 @@ class UNet3D(nn.Module):
         if self.config.frame_pictures and frame_features is not None:
             x = x + self.frame_pictures(frame_features, *x.shape[-2:])
         if self.config.transformer_in and span.temporal:
-            x = self.transformer_in(x, frames)
-        skips = [x]
-        for block in cast("Iterable[UNetBlock]", self.down_blocks):
-            for i in range(len(block.resnets)):
-                x = block.attend(i, block.convolve(i, x, temb, span, norm_frames), text, span)
-                skips.append(x)
-            if hasattr(block, "downsamplers"):
-                x = block.downsamplers[0](x)
-                skips.append(x)
+            x = self.transformer_in(x, frames, call)
 
-        x = self.mid_block.convolve(0, x, temb, span, norm_frames)
-        x = self.mid_block.attend(0, x, text, span)
-        x = self.mid_block.convolve(1, x, temb, span, norm_frames)
+        def layer(block: UNetBlock, i: int, x: Tensor) -> Tensor:
+            return block.attend(i, block.convolve(i, x, temb, span, norm_frames), text, span)
 
-        for block in cast("Iterable[UNetBlock]", self.up_blocks):
-            for i in range(len(block.resnets)):
-                x = torch.cat([x, skips.pop()], dim=1)
-                x = block.attend(i, block.convolve(i, x, temb, span, norm_frames), text, span)
-            if hasattr(block, "upsamplers"):
-                x = block.upsamplers[0](x, size=skips[-1].shape[-2:])
+        first, *down = cast("Iterable[UNetBlock]", self.down_blocks)
+        *up, last = cast("Iterable[UNetBlock]", self.up_blocks)
+        skips = [_repeat(x, texts)]
+        x = _repeat(first.convolve(0, x, temb[: len(x)], span, norm_frames), texts)
+        skips.append(first.attend(0, x, text, span))
+        for i in range(1, len(first.resnets)):
+            skips.append(layer(first, i, skips[-1]))
 
-        x = self.conv_out(silu(norm_over_frames(self.conv_norm_out, x, norm_frames)))
-        return rearrange(x, "(b f) c h w -> b c f h w", f=frames)
+        if call.reads_deep:
+            x = call.deep(frames)
+        else:
+            deep = list(skips)
+            for above, block in zip([first, *down], down, strict=False):
+                deep.append(above.downsamplers[0](deep[-1]))
+                for i in range(len(block.resnets)):
+                    deep.append(layer(block, i, deep[-1]))
+            x = layer(self.mid_block, 0, deep[-1])
+            x = self.mid_block.convolve(1, x, temb, span, norm_frames)
+            for block in up:
+                for i in range(len(block.resnets)):
+                    x = layer(block, i, torch.cat([x, deep.pop()], dim=1))
+                x = block.upsamplers[0](x, size=deep[-1].shape[-2:])
+            call.keep_deep(x, frames)
+        for i in range(len(last.resnets)):
+            x = layer(last, i, torch.cat([x, skips.pop()], dim=1))
+
+        x = self.conv_out(silu(norm_over_frames(self.conv_norm_out, x, norm_frames, call)))
+        x = rearrange(x, "(b f) c h w -> b c f h w", f=frames)
+        return F.pad(x, (0, 0, 0, 0, all_frames - frames, 0)) if frames < all_frames else x
 
     def embed(self, timestep: Tensor, text: Tensor, frame_features: Tensor | None) -> Tensor:
         """The embedding that every ResNet adds to its features.
@@ -178,3 +205,8 @@ class UNet3D(nn.Module):
         if frame_features is not None:
             temb = temb + self.frame_embedding.out(frame_features)
         return temb
+
+
+def _repeat(x: Tensor, texts: int) -> Tensor:
+    """Repeat a batch x [B, ...] for each of several texts -> [texts * B, ...]."""
+    return x if texts == 1 else torch.cat([x] * texts)
