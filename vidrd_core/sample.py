@@ -180,6 +180,7 @@ def _made_with(
         "prompt": prompt,
         **asdict(sample),
         "reuse": reuse.metadata(),
+        "dtype": str(model.dtype).removeprefix("torch."),
         **model.metadata(),
         **({"fade": list(fade)} if fade else {}),
     }

@@ -169,7 +169,9 @@ def test_a_loop_has_the_frames_and_the_sound_of_one_decoding(clips, loop):
     assert shown.shape == expected.shape
     assert len(shown) == made.frames == first + 2 * later - closed
     # Nothing is left of what H3's decoder knows of other latents; of LTX-2's, a little beyond 8 latents.
-    assert np.abs(shown - expected).max() <= (1 if clips.name == "h3" else 20)
+    error = np.abs(shown - expected)
+    assert error.max() <= (1 if clips.name == "h3" else 40)
+    assert error.mean() < 1
 
     settings, made = video.VideoSettings("sound/loop", "mp4", fps, 1), None
     for clip in loop.new:

@@ -128,7 +128,8 @@ class ModelOptions:
         lora: A LoRA, with strength 1 by default; may be given several times.
         prediction: What the UNet predicts, if its file does not say.
         schedule: Its noise schedule, if its file does not say.
-        dtype: The type that the UNet computes with.
+        dtype: The type that the UNet computes with. "auto" is float32, but in `vidrd generate` bfloat16 on a CPU that
+            has AMX, and for a state's next clips the state's.
     """
 
     model: str = "tiny"
@@ -138,7 +139,7 @@ class ModelOptions:
     lora: list[str] | None = None
     prediction: Literal["eps", "v"] | None = None
     schedule: Literal["scaled_linear", "linear"] | None = None
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from vidrd_core.cli.render import Plan, render
 from vidrd_core.cli.states import StateFile, StateFolder, check_settings
 from vidrd_core.loading import load
 from vidrd_core.model import STORAGE, usable_device, usable_devices
+from vidrd_core.models import kernels
 from vidrd_core.pipeline import VidRD
 from vidrd_core.presets import preset
 from vidrd_core.prompt_schedule import NAMES, PerClip, fade_of, parse_per_clip, settings_of_clip
@@ -27,7 +28,7 @@ from vidrd_core.state import ClipState
 
 MAX_THREADS = 1024
 MAX_CLIPS = 1_000_000
-DTYPES = ("float32", "float16", "bfloat16")
+DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def generate(
     with input_checked():
         sample = SampleSettings(**request.sample)
         reuse_settings(request.preset, sample.frames or LARGEST["frames"], request.reuse)
-    model = load_model(request.model, request.machine)
+    dtype = (states and states.dtype()) or fastest_dtype(request.machine.device)
+    model = load_model(request.model, request.machine, dtype)
     with input_checked():
         frames = model.complete(sample).frames
         assert frames is not None
@@ -99,6 +101,7 @@ def generate(
                 **asdict(own[0]),
                 "reuse": own[1].metadata(),
                 "lora": model.loras or None,
+                "dtype": str(model.dtype).removeprefix("torch."),
             },
         )
         if closes:  # no clip can extend it
@@ -155,7 +158,7 @@ def extend(request: Request, path: Path, state_dir: Path | None, save_state: Pat
     if state_dir:
         states = StateFolder(state_dir)
         states.refuse_existing(indices.start, "name another --state-dir")
-    model = load_model(request.model, request.machine)
+    model = load_model(request.model, request.machine, state.made_with.get("dtype", "float32"))
     with input_checked(f"{path}: "):
         state.check_model(model.signature, model.latent_shape(model.complete(sample)))
     with input_checked():
@@ -217,8 +220,13 @@ def reuse_settings(
     return replace(settings, loop="keep") if settings.loop == "close" else settings
 
 
-def load_model(options: ModelOptions, machine: MachineOptions) -> VidRD:
-    """Load the model that the options name, on its device. Raises InputError."""
+def fastest_dtype(device: str) -> str:
+    """The type in which `vidrd generate` computes on a device, unless it is told. Raises InputError."""
+    return "bfloat16" if check_device(device).type == "cpu" and kernels.has_amx() else "float32"
+
+
+def load_model(options: ModelOptions, machine: MachineOptions, dtype: str = "float32") -> VidRD:
+    """Load the model that the options name, on its device, to compute in `dtype` for "auto". Raises InputError."""
     if machine.threads is not None and not 1 <= machine.threads <= MAX_THREADS:
         raise InputError(f"threads is {machine.threads}, expected 1 to {MAX_THREADS}")
     with input_checked():
@@ -233,7 +241,7 @@ def load_model(options: ModelOptions, machine: MachineOptions) -> VidRD:
             model = load(
                 options.model,
                 device,
-                dtype=getattr(torch, options.dtype),
+                dtype=getattr(torch, dtype if options.dtype == "auto" else options.dtype),
                 storage=getattr(torch, machine.storage) if machine.storage else None,
                 offload=machine.offload,
                 tile=machine.tile,

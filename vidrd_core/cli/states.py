@@ -6,12 +6,14 @@ import os
 import re
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from vidrd_core.cli.errors import InputError, input_checked
 from vidrd_core.io import safetensors
 from vidrd_core.reuse import OLD_NAMES, ReuseSettings
+from vidrd_core.settings import SampleSettings
 from vidrd_core.state import KIND, ClipState
 from vidrd_core.video.writer import suffix_of
 
@@ -45,6 +47,13 @@ class StateFolder:
         """Raise InputError, with a hint, if there are states of clip `start` or later, which would be overwritten."""
         if taken := [number for number in sorted(self.indices) if number >= start]:
             raise InputError(f"{self.folder} already holds {self.path(taken[0]).name}: {hint}")
+
+    def dtype(self) -> str | None:
+        """The type in which the first clip was computed; None if there is none, or none that can be read."""
+        try:
+            return ClipState.load(self.path(0)).made_with.get("dtype", "float32") if 0 in self.indices else None
+        except (safetensors.FormatError, OSError):  # told when all states are read
+            return None
 
     def finished(self, clips: int, check: Callable[[ClipState], None]) -> tuple[list[Path], str]:
         """Find the states from which a run can be resumed: those from clip 0 on without a gap.
@@ -153,8 +162,9 @@ class StateFile:
 
 def check_settings(state: ClipState, wanted: dict[str, Any]) -> None:
     """Raise ValueError, with both values, unless a state was made with these settings."""
+    made_with = {**asdict(SampleSettings()), "dtype": wanted["dtype"], **state.made_with}  # older states lack some
     for name, value in wanted.items():
-        was = state.made_with.get(name)
+        was = made_with.get(name)
         if isinstance(value, dict) and isinstance(was, dict):
             was = {**ReuseSettings().metadata(), **was}  # older states lack settings that were added later
             name, was, value = next(

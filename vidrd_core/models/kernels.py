@@ -32,6 +32,13 @@ def dtypes() -> frozenset[torch.dtype]:
     return frozenset(found)
 
 
+@cache
+def has_amx() -> bool:
+    """Whether this processor multiplies tiles of bfloat16 matrices (AMX)."""
+    is_supported = getattr(torch.cpu, "_is_amx_tile_supported", None)  # not in all versions of torch
+    return is_supported is not None and is_supported() and torch.bfloat16 in dtypes()
+
+
 def _is_known() -> bool:
     """Whether this version of torch has these functions, which it does not document, and they are what they were."""
     x, weight = torch.ones(1, 1, MIN_ROWS, 2), torch.ones(2, 2)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vidrd_core import cli
+from vidrd_core.models import kernels
 from vidrd_core.models.load_parts import save_text_encoder, save_unet, save_vae
 
 from .helpers import PROMPTS
@@ -25,6 +26,7 @@ def folder(model, tmp_path_factory) -> Path:
 def vidrd(folder, tmp_path, monkeypatch, capsys):
     """A function that runs the command in an empty folder and returns its exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(kernels, "has_amx", lambda: False)  # the command computes what Python does
     threads = torch.get_num_threads()
 
     def run(*arguments, model=folder) -> tuple[int, str, str]:
@@ -47,6 +49,17 @@ def whole(folder, tmp_path_factory) -> Path:
     """The folder of an uninterrupted run of three clips: `states/`, `frames/`, `long.mp4`."""
     path = tmp_path_factory.mktemp("whole")
     for output, states in (("long.mp4", ["--state-dir", str(path / "states")]), ("frames/", [])):
-        where = ["-o", f"{path}/{output}", "--model", str(folder), "--threads", "1", "--scale", "1"]
+        where = [
+            "-o",
+            f"{path}/{output}",
+            "--model",
+            str(folder),
+            "--threads",
+            "1",
+            "--scale",
+            "1",
+            "--dtype",
+            "float32",
+        ]
         assert cli.main(["generate", *PROMPTS, "--clips", "3", "--steps", "4", *states, *where]) == 0
     return path

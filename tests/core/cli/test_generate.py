@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from vidrd_core import sample
+from vidrd_core.models import kernels
 from vidrd_core.presets import preset
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.state import ClipState
@@ -149,3 +151,39 @@ def test_an_unknown_preset_is_refused(vidrd):
     code, _, err = vidrd("generate", PROMPTS[0], "--preset", "papre", "-o", "a.mp4")
     assert code == 2
     assert "preset is 'papre', expected one of paper, keep moving" in err
+
+
+def test_a_cpu_with_amx_computes_in_bfloat16_and_resumes_in_it_anywhere(vidrd, model, monkeypatch):
+    run = ["generate", *PROMPTS, "--steps", 4, "-o", "frames/", "--state-dir", "states"]
+    monkeypatch.setattr(kernels, "has_amx", lambda: True)
+    assert vidrd(*run)[0] == 0
+    whole = read_video("frames")[0]
+    monkeypatch.setattr(kernels, "has_amx", lambda: False)
+    exact = model.frames(model.stream(PROMPTS, steps=4))
+    error = np.square(whole.astype(float) - exact).mean()
+    assert 0 < error < 255**2 / 10**3.5  # 35 dB
+    assert ClipState.load(Path("states/clip_0000.safetensors")).made_with["dtype"] == "bfloat16"
+
+    Path("states/clip_0001.safetensors").unlink()
+    code, _, err = vidrd(*run, "--resume", "--dtype", "float32")
+    assert (code, "made with dtype 'bfloat16', this run has 'float32'" in err) == (2, True), err
+    assert vidrd(*run, "--resume")[0] == 0
+    assert np.array_equal(read_video("frames")[0], whole)
+    extend = ["extend", "states/clip_0000.safetensors", PROMPTS[1], "--save-state", "next.safetensors", "-o", "more/"]
+    assert vidrd(*extend)[0] == 0
+    assert same_state(Path("next.safetensors"), Path("states/clip_0001.safetensors"))
+
+
+def test_a_run_of_an_older_version_is_resumed(vidrd, monkeypatch):
+    later, made_with = ("prompt_interval", "deep_interval", "dtype"), sample._made_with
+    with monkeypatch.context() as older:
+
+        def recorded(*given):
+            return {name: value for name, value in made_with(*given).items() if name not in later}
+
+        older.setattr(sample, "_made_with", recorded)
+        run = ["generate", *PROMPTS, "--steps", 2, "--state-dir", "states", "-o", "frames/"]
+        assert vidrd(*run)[0] == 0
+    Path("states/clip_0001.safetensors").unlink()
+    code, _, err = vidrd(*run, "--resume")
+    assert (code, "found 1 of 2 clips" in err) == (0, True), err
