@@ -12,6 +12,8 @@ from itertools import tee, zip_longest
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vidrd_core.many.jobs import Job
@@ -131,9 +133,7 @@ def make_batch(
             )
             for job in jobs
         ]
-        sampled = tee(sample_batch(model, jobs, 1 if jobs[0].fades else size, on_step), len(jobs))
-        videos = [model.decode(_states(clips, place, failed)) for place, clips in enumerate(sampled)]
-        for pieces in zip_longest(*videos):
+        for pieces in _decoded(model, jobs, size, failed, on_step):
             for writer, frames in zip(writers, pieces, strict=True):
                 if frames is not None:
                     writer.write(frames)
@@ -144,6 +144,38 @@ def make_batch(
         Result(job, error=failed[place]) if place in failed else Result(job, writers[place].frames_written, seconds)
         for place, job in enumerate(jobs)
     ]
+
+
+def frames_of_batch(model: VidRD, jobs: Sequence[Job], size: int) -> list[NDArray[np.uint8] | DivergenceError]:
+    """Make the videos of a batch and keep them in memory.
+
+    Args:
+        model: The model.
+        jobs: Videos of equal settings (`batches`).
+        size: The size of a batch, as for `make_batch`.
+
+    Returns:
+        Of each video the frames uint8 [F, H, W, 3], or why there are none.
+    """
+    failed: dict[int, DivergenceError] = {}
+    parts: list[list[NDArray[np.uint8]]] = [[] for _ in jobs]
+    for pieces in _decoded(model, jobs, size, failed):
+        for part, frames in zip(parts, pieces, strict=True):
+            if frames is not None:
+                part.append(frames)
+    return [failed[place] if place in failed else np.concatenate(part) for place, part in enumerate(parts)]
+
+
+def _decoded(
+    model: VidRD,
+    jobs: Sequence[Job],
+    size: int,
+    failed: dict[int, DivergenceError],
+    on_step: OnStep | None = None,
+) -> Iterator[tuple[NDArray[np.uint8] | None, ...]]:
+    """The next frames of each video of a batch, None after its end, in constant memory; `failed` gets its errors."""
+    sampled = tee(sample_batch(model, jobs, 1 if jobs[0].fades else size, on_step), len(jobs))
+    return zip_longest(*(model.decode(_states(clips, place, failed)) for place, clips in enumerate(sampled)))
 
 
 def _states(clips: Iterator[list[Sampled]], place: int, failed: dict[int, DivergenceError]) -> Iterator[ClipState]:
