@@ -25,11 +25,9 @@ from vidrd_core.cli.errors import is_quiet, note
 from vidrd_core.io.interrupt import Interrupt
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from typing_extensions import Self
 
-    from vidrd_core.many.jobs import Job
+    from vidrd_core.many.jobs import Batch, Job
     from vidrd_core.many.making import Result
 
 _WHOLE_RUN = 30 * 24 * 3600.0  # seconds: clips may take hours, and the time left follows from their mean pace
@@ -150,9 +148,9 @@ class VideosDisplay(ProgressBars):
             self.video_bar = self.bars.add_task("videos", total=total, completed=self.done)
             self.step_bar = self.bars.add_task("steps", total=None)
 
-    def begin(self, batch: Sequence[Job]) -> None:
+    def begin(self, batch: Batch) -> None:
         """Show that a batch is about to be made."""
-        self.batch = list(batch)
+        self.batch = batch.jobs
 
     def step(self, clip: int, step: int) -> None:
         """Show that a step of clip `clip` of a batch is done, and stop before the next one if that was requested."""

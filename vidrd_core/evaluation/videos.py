@@ -166,7 +166,7 @@ class GenerationSettings:
         videos_per_prompt: Videos of each prompt.
         reuse: What a clip reuses from the one before.
         sample: Settings of `SampleSettings` by name; the seed is that of the first video.
-        batch: Videos that are sampled together; their last bits depend on its size alone.
+        batch: Videos that are sampled together; their last bits depend on its size.
     """
 
     clips: int = 1
@@ -235,9 +235,13 @@ class _Generated:
     def load(self, job: Job) -> LoadedVideo:
         """Generate a video, with its alignment to the prompt for a model of procedural clips."""
         if job.number not in self.waiting:
-            group = batches(self.jobs[job.number :: self.processes][: self.batch], self.batch)[0]
-            made = frames_of_batch(self.model, group, self.batch)
-            self.waiting = {each.number: video for each, video in zip(group, made, strict=True)}
+            mine = self.jobs[job.number % self.processes :: self.processes]
+            start = job.number // self.processes // self.batch * self.batch  # so that each video has a place for good
+            part = mine[start : start + self.batch]
+            wanted = {each.number for each in part if each.number >= job.number}
+            batch = next(each for each in batches(part, self.batch, wanted) if job in each.jobs)
+            made = frames_of_batch(self.model, batch)
+            self.waiting |= {each.number: video for each, video in zip(batch.jobs, made, strict=True)}
         video = self.waiting.pop(job.number)
         if isinstance(video, DivergenceError):
             raise video

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -80,15 +80,34 @@ class Job:
         )
 
 
-def batches(jobs: Sequence[Job], size: int) -> list[list[Job]]:
-    """Sort videos into batches that can be sampled together: their settings are equal but for prompts and seeds.
+@dataclass(frozen=True)
+class Batch:
+    """Videos that are sampled together: their settings are equal but for prompts and seeds.
 
     Args:
         jobs: The videos.
-        size: The number of videos of a batch, 1 or more; the last ones of equal settings may be fewer.
+        places: The place of each in the batch, from 0.
+        size: How many places there are; copies fill those that are free.
+    """
+
+    jobs: list[Job]
+    places: list[int]
+    size: int
+
+
+def batches(jobs: Sequence[Job], size: int, wanted: Collection[int] | None = None) -> list[Batch]:
+    """Sort videos into batches.
+
+    A video's place follows from all videos of the list, so that it is the same wherever a run was stopped: matrices
+    of some sizes have other last bits in other rows.
+
+    Args:
+        jobs: All videos of the list.
+        size: The size of a batch, 1 or more; a video whose prompts fade is in one of size 1.
+        wanted: The numbers of the videos to make; None for all.
 
     Returns:
-        The batches, by the first video of each.
+        The batches that have any of these, with these alone, by the first video of each.
     """
 
     def kind(job: Job) -> str:
@@ -101,8 +120,18 @@ def batches(jobs: Sequence[Job], size: int) -> list[list[Job]]:
     equal: dict[str, list[Job]] = {}
     for job in jobs:
         equal.setdefault(kind(job), []).append(job)
-    found = [group[start : start + size] for group in equal.values() for start in range(0, len(group), size)]
-    return sorted(found, key=lambda batch: batch[0].number)
+    found = []
+    for group in equal.values():
+        own = 1 if group[0].fades else size
+        for start in range(0, len(group), own):
+            part = [
+                (job, place)
+                for place, job in enumerate(group[start : start + own])
+                if wanted is None or job.number in wanted
+            ]
+            if part:
+                found.append(Batch([job for job, _ in part], [place for _, place in part], own))
+    return sorted(found, key=lambda batch: batch.jobs[0].number)
 
 
 def default_batch(jobs: Sequence[Job], on_gpu: bool) -> int:

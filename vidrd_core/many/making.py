@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from itertools import tee, zip_longest
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidrd_core.many.jobs import Job
+from vidrd_core.many.jobs import Batch, Job
 from vidrd_core.pipeline import VidRD
 from vidrd_core.prompt_schedule import PerClip, fade_of, settings_of_clip
 from vidrd_core.reuse import ReuseSettings
@@ -92,9 +92,7 @@ def open_generated(
     )
 
 
-def make_batch(
-    model: VidRD, folder: Path, jobs: Sequence[Job], size: int, on_step: OnStep | None = None
-) -> list[Result]:
+def make_batch(model: VidRD, folder: Path, batch: Batch, on_step: OnStep | None = None) -> list[Result]:
     """Make the videos of a batch, in constant memory: their clips are sampled together and written as they come.
 
     The batch is filled up to its size with copies: its tensors always have the same shapes, so that no video depends
@@ -103,8 +101,7 @@ def make_batch(
     Args:
         model: The model.
         folder: Where the files go.
-        jobs: Videos of equal settings (`batches`).
-        size: The size of a batch; a video whose prompts fade is sampled by itself.
+        batch: The videos.
         on_step: Called with the clip and the step that is done; it may raise KeyboardInterrupt.
 
     Returns:
@@ -114,7 +111,7 @@ def make_batch(
         OSError: A file cannot be written.
         RuntimeError: There is too little memory.
     """
-    began = time.perf_counter()
+    began, jobs = time.perf_counter(), batch.jobs
     failed: dict[int, DivergenceError] = {}
     with ExitStack() as stack:
         writers = [
@@ -133,7 +130,7 @@ def make_batch(
             )
             for job in jobs
         ]
-        for pieces in _decoded(model, jobs, size, failed, on_step):
+        for pieces in _decoded(model, batch, failed, on_step):
             for writer, frames in zip(writers, pieces, strict=True):
                 if frames is not None:
                     writer.write(frames)
@@ -146,20 +143,19 @@ def make_batch(
     ]
 
 
-def frames_of_batch(model: VidRD, jobs: Sequence[Job], size: int) -> list[NDArray[np.uint8] | DivergenceError]:
+def frames_of_batch(model: VidRD, batch: Batch) -> list[NDArray[np.uint8] | DivergenceError]:
     """Make the videos of a batch and keep them in memory.
 
     Args:
         model: The model.
-        jobs: Videos of equal settings (`batches`).
-        size: The size of a batch, as for `make_batch`.
+        batch: The videos, as for `make_batch`.
 
     Returns:
         Of each video the frames uint8 [F, H, W, 3], or why there are none.
     """
     failed: dict[int, DivergenceError] = {}
-    parts: list[list[NDArray[np.uint8]]] = [[] for _ in jobs]
-    for pieces in _decoded(model, jobs, size, failed):
+    parts: list[list[NDArray[np.uint8]]] = [[] for _ in batch.jobs]
+    for pieces in _decoded(model, batch, failed):
         for part, frames in zip(parts, pieces, strict=True):
             if frames is not None:
                 part.append(frames)
@@ -168,13 +164,12 @@ def frames_of_batch(model: VidRD, jobs: Sequence[Job], size: int) -> list[NDArra
 
 def _decoded(
     model: VidRD,
-    jobs: Sequence[Job],
-    size: int,
+    batch: Batch,
     failed: dict[int, DivergenceError],
     on_step: OnStep | None = None,
 ) -> Iterator[tuple[NDArray[np.uint8] | None, ...]]:
     """The next frames of each video of a batch, None after its end, in constant memory; `failed` gets its errors."""
-    sampled = tee(sample_batch(model, jobs, 1 if jobs[0].fades else size, on_step), len(jobs))
+    sampled = tee(sample_batch(model, batch, on_step), len(batch.jobs))
     return zip_longest(*(model.decode(_states(clips, place, failed)) for place, clips in enumerate(sampled)))
 
 
@@ -188,39 +183,45 @@ def _states(clips: Iterator[list[Sampled]], place: int, failed: dict[int, Diverg
         yield clip.state
 
 
-def sample_batch(
-    model: VidRD, jobs: Sequence[Job], size: int, on_step: OnStep | None = None
-) -> Iterator[list[Sampled]]:
+def sample_batch(model: VidRD, batch: Batch, on_step: OnStep | None = None) -> Iterator[list[Sampled]]:
     """Sample videos of equal settings together, clip by clip.
 
     Args:
         model: The model.
-        jobs: The videos.
-        size: The size of the batch; copies of the last video fill it up.
+        batch: The videos.
         on_step: Called with the clip and the step that is done.
 
     Yields:
         The next clip of each video; in place of one that came out with NaN or infinity, and of all that would follow,
         the error. It ends early if none is left.
     """
-    found: dict[int, Sampled] = {}
-    for index in range(jobs[0].clips):
-        going = [place for place in range(len(jobs)) if not isinstance(found.get(place), DivergenceError)]
+    found: dict[int, Sampled] = {}  # by place
+    for index in range(batch.jobs[0].clips):
+        going = {
+            place: job
+            for place, job in zip(batch.places, batch.jobs, strict=True)
+            if not isinstance(found.get(place), DivergenceError)
+        }
         if not going:
             return
-        before = [each.state for place in going if isinstance(each := found.get(place), Clip)]
-        new = _sample_clip(model, index, [jobs[place] for place in going], before, size, on_step)
-        found |= dict(zip(going, new, strict=True))
-        yield [found[place] for place in range(len(jobs))]
+        before = {place: each.state for place in going if isinstance(each := found.get(place), Clip)}
+        found |= _sample_clip(model, index, going, before, batch.size, on_step)
+        yield [found[place] for place in batch.places]
 
 
 def _sample_clip(
-    model: VidRD, index: int, jobs: Sequence[Job], before: Sequence[ClipState], size: int, on_step: OnStep | None
-) -> list[Sampled]:
-    """Sample clip `index` of each video after the states before it."""
-    first, places = jobs[0], [min(place, len(jobs) - 1) for place in range(size)]
-    prompts = [jobs[place].prompt(index) for place in places]
-    seeds = [settings_of_clip(index, jobs[place].sample, first.reuse, first.per_clip)[0].seed for place in places]
+    model: VidRD,
+    index: int,
+    jobs: Mapping[int, Job],
+    before: Mapping[int, ClipState],
+    size: int,
+    on_step: OnStep | None,
+) -> dict[int, Sampled]:
+    """Sample clip `index` of each video, after the states before it; all by their places."""
+    one = next(iter(jobs))
+    first, filled = jobs[one], [place if place in jobs else one for place in range(size)]
+    prompts = [jobs[place].prompt(index) for place in filled]
+    seeds = [settings_of_clip(index, jobs[place].sample, first.reuse, first.per_clip)[0].seed for place in filled]
     sample, reuse = settings_of_clip(index, first.sample, first.reuse, first.per_clip)
     given: dict[str, Any] = {name: value for name, value in asdict(sample).items() if name != "seed"}
 
@@ -229,19 +230,20 @@ def _sample_clip(
             on_step(index, done)
 
     try:
-        if not before:
-            return [*model.generate_many(prompts, seeds, reuse, on_step=step, **given)[: len(jobs)]]
-        if reuse.loop != "none" and index == first.clips - 1:
-            reuse = replace(reuse, loop="close")
-        states, fade = [before[place] for place in places], fade_of(first.prompts, index, first.travel)
-        clips = model.extend_many(states, prompts, reuse, seeds=seeds, fade=fade, on_step=step, **given)
-        return [*clips[: len(jobs)]]
+        if before:
+            if reuse.loop != "none" and index == first.clips - 1:
+                reuse = replace(reuse, loop="close")
+            states, fade = [before[place] for place in filled], fade_of(first.prompts, index, first.travel)
+            clips = model.extend_many(states, prompts, reuse, seeds=seeds, fade=fade, on_step=step, **given)
+        else:
+            clips = model.generate_many(prompts, seeds, reuse, on_step=step, **given)
     except DivergenceError as error:
         if len(jobs) == 1:
-            return [error]
-        # One of them has failed all: each by itself comes out as it would have together.
-        return [
-            clip
-            for place, job in enumerate(jobs)
-            for clip in _sample_clip(model, index, [job], before[place : place + 1], size, on_step)
-        ]
+            return {one: error}
+        # One of them has failed all: each by itself, at its place, comes out as it would have together.
+        found: dict[int, Sampled] = {}
+        for place, job in jobs.items():
+            states_of_one = {place: before[place]} if before else {}
+            found |= _sample_clip(model, index, {place: job}, states_of_one, size, on_step)
+        return found
+    return {place: clips[place] for place in jobs}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidrd_core.data.executors import Ray, first_line
-from vidrd_core.many.jobs import Job
+from vidrd_core.many.jobs import Batch
 from vidrd_core.many.making import Result, make_batch
 from vidrd_core.many.runner import CleanUp, Results
 from vidrd_core.pipeline import VidRD
@@ -32,10 +32,10 @@ class Replica:
         """Whether the model is loaded: always, once this is answered."""
         return True
 
-    def make(self, folder: Path, batch: Sequence[Job], size: int) -> list[Result] | Exception:
+    def make(self, folder: Path, batch: Batch) -> list[Result] | Exception:
         """What became of the videos of a batch, or the error that ended it, which Ray would wrap in its own."""
         try:
-            return make_batch(self.model, folder, batch, size)
+            return make_batch(self.model, folder, batch)
         except Exception as error:
             return error
 
@@ -66,7 +66,7 @@ class Replicas:
         workers: int | None = None,
         use_gpus: bool = True,
         check: Callable[[], None] = lambda: None,
-        on_begin: Callable[[Sequence[Job]], None] = lambda jobs: None,
+        on_begin: Callable[[Batch], None] = lambda batch: None,
     ) -> None:
         self.ray, self.load, self.workers, self.use_gpus = ray, load, workers, use_gpus
         self.check, self.on_begin, self.on_gpus = check, on_begin, False
@@ -101,14 +101,14 @@ class Replicas:
     def __exit__(self, *of_error: Any) -> None:
         self._stack.close()
 
-    def make(self, folder: Path, batches: Sequence[Sequence[Job]], size: int, clean_up: CleanUp) -> Results:
+    def make(self, folder: Path, batches: Sequence[Batch], clean_up: CleanUp) -> Results:
         """The results of each batch as they become ready; see `vidrd_core.many.runner.Maker`.
 
         A batch whose worker dies is tried once more, by another; the videos of one whose second worker dies have a
         ChildProcessError.
         """
         waiting = deque((batch, 1) for batch in batches)
-        running: dict[Any, tuple[Any, Sequence[Job], int]] = {}
+        running: dict[Any, tuple[Any, Batch, int]] = {}
         idle, where = list(self._replicas), folder.resolve()
         try:
             while waiting or running:
@@ -116,20 +116,20 @@ class Replicas:
                 while waiting and idle:
                     (batch, attempt), replica = waiting.popleft(), idle.pop()
                     self.on_begin(batch)
-                    running[replica.make.remote(where, list(batch), size)] = replica, batch, attempt
+                    running[replica.make.remote(where, batch)] = replica, batch, attempt
                 for answer in self._package.wait(list(running), timeout=PATIENCE)[0]:
                     replica, batch, attempt = running.pop(answer)
                     try:
                         results = self._package.get(answer)
                     except self._package.exceptions.RayError as error:
                         self._kill(replica)
-                        clean_up(batch)
+                        clean_up(batch.jobs)
                         idle.append(self._start())
                         if attempt < TRIES:
                             waiting.appendleft((batch, attempt + 1))
                             continue
                         died = ChildProcessError(f"a worker of Ray died {TRIES} times ({first_line(error)})")
-                        results = [Result(job, error=died) for job in batch]
+                        results = [Result(job, error=died) for job in batch.jobs]
                     else:
                         idle.append(replica)
                     if isinstance(results, Exception):
@@ -138,7 +138,7 @@ class Replicas:
         finally:
             for replica, batch, _ in running.values():  # what was stopped
                 self._kill(replica)
-                clean_up(batch)
+                clean_up(batch.jobs)
 
     def _start(self) -> Any:
         """Start a worker."""

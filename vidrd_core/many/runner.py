@@ -11,14 +11,15 @@ from typing import Protocol
 
 from filelock import FileLock, Timeout
 
-from vidrd_core.many.jobs import Job, batches
+from vidrd_core.many.jobs import Batch, Job, batches
 from vidrd_core.many.making import OnStep, Result, make_batch
 from vidrd_core.many.manifest import Manifest, ManifestError
 from vidrd_core.pipeline import VidRD
 
 LOCK = ".lock"
 Results = Generator[list[Result], None, None]
-OnBegin = Callable[[Sequence[Job]], None]
+OnBegin = Callable[[Batch], None]
+OnPending = Callable[[Sequence[Job]], None]
 OnResult = Callable[[Result], None]
 CleanUp = Callable[[Sequence[Job]], None]
 
@@ -26,13 +27,12 @@ CleanUp = Callable[[Sequence[Job]], None]
 class Maker(Protocol):
     """Makes batches of videos."""
 
-    def make(self, folder: Path, batches: Sequence[Sequence[Job]], size: int, clean_up: CleanUp) -> Results:
+    def make(self, folder: Path, batches: Sequence[Batch], clean_up: CleanUp) -> Results:
         """Make batches.
 
         Args:
             folder: Where the files go.
             batches: The batches.
-            size: The size to which each is filled up.
             clean_up: Removes what a killed process left of a batch.
 
         Returns:
@@ -51,14 +51,14 @@ class InProcess:
     """
 
     model: VidRD
-    on_begin: OnBegin = lambda jobs: None
+    on_begin: OnBegin = lambda batch: None
     on_step: OnStep = lambda clip, step: None
 
-    def make(self, folder: Path, batches: Sequence[Sequence[Job]], size: int, clean_up: CleanUp) -> Results:
+    def make(self, folder: Path, batches: Sequence[Batch], clean_up: CleanUp) -> Results:
         """The results of each batch, in order; see `Maker`."""
         for batch in batches:
             self.on_begin(batch)
-            yield make_batch(self.model, folder, batch, size, self.on_step)
+            yield make_batch(self.model, folder, batch, self.on_step)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def make_videos(
     size: int,
     *,
     where: Sequence[str] = (),
-    on_pending: OnBegin = lambda jobs: None,
+    on_pending: OnPending = lambda jobs: None,
     on_result: OnResult = lambda result: None,
 ) -> Report:
     """Make those videos of a list that a folder does not have yet.
@@ -120,8 +120,8 @@ def make_videos(
         with manifest:
             manifest.remove_leftovers(jobs)
             try:
-                parts = batches(pending, size)
-                with closing(maker.make(folder, parts, size, manifest.remove_leftovers)) as found:
+                parts = batches(jobs, size, {job.number for job in pending})
+                with closing(maker.make(folder, parts, manifest.remove_leftovers)) as found:
                     for result in chain.from_iterable(found):
                         if result.error:
                             failed.append(result)

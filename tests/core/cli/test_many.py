@@ -103,30 +103,21 @@ def test_json_lines_and_folders_of_frames(vidrd, tmp_path):
 @pytest.mark.parametrize("name", ["own", "tiny"])
 def test_a_video_does_not_depend_on_its_batch(vidrd, folder, tmp_path, name):
     """Bit for bit; and it is nearly the one that is made alone."""
-    (tmp_path / "all.csv").write_text(
-        "prompt,seed,name\na red circle,1,a\na blue circle,2,b\na blue circle moving right,3,c\na red circle,4,d\n"
-    )
-    (tmp_path / "some.csv").write_text("prompt,seed,name\na red circle,4,d\na blue circle moving right,3,c\n")
+    head, c, d = "prompt,seed,name\n", "a blue circle moving right,3,c\n", "a red circle,4,d\n"
+    tables = {"all": f"{head}a red circle,1,a\na blue circle,2,b\n{c}{d}"}
+    tables["single"] = tables["grown"] = tables["all"]
+    tables["others"] = f"{head}a red circle moving,5,a\na red circle,6,b\n{c}{d}a blue circle,7,e\n"
     model, made = folder if name == "own" else name, {}
-    for name, batch in (("all", 3), ("some", 3), ("single", 1)):
-        table = f"{'all' if name == 'single' else name}.csv"
-        run = (
-            "--prompts-file",
-            table,
-            "--steps",
-            1,
-            "--clips",
-            1 + (model == folder),
-            "--format",
-            "apng",
-            "--batch",
-            batch,
-            "-o",
-            name,
-        )
-        assert vidrd("generate", *run, model=model)[0] == 0
+    for name, table in tables.items():
+        run = ("--prompts-file", "list.csv", "--steps", 1, "--clips", 1 + (model == folder), "--format", "apng")
+        lines = table.splitlines(keepends=True)
+        for text in ("".join(lines[:2]), table) if name == "grown" else (table,):
+            (tmp_path / "list.csv").write_text(text)
+            batch = 1 if name == "single" else 3
+            assert vidrd("generate", *run, "--batch", batch, "-o", name, model=model)[0] == 0
         made[name] = files(name)
-    assert made["some"] == {name: made["all"][name] for name in ("c.apng", "d.apng")}
+    assert made["grown"] == made["all"]
+    assert all(made["others"][name] == made["all"][name] for name in ("c.apng", "d.apng"))
     for name in made["all"]:
         one, other = (read_video(Path(each) / name)[0].astype(int) for each in ("all", "single"))
         assert abs(one - other).max() <= 1
