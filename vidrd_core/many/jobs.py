@@ -142,8 +142,8 @@ def default_batch(jobs: Sequence[Job], on_gpu: bool) -> int:
         on_gpu: Whether a GPU samples them.
 
     Returns:
-        On a CPU 1, since one keeps it busy. On a GPU 8 of clips as large as the built-in model's, and fewer of larger
-        ones, in proportion.
+        On a CPU 1, since more gain little there. On a GPU 8 of clips as large as the built-in model's, and fewer of
+        larger ones, in proportion.
     """
     if not (on_gpu and jobs):
         return 1
