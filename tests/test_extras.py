@@ -22,7 +22,7 @@ CORE = ROOT / "vidrd_core"
 # The modules that an extra is for, as patterns of their names; all others need no extra.
 MODULES = {
     "data": (r"vidrd_core\.data\b(?!\.executors)", r"vidrd_core\.cli\.data\b"),
-    "ray": (r"vidrd_core\.data\.executors",),
+    "ray": (r"vidrd_core\.data\.executors", r"vidrd_core\.many\.replicas"),
     "train": (r"vidrd_core\.training\b", r"vidrd_core\.cli\.train"),
     "evaluate": (r"vidrd_core\.(evaluation|metrics|baselines|reports)\b", r"vidrd_core\.cli\.(ablate|evaluate)"),
 }

@@ -375,7 +375,8 @@ class Model:
             raise ValueError(f"the share of the new prompt is {fade[1]!r}, expected a number from 0 to 1")
         assert sample.cfg is not None
         self.move_to_device("text_encoder")
-        cond = self.text_encoder.encode(prompts).to(self.device)
+        # One at a time: so the last bits do not depend on what else is in the batch.
+        cond = torch.cat(of_one_length([self.text_encoder.encode([each]) for each in prompts])).to(self.device)
         if fade:
             before, cond = of_one_length([self.text_encoder.encode([fade[0]]).to(self.device), cond])
             cond = before.lerp(cond, fade[1])

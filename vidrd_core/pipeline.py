@@ -152,6 +152,8 @@ class VidRD(Model):
         prompts: Sequence[str],
         seeds: Sequence[int],
         reuse: ReuseSettings | None = None,
+        *,
+        on_step: OnStep | None = None,
         **settings: Unpack[SampleArguments],
     ) -> list[Clip]:
         """Sample first clips of several videos in one batch; on a GPU that takes little longer than one clip.
@@ -160,10 +162,12 @@ class VidRD(Model):
             prompts: A prompt for each.
             seeds: A seed for each.
             reuse: As in `generate`.
+            on_step: `on_step(i, x)`, called at the end of each denoising step.
             **settings: The other fields of `SampleSettings`.
 
         Returns:
-            A clip for each prompt, equal to those of `generate` but for rounding.
+            A clip for each prompt, equal to those of `generate` but for rounding. In batches of one size a clip does
+            not depend on the others.
 
         Raises:
             ValueError: The numbers of prompts and seeds differ, or a setting is not valid for the model.
@@ -174,7 +178,7 @@ class VidRD(Model):
         samples = [replace(sample, seed=seed) for seed in seeds]
         shape = self.latent_shape(sample)
         noise = torch.cat([torch.randn(shape, generator=clip_generator(seed, 0)) for seed in seeds])
-        return sample_clips(self, prompts, samples, noise, [], reuse)
+        return sample_clips(self, prompts, samples, noise, [], reuse, on_step)
 
     def extend(
         self,
@@ -224,6 +228,10 @@ class VidRD(Model):
         states: Sequence[ClipState],
         prompts: Sequence[str],
         reuse: ReuseSettings | None = None,
+        *,
+        seeds: Sequence[int] | None = None,
+        fade: Fade | None = None,
+        on_step: OnStep | None = None,
         **settings: Unpack[SampleArguments],
     ) -> list[Clip]:
         """Sample the clips that come after several states of equal settings in one batch.
@@ -232,23 +240,35 @@ class VidRD(Model):
             states: The states of the previous clips.
             prompts: A prompt for each.
             reuse: What the clips reuse.
+            seeds: A seed for each; by default the seed in `settings`, or each state's.
+            fade: As in `extend`, for all of them.
+            on_step: `on_step(i, x)`, called at the end of each denoising step.
             **settings: The fields of `SampleSettings`.
 
         Returns:
-            A clip for each state, equal to those of `extend` but for rounding.
+            A clip for each state, equal to those of `extend` but for rounding. In batches of one size a clip does not
+            depend on the others.
 
         Raises:
-            ValueError: The numbers of states and prompts differ, or the states' settings do.
+            ValueError: The numbers of states, prompts and seeds differ, or the states' settings do.
             StateMismatchError: As `extend` does.
         """
         _check_pairs(prompts, states, "states")
-        found = [self._next_settings(state, reuse, settings, approximate=False) for state in states]
+        if seeds is not None:
+            _check_pairs(prompts, seeds, "seeds")
+        own: list[SampleArguments] = (
+            [settings] * len(states) if seeds is None else [{**settings, "seed": seed} for seed in seeds]
+        )
+        found = [
+            self._next_settings(state, reuse, given, approximate=False)
+            for state, given in zip(states, own, strict=True)
+        ]
         shared = found[0][1]
         if any(other != shared for _, other, _ in found):
             raise ValueError("the states were made with other reuse settings each: give one for all")
         samples = [sample for sample, _, _ in found]
         noises = [state.next_noise(shared, sample.seed) for state, sample in zip(states, samples, strict=True)]
-        return sample_clips(self, prompts, samples, torch.cat(noises), states, shared)
+        return sample_clips(self, prompts, samples, torch.cat(noises), states, shared, on_step, fade=fade)
 
     def stream(
         self,

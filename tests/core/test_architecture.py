@@ -30,6 +30,7 @@ LAYERS = [
     "convert",
     "metrics",
     "data",
+    "many",
     "procedural",
     "training",
     "evaluation",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from vidrd_core.cli import options as o
 from vidrd_core.cli.comfy import app as comfy
 from vidrd_core.cli.cpus import share_cpus
 from vidrd_core.cli.data import app as data
-from vidrd_core.cli.errors import CommandError, fail, format_warning, is_fault, reason, set_quiet
+from vidrd_core.cli.errors import CommandError, InputError, fail, format_warning, is_fault, reason, set_quiet
 from vidrd_core.cli.info import info, models
 from vidrd_core.cli.measure_commands import ABLATE, EVALUATE, ablate, evaluate
 from vidrd_core.cli.run_file import read_run, write_run
@@ -25,7 +26,8 @@ from vidrd_core.cli.weights import convert, pack
 _GENERATE = """vidrd generate "a red circle" "a blue circle" --clips 4 --state-dir kept -o two.mp4
 vidrd generate "a red circle" "a blue circle" --clips 4 --state-dir kept -o two.mp4 --resume
 vidrd generate "a red circle" --preset "keep moving" -o one.mp4 --save-config run.yaml
-vidrd generate --config run.yaml --seed 7 -o other.mp4"""
+vidrd generate --config run.yaml --seed 7 -o other.mp4
+vidrd generate --prompts-file prompts.txt -o videos/"""
 _EXTEND = 'vidrd extend kept/clip_0001.safetensors "a blue square" -o more.mp4'
 _STATE = """vidrd state footage.mp4 "a red circle moving right" --width 64 --height 64 -o footage.safetensors
 vidrd extend footage.safetensors "a red circle moving right" --preset "keep moving" --clips 3 -o more.mp4"""
@@ -71,13 +73,13 @@ def vidrd(
     per_clip=o.PER_CLIP_GROUP,
     states=o.STATE_GROUP,
     resuming=o.RESUME_GROUP,
+    many=o.MANY_GROUP,
     model=o.MODEL_GROUP,
     machine=o.MACHINE_GROUP,
     report=o.REPORT_GROUP,
 )
 def generate(
     context: typer.Context,
-    prompts: o.Prompts,
     video: o.VideoOptions,
     sample: dict[str, Any],
     preset: o.PresetOptions,
@@ -85,9 +87,11 @@ def generate(
     per_clip: o.PerClipOptions,
     states: o.StateOptions,
     resuming: o.ResumeOptions,
+    many: o.ManyOptions,
     model: o.ModelOptions,
     machine: o.MachineOptions,
     report: o.ReportOptions,
+    prompts: o.PromptsOrFile = None,
     config: Annotated[
         Path | None,
         o.panel_option(
@@ -111,14 +115,33 @@ def generate(
         ),
     ] = None,
 ) -> None:
-    """Make a long video: one clip for each prompt, or --clips of them.
+    """Make a long video: one clip for each prompt, or --clips of them; or, with --prompts-file, many videos.
 
-    Ctrl-C stops after the current step and keeps the finished clips as a video.
+    Ctrl-C stops after the current step and keeps the finished clips as a video, or the finished videos.
     """
+    if not prompts and many.prompts_file is None:
+        raise InputError("Missing argument 'PROMPT': what each clip shows, or a --prompts-file")
+    if many.prompts_file is None and (given := many_alone(many)):
+        raise InputError(f"--{given} is for many videos: give a --prompts-file, too")
+    if many.prompts_file is not None and (states.state_dir or resuming.resume):
+        raise InputError(
+            "--state-dir and --resume are for one video: with --prompts-file the same command goes on by itself"
+        )
     commands = _commands(report.quiet)
-    wanted = commands.Request(prompts, video, model, machine, sample, reuse, preset.preset, per_clip)
+    wanted = commands.Request(prompts or [], video, model, machine, sample, reuse, preset.preset, per_clip)
     save = (lambda: write_run(context, save_config)) if save_config else (lambda: None)
+    if many.prompts_file is not None:
+        from vidrd_core.cli.many import generate_many
+
+        return generate_many(wanted, many, context, save)
     commands.generate(wanted, states.state_dir, resuming.resume, save)
+
+
+def many_alone(many: o.ManyOptions) -> str:
+    """An option that is given and has no meaning for one video, "" for none."""
+    others = asdict(replace(many, prompts_file=None))
+    default = asdict(o.ManyOptions())
+    return next((name.replace("_", "-") for name in others if others[name] != default[name]), "")
 
 
 def _as_state(group: Group) -> Group:

@@ -10,7 +10,16 @@ import typer
 
 from vidrd_core.cli.errors import InputError, input_checked, note, say
 from vidrd_core.cli.evaluate_options import FolderOptions, MadeOptions, ResultOptions
-from vidrd_core.cli.measuring import PAGE, SHEETS, NetworkOptions, about_model, measure, process_device, sheet_name
+from vidrd_core.cli.measuring import (
+    PAGE,
+    SHEETS,
+    NetworkOptions,
+    about_model,
+    measure,
+    process_count,
+    process_device,
+    sheet_name,
+)
 from vidrd_core.cli.options import MachineOptions, ModelOptions
 from vidrd_core.cli.request import load_model, reuse_settings
 from vidrd_core.evaluation.protocols import Protocol, class_counts, load_protocol
@@ -118,11 +127,11 @@ def _sources(request: EvaluateRequest, by: Protocol | None) -> tuple[list[VideoS
         assert sample.frames is not None
         reuse = reuse_settings(request.preset, sample.frames, request.reuse)
         reuse.check_frames(sample.frames)
-        settings = GenerationSettings(made.clips, made.videos_per_prompt, reuse, asdict(sample))
-        about = about_model(model, made.clips)
+        settings = GenerationSettings(made.clips, made.videos_per_prompt, reuse, asdict(sample), made.batch)
+        about = about_model(model, made.clips) | ({"batch": made.batch} if made.batch > 1 else {})
         if by:
             about |= {"protocol": by.name, "class_list": str(made.class_list or "")}
-        return from_model(model, prompts, settings), {**about, **asdict(sample), **reuse.metadata()}
+        return from_model(model, prompts, settings, process_count()), {**about, **asdict(sample), **reuse.metadata()}
 
 
 def _write_results(

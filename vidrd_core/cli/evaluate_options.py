@@ -38,6 +38,7 @@ class MadeOptions:
         class_list: A list of real videos whose classes the protocol's follow, such as UCF-101's trainlist01.txt.
         clips: Clips of a video.
         videos_per_prompt: Videos of each prompt, with seeds from --seed on.
+        batch: Videos sampled together, faster on a GPU; the last bits depend on it.
     """
 
     prompts: Path | None = None
@@ -45,6 +46,7 @@ class MadeOptions:
     class_list: Path | None = None
     clips: int = 4
     videos_per_prompt: int = 1
+    batch: int = 1
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ EVALUATE_SHAPES = {
     "class_list": Shape("FILE", default="as many of each class"),
     "clips": Shape("COUNT"),
     "videos_per_prompt": Shape("COUNT"),
+    "batch": Shape("COUNT"),
     "fvd": Shape("KIND:WHERE"),
     "reference": Shape("FOLDER|FILE"),
     "classifier": Shape("FILE"),

@@ -100,7 +100,7 @@ def measure(
     Returns:
         Whether all videos have records now.
     """
-    process, processes = _environment("RANK", 0), _environment("WORLD_SIZE", 1)
+    process, processes = _environment("RANK", 0), process_count()
     done = 0
 
     def report(source: VideoSource, record: Record, video: Video | None) -> None:
@@ -135,7 +135,12 @@ def about_model(model: VidRD, clips: int) -> dict[str, Any]:
 def process_device(device: str) -> str:
     """The device of this process: each of several processes that Accelerate or torchrun started has its own GPU."""
     kind = str(device_of(device))
-    return f"cuda:{_environment('LOCAL_RANK', 0)}" if kind == "cuda" and _environment("WORLD_SIZE", 1) > 1 else kind
+    return f"cuda:{_environment('LOCAL_RANK', 0)}" if kind == "cuda" and process_count() > 1 else kind
+
+
+def process_count() -> int:
+    """How many processes Accelerate or torchrun started to share the videos."""
+    return _environment("WORLD_SIZE", 1)
 
 
 def _environment(name: str, default: int) -> int:

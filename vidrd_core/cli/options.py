@@ -19,6 +19,7 @@ from vidrd_core.cli.settings_options import Group, Shape
 
 WIDEST = 100  # columns of a help page
 VIDEO, CLIP, REUSE, SINGLE = "The video", "Each clip", "From clip to clip", "Single clips"
+MANY = "Many videos"
 STATES, MODEL, MACHINE = "Stop, resume and repeat", "The model", "The machine"
 RESULT, REST = "The result", "Options"
 
@@ -116,6 +117,27 @@ class SaveStateOptions:
 
 
 @dataclass(frozen=True)
+class ManyOptions:
+    """Many videos.
+
+    Args:
+        prompts_file: A video, in the folder -o, for each line of a text, or of a .csv with columns named as options.
+        format: mp4, webm, gif, webp, apng or png (a folder each).
+        batch: Videos sampled together; the last bits depend on it.
+        ray: Make them on Ray (pip install 'ray[data]').
+        ray_address: A cluster's address, or auto; implies --ray.
+        workers: Ray's workers, each with a GPU if there are any.
+    """
+
+    prompts_file: Path | None = None
+    format: str = "mp4"
+    batch: int | None = None
+    ray: bool = False
+    ray_address: str | None = None
+    workers: int | None = None
+
+
+@dataclass(frozen=True)
 class ModelOptions:
     """The model.
 
@@ -199,6 +221,11 @@ SHAPES = {
     "resume": Shape(names=("--resume",)),
     "approximate": Shape(names=("--approximate",)),
     "save_state": Shape("FILE"),
+    "prompts_file": Shape("FILE"),
+    "batch": Shape("COUNT", default="1 on a CPU, up to 8 on a GPU"),
+    "ray": Shape(names=("--ray",)),
+    "ray_address": Shape("ADDRESS", default="one started here"),
+    "workers": Shape("COUNT", default="all GPUs"),
     "model": Shape("MODEL", complete=completion.models),
     "vae": Shape("FILE", default="the model's"),
     "text_encoder": Shape("FILE", default="the model's"),
@@ -220,11 +247,15 @@ STATE_GROUP = Group(f"{_HERE}:StateOptions", STATES)
 RESUME_GROUP = Group(f"{_HERE}:ResumeOptions", STATES)
 SAVE_STATE_GROUP = Group(f"{_HERE}:SaveStateOptions", STATES)
 APPROXIMATE_GROUP = Group(f"{_HERE}:ApproximateOptions", REUSE)
+MANY_GROUP = Group(f"{_HERE}:ManyOptions", MANY)
 MODEL_GROUP = Group(f"{_HERE}:ModelOptions", MODEL)
 MACHINE_GROUP = Group(f"{_HERE}:MachineOptions", MACHINE)
 REPORT_GROUP = Group(f"{_HERE}:ReportOptions", MACHINE)
 
 Prompts = Annotated[list[str], typer.Argument(metavar="PROMPT", show_default=False, help="What each clip shows.")]
+PromptsOrFile = Annotated[
+    list[str] | None, typer.Argument(metavar="PROMPT", show_default=False, help="What each clip shows.")
+]
 
 
 def panel_option(panel: str, *names: str, default: str | bool = True, **details: Any) -> Any:

@@ -27,6 +27,9 @@ from vidrd_core.io.interrupt import Interrupt
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from vidrd_core.many.jobs import Batch, Job
+    from vidrd_core.many.making import Result
+
 _WHOLE_RUN = 30 * 24 * 3600.0  # seconds: clips may take hours, and the time left follows from their mean pace
 
 
@@ -88,7 +91,7 @@ class Display(ProgressBars):
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("left"),
-            _StopNotice(stop),
+            StopNotice(stop),
             speed_estimate_period=_WHOLE_RUN,
         )
         if self.bars:
@@ -116,7 +119,65 @@ class Display(ProgressBars):
             note(f"clip {clip + 1} of {self.clips} took {time.perf_counter() - self.started:.1f} s: {prompt}")
 
 
-class _StopNotice(ProgressColumn):
+class VideosDisplay(ProgressBars):
+    """A context that shows the progress of many videos: two bars on a terminal, elsewhere a line for each.
+
+    Args:
+        stop: Whether a stop was requested, which is shown.
+    """
+
+    def __init__(self, stop: Interrupt) -> None:
+        self.stop, self.total, self.done = stop, 0, 0
+        self.batch: list[Job] = []
+        super().__init__(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            StopNotice(stop),
+            speed_estimate_period=_WHOLE_RUN,
+        )
+
+    def start(self, total: int, pending: int) -> None:
+        """Show how many videos there are, and how many of them are to be made."""
+        self.total, self.done = total, total - pending
+        if self.done:
+            note(f"{self.done} of {total} videos were made before")
+        if self.bars and pending:
+            self.video_bar = self.bars.add_task("videos", total=total, completed=self.done)
+            self.step_bar = self.bars.add_task("steps", total=None)
+
+    def begin(self, batch: Batch) -> None:
+        """Show that a batch is about to be made."""
+        self.batch = batch.jobs
+
+    def step(self, clip: int, step: int) -> None:
+        """Show that a step of clip `clip` of a batch is done, and stop before the next one if that was requested."""
+        clips, steps = self.batch[0].clips, self.batch[0].sample.steps
+        if self.bars:
+            many = f" of {len(self.batch)} videos" if len(self.batch) > 1 else ""
+            name = f"steps of clip {clip + 1} of {clips}{many}"
+            self.bars.update(self.step_bar, total=steps, completed=step + 1, description=name)
+            share = (clip + (step + 1) / steps) / clips
+            self.bars.update(self.video_bar, completed=self.done + len(self.batch) * share)
+        self.stop.check()
+
+    def end(self, result: Result) -> None:
+        """Show what became of a video."""
+        self.done += result.error is None
+        if self.bars:
+            self.bars.update(self.video_bar, completed=self.done)
+        elif result.error is None:
+            prompts = ", ".join(dict.fromkeys(result.job.prompts))
+            note(f"video {self.done} of {self.total} took {result.seconds:.1f} s: {result.job.file}: {prompts}")
+
+    def left(self, folder: str) -> str:
+        """What a run that ended early has done, and how to go on."""
+        return f"{self.done} of {self.total} videos are in {folder}; the same command makes the others"
+
+
+class StopNotice(ProgressColumn):
     """A notice that a stop was requested; the bars redraw themselves, so the signal handler need not write."""
 
     def __init__(self, stop: Interrupt) -> None:

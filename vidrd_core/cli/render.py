@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from vidrd_core.cli.options import VideoOptions
 from vidrd_core.cli.progress import Display
 from vidrd_core.cli.states import StateFile, StateFolder
 from vidrd_core.io.interrupt import Interrupt
+from vidrd_core.many.making import open_generated
 from vidrd_core.pipeline import VidRD
 from vidrd_core.prompt_schedule import PerClip
 from vidrd_core.reuse import ReuseSettings
@@ -24,7 +24,7 @@ from vidrd_core.sample import Clip
 from vidrd_core.sampling import DivergenceError
 from vidrd_core.settings import SampleSettings
 from vidrd_core.state import ClipState
-from vidrd_core.video import VideoWriter, open_video
+from vidrd_core.video import VideoWriter
 
 MIN_HEIGHT = 256  # pixels, to which smaller frames are enlarged
 
@@ -61,22 +61,21 @@ class Plan:
 
     def open(self) -> VideoWriter:
         """Open the video for writing. Raises ValueError or OSError."""
-        width, height = self.sample.width or MIN_HEIGHT, self.sample.height or MIN_HEIGHT
-        scale = -(-MIN_HEIGHT // height) if self.video.scale is None else self.video.scale
-        made_with = {
-            "prompts": self.prompts,
-            "model": self.model.name,
-            **asdict(self.sample),
-            **self.reuse.metadata(),
-        }
-        made_with |= {"per_clip": self.per_clip} if self.per_clip else {}
-        return open_video(
+        return open_generated(
+            self.model.name,
+            self.prompts,
+            self.sample,
+            self.reuse,
+            self.per_clip,
             self.video.output,
             self.video.fps,
-            scale=scale,
-            size=(width, height),
-            metadata={"comment": json.dumps({"software": "vidrd", **made_with})},
+            scale_of(self.video, self.sample),
         )
+
+
+def scale_of(video: VideoOptions, sample: SampleSettings) -> int:
+    """How many times frames are enlarged: as asked for, or to at least `MIN_HEIGHT`."""
+    return -(-MIN_HEIGHT // (sample.height or MIN_HEIGHT)) if video.scale is None else video.scale
 
 
 def render(plan: Plan) -> None:

@@ -85,7 +85,7 @@ def generate(
         frames = model.complete(sample).frames
         assert frames is not None
         reuse = reuse_settings(request.preset, frames, request.reuse)
-        per_clip = _per_clip(request, count, 0)
+        per_clip = per_clip_values(request.per_clip, count)
         sample = _complete(model, sample, reuse, prompts, count, request.video.travel)
 
     def check(state: ClipState) -> None:
@@ -162,7 +162,7 @@ def extend(request: Request, path: Path, state_dir: Path | None, save_state: Pat
     with input_checked(f"{path}: "):
         state.check_model(model.signature, model.latent_shape(model.complete(sample)))
     with input_checked():
-        per_clip = _per_clip(request, count, indices.start)
+        per_clip = per_clip_values(request.per_clip, count, indices.start)
         sample = _complete(model, sample, reuse, prompts, count, request.video.travel)
     with input_checked(f"{path}: "):
         fit: dict[str, Any] = {"state": state, "approximate": approximate}
@@ -275,11 +275,11 @@ def _with_strength(given: str) -> tuple[str, float]:
         return given, 1.0
 
 
-def _per_clip(request: Request, count: int, start: int) -> PerClip:
+def per_clip_values(given: PerClipOptions, count: int, start: int = 0) -> PerClip:
     """The per-clip values of `count` clips from clip `start`. Raises ValueError."""
     largest = {"seed": math.inf, "cfg": LARGEST_CFG, "alpha": int(LARGEST_ALPHA)}
     smallest = {"seed": 0, "cfg": -LARGEST_CFG, "alpha": 0}
-    texts = {name: getattr(request.per_clip, f"{name}_per_clip") for name in NAMES}
+    texts = {name: getattr(given, f"{name}_per_clip") for name in NAMES}
     return {
         name: [None] * start + parse_per_clip(name, text, count, smallest[name], largest[name])
         for name, text in texts.items()

@@ -35,14 +35,14 @@ def read_run(context: Any, path: Path | None) -> Path | None:
         raise InputError(f"{path} is empty, expected names of options with values")
     if not isinstance(found, dict):
         raise InputError(f"{path} holds {found!r}, expected names of options with values")
-    known, signature = _parameters(context.command), inspect.signature(context.command.callback)
+    known, signature = parameters(context.command), inspect.signature(context.command.callback)
     spelled: dict[str, str] = {}
     values: dict[str, Any] = {}
     for given, value in found.items():
-        name = _shown(given)
+        name = shown(given)
         if name == "quiet":  # 0.2.0 saved it
             continue
-        if name in map(_shown, EXCLUDED):
+        if name in map(shown, EXCLUDED):
             raise InputError(f"{path} has {given}, which belongs on the command line: remove it from the file")
         if name not in known:
             raise InputError(f"{path} has no option {meant([name], known)}; see vidrd generate --help")
@@ -52,32 +52,32 @@ def read_run(context: Any, path: Path | None) -> Path | None:
         if value is not None:
             with input_checked(f"{path}: "):
                 annotation = get_args(signature.parameters[parameter.name].annotation)[0]
-                values[parameter.name] = _value(context, parameter, annotation, name, value)
+                values[parameter.name] = option_value(context, parameter, annotation, name, value)
     context.default_map = values
     return path
 
 
-def _shown(name: Any) -> str:
+def shown(name: Any) -> str:
     """A name as the command line spells it."""
     return str(name).replace("_", "-")
 
 
-def _parameters(command: Any) -> dict[str, Any]:
-    """The parameters that a run file can give, by each of their names; older names are among them."""
+def parameters(command: Any) -> dict[str, Any]:
+    """The parameters of a command that a file can give, by each of their names; older names are among them."""
     found: dict[str, Any] = {}
     for each in command.params:
         if each.name not in EXCLUDED:
             names = [option.removeprefix("--") for option in each.opts if option.startswith("--")]
-            found |= dict.fromkeys([_shown(each.name), *names], each)
+            found |= dict.fromkeys([shown(each.name), *names], each)
     return found
 
 
-def _value(context: Any, parameter: Any, annotation: Any, name: str, value: Any) -> Any:
+def option_value(context: Any, parameter: Any, annotation: Any, name: str, value: Any) -> Any:
     """A parameter's value from YAML. Raises ValueError."""
     kind = next((each for each in (int, float, bool) if each in (annotation, *get_args(annotation))), str)
     if parameter.multiple or parameter.nargs == -1:
         value = list(of_type(tuple[str, ...], name, [value] if isinstance(value, str) else value))
-        if parameter.required and not value:
+        if parameter.nargs == -1 and not value:
             raise ValueError(f"{name} is an empty list, expected one text or more")
     elif kind is str and isinstance(value, int | float) and not isinstance(value, bool):
         value = str(value)  # such as a seed in seed-per-clip
@@ -108,9 +108,9 @@ def write_run(context: Any, path: Path) -> None:
     import yaml
 
     values = {
-        _shown(name): str(value) if isinstance(value, Path) else value
+        shown(name): str(value) if isinstance(value, Path) else value
         for name, value in context.params.items()
-        if name not in EXCLUDED and value is not None and value not in ("", [])
+        if name not in EXCLUDED and value is not None and value not in ("", [], ())
     }
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
     write_text(path, f"# vidrd generate --config {path.name}\n{text}")

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from threading import Thread
@@ -166,31 +167,50 @@ class Ray:
             ChildProcessError: Ray or a worker of it fails.
             Exception: What the function raises, as in this process.
         """
-        ray = _ray()
         if not parts:
             return
+        with self.session() as ray:
+            try:
+                ray.data.DataContext.get_current().enable_progress_bars = False
+                rows = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts))
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # Ray 2.60 announces that this argument goes in 2.64
+                    made = rows.map(_RowWork(work), max_retries=CRASHES)
+                for row in made.iter_rows():
+                    outcome: _Outcome = row["outcome"]
+                    if outcome.error is not None:
+                        raise outcome.error from RuntimeError(f"in a worker of Ray:\n{outcome.trace}")
+                    yield outcome.result
+            except ray.exceptions.RayError as error:
+                raise ChildProcessError(
+                    f"a worker of Ray failed ({first_line(error)}): run the same command again to continue after the "
+                    "complete shards"
+                ) from error
+
+    @contextmanager
+    def session(self) -> Iterator[Any]:
+        """A context that connects to Ray, or starts it.
+
+        Yields:
+            The package ray.
+
+        Raises:
+            MissingPackageError: Ray is missing.
+        """
+        ray = _ray()
         started = not ray.is_initialized()
         if started:
             ray.init(address=self.address, num_cpus=None if self.address else self.workers, **_SILENT)
         try:
-            ray.data.DataContext.get_current().enable_progress_bars = False
-            rows = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts))
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Ray 2.60 announces that this argument goes in 2.64
-                made = rows.map(_RowWork(work), max_retries=CRASHES)
-            for row in made.iter_rows():
-                outcome: _Outcome = row["outcome"]
-                if outcome.error is not None:
-                    raise outcome.error from RuntimeError(f"in a worker of Ray:\n{outcome.trace}")
-                yield outcome.result
-        except ray.exceptions.RayError as error:
-            what = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-            raise ChildProcessError(
-                f"a worker of Ray failed ({what}): run the same command again to continue after the complete shards"
-            ) from error
+            yield ray
         finally:
             if started:
                 ray.shutdown()
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error of Ray, whose others are about its insides."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 NAMED_ADDRESSES = ("auto", "local")

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vidrd_core.data.files import caption_of, read_table, walk, warn_of_absent
 from vidrd_core.io.digests import stamp
 from vidrd_core.io.tables import VIDEO_SUFFIXES
+from vidrd_core.many.jobs import Job, batches
+from vidrd_core.many.making import frames_of_batch
 from vidrd_core.metrics.seams import ClipBoundaries, Video
 from vidrd_core.pipeline import VidRD
 from vidrd_core.procedural.prompt_alignment import prompt_alignment, scene_for_prompt
 from vidrd_core.reuse import ReuseSettings
+from vidrd_core.sampling import DivergenceError
+from vidrd_core.settings import SampleSettings
 from vidrd_core.video import DEFAULT_FPS, read_video
 from vidrd_core.video.animation_reader import frame_count
 from vidrd_core.video.reader import probe_video
@@ -161,30 +166,35 @@ class GenerationSettings:
         videos_per_prompt: Videos of each prompt.
         reuse: What a clip reuses from the one before.
         sample: Settings of `SampleSettings` by name; the seed is that of the first video.
+        batch: Videos that are sampled together; their last bits depend on its size.
     """
 
     clips: int = 1
     videos_per_prompt: int = 1
     reuse: ReuseSettings = field(default_factory=ReuseSettings)
     sample: Mapping[str, Any] | None = None
+    batch: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("clips", "videos_per_prompt"):
+        for name in ("clips", "videos_per_prompt", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
 
 
-def from_model(model: VidRD, prompts: Sequence[str], settings: GenerationSettings) -> list[VideoSource]:
+def from_model(
+    model: VidRD, prompts: Sequence[str], settings: GenerationSettings, processes: int = 1
+) -> list[VideoSource]:
     """Prepare videos that a model generates from prompts; video k has the seed of the first plus k.
 
     Args:
         model: The model.
         prompts: One or more.
         settings: How they are generated.
+        processes: How many processes share the videos in turn (`runner.evaluate`).
 
     Returns:
         `videos_per_prompt` sources for each prompt in turn, named by their number ("000000"); each generates its
-        video when it is loaded.
+        video when it is loaded, with those that this process will load next.
 
     Raises:
         ValueError: There are no prompts, or the model does not support the settings.
@@ -194,25 +204,52 @@ def from_model(model: VidRD, prompts: Sequence[str], settings: GenerationSetting
         raise ValueError("there are no prompts: give one a line")
     sample = dict(settings.sample or {})
     model.stream(list(prompts), len(prompts), settings.reuse, **sample)  # checks everything, generates nothing
+    first = model.complete(SampleSettings(**sample))
+    reuse = replace(settings.reuse, loop="keep") if settings.reuse.loop == "close" else settings.reuse
+    lengths = {text: (len(model.text_encoder.rows(text)),) for text in prompts}
     texts = [text for text in prompts for _ in range(settings.videos_per_prompt)]
-    seed = int(sample.pop("seed", 0))
-
-    def source(number: int, text: str) -> VideoSource:
-        return VideoSource(
-            f"{number:06d}", lambda: _generate(model, text, settings, {**sample, "seed": seed + number})
+    jobs = [
+        Job(
+            number, "", [text], replace(first, seed=first.seed + number), reuse, settings.clips, lengths=lengths[text]
         )
+        for number, text in enumerate(texts)
+    ]
+    generated = _Generated(model, jobs, settings.batch, processes)
+    return [VideoSource(f"{job.number:06d}", partial(generated.load, job)) for job in jobs]
 
-    return [source(number, text) for number, text in enumerate(texts)]
 
+class _Generated:
+    """Videos that a model generates in batches, of which those that are not asked for yet wait.
 
-def _generate(model: VidRD, text: str, settings: GenerationSettings, sample: dict[str, Any]) -> LoadedVideo:
-    """Generate a video, with its alignment to the prompt for a model of procedural clips."""
-    clips = list(model.stream(text, settings.clips, settings.reuse, **sample))
-    frames = clips[0].state.frames
-    layout = ClipLayout(frames, settings.reuse.repeated_frames, settings.reuse.prompt_frames)
-    video = model.frames(clips)
-    boundaries = layout.boundaries(len(video))
-    alignment = prompt_alignment(video, scene_for_prompt(model, text), layout.frames, layout.repeated)
-    if settings.reuse.loop != "none" and boundaries.seams:  # the last clip shows fewer frames, and has no later seam
-        boundaries = replace(boundaries, seams=boundaries.seams[: settings.clips - 1])
-    return LoadedVideo(video, DEFAULT_FPS, text, boundaries, alignment)
+    Args:
+        model: The model.
+        jobs: The videos, each at its number.
+        batch: Videos that are sampled together.
+        processes: How many processes share the videos in turn.
+    """
+
+    def __init__(self, model: VidRD, jobs: Sequence[Job], batch: int, processes: int) -> None:
+        self.model, self.jobs, self.batch, self.processes = model, jobs, batch, processes
+        self.waiting: dict[int, Video | DivergenceError] = {}
+
+    def load(self, job: Job) -> LoadedVideo:
+        """Generate a video, with its alignment to the prompt for a model of procedural clips."""
+        if job.number not in self.waiting:
+            mine = self.jobs[job.number % self.processes :: self.processes]
+            start = job.number // self.processes // self.batch * self.batch  # so that each video has a place for good
+            part = mine[start : start + self.batch]
+            wanted = {each.number for each in part if each.number >= job.number}
+            batch = next(each for each in batches(part, self.batch, wanted) if job in each.jobs)
+            made = frames_of_batch(self.model, batch)
+            self.waiting |= {each.number: video for each, video in zip(batch.jobs, made, strict=True)}
+        video = self.waiting.pop(job.number)
+        if isinstance(video, DivergenceError):
+            raise video
+        assert job.sample.frames is not None
+        layout = ClipLayout(job.sample.frames, job.reuse.repeated_frames, job.reuse.prompt_frames)
+        boundaries = layout.boundaries(len(video))
+        text = job.prompts[0]
+        alignment = prompt_alignment(video, scene_for_prompt(self.model, text), layout.frames, layout.repeated)
+        if job.reuse.loop != "none" and boundaries.seams:  # the last clip shows fewer frames, and has no later seam
+            boundaries = replace(boundaries, seams=boundaries.seams[: job.clips - 1])
+        return LoadedVideo(video, DEFAULT_FPS, text, boundaries, alignment)

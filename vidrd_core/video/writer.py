@@ -61,10 +61,7 @@ def open_video(
         >>> video.frames_written
         5
     """
-    suffix = suffix_of(path)
-    _check_settings(suffix, fps, scale)
-    if size and suffix:
-        check_size(suffix, scale * size[0], scale * size[1])
+    suffix = check_video(path, fps, scale, size)
     # Resolved, so that a link stays a link and a later chdir does not matter.
     target = Path(os.path.realpath(path))
     tags = metadata or {}
@@ -74,6 +71,30 @@ def open_video(
     with write_errors(path):
         sink.reserve()
     return VideoWriter(os.fspath(path), sink, scale, keep_on)
+
+
+def check_video(
+    path: str | os.PathLike[str], fps: float = DEFAULT_FPS, scale: int = 1, size: tuple[int, int] | None = None
+) -> str:
+    """Check what `open_video` is given, without writing.
+
+    Args:
+        path: As for `open_video`.
+        fps: Frames per second.
+        scale: How many times frames are enlarged.
+        size: Width and height of the frames in pixels, if they are known.
+
+    Returns:
+        The kind of the video; see `suffix_of`.
+
+    Raises:
+        ValueError: The name, the rate, the scale or the size is not valid.
+    """
+    suffix = suffix_of(path)
+    _check_settings(suffix, fps, scale)
+    if size and suffix:
+        check_size(suffix, scale * size[0], scale * size[1])
+    return suffix
 
 
 class VideoWriter:

@@ -131,6 +131,13 @@ def test_videos_that_a_model_generates_from_prompts(here, vidrd, folder):
     assert code == 0
     found = result(here / "out")
     assert (found["videos"], found["settings"]["order"], found["settings"]["steps"]) == (4, "forward", 2)
+    assert "batch" not in found["settings"]
+    assert vidrd("evaluate", *given, "--batch", "3", "-o", "batched")[0] == 0
+    batched = result(here / "batched")
+    assert (batched["videos"], batched["settings"]["batch"]) == (2, 3)
+    message = "records_0.jsonl holds records of other settings, now batch"
+    assert message in error_line(*vidrd("evaluate", *given, "-o", "batched", "--batch", "2"))
+    assert "batch is 0, expected 1 or more" in error_line(*vidrd("evaluate", *given, "-o", "none", "--batch", "0"))
 
 
 def test_the_inception_score_needs_enough_videos(here, vidrd):

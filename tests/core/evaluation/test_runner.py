@@ -1,6 +1,7 @@
 """The evaluation of a folder's or a model's videos: resumed, shared by processes, summarized."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -146,6 +147,21 @@ def test_a_model_and_prompts(tmp_path):
     assert {len(record["seam_ratio"]) for record in read_records(tmp_path)} == {1}
     told = [{name for name in record if name.startswith("faithful")} for record in read_records(tmp_path)]
     assert told == [{"faithful_look", "faithful_motion"}] * 4
+
+
+def test_a_video_of_a_batch_does_not_depend_on_the_others(model):
+    """Nor on where a run was stopped."""
+    prompts = ["a red circle", "a blue circle moving right", "a red circle moving"]
+    making = GenerationSettings(2, 2, sample={"steps": 2, "seed": 7}, batch=3)
+    singly = [source.load().video.astype(int) for source in from_model(model, prompts, replace(making, batch=1))]
+    for share, later in ((slice(None), 4), (slice(1, None, 2), 1)):
+        processes = share.step or 1
+        videos = [source.load().video for source in from_model(model, prompts, making, processes)[share]]
+        resumed = from_model(model, prompts, making, processes)[share][later:]
+        for source, video in zip(resumed, videos[later:], strict=True):
+            np.testing.assert_array_equal(source.load().video, video)
+        for video, alone in zip(videos, singly[share], strict=True):
+            np.testing.assert_allclose(video.astype(int), alone, atol=1)
 
 
 def test_mirrored_videos_differ_from_continuing_ones(tmp_path):
