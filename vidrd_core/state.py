@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from vidrd_core.inversion import trajectory_of
 from vidrd_core.io import safetensors
 from vidrd_core.io.safetensors import FormatError
+from vidrd_core.io.waiting import WaitingTensors
 from vidrd_core.reuse import ReuseSettings, anchor_statistics, channel_statistics, is_whole, next_clip_noise
 from vidrd_core.sampling import Denoise, clip_generator
 
@@ -43,6 +44,7 @@ ADDED = {  # by later versions: empty where a file lacks them
 }
 TENSORS |= ADDED
 LEFT_OUT = ("start_latents", "sound_start_latents")  # of files where they are empty
+SMALL = 2**12  # bytes up to which a tensor of a state that is put away stays in memory
 # Other values by attribute: the name in a file, and the type.
 DETAILS: dict[str, tuple[str, type]] = {
     "index": ("index", int),
@@ -65,7 +67,7 @@ class ScheduleMismatchError(StateMismatchError):
     """A state does not fit the schedule or the solver that it is to be extended with."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ClipState:
     """Everything that extending and decoding a clip needs.
 
@@ -206,6 +208,8 @@ class ClipState:
     @property
     def fingerprint(self) -> str:
         """Twelve hex digits that identify this clip."""
+        if self.waiting is not None:
+            return self.__dict__["_fingerprint"]
         digest = hashlib.sha256()
         for name in TENSORS:
             digest.update(getattr(self, name).float().cpu().contiguous().numpy().tobytes())
@@ -224,7 +228,54 @@ class ClipState:
 
     def get_ram_usage(self) -> int:
         """The bytes it takes in memory; ComfyUI's cache calls this method."""
-        return sum(getattr(self, name).nbytes for name in TENSORS)
+        return sum(self.__dict__[name].nbytes for name in TENSORS if name in self.__dict__)
+
+    def put_away(self, path: str | Path, copies: Sequence[Path] = ()) -> ClipState:
+        """Let the tensors wait in a file: each is read from there whenever it is asked for.
+
+        Args:
+            path: A file of the state's own, which is removed with the last object that needs it. It is written unless
+                it is there, as a copy of one that `save` wrote.
+            copies: Files that `save` wrote, which are read if somebody removes `path`.
+
+        Returns:
+            The same state, with hardly anything in memory. Copies and pickles of it hold all, as any other's do.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        path, values = Path(path), {each.name: getattr(self, each.name) for each in fields(self)}
+        if not path.exists():
+            self.save(path)
+        large = {name: values.pop(name) for name in TENSORS if values[name].nbytes > SMALL}
+        names = {name: file_name for name, (file_name, _) in TENSORS.items()}
+        values |= {name: values[name].clone() for name in TENSORS if name in values}  # not views of something large
+        values["_fingerprint"] = self.fingerprint
+        state = object.__new__(ClipState)
+        state.__dict__.update(values, _waiting=WaitingTensors(path, large, names, copies))
+        return state
+
+    @property
+    def waiting(self) -> WaitingTensors | None:
+        """The tensors that wait in a file; None for a state that holds all."""
+        return self.__dict__.get("_waiting")
+
+    def __repr__(self) -> str:
+        """A short text without tensors, for messages: hosts show the inputs of a node that failed."""
+        return f"<{type(self).__name__} of clip {self.index}, {len(self.frame_positions)} frames>"
+
+    if not TYPE_CHECKING:  # for which it would have any attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """A tensor that waits in a file."""
+            waiting = self.__dict__.get("_waiting", ())
+            if name not in waiting:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            return waiting[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All fields, for copies and pickles."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property
     def shown(self) -> Tensor:
