@@ -41,6 +41,7 @@ from vidrd_core.video.sound import Sound
 from .audio_video import join_latent, split_latent
 from .memory import copy, in_memory, put_away, put_away_tensor
 from .named_files import versions_of
+from .named_values import NamedValue
 from .progress import clip_position
 from .sample_clip import PAST_KEY
 
@@ -303,7 +304,11 @@ def _fingerprint_of(node: dict[str, Any], changed: Any, known: Known, left_out: 
     }
     if any(found is None for found, _ in sources.values()):
         return None
-    values = {name: value for name, value in inputs.items() if name not in sources}
+    values = {
+        name: value.made_of if isinstance(value, NamedValue) else value
+        for name, value in inputs.items()
+        if name not in sources
+    }
     try:
         files = versions_of(values, _digest(changed) if changed is not False else "")
         return _digest([node["class_type"], _code_version(node["class_type"]), changed, sources, values, files])
