@@ -17,6 +17,7 @@ from comfy_execution.graph_utils import GraphBuilder
 from vidrd_core.prompt_schedule import OVER_FRAMES
 from vidrd_core.state import ClipState
 
+from .host.memory import return_free_memory
 from .host.named_values import NamedValue, name_of_state, name_of_video
 from .host.progress import PART
 from .host.video import GrowingVideo
@@ -72,6 +73,7 @@ class LongVideoPart(io.ComfyNode):
             state = NamedValue(name_of_state(state), state)
         if isinstance(before, GrowingVideo):
             before = NamedValue(*name_of_video(before))
+        return_free_memory()
         graph = GraphBuilder()
         of_clips, shared, of_file = (json.loads(text) for text in (clips, settings, file))
         video, state = add_clips(graph, of_clips, shared, of_file, last, links, state, before)
