@@ -7,6 +7,7 @@ import importlib
 import inspect
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,13 +84,14 @@ class Host:
         begin(checkout, base)
         host, self._execution = (importlib.import_module(name) for name in ("nodes", "execution"))
         server = importlib.import_module("server").PromptServer
-        server(asyncio.new_event_loop())  # packs add their routes to it
+        running = server(asyncio.new_event_loop())  # packs add their routes to it
         asyncio.run(host.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False))
         for pack in packs:
             if not asyncio.run(host.load_custom_node(str(pack), module_parent="custom_nodes")):
                 raise RuntimeError(f"ComfyUI cannot load {pack}, see above")
         self.nodes: dict[str, Any] = host.NODE_CLASS_MAPPINGS
         self.output = Path(importlib.import_module("folder_paths").get_output_directory())
+        threading.Thread(target=running.loop.run_until_complete, args=[running.publish_loop()], daemon=True).start()
         self._server = Server()
         self._runner = executor(self._server)
 

@@ -2,6 +2,7 @@
 
     COMFYUI_PATH=~/ComfyUI ~/ComfyUI/.venv/bin/python benchmarks/peers.py --pack ~/ComfyUI-AnimateDiff-Evolved
     ... benchmarks/peers.py --quick
+    ... benchmarks/peers.py --prompts 0 --lengths 8 512 --methods paper static      # time and memory alone
 
 Run it with the Python of a ComfyUI, which needs this package and its extra "evaluate". All methods make videos of the
 same prompts in turn, through ComfyUI's own executor, up to the saved file, from which everything is measured. Then
@@ -78,6 +79,10 @@ class Stage:
         lacking = {peer.name: self.missing(peer.needs) for peer in PEERS}
         self.absent = {name: reason for name, reason in lacking.items() if reason}
         self.peers = {peer.name: peer for peer in PEERS if peer.name not in self.absent}
+        if given.methods:
+            self.peers = {
+                name: peer for name, peer in self.peers.items() if any(map(name.__contains__, given.methods))
+            }
 
     def missing(self, needs: dict[str, str]) -> str:
         """The first node or input that ComfyUI lacks of these; "" if none."""
@@ -155,6 +160,19 @@ def one_length(given: argparse.Namespace) -> dict[str, float | None]:
 
 def report(found: dict[str, Any]) -> str:
     """Markdown tables of metrics by method and of time and memory by length, and the ratios to the first method."""
+    peers = found["peers"]
+    tables = _of_videos(found) if found["records"] else []
+    lines = [*tables, *(f"{name}: left out, {why}" for name, why in found["absent"].items())]
+    lengths = sorted({each["frames"] for each in found["lengths"]})
+    at = {(each["name"], each["frames"]): each for each in found["lengths"]}
+    for title, cell in (("MiB more at most", _grown), ("s a shown frame", _seconds)):
+        lines += ["", *_table_head([f"{title}, video of", *(f"{length} frames" for length in lengths)])]
+        lines += [_row([name, *(cell(at[name, length]) for length in lengths)]) for name in peers]
+    return "\n".join(lines)
+
+
+def _of_videos(found: dict[str, Any]) -> list[str]:
+    """The lines on the videos that are compared prompt by prompt."""
     peers, records = found["peers"], found["records"]
     by = {name: [record for record in records if record["name"] == name] for name in peers}
     head = ["", "calls a shown frame", "s a shown frame", *FIGURES.values()]
@@ -168,13 +186,7 @@ def report(found: dict[str, Any]) -> str:
         ratios = sorted(b / a for a, b in zip(_pace(by[peers[0]]), _pace(by[name]), strict=True))
         spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f} in {len(ratios)} videos"
         lines.append(f"seconds a shown frame, {name} / {peers[0]}: {statistics.median(ratios):.2f} ({spread})")
-    lines += [f"{name}: left out, {why}" for name, why in found["absent"].items()]
-    lengths = sorted({each["frames"] for each in found["lengths"]})
-    at = {(each["name"], each["frames"]): each for each in found["lengths"]}
-    for title, cell in (("MiB more at most", _grown), ("s a shown frame", _seconds)):
-        lines += ["", *_table_head([f"{title}, video of", *(f"{length} frames" for length in lengths)])]
-        lines += [_row([name, *(cell(at[name, length]) for length in lengths)]) for name in peers]
-    return "\n".join(lines)
+    return lines
 
 
 def _table_head(cells: Sequence[str]) -> list[str]:
@@ -211,7 +223,10 @@ def parser() -> argparse.ArgumentParser:
     known = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     known.add_argument("--comfyui", type=Path, default=os.environ.get("COMFYUI_PATH"), help="its checkout")
     known.add_argument("--pack", type=Path, action="append", default=[], help="another pack's folder")
-    known.add_argument("--prompts", type=int, default=14, help="videos of each method")
+    known.add_argument(
+        "--prompts", type=int, default=14, help="videos of each method; 0 measures time and memory by length alone"
+    )
+    known.add_argument("--methods", nargs="+", default=[], help="words of their names; without it all of them")
     known.add_argument("--frames", type=int, default=64, help="of these videos")
     known.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="frames, for time and memory")
     known.add_argument("--steps", type=int, default=10)
@@ -240,7 +255,8 @@ def main() -> None:
     from peer_graphs import FRAMES
 
     packs = [word for pack in given.pack for word in ("--pack", pack)]
-    shared = ("--comfyui", given.comfyui, *packs, "--steps", given.steps, "--prompts", given.prompts)
+    chosen = ("--methods", *given.methods) if given.methods else ()
+    shared = ("--comfyui", given.comfyui, *packs, *chosen, "--steps", given.steps, "--prompts", given.prompts)
     found = {"clip": FRAMES, **in_a_process(__file__, *shared, "--frames", given.frames, "--part", "compare")}
     found["lengths"] = []
     for frames, name in product(given.lengths, found["peers"]):

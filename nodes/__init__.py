@@ -12,6 +12,7 @@ from .host.state_files import serve
 from .inflate import InflateCheckpoint
 from .loaders import LoadTemporalVAE, LoadTextEncoder, LoadUNet3D
 from .long_video import LongVideo
+from .long_video_part import LongVideoPart
 from .prompts import EmptyClip, EncodePrompts
 from .pseudo_video import PseudoVideo
 from .reuse_map import ReuseMap
@@ -43,13 +44,14 @@ NODES: list[type[io.ComfyNode]] = [
     PseudoVideo,
     StateFromVideo,
 ]
+INTERNAL: list[type[io.ComfyNode]] = [LongVideoPart]  # which other nodes expand into: the page does not offer them
 
 
 class VidRDExtension(ComfyExtension):
     """The extension that ComfyUI loads."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """The nodes of the pack, in the order of the documentation."""
+        """The nodes of the pack, in the order of the documentation, and those that others expand into."""
         serve()  # versions before 0.33 do not call `on_load`
         watch()
-        return NODES
+        return [*NODES, *INTERNAL]

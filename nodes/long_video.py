@@ -10,6 +10,7 @@ from comfy_execution.graph_utils import GraphBuilder
 from vidrd_core.prompt_schedule import OVER_FRAMES, fade_of, parse_per_clip
 
 from .host.progress import show_clip_count
+from .long_video_part import LINKED, add_parts
 from .prompts import parse_prompts
 from .schema import (
     CATEGORY,
@@ -27,9 +28,6 @@ from .schema import (
 )
 from .video import audio_vae_input, check_rate, video_inputs
 
-# Passed on as links to the nodes that this one expands into, so that the cache identifies those by the source of the
-# links and runs them again only if that has changed.
-_LINKED = ("model", "clip", "vae", "latent", "state", "before", "audio_vae", "model_low_noise")
 _ADVANCED = (
     *("prompt_frames", "alpha", "beta", "order", "noise_policy", "release", "drift", "loop", "staging", "travel"),
     *("seed_per_clip", "cfg_per_clip", "alpha_per_clip", "scale", "switch_step"),
@@ -150,7 +148,7 @@ class LongVideo(io.ComfyNode):
         travel: int = 0,
         **settings: Any,
     ) -> io.NodeOutput:
-        links = {name: settings.pop(name, None) for name in _LINKED}
+        links = {name: settings.pop(name, None) for name in (*LINKED, "state", "before")}
         require_choices(cls, format=format, loop=loop, **settings)
         check_rate(format, fps)
         texts = prompts_per_clip(prompts, clips)
@@ -159,48 +157,21 @@ class LongVideo(io.ComfyNode):
             "cfg": values_per_clip("cfg", cfg_per_clip, cfg, len(texts)),
             "alpha": values_per_clip("alpha", alpha_per_clip, alpha, len(texts)),
         }
+        loops = len(texts) > 1 and (loop != "none" or settings.get("preset") == "loop on purpose")
+        of_clips = [
+            {
+                "number": k + 1,
+                "prompt": prompt,
+                "fade": fade_of(texts, k, travel),
+                **{name: values[k] for name, values in per_clip.items()},
+                "loop": "none" if not loops else "close" if k == len(texts) - 1 else "keep",
+            }
+            for k, prompt in enumerate(texts)
+        ]
         file = {"filename_prefix": filename_prefix, "format": format, "fps": fps, "scale": scale}
         graph = GraphBuilder()
-        negative = graph.node("CLIPTextEncode", "negative", clip=links["clip"], text=negative_prompt)
-        state, video = links["state"], links["before"]
-        loops = len(texts) > 1 and (loop != "none" or settings.get("preset") == "loop on purpose")
-        for k, prompt in enumerate(texts):
-            positive = graph.node("CLIPTextEncode", f"prompt_{k + 1}", clip=links["clip"], text=prompt)
-            over_frames = {}
-            if (fade := fade_of(texts, k, travel)) is not None:
-                old = graph.node("CLIPTextEncode", f"before_{k + 1}", clip=links["clip"], text=fade[0])
-                if fade[1] == OVER_FRAMES:
-                    over_frames = {"positive_before": old.out(0)}
-                else:
-                    positive = graph.node(
-                        "ConditioningAverage",
-                        f"travel_{k + 1}",
-                        conditioning_to=positive.out(0),
-                        conditioning_from=old.out(0),
-                        conditioning_to_strength=fade[1],
-                    )
-            extend = graph.node(
-                "VidRD_Extend",
-                f"clip_{k + 1}",
-                model=links["model"],
-                positive=positive.out(0),
-                negative=negative.out(0),
-                latent=links["latent"],
-                **{name: values[k] for name, values in per_clip.items()},
-                **settings,
-                **over_frames,
-                loop="none" if not loops else "close" if k == len(texts) - 1 else "keep",
-            )
-            write = graph.node("VidRD_WriteClip", f"write_{k + 1}", latent=extend.out(0), vae=links["vae"], **file)
-            if k == len(texts) - 1:
-                # No input of the node: the host's cache tells the last clip, which is the run's result, from others.
-                write.set_input("last", True)
-            for node, name in ((write, "audio_vae"), (extend, "model_low_noise")):
-                if links[name] is not None:
-                    node.set_input(name, links[name])
-            extend.set_input("state", state)
-            write.set_input("before", video)
-            state, video = extend.out(2), write.out(0)
+        shared = {**settings, "negative_prompt": negative_prompt}
+        video, state = add_parts(graph, of_clips, shared, file, links)
         show_clip_count(len(texts))
         return io.NodeOutput(video, state, expand=graph.finalize())
 

@@ -11,6 +11,7 @@ from vidrd_core.reuse import ReuseSettings
 
 from .host import kept_clips
 from .host.latent_layout import layout_of
+from .host.named_values import value_of
 from .host.progress import clip_position, show_status
 from .host.sample_clip import latent_frames, sample_clip
 from .schema import (
@@ -139,6 +140,6 @@ class Extend(io.ComfyNode):
         if (kept := kept_clips.find_clip(key)) is not None:
             show_status("kept from an earlier run", clip_position(), share=1, kept=True)
             return io.NodeOutput(*kept)
-        made = sample_clip(**settings, choice=choice, previous=state)
+        made = sample_clip(**settings, choice=choice, previous=value_of(state))
         kept_clips.keep_clip(key, *made)
         return io.NodeOutput(*made)

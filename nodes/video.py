@@ -10,6 +10,7 @@ from comfy_api.latest import io, ui
 from vidrd_core.video.sinks import FASTEST
 
 from .host import kept_clips
+from .host.named_values import value_of
 from .host.progress import clip_position, show_output
 from .host.video import KINDS, GrowingVideo, VideoSettings, preview_files, temporary_name, write_clip
 from .schema import CATEGORY, SAID, THUMBNAILS, check_prefix, require_choices, schema
@@ -127,7 +128,7 @@ class WriteClip(io.ComfyNode):
             check_rate(format[0], fps[0])
         settings = VideoSettings(filename_prefix[0], format[0], fps[0], scale[0])
         metadata = {**(cls.hidden.extra_pnginfo or {}), "prompt": cls.hidden.prompt}
-        video: Any = before[0] if before else None
+        video: Any = value_of(before[0]) if before else None
         # Other packs' VAEs may lack these.
         decoders = [
             (getattr(each, "device", None), getattr(each, "vae_dtype", None))

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vidrd_core.anchoring import anchoring
 from vidrd_core.model import Model
 from vidrd_core.models.feature_cache import FeatureCache
 from vidrd_core.prompt_schedule import OVER_FRAMES, Fade, shares_of_frames
@@ -26,7 +27,7 @@ from vidrd_core.sampling import (
     step_noise_generator,
 )
 from vidrd_core.settings import SampleSettings
-from vidrd_core.state import ClipState, anchoring
+from vidrd_core.state import ClipState
 from vidrd_core.state_files import preview_of
 from vidrd_core.video.tensors import to_video
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from vidrd_core.anchoring import channel_statistics
 from vidrd_core.inversion import trajectory_of
 from vidrd_core.io import safetensors
 from vidrd_core.io.safetensors import FormatError
+from vidrd_core.io.waiting import WaitingTensors
 from vidrd_core.reuse import ReuseSettings, is_whole, next_clip_noise
 from vidrd_core.sampling import Denoise, clip_generator
 
@@ -42,8 +44,8 @@ ADDED = {  # by later versions: empty where a file lacks them
     "sound_start_latents": ("sound_start", 5),
 }
 TENSORS |= ADDED
-LEAST_STD = 1e-6
 LEFT_OUT = ("start_latents", "sound_start_latents")  # of files where they are empty
+SMALL = 2**12  # bytes up to which a tensor of a state that is put away stays in memory
 # Other values by attribute: the name in a file, and the type.
 DETAILS: dict[str, tuple[str, type]] = {
     "index": ("index", int),
@@ -66,7 +68,7 @@ class ScheduleMismatchError(StateMismatchError):
     """A state does not fit the schedule or the solver that it is to be extended with."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ClipState:
     """Everything that extending and decoding a clip needs.
 
@@ -207,6 +209,8 @@ class ClipState:
     @property
     def fingerprint(self) -> str:
         """Twelve hex digits that identify this clip."""
+        if self.waiting is not None:
+            return self.__dict__["_fingerprint"]
         digest = hashlib.sha256()
         for name in TENSORS:
             digest.update(getattr(self, name).float().cpu().contiguous().numpy().tobytes())
@@ -225,7 +229,54 @@ class ClipState:
 
     def get_ram_usage(self) -> int:
         """The bytes it takes in memory; ComfyUI's cache calls this method."""
-        return sum(getattr(self, name).nbytes for name in TENSORS)
+        return sum(self.__dict__[name].nbytes for name in TENSORS if name in self.__dict__)
+
+    def put_away(self, path: str | Path, copies: Sequence[Path] = ()) -> ClipState:
+        """Let the tensors wait in a file: each is read from there whenever it is asked for.
+
+        Args:
+            path: A file of the state's own, which is removed with the last object that needs it. It is written unless
+                it is there, as a copy of one that `save` wrote.
+            copies: Files that `save` wrote, which are read if somebody removes `path`.
+
+        Returns:
+            The same state, with hardly anything in memory. Copies and pickles of it hold all, as any other's do.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        path, values = Path(path), {each.name: getattr(self, each.name) for each in fields(self)}
+        if not path.exists():
+            self.save(path)
+        large = {name: values.pop(name) for name in TENSORS if values[name].nbytes > SMALL}
+        names = {name: file_name for name, (file_name, _) in TENSORS.items()}
+        values |= {name: values[name].clone() for name in TENSORS if name in values}  # not views of something large
+        values["_fingerprint"] = self.fingerprint
+        state = object.__new__(ClipState)
+        state.__dict__.update(values, _waiting=WaitingTensors(path, large, names, copies))
+        return state
+
+    @property
+    def waiting(self) -> WaitingTensors | None:
+        """The tensors that wait in a file; None for a state that holds all."""
+        return self.__dict__.get("_waiting")
+
+    def __repr__(self) -> str:
+        """A short text without tensors, for messages: hosts show the inputs of a node that failed."""
+        return f"<{type(self).__name__} of clip {self.index}, {len(self.frame_positions)} frames>"
+
+    if not TYPE_CHECKING:  # for which it would have any attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """A tensor that waits in a file."""
+            waiting = self.__dict__.get("_waiting", ())
+            if name not in waiting:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            return waiting[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All fields, for copies and pickles."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property
     def shown(self) -> Tensor:
@@ -454,51 +505,6 @@ _OLD_NAMES = {
 }
 for _old, _new in _OLD_NAMES.items():
     setattr(ClipState, _old, property(attrgetter(_new), doc=f"The older name of `{_new}`."))
-
-
-def anchoring(previous: Sequence[ClipState], settings: ReuseSettings) -> Callable[[Tensor, float], None] | None:
-    """Make the correction that keeps clips' statistics near those of their first clips.
-
-    Args:
-        previous: The states that the clips of a batch extend, one each.
-        settings: What they reuse.
-
-    Returns:
-        `correct(x0, share of the steps done)` for `StagedGuidance`; None if `anchor` is 0 or no state holds the
-        statistics of its first clip.
-    """
-    targets = [state.statistics for state in previous if state.statistics is not None]
-    if not settings.anchor or not targets:
-        return None
-    return anchor_statistics(torch.cat(targets, dim=1), settings.anchor)
-
-
-def channel_statistics(latents: Tensor, frame_dim: int = 2) -> Tensor:
-    """The mean and standard deviation of each channel [2, B, C] of latents [B, C, N, h, w]."""
-    dims = (frame_dim, -2, -1)
-    return torch.stack([latents.float().mean(dims), latents.float().std(dims)])
-
-
-def anchor_statistics(target: Tensor, strength: float) -> Callable[[Tensor, float], None]:
-    """A correction for `StagedGuidance` that pulls the channels' statistics towards `target`, more at later steps.
-
-    Early predictions are blurred and have less contrast than a finished clip, so they are left nearly as they are.
-
-    Args:
-        target: The mean and standard deviation of each channel [2, B, C].
-        strength: 0 not at all, 1 completely.
-
-    Returns:
-        `correct(x0, share of the steps done)`, which changes x0 [B, C, N, h, w] in place.
-    """
-
-    def correct(x0: Tensor, share: float) -> None:
-        mean, std = target.to(x0)[:, :, :, None, None, None]
-        own_mean, own_std = channel_statistics(x0).to(x0)[:, :, :, None, None, None]
-        matched = (x0 - own_mean) * (std / own_std.clamp(min=LEAST_STD)) + mean
-        x0.lerp_(matched, strength * share)
-
-    return correct
 
 
 def _same(error: type[StateMismatchError], name: str, mine: object, theirs: object, hint: str) -> None:

@@ -39,14 +39,17 @@ from vidrd_core.state import ClipState
 from vidrd_core.video.sound import Sound
 
 from .audio_video import join_latent, split_latent
+from .memory import copy, in_memory, put_away, put_away_tensor
 from .named_files import versions_of
+from .named_values import NamedValue
 from .progress import clip_position
+from .sample_clip import PAST_KEY
 
 LIMIT = "VIDRD_KEEP_GB"  # environment variable: gigabytes that are kept at most; 0 keeps nothing
 DEFAULT_LIMIT = 8.0
 ABANDONED = 24 * 3600  # seconds after which an unfinished entry is removed
 CLIP, PIECE = "kept clip", "kept piece"  # kinds of safetensors files
-SOUND, THUMBNAIL = "sound.npy", "thumbnail.jpg"
+SOUND, THUMBNAIL, STATE_FILE = "sound.npy", "thumbnail.jpg", "state.safetensors"
 WRITES = "VidRD_WriteClip"
 NOT_IN_A_PIECE = ("filename_prefix", "last")  # inputs of it that do not change what is encoded
 STATE = ("VidRD_LongVideo", 1)  # an output of a node, and the inputs that do not change it
@@ -116,8 +119,11 @@ def find_clip(key: str | None) -> tuple[dict[str, Any], dict[str, Any], ClipStat
             {"samples": join_latent([tensors[f"{name}.{part}"].to(device) for part in range(details["parts"])])}
             for name in ("new", "whole")
         )
-        more = {name: tensors[f"with.{name}"] for name in details["with"]}
-        return {**new, **more, **details["numbers"]}, whole, ClipState.load(entry / "state.safetensors")
+        more: dict[str, Any] = {name: tensors[f"with.{name}"] for name in details["with"]}
+        if PAST_KEY in more:
+            more[PAST_KEY] = put_away_tensor(more[PAST_KEY])
+        state = ClipState.load(entry / STATE_FILE)
+        return {**new, **more, **details["numbers"]}, whole, put_away(state, entry / STATE_FILE)
 
     return _found(key, read)
 
@@ -128,14 +134,20 @@ def keep_clip(key: str | None, new: dict[str, Any], whole: dict[str, Any], state
     def write(entry: Path) -> None:
         parts = {"new": split_latent(new), "whole": split_latent(whole)}
         tensors = {f"{name}.{i}": part.clone() for name, each in parts.items() for i, part in enumerate(each)}
-        more = {name: value for name, value in new.items() if name != "samples" and isinstance(value, Tensor)}
+        values = {name: in_memory(value) for name, value in new.items() if name != "samples"}
+        more = {name: value for name, value in values.items() if isinstance(value, Tensor)}
         tensors |= {f"with.{name}": value.clone() for name, value in more.items()}
         numbers = {name: value for name, value in new.items() if isinstance(value, int)}
         details = {"parts": len(parts["new"]), "with": list(more), "numbers": numbers}
         safetensors.write(entry / "latents.safetensors", tensors, CLIP, **details)
-        state.save(entry / "state.safetensors")
+        if state.waiting is None:
+            state.save(entry / STATE_FILE)
+        else:
+            copy(state.waiting.path, entry / STATE_FILE)
 
     _keep(key, write)
+    if key is not None and state.waiting is not None:
+        state.waiting.copies.append(folder() / key / STATE_FILE)
 
 
 def find_piece(key: str | None, target: Path) -> KeptPiece | None:
@@ -149,12 +161,12 @@ def find_piece(key: str | None, target: Path) -> KeptPiece | None:
         sound = None
         if details["sound"]:
             sound = Sound(sound_path(target), **details["sound"])
-            _copy(entry / SOUND, sound.path)
+            copy(entry / SOUND, sound.path)
             sound.samples()  # raises ValueError if it is not whole
         thumbnail = thumbnail_path(target) if details["thumbnail"] else None
         if thumbnail:
-            _copy(entry / THUMBNAIL, thumbnail)
-        _copy(kept, target)
+            copy(entry / THUMBNAIL, thumbnail)
+        copy(kept, target)
         return KeptPiece(target, details["frames"], tensors["tail"], tuple(details["size"]), sound, thumbnail)
 
     return _found(key, read)
@@ -167,12 +179,12 @@ def keep_piece(key: str | None, piece: KeptPiece) -> None:
         details = {"frames": piece.frames, "size": piece.size, "bytes": _size(piece.path), "sound": None}
         details["thumbnail"] = piece.thumbnail is not None
         if piece.thumbnail:
-            _copy(piece.thumbnail, entry / THUMBNAIL)
+            copy(piece.thumbnail, entry / THUMBNAIL)
         if piece.sound:
             details["sound"] = {"rate": piece.sound.rate, "lead": piece.sound.lead}
-            _copy(piece.sound.path, entry / SOUND)
+            copy(piece.sound.path, entry / SOUND)
         safetensors.write(entry / "tail.safetensors", {"tail": piece.tail}, PIECE, **details)
-        _copy(piece.path, entry / f"piece{piece.path.suffix}")
+        copy(piece.path, entry / f"piece{piece.path.suffix}")
 
     _keep(key, write)
 
@@ -261,21 +273,6 @@ def _size(path: Path) -> int:
     return sum(each.stat().st_size for each in files)
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file, without taking more room if the disk can, or a folder."""
-    if source.is_dir():
-        shutil.copytree(source, target, copy_function=_link)
-    else:
-        _link(str(source), str(target))
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another disk, or one without links
-        shutil.copy2(source, target)
-
-
 def _fingerprint(graph: Any, node_id: str, prompt_id: str) -> str | None:
     """A fingerprint of a node and of all that it depends on; None if some of that differs from run to run."""
     known = _fingerprints.setdefault(graph, {})
@@ -307,7 +304,11 @@ def _fingerprint_of(node: dict[str, Any], changed: Any, known: Known, left_out: 
     }
     if any(found is None for found, _ in sources.values()):
         return None
-    values = {name: value for name, value in inputs.items() if name not in sources}
+    values = {
+        name: value.made_of if isinstance(value, NamedValue) else value
+        for name, value in inputs.items()
+        if name not in sources
+    }
     try:
         files = versions_of(values, _digest(changed) if changed is not False else "")
         return _digest([node["class_type"], _code_version(node["class_type"]), changed, sources, values, files])
@@ -360,6 +361,7 @@ def _tensors(value: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
     """All tensors in a value, with their places in it."""
     if getattr(value, "is_nested", False):  # ComfyUI's own class for video with sound
         value = value.unbind()
+    value = in_memory(value)
     if isinstance(value, Tensor):
         yield place, value
     elif isinstance(value, Mapping):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from vidrd_core.video.tensors import to_frames
 from .latent_layout import to_clip_layout
 
 EXPANDING = ("VidRD_LongVideo", "VidRD_CompareSettings")  # nodes that expand into one for each clip
+PART = "VidRD_LongVideoPart"  # or into these first, if there are many clips
 EVENT = "vidrd.clip"  # the pack's script on the page listens to it
 PREVIEW_FRAMES = 16  # at most
 PREVIEW_SIDE = 192  # pixels, at least
@@ -56,16 +58,29 @@ def clip_position() -> ClipPosition | None:
         return None
     prompt = get_progress_state().dynprompt
     parent = prompt.get_parent_node_id(context.node_id)
-    if parent is None or prompt.get_node(parent)["class_type"] not in EXPANDING:
+    if parent is None:
         return None
-    kind = prompt.get_node(context.node_id)["class_type"]
-    siblings = [
+    if prompt.get_node(parent)["class_type"] == PART:
+        parts = [prompt.get_node(each)["inputs"]["clips"] for each in _siblings(prompt, parent)]
+        number = int(context.node_id.rpartition("_")[2])
+        return ClipPosition(
+            prompt.get_display_node_id(parent), number - 1, sum(len(json.loads(each)) for each in parts)
+        )
+    if prompt.get_node(parent)["class_type"] not in EXPANDING:
+        return None
+    siblings = _siblings(prompt, context.node_id)
+    siblings.sort(key=lambda name: int(name.rpartition("_")[2]))
+    return ClipPosition(prompt.get_display_node_id(parent), siblings.index(context.node_id), len(siblings))
+
+
+def _siblings(prompt: Any, node_id: str) -> list[str]:
+    """The nodes of the same kind that a node expanded into together with this one, itself among them."""
+    parent, kind = prompt.get_parent_node_id(node_id), prompt.get_node(node_id)["class_type"]
+    return [
         each
         for each in prompt.all_node_ids()
         if prompt.get_parent_node_id(each) == parent and prompt.get_node(each)["class_type"] == kind
     ]
-    siblings.sort(key=lambda name: int(name.rpartition("_")[2]))
-    return ClipPosition(prompt.get_display_node_id(parent), siblings.index(context.node_id), len(siblings))
 
 
 def show_status(text: str, position: ClipPosition | None, **more: Any) -> None:

@@ -14,10 +14,11 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from vidrd_core.anchoring import anchoring
 from vidrd_core.presets import AS_SET, ReuseChoice
 from vidrd_core.reuse import ReuseSettings, StagedGuidance, steps_of_calls
 from vidrd_core.sampling import DivergenceError, clip_generator
-from vidrd_core.state import ClipState, StateMismatchError, anchoring
+from vidrd_core.state import ClipState, StateMismatchError
 
 from .audio_video import AudioTimeline, AudioVideoShapes, check_audio_shape, shapes_of
 from .clip_notes import preview_of_latents, prompt_of_running_node
@@ -29,6 +30,7 @@ from .latent_layout import (
     to_clip_layout,
     to_model_layout,
 )
+from .memory import put_away
 from .model import FRAME_POSITIONS, HostModel, model_signature
 from .noise_replay import (
     ReplayedNoise,
@@ -459,10 +461,11 @@ class ReuseSampler(comfy.samplers.Sampler):
                 **prompt_of_running_node(),
             },
         )
-        self.state = replace(state, preview=preview_of_latents(model_wrap.inner_model, state.shown))
+        state = replace(state, preview=preview_of_latents(model_wrap.inner_model, state.shown))
         as_latent = model_wrap.inner_model.process_latent_out
-        past = to_model_layout(self.state.past.float(), dim)
+        past = to_model_layout(state.past.float(), dim)
         self.clip, self.past = as_latent(parts[0].float()).cpu(), to_clip_layout(as_latent(past))
+        self.state = put_away(state)
 
     def _audio_guidance(
         self, noise: Tensor, timeline: AudioTimeline, settings: ReuseSettings, keep: int, steps: int

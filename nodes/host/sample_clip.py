@@ -20,13 +20,14 @@ from vidrd_core.state import ClipState
 
 from .audio_video import AudioTimeline, LatentTiming, check_audio_shape, guide_latents, join_latent, split_latent
 from .latent_layout import clip_shape, layout_of, timing_of, to_model_layout
+from .memory import put_away_tensor
 from .progress import clip_position, show_status, step_callback
 from .reuse_sampler import ReuseSampler
 from .sound import FRAMES_AFTER, FRAMES_BEFORE, SOUND_AFTER, SOUND_BEFORE, SOUND_DIM
 
 Latent = dict[str, Any]
 """ComfyUI's LATENT: "samples", and optional entries."""
-PAST_KEY = "vidrd_past"  # in a LATENT: the latents shown before it, as context for decoders with temporal layers
+PAST_KEY = "vidrd_past"  # in a LATENT: the latents shown before it, as context for decoders; they may wait in a file
 CLOSING_KEY = "vidrd_closing"  # in a LATENT that closes a loop: the first clip's latents, which come after it
 
 
@@ -358,4 +359,5 @@ def new_frames(whole: Any, sampler: ReuseSampler) -> Latent:
         if state.closed:
             more[SOUND_AFTER] = audio[0].narrow(dim, end, length - end)
             more[FRAMES_AFTER] = timing.frames(state.frames) - timing.frames(ends)
-    return {"samples": join_latent(new), PAST_KEY: sampler.past, **more}
+    assert sampler.past is not None
+    return {"samples": join_latent(new), PAST_KEY: put_away_tensor(sampler.past), **more}

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vidrd_core.io import safetensors
+from vidrd_core.io.waiting import WaitingTensor
 from vidrd_core.models.config import VAEConfig
 from vidrd_core.models.load_parts import described_vae
 from vidrd_core.models.load_parts import load_vae as load_temporal_vae
@@ -92,7 +93,7 @@ class DecoderContext:
         """How many frames the last latents decode to that later ones change, of the last `latents` of a video."""
         return self.frames(latents, max(0, latents - self.future))
 
-    def is_new_start(self, samples: Tensor, past: Tensor | None) -> bool:
+    def is_new_start(self, samples: Tensor, past: Tensor | WaitingTensor | None) -> bool:
         """Find whether new latents begin a video, so that the first one decodes to a single frame.
 
         Args:

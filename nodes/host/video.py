@@ -25,6 +25,7 @@ from .audio_video import split_latent
 from .folders import free_path
 from .images import save_thumbnail
 from .kept_clips import KeptPiece, find_piece, keep_piece, sound_path, thumbnail_path
+from .memory import in_memory
 from .progress import clip_position, show_status
 from .sample_clip import CLOSING_KEY, PAST_KEY, Latent
 from .sound import FRAMES_BEFORE, decode_sound
@@ -198,7 +199,9 @@ def write_clip(
     _check(samples, closing, context, before)
     tail, again, pieces = latent.get(PAST_KEY), 0, []
     is_new_start = context.is_new_start(samples, tail)
-    if before is not None:
+    if before is None:
+        tail = in_memory(tail)
+    else:
         settings, tail, again = before.settings, before.tail, 0 if is_new_start else before.provisional
         pieces = _kept_pieces(before, again)
     _check_sound(bool(audio), audio_vae, settings.kind)

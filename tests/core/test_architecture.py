@@ -14,6 +14,7 @@ LAYERS = [
     "io",
     "comfy",
     "reuse",
+    "anchoring",
     "sampling",
     "settings",
     "inversion",

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from vidrd_core.anchoring import anchor_statistics, channel_statistics
 from vidrd_core.presets import PRESETS, ReuseChoice, preset
 from vidrd_core.reuse import (
     ReuseSettings,
@@ -15,7 +16,7 @@ from vidrd_core.reuse import (
     past_dependent_noise,
 )
 from vidrd_core.sampling import SOLVERS
-from vidrd_core.state import ClipState, anchor_statistics, channel_statistics
+from vidrd_core.state import ClipState
 
 FAST = {"steps": 4, "seed": 5}
 

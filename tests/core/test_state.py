@@ -1,5 +1,7 @@
 """State files: round trips, older versions, and invalid files."""
 
+import copy
+import gc
 import pickle
 from dataclasses import replace
 
@@ -10,7 +12,7 @@ from safetensors.torch import save_file
 from vidrd_core.io import safetensors
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.reuse import ReuseSettings
-from vidrd_core.state import ADDED, DETAILS, KIND, TENSORS, ClipState
+from vidrd_core.state import ADDED, DETAILS, KIND, NOTES, TENSORS, ClipState
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,52 @@ def test_a_state_from_before_loops_and_drift_is_read(model, tmp_path):
 
 def test_a_state_knows_its_size(state):
     assert state.get_ram_usage() == 4 * sum(getattr(state, name).numel() for name in TENSORS)
+
+
+def test_a_state_that_is_put_away_takes_no_memory_and_is_the_same(state, tmp_path):
+    away = state.put_away(tmp_path / "away.safetensors")
+    assert away.get_ram_usage() < state.get_ram_usage() / 4
+    state.save(tmp_path / "saved.safetensors")
+    away.save(tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "saved.safetensors").read_bytes()
+    copies = {"deep": copy.deepcopy(away), "pickled": pickle.loads(pickle.dumps(away)), "replaced": replace(away)}
+    for each in (away, copies["deep"], copies["pickled"], copies["replaced"], copy.copy(away)):
+        assert each.fingerprint == state.fingerprint
+        assert all(torch.equal(getattr(each, name), getattr(state, name)) for name in TENSORS)
+        assert all(getattr(each, name) == getattr(state, name) for name in (*DETAILS, *NOTES))
+    assert replace(away, index=away.index + 1).fingerprint != state.fingerprint
+    with pytest.raises(AttributeError, match="no attribute 'colour'"):
+        away.colour  # noqa: B018
+    away_file, one = away.waiting.path, away.waiting
+    del away
+    gc.collect()
+    assert away_file.exists(), "while somebody needs it"
+    del one
+    gc.collect()
+    assert not away_file.exists()
+    assert copies["deep"].fingerprint == ClipState.load(tmp_path / "saved.safetensors").fingerprint
+
+
+def test_a_state_whose_file_was_removed_can_be_shown_and_says_what_is_wrong(state, tmp_path):
+    away = state.put_away(tmp_path / "away.safetensors")
+    away.waiting.path.unlink()
+    assert repr(away) == f"<ClipState of clip 2, {state.frames} frames>"
+    with pytest.raises(FileNotFoundError, match="was removed while the program ran"):
+        away.frames  # noqa: B018
+
+
+def test_a_clip_after_a_state_that_is_put_away_has_the_same_bits(model, tmp_path):
+    settings = ReuseSettings(3, loop="keep", anchor=0.5)
+    first = model.generate("a red circle", settings, steps=2).state
+    straight = model.extend(first, "a red circle", settings).state
+    again = model.extend(first.put_away(tmp_path / "away.safetensors"), "a red circle", settings).state
+    assert again.fingerprint == straight.fingerprint
+
+
+def test_a_state_that_is_put_away_keeps_no_view_of_something_large_alive(state, tmp_path):
+    away = replace(state, step_noise=state.record[:0]).put_away(tmp_path / "away.safetensors")
+    held = [value for value in away.__dict__.values() if isinstance(value, torch.Tensor)]
+    assert sum(each.untyped_storage().nbytes() for each in held) <= away.get_ram_usage()
 
 
 def test_a_state_is_read_as_it_was_written(state, tmp_path):

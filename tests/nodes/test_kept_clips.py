@@ -222,8 +222,12 @@ def test_cleared_pieces_are_fetched_from_what_is_kept(kept, runs, host, pack, ou
     # Without what is kept, the message says what to do.
     shutil.rmtree(kept.folder)
     restart(host)
+    _, errors, _ = execute(long_video(other, prefix=f"cleared_{kind}", format=kind, fps=9.0))
+    assert errors == []  # the latents are there, of which all is written again
+    restart(host)
     _, errors, _ = execute(long_video(changed(3)[:3], prefix=f"cleared_{kind}", format=kind))
-    assert "change filename_prefix" in errors[0]["exception_message"]
+    assert "change the clip's seed" in errors[0]["exception_message"]
+    assert runs(execute, long_video(changed(3)[:3], prefix=f"cleared_{kind}", format=kind, seed=4)) == (3, 3)
 
 
 def test_how_a_video_is_written_changes_no_clip_of_one_that_goes_on_from_it(kept, runs, host, pack):

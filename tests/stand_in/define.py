@@ -26,6 +26,7 @@ def load_pack() -> list[Any]:
     sys.modules[spec.name] = entry
     spec.loader.exec_module(entry)
     nodes = asyncio.run(asyncio.run(entry.comfy_entrypoint()).get_node_list())
+    nodes = [node for node in nodes if not node.GET_SCHEMA().is_deprecated]  # those that others expand into
     for node in nodes:
         node.RELATIVE_PYTHON_MODULE = "custom_nodes.vidrd"
     return nodes
