@@ -50,10 +50,13 @@ class StateFolder:
 
     def dtype(self) -> str | None:
         """The type in which the first clip was computed; None if there is none, or none that can be read."""
+        if 0 not in self.indices:
+            return None
         try:
-            return ClipState.load(self.path(0)).made_with.get("dtype", "float32") if 0 in self.indices else None
+            made_with = safetensors.describe(self.path(0)).get("made_with", {})
         except (safetensors.FormatError, OSError):  # told when all states are read
             return None
+        return made_with.get("dtype", "float32") if isinstance(made_with, dict) else None
 
     def finished(self, clips: int, check: Callable[[ClipState], None]) -> tuple[list[Path], str]:
         """Find the states from which a run can be resumed: those from clip 0 on without a gap.

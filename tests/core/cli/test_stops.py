@@ -32,7 +32,7 @@ def test_a_stopped_and_a_killed_run_are_resumed_exactly(vidrd, folder, whole, tm
     for name in ("stopped", "killed"):
         run = ["generate", *PROMPTS, "--steps", 4, "--state-dir", tmp_path / name, "-o", tmp_path / f"{name}.mp4"]
         runs.append([*map(str, run), "--scale", "1"])
-    own = ["--clips", "400", "--model", str(folder), "--threads", "1"]
+    own = ["--clips", "400", "--model", str(folder), "--threads", "1", "--dtype", "float32"]
     program = f"from vidrd_core import cli\nfor run in {runs}: print(cli.main([*run, *{own}]), flush=True)"
     process = subprocess.Popen([sys.executable, "-c", program], stdout=PIPE, stderr=PIPE, text=True)
     try:
