@@ -15,6 +15,7 @@ from vidrd_core.cli.errors import CommandError, InputError, input_checked, is_fa
 from vidrd_core.cli.options import VideoOptions
 from vidrd_core.cli.progress import Display
 from vidrd_core.cli.states import StateFile, StateFolder
+from vidrd_core.io.background import InBackground
 from vidrd_core.io.interrupt import Interrupt
 from vidrd_core.many.making import open_generated
 from vidrd_core.pipeline import VidRD
@@ -140,9 +141,10 @@ class Rendering:
         if self.plan.states:
             self.plan.states.prepare()
         try:
-            with self.display:
+            # Frames are encoded while the next clip is sampled.
+            with self.display, InBackground(self.writer.write) as write:
                 for frames in self.plan.model.decode(self.clips()):
-                    self.writer.write(frames)
+                    write(frames)
         except KeyboardInterrupt:  # the second one
             self.stop.number = self.stop.number or signal.SIGINT
         except Exception as error:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vidrd_core.io.background import InBackground
 from vidrd_core.many.jobs import Batch, Job
 from vidrd_core.pipeline import VidRD
 from vidrd_core.prompt_schedule import PerClip, fade_of, settings_of_clip
@@ -130,10 +131,11 @@ def make_batch(model: VidRD, folder: Path, batch: Batch, on_step: OnStep | None 
             )
             for job in jobs
         ]
-        for pieces in _decoded(model, batch, failed, on_step):
-            for writer, frames in zip(writers, pieces, strict=True):
-                if frames is not None:
-                    writer.write(frames)
+        with InBackground[tuple[VideoWriter, NDArray[np.uint8]]](lambda due: due[0].write(due[1])) as write:
+            for pieces in _decoded(model, batch, failed, on_step):
+                for writer, frames in zip(writers, pieces, strict=True):
+                    if frames is not None:
+                        write((writer, frames))
         for place in failed:
             writers[place].discard()
     seconds = (time.perf_counter() - began) / len(jobs)
