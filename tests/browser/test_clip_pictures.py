@@ -113,6 +113,7 @@ def test_another_workflows_run_leaves_pictures_and_rows(editor, pictures, host_r
     edited = editor()
     host_runs("here")
     tell(edited, run="here", clip=0, share=1, thumbnail="vidrd/a.jpg")
+    assert files(edited.followed)[0] == "a.jpg"  # the page has asked what runs here
     host_runs("there", workflow="of another tab")
     tell(edited, run="there", clip=0, share=1, thumbnail="vidrd/b.jpg")
     tell(edited, run="there", clip=1, share=0.5)
