@@ -6,6 +6,7 @@ LISTS = {"seed": 2**64 - 1, "cfg": 100, "alpha": 1000}
 OPEN = """
 async ([workflow, values]) => {
     await app.loadGraphData(workflow, true, true, null);
+    app.extensionManager.toast.removeAll?.();  // in older pages they cover the table
     const node = app.graph.nodes.find(({ type }) => type === "VidRD_LongVideo");
     for (const [name, value] of Object.entries(values)) node.widgets.find((each) => each.name === name).value = value;
     app.extensionManager.workflow.activeWorkflow.changeTracker.checkState();
