@@ -5,6 +5,7 @@ import torch
 from feature_cache import CHOICES, calls, chains, name_of
 
 
+@pytest.mark.slow
 def test_every_choice_is_measured_against_its_order_with_nothing_kept():
     found = chains(prompts=1, clips=2, steps=2, share=0.25)
     assert list(found) == [name_of(choice) for choice in CHOICES]

@@ -263,9 +263,9 @@ def test_prompt_frames_are_given_clean_and_have_no_loss(recipe, tmp_path, monkey
 
     forward = UNet3D.forward
 
-    def watched(self, x, timestep, text, positions=None):
+    def watched(self, x, timestep, text, positions=None, *more):
         seen.append((x, positions))
-        return forward(self, x, timestep, text, positions)
+        return forward(self, x, timestep, text, positions, *more)
 
     monkeypatch.setattr(UNet3D, "forward", watched)
     config = load_config(path)
