@@ -75,7 +75,9 @@ def generate_many(request: Request, options: ManyOptions, context: Any, save: An
     if ray:  # what it checks needs no device
         machine = replace(machine, device="cpu", offload="none", storage=None)
     if request.model.dtype == "auto":
-        dtype: Any = dtype_of(Path(request.video.output)) or ("float32" if ray else fastest_dtype(machine.device))
+        # What processors the machines of a cluster have is not known here.
+        usual = "float32" if options.ray_address else fastest_dtype(request.machine.device)
+        dtype: Any = dtype_of(Path(request.video.output)) or usual
         request = replace(request, model=replace(request.model, dtype=dtype))
     model = load_model(request.model, machine)
     jobs = _jobs(rows, request, options, model)
