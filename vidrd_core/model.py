@@ -284,7 +284,8 @@ class Model:
 
     def metadata(self) -> dict[str, str]:
         """What a clip's state records of the model besides the sample settings."""
-        return {**self.other_parts, **({"lora": self.loras} if self.loras else {})}
+        dtype = str(self.dtype).removeprefix("torch.")
+        return {"dtype": dtype, **self.other_parts, **({"lora": self.loras} if self.loras else {})}
 
     def complete(self, sample: SampleSettings) -> SampleSettings:
         """Fill in the model's defaults.

@@ -181,7 +181,6 @@ def _made_with(
         "prompt": prompt,
         **asdict(sample),
         "reuse": reuse.metadata(),
-        "dtype": str(model.dtype).removeprefix("torch."),
         **model.metadata(),
         **({"fade": list(fade)} if fade else {}),
     }
@@ -202,7 +201,7 @@ def _denoiser(
     caches.append(replace(caches[0]))
     old, new = (
         model.denoiser(each, sample, frame_positions, cache=cache)
-        for each, cache in zip(([fade[0]], prompts), caches, strict=True)
+        for each, cache in zip(([fade[0]] * len(prompts), prompts), caches, strict=True)
     )
     share = torch.tensor(shares_of_frames(reuse, len(frame_positions)), device=model.device)[:, None, None]
     return lambda x, sigma: old(x, sigma).lerp(new(x, sigma), share), caches

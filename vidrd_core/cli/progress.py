@@ -85,15 +85,7 @@ class Display(ProgressBars):
     def __init__(self, clips: int, done: int, steps: int, stop: Interrupt) -> None:
         self.clips, self.steps, self.stop = clips, steps, stop
         self.started = time.perf_counter()
-        super().__init__(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            StopNotice(stop),
-            speed_estimate_period=_WHOLE_RUN,
-        )
+        super().__init__(*_columns_of_two_bars(stop), speed_estimate_period=_WHOLE_RUN)
         if self.bars:
             self.clip_bar = self.bars.add_task("clips", total=clips, completed=done)
             self.step_bar = self.bars.add_task("steps", total=steps)
@@ -119,6 +111,19 @@ class Display(ProgressBars):
             note(f"clip {clip + 1} of {self.clips} took {time.perf_counter() - self.started:.1f} s: {prompt}")
 
 
+def _columns_of_two_bars(stop: Interrupt) -> tuple[ProgressColumn, ...]:
+    """What two bars, of a whole and of its part, show beside each other, with the time left."""
+    left = TextColumn("left")
+    return (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        left,
+        StopNotice(stop),
+    )
+
+
 class VideosDisplay(ProgressBars):
     """A context that shows the progress of many videos: two bars on a terminal, elsewhere a line for each.
 
@@ -129,15 +134,7 @@ class VideosDisplay(ProgressBars):
     def __init__(self, stop: Interrupt) -> None:
         self.stop, self.total, self.done = stop, 0, 0
         self.batch: list[Job] = []
-        super().__init__(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            StopNotice(stop),
-            speed_estimate_period=_WHOLE_RUN,
-        )
+        super().__init__(*_columns_of_two_bars(stop), speed_estimate_period=_WHOLE_RUN)
 
     def start(self, total: int, pending: int) -> None:
         """Show how many videos there are, and how many of them are to be made."""

@@ -101,7 +101,7 @@ def generate(
                 **asdict(own[0]),
                 "reuse": own[1].metadata(),
                 "lora": model.loras or None,
-                "dtype": str(model.dtype).removeprefix("torch."),
+                "dtype": model.metadata()["dtype"],
             },
         )
         if closes:  # no clip can extend it

@@ -134,8 +134,7 @@ class Manifest:
 
 def model_identity(model: Model) -> dict[str, str]:
     """What a record says of the model: its name, the signatures of its parts, its type, and its LoRAs."""
-    dtype = str(model.dtype).removeprefix("torch.")
-    return {"name": model.name, "signature": model.signature, "dtype": dtype, **model.metadata()}
+    return {"name": model.name, "signature": model.signature, **model.metadata()}
 
 
 def dtype_of(folder: Path) -> str | None:

@@ -8,6 +8,7 @@ import torch
 from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.feature_cache import FeatureCache
 from vidrd_core.models.unet3d import UNet3D
+from vidrd_core.prompt_schedule import OVER_FRAMES
 from vidrd_core.reuse import ReuseSettings, StagedGuidance
 
 from ...conftest import UNET, randomise
@@ -154,6 +155,15 @@ def test_clips_continue_with_the_settings_of_their_state(model):
     first, second = clips(model, prompt_interval=2, deep_interval=3)
     again = model.extend(first.state, "a red circle moving right")
     assert torch.equal(again.latents, second.latents)
+
+
+def test_a_prompt_fades_over_frames_in_a_batch_as_alone(model):
+    prompts, given = ["a red circle", "a blue circle"], {"steps": 2, "frames": 4}
+    states = [clip.state for clip in model.generate_many(prompts, [1, 2], ReuseSettings(prompt_frames=2), **given)]
+    fade = ("a red circle moving right", OVER_FRAMES)
+    together = model.extend_many(states, prompts, seeds=[3, 4], fade=fade)
+    for state, prompt, seed, clip in zip(states, prompts, (3, 4), together, strict=True):
+        close(clip.latents, model.extend(state, prompt, seed=seed, fade=fade).latents)
 
 
 def test_guidance_says_which_frames_replay_at_a_step():
