@@ -179,7 +179,7 @@ def _made_with(
     """What a state records of how its clip was sampled."""
     return {
         "prompt": prompt,
-        **asdict(sample),
+        **sample.metadata(),
         "reuse": reuse.metadata(),
         **model.metadata(),
         **({"fade": list(fade)} if fade else {}),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypedDict
+from dataclasses import asdict, dataclass
+from typing import Any, TypedDict
 
 from vidrd_core.reuse import is_number, is_whole
 from vidrd_core.sampling import SOLVERS
@@ -63,6 +63,12 @@ class SampleSettings:
             value = getattr(self, name)
             if value is not None and not (is_whole(value) and 1 <= value <= largest):
                 raise ValueError(f"{name} is {value!r}, expected a whole number from 1 to {largest}")
+
+    def metadata(self) -> dict[str, Any]:
+        """The settings as saved files hold them: each interval only if it is not 1, since older files have none."""
+        return {
+            name: value for name, value in asdict(self).items() if not (name.endswith("_interval") and value == 1)
+        }
 
 
 class SampleArguments(TypedDict, total=False):

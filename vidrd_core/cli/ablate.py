@@ -100,7 +100,7 @@ def run(request: AblateRequest) -> None:
     fixed = {name: value for name, value in base.metadata().items() if name not in ("prompt_frames", "alpha", "beta")}
     header = {
         **about_model(model, options.clips),
-        **asdict(sample),
+        **sample.metadata(),
         **fixed,
         "prompts": str(options.prompts or "drawn scenes"),
     }

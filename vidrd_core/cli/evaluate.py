@@ -131,7 +131,8 @@ def _sources(request: EvaluateRequest, by: Protocol | None) -> tuple[list[VideoS
         about = about_model(model, made.clips) | ({"batch": made.batch} if made.batch > 1 else {})
         if by:
             about |= {"protocol": by.name, "class_list": str(made.class_list or "")}
-        return from_model(model, prompts, settings, process_count()), {**about, **asdict(sample), **reuse.metadata()}
+        about |= {**sample.metadata(), **reuse.metadata()}
+        return from_model(model, prompts, settings, process_count()), about
 
 
 def _write_results(

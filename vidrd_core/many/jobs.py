@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from vidrd_core.pipeline import VidRD
@@ -69,7 +69,7 @@ class Job:
             json.dumps(
                 {
                     "clips": self.clips,
-                    **{name: value for name, value in asdict(self.sample).items() if name != "seed"},
+                    **{name: value for name, value in self.sample.metadata().items() if name != "seed"},
                     **self.reuse.metadata(),
                     "travel": self.travel,
                     "per_clip": {name: list(values) for name, values in self.per_clip.items()},

@@ -79,7 +79,7 @@ def open_generated(
         ValueError: The name, the rate, the scale or the size is not valid.
         OSError: The path cannot be written.
     """
-    made_with = {"prompts": list(prompts), "model": model, **asdict(sample), **reuse.metadata()}
+    made_with = {"prompts": list(prompts), "model": model, **sample.metadata(), **reuse.metadata()}
     made_with |= {"per_clip": per_clip} if per_clip else {}
     assert sample.width is not None
     assert sample.height is not None
