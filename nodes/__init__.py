@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .compare import CompareSettings, ContactSheet
 from .custom_sampling import CollectState, Guidance, Noise
+from .feature_cache import FeatureCache
 from .footage import StateFromVideo
 from .host.named_files import watch
 from .host.state_files import serve
@@ -43,6 +44,7 @@ NODES: list[type[io.ComfyNode]] = [
     ContactSheet,
     PseudoVideo,
     StateFromVideo,
+    FeatureCache,
 ]
 INTERNAL: list[type[io.ComfyNode]] = [LongVideoPart]  # which other nodes expand into: the page does not offer them
 

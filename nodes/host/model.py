@@ -31,6 +31,7 @@ from .lora import register_lora_keys
 from .ops import HostOps, attention
 
 FRAME_POSITIONS = "vidrd_numbers"  # in transformer_options: the position embedded for each frame, [F]
+FEATURE_CACHES = "vidrd_feature_caches"  # in transformer_options: what the network keeps from call to call
 PREVIEW = "preview.json"  # latents to RGB: a linear map for ComfyUI's previews, layers for this pack's
 UNET_PREFIX = "model.diffusion_model."  # of a UNet's tensors in a file that ComfyUI saves
 SCALE = 0.18215  # LATENT = model space / SCALE, as for Stable Diffusion
@@ -91,7 +92,8 @@ class HostUNet3D(UNet3D):
             context: Text features [B, L, D].
             control: The output of a ControlNet; not supported.
             frame_positions: The position of each frame [N]; None numbers them from 0.
-            transformer_options: ComfyUI's options, of which those that replace attention are refused.
+            transformer_options: ComfyUI's options, of which those that replace attention are refused, and
+                `FeatureCaches`.
 
         Returns:
             The prediction, like x.
@@ -101,7 +103,8 @@ class HostUNet3D(UNet3D):
         """
         if control is not None:
             raise ValueError("VidRD's UNet3D does not support ControlNet: remove Apply ControlNet")
-        if (transformer_options or {}).get("patches_replace", {}).get("attn1"):
+        options = transformer_options or {}
+        if options.get("patches_replace", {}).get("attn1"):
             raise ValueError(
                 "VidRD's UNet3D does not let its self-attention be replaced: remove SelfAttentionGuidance, "
                 "PerturbedAttentionGuidance or the like"
@@ -109,7 +112,9 @@ class HostUNet3D(UNet3D):
         if frame_positions is not None:
             # A context window has fewer frames than the clip: it is numbered like a clip of its own.
             frame_positions = frame_positions.to(x.device) if len(frame_positions) == x.shape[2] else None
-        return super().forward(x, timesteps, context, frame_positions)
+        caches = options.get(FEATURE_CACHES)
+        cache = caches.of_call(options, x.device) if caches else None
+        return super().forward(x, timesteps, context, frame_positions, cache)
 
 
 class NoImageUNetError(KeyError):
@@ -179,6 +184,10 @@ class HostModel(comfy.model_base.BaseModel):
         TorchCompileModel compiles it without a guard on transformer_options, and would keep what these once were.
         """
         options = transformer_options or {}
+        if FEATURE_CACHES in options and hasattr(self.diffusion_model, "_orig_mod"):
+            raise ValueError(
+                "VidRD Feature Cache cannot reach into a compiled model: remove it, or TorchCompileModel"
+            )
         if (positions := options.get(FRAME_POSITIONS)) is not None:
             more["frame_positions"] = positions
         return super()._apply_model(x, t, c_concat, c_crossattn, control, options, **more)

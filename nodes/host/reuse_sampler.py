@@ -22,6 +22,7 @@ from vidrd_core.state import ClipState, StateMismatchError
 
 from .audio_video import AudioTimeline, AudioVideoShapes, check_audio_shape, shapes_of
 from .clip_notes import preview_of_latents, prompt_of_running_node
+from .feature_cache import caches_of
 from .latent_layout import (
     LatentLayout,
     clip_shape,
@@ -129,14 +130,14 @@ class GuidedDenoiser:
                 "their size or takes a few frames at a time, as LCM Upscale and AR Video, cannot be replayed; choose "
                 "another sampler"
             )
+        for guidance in self._guidances:
+            calls = guidance.calls
+            guidance.step = self._steps[calls] if calls < len(self._steps) else len(self._steps)
+            if guidance.before_call:
+                guidance.before_call(guidance.replayed_at_start())
         predicted = self._guider(x, sigma, **options)
         parts = zip(self._guidances, self._shapes.split(predicted), strict=True)
-        return self._shapes.join([self._replay(*each, sigma) for each in parts], predicted)
-
-    def _replay(self, guidance: StagedGuidance, x0: Tensor, sigma: Tensor) -> Tensor:
-        calls = guidance.calls
-        guidance.step = self._steps[calls] if calls < len(self._steps) else len(self._steps)
-        return guidance.replay(x0, sigma)
+        return self._shapes.join([guidance.replay(x0, sigma) for guidance, x0 in parts], predicted)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._guider, name)
@@ -283,6 +284,8 @@ class ReuseSampler(comfy.samplers.Sampler):
             extra_args["model_options"].setdefault("transformer_options", {})[FRAME_POSITIONS] = torch.tensor(
                 run.positions
             )
+        caches = caches_of(model_wrap)
+        run.guidances[0].before_call = caches.replay if caches and caches.prompt_interval > 1 else None
         inner = self.inner
         if accepts_noise_sampler(inner):
             stock = stock_noise_sampler(inner, noise, sigmas, extra_args.get("seed"))
@@ -454,6 +457,7 @@ class ReuseSampler(comfy.samplers.Sampler):
                 "seed": run.seed,
                 "steps": len(run.sigmas) - 1,
                 "cfg": run.cfg,
+                **(caches.metadata() if (caches := caches_of(model_wrap)) else {}),
                 **({"start": STOCK} if run.stock_start else {}),
                 **layout.metadata(),
                 "frames": parts[0].shape[dim],

@@ -7,6 +7,7 @@ from vidrd_core.prompt_schedule import parse_per_clip
 from ..workflows.files import EXAMPLES, read
 from .clip_editor import FIELDS, LISTS, PROMPTS, SENT, tell
 
+pytestmark = pytest.mark.slow
 BIG = str(2**64 - 1)  # of which a JavaScript number would lose digits
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from .clip_editor import PROMPTS, dispatch, tell
 
+pytestmark = pytest.mark.slow
+
 PICTURE = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # of a pixel
 )

@@ -15,6 +15,8 @@ from vidrd_core.reuse import ReuseSettings
 
 from ..workflows.files import ROOT
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = ROOT / "web" / "js" / "reuse.js"
 GIVEN = [
     {"promptFrames": m, "alpha": alpha, "beta": beta, "order": order, "frames": n, "steps": steps}

@@ -32,6 +32,7 @@ FRAMES = {  # of the videos that each makes
     "10_extend_footage": [14],
     "14_compare_settings": [],  # a picture
     "15_seam_report": [32],
+    "16_feature_cache": [28],
 }
 
 

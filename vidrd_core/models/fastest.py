@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 FOLDER = "VIDRD_KERNELS"  # environment variable
-ROUNDS = 7  # of each way, in turns; the fastest round counts
+ROUNDS, SECONDS = 7, 0.25  # of each way, in turns, and of all of them after two; the fastest round counts
 GAIN = 1.1  # another way must be so many times as fast as the usual one
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,10 @@ def _measured(what: str, ways: Mapping[str, Callable[[], Tensor]]) -> str:
     with torch.inference_mode():
         for way in ways.values():
             way()
-        for _ in range(ROUNDS):
+        until = time.perf_counter() + SECONDS
+        for number in range(ROUNDS):
+            if number > 1 and time.perf_counter() > until:
+                break
             for name, way in ways.items():
                 began = time.perf_counter()
                 way()

@@ -15,7 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vidrd_core.models.fastest import fastest
+
 MIN_ROWS = 32  # below this a matrix product takes less time than oneDNN's preparation
+HEAVY = (
+    4  # a convolution with so many times as many weights as inputs may be faster if its inputs are not channels-last
+)
+Place = tuple[Sequence[int], Sequence[int], tuple[int, int], int]
+"""Padding, stride, dilation and groups of a convolution."""
+_ways: dict[str, str] = {}
 
 
 @cache
@@ -105,7 +113,36 @@ def conv2d(
     plus: Tensor | None = None,
 ) -> Tensor:
     """Convolve x [B, C, H, W] with weight [C', C, k, l], and add bias [C'] and `plus` -> [B, C', H', W']."""
-    place = (padding, stride, (1, 1), 1)
+    given = (weight, bias, (padding, stride, (1, 1), 1), plus)
+    if weight.numel() > HEAVY * x.numel() and _way_for_heavy(x, given) == "contiguous":
+        return _contiguous(x, *given)
+    return _convolved(x, *given)
+
+
+def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None, place: Place, plus: Tensor | None) -> Tensor:
     if plus is None:
         return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *place, "none", [], "")
     return torch.ops.mkldnn._convolution_pointwise.binary(x, plus, weight, bias, *place, "add", None, None, [], None)
+
+
+def _contiguous(x: Tensor, weight: Tensor, bias: Tensor | None, place: Place, plus: Tensor | None) -> Tensor:
+    """The same on x in the weight's order: torch would copy the weight to that of x."""
+    plus = None if plus is None else plus.contiguous()
+    return _convolved(x.contiguous(), weight, bias, place, plus).contiguous(memory_format=torch.channels_last)
+
+
+def _way_for_heavy(x: Tensor, given: tuple[Tensor, Tensor | None, Place, Tensor | None]) -> str:
+    """Which order of x is the fastest here: "channels last", as x is, or "contiguous"."""
+    weight, _, place, _ = given
+    batch = 1 << (len(x) - 1).bit_length()  # lengths of a clip alike share an answer
+    sizes = [batch, *x.shape[1:], *weight.shape, *place[1], torch.get_num_threads()]
+    what = f"convolution {' '.join(map(str, sizes))}, {str(x.dtype).removeprefix('torch.')}"
+    if what not in _ways:
+        _ways[what] = fastest(
+            what,
+            {
+                "channels last": lambda: _convolved(x, *given),
+                "contiguous": lambda: _contiguous(x, *given),
+            },
+        )
+    return _ways[what]

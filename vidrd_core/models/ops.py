@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vidrd_core.models import kernels
 
 # Elements at work in a chunk: as many as a CPU's cache holds, and as keep other devices busy.
-CPU_CHUNK, DEVICE_CHUNK = 2**23, 2**25
+CPU_CHUNK, DEVICE_CHUNK = 2**22, 2**25
 
 
 def cast_to_input(layer: Any, x: Tensor) -> tuple[Tensor, Tensor | None]:

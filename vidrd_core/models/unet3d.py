@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -124,7 +123,8 @@ class UNet3D(nn.Module):
             cache: What is kept from call to call.
 
         Returns:
-            The predictions [K*B, C, F, H, W]; 0 for frames that the cache takes out of the computation.
+            The predictions [K*B, C, F, H, W]; those of an earlier call for frames that the cache takes out of the
+            computation.
         """
         all_frames, texts = x.shape[2], len(text) // len(x)
         call = EXACT if cache is None or torch.is_grad_enabled() else cache.begin(x)
@@ -184,8 +184,7 @@ class UNet3D(nn.Module):
             x = layer(last, i, torch.cat([x, skips.pop()], dim=1))
 
         x = self.conv_out(silu(norm_over_frames(self.conv_norm_out, x, norm_frames, call)))
-        x = rearrange(x, "(b f) c h w -> b c f h w", f=frames)
-        return F.pad(x, (0, 0, 0, 0, all_frames - frames, 0)) if frames < all_frames else x
+        return call.all_frames("prediction", rearrange(x, "(b f) c h w -> b c f h w", f=frames), dim=2)
 
     def embed(self, timestep: Tensor, text: Tensor, frame_features: Tensor | None) -> Tensor:
         """The embedding that every ResNet adds to its features.

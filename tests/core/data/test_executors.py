@@ -41,6 +41,7 @@ def work_long(folder):
     time.sleep(600)
 
 
+@pytest.mark.slow
 def test_workers_end_when_the_process_that_started_them_is_killed(tmp_path):
     code = "import sys; from tests.core.data.test_executors import Processes, work_long\n"
     code += "if __name__ == '__main__': list(Processes(2).map(work_long, sys.argv[1:] * 2))"

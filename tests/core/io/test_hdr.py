@@ -119,6 +119,7 @@ def test_a_png_is_tone_mapped(tmp_path: Path, transfer: int) -> None:
     assert np.array_equal(read_picture(turned), np.rot90(seen, -1))
 
 
+@pytest.mark.slow
 def test_a_transparent_png_lies_on_white(tmp_path: Path) -> None:
     image = Image.fromarray(np.dstack([levels(), np.full((64, 96), 255, np.uint8)]))
     image.paste((90, 90, 90, 0), (40, 0, 96, 64))

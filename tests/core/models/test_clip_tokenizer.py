@@ -121,7 +121,7 @@ def test_a_vocabulary_that_a_package_carries_is_used(published, tmp_path):
 
 @pytest.mark.parametrize(
     ("width", "pad"),
-    [(768, 49407), (1024, 0), *(pytest.param(*each, marks=pytest.mark.slow) for each in [(1280, 0), (64, None)])],
+    [(768, 49407), *(pytest.param(*each, marks=pytest.mark.slow) for each in [(1024, 0), (1280, 0), (64, None)])],
 )
 def test_padding_follows_the_encoder_and_is_text_in_prompts(published, tmp_path, width, pad):
     """In the folders of Stable Diffusion 2.x and XL the padding is "!", which CLIP reads as text in prompts."""

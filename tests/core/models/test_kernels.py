@@ -65,6 +65,31 @@ def test_convolutions_equal_the_formula(settings, dtype):
         near(layer(x[0]), expected[0], dtype)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("way", ["channels last", "contiguous"])
+@pytest.mark.parametrize("settings", [{"kernel_size": 3, "padding": 1}, {"kernel_size": 3, "stride": 2, "padding": 1},
+                                      {"kernel_size": (3, 1), "padding": (1, 0)}, {"kernel_size": 1}])  # fmt: skip
+@torch.no_grad()
+def test_convolutions_of_many_weights_are_the_same_either_way(settings, way, dtype, monkeypatch):
+    asked = []
+    monkeypatch.setattr(kernels, "_ways", {})
+    monkeypatch.setattr(kernels, "fastest", lambda what, ways: asked.append(what) or way)
+    torch.manual_seed(0)
+    layer = ops.Conv2d(32, 16, **settings).to(dtype)
+    x = random(1, 2, 1, 32, dtype=dtype).permute(0, 3, 1, 2)
+    assert layer.weight.numel() > kernels.HEAVY * x.numel()
+    expected = F.conv2d(x.double(), layer.weight.double(), layer.bias.double(), layer.stride, layer.padding)
+    plus = random(*expected.shape, dtype=dtype)
+    before = plus.clone()
+    copied = names_of_kernels(lambda: near(layer(x), expected, dtype))
+    near(layer(x, plus), expected + plus.double(), dtype)
+    torch.testing.assert_close(plus, before, rtol=0, atol=0)
+    assert layer(x).is_contiguous(memory_format=torch.channels_last)
+    assert copied and len(asked) == 1, "it is asked once for a shape"
+    layer(random(1, 32, 40, 40, dtype=dtype))
+    assert len(asked) == 1, "a convolution of few weights was asked about"
+
+
 def names_of_kernels(act):
     with profile(activities=[ProfilerActivity.CPU]) as told:
         act()
