@@ -8,7 +8,7 @@ operation reads it. These functions have no gradients.
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache
 
 import torch
@@ -18,12 +18,10 @@ from torch import Tensor
 from vidrd_core.models.fastest import fastest
 
 MIN_ROWS = 32  # below this a matrix product takes less time than oneDNN's preparation
-HEAVY = (
-    4  # a convolution with so many times as many weights as inputs may be faster if its inputs are not channels-last
-)
+HEAVY = 4  # weights for each input of a convolution, from which on another order of the input is tried
 Place = tuple[Sequence[int], Sequence[int], tuple[int, int], int]
 """Padding, stride, dilation and groups of a convolution."""
-_ways: dict[str, str] = {}
+_ways: dict[tuple[Hashable, ...], str] = {}
 
 
 @cache
@@ -52,9 +50,9 @@ def _is_known() -> bool:
     x, weight = torch.ones(1, 1, MIN_ROWS, 2), torch.ones(2, 2)
     try:
         with torch.inference_mode():
-            added = linear(x, weight, None, plus=linear(x, weight, None))
-            convolved = conv2d(x.transpose(1, 3), weight[:, :, None, None], None, (1, 1), (0, 0))
-            gated = gated_linear(x, weight, None)
+            added = _product(x, weight, None, plus=_product(x, weight, None))
+            convolved = _convolved(x.transpose(1, 3), weight[:, :, None, None], None, ((0, 0), (1, 1), (1, 1), 1))
+            gated = _gated_product(x, weight[:1], None, weight[1:], None)
     except (AttributeError, RuntimeError, TypeError):
         return False
     expected = F.gelu(torch.tensor(2.0)) * 2
@@ -70,12 +68,10 @@ def apply_to(x: Tensor) -> bool:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, plus: Tensor | None = None) -> Tensor:
     """x [..., in] times weight [out, in], plus bias [out] and `plus` [..., out] -> [..., out]."""
-    if x.numel() < MIN_ROWS * x.shape[-1]:
+    if x.numel() < MIN_ROWS * x.shape[-1] or _way_of_product(x, weight) == "BLAS":
         out = F.linear(x, weight, bias)
         return out if plus is None else out.add_(plus)
-    if plus is None:
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return torch.ops.mkldnn._linear_pointwise.binary(x, plus, weight, bias, "add")
+    return _product(x, weight, bias, plus)
 
 
 def linear_with_gradients(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -98,10 +94,9 @@ def gated_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A linear layer of weight [2 * out, in] whose second half gates the first by GELU -> [..., out]."""
     value, gate = weight.chunk(2)
     plus, plus_gate = (None, None) if bias is None else bias.chunk(2)
-    if x.numel() < MIN_ROWS * x.shape[-1]:
+    if x.numel() < MIN_ROWS * x.shape[-1] or _way_of_product(x, gate) == "BLAS":
         return F.gelu(F.linear(x, gate, plus_gate)).mul_(F.linear(x, value, plus))
-    opened = torch.ops.mkldnn._linear_pointwise(x, gate, plus_gate, "gelu", [], "none")
-    return torch.ops.mkldnn._linear_pointwise.binary(x, opened, value, plus, "mul")
+    return _gated_product(x, value, plus, gate, plus_gate)
 
 
 def conv2d(
@@ -119,7 +114,18 @@ def conv2d(
     return _convolved(x, *given)
 
 
-def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None, place: Place, plus: Tensor | None) -> Tensor:
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None, plus: Tensor | None = None) -> Tensor:
+    if plus is None:
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return torch.ops.mkldnn._linear_pointwise.binary(x, plus, weight, bias, "add")
+
+
+def _gated_product(x: Tensor, value: Tensor, plus: Tensor | None, gate: Tensor, plus_gate: Tensor | None) -> Tensor:
+    opened = torch.ops.mkldnn._linear_pointwise(x, gate, plus_gate, "gelu", [], "none")
+    return torch.ops.mkldnn._linear_pointwise.binary(x, opened, value, plus, "mul")
+
+
+def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None, place: Place, plus: Tensor | None = None) -> Tensor:
     if plus is None:
         return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *place, "none", [], "")
     return torch.ops.mkldnn._convolution_pointwise.binary(x, plus, weight, bias, *place, "add", None, None, [], None)
@@ -133,16 +139,30 @@ def _contiguous(x: Tensor, weight: Tensor, bias: Tensor | None, place: Place, pl
 
 def _way_for_heavy(x: Tensor, given: tuple[Tensor, Tensor | None, Place, Tensor | None]) -> str:
     """Which order of x is the fastest here: "channels last", as x is, or "contiguous"."""
-    weight, _, place, _ = given
-    batch = 1 << (len(x) - 1).bit_length()  # lengths of a clip alike share an answer
-    sizes = [batch, *x.shape[1:], *weight.shape, *place[1], torch.get_num_threads()]
-    what = f"convolution {' '.join(map(str, sizes))}, {str(x.dtype).removeprefix('torch.')}"
-    if what not in _ways:
-        _ways[what] = fastest(
-            what,
-            {
-                "channels last": lambda: _convolved(x, *given),
-                "contiguous": lambda: _contiguous(x, *given),
-            },
-        )
-    return _ways[what]
+    weight, _, (_, stride, *_), _ = given
+    ways = {"channels last": lambda: _convolved(x, *given), "contiguous": lambda: _contiguous(x, *given)}
+    return _way("convolution", (_at_least(len(x)), *x.shape[1:], *weight.shape, *stride), x.dtype, ways)
+
+
+def _way_of_product(x: Tensor, weight: Tensor) -> str:
+    """Which library is the fastest here: "oneDNN", or "BLAS", which torch uses for float32 alone."""
+    if x.dtype != torch.float32:
+        return "oneDNN"
+    ways = {
+        "oneDNN": lambda: _product(x, weight, None),
+        "BLAS": lambda: F.linear(x, weight),
+    }
+    return _way("product", (_at_least(x.numel() // x.shape[-1]), *weight.shape), x.dtype, ways)
+
+
+def _at_least(size: int) -> int:
+    """The power of two from a size on, so that similar sizes share an answer."""
+    return 1 << (size - 1).bit_length()
+
+
+def _way(what: str, sizes: tuple[int, ...], dtype: torch.dtype, ways: Mapping[str, Callable[[], Tensor]]) -> str:
+    key = (what, *sizes, dtype, torch.get_num_threads())
+    if key not in _ways:
+        numbers = " ".join(map(str, sizes))
+        _ways[key] = fastest(f"{what} of {numbers}, {str(dtype).removeprefix('torch.')}", ways)
+    return _ways[key]

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from vidrd_core.models import kernels, ops
+from vidrd_core.models.layers import GEGLU
 from vidrd_core.models.unet3d import UNet3D
 
 from ...conftest import UNET, randomise
@@ -47,6 +48,23 @@ def test_linear_layers_equal_the_formula(shape, dtype):
     near(without, value * F.gelu(gate), dtype)
 
 
+@torch.no_grad()
+def test_products_are_the_same_by_either_library(monkeypatch):
+    torch.manual_seed(0)
+    layer, gated, x, plus = ops.Linear(24, 20), GEGLU(24, 20), random(3, 17, 24), random(3, 17, 20)
+    made = {}
+    for way in ("oneDNN", "BLAS"):
+        asked = []
+        monkeypatch.setattr(kernels, "_ways", {})
+        monkeypatch.setattr(kernels, "fastest", lambda what, _, way=way, asked=asked: asked.append(what) or way)
+        used = names_of_kernels(lambda: layer(x))
+        assert any("mkldnn" in name for name in used) == (way == "oneDNN"), used
+        made[way] = layer(x), layer(x, plus.clone()), gated(x)
+        assert asked == ["product of 64 20 24, float32"], "one answer serves layers of the same sizes"
+    for one, other in zip(*made.values(), strict=True):
+        near(one, other.double(), torch.float32)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("settings", [{"kernel_size": 3, "padding": 1}, {"kernel_size": 3, "stride": 2, "padding": 1},
                                       {"kernel_size": (3, 1), "padding": (1, 0)}, {"kernel_size": 1}])  # fmt: skip
@@ -81,11 +99,11 @@ def test_convolutions_of_many_weights_are_the_same_either_way(settings, way, dty
     expected = F.conv2d(x.double(), layer.weight.double(), layer.bias.double(), layer.stride, layer.padding)
     plus = random(*expected.shape, dtype=dtype)
     before = plus.clone()
-    copied = names_of_kernels(lambda: near(layer(x), expected, dtype))
+    near(layer(x), expected, dtype)
     near(layer(x, plus), expected + plus.double(), dtype)
     torch.testing.assert_close(plus, before, rtol=0, atol=0)
     assert layer(x).is_contiguous(memory_format=torch.channels_last)
-    assert copied and len(asked) == 1, "it is asked once for a shape"
+    assert len(asked) == 1, "it is asked once for a shape"
     layer(random(1, 32, 40, 40, dtype=dtype))
     assert len(asked) == 1, "a convolution of few weights was asked about"
 
@@ -131,12 +149,12 @@ def test_a_network_computes_the_same_without_these_functions(monkeypatch):
 
 @pytest.mark.parametrize("change", ["gone", "other arguments", "other results"])
 def test_another_torch_in_which_they_are_different_does_without(change, monkeypatch):
-    def linear(x, weight, bias, plus=None):
+    def product(x, weight, bias, plus=None):
         if change == "gone":
             raise AttributeError
         if change == "other arguments":
             raise RuntimeError
         return x + 1
 
-    monkeypatch.setattr(kernels, "linear", linear)
+    monkeypatch.setattr(kernels, "_product", product)
     assert kernels.dtypes.__wrapped__() == frozenset()
