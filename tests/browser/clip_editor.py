@@ -74,6 +74,8 @@ class Editor:
     def followed(self):
         """What is shown after a change elsewhere, for which it looks four times a second."""
         self.tab.wait_for_timeout(300)
+        self.tab.wait_for_function("window.asked === 0")  # a busy host takes its time to answer
+        self.tab.wait_for_timeout(300)
         return self.shown
 
     @property

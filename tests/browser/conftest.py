@@ -17,6 +17,14 @@ from .host import STATUS, Host
 
 BROWSERS = ("chromium", "google-chrome", "chromium-browser", "google-chrome-stable")
 READY = "window.app?.vueAppReady && window.app.graph"
+COUNT_REQUESTS = """
+const ask = window.fetch
+window.asked = 0
+window.fetch = async (...given) => {
+  window.asked++
+  try { return await ask(...given) } finally { window.asked-- }
+}
+"""
 OF_THE_PAGE = "ComfyApp graph accessed before initialization"  # which 1.49 says of its own App mode at each start
 
 
@@ -30,6 +38,7 @@ class Page:
         tab.on("pageerror", lambda error: self.problems.append(str(error)))
         tab.route(lambda url: not url.startswith(host.url), lambda route: route.fulfill(json=[]))  # the world
         tab.route_web_socket("**/ws*", lambda socket: socket.send(json.dumps(STATUS)))
+        tab.add_init_script(COUNT_REQUESTS)
         tab.goto(host.url)
         tab.wait_for_function(READY)
 
