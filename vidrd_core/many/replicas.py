@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -16,6 +19,7 @@ from vidrd_core.pipeline import VidRD
 
 TRIES = 2  # of a batch whose worker dies
 PATIENCE = 0.2  # seconds between two looks at whether a stop was requested
+LONGEST_END = 10.0  # seconds in which a worker that was told to end has ended
 
 
 class Replica:
@@ -28,9 +32,9 @@ class Replica:
     def __init__(self, load: Callable[[], VidRD]) -> None:
         self.model = load()
 
-    def is_ready(self) -> bool:
-        """Whether the model is loaded: always, once this is answered."""
-        return True
+    def process(self) -> tuple[str, int]:
+        """The machine's name and the process's number; the model is loaded once this is answered."""
+        return socket.gethostname(), os.getpid()
 
     def make(self, folder: Path, batch: Batch) -> list[Result] | Exception:
         """What became of the videos of a batch, or the error that ended it, which Ray would wrap in its own."""
@@ -71,7 +75,7 @@ class Replicas:
         self.ray, self.load, self.workers, self.use_gpus = ray, load, workers, use_gpus
         self.check, self.on_begin, self.on_gpus = check, on_begin, False
         self._package: Any = None
-        self._replicas: list[Any] = []
+        self._replicas: dict[Any, Any] = {}  # the workers, and their answers on their processes
 
     def __enter__(self) -> Replicas:
         """Connect to Ray, start the workers and have them load the model. Raises ValueError, ChildProcessError."""
@@ -87,7 +91,7 @@ class Replicas:
                 raise ValueError(f"workers is {count}, but Ray has {most} {kind}: give at most so many")
             for _ in range(count):
                 self._start()
-            answers = [replica.is_ready.remote() for replica in self._replicas]
+            answers = list(self._replicas.values())
             while answers:
                 self.check()
                 ready, answers = self._package.wait(answers, timeout=PATIENCE)
@@ -143,19 +147,35 @@ class Replicas:
     def _start(self) -> Any:
         """Start a worker."""
         actor = self._package.remote(Replica).options(num_cpus=1, num_gpus=int(self.on_gpus), max_restarts=0)
-        self._replicas.append(actor.remote(self.load))
-        return self._replicas[-1]
+        replica = actor.remote(self.load)
+        self._replicas[replica] = replica.process.remote()
+        return replica
 
     def _kill(self, replica: Any) -> None:
-        """End a worker at once."""
+        """End a worker, and wait until it writes no more; of another machine, until Ray has told it to end."""
+        answer = self._replicas.pop(replica)
         with suppress(self._package.exceptions.RayError, ValueError):
             self._package.kill(replica)
-        self._replicas.remove(replica)
+        with suppress(self._package.exceptions.RayError):
+            machine, number = self._package.get(answer, timeout=0)
+            if machine == socket.gethostname():
+                _wait_for_end(number)
 
     def _end(self) -> None:
         """End all workers."""
         for replica in list(self._replicas):
             self._kill(replica)
+
+
+def _wait_for_end(number: int) -> None:
+    """Wait until a process has ended, or `LONGEST_END` has passed."""
+    until = time.monotonic() + LONGEST_END
+    while os.name == "posix" and time.monotonic() < until:  # elsewhere, to ask would end it
+        try:
+            os.kill(number, 0)
+        except OSError:
+            return
+        time.sleep(0.02)
 
 
 def _cause(error: BaseException) -> str:
