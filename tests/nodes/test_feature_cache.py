@@ -10,6 +10,7 @@ from vidrd_core import ReuseSettings
 
 from .conftest import PROMPTS
 from .small_models import CONFIGS, build_model
+from .test_long_video import long_video
 
 STEPS = 10  # a divisor of 1000: as many steps of ddim_uniform
 REUSE = {"prompt_frames": 3, "alpha": 2.0, "beta": 0.6}
@@ -112,3 +113,18 @@ def test_other_models_and_compiled_ones_are_refused(cached, sample, pack):
     made = make(cached(1, 2), backend="eager")
     with pytest.raises(ValueError, match="VidRD Feature Cache cannot reach into a compiled model"):
         sample((made.args if hasattr(made, "args") else made)[0])
+
+
+def test_long_video_makes_its_clips_again_for_other_intervals(runs, execute):
+    graph = long_video(PROMPTS, prefix="cached")
+    given = {"prompt_interval": 2, "deep_interval": 2}
+    graph["cache"] = {
+        "class_type": "VidRD_FeatureCache",
+        "inputs": {"model": graph["long"]["inputs"]["model"], **given},
+    }
+    graph["long"]["inputs"]["model"] = ["cache", 0]
+    made = []
+    for deep_interval in (2, 3, 2):
+        graph["cache"]["inputs"]["deep_interval"] = deep_interval
+        made.append(runs(execute, graph)[0])
+    assert made == [2, 2, 0]
