@@ -40,9 +40,11 @@ CHOICES = [
     ("forward", 5, 1),
     ("forward", 1, 2),
     ("forward", 1, 3),
+    ("forward", 2, 2),
     ("forward", 3, 2),
-    ("forward", 5, 3),
+    ("forward", 3, 3),
     ("mirror", 1, 2),
+    ("mirror", 2, 2),
     ("mirror", 3, 3),
 ]
 

@@ -28,7 +28,7 @@ class FeatureCache(io.ComfyNode):
                 io.Model.Input("model", tooltip="A MODEL from Load VidRD UNet3D or Inflate Checkpoint."),
                 io.Int.Input(
                     "prompt_interval",
-                    default=3,
+                    default=1,
                     min=1,
                     max=MOST,
                     tooltip="While prompt frames replay, they are computed in every n-th call of the model only. 1: "
