@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 FOLDER = "VIDRD_KERNELS"  # environment variable
-ROUNDS, SECONDS = 7, 0.25  # of each way, in turns, and of all of them after two; the fastest round counts
+ROUNDS = 7  # of each way, in turns; the fastest round counts
+SECONDS = 0.25  # after which no more rounds begin, once there are two
 GAIN = 1.1  # another way must be so many times as fast as the usual one
 logger = logging.getLogger(__name__)
 

@@ -148,10 +148,7 @@ def _way_of_product(x: Tensor, weight: Tensor) -> str:
     """Which library is the fastest here: "oneDNN", or "BLAS", which torch uses for float32 alone."""
     if x.dtype != torch.float32:
         return "oneDNN"
-    ways = {
-        "oneDNN": lambda: _product(x, weight, None),
-        "BLAS": lambda: F.linear(x, weight),
-    }
+    ways = {"oneDNN": lambda: _product(x, weight, None), "BLAS": lambda: F.linear(x, weight)}
     return _way("product", (_at_least(x.numel() // x.shape[-1]), *weight.shape), x.dtype, ways)
 
 
@@ -161,6 +158,7 @@ def _at_least(size: int) -> int:
 
 
 def _way(what: str, sizes: tuple[int, ...], dtype: torch.dtype, ways: Mapping[str, Callable[[], Tensor]]) -> str:
+    """The fastest way, kept here as well as in its file: layers ask in every call."""
     key = (what, *sizes, dtype, torch.get_num_threads())
     if key not in _ways:
         numbers = " ".join(map(str, sizes))
