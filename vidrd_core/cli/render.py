@@ -219,7 +219,7 @@ class Rendering:
             yield "to continue, repeat the command with --resume"
         elif self.saved:
             yield f"to continue: vidrd extend {self.saved} PROMPT ..."
-        elif self.done < total and self.done:
+        elif self.done and not (self.complete and self.done == total):
             yield "with --state-dir a run can be resumed"
 
     def report(self, seconds: float) -> None:

@@ -61,6 +61,15 @@ def test_a_full_disk_for_the_video(vidrd, tmp_path, states):
 
 
 @posix
+def test_a_full_disk_after_the_last_clip(vidrd):
+    with file_size_limit(100):
+        code, out, err = vidrd("generate", "a red circle moving right", "--clips", 1, "--steps", 1, "-o", "frames/")
+    line = error_line(code, out, err.splitlines()[-1], expected=1)
+    assert "no video was kept; with --state-dir a run can be resumed" in line
+    assert os.listdir() == []
+
+
+@posix
 def test_a_full_disk_for_a_packed_model(vidrd, folder):
     with file_size_limit(20_000):
         code, out, err = vidrd("pack", folder, "-o", "small")
