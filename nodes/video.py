@@ -15,6 +15,8 @@ from .host.progress import clip_position, show_output
 from .host.video import KINDS, GrowingVideo, VideoSettings, preview_files, temporary_name, write_clip
 from .schema import CATEGORY, SAID, THUMBNAILS, check_prefix, require_choices, schema
 
+NODE_ID = "VidRD_WriteClip"
+
 
 def video_inputs() -> list[Any]:
     """The inputs of a video file."""
@@ -76,7 +78,7 @@ class WriteClip(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            node_id="VidRD_WriteClip",
+            node_id=NODE_ID,
             display_name="VidRD Decode & Write Clip",
             category=CATEGORY,
             description="Decodes the new frames of a clip and writes them to a video file, or appends them to the "
@@ -87,7 +89,7 @@ class WriteClip(io.ComfyNode):
             is_output_node=True,
             not_idempotent=True,
             is_input_list=True,
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
             inputs=[
                 io.Latent.Input("latent", tooltip="The latents to append: new frames of Reuse & Diffuse Extend."),
                 io.Vae.Input("vae", tooltip="The VAE that decodes the latents."),
@@ -139,17 +141,33 @@ class WriteClip(io.ComfyNode):
             with_sound = audio_vae[0] if audio_vae else None
             video = write_clip(clip, vae[0], settings, video, metadata, key and f"{key}_{number}", with_sound)
         position = clip_position()
-        shown = _shown(video, position.clip + 1 if position else 0)
+        shown = _shown(video, position.clip + 1 if position else 0, cls._is_carried_on())
         if position is None or position.clip + 1 == position.clips:
             return io.NodeOutput(video, ui=shown)
         show_output(shown, position)  # its file grows on: only the last clip's is a result of the run
         return io.NodeOutput(video)
 
+    @classmethod
+    def _is_carried_on(cls) -> bool:
+        """Whether another node of this kind appends to the video in this run."""
+        link, graph = [str(cls.hidden.unique_id), 0], cls.hidden.prompt or {}
+        return any(
+            node.get("class_type") == NODE_ID and node.get("inputs", {}).get("before") == link
+            for node in graph.values()
+        )
 
-def _shown(video: GrowingVideo, clips: int) -> dict[str, Any]:
-    """The node's output on the page: the video, or the newest frames of PNG; that in words; thumbnails."""
+
+def _shown(video: GrowingVideo, clips: int, is_carried_on: bool) -> dict[str, Any]:
+    """The node's output on the page: the video, or the newest frames of PNG; that in words; thumbnails.
+
+    Of a file that the next clip replaces, the page shows a copy: it could not play a file that changes meanwhile.
+    """
     folder, names = preview_files(video)
-    saved = [ui.SavedResult(name, folder, io.FolderType.output) for name in names]
+    kind = io.FolderType.output
+    if is_carried_on and not video.path.is_dir():
+        copy = Path(temporary_name(video.keep_version()))
+        folder, names, kind = copy.parent.as_posix(), [copy.name], io.FolderType.temp
+    saved = [ui.SavedResult(name, folder, kind) for name in names]
     preview = ui.SavedImages(saved) if Path(names[0]).suffix == ".png" else ui.PreviewVideo(saved)
     written = f"{video.path.name}: {video.frames} frames, {video.get_duration():.1f} s"
     pictures = [temporary_name(path) for path in video.thumbnails[-clips:]] if clips else []

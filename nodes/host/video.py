@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -124,6 +125,15 @@ class GrowingVideo(Input.Video):
             self.has_pieces()
             self.copy = _temporary_path(self.settings.kind)
             join_videos(self.pieces, self.copy, self.settings.fps)
+        return self.copy
+
+    def keep_version(self) -> Path:
+        """Keep the file of these frames, just written, in ComfyUI's temporary folder. Raises OSError."""
+        self.copy = _temporary_path(self.settings.kind)
+        try:
+            os.link(self.path, self.copy)  # a longer video takes the name, not the data
+        except OSError:  # on another disk, or one without links
+            shutil.copy2(self.path, self.copy)
         return self.copy
 
     def has_pieces(self) -> bool:

@@ -44,7 +44,26 @@ def test_one_file_grows_and_is_shown(execute, output, kind):
     shown = execute.server.shown["write2"]["images"]
     assert all((output / each["subfolder"] / each["filename"]).is_file() for each in shown)
     assert ("animated" in execute.server.shown["write2"]) == (kind != "png")
+    assert {each["type"] for each in shown} == {"output"}
     assert execute(written(kind=kind, prefix=kind))[0] == []
+
+
+@pytest.mark.parametrize("linked", [True, False])
+@pytest.mark.parametrize("kind", ["mp4", "gif"])
+def test_what_an_earlier_clip_shows_does_not_change(execute, host, kind, linked, monkeypatch):
+    if not linked:
+
+        def no_links(*given):
+            raise OSError("no links on this disk")
+
+        monkeypatch.setattr("os.link", no_links)
+    execute(written(kind=kind, prefix=f"shown_{kind}_{linked}"))
+    temporary = Path(host.folder_paths.get_temp_directory())
+    for k in range(2):
+        (shown,) = execute.server.shown[f"write{k}"]["images"]
+        assert shown["type"] == "temp"
+        assert len(frames_of(temporary / shown["subfolder"] / shown["filename"])) == LENGTHS[k]
+    assert execute.server.shown["write2"]["images"][0]["type"] == "output"
 
 
 def test_frames_equal_those_of_a_video_decoded_at_once(execute, output, host, run, tiny):
