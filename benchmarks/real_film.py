@@ -1,5 +1,7 @@
 """A whole film through `vidrd data videos`: scenes by each detector, frames a second, peak memory against its length.
 
+With FFmpeg's program, the command as it is by default is measured beside a plain decode on one thread, in turns.
+
 python benchmarks/real_film.py FILM.mp4
 
 The film of the documented figures is Big Buck Bunny as moviepy 2.2.1's source archive has it. TransNetV2 needs its
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,6 +31,7 @@ from vidrd_core.video.film import film_of
 
 NEAR = 2  # frames between two detectors' cuts that count as one
 SHARES = (0.25, 0.5, 1.0)  # of the film
+ROUNDS = 5
 
 
 def beginning(film: Path, share: float, target: Path) -> None:
@@ -43,15 +47,36 @@ def beginning(film: Path, share: float, target: Path) -> None:
             part.mux(packet)
 
 
-def prepared(folder: Path, output: Path, detector: str) -> tuple[float, float]:
+def prepared(folder: Path, output: Path, *options: str) -> tuple[float, float]:
     """Run `vidrd data videos` in a process of its own: its seconds, and its peak memory in MiB."""
     command = [sys.executable, "-m", "vidrd_core.cli", "data", "videos", str(folder), "-o", str(output)]
     start = time.perf_counter()
-    process = subprocess.Popen([*command, "--detector", detector, "--choice", "all", "--clips", "99", "--quiet"])
+    process = subprocess.Popen([*command, *options, "--quiet"])
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"vidrd data videos ended with {status}")
     return time.perf_counter() - start, usage.ru_maxrss / 1024
+
+
+def captioned(folder: Path, film: Path, share: float) -> Path:
+    """A folder with the first part of a film and its caption."""
+    source = folder / "films"
+    source.mkdir()
+    beginning(film, share, source / "film.mp4")
+    (source / "film.txt").write_text("an animated film of a rabbit in a meadow\n", encoding="utf-8")
+    return source
+
+
+def beside_ffmpeg(film: Path, frames: int) -> None:
+    """Print frames a second of the command, of FFmpeg's plain decode on one thread, and their ratio, in rounds."""
+    decode = ["ffmpeg", "-v", "error", "-threads", "1", "-i", str(film), "-map", "0:v:0", "-f", "null", "-"]
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory() as folder:
+            ours, _ = prepared(captioned(Path(folder), film, 1.0), Path(folder) / "shards")
+        start = time.perf_counter()
+        subprocess.run(decode, check=True)
+        theirs = time.perf_counter() - start
+        print(f"{frames / ours:.0f} frames a second, ffmpeg {frames / theirs:.0f}: {theirs / ours:.2f}", flush=True)
 
 
 def agreement(one: list[float], other: list[float], near: float) -> tuple[float, float]:
@@ -68,6 +93,8 @@ def main() -> None:
     film = parser.parse_args().film.resolve()
     timeline = film_of(film).timeline
     print(f"{len(timeline.times)} frames, {timeline.seconds:.2f} s, {timeline.fps:g} a second\n")
+    if shutil.which("ffmpeg"):
+        beside_ffmpeg(film, len(timeline.times))
     cuts = {}
     for detector in [name for name in DETECTORS if name != "none"]:
         start = time.perf_counter()
@@ -91,12 +118,9 @@ def main() -> None:
     for detector in cuts:
         for share in SHARES:
             with tempfile.TemporaryDirectory() as folder:
-                source, output = Path(folder) / "films", Path(folder) / "shards"
-                source.mkdir()
-                beginning(film, share, source / "film.mp4")
-                (source / "film.txt").write_text("an animated film of a rabbit in a meadow\n", encoding="utf-8")
+                source, output = captioned(Path(folder), film, share), Path(folder) / "shards"
                 frames = len(film_of(source / "film.mp4").timeline.times)
-                seconds, peak = prepared(source, output, detector)
+                seconds, peak = prepared(source, output, "--detector", detector, "--choice", "all", "--clips", "99")
                 clips = len(Shards(output))
             row = (detector, f"{share:g}", frames, f"{frames / seconds:.0f}", f"{peak:.0f}", clips)
             print(f"| {' | '.join(map(str, row))} |", flush=True)

@@ -10,9 +10,13 @@ import zipfile
 import av
 import numpy as np
 import pytest
+import scenedetect
 
 from vidrd_core.cli import main
+from vidrd_core.data.clip_sampling import with_video_facts
 from vidrd_core.data.decoding import frames_at
+from vidrd_core.data.records import Record
+from vidrd_core.data.scene_detection import SceneDetection, SceneSettings
 from vidrd_core.data.shards import Shards
 from vidrd_core.video.film import film_of
 
@@ -88,6 +92,15 @@ def shards(film, tmp_path_factory):
     command = ["data", "videos", folder / "films", "-o", folder / "shards", "--size", "64", "--height", "64"]
     assert main([*map(str, command), "--choice", "all", "--clips", "4"]) == 0
     return folder / "shards"
+
+
+@pytest.mark.parametrize("detector", ["adaptive", "content"])
+def test_its_cuts_are_those_of_pyscenedetects_own_reader(film, detector):
+    kind = {"adaptive": scenedetect.AdaptiveDetector, "content": scenedetect.ContentDetector}[detector]
+    theirs = [start.frame_num for start, _ in scenedetect.detect(str(film), kind(min_scene_len=5))]
+    ours = SceneDetection(SceneSettings(detector)).cuts(with_video_facts(Record(str(film))))
+    assert [round(24 * cut) for cut in ours] == theirs[1:]
+    assert len(theirs) > 100
 
 
 def test_the_film_becomes_clips(shards):

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vidrd_core.data.decoding import facts_of, frame_times, frames_at
+from vidrd_core.data.decoding import facts_of, frame_times, frames_at_each
 from vidrd_core.data.records import Record, UnfitError
 
 MULTIPLE = 8  # pixels for each latent of Stable Diffusion: the sides of clips are multiples of it
@@ -148,9 +148,10 @@ class SampleClips:
                 f"has {own:.4g} frames a second, fewer than the clip's {fps:g}: ask for fewer, or 0, its own"
             )
         scaled, clip = self.settings.scaled_and_cropped(*facts["source_size"])
-        for number, begin in enumerate(self.settings.start_times(record, fps)):
-            times = [begin + i / fps for i in range(self.settings.frames)]
-            frames = center_crop(frames_at(record.source, times, scaled), clip)
+        begins = self.settings.start_times(record, fps)
+        times = [[begin + i / fps for i in range(self.settings.frames)] for begin in begins]
+        for number, found in enumerate(frames_at_each(record.source, times, scaled)):
+            frames, begin = center_crop(found, clip), begins[number]
             details = {**record.details, "begin": round(begin, 4)}
             yield replace(record, frames=frames, fps=fps, number=number, details=details)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vidrd_core.data.records import UnfitError
 from vidrd_core.io.decoded import VideoError
 from vidrd_core.io.pictures import PictureError, read_picture
-from vidrd_core.video.film import film_of
+from vidrd_core.video.film import View, film_of
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class VideoFacts:
         width: Width in pixels, as displayed.
         height: Height in pixels, as displayed.
         damage: What of it is missing, as "is cut off at 3.20 s"; "" if nothing is known to be.
+        hdr: Whether it is PQ or HLG, so that reading it takes long.
     """
 
     seconds: float
@@ -33,13 +34,15 @@ class VideoFacts:
     width: int
     height: int
     damage: str = ""
+    hdr: bool = False
 
 
 def facts_of(path: str | os.PathLike[str]) -> VideoFacts:
     """Length, frame rate, size and damage of a video. Raises UnfitError for one of which nothing can be decoded."""
     with _unfit_errors():
         film = film_of(path)
-        return VideoFacts(film.timeline.seconds, film.timeline.fps, film.facts.width, film.facts.height, film.damage)
+        facts, times = film.facts, film.timeline
+        return VideoFacts(times.seconds, times.fps, facts.width, facts.height, film.damage, facts.hdr)
 
 
 def frames_at(
@@ -62,6 +65,26 @@ def frames_at(
         return film_of(path).at(times, size)
 
 
+def frames_at_each(
+    path: str | os.PathLike[str], groups: Sequence[Sequence[float]], size: tuple[int, int] | None = None
+) -> Iterator[NDArray[np.uint8]]:
+    """As `frames_at`, of several groups of times, for which the file is read once where they are near each other.
+
+    Args:
+        path: A video file.
+        groups: Seconds from the first frame, in ascending order in each group, the groups by their first.
+        size: Width and height to scale to; None: the video's own.
+
+    Yields:
+        uint8 [F, H, W, 3] for each group.
+
+    Raises:
+        UnfitError: The file ends, or is damaged, before the last time of the next group.
+    """
+    with _unfit_errors():
+        yield from film_of(path).at_each(groups, size)
+
+
 def frame_times(path: str | os.PathLike[str]) -> NDArray[np.float64]:
     """When each frame of a video is shown, float64 [F], in seconds from the first one. Raises UnfitError."""
     with _unfit_errors():
@@ -75,6 +98,12 @@ def all_frames(path: str | os.PathLike[str], size: tuple[int, int]) -> Iterator[
     """
     with _unfit_errors():
         yield from film_of(path).timed_frames(size)
+
+
+def all_views(path: str | os.PathLike[str]) -> Iterator[tuple[int, View]]:
+    """The frames of `all_frames` by number, each to be converted to any size. Raises as `all_frames`."""
+    with _unfit_errors():
+        yield from film_of(path).views()
 
 
 @contextmanager

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidrd_core.data.clip_sampling import segment_rate, with_video_facts
 from vidrd_core.data.decoding import frame_times, frames_at
+from vidrd_core.data.motion import Measures, apart, measures_of, small
 from vidrd_core.data.records import Record, UnfitError
-from vidrd_core.metrics.appearance import LUMA
 
 WINDOWS, SECONDS = 8, 1.0  # how many windows of a segment are examined, and their length
-APART = 0.125  # seconds between frames that are compared, where frames do not stand longer
-SIDE = 64  # pixels of the longer side of frames
+LEAST = 3  # frames of a segment that are 1/8 s apart in the film; with fewer, its own are taken
 
 
 @dataclass(frozen=True)
@@ -61,17 +61,12 @@ class MotionFilter:
         length = record.stop - record.start
         if length < self.settings.least:
             raise UnfitError(f"is too short, {max(length, 0):.2f} s, expected {self.settings.least:g} s or more")
-        width, height = record.details["source_size"]
-        factor = SIDE / max(width, height)
-        size = (max(1, round(width * factor)), max(1, round(height * factor)))
-        windows = _windows(frame_times(record.source), record.start, record.stop, segment_rate(record))
-        times = sorted({time for window in windows for time in window})
-        luma = frames_at(record.source, times, size).astype(np.float64) @ LUMA
-        black = float(np.mean(np.quantile(luma, 0.98, axis=(1, 2)) < self.settings.black))
+        windows = _windows(frame_times(record.source), record)
+        levels, changes = _measured(record, windows)
+        black = float(np.mean([level < self.settings.black for level in levels]))
         if black > self.settings.black_share:
             raise UnfitError(f"is black in {black:.0%} of its frames")
-        order = {time: i for i, time in enumerate(times)}
-        motion = float(np.median([_change(luma[[order[time] for time in window]]) for window in windows]))
+        motion = float(np.median([_third_largest(each) for each in changes]))
         if motion < self.settings.motion:
             raise UnfitError(
                 f"is static: levels change by {motion:.2f} of 255, expected {self.settings.motion:g} or more"
@@ -79,31 +74,47 @@ class MotionFilter:
         yield record.with_details(motion=round(motion, 3))
 
 
-def _windows(times: NDArray[np.float64], start: float, stop: float, fps: float) -> list[list[float]]:
-    """Times of different frames, at least 1/8 s apart, in windows over all of a segment. Raises UnfitError."""
-    slack = 0.25 / fps  # for times that the file rounds
-    inside = times[(times > start - slack) & (times < stop - slack)]
+def _windows(times: NDArray[np.float64], record: Record) -> list[NDArray[np.intp]]:
+    """Numbers of frames, at least 1/8 s apart, in windows over all of a segment. Raises UnfitError."""
+    fps = record.details["source_fps"]
+    slack = 0.25 / segment_rate(record)
+    assert record.stop is not None
+    (inside,) = np.nonzero((times > record.start - slack) & (times < record.stop - slack))
     if not len(inside):
-        raise UnfitError(f"is empty: no frame begins between {start:.2f} and {stop:.2f} s")
+        raise UnfitError(f"is empty: no frame begins between {record.start:.2f} and {record.stop:.2f} s")
+    of_film = apart(times, fps)
+    examined = of_film[(of_film >= inside[0]) & (of_film <= inside[-1])]
+    if len(examined) < LEAST:  # those of the film are elsewhere
+        examined = inside[apart(times[inside], fps)]
+    at = times[examined]
     windows = []
-    for begin in np.linspace(inside[0], max(inside[0], inside[-1] - SECONDS), WINDOWS):
-        window = [float(inside[max(0, np.searchsorted(inside, begin + slack) - 1)])]
-        while True:
-            after = max(
-                np.searchsorted(inside, window[-1] + APART - slack), np.searchsorted(inside, window[-1], side="right")
-            )
-            if after >= len(inside) or (len(window) > 1 and inside[after] > window[0] + SECONDS + slack):
-                break
-            window.append(float(inside[after]))
-        windows.append(window)
+    for begin in np.linspace(at[0], max(at[0], at[-1] - SECONDS), WINDOWS):
+        first = max(0, np.searchsorted(at, begin + slack) - 1)
+        after = np.searchsorted(at, at[first] + SECONDS + slack, side="right")
+        windows.append(examined[first : max(after, first + 2)])
     return windows
 
 
-def _change(luma: NDArray[np.float64]) -> float:
-    """The third largest mean change from one frame [H, W] to the next.
+def _measured(record: Record, windows: list[NDArray[np.intp]]) -> tuple[list[float], list[list[float]]]:
+    """The levels of all frames in windows, and for each window, how much each frame changes from the one before it.
+
+    What was measured in passing is not decoded again. Raises UnfitError.
+    """
+    numbers = sorted({int(number) for window in windows for number in window})
+    pairs = [[(int(one), int(other)) for one, other in pairwise(window)] for window in windows]
+    known = measures_of(record.source)
+    if not (known.levels.keys() >= set(numbers) and known.changes.keys() >= set(chain.from_iterable(pairs))):
+        times, size = frame_times(record.source)[numbers].tolist(), small(*record.details["source_size"])
+        known = Measures()
+        for number, frame in zip(numbers, frames_at(record.source, times, size), strict=True):
+            known.add(number, frame)
+    return [known.levels[number] for number in numbers], [[known.changes[pair] for pair in each] for each in pairs]
+
+
+def _third_largest(changes: list[float]) -> float:
+    """The third largest change of a window, or the smallest if there are fewer; 0 without any.
 
     So pictures that stand for some frames, as in animation, count by how they change; two key frames a second, which
     change a static scene a little, do not.
     """
-    changes = np.sort(np.abs(np.diff(luma, axis=0)).mean(axis=(1, 2)))
-    return float(changes[-min(3, len(changes))]) if len(changes) else 0.0
+    return sorted(changes)[-min(3, len(changes))] if changes else 0.0

@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidrd_core.data.clip_sampling import segment_rate, with_video_facts
-from vidrd_core.data.decoding import all_frames, frame_times
+from vidrd_core.data.decoding import all_views, facts_of, frame_times
+from vidrd_core.data.motion import InPassing
 from vidrd_core.data.records import Record
 from vidrd_core.io import MissingPackageError
+from vidrd_core.video.film import View
 
 DETECTORS = ("adaptive", "content", "transnetv2", "none")
 TRANSNET_WINDOW, TRANSNET_CONTEXT = 100, 25  # frames that TransNetV2 sees at once; those at either end are not judged
 PAUSE, LONGER = 2.0, 8.0  # seconds, and times the usual: pictures that stand longer than both are a pause
-SIDE = 256  # pixels of the longer side of the frames that PySceneDetect gets, as in its own SceneManager
+WIDTH = 256  # pixels across of the frames that PySceneDetect gets, as in its own SceneManager
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def _without_pauses(scenes: list[tuple[float, float]], times: NDArray[np.float64
 
 def _pyscenedetect(record: Record, settings: SceneSettings) -> list[float]:
     try:
+        import cv2
         import scenedetect
     except ImportError as error:
         raise MissingPackageError(
@@ -125,23 +128,35 @@ def _pyscenedetect(record: Record, settings: SceneSettings) -> list[float]:
     given = {} if settings.threshold is None else {name: settings.threshold}
     detector = kind(min_scene_len=least, **given)
     width, height = record.details["source_size"]
-    factor = max(1.0, max(width, height) / SIDE)
-    size = (max(1, round(width / factor)), max(1, round(height / factor)))
-    times: list[float] = []
+    factor = max(1.0, width / WIDTH)
+    size = (round(width / factor), max(1, round(height / factor)))
+    hdr = facts_of(record.source).hdr
+
+    def bgr(view: View) -> NDArray[np.uint8]:
+        """A frame scaled as PySceneDetect's own reader does it: other ways give other cuts."""
+        if hdr:  # which is quicker to read small
+            return np.ascontiguousarray(view(size)[..., ::-1])
+        scaled = cv2.resize(view(None), size, interpolation=cv2.INTER_LINEAR)
+        return np.asarray(cv2.cvtColor(scaled, cv2.COLOR_RGB2BGR), np.uint8)
+
+    motion = InPassing(record.source)
+    numbers: list[int] = []
     found: list[Any] = []
-    for number, (time, frame) in enumerate(all_frames(record.source, size)):
-        times.append(time)
-        position = scenedetect.FrameTimecode(number, fps=rate)
-        found += detector.process_frame(position, np.ascontiguousarray(frame[..., ::-1]))
+    for number, view in all_views(record.source):
+        position = scenedetect.FrameTimecode(len(numbers), fps=rate)
+        numbers.append(number)
+        found += detector.process_frame(position, bgr(view))
+        motion.see(number, view)
     found += detector.post_process(position)
-    return [times[cut.frame_num] for cut in sorted(found, key=lambda cut: cut.frame_num)]
+    times = frame_times(record.source)
+    return [float(times[numbers[cut.frame_num]]) for cut in sorted(found, key=lambda cut: cut.frame_num)]
 
 
 def _transnetv2(record: Record, settings: SceneSettings) -> list[float]:
     import torch
 
-    model = _transnetv2_network()
-    times: list[float] = []
+    model, motion = _transnetv2_network(), InPassing(record.source)
+    numbers: list[int] = []
     single: list[float] = []
     window: list[NDArray[np.uint8]] = []
 
@@ -153,16 +168,19 @@ def _transnetv2(record: Record, settings: SceneSettings) -> list[float]:
         single.extend(found[TRANSNET_CONTEXT:-TRANSNET_CONTEXT])
         del window[: TRANSNET_WINDOW - 2 * TRANSNET_CONTEXT]
 
-    for time, frame in all_frames(record.source, (48, 27)):
-        times.append(time)
+    for number, view in all_views(record.source):
+        numbers.append(number)
+        motion.see(number, view)
+        frame = view((48, 27))
         window += [frame] if window else [frame] * (TRANSNET_CONTEXT + 1)
         if len(window) == TRANSNET_WINDOW:
             judge()
-    while len(single) < len(times):
+    while len(single) < len(numbers):
         judge()
     threshold = 0.5 if settings.threshold is None else settings.threshold
-    scenes = model.predictions_to_scenes(np.array(single[: len(times)]), threshold)
-    return [times[int(start)] for start, _ in scenes[1:]]
+    scenes = model.predictions_to_scenes(np.array(single[: len(numbers)]), threshold)
+    times = frame_times(record.source)
+    return [float(times[numbers[int(start)]]) for start, _ in scenes[1:]]
 
 
 @lru_cache(maxsize=1)

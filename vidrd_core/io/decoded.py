@@ -53,6 +53,10 @@ class FrameConverter:
         width, height = max(1, round(frame.width * aspect)), frame.height
         return (height, width) if self._orientation(frame)[0] else (width, height)
 
+    def is_hdr(self, frame: Any) -> bool:
+        """Whether a frame is PQ or HLG, so that it is tone-mapped."""
+        return self._transfer(frame) in HDR
+
     def rgb(self, frame: Any, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """Convert a frame.
 
@@ -102,7 +106,7 @@ class FrameConverter:
         return self._orientations[rotation]
 
     def _scaled(self, frame: Any, width: int, height: int) -> NDArray[np.uint8]:
-        transfer = getattr(frame, "color_trc", None) or self._stream.codec_context.color_trc
+        transfer = self._transfer(frame)
         if not self._has_alpha(frame):
             return self._converted(frame, width, height, transfer, "rgb24")
         # Before it is scaled, as the colours of clear pixels have no meaning.
@@ -112,6 +116,10 @@ class FrameConverter:
         if (width, height) == (frame.width, frame.height):
             return whole
         return self._converted(av.VideoFrame.from_ndarray(whole, format="rgb24"), width, height, 0, "rgb24")
+
+    def _transfer(self, frame: Any) -> int:
+        """A frame's transfer characteristics, as ITU-T H.273 numbers them."""
+        return int(getattr(frame, "color_trc", None) or self._stream.codec_context.color_trc)
 
     def _has_alpha(self, frame: Any) -> bool:
         """Whether pixels of a frame may be transparent."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -41,6 +41,10 @@ TS_PACKET, TS_SYNC = 188, 0x47  # bytes of a packet of MPEG-TS, and its first on
 SHORT = 16 * 1024  # bytes of a transport stream that is short
 CHECKED = 48  # leading frames whose times are compared with those of the packets
 FAR = 48  # frames from which on a seek is cheaper than decoding
+
+
+View = Callable[[tuple[int, int] | None], NDArray[np.uint8]]
+"""Converts a decoded frame to uint8 [H, W, 3] of a width and height; None: the film's own."""
 
 
 class _LostError(Exception):
@@ -146,6 +150,7 @@ class FilmFacts:
         width: Width in square pixels, upright.
         height: Height in square pixels, upright.
         tags: The container's metadata; the keys are in lower case.
+        hdr: Whether it is PQ or HLG, and tone-mapped when it is read.
     """
 
     kind: str
@@ -153,6 +158,7 @@ class FilmFacts:
     width: int
     height: int
     tags: dict[str, str]
+    hdr: bool = False
 
 
 class Film:
@@ -174,12 +180,13 @@ class Film:
             first = next((frame for _, frames, _ in decoded_packets(container, stream) for frame in frames), None)
             if first is None:
                 raise VideoError("has no frame that can be decoded")
-            width, height = FrameConverter(stream).size(first)
+            converter = FrameConverter(stream)
+            width, height = converter.size(first)
             tags = {key.lower(): value for key, value in container.metadata.items()}
             kind = container.format.name.split(",")[0]
             codec = stream.codec_context.codec
             name = getattr(codec, "canonical_name", codec.name)  # "av1", not the decoder's "libdav1d"
-            self.facts = FilmFacts(kind, name, width, height, tags)
+            self.facts = FilmFacts(kind, name, width, height, tags, converter.is_hdr(first))
 
     @property
     def timeline(self) -> Timeline:
@@ -229,6 +236,20 @@ class Film:
         Raises:
             VideoError: None can be decoded.
         """
+        for number, view in self.views():
+            yield float(self.timeline.times[number]), view(size)
+
+    def views(self) -> Iterator[tuple[int, View]]:
+        """All frames of what there is of the file, one by one, each to be converted to as many sizes as are wanted.
+
+        Damaged ones are left out.
+
+        Yields:
+            The frame's number, and what converts it until the next one is asked for.
+
+        Raises:
+            VideoError: None can be decoded.
+        """
         times, number = self.timeline, 0
         with self._opened() as (container, stream):
             converter = FrameConverter(stream)
@@ -239,7 +260,7 @@ class Film:
                     known = number if times.stamps is None else times.number_of(frame.pts)
                     number += 1
                     if known is not None and known < len(times.times):
-                        yield float(times.times[known]), converter.rgb(frame, size or self._size)
+                        yield known, lambda size, frame=frame: converter.rgb(frame, size or self._size)  # type: ignore[misc]
 
     def last_frames(self, count: int) -> Iterator[NDArray[np.uint8]]:
         """The last frames, or all if there are fewer.
@@ -274,12 +295,34 @@ class Film:
         Raises:
             VideoError: The film is damaged or ends before the last time.
         """
+        (found,) = self.at_each([times], size)
+        return found
+
+    def at_each(
+        self, groups: Sequence[Sequence[float]], size: tuple[int, int] | None = None
+    ) -> Iterator[NDArray[np.uint8]]:
+        """As `at`, of several groups of times, for which the file is read once where they are near each other.
+
+        Args:
+            groups: Seconds from the first frame, in ascending order in each group, the groups by their first.
+            size: Width and height to scale to; None: the film's own.
+
+        Yields:
+            uint8 [F, H, W, 3] for each group.
+
+        Raises:
+            VideoError: The film is damaged or ends before the last time of the next group.
+        """
+        done = 0
         try:
-            return np.stack(list(self._numbered(self.timeline.numbers(times), size)))
+            for found in self._grouped(groups, size):
+                yield found
+                done += 1
+            return
         except _LostError:
             self._timeline = self._of_frames()  # the packets promise other frames than are decoded
         try:
-            return np.stack(list(self._numbered(self.timeline.numbers(times), size)))
+            yield from self._grouped(groups[done:], size)
         except _LostError as error:
             raise VideoError("is damaged: decoding it twice gives different frames") from error
 
@@ -324,6 +367,30 @@ class Film:
             return found
         self._threads = 1  # of a damaged frame, threads lose those that they decode beside it
         return self._of_frames()
+
+    def _grouped(
+        self, groups: Sequence[Sequence[float]], size: tuple[int, int] | None
+    ) -> Iterator[NDArray[np.uint8]]:
+        """The frames of `at_each`. Raises _LostError, VideoError."""
+        error: VideoError | None = None
+        wanted: list[list[int]] = []
+        for times in groups:
+            try:
+                wanted.append(self.timeline.numbers(times))
+            except VideoError as beyond:  # the groups before it are there
+                error = beyond
+                break
+        numbers = sorted({number for group in wanted for number in group})
+        frames = zip(numbers, self._numbered(numbers, size), strict=True)
+        kept: dict[int, NDArray[np.uint8]] = {}
+        for i, group in enumerate(wanted):
+            while group[-1] not in kept:
+                kept.update([next(frames)])
+            yield np.stack([kept[number] for number in group])
+            later = wanted[i + 1][0] if i + 1 < len(wanted) else len(self.timeline.times)
+            kept = {number: frame for number, frame in kept.items() if number >= later}
+        if error:
+            raise error
 
     def _numbered(self, numbers: Sequence[int], size: tuple[int, int] | None) -> Iterator[NDArray[np.uint8]]:
         """Frames by number, ascending. Raises _LostError, VideoError."""

@@ -1,10 +1,13 @@
 """Frames at chosen times, upright and with square pixels, and videos that cannot be decoded."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from vidrd_core.data.decoding import all_frames, facts_of, frames_at
+from vidrd_core.data.decoding import all_frames, facts_of, frames_at, frames_at_each
 from vidrd_core.data.records import UnfitError
+from vidrd_core.video.film import film_of
 
 from .media import moving, numbered, turned, write_still, write_video
 
@@ -25,6 +28,36 @@ def test_the_frame_nearest_to_each_time_is_read(tmp_path, name, codec):
         assert number_of(frames_at(path, [i / 24 for i in wanted])) == wanted, "whole frames, before and after a seek"
     assert number_of(frames_at(path, [0.3 / 24, 0.7 / 24])) == [0, 1], "times between frames"
     assert number_of(np.stack([frame for _, frame in all_frames(path, (64, 64))])) == list(range(48))
+
+
+def test_groups_of_frames_are_those_of_each_and_decoded_once(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", numbered(48))
+    groups = [[i / 24 for i in wanted] for wanted in ([0, 3, 6], [5, 8, 11], [6, 6, 7], [6, 30], [40, 47])]
+    expected = [frames_at(path, times) for times in groups]
+    film, opened = film_of(path), []
+    begin = film._opened
+    monkeypatch.setattr(film, "_opened", lambda: opened.append(1) or begin())
+    found = list(frames_at_each(path, groups))
+    assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert len(opened) == 1
+
+
+def test_groups_go_on_where_the_packets_promised_other_frames(tmp_path):
+    path = write_video(tmp_path / "a.mp4", numbered(48))
+    film = film_of(path)
+    stamps = film.timeline.stamps.copy()
+    stamps[20:] += 1
+    film._timeline = replace(film.timeline, stamps=stamps)
+    found = frames_at_each(path, [[0.0, 0.5], [1.0, 1.5], [47 / 24]])
+    assert [number_of(frames) for frames in found] == [[0, 12], [24, 36], [47]]
+
+
+def test_groups_before_the_end_of_a_video_are_read(tmp_path):
+    path = write_video(tmp_path / "a.mp4", numbered(24))
+    groups = frames_at_each(path, [[0.0, 0.5], [0.25], [0.5, 2.0]])
+    assert [number_of(next(groups)), number_of(next(groups))] == [[0, 12], [6]]
+    with pytest.raises(UnfitError, match=r"ends or is damaged before 2\.00 s"):
+        next(groups)
 
 
 def test_a_video_is_decoded_as_it_is_displayed(tmp_path):

