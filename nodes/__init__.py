@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from .compare import CompareSettings, ContactSheet
+from .compare import CompareSettings, ContactSheet, DecodeNewFrames
 from .custom_sampling import CollectState, Guidance, Noise
 from .feature_cache import FeatureCache
 from .footage import StateFromVideo
@@ -46,7 +46,10 @@ NODES: list[type[io.ComfyNode]] = [
     StateFromVideo,
     FeatureCache,
 ]
-INTERNAL: list[type[io.ComfyNode]] = [LongVideoPart]  # which other nodes expand into: the page does not offer them
+INTERNAL: list[type[io.ComfyNode]] = [
+    LongVideoPart,
+    DecodeNewFrames,
+]  # which other nodes expand into: the page does not offer them
 
 
 class VidRDExtension(ComfyExtension):

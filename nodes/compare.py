@@ -13,6 +13,7 @@ from vidrd_core.reports.contact_sheet_rows import SheetRow, add_clip, draw_sheet
 
 from .host.images import image_to_frames, picture_to_image
 from .host.progress import show_clip_count
+from .host.video import decode_clip
 from .schema import (
     CATEGORY,
     RAW_LINK,
@@ -25,6 +26,7 @@ from .schema import (
 )
 
 Rows = io.Custom("VIDRD_ROWS")
+DECODE = "VidRD_DecodeNewFrames"
 MAX_COMBINATIONS = 36
 _LINKED = ("model", "positive", "negative", "latent", "vae")
 
@@ -70,6 +72,27 @@ class ContactSheet(io.ComfyNode):
         picture = picture_to_image(draw_sheet(rows, height))
         text = "\n".join(row.summary() for row in rows)
         return io.NodeOutput(picture, rows, text, ui=ui.PreviewImage(picture, cls=cls))
+
+
+class DecodeNewFrames(io.ComfyNode):
+    """Decodes the new frames of a clip together with those before them, as Decode & Write Clip does."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id=DECODE,
+            display_name="VidRD Decode New Frames",
+            category=CATEGORY,
+            description="The new frames of a clip of Compare Settings, which makes these nodes by itself.",
+            is_dev_only=True,
+            is_deprecated=True,  # so that older pages, too, do not offer it
+            inputs=[io.Latent.Input("latent"), io.Vae.Input("vae")],
+            outputs=[io.Image.Output(display_name="images")],
+        )
+
+    @classmethod
+    def execute(cls, latent: Any, vae: Any) -> io.NodeOutput:
+        return io.NodeOutput(decode_clip(latent, vae))
 
 
 class CompareSettings(io.ComfyNode):
@@ -156,7 +179,7 @@ class CompareSettings(io.ComfyNode):
         graph = GraphBuilder()
 
         def decoded(name: str, latent: Any) -> Any:
-            return graph.node("VAEDecode", f"decode_{name}", samples=latent, vae=vae).out(0)
+            return graph.node(DECODE, f"decode_{name}", latent=latent, vae=vae).out(0)
 
         # The first clip records as many frames as the combination with the most prompt frames needs.
         most = max(points, key=lambda point: point["prompt_frames"])

@@ -99,6 +99,8 @@ class Guidance(io.ComfyNode):
 
     @classmethod
     def execute(cls, sampler: Any, state: Any = None, **reuse: Any) -> io.NodeOutput:
+        if isinstance(sampler, ReuseSampler):
+            raise ValueError("the sampler has Reuse & Diffuse Guidance already: wire the one of KSamplerSelect")
         return io.NodeOutput(ReuseSampler(sampler, state, parse_reuse_inputs(reuse)[0]))
 
 

@@ -150,14 +150,20 @@ class LongVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         links = {name: settings.pop(name, None) for name in (*LINKED, "state", "before")}
         require_choices(cls, format=format, loop=loop, **settings)
-        check_rate(format, fps)
+        if links["before"] is None:  # which has a rate and a format of its own
+            check_rate(format, fps)
         texts = prompts_per_clip(prompts, clips)
         per_clip = {
             "seed": values_per_clip("seed", seed_per_clip, seed, len(texts)),
             "cfg": values_per_clip("cfg", cfg_per_clip, cfg, len(texts)),
             "alpha": values_per_clip("alpha", alpha_per_clip, alpha, len(texts)),
         }
-        loops = len(texts) > 1 and (loop != "none" or settings.get("preset") == "loop on purpose")
+        loops = loop != "none" or settings.get("preset") == "loop on purpose"
+        if loops and len(texts) == 1 and links["state"] is None:
+            raise ValueError(
+                "a video of one clip cannot end as it began: make 2 clips or more, wire a state that was made with "
+                "loop keep, or set loop to none and choose another preset than loop on purpose"
+            )
         of_clips = [
             {
                 "number": k + 1,

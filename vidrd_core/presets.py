@@ -79,7 +79,8 @@ class ReuseChoice:
             with (N - M) divisible by `cycle`, or raised to the least one.
 
         Raises:
-            ValueError: The order is mirror and the VAE compresses time, or the preset is unknown.
+            ValueError: The order is mirror and the VAE compresses time, the clip is shorter than a cycle, or the
+                preset is unknown.
         """
         settings = self.settings
         if self.preset != AS_SET:
@@ -96,12 +97,19 @@ class ReuseChoice:
         if not compresses:
             return settings
         if settings.order == "mirror" and settings.reuses_anything:
+            chosen = "order is mirror" if self.preset == AS_SET else f"the preset {self.preset} has the order mirror"
+            mend = "order forward or auto" if self.preset == AS_SET else f"the preset {AS_SET} with order forward"
             raise ValueError(
-                "order is mirror, but this model's VAE compresses time: reversed latents are not the reversed video, "
-                "since the first latent is one frame and each other one several; choose order forward or auto, or "
-                "the preset keep moving"
+                f"{chosen}, but this model's VAE compresses time: reversed latents are not the reversed video, since "
+                f"the first latent is one frame and each other one several; choose {mend}, or the preset keep moving"
             )
         if not cycle:
             return replace(settings, warmup_latents=1)
         m, least = settings.prompt_frames, frames % cycle or cycle
-        return replace(settings, prompt_frames=m and max(least, m - (m - least) % cycle))
+        fitting = m and max(least, m - (m - least) % cycle)
+        if m < fitting and fitting >= frames:
+            raise ValueError(
+                f"a clip of {frames} latents is too short for this model, whose latents repeat in groups of {cycle}: "
+                f"prompt_frames (M) would be {fitting}, all of them; make clips of more frames"
+            )
+        return replace(settings, prompt_frames=fitting)

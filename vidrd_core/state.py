@@ -22,6 +22,7 @@ from vidrd_core.reuse import ReuseSettings, is_whole, next_clip_noise
 from vidrd_core.sampling import Denoise, clip_generator
 
 KIND = "clip state"
+AGAIN = "take the state of an earlier clip, or make the clip again"
 # Tensors by attribute: the name in a file, and the number of dimensions.
 TENSORS = {
     "noise": ("noise", 5),
@@ -488,9 +489,9 @@ class ClipState:
                 raise FormatError(f"{path} is not a whole clip state: it {what} {', '.join(sorted(names))}")
         state = cls(**{known[name]: value for name, value in values.items()}, **notes)
         if fault := _fault(state):
-            raise FormatError(f"{path} is damaged: {fault}")
+            raise FormatError(f"{path} is damaged: {fault}; {AGAIN}")
         if state.fingerprint != fingerprint:
-            raise FormatError(f"{path} is damaged: it does not hold what was saved")
+            raise FormatError(f"{path} is damaged: it does not hold what was saved; {AGAIN}")
         return state
 
 

@@ -79,8 +79,9 @@ def collect_state(sampler: Any, latent: Latent) -> tuple[Latent, ClipState]:
         )
     if state is None or made is None:
         raise ValueError(
-            "what Reuse & Diffuse Guidance recorded is gone, as ComfyUI kept the clip but not the sampler: change "
-            "the seed of Reuse & Diffuse Noise, so that the clip is sampled again"
+            "this Reuse & Diffuse Guidance has recorded no clip: wire its guided sampler into the "
+            "SamplerCustomAdvanced that makes the latent; if it is, ComfyUI kept the clip but not the sampler: "
+            "change the seed of Reuse & Diffuse Noise, so that the clip is sampled again"
         )
     if sampler.guides:
         clip = clip[:, :, : clip.shape[2] - sampler.guides]

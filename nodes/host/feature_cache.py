@@ -12,7 +12,7 @@ from comfy.patcher_extension import WrappersMP
 
 from vidrd_core.models.feature_cache import FeatureCache
 
-from .model import FEATURE_CACHES, HostModel
+from .model import FEATURE_CACHES, HOOKS, HostModel
 
 _KEY = "vidrd_feature_cache"
 
@@ -22,7 +22,8 @@ class FeatureCaches:
     """What the network keeps while a clip is denoised.
 
     ComfyUI computes the prompts of a step together or one by one, as memory allows, and may use several GPUs; what is
-    kept of some prompts on one device is not for others.
+    kept of some prompts on one device is not for others. Nor is it for other weights, as hooks change them from step
+    to step.
 
     Args:
         prompt_interval: As in `FeatureCache`.
@@ -47,7 +48,9 @@ class FeatureCaches:
         prompts = options.get("uuids")
         if prompts is None or options.get("context_window") is not None:
             return None
-        cache = self._caches.setdefault((device, *prompts), FeatureCache(self.prompt_interval, self.deep_interval))
+        cache = self._caches.setdefault(
+            (device, options[HOOKS], *prompts), FeatureCache(self.prompt_interval, self.deep_interval)
+        )
         cache.replay(self._replayed)
         return cache
 

@@ -9,6 +9,7 @@ import folder_paths
 
 from vidrd_core.loading import PARTS, built_in_models
 from vidrd_core.models.formats.config_files import files_beside
+from vidrd_core.video.sinks import write_errors
 
 BUILT_IN = "tiny (built in)"
 CHECKPOINTS = "checkpoints"
@@ -63,11 +64,23 @@ def free_path(prefix: str, ending: str, width: int = 0, height: int = 0) -> Path
         A path whose name is the prefix, a number of at least five digits, and the ending.
 
     Raises:
-        ValueError: As `check_prefix`.
+        ValueError: As `check_prefix`, or a folder in the output folder is a link to one outside it.
+        OSError: The folder cannot be made.
     """
     check_prefix(prefix)
     output = folder_paths.get_output_directory()
-    folder, name, counter, _, _ = folder_paths.get_save_image_path(complete_prefix(prefix), output, width, height)
+    try:
+        with write_errors(os.path.join(output, complete_prefix(prefix))):
+            folder, name, counter, _, _ = folder_paths.get_save_image_path(
+                complete_prefix(prefix), output, width, height
+            )
+    except OSError:
+        raise
+    except Exception as error:  # of no class of its own
+        raise ValueError(
+            f"filename_prefix {prefix!r} leads out of the output folder by a link, which this ComfyUI does not "
+            f"allow ({error}): give another name"
+        ) from error
     while (path := Path(folder) / f"{name}_{counter:05}_{ending}").exists():
         counter += 1
     return path
@@ -75,6 +88,8 @@ def free_path(prefix: str, ending: str, width: int = 0, height: int = 0) -> Path
 
 def check_prefix(prefix: str) -> None:
     """Raise ValueError if a file name points outside the output folder or is too long."""
+    if "\0" in prefix:
+        raise ValueError("filename_prefix holds a null character: type the name anew")
     output = os.path.abspath(folder_paths.get_output_directory())
     path = os.path.abspath(os.path.join(output, complete_prefix(prefix)))
     if not path.startswith(os.path.join(output, "")):
@@ -88,6 +103,8 @@ def check_prefix(prefix: str) -> None:
 def complete_prefix(prefix: str) -> str:
     """A prefix that names a file: "video" is appended where it is empty or names a folder alone."""
     prefix = prefix.strip()
+    if os.path.basename(prefix) == ".":
+        prefix += "/"
     return f"{prefix}video" if not prefix or prefix.endswith(("/", os.sep)) else prefix
 
 

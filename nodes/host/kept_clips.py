@@ -35,6 +35,7 @@ from torch import Tensor
 
 import vidrd_core
 from vidrd_core.io import safetensors
+from vidrd_core.io.digests import file_digest
 from vidrd_core.state import ClipState
 from vidrd_core.video.sound import Sound
 
@@ -156,8 +157,8 @@ def find_piece(key: str | None, target: Path) -> KeptPiece | None:
     def read(entry: Path) -> KeptPiece:
         tensors, details = safetensors.read(entry / "tail.safetensors", PIECE)
         kept = entry / f"piece{target.suffix}"
-        if _size(kept) != details["bytes"]:
-            raise ValueError(f"{kept} is not whole")
+        if _digest_of_files(kept) != details["digest"]:
+            raise ValueError(f"{kept} is not what was written")
         sound = None
         if details["sound"]:
             sound = Sound(sound_path(target), **details["sound"])
@@ -176,7 +177,8 @@ def keep_piece(key: str | None, piece: KeptPiece) -> None:
     """Keep what `find_piece` finds. An error is logged: it does not stop the video."""
 
     def write(entry: Path) -> None:
-        details = {"frames": piece.frames, "size": piece.size, "bytes": _size(piece.path), "sound": None}
+        details = {"frames": piece.frames, "size": piece.size, "sound": None}
+        details["digest"] = _digest_of_files(piece.path)
         details["thumbnail"] = piece.thumbnail is not None
         if piece.thumbnail:
             copy(piece.thumbnail, entry / THUMBNAIL)
@@ -269,8 +271,21 @@ def _trim(root: Path) -> None:
 
 def _size(path: Path) -> int:
     """The bytes of a file, or of the files in a folder and below."""
-    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
-    return sum(each.stat().st_size for each in files)
+    return sum(each.stat().st_size for each in _files(path))
+
+
+def _digest_of_files(path: Path) -> str:
+    """A digest of a file's bytes, or of those of the files in a folder and below."""
+    digests = []
+    for each in _files(path):
+        with each.open("rb") as file:
+            digests.append(file_digest(file))
+    return _digest(digests)
+
+
+def _files(path: Path) -> list[Path]:
+    """A file, or the files in a folder and below, by name."""
+    return [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
 
 
 def _fingerprint(graph: Any, node_id: str, prompt_id: str) -> str | None:

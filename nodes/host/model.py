@@ -32,6 +32,7 @@ from .ops import HostOps, attention
 
 FRAME_POSITIONS = "vidrd_numbers"  # in transformer_options: the position embedded for each frame, [F]
 FEATURE_CACHES = "vidrd_feature_caches"  # in transformer_options: what the network keeps from call to call
+HOOKS = "vidrd_hooks"  # in transformer_options, beside it: which hooks patch the weights, and how strongly
 PREVIEW = "preview.json"  # latents to RGB: a linear map for ComfyUI's previews, layers for this pack's
 UNET_PREFIX = "model.diffusion_model."  # of a UNet's tensors in a file that ComfyUI saves
 SCALE = 0.18215  # LATENT = model space / SCALE, as for Stable Diffusion
@@ -184,10 +185,16 @@ class HostModel(comfy.model_base.BaseModel):
         TorchCompileModel compiles it without a guard on transformer_options, and would keep what these once were.
         """
         options = transformer_options or {}
-        if FEATURE_CACHES in options and hasattr(self.diffusion_model, "_orig_mod"):
-            raise ValueError(
-                "VidRD Feature Cache cannot reach into a compiled model: remove it, or TorchCompileModel"
-            )
+        if FEATURE_CACHES in options:
+            if hasattr(self.diffusion_model, "_orig_mod"):
+                raise ValueError(
+                    "VidRD Feature Cache cannot reach into a compiled model: remove it, or TorchCompileModel"
+                )
+            hooks = getattr(self.current_patcher, "current_hooks", None)
+            options = {
+                **options,
+                HOOKS: tuple((each.hook_ref, each.strength) for each in hooks.hooks) if hooks else (),
+            }
         if (positions := options.get(FRAME_POSITIONS)) is not None:
             more["frame_positions"] = positions
         return super()._apply_model(x, t, c_concat, c_crossattn, control, options, **more)

@@ -248,7 +248,9 @@ def _kind_of_network(model: Any) -> dict[str, Any]:
 
 def _switch(step: int, steps: int) -> int:
     """The number of steps that the first of two experts takes. Raises ValueError if the other one would take none."""
-    if step >= steps or steps < 2:
+    if steps < 2:
+        raise ValueError(f"steps is {steps}, expected 2 or more: model and model_low_noise take some each")
+    if step >= steps:
         raise ValueError(
             f"switch_step is {step} of {steps} steps, expected fewer, so that model_low_noise takes some of them"
         )

@@ -258,8 +258,9 @@ def time_factor_for(vae: Any, frames: int) -> int:
     factor = timing.factor
     if (frames - 1) % factor:
         fewer = 1 + (frames - 1) // factor * factor
+        fitting = f"{fewer} or {fewer + factor}" if fewer > 1 else f"{fewer + factor}"
         raise ValueError(
             f"frames is {frames}, but this VAE decodes the first latent to 1 frame and each other one to {factor}: "
-            f"give {fewer} or {fewer + factor}"
+            f"give {fitting}"
         )
     return factor

@@ -151,7 +151,8 @@ class GrowingVideo(Input.Video):
     def as_stock(self) -> Any:
         """A VIDEO of ComfyUI's own classes, with the same frames."""
         path = self.as_file()
-        if path.is_dir() or self.settings.kind in ("webp", "apng"):  # which FFmpeg does not read, or with other times
+        if path.is_dir() or self.settings.kind in ("gif", "webp", "apng"):
+            # FFmpeg does not read it, or with other times, or the host cannot store it in another container.
             images = torch.from_numpy(read_video(path)[0]).float() / 255
             components = Types.VideoComponents(images=images, frame_rate=self.get_frame_rate())
             return InputImpl.VideoFromComponents(components)
@@ -252,6 +253,27 @@ def write_clip(
     return video
 
 
+def decode_clip(latent: Latent, vae: Any) -> Tensor:
+    """Decode a clip's new frames, as `write_clip` does where a video begins with them.
+
+    Args:
+        latent: A LATENT of the new frames.
+        vae: The VAE.
+
+    Returns:
+        IMAGE [F, H, W, 3].
+
+    Raises:
+        ValueError: The latents are not the VAE's.
+    """
+    samples, tail = split_latent(latent)[0], in_memory(latent.get(PAST_KEY))
+    check_latents(vae, samples)
+    context = decoder_context(vae)
+    _check(samples, None, context, None)
+    frames, _ = _decode(samples, None, vae, context, None if context.is_new_start(samples, tail) else tail, 0)
+    return frames.float() / 255
+
+
 def _kept_pieces(before: GrowingVideo, again: int) -> list[Piece]:
     """The pieces of a video without its last `again` frames; if some were deleted, a copy of its file instead."""
     pieces = list(before.pieces)
@@ -328,7 +350,14 @@ def _decode(
         samples = torch.cat([tail.to(samples), samples], dim=2)
     if closing is not None:
         samples = torch.cat([samples, closing], dim=2)
+    if not samples.isfinite().all():
+        raise ValueError("the latents hold no finite numbers (NaN or infinity): look at what made them")
     images = vae.decode(samples)
+    if not images.isfinite().all():
+        raise ValueError(
+            "the VAE gave pictures without finite numbers (NaN), as half precision does with large latents: start "
+            "ComfyUI with --fp32-vae or --bf16-vae"
+        )
     frames = images.reshape(-1, *images.shape[-3:])[..., :3]
     if known:
         frames = frames[-(context.frames(samples.shape[2], known) + again) :]

@@ -301,3 +301,7 @@ def test_a_choice_is_resolved_for_the_clip():
         with pytest.raises(ValueError, match="reversed latents are not the reversed video"):
             choice.resolve(8, compresses=True)
     assert ReuseChoice(ReuseSettings(0, 0.0)).resolve(8, compresses=True).order == "mirror"  # takes nothing over
+    with pytest.raises(ValueError, match=r"the preset paper has the order mirror.*the preset as set here with"):
+        ReuseChoice(preset="paper").resolve(8, compresses=True)
+    with pytest.raises(ValueError, match=r"a clip of 3 latents is too short.* prompt_frames \(M\) would be 3, all"):
+        ReuseChoice(ReuseSettings(2, order="forward")).resolve(3, compresses=True, cycle=5)

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from .graphs import CLIP, chain
+from .graphs import CLIP, chain, frames_of
+from .small_models import small_model, small_vae
+from .test_video import written
 
 SAMPLING = {name: CLIP[name] for name in ("steps", "cfg", "seed", "sampler_name", "scheduler")}
 
@@ -52,7 +54,7 @@ def test_each_combination_is_a_row_from_one_first_clip(execute):
     assert len(sampled(ran)) == 2 < 6, "what was made stays made"
 
 
-def test_rows_hold_the_same_clips_as_a_chain_of_extend(execute, host, pack):
+def test_rows_hold_the_frames_that_are_written_of_a_chain(execute, output, pack):
     sheets = []
     original = pack["VidRD_ContactSheet"].execute.__func__
 
@@ -67,25 +69,40 @@ def test_rows_hold_the_same_clips_as_a_chain_of_extend(execute, host, pack):
     assert [(label, same) for label, same, _ in sheets] == [
         ("M 2, alpha 4, beta 0.4", same) for same in (False, True)
     ]
-    graph = chain(2)
-    for k in range(2):
-        graph[f"clip{k}"]["inputs"] |= {
-            "seed": 11,
-            "prompt_frames": 2,
-            "order": "forward",
-            "positive": ["positive", 0],
-        }
-        graph[f"save{k}"]["inputs"]["filename_prefix"] = "compared/f"
-    seen = []
-    save = host.nodes.NODE_CLASS_MAPPINGS["SaveImage"].save_images
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            host.nodes.NODE_CLASS_MAPPINGS["SaveImage"], "save_images",
-            lambda self, images, *given, **named: seen.append(images) or save(self, images, *given, **named),
-        )  # fmt: skip
-        execute(graph)
-    assert len(seen[1]) == len(sheets[1][2]) == 6
-    assert torch.equal(seen[1], sheets[1][2])
+    own = {"seed": 11, "prompt_frames": 2, "order": "forward", "positive": ["positive", 0]}
+    _, errors, _ = execute(written(2, "png", "compared", {"clip0": own, "clip1": own}, scale=1))
+    assert errors == []
+    frames = torch.from_numpy(frames_of(output / "compared" / "v_00001_"))
+    assert len(frames) == 8 + 6
+    assert torch.equal(frames[8:], (sheets[1][2] * 255).round().to(torch.uint8))
+
+
+def test_later_clips_are_decoded_after_those_before_them(run, host):
+    model, positive, negative, _ = small_model("wan")
+    vae = small_vae(host)
+    (latent,) = run("EmptyClip", width=32, height=32, frames=29, vae=vae)
+    clip = {"model": model, "positive": positive, "negative": negative, "latent": latent}
+    given = {"seed": 3, "steps": 2, "cfg": 3.0, "sampler_name": "euler", "scheduler": "simple"}
+    reuse = {"prompt_frames": 3, "alpha": 2.0, "beta": 0.4, "order": "auto"}
+    first, _, state = run("Extend", **clip, **given, **reuse)
+    second, _, _ = run("Extend", **clip, **given, **reuse, state=state)
+    shown = torch.cat([run("DecodeNewFrames", latent=each, vae=vae)[0] for each in (first, second)])
+    whole = vae.decode(torch.cat([first["samples"], second["samples"]], dim=2)).reshape(-1, 32, 32, 3)
+    assert shown.shape == whole.shape == (45, 32, 32, 3)
+    assert (shown - whole.clamp(0, 1)).abs().max() < 3 / 255
+
+
+def test_what_is_no_clip_or_not_the_vaes_is_refused(run, tiny, host):
+    twice = {"samples": torch.cat([tiny.latent["samples"]] * 2)}
+    with pytest.raises(ValueError, match="the latent holds 2 clips side by side"):
+        run("DecodeNewFrames", latent=twice, vae=tiny.vae)
+    with pytest.raises(ValueError, match="channels"):
+        run("DecodeNewFrames", latent=tiny.latent, vae=small_vae(host))
+
+
+def test_a_sheet_that_would_be_too_large_is_refused(run):
+    with pytest.raises(ValueError, match="million pixels, expected 134 at most: give a smaller height than 1024"):
+        run("ContactSheet", images=torch.rand(2, 8, 2048, 3), label="", height=1024, same_row=False)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ def test_a_clip_has_the_requested_frames(run, vae):
     assert tuple(latent["samples"].shape) == (1, 16, 8, 4, 4)
     with pytest.raises(ValueError, match=r"frames is 30.*give 29 or 33"):
         run("EmptyClip", width=32, height=32, frames=30, vae=vae)
+    with pytest.raises(ValueError, match=r"frames is 2.*: give 5$"):
+        run("EmptyClip", width=32, height=32, frames=2, vae=vae)
 
 
 def test_a_long_video_has_the_right_number_of_frames(run, host, vae, tmp_path, monkeypatch):

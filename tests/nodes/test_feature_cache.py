@@ -104,6 +104,32 @@ def test_context_windows_are_computed_in_full(cached, sample, tiny, run):
     assert torch.equal(*made)
 
 
+def test_weights_that_a_scheduled_lora_changes_are_heeded(extend, cached, tiny):
+    hooks = importlib.import_module("comfy.hooks")
+    draw, lora = torch.Generator().manual_seed(0), {}
+    for name, weight in tiny.model.model.diffusion_model.state_dict().items():
+        if "attn2.to_k" in name or "attn2.to_v" in name:
+            layer = f"lora_unet_{name.removesuffix('.weight').replace('.', '_')}"
+            lora[f"{layer}.lora_up.weight"] = torch.randn(weight.shape[0], 2, generator=draw)
+            lora[f"{layer}.lora_down.weight"] = torch.randn(2, weight.shape[1], generator=draw)
+    group = hooks.create_hook_lora(lora=lora, strength_model=1.0, strength_clip=0.0)
+    frames = hooks.HookKeyframeGroup()
+    frames.add(hooks.HookKeyframe(strength=0.0, start_percent=0.0))
+    frames.add(hooks.HookKeyframe(strength=1.0, start_percent=0.4))
+    group.set_keyframes_on_hooks(frames)
+    hooked = {
+        "positive": hooks.set_hooks_for_conditioning(tiny.positive[0], group),
+        "negative": hooks.set_hooks_for_conditioning(tiny.negative, group),
+    }
+
+    def clip(model, **more):
+        return extend(model, 0, None, "forward", **more)[1]["samples"]
+
+    expected = clip(tiny.model, **hooked)
+    assert (expected - clip(tiny.model)).abs().max() > 0.1, "the LoRA changes nothing"
+    assert torch.equal(clip(cached(2, 1), **hooked), expected)
+
+
 def test_other_models_and_compiled_ones_are_refused(cached, sample, pack):
     with pytest.raises(ValueError, match="the MODEL is WAN21, expected VidRD's UNet3D"):
         cached(2, 2, model=build_model(*CONFIGS["wan"]))

@@ -181,6 +181,22 @@ def test_a_damaged_entry_is_made_again_and_a_full_disk_stops_nothing(kept, runs,
     assert "could not be kept" in caplog.text
 
 
+@pytest.mark.parametrize("kind", ["mp4", "png"])
+def test_a_piece_of_other_bytes_is_encoded_again(kept, runs, host, pack, output, kind):
+    graph = long_video(SIX[:2], prefix=f"zeros_{kind}", format=kind)
+    runs(executor(host, pack, "CLASSIC"), graph)
+    (first,) = (output / "of_kept" / f"zeros_{kind}").iterdir()
+    expected = frames_of(first)
+    for piece in kept.folder.glob("*/piece*"):
+        for file in [piece] if piece.is_file() else piece.iterdir():
+            file.write_bytes(bytes(file.stat().st_size))
+    restart(host)
+    assert runs(executor(host, pack, "CLASSIC"), graph) == (0, 2)
+    second = max((output / "of_kept" / f"zeros_{kind}").iterdir())
+    assert second != first
+    assert np.array_equal(frames_of(second), expected)
+
+
 def test_the_node_says_what_was_kept(kept, runs, host, pack, page):
     graph = long_video(SIX[:2])
     runs(executor(host, pack, "CLASSIC"), graph)

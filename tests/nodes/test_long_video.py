@@ -224,6 +224,36 @@ def test_a_loop_ends_with_its_first_frames(execute, output, preset, loop):
     assert np.abs(frames[0] - frames[-1]).mean() < 2 * changes.max()
 
 
+def test_one_more_clip_closes_a_loop(execute, output):
+    given = {"preset": "keep moving", "positive": ["positive", 0]}
+    execute(long_video(PROMPTS[:1], clips=2, prefix="closed_whole", preset="keep moving", loop="close", format="png"))
+    graph = {
+        key: node
+        for key, node in chain(1, clip0={**given, "loop": "keep"}).items()
+        if key not in ("see0", "save0")
+    }
+    for state, expected in ((["clip0", 2], True), (None, False)):
+        graph |= long_video(PROMPTS[:1], prefix="closed", preset="keep moving", loop="close", format="png")
+        graph["long"]["inputs"] |= {"state": state} if state else {}
+        _, errors, _ = execute(graph)
+        told = [error["exception_message"] for error in errors]
+        if expected:
+            assert told == []
+        else:
+            assert "a video of one clip cannot end as it began: make 2 clips or more" in told[0]
+    (whole,), (closed,) = ((output / name).iterdir() for name in ("closed_whole", "closed"))
+    assert np.array_equal(frames_of(closed), frames_of(whole)[-len(frames_of(closed)) :])
+
+
+def test_a_video_that_goes_on_keeps_its_own_format_and_rate(execute, output):
+    graph = long_video(PROMPTS[:1], prefix="goes_on")
+    more = long_video(PROMPTS[1:2], format="gif", fps=60.0)["long"]
+    more["inputs"] |= {"state": ["long", 1], "before": ["long", 0]}
+    _, errors, refused = execute({**graph, "more": more})
+    assert (errors, refused) == ([], {})
+    assert [path.suffix for path in (output / "goes_on").iterdir()] == [".mp4"]
+
+
 def test_a_loop_that_has_no_room_to_close_is_refused_with_the_first_clip(execute):
     ran, errors, _ = execute(long_video(PROMPTS[:1], clips=3, prefix="no_room", loop="close"))
     assert "as many at its end, to close the loop: give a smaller M" in errors[0]["exception_message"]

@@ -203,8 +203,10 @@ def test_guidance_without_noise_is_refused(host, run, tiny):
     empty = tiny.latent["samples"]
     with pytest.raises(ValueError, match="standard deviation 0, expected about 1"):
         guider.sample(torch.zeros_like(empty), empty, guided, sigmas, seed=0)
-    with pytest.raises(ValueError, match="what Reuse & Diffuse Guidance recorded is gone"):
+    with pytest.raises(ValueError, match="this Reuse & Diffuse Guidance has recorded no clip: wire its guided"):
         run("CollectState", sampler=guided, latent=tiny.latent)
+    with pytest.raises(ValueError, match="the sampler has Reuse & Diffuse Guidance already"):
+        run("Guidance", sampler=guided, **REUSE, order="mirror")
 
 
 def test_a_model_that_was_compiled_for_a_ksampler_first_is_extended_alike(run, tiny, sample):

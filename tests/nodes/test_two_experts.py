@@ -234,6 +234,8 @@ def test_experts_that_do_not_fit_are_refused(extend, run, clip):
     for step in (STEPS, STEPS + 1):
         with pytest.raises(ValueError, match=f"switch_step is {step} of 6 steps, expected fewer"):
             extend(switch_step=step)
+    with pytest.raises(ValueError, match="steps is 1, expected 2 or more: model and model_low_noise"):
+        extend(steps=1)
     other = small_model("hunyuan")[0]
     with pytest.raises(ValueError, match=r"model_low_noise is HunyuanVideo .*, model is WAN21"):
         extend(model_low_noise=other)

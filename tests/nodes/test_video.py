@@ -144,7 +144,7 @@ def test_a_cancelled_run_keeps_the_finished_clips(execute, output, host, monkeyp
     assert len(frames_of(output / "cancelled" / "v_00001_.mp4")) == 12
 
 
-@pytest.mark.parametrize("kind", ["mp4", "webp"])
+@pytest.mark.parametrize("kind", ["mp4", "webm", "gif", "webp"])
 def test_stock_nodes_get_the_video_as_it_was_at_their_clip(execute, output, host, kind):
     importlib.import_module("asyncio").run(host.nodes.init_builtin_extra_nodes())
     graph = written(kind=kind, prefix=f"stock_{kind}")
@@ -158,7 +158,11 @@ def test_stock_nodes_get_the_video_as_it_was_at_their_clip(execute, output, host
     _, errors, _ = execute(graph)
     assert errors == []
     assert len(list((output / f"late_{kind}").iterdir())) == 8
-    assert len(frames_of(output / f"{kind}2_00001_.mp4")) == 16
+    saved = output / f"{kind}2_00001_.mp4"
+    assert len(frames_of(saved)) == 16
+    with av.open(str(saved)) as container:
+        (stream,) = container.streams.video
+        assert (stream.average_rate, stream.duration * stream.time_base) == (8, 2), "the last frame lasts as long"
 
 
 def test_clips_that_do_not_fit_are_reported(execute, output, pack):
@@ -178,9 +182,42 @@ def test_clips_that_do_not_fit_are_reported(execute, output, pack):
     _, errors, refused = execute(written(1, "mkv", "refused"))
     own = "format is 'mkv', expected one of mp4, webm, gif, png, webp, apng"  # as older hosts do not check choices
     assert own in str(errors) or "'mkv' not in" in str(refused)
-    for prefix, message in (("../outside", "leads out of the output folder"), ("x" * 300, "give a shorter one")):
+    wrong = {
+        "../outside": "leads out of the output folder", "x" * 300: "give a shorter one", "a\0b": "a null character",
+    }  # fmt: skip
+    for prefix, message in wrong.items():
         ran, _, refused = execute(written(1, "mp4", prefix))
         assert ran == []
         told = [error for node in refused.values() for error in node["errors"]]
         assert [error["extra_info"]["input_name"] for error in told] == ["filename_prefix"]
         assert message in told[0]["details"]
+
+
+def test_folders_that_cannot_be_made_are_reported(execute, output, monkeypatch):
+    execute(written(1, prefix="a_file"))
+    (path,) = (output / "a_file").iterdir()
+    _, errors, _ = execute(written(1, prefix=f"a_file/{path.name}"))
+    assert f"cannot write {path}" in errors[0]["exception_message"]
+
+    def refuse(*given):
+        raise Exception("not allowed")  # as hosts do for a link that leads out
+
+    monkeypatch.setattr("folder_paths.get_save_image_path", refuse)
+    _, errors, _ = execute(written(1, prefix="linked"))
+    assert "leads out of the output folder by a link" in errors[0]["exception_message"]
+
+
+def test_a_prefix_of_a_folder_alone_is_completed(execute, output):
+    _, errors, refused = execute(written(1, filename_prefix="dot/."))
+    assert (errors, refused) == ([], {})
+    assert (output / "dot" / "video_00001_.mp4").exists()
+
+
+def test_pictures_without_finite_numbers_are_reported(pack, tiny, monkeypatch):
+    video = importlib.import_module("custom_nodes_vidrd.nodes.host.video")
+    settings, samples = video.VideoSettings("nan/v", "mp4", 8.0, 1), tiny.latent["samples"]
+    with pytest.raises(ValueError, match=r"the latents hold no finite numbers \(NaN or infinity\)"):
+        video.write_clip({"samples": samples * float("nan")}, tiny.vae, settings, None, {})
+    monkeypatch.setattr(tiny.vae, "decode", lambda samples: samples[0, :3].movedim(0, -1) * float("nan"))
+    with pytest.raises(ValueError, match=r"the VAE gave pictures without finite numbers.*--fp32-vae"):
+        video.write_clip({"samples": samples}, tiny.vae, settings, None, {})

@@ -112,7 +112,9 @@ def open_safetensors(path: Path, framework: str = "pt") -> Iterator[Any]:
         with safe_open(path, framework=framework) as file:
             yield file
     except (SafetensorError, OSError) as error:
-        raise FormatError(f"{path} is not a whole safetensors file: {error}") from error
+        raise FormatError(
+            f"{path} is not a whole safetensors file: {error}; copy it again, or make it anew"
+        ) from error
 
 
 def description(details: dict[str, Any]) -> Tensor:

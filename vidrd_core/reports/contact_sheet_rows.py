@@ -14,6 +14,7 @@ from vidrd_core.reports.seam_report import SeamReport, seam_report
 from vidrd_core.video import contact_sheet
 
 GAP = 6  # pixels between rows
+LARGEST = 2**27  # pixels of a sheet: as an IMAGE of ComfyUI they take 1.6 GB
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,10 +100,16 @@ def draw_sheet(rows: Sequence[SheetRow], height: int) -> Image.Image:
         An RGB picture of all rows, each with its label and its main figures.
 
     Raises:
-        ValueError: There are no rows.
+        ValueError: There are no rows, or the sheet would be too large.
     """
     if not rows:
         raise ValueError("there are no rows: give some clips")
+    pixels = sum(len(clip) * height * _width(clip, height) for row in rows for clip in row.clips)
+    if pixels > LARGEST:
+        raise ValueError(
+            f"the sheet would have {pixels / 1e6:.0f} million pixels, expected {LARGEST / 1e6:.0f} at most: give a "
+            f"smaller height than {height}, or fewer frames"
+        )
     drawn = [
         contact_sheet([_resize(row.video, height)], labels=[row.summary() or " "], seams=row.boundaries.seams)
         for row in rows
@@ -120,6 +127,11 @@ def _resize(video: Video, height: int) -> Video:
     """Frames resized to a height with their aspect ratio, small ones without blur."""
     if video.shape[1] == height:
         return video
-    size = max(1, round(height * video.shape[2] / video.shape[1])), height
+    size = _width(video, height), height
     filter_ = Image.Resampling.NEAREST if height > video.shape[1] else Image.Resampling.BILINEAR
     return np.stack([np.asarray(Image.fromarray(frame).resize(size, filter_)) for frame in video])
+
+
+def _width(video: Video, height: int) -> int:
+    """The width of a video's frames at a height."""
+    return max(1, round(height * video.shape[2] / video.shape[1]))

@@ -12,6 +12,7 @@ from typing import Any
 
 import av
 
+from vidrd_core.video.pictures import YUV_TAGS
 from vidrd_core.video.sound import SoundEncoder, SoundTrack
 
 FAST_START = {"movflags": "faststart+use_metadata_tags"}  # one index, in front: what players seek in best
@@ -65,7 +66,7 @@ def join_files(
                 codec = template.codec_context
                 coding = codec.name, codec.width, codec.height
                 if stream is None:
-                    stream, first = stream_like(joined, template), coding
+                    stream, first = _stream_at_rate(joined, template, rate, kind), coding
                     stream.time_base = 1 / rate  # before PyAV 14 an MP4 would count in 1/90000 s
                     sound = SoundEncoder(joined, target.suffix.lower(), track) if track else None
                 if coding != first:
@@ -98,6 +99,17 @@ def stream_like(container: Any, template: Any) -> Any:
     if hasattr(container, "add_stream_from_template"):  # opaque: PyAV 14.2 would make a new header otherwise
         return container.add_stream_from_template(template, opaque=True)
     return container.add_stream(template=template)  # before PyAV 14
+
+
+def _stream_at_rate(container: Any, template: Any, rate: Fraction, kind: str) -> Any:
+    """As `stream_like`; in WebM the stream tells how long each frame lasts, the last one, too."""
+    if kind != "webm":
+        return stream_like(container, template)
+    stream = container.add_stream("libvpx-vp9", rate=rate)  # from a template PyAV would not take the rate
+    codec = template.codec_context
+    stream.width, stream.height, stream.pix_fmt = codec.width, codec.height, codec.pix_fmt
+    stream.options = dict(YUV_TAGS)
+    return stream
 
 
 # --- GIF blocks (GIF89a specification, sections 17 to 27) ---
