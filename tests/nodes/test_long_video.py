@@ -228,9 +228,7 @@ def test_one_more_clip_closes_a_loop(execute, output):
     given = {"preset": "keep moving", "positive": ["positive", 0]}
     execute(long_video(PROMPTS[:1], clips=2, prefix="closed_whole", preset="keep moving", loop="close", format="png"))
     graph = {
-        key: node
-        for key, node in chain(1, clip0={**given, "loop": "keep"}).items()
-        if key not in ("see0", "save0")
+        key: node for key, node in chain(1, clip0={**given, "loop": "keep"}).items() if key not in ("see0", "save0")
     }
     for state, expected in ((["clip0", 2], True), (None, False)):
         graph |= long_video(PROMPTS[:1], prefix="closed", preset="keep moving", loop="close", format="png")

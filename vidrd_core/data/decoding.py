@@ -102,8 +102,17 @@ def all_frames(path: str | os.PathLike[str], size: tuple[int, int]) -> Iterator[
 
 def all_views(path: str | os.PathLike[str]) -> Iterator[tuple[int, View]]:
     """The frames of `all_frames` by number, each to be converted to any size. Raises as `all_frames`."""
+
+    def checked(view: View) -> View:
+        def converted(size: tuple[int, int] | None) -> NDArray[np.uint8]:
+            with _unfit_errors():
+                return view(size)
+
+        return converted
+
     with _unfit_errors():
-        yield from film_of(path).views()
+        for number, view in film_of(path).views():
+            yield number, checked(view)
 
 
 @contextmanager

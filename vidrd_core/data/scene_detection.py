@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -17,6 +17,7 @@ from vidrd_core.data.decoding import all_views, facts_of, frame_times
 from vidrd_core.data.motion import InPassing
 from vidrd_core.data.records import Record
 from vidrd_core.io import MissingPackageError
+from vidrd_core.io.background import InBackground
 from vidrd_core.video.film import View
 
 DETECTORS = ("adaptive", "content", "transnetv2", "none")
@@ -142,12 +143,16 @@ def _pyscenedetect(record: Record, settings: SceneSettings) -> list[float]:
     motion = InPassing(record.source)
     numbers: list[int] = []
     found: list[Any] = []
-    for number, view in all_views(record.source):
+
+    def judge(frame: tuple[int, View]) -> None:
+        number, view = frame
         position = scenedetect.FrameTimecode(len(numbers), fps=rate)
         numbers.append(number)
-        found += detector.process_frame(position, bgr(view))
+        found.extend(detector.process_frame(position, bgr(view)))
         motion.see(number, view)
-    found += detector.post_process(position)
+
+    _while_decoding(record, judge)
+    found += detector.post_process(scenedetect.FrameTimecode(len(numbers) - 1, fps=rate))
     times = frame_times(record.source)
     return [float(times[numbers[cut.frame_num]]) for cut in sorted(found, key=lambda cut: cut.frame_num)]
 
@@ -168,19 +173,29 @@ def _transnetv2(record: Record, settings: SceneSettings) -> list[float]:
         single.extend(found[TRANSNET_CONTEXT:-TRANSNET_CONTEXT])
         del window[: TRANSNET_WINDOW - 2 * TRANSNET_CONTEXT]
 
-    for number, view in all_views(record.source):
+    def see(frame: tuple[int, View]) -> None:
+        number, view = frame
         numbers.append(number)
         motion.see(number, view)
-        frame = view((48, 27))
-        window += [frame] if window else [frame] * (TRANSNET_CONTEXT + 1)
+        small = view((48, 27))
+        window.extend([small] if window else [small] * (TRANSNET_CONTEXT + 1))
         if len(window) == TRANSNET_WINDOW:
             judge()
+
+    _while_decoding(record, see)
     while len(single) < len(numbers):
         judge()
     threshold = 0.5 if settings.threshold is None else settings.threshold
     scenes = model.predictions_to_scenes(np.array(single[: len(numbers)]), threshold)
     times = frame_times(record.source)
     return [float(times[numbers[int(start)]]) for start, _ in scenes[1:]]
+
+
+def _while_decoding(record: Record, judge: Callable[[tuple[int, View]], None]) -> None:
+    """Judge all frames of a video one after the other, while the next ones are decoded. Raises UnfitError."""
+    with InBackground(judge) as later:
+        for frame in all_views(record.source):
+            later(frame)
 
 
 @lru_cache(maxsize=1)

@@ -14,6 +14,8 @@ from vidrd_core.data.records import Record, UnfitError
 from vidrd_core.data.runner import run
 from vidrd_core.data.scene_detection import SceneDetection, SceneSettings
 from vidrd_core.data.shards import Shards, manifests
+from vidrd_core.io.decoded import FrameConverter, VideoError
+from vidrd_core.video.film import film_of
 
 from ..video.films import encode
 from .media import moving, still_frames, write_still, write_video
@@ -71,6 +73,17 @@ def test_scenes_may_be_ignored_split_and_trimmed(film):
     assert [stop - start for start, stop in parted] == pytest.approx([3.5] * 3, abs=0.05)
     first = stretches(film, margin=0.25)[0]
     assert first == pytest.approx((0.25, 1.75), abs=0.05)
+
+
+def test_frames_that_cannot_be_converted_make_a_film_unfit(film, monkeypatch):
+    film_of(film)
+
+    def refuse(*given):
+        raise VideoError("is HDR video")
+
+    monkeypatch.setattr(FrameConverter, "rgb", refuse)
+    with pytest.raises(UnfitError, match="is HDR video"):
+        stretches(film)
 
 
 @pytest.mark.parametrize("detector", ["adaptive", "content", "transnetv2"])
