@@ -15,8 +15,6 @@ from .host.progress import clip_position, show_output
 from .host.video import KINDS, GrowingVideo, VideoSettings, preview_files, temporary_name, write_clip
 from .schema import CATEGORY, SAID, THUMBNAILS, check_prefix, require_choices, schema
 
-NODE_ID = "VidRD_WriteClip"
-
 
 def video_inputs() -> list[Any]:
     """The inputs of a video file."""
@@ -78,7 +76,7 @@ class WriteClip(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            node_id=NODE_ID,
+            node_id="VidRD_WriteClip",
             display_name="VidRD Decode & Write Clip",
             category=CATEGORY,
             description="Decodes the new frames of a clip and writes them to a video file, or appends them to the "
@@ -141,32 +139,34 @@ class WriteClip(io.ComfyNode):
             with_sound = audio_vae[0] if audio_vae else None
             video = write_clip(clip, vae[0], settings, video, metadata, key and f"{key}_{number}", with_sound)
         position = clip_position()
-        shown = _shown(video, position.clip + 1 if position else 0, cls._is_carried_on())
-        if position is None or position.clip + 1 == position.clips:
+        is_last = position is None or position.clip + 1 == position.clips
+        # The page could not play a file that the next clip replaces meanwhile.
+        if is_last and _is_carried_on(position.node if position else cls.hidden.unique_id, cls.hidden.prompt):
+            video.keep_version()
+        elif not is_last:
+            video.keep_version(copying=False)
+        shown = _shown(video, position.clip + 1 if position else 0)
+        if position is None or is_last:
             return io.NodeOutput(video, ui=shown)
         show_output(shown, position)  # its file grows on: only the last clip's is a result of the run
         return io.NodeOutput(video)
 
-    @classmethod
-    def _is_carried_on(cls) -> bool:
-        """Whether another node of this kind appends to the video in this run."""
-        link, graph = [str(cls.hidden.unique_id), 0], cls.hidden.prompt or {}
-        return any(
-            node.get("class_type") == NODE_ID and node.get("inputs", {}).get("before") == link
-            for node in graph.values()
-        )
+
+def _is_carried_on(node_id: str, prompt: dict[str, Any] | None) -> bool:
+    """Whether another node of a prompt appends to a node's video."""
+    return any(
+        "filename_prefix" in inputs and inputs.get("before") == [str(node_id), 0]
+        for inputs in (node.get("inputs", {}) for node in (prompt or {}).values())
+    )
 
 
-def _shown(video: GrowingVideo, clips: int, is_carried_on: bool) -> dict[str, Any]:
-    """The node's output on the page: the video, or the newest frames of PNG; that in words; thumbnails.
-
-    Of a file that the next clip replaces, the page shows a copy: it could not play a file that changes meanwhile.
-    """
+def _shown(video: GrowingVideo, clips: int) -> dict[str, Any]:
+    """The node's output on the page: the video, or the newest frames of PNG; that in words; thumbnails."""
     folder, names = preview_files(video)
     kind = io.FolderType.output
-    if is_carried_on and not video.path.is_dir():
-        copy = Path(temporary_name(video.keep_version()))
-        folder, names, kind = copy.parent.as_posix(), [copy.name], io.FolderType.temp
+    if video.copy:
+        kept = Path(temporary_name(video.copy))
+        folder, names, kind = kept.parent.as_posix(), [kept.name], io.FolderType.temp
     saved = [ui.SavedResult(name, folder, kind) for name in names]
     preview = ui.SavedImages(saved) if Path(names[0]).suffix == ".png" else ui.PreviewVideo(saved)
     written = f"{video.path.name}: {video.frames} frames, {video.get_duration():.1f} s"

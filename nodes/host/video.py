@@ -79,6 +79,9 @@ class GrowingVideo(Input.Video):
         size: Pixels across and down.
         thumbnails: Small pictures in ComfyUI's temporary folder, one for each clip of a node that makes several.
         keys: Under which pieces are kept, by their files; see `kept_clips`.
+
+    Attributes:
+        copy: A file in ComfyUI's temporary folder that keeps exactly these frames; None without one.
     """
 
     def __init__(
@@ -127,14 +130,21 @@ class GrowingVideo(Input.Video):
             join_videos(self.pieces, self.copy, self.settings.fps)
         return self.copy
 
-    def keep_version(self) -> Path:
-        """Keep the file of these frames, just written, in ComfyUI's temporary folder. Raises OSError."""
-        self.copy = _temporary_path(self.settings.kind)
+    def keep_version(self, copying: bool = True) -> None:
+        """Keep the file of these frames, just written, as `copy`, where they are not in a folder. Raises OSError.
+
+        Without `copying` it is only done where that needs no room.
+        """
+        if self.path.is_dir():
+            return
+        copy = _temporary_path(self.settings.kind)
         try:
-            os.link(self.path, self.copy)  # a longer video takes the name, not the data
+            os.link(self.path, copy)  # a longer video takes the name, not the data
         except OSError:  # on another disk, or one without links
-            shutil.copy2(self.path, self.copy)
-        return self.copy
+            if not copying:
+                return
+            shutil.copy2(self.path, copy)
+        self.copy = copy
 
     def has_pieces(self) -> bool:
         """Whether the files of all pieces are there; those that were cleared are fetched from the kept clips."""

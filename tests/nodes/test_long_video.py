@@ -150,7 +150,8 @@ def test_progress_bar_text_and_preview(execute, host, page, monkeypatch):
     ]  # fmt: skip
     (growing,) = [data["output"] for _, data in page.sent if "output" in data]
     assert growing["vidrd_said"] == ["v_00001_.mp4: 8 frames, 1.0 s"]
-    assert [each["filename"] for each in growing["images"]] == ["v_00001_.mp4"]
+    (shown,), temporary = growing["images"], Path(host.folder_paths.get_temp_directory())
+    assert (shown["type"], len(frames_of(temporary / shown["subfolder"] / shown["filename"]))) == ("temp", 8)
     kind, _, data = page.sent[1][1]["picture"].partition(";base64,")
     assert kind == "data:image/png"
     assert moving(importlib.import_module("base64").b64decode(data)) == (8, (192, 192))
@@ -250,6 +251,8 @@ def test_a_video_that_goes_on_keeps_its_own_format_and_rate(execute, output):
     _, errors, refused = execute({**graph, "more": more})
     assert (errors, refused) == ([], {})
     assert [path.suffix for path in (output / "goes_on").iterdir()] == [".mp4"]
+    kinds = {name.partition(".")[0]: said["images"][0]["type"] for name, said in execute.server.shown.items()}
+    assert kinds == {"long": "temp", "more": "output"}, "a video that is replaced is shown as it was"
 
 
 def test_a_loop_that_has_no_room_to_close_is_refused_with_the_first_clip(execute):
