@@ -9,6 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from vidrd_core.comfy.graphs import WorkflowError
 from vidrd_core.comfy.steps import (
     TAKEN,
+    check_connected,
     check_custom,
     check_given,
     check_steps,
@@ -16,7 +17,7 @@ from vidrd_core.comfy.steps import (
     differences,
     first_expert,
 )
-from vidrd_core.comfy.view import Key, Output, View, refusal, same_graph
+from vidrd_core.comfy.view import Key, View, refusal, same_graph, unconnected
 
 K_SAMPLERS = ("KSampler", "KSamplerAdvanced")
 SAMPLERS = (*K_SAMPLERS, "SamplerCustom", "SamplerCustomAdvanced")
@@ -125,7 +126,8 @@ def find_chains(view: View) -> list[Chain]:
     savers = [key for key in view.keys if view.kind(key) in SAVERS]
     if not savers:
         _check_short(view, view.keys)
-        raise WorkflowError("no video is saved", f"no node saves a video: expected one of {', '.join(SAVERS)}")
+        expected = ", ".join(view.idle(SAVERS)) or f"expected one of {', '.join(SAVERS)}"
+        raise WorkflowError("no video is saved", f"no node saves a video: {expected}")
     chains: dict[Key, Chain] = {}
     for decoder in [key for key in view.keys if view.kind(key) in DECODERS]:
         if not any(_is_saved(view, key) for key in view.ahead(decoder, lambda key: view.kind(key) in SAMPLERS)):
@@ -136,9 +138,9 @@ def find_chains(view: View) -> list[Chain]:
     if not chains:
         raise _without_sampler(view, savers[0])
     for sound in [key for key in view.keys if view.kind(key) in SOUND_DECODERS]:
-        found = _follow(view, view.origin(sound, "samples"))
-        if found is not None and found[0] in chains:
-            chains[found[0]].sound, chains[found[0]].passed_to_sound = sound, found[1]
+        maker, passed = _follow(view, sound)
+        if maker in chains:
+            chains[maker].sound, chains[maker].passed_to_sound = sound, passed
     for chain in chains.values():
         _check(view, chain, chains)
         chain.pictures = _pictures(view, chain)
@@ -151,22 +153,23 @@ def _is_saved(view: View, key: Key) -> bool:
     return kind in RATES and (kind in SAVERS or any(view.kind(each) in SAVERS for each in view.ahead(key)))
 
 
-def _follow(view: View, origin: Output | None) -> tuple[Key, list[Key]] | None:
-    """From an input to the node that makes the latents, and the nodes of `_PASSED` between; None at an open end."""
+def _follow(view: View, decoder: Key) -> tuple[Key | None, list[Key]]:
+    """From a decoder to the node that makes its latents, None at an open end; and the nodes of `_PASSED` between."""
     passed: list[Key] = []
     known = {**_PASSED, **AT_THE_BEGINNING}
+    origin = view.origin(decoder, "samples")
     while origin is not None and view.kind(origin.key) in known:
         passed.append(origin.key)
         origin = view.origin(origin.key, known[view.kind(origin.key)])
-    return None if origin is None else (origin.key, passed)
+    return (None if origin is None else origin.key), passed
 
 
 def _trace(view: View, decoder: Key) -> tuple[Key, list[Key]]:
     """The sampler of a decoder's latents, and the nodes between. Raises WorkflowError for others in the way."""
-    found = _follow(view, view.origin(decoder, "samples"))
-    if found is None:
-        raise WorkflowError("not connected", f"{view.label(decoder)} gets no latents: connect its input samples")
-    maker, passed = found
+    maker, passed = _follow(view, decoder)
+    if maker is None:
+        last = [decoder, *passed][-1]
+        raise unconnected(view, last, {**_PASSED, **AT_THE_BEGINNING}.get(view.kind(last), "samples"))
     if view.kind(maker) not in SAMPLERS:
         if any(view.kind(key) in SAMPLERS for key in view.behind(maker, lambda key: view.kind(key) in DECODERS)):
             raise WorkflowError(
@@ -177,7 +180,7 @@ def _trace(view: View, decoder: Key) -> tuple[Key, list[Key]]:
         raise WorkflowError(
             "not from a sampler",
             f"{view.label(decoder)} decodes latents of {view.label(maker)}, expected those of a sampler: "
-            f"{', '.join(SAMPLERS)}",
+            + (", ".join(view.idle(SAMPLERS)) or ", ".join(SAMPLERS)),
         )
     return maker, passed
 
@@ -217,8 +220,12 @@ def _without_sampler(view: View, saver: Key) -> WorkflowError:
     maker, name = saver, "video"
     while (origin := view.origin(maker, name) or view.origin(maker, "images")) is not None:
         maker, name = origin.key, "images"
+    for key in (saver, *view.behind(saver)):
+        for each in view.gaps(key):
+            if each in ("video", "images", "image", "samples"):
+                return unconnected(view, key, each)
     if maker == saver:
-        return WorkflowError("not connected", f"{view.label(saver)} gets no video: connect it")
+        return unconnected(view, saver, "video" if view.kind(saver) == "SaveVideo" else "images")
     return WorkflowError(
         "no sampler makes the video",
         f"{view.label(maker)} is in the way: the video of {view.label(saver)} comes from it, not from a sampler "
@@ -281,6 +288,10 @@ def _check(view: View, chain: Chain, chains: dict[Key, Chain]) -> None:
                 f"it continues frames of {view.label(key)}, so the workflow makes several clips already; keep the "
                 "first sampler alone",
             )
+    for decoder in chain.decoders:
+        check_connected(view, decoder.key)
+    if chain.sound and view.consumers(chain.sound):
+        check_connected(view, chain.sound)
     passed = [view.kind(key) for decoder in chain.decoders for key in decoder.passed]
     chain.holds_sound = "LTXVSeparateAVLatent" in passed
     chain.first_expert = first_expert(view, chain.sampler)
@@ -295,18 +306,21 @@ def _check_pass(view: View, chain: Chain, sampler: Key) -> Key | None:
     """Raise WorkflowError if a sampler's clips cannot be extended; find the sampler of the pass before it, if any."""
     expert = chain.first_expert if sampler == chain.sampler else None
     check_given(view, expert or sampler, TAKEN.get(view.kind(sampler), ()))
+    check_connected(view, sampler)
     if expert:
+        check_connected(view, expert)
         check_switch(view, expert, sampler)
     start = view.origin(expert or sampler, "latent_image")
     if start is None:
-        raise refusal(
-            view, "not connected", sampler, "its input latent_image is not connected; connect an empty latent"
-        )
+        raise unconnected(view, expert or sampler, "latent_image")
     makers = [start.key]
     if view.kind(start.key) not in (*DECODERS, *SAMPLERS):
         makers += view.behind(start.key, lambda key: view.kind(key) in (*DECODERS, *SAMPLERS))
     chain.holds_sound |= sampler == chain.sampler and any(view.kind(key) in _MAKES_SOUND for key in makers)
     for key in makers:
+        for name in view.gaps(key):
+            if "latent" in name or name == "samples":
+                raise unconnected(view, key, name)
         if view.kind(key) in _GUIDES:
             _check_guide(view, chain, sampler, key)
         if view.kind(key) in _ENCODED_SOUND:
@@ -454,4 +468,5 @@ def _encoder_of(view: View, sampler: Key) -> Key:
             "--prompt out to keep the workflow's conditioning for all clips",
         )
     same_graph(view, sampler, origin.key)
+    check_connected(view, origin.key)
     return origin.key

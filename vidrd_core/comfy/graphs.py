@@ -188,9 +188,10 @@ class PromptGraph(Graph):
         return [name for name, value in inputs.items() if self._link(value)]
 
     def _link(self, value: Any) -> Source | None:
-        if isinstance(value, list) and len(value) == 2 and str(value[0]) in self.data and type(value[1]) is int:
-            return Source(str(value[0]), value[1])
-        return None
+        if not isinstance(value, list) or len(value) != 2 or type(value[1]) is not int:
+            return None
+        node = str(value[0])  # a text is the id of a node to hosts, also if there is no such node
+        return Source(node, value[1]) if isinstance(value[0], str) or node in self.data else None
 
     def source(self, node: NodeId, name: str) -> Source | None:
         """The node and slot that an input names."""

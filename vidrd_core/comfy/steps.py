@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vidrd_core.comfy.definitions import MAX_STEPS
-from vidrd_core.comfy.view import Key, View, refusal, same_graph
+from vidrd_core.comfy.view import Key, View, refusal, same_graph, unconnected
 
 _PARTS_OF_SIGMAS = ("SplitSigmas", "SplitSigmasDenoise", "SetFirstSigma", "FlipSigmas")
 _OWN_LOOPS = {  # samplers that take frames a few at a time, or change their size
@@ -20,6 +20,28 @@ TAKEN = {  # the widgets of samplers that clips take over
     "KSamplerAdvanced": ("noise_seed", *_SETTINGS),
     "SamplerCustom": ("noise_seed", "cfg"),
 }
+_CONNECTED = {
+    **dict.fromkeys((*TAKEN, "CFGGuider", "LTXVDualCFGGuider"), ("model", "positive", "negative")),
+    "BasicGuider": ("model", "conditioning"),
+    "CLIPTextEncode": ("clip",),
+    **dict.fromkeys(("VAEDecode", "VAEDecodeTiled", "VAEDecodeAudio", "VAEDecodeAudioTiled"), ("vae",)),
+    "LTXVAudioVAEDecode": ("audio_vae",),
+}
+
+
+def check_connected(view: View, key: Key) -> None:
+    """Check that a node is connected to what clips take over from it.
+
+    Args:
+        view: The workflow.
+        key: A sampler, guider, decoder or encoder.
+
+    Raises:
+        WorkflowError: An input gets nothing; the message tells why, and names a node that is missing or muted.
+    """
+    for name in _CONNECTED.get(view.kind(key), ()):
+        if view.origin(key, name) is None:
+            raise unconnected(view, key, name)
 
 
 def first_expert(view: View, sampler: Key) -> Key | None:
@@ -142,7 +164,9 @@ def _check_known(view: View, key: Key, names: Sequence[str]) -> None:
     for name in names:
         if view.value(key, name) is None and name in view.graph(key).linked(key[-1]):
             origin = view.origin(key, name)
-            maker = "its node" if origin is None else view.label(origin.key)
+            if origin is None:
+                raise unconnected(view, key, name)
+            maker = view.label(origin.key)
             raise refusal(
                 view,
                 "a setting is not known",
@@ -164,7 +188,10 @@ def check_given(view: View, key: Key, names: Sequence[str]) -> None:
     """
     for name in names:
         value = view.value(key, name)
-        if value is None and name not in view.graph(key).linked(key[-1]):
+        linked = name in view.graph(key).linked(key[-1])
+        if value is None and linked and view.origin(key, name) is None:
+            raise unconnected(view, key, name)
+        if value is None and not linked:
             raise refusal(
                 view,
                 "a setting is missing",
@@ -225,22 +252,21 @@ def check_custom(view: View, sampler: Key, later: bool) -> None:
         if view.value(sampler, "add_noise") is False:
             raise refusal(view, "no noise is added", sampler, "its add_noise is off; switch it on first")
     else:
-        noise = view.origin(sampler, "noise")
-        if noise is None or view.kind(noise.key) != "RandomNoise":
-            raise refusal(
-                view,
-                "noise of another kind",
-                sampler if noise is None else noise.key,
-                "clips take their noise from each other; expected RandomNoise",
-            )
+        noise, guider = view.origin(sampler, "noise"), view.origin(sampler, "guider")
+        if noise is None:
+            raise unconnected(view, sampler, "noise")
+        if view.kind(noise.key) != "RandomNoise":
+            why = "clips take their noise from each other; expected RandomNoise"
+            raise refusal(view, "noise of another kind", noise.key, why)
         same_graph(view, sampler, noise.key)
         check_given(view, noise.key, ["noise_seed"])
-        if view.origin(sampler, "guider") is None:
-            raise refusal(view, "not connected", sampler, "its input guider is not connected; connect a guider")
+        if guider is None:
+            raise unconnected(view, sampler, "guider")
+        check_connected(view, guider.key)
     for name in ("sampler", "sigmas"):
         origin = view.origin(sampler, name)
         if origin is None:
-            raise refusal(view, "not connected", sampler, f"its input {name} is not connected; connect it")
+            raise unconnected(view, sampler, name)
         kind = view.kind(origin.key)
         if kind in _OWN_LOOPS:
             why = f"it {_OWN_LOOPS[kind]}; take KSamplerSelect"

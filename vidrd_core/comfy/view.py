@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,6 +15,8 @@ REROUTES = ("Reroute", "Reroute (rgthree)")
 SETTERS = {"SetNode": "GetNode", "easy setNode": "easy getNode"}  # of KJNodes and Easy-Use: links without a line
 GETTERS = {getter: setter for setter, getter in SETTERS.items()}
 PAGES_OWN = ("MarkdownNote", "Note", "PrimitiveNode", *REROUTES, *SETTERS, *GETTERS)  # which pages never send
+
+_OPEN = "is not connected; connect it"
 
 Key = tuple[NodeId, ...]
 """A node that runs: the ids of the nodes of subgraphs around it, from the outside in, and its own."""
@@ -62,7 +64,9 @@ class View:
         self.workflow = workflow
         self._uses: dict[Key, _Use] = {}
         self.keys: list[Key] = []
+        self._idle: list[tuple[Graph, Key]] = []
         self._enter(_Use(workflow.main))
+        self._gaps: dict[Key, dict[str, str]] = {key: {} for key in self.keys}
         self._origins = {key: dict(self._resolved(key)) for key in self.keys}
         self._consumers: dict[Key, list[tuple[Key, str, int]]] = {}
         for key, inputs in self._origins.items():
@@ -72,20 +76,20 @@ class View:
     def _enter(self, use: _Use) -> None:
         for node in use.graph.ids():
             key = (*use.path, node)
-            if use.graph.mode(node) in (NEVER, BYPASS) or use.graph.kind(node) in PAGES_OWN:
+            if use.graph.mode(node) in (NEVER, BYPASS):
+                self._idle.append((use.graph, key))
+                continue
+            if use.graph.kind(node) in PAGES_OWN:
                 continue
             inner = self.workflow.subgraphs.get(use.graph.kind(node))
+            self._uses[key] = use
             if inner is None:
-                self._uses[key] = use
                 self.keys.append(key)
             else:
                 inside = _Use(inner, key, use)
                 if inside.is_in_itself():
-                    raise WorkflowError(
-                        "a subgraph in itself",
-                        f"{use.graph.title(node) or use.graph.kind(node)} (node {':'.join(map(str, key))}) is in the "
-                        "way: it uses the subgraph that it is in; remove it",
-                    )
+                    why = "it uses the subgraph that it is in; remove it"
+                    raise WorkflowError("a subgraph in itself", f"{self._named(use.graph, key)} is in the way: {why}")
                 self._enter(inside)
 
     def _resolved(self, key: Key) -> Iterator[tuple[str, Output]]:
@@ -93,39 +97,48 @@ class View:
         for name, source in use.graph.sources(key[-1]):
             type_ = use.graph.type_of(key[-1], name) if isinstance(use.graph, PageGraph) else None
             found = self._resolve(use, source, type_)
-            if found is not None:
+            if isinstance(found, Output):
                 yield name, found
+            else:
+                self._gaps[key][name] = found
 
-    def _resolve(self, use: _Use, source: Source | None, type_: Any, depth: int = 0) -> Output | None:
-        """The output of a running node behind a source; None if there is none."""
+    def _resolve(self, use: _Use, source: Source | None, type_: Any, depth: int = 0) -> Output | str:
+        """The output of a running node behind a source; if there is none, why and what to do, in words."""
         if source is None or depth > 200:
-            return None
+            return _OPEN
         graph = use.graph
         if source.node == INPUTS:
             assert isinstance(graph, PageGraph)
             assert use.outer is not None
             name = graph.data["inputs"][source.slot]["name"]
-            return self._resolve(use.outer, use.outer.graph.source(use.node, name), type_, depth + 1)
-        if source.node not in graph.ids():
-            return None
+            found = self._resolve(use.outer, use.outer.graph.source(use.node, name), type_, depth + 1)
+            here = self._named(use.outer.graph, use.path)
+            return found if found != _OPEN else f"is connected to the input {name} of {here}, which {_OPEN}"
+        if not graph.has(source.node):
+            return f"is connected to node {source.node}, which is not in the file; connect it to another one"
+        kind, key = graph.kind(source.node), (*use.path, source.node)
         if graph.mode(source.node) == NEVER:
-            return None
-        kind = graph.kind(source.node)
+            return f"is connected to {self._asleep(graph, key)}"
         if kind in GETTERS:
             return self._resolve(use, source_of_setter(graph, setter_of(graph, source.node)), type_, depth + 1)
         if graph.mode(source.node) == BYPASS or kind in (*REROUTES, *SETTERS):
-            return self._resolve(use, _passed(graph, source, type_), type_, depth + 1)
-        inner = self.workflow.subgraphs.get(graph.kind(source.node))
+            passed = _passed(graph, source, type_)
+            if passed is None and graph.mode(source.node) == BYPASS:
+                return f"is connected to {self._asleep(graph, key)}"
+            return self._resolve(use, passed, type_, depth + 1)
+        inner = self.workflow.subgraphs.get(kind)
         if inner is not None:
-            inside = _Use(inner, (*use.path, source.node), use)
-            return self._resolve(inside, inner.ends_at(source.slot), type_, depth + 1)
-        if graph.kind(source.node) in PAGES_OWN:
-            return None
-        return Output((*use.path, source.node), source.slot)
+            end = inner.ends_at(source.slot)
+            if end is None:
+                here = self._named(graph, key)
+                return f"is connected to output {source.slot + 1} of {here}, which is open inside; connect it there"
+            return self._resolve(_Use(inner, key, use), end, type_, depth + 1)
+        return _OPEN if kind in PAGES_OWN else Output(key, source.slot)
 
     def through(self, key: Key, source: Source) -> Output | None:
         """The output of a running node behind a source in the graph of a node; None if there is none."""
-        return self._resolve(self._uses[key], source, None)
+        found = self._resolve(self._uses[key], source, None)
+        return found if isinstance(found, Output) else None
 
     def graph(self, key: Key) -> Graph:
         """The graph that a node is in."""
@@ -137,9 +150,20 @@ class View:
 
     def label(self, key: Key) -> str:
         """A node in words: its type, id and title."""
-        title = self.graph(key).title(key[-1])
-        named = f" {title!r}" if title and title != self.kind(key) else ""
-        return f"{self.kind(key)}{named} (node {':'.join(map(str, key))})"
+        return self._named(self.graph(key), key)
+
+    def _named(self, graph: Graph, key: Key) -> str:
+        """The same for any node of a graph; the type of one that uses a subgraph is that one's name."""
+        kind, title = graph.kind(key[-1]), graph.title(key[-1])
+        if kind in self.workflow.subgraphs:
+            kind = self.workflow.subgraphs[kind].data.get("name") or "Subgraph"
+        named = f" {title!r}" if title and title != kind else ""
+        return f"{kind}{named} (node {':'.join(map(str, key))})"
+
+    def _asleep(self, graph: Graph, key: Key, joint: str = ", which ") -> str:
+        """A node that does not run, and what to do, in words."""
+        why = "is muted; unmute it" if graph.mode(key[-1]) == NEVER else "is bypassed; enable it"
+        return f"{self._named(graph, key)}{joint}{why}"
 
     def type_of(self, output: Output) -> Any:
         """The type of an output; None where the file does not tell."""
@@ -150,6 +174,25 @@ class View:
     def origin(self, key: Key, name: str) -> Output | None:
         """The output that an input gets its value from."""
         return self._origins[key].get(name)
+
+    def idle(self, kinds: Sequence[str]) -> list[str]:
+        """The nodes of some types that are muted or bypassed, and subgraphs with such nodes, and what to do."""
+
+        def holds(kind: str, seen: tuple[str, ...] = ()) -> bool:
+            inner = self.workflow.subgraphs.get(kind)
+            if inner is None or kind in seen:
+                return kind in kinds
+            return any(holds(inner.kind(node), (*seen, kind)) for node in inner.ids())
+
+        return [self._asleep(graph, key, " ") for graph, key in self._idle if holds(graph.kind(key[-1]))]
+
+    def gaps(self, key: Key) -> list[str]:
+        """The inputs whose connections lead to no node that runs."""
+        return list(self._gaps[key])
+
+    def gap(self, key: Key, name: str) -> str:
+        """Why an input gets its value from no node, and what to do, as "is not connected; connect it"."""
+        return self._gaps[key].get(name, _OPEN)
 
     def origins(self, key: Key) -> dict[str, Output]:
         """The origins of all connected inputs."""
@@ -170,10 +213,10 @@ class View:
             given = use.graph.promoted_value(node, inner, source.slot)
             known = known if given is None else given
             source = use.graph.source(node, inner.data["inputs"][source.slot]["name"])
-        if source is None or (source.node != INPUTS and use.graph.kind(source.node) == "PrimitiveNode"):
+        if source is None or (use.graph.has(source.node) and use.graph.kind(source.node) == "PrimitiveNode"):
             return known  # the page keeps what its own PrimitiveNode sets there, too
         origin = self._resolve(use, source, None)
-        if origin is not None and self.kind(origin.key).startswith("Primitive"):
+        if isinstance(origin, Output) and self.kind(origin.key).startswith("Primitive"):
             return self.value(origin.key, "value")
         return None
 
@@ -209,6 +252,20 @@ def refusal(view: View, reason: str, key: Key, why: str) -> WorkflowError:
         The error.
     """
     return WorkflowError(reason, f"{view.label(key)} is in the way: {why}")
+
+
+def unconnected(view: View, key: Key, name: str) -> WorkflowError:
+    """The error that names an input that gets nothing.
+
+    Args:
+        view: The workflow.
+        key: The node.
+        name: The input.
+
+    Returns:
+        The error.
+    """
+    return refusal(view, "not connected", key, f"its input {name} {view.gap(key, name)}")
 
 
 def same_graph(view: View, one: Key, other: Key) -> None:
