@@ -32,9 +32,9 @@ EXTENDED = {  # what the tests of `vidrd comfy extend` make workflows of
     "LTXVConcatAVLatent", "LTXVConditioning", "LTXVCropGuides", "LTXVEmptyLatentAudio", "LTXVImgToVideo",
     "LTXVImgToVideoInplace", "LTXVLatentUpsampler", "LTXVScheduler", "LTXVSeparateAVLatent", "LatentUpscaleBy",
     "LatentUpscaleModelLoader", "LoadImage", "ManualSigmas", "NormalizeVideoLatentStart", "PrimitiveInt",
-    "RandomNoise", "ReplaceVideoLatentFrames", "SamplerCustom", "SamplerCustomAdvanced", "SaveAnimatedWEBP",
-    "SaveVideo", "SaveWEBM", "SplitSigmas", "TrimVideoLatent", "VAEDecodeTiled", "Wan22ImageToVideoLatent",
-    "WanImageToVideo", "WanVaceToVideo",
+    "RandomNoise", "RepeatLatentBatch", "ReplaceVideoLatentFrames", "SamplerCustom", "SamplerCustomAdvanced",
+    "SaveAnimatedWEBP", "SaveVideo", "SaveWEBM", "SplitSigmas", "TrimVideoLatent", "VAEDecodeTiled",
+    "Wan22ImageToVideoLatent", "WanImageToVideo", "WanMoveTrackToVideo", "WanVaceToVideo",
 }  # fmt: skip
 
 

@@ -182,7 +182,7 @@ ADDED: dict[str, Definition] = {
     "PrimitiveInt": Definition((Input("value", "INT", 0),), (("INT", "INT"),)),
 }
 
-# Nodes that make latents, of which each after the first one stands for four frames, and whose widgets begin alike.
+# Nodes that make latents, of which each after the first one stands for four frames.
 SIZED = (
     *("EmptyHunyuanLatentVideo", "EmptyHunyuanVideo15Latent", "HunyuanImageToVideo", "HunyuanVideo15ImageToVideo"),
     *("Kandinsky5ImageToVideo", "WanAnimateToVideo", "WanAnimate2ToVideo", "WanCameraImageToVideo"),
@@ -198,6 +198,7 @@ WIDGETS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("Wan22ImageToVideoLatent", "EmptyMochiLatentVideo", "EmptyCosmosLatentVideo"), _SIZE),
     "CosmosImageToVideoLatent": _SIZE,
     "WanTrackToVideo": ("tracks", *_SIZE),
+    "WanMoveTrackToVideo": ("strength", *_SIZE),
     **{kind: tuple(each.widgets) for kind, each in ADDED.items()},
     "KSampler": ("seed", SEED_CONTROL, "steps", "cfg", "sampler_name", "scheduler", "denoise"),
     "KSamplerAdvanced": (
@@ -210,6 +211,9 @@ WIDGETS: dict[str, tuple[str, ...]] = {
     "SDTurboScheduler": ("steps", "denoise"),
     **dict.fromkeys(("AlignYourStepsScheduler", "OptimalStepsScheduler"), ("model_type", "steps", "denoise")),
     "GITSScheduler": ("coeff", "steps", "denoise"),
+    "VidRD_EmptyClip": ("width", "height", "frames"),
+    "EmptyLatentImage": ("width", "height", "batch_size"),
+    "RepeatLatentBatch": ("amount",),
     "TrimVideoLatent": ("trim_amount",),
     "ReplaceVideoLatentFrames": ("index",),
     "LTXVAddGuide": ("frame_idx", "strength"),

@@ -94,14 +94,66 @@ def test_a_reference_picture_is_a_latent_more():
 
 
 def test_reversed_latents_are_refused():
-    for settings in ({"order": "mirror"}, {"preset": "paper"}):
-        assert "its latents stand for several frames each" in refusal(wan(), **settings)
+    for settings, mend in (
+        ({"order": "mirror"}, "give --order forward, or leave it out"),
+        ({"preset": "paper"}, "leave it out, or give another preset"),
+    ):
+        said = refusal(wan(), **settings)
+        assert "its latents stand for several frames each" in said
+        assert said.endswith(f"; {mend}")
     h3 = wan() | {"7": node("EmptyMiniMaxH3LatentAV", width=512, height=512, length=56)}
     assert "its latents stand for several frames each" in refusal(h3, order="mirror")
     extended(h3, prompt_frames=30)
     frames = changed(wan(), n7={"length": None})
     frames["7"] = node("EmptyLatentImage", width=512, height=512, batch_size=16)  # one latent a frame
     assert {tuple(each) for each in chosen(frames, "order", order="mirror")} == {("mirror",)}
+
+
+@pytest.mark.parametrize("page", [False, True])
+def test_frames_with_a_latent_each_need_no_warm_up(page):
+    def of(kind, **inputs):
+        data = wan() | {
+            "7": node(kind, width=512, height=512, **inputs),
+            "12": node("VidRD_LoadTemporalVAE", file="tiny"),
+        }
+        return to_page(data, definitions()) if page else data
+
+    for each in (of("EmptyLatentImage", batch_size=8), of("VidRD_EmptyClip", frames=8, vae=["12", 0])):
+        assert refusal(each, prompt_frames=8).endswith(
+            "its clips have 8 latents: 8 prompt frames are too many; give -M 7 or less, or --preset 'for this model'"
+        )
+        extended(each, prompt_frames=7, order="mirror")
+        extended(each, preset="paper")
+    assert refusal(of("EmptyLatentImage", batch_size=1)).endswith(
+        "have 1 latents, expected 2 or more; make them longer"
+    )
+    for frames in (2, 3):
+        data = of("VidRD_EmptyClip", frames=frames)
+        extended(data)
+        if frames == 2:
+            assert "expected 3 or more" in refusal(data, preset="loop on purpose")
+        else:
+            extended(data, preset="loop on purpose")
+    extended(of("VidRD_EmptyClip", frames=5, vae=["3", 0]), prompt_frames=8)  # a VAE that may compress time
+
+
+@pytest.mark.parametrize("page", [False, True])
+def test_several_videos_at_once_are_refused(page):
+    repeated = wan() | {"12": node("RepeatLatentBatch", samples=["7", 0], amount=2)}
+    repeated["8"]["inputs"]["latent_image"] = ["12", 0]
+    clip = changed(repeated, n12={"amount": 3}) | {"7": node("VidRD_EmptyClip", width=64, height=64, frames=8)}
+    for data, label, number, name in (
+        (changed(wan(), n7={"batch_size": 2}), "EmptyHunyuanLatentVideo (node 7)", 2, "batch_size"),
+        (changed(FAMILIES["image_to_video"](), n7={"batch_size": 4}), "WanImageToVideo (node 7)", 4, "batch_size"),
+        (repeated, "RepeatLatentBatch (node 12)", 2, "amount"),
+        (clip, "RepeatLatentBatch (node 12)", 3, "amount"),
+    ):
+        assert refusal(to_page(data, definitions()) if page else data) == (
+            f"{label} is in the way: it makes {number} videos at once ({name}), and clips go on from one; set its "
+            f"{name} to 1"
+        )
+    frames = repeated | {"7": node("EmptyLatentImage", width=512, height=512, batch_size=4)}  # 8 in all
+    extended(frames, prompt_frames=6)
 
 
 def test_clips_that_are_too_short_for_any_preset_are_refused():
