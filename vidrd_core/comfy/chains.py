@@ -142,6 +142,7 @@ def find_chains(view: View) -> list[Chain]:
         if maker in chains:
             chains[maker].sound, chains[maker].passed_to_sound = sound, passed
     for chain in chains.values():
+        _check_uses(view, chain, chains)
         _check(view, chain, chains)
         chain.pictures = _pictures(view, chain)
     return list(chains.values())
@@ -258,6 +259,22 @@ def _pictures(view: View, chain: Chain) -> list[Key]:
                 seen.add(origin.key)
                 waiting.append(origin.key)
     return found
+
+
+def _check_uses(view: View, chain: Chain, chains: dict[Key, Chain]) -> None:
+    """Raise WorkflowError if a subgraph of the sampler has another use, whose video is not saved now."""
+    ours = chain.sampler
+    for key in view.keys:
+        if key not in chains and key[-1] == ours[-1] and view.graph(key) is view.graph(ours):
+            place = next(place for place, (one, other) in enumerate(zip(ours, key, strict=False)) if one != other)
+            use, other = key[: place + 1], ours[: place + 1]
+            raise refusal(
+                view,
+                "a subgraph with another use",
+                use,
+                f"it uses the same subgraph as {view.label(other)}, and would write its video, too, which nothing "
+                "saves now; mute or delete it, or unpack it (Unpack Subgraph)",
+            )
 
 
 def _check(view: View, chain: Chain, chains: dict[Key, Chain]) -> None:

@@ -111,8 +111,8 @@ def test_a_saver_whose_name_cannot_be_taken_stays():
     assert of_type(extended(graph), "SaveVideo") == notes(graph) == []
 
 
-@pytest.mark.parametrize("name", ["two", "video/fox"])
-def test_savers_of_a_subgraph_that_is_used_twice(name):
+def used_twice(name):
+    """Two uses of a subgraph, whose videos are saved outside: the second one's as `name`."""
     page = in_subgraph(to_page(wan(), definitions()), {11})
     use, saver = copy.deepcopy(page["nodes"])
     use["outputs"][0]["links"] = [2600]
@@ -120,7 +120,12 @@ def test_savers_of_a_subgraph_that_is_used_twice(name):
     saver["widgets_values"][0] = name
     page["nodes"] += [use | {"id": 960}, saver | {"id": 961}]
     page["links"].append([2600, 960, 0, 961, 0, "VIDEO"])
-    page |= {"last_node_id": 961, "last_link_id": 2600}
+    return page | {"last_node_id": 961, "last_link_id": 2600}
+
+
+@pytest.mark.parametrize("name", ["two", "video/fox"])
+def test_savers_of_a_subgraph_that_is_used_twice(name):
+    page = used_twice(name)
     long = extended(page)
     check_links(long)
     sent = to_prompt(long, definitions())
@@ -134,6 +139,20 @@ def test_savers_of_a_subgraph_that_is_used_twice(name):
     else:
         assert of_type(sent, "SaveVideo") == notes(page) == []
         assert {each["filename_prefix"] for each in of_type(sent, "VidRD_WriteClip")} == {name}
+
+
+def test_a_use_of_a_subgraph_that_saves_nothing_does_not_begin_to():
+    page = used_twice("two")
+    page["nodes"][-1]["mode"] = 2
+    assert refusal(page) == (
+        "Video (node 960) is in the way: it uses the same subgraph as Video (node 900), and would write its video, "
+        "too, which nothing saves now; mute or delete it, or unpack it (Unpack Subgraph)"
+    )
+    page["nodes"][-2]["mode"] = 2
+    sent = to_prompt(extended(page), definitions())
+    assert len(of_type(sent, "VidRD_WriteClip")) == 3
+    del page["nodes"][-2:], page["links"][-1]
+    assert sent == to_prompt(extended(page), definitions())
 
 
 def test_what_gets_the_last_clip_alone_is_told():
