@@ -9,6 +9,7 @@ from vidrd_core.comfy.chains import check_together, find_chains, prompt_encoder
 from vidrd_core.comfy.definitions import AS_SET, MAX_PROMPT_FRAMES, PRESETS
 from vidrd_core.comfy.graphs import NodeId
 from vidrd_core.comfy.lengths import check_reuse
+from vidrd_core.comfy.names import FileNames
 from vidrd_core.comfy.rewriting import Extended, Rewriting
 from vidrd_core.comfy.saving import plan_videos, remove_savers
 from vidrd_core.comfy.shown import Shown
@@ -64,7 +65,7 @@ def extend_workflow(
             f"{AS_SET!r}"
         )
     reuse: dict[str, Any] = own if preset == AS_SET else {"preset": preset}
-    view, result, shown = View(workflow), Extended(), Shown(workflow)
+    view, result, shown, names = View(workflow), Extended(), Shown(workflow), FileNames(workflow)
     chains = find_chains(view)
     for chain in chains:
         check_together(view, chain)
@@ -81,6 +82,6 @@ def extend_workflow(
             rewriting.run(prompts, encoders.get(chain.sampler))
     for chain in chains:
         remove_savers(view, [saver for plan in plans[chain.sampler] for saver in plan.savers])
-    result.notes += shown.forget_removed()
+    result.notes += shown.forget_removed() + names.keep_values()
     workflow.store(f"VidRD: {clips} clips")
     return result

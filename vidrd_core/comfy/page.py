@@ -33,6 +33,7 @@ class PageGraph(Graph):
         counter: Gives a number to each new node and link of the whole file.
 
     Attributes:
+        added: The nodes that were added, and are still there.
         removed: The nodes that were taken out.
         instead: Of nodes that gave an app's outputs: those that give them now.
     """
@@ -62,7 +63,7 @@ class PageGraph(Graph):
             left, top, width, height = group["bounding"]
             boxes.append((left, top, left + width, top + height))
         self._left, self._top = min(box[0] for box in boxes), max(box[3] for box in boxes) + 120.0
-        self._added: list[NodeId] = []
+        self.added: list[NodeId] = []
         self.removed: set[NodeId] = set()
         self.instead: dict[NodeId, NodeId] = {}
 
@@ -239,7 +240,7 @@ class PageGraph(Graph):
             "widgets_values_named": named,
         }
         self.nodes[new] = node
-        self._added.append(new)
+        self.added.append(new)
         for name, value in inputs.items():
             source = value.source if isinstance(value, Connected) else value
             if isinstance(source, Source):
@@ -272,12 +273,12 @@ class PageGraph(Graph):
             "properties": {"Run widget replace on values": False},
             "widgets_values": [value, control],
         }
-        self._added.append(new)
+        self.added.append(new)
         return new
 
     def new_block(self) -> None:
         """Start a block of added nodes below the former ones."""
-        self._top = max([self._top, *(_box(self.nodes[node])[3] + 120 for node in self._added)])
+        self._top = max([self._top, *(_box(self.nodes[node])[3] + 120 for node in self.added)])
 
     def duplicate(self, node: NodeId, column: int = 0, row: int = 0) -> NodeId:
         """Add a copy below the graph."""
@@ -288,7 +289,7 @@ class PageGraph(Graph):
         for each in data.get("outputs") or []:
             each["links"] = []
         self.nodes[new] = data
-        self._added.append(new)
+        self.added.append(new)
         for name, source in list(self.sources(node)):
             self.connect(Target(new, name), source)
         return new
@@ -303,7 +304,7 @@ class PageGraph(Graph):
         for number in [each for each, link in self.links.items() if node in (link.origin.node, link.target)]:
             self._unlink(number)
         del self.nodes[node]
-        self._added = [each for each in self._added if each != node]
+        self.added = [each for each in self.added if each != node]
         self.removed.add(node)
 
     def store(self, group: str) -> None:
@@ -312,7 +313,7 @@ class PageGraph(Graph):
         Args:
             group: The title of a group around the added nodes.
         """
-        if not (self._added or self.removed):
+        if not (self.added or self.removed):
             return
         data = self.data
         data["nodes"] = list(self.nodes.values())
@@ -344,8 +345,8 @@ class PageGraph(Graph):
                 if isinstance(reroute, dict) and isinstance(reroute.get("linkIds"), list):
                     reroute["linkIds"] = [each for each in reroute["linkIds"] if str(each) in now]
         self._store_order()
-        if self._added:
-            boxes = [_box(self.nodes[node]) for node in self._added]
+        if self.added:
+            boxes = [_box(self.nodes[node]) for node in self.added]
             left, top = min(box[0] for box in boxes) - 20, min(box[1] for box in boxes) - 80
             size = [max(box[2] for box in boxes) + 20 - left, max(box[3] for box in boxes) + 20 - top]
             groups = data["groups"] = data.get("groups") or []
