@@ -12,6 +12,31 @@ from vidrd_core.comfy.view import Key, View, refusal
 
 _FORMATS = {"SaveWEBM": "webm", "SaveAnimatedWEBP": "webp"}
 _OF_VHS = ("mp4", "webm", "gif", "webp")  # those of Decode & Write Clip that names of VideoHelperSuite's hold
+_SMALL = "256 x 256 pixels"
+_CODEC = (("auto", "h264", "vp9"), "mp4 is written as H.264, webm as VP9")
+_ENCODING = (
+    ("auto", "h264", "av1"),
+    "quality and colours are those of Decode & Write Clip",
+)  # or a codec in its place
+# Of nodes that give way: their settings, the values that are as what is made, and what that is.
+_LOST: dict[str, dict[str, tuple[tuple[Any, ...], str]]] = {
+    "VAEDecodeTiled": {"tile_size": ((), "a clip is decoded whole, or in ComfyUI's own tiles where memory is short")},
+    "CreateVideo": {"bit_depth": ((8, "auto"), "8 bits are written")},
+    "SaveVideo": {
+        "format": (("auto", "mp4", "webm"), "mp4 is written"),
+        **dict.fromkeys(("codec", "format.codec"), _CODEC),
+        **dict.fromkeys(("encoding", "format.codec.encoding"), _ENCODING),
+    },
+    "SaveWEBM": {
+        "codec": (("vp9",), "VP9 is written"),
+        "crf": ((), f"up to {_SMALL} it is 12, and 20 above"),
+    },
+    "SaveAnimatedWEBP": {"lossless": ((False,), f"above {_SMALL} the quality is 95")},
+    "VHS_VideoCombine": {
+        "pingpong": ((False,), "the long video is written forwards alone"),
+        "save_output": ((True,), "the long video goes to the output folder"),
+    },
+}
 
 
 def plan_videos(view: View, chains: list[Chain], notes: list[str]) -> dict[Key, list[VideoPlan]]:
@@ -64,6 +89,7 @@ def _twice(view: View, savers: list[Key], prefix: Any) -> str:
 
 def _plan(view: View, chain: Chain, decoder: Decoder, notes: list[str]) -> VideoPlan:
     """How the frames of a decoder are saved now."""
+    notes += _lost(view, decoder.key)
     for key, name in view.consumers(decoder.key):
         kind = view.kind(key)
         if name != "images" or kind not in RATES or key[:-1] != decoder.key[:-1]:
@@ -81,6 +107,8 @@ def _plan(view: View, chain: Chain, decoder: Decoder, notes: list[str]) -> Video
                 plan.format = "webm"
         elif kind == "VHS_VideoCombine":
             plan.format = _format_of_vhs(view, key, notes)
+        for lossy in (key, *plan.savers):
+            notes += _lost(view, lossy)
         saver = plan.savers[0] if plan.savers else key
         plan.prefix = _prefix(view, saver, key) or plan.prefix
         if others:
@@ -94,6 +122,16 @@ def _plan(view: View, chain: Chain, decoder: Decoder, notes: list[str]) -> Video
         if fps is not None:
             return VideoPlan(fps)
     return VideoPlan(None)
+
+
+def _lost(view: View, key: Key) -> list[str]:
+    """Lines on the settings of a node that gives way which differ from what is made."""
+    label, lines = view.label(key), []
+    for name, (same, made) in _LOST.get(view.kind(key), {}).items():
+        value = view.value(key, name)
+        if value not in (None, *same) or (value is None and view.origin(key, name) is not None):
+            lines.append(f"{name} of {label} is lost: {made}")
+    return lines
 
 
 def _prefix(view: View, saver: Key, maker: Key) -> Any:
@@ -131,8 +169,6 @@ def _format_of_vhs(view: View, key: Key, notes: list[str]) -> str:
     known = next((each for each in _OF_VHS if each in name.lower()), None)
     if known is None:
         notes.append(f"{label} saves {name}, which Decode & Write Clip does not: mp4 is written")
-    if view.value(key, "pingpong") or view.origin(key, "pingpong") is not None:
-        notes.append(f"pingpong of {label} is lost: the long video is written forwards alone")
     users = ", ".join(dict.fromkeys(view.label(to) for to, _ in view.consumers(key)))
     if users:
         notes.append(f"{users}: disconnected, as Decode & Write Clip does not give the file names of {label}")

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def wan() -> dict[str, Any]:
-    """Text to video by one KSampler, with a LoRA, decoded in tiles."""
+    """Text to video by one KSampler, with a LoRA."""
     return {
         "1": node("UNETLoader", unet_name="wan.safetensors", weight_dtype="default"),
         "2": node("CLIPLoader", clip_name="umt5.safetensors", type="wan", device="default"),
@@ -22,10 +22,7 @@ def wan() -> dict[str, Any]:
             "KSampler", model=["4", 0], positive=["5", 0], negative=["6", 0], latent_image=["7", 0], seed=82,
             steps=30, cfg=6.5, sampler_name="uni_pc", scheduler="simple", denoise=1.0,
         ),
-        "9": node(
-            "VAEDecodeTiled", samples=["8", 0], vae=["3", 0], tile_size=512, overlap=64, temporal_size=64,
-            temporal_overlap=8,
-        ),
+        "9": node("VAEDecode", samples=["8", 0], vae=["3", 0]),
         "10": node("CreateVideo", images=["9", 0], fps=16.0),
         "11": node("SaveVideo", video=["10", 0], filename_prefix="video/fox", format="auto", codec="auto"),
     }  # fmt: skip
@@ -67,11 +64,15 @@ def custom() -> dict[str, Any]:
 
 
 def sampler_custom() -> dict[str, Any]:
-    """The same by SamplerCustom, to WebM."""
+    """The same by SamplerCustom, decoded in tiles, to WebM."""
     graph = custom()
     graph["8"] = node(
         "SamplerCustom", model=["4", 0], add_noise=True, noise_seed=12, cfg=3.0, positive=["5", 0],
         negative=["6", 0], sampler=["14", 0], sigmas=["15", 0], latent_image=["7", 0],
+    )  # fmt: skip
+    graph["9"] = node(
+        "VAEDecodeTiled", samples=["8", 0], vae=["3", 0], tile_size=512, overlap=64, temporal_size=64,
+        temporal_overlap=8,
     )  # fmt: skip
     graph["10"] = node("SaveWEBM", images=["9", 0], filename_prefix="fox", codec="vp9", fps=24.0, crf=30.0)
     del graph["11"], graph["12"], graph["13"]

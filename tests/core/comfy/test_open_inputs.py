@@ -63,8 +63,8 @@ def test_sound_that_nothing_takes_needs_no_vae():
 @pytest.mark.parametrize(
     ("number", "message"),
     [
-        (8, "VAEDecodeTiled (node 9) is in the way: its input samples is connected to KSampler (node 8), which"),
-        (9, "CreateVideo (node 10) is in the way: its input images is connected to VAEDecodeTiled (node 9), which"),
+        (8, "VAEDecode (node 9) is in the way: its input samples is connected to KSampler (node 8), which"),
+        (9, "CreateVideo (node 10) is in the way: its input images is connected to VAEDecode (node 9), which"),
         (10, "SaveVideo (node 11) is in the way: its input video is connected to CreateVideo (node 10), which"),
         (11, "no node saves a video: SaveVideo (node 11)"),
     ],
@@ -77,7 +77,7 @@ def test_nodes_that_do_not_run_are_named(number, message):
     idle["mode"] = 4
     if number == 8:
         message = (
-            "VAEDecodeTiled (node 9) decodes latents of EmptyHunyuanLatentVideo (node 7), expected those of a "
+            "VAEDecode (node 9) decodes latents of EmptyHunyuanLatentVideo (node 7), expected those of a "
             "sampler: KSampler (node 8)"
         )
     assert refusal(page) == f"{message} is bypassed; enable it"
@@ -88,7 +88,7 @@ def test_a_decoder_behind_another_node_is_named():
     graph |= {"12": node("ImageScale", image=["9", 0], upscale_method="area", width=64, height=64, crop="disabled")}
     page = to_page(graph, definitions())
     next(each for each in page["nodes"] if each["id"] == 9)["mode"] = 2
-    assert refusal(page).startswith("ImageScale (node 12) is in the way: its input image is connected to VAEDecodeT")
+    assert refusal(page).startswith("ImageScale (node 12) is in the way: its input image is connected to VAEDecode ")
 
 
 def test_subgraphs_that_give_nothing_are_named():
@@ -115,6 +115,6 @@ def test_an_open_input_of_a_subgraph_is_named():
     inner["inputs"] = [{"id": "x", "name": "vae", "type": "VAE", "linkIds": [link["id"]]}]
     page["nodes"][0]["inputs"] = [{"name": "vae", "type": "VAE", "link": None}]
     assert refusal(page) == (
-        "VAEDecodeTiled (node 900:9) is in the way: its input vae is connected to the input vae of Video (node 900), "
+        "VAEDecode (node 900:9) is in the way: its input vae is connected to the input vae of Video (node 900), "
         "which is not connected; connect it"
     )

@@ -13,6 +13,8 @@ from ...workflows.stock import definitions
 from .graphs import FAMILIES, changed, node, wan
 from .test_extend import check_links, extended, of_type, refusal
 
+UNKNOWN = node("ComfyMathExpression", expression="a / 2")
+
 
 def notes(data, **settings):
     """What is told of a long workflow."""
@@ -43,14 +45,66 @@ def test_the_format_of_video_helper_suite_is_taken(name, ours):
 
 
 def test_what_is_lost_of_video_helper_suite_is_told():
-    said = "pingpong of VHS_VideoCombine (node 10) is lost: the long video is written forwards alone"
-    assert notes(vhs(pingpong=True)) == [said]
+    said = "VHS_VideoCombine (node 10) is lost: the long video"
+    assert notes(vhs(pingpong=True)) == [f"pingpong of {said} is written forwards alone"]
+    assert notes(vhs(save_output=False)) == [f"save_output of {said} goes to the output folder"]
     graph = vhs() | {"12": node("VHS_PruneOutputs", filenames=["10", 0], options="all")}
     assert notes(graph) == [
         "VHS_PruneOutputs (node 12): disconnected, as Decode & Write Clip does not give the file names of "
         "VHS_VideoCombine (node 10)"
     ]
     assert "filenames" not in extended(graph)["12"]["inputs"]
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "settings", "lines"),
+    [
+        ("wan", 10, {"bit_depth": 10}, ["bit_depth of CreateVideo (node 10) is lost: 8 bits are written"]),
+        ("wan", 10, {"bit_depth": 8}, []),
+        ("wan", 11, {"format": "mkv"}, ["format of SaveVideo (node 11) is lost: mp4 is written"]),
+        ("wan", 11, {"format": "webm", "codec": "vp9"}, []),
+        ("wan", 11, {"codec": "av1"}, ["codec of SaveVideo (node 11) is lost: mp4 is written as H.264, webm as VP9"]),
+        (
+            "image_to_video", 10, {"lossless": True},
+            ["lossless of SaveAnimatedWEBP (node 10) is lost: above 256 x 256 pixels the quality is 95"],
+        ),
+        (
+            "sampler_custom", 10, {"codec": "av1"},
+            ["tile_size of VAEDecodeTiled (node 9) is lost: a clip is decoded whole, or in ComfyUI's own tiles where "
+             "memory is short",
+             "codec of SaveWEBM (node 10) is lost: VP9 is written",
+             "crf of SaveWEBM (node 10) is lost: up to 256 x 256 pixels it is 12, and 20 above"],
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("page", [False, True])
+def test_settings_that_are_lost_are_told(name, at, settings, lines, page):
+    data = changed(FAMILIES[name](), **{f"n{at}": settings})
+    if page:
+        data = to_page(data, definitions())
+        if "bit_depth" in settings:  # which the page of the recorded version lacks
+            next(each for each in data["nodes"] if each["id"] == at)["widgets_values"][1:] = settings.values()
+    told = notes(data)
+    assert [each for each in told if " is lost: " in each] == lines
+
+
+def test_the_encoding_that_newer_pages_choose_is_told_as_lost():
+    said = "of SaveVideo (node 11) is lost: quality and colours are those of Decode & Write Clip"
+    chosen = {"format.codec": "h264", "format.codec.encoding": "re-encode", "format.codec.encoding.crf": 10.0}
+    assert notes(changed(wan(), n11=chosen)) == [f"format.codec.encoding {said}"]
+    page = to_page(wan(), definitions())
+    saver = next(each for each in page["nodes"] if each["id"] == 11)
+    saver["widgets_values"] = ["fox", "mp4", "h264", "re-encode", 10.0, "sRGB", "auto"]
+    assert notes(page) == [f"encoding {said}"]
+    saver["widgets_values"] = ["fox", "auto", "auto", "h264"]  # the last one is a codec that is not shown
+    assert notes(page) == []
+
+
+def test_settings_that_nodes_compute_are_told_as_lost():
+    graph = changed(wan(), n10={"bit_depth": ["20", 0]}) | {"20": UNKNOWN}
+    assert notes(graph) == ["bit_depth of CreateVideo (node 10) is lost: 8 bits are written"]
+    graph["20"] = node("PrimitiveInt", value=8)
+    assert notes(graph) == []
 
 
 def test_a_whole_frame_rate_becomes_a_number():
@@ -162,9 +216,6 @@ def test_what_gets_the_last_clip_alone_is_told():
         "42": node("SaveLatent", samples=["8", 0], filename_prefix="latents"),
     }
     assert notes(graph) == ["the latents of the last clip alone go to SaveLatent (node 42), VAEDecode (node 40)"]
-
-
-UNKNOWN = node("ComfyMathExpression", expression="a / 2")
 
 
 @pytest.mark.parametrize(
