@@ -18,16 +18,12 @@ _REPORT = Group(o.REPORT_GROUP.settings, o.REST)
 app = typer.Typer(
     name="comfy",
     help="Rewrite workflows of ComfyUI, as files.",
-    no_args_is_help=True,
+    callback=o.show_help,
+    invoke_without_command=True,
     rich_markup_mode=None,
     cls=o.Commands,
     epilog=_EPILOG,
 )
-
-
-@app.callback()
-def comfy() -> None:
-    """Rewrite workflows of ComfyUI, as files."""
 
 
 @app.command(cls=o.Command, epilog=_EPILOG)
@@ -120,7 +116,7 @@ def extend(
     if order not in (None, "mirror", "forward", "auto"):
         raise InputError(f"--order is {order!r}, expected mirror, forward or auto")
     if output.suffix.lower() != ".json":
-        raise InputError(f"--output is {output}, expected a name that ends in .json")
+        raise InputError(f"--output is {output}, expected a file name in .json, as long.json")
     if output.exists() and not overwrite:
         raise InputError(f"{output} is there already: give another name, or --overwrite")
     try:

@@ -296,6 +296,16 @@ class Commands(TyperGroup):
         formatter.write(help_page(self, ctx, {name: self.commands[name] for name in self.list_commands(ctx)}))
 
 
+def show_help(context: typer.Context) -> None:
+    """Show the help of a group of commands that is called without one.
+
+    Args:
+        context: Its context.
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
 def help_page(command: Any, ctx: Any, commands: dict[str, Any] | None = None) -> str:
     """Lay out the help of a command, as wide as the terminal but at most `WIDEST` columns.
 

@@ -126,6 +126,7 @@ def find_chains(view: View) -> list[Chain]:
     savers = [key for key in view.keys if view.kind(key) in SAVERS]
     if not savers:
         _check_short(view, view.keys)
+        _check_group(view, view.keys)
         expected = ", ".join(view.idle(SAVERS)) or f"expected one of {', '.join(SAVERS)}"
         raise WorkflowError("no video is saved", f"no node saves a video: {expected}")
     chains: dict[Key, Chain] = {}
@@ -172,6 +173,7 @@ def _trace(view: View, decoder: Key) -> tuple[Key, list[Key]]:
         last = [decoder, *passed][-1]
         raise unconnected(view, last, {**_PASSED, **AT_THE_BEGINNING}.get(view.kind(last), "samples"))
     if view.kind(maker) not in SAMPLERS:
+        _check_group(view, [maker])
         if any(view.kind(key) in SAMPLERS for key in view.behind(maker, lambda key: view.kind(key) in DECODERS)):
             raise WorkflowError(
                 "latents are changed before they are decoded",
@@ -225,6 +227,7 @@ def _without_sampler(view: View, saver: Key) -> WorkflowError:
         for each in view.gaps(key):
             if each in ("video", "images", "image", "samples"):
                 return unconnected(view, key, each)
+    _check_group(view, [*view.behind(saver)])
     if maker == saver:
         return unconnected(view, saver, "video" if view.kind(saver) == "SaveVideo" else "images")
     return WorkflowError(
@@ -232,6 +235,17 @@ def _without_sampler(view: View, saver: Key) -> WorkflowError:
         f"{view.label(maker)} is in the way: the video of {view.label(saver)} comes from it, not from a sampler "
         f"({', '.join(SAMPLERS)}) and a decoder ({', '.join(DECODERS)})",
     )
+
+
+def _check_group(view: View, keys: Sequence[Key]) -> None:
+    """Raise WorkflowError for a group node, by which older pages put several nodes into one."""
+    for key in keys:
+        if view.kind(key).startswith(("workflow>", "workflow/")):
+            why = (
+                "it is a group node, which is not looked into; open the workflow in a newer page, which makes a "
+                "subgraph of it, or choose Convert to Nodes in its menu, and save it again"
+            )
+            raise refusal(view, "a group node", key, why)
 
 
 def _check_short(view: View, keys: Sequence[Key]) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 from vidrd_core.comfy.graphs import Graph, PromptGraph, WorkflowError
 from vidrd_core.comfy.page import Counter, PageGraph
 
+_OF_PAGES = {"links", "last_node_id", "state"}  # other programs' files have nodes, too
+
 
 @dataclass
 class Workflow:
@@ -59,15 +61,15 @@ def parse_workflow(data: Any) -> Workflow:
     """Tell the form of a workflow.
 
     Args:
-        data: The content of its file.
+        data: The content of its file; or what ComfyUI's server takes (prompt), or stores in pictures (workflow).
 
     Returns:
-        The workflow; it shares `data`.
+        The workflow; it shares `data`, or the part that is one.
 
     Raises:
         WorkflowError: It is none.
     """
-    if isinstance(data, dict) and isinstance(data.get("nodes"), list):
+    if isinstance(data, dict) and isinstance(data.get("nodes"), list) and not _OF_PAGES.isdisjoint(data):
         try:
             graphs = (data.get("definitions") or {}).get("subgraphs") or []
             for graph in (data, *graphs):
@@ -83,6 +85,9 @@ def parse_workflow(data: Any) -> Workflow:
         others = [each for each in data.values() if isinstance(each, dict) and "class_type" in each]
         if nodes and len(others) == len(nodes) and all(isinstance(node.get("inputs"), dict) for node in nodes):
             return Workflow(data, PromptGraph(data), {})
+        for name in ("workflow", "prompt"):
+            if isinstance(data.get(name), dict):
+                return parse_workflow(data[name])
     raise WorkflowError(
         "", "is no workflow of ComfyUI: expected the page's format (Save) or the API format (Export (API))"
     )

@@ -27,6 +27,12 @@ def test_it_writes_a_long_workflow(vidrd, short):
     assert same(json.loads(Path("deep/long.json").read_text())) == same(expected)
 
 
+@pytest.mark.parametrize("group", ["comfy", "data"])
+def test_a_group_of_commands_alone_shows_its_help(vidrd, group):
+    assert vidrd(group) == vidrd(group, "--help")
+    assert vidrd(group)[1].startswith(f"Usage: vidrd {group} [OPTIONS] COMMAND ...")
+
+
 def test_prompts_count_the_clips(vidrd, short):
     assert vidrd("comfy", "extend", short, "--prompt", "a", "--prompt", "b", "-o", "two.json", "-q") == (0, "", "")
     assert same(json.loads(Path("two.json").read_text())) == same(extended(wan(), 2, prompts=["a", "b"]))
@@ -55,7 +61,8 @@ def test_errors_name_the_file_and_the_node(vidrd, short):
     [
         (("gone.json", "-o", "x.json"), "gone.json"),
         (("text.json", "-o", "x.json"), "text.json is no JSON file"),
-        (("short.json", "-o", "x.mp4"), "expected a name that ends in .json"),
+        (("short.json", "-o", "x.mp4"), "--output is x.mp4, expected a file name in .json, as long.json"),
+        (("short.json", "-o", ".json"), "--output is .json, expected a file name in .json, as long.json"),
         (("short.json", "-o", "x.json", "--order", "up"), "expected mirror, forward or auto"),
         (("short.json", "-o", "x.json", "--clips", 0), "--clips"),
         (("short.json", "-o", "x.json", "--clips", 1000), "expected 1 to 100"),

@@ -87,6 +87,41 @@ def test_settings_that_were_not_saved_are_named(name, node, missing, values):
     assert f"(node {node}) is in the way: the file has no value of its {missing}" in refusal(page)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"nodes": [{"mesh": 0}], "asset": {"version": "2.0"}},
+        {"nodes": [{"id": "1", "position": {"x": 0, "y": 0}, "data": {}}], "edges": []},
+        {"nodes": [{"id": "a", "name": "Start", "type": "start", "parameters": {}}], "connections": {}},
+        {"prompt": "a fox", "steps": 20},
+        {"workflow": {"nodes": []}},
+    ],
+)
+def test_files_of_other_programs_are_no_workflows(data):
+    with pytest.raises(WorkflowError, match="is no workflow of ComfyUI: expected the page's format"):
+        parse_workflow(data)
+
+
+def test_workflows_in_other_files_are_read():
+    page, plain = to_page(wan(), definitions()), wan()
+    for data in ({"prompt": plain, "client_id": "x"}, {"workflow": page, "prompt": plain}):
+        found = parse_workflow(copy.deepcopy(data))
+        extend_workflow(found, 3)
+        assert found.data == extended(data.get("workflow") or plain)
+
+
+@pytest.mark.parametrize("number", [8, 9, 10, 11])
+@pytest.mark.parametrize("sign", "/>")
+def test_group_nodes_are_not_looked_into(number, sign):
+    page = to_page(wan(), definitions())
+    next(each for each in page["nodes"] if each["id"] == number)["type"] = f"workflow{sign}Mine"
+    assert refusal(page) == (
+        f"workflow{sign}Mine (node {number}) is in the way: it is a group node, which is not looked into; open "
+        "the workflow in a newer page, which makes a subgraph of it, or choose Convert to Nodes in its menu, and "
+        "save it again"
+    )
+
+
 def test_a_subgraph_in_itself_is_refused():
     page = in_subgraph(to_page(wan(), definitions()), {11})
     inner = page["definitions"]["subgraphs"][0]

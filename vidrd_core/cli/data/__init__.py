@@ -21,7 +21,8 @@ vidrd data mix shards/films=2 shards/kinetics=1 shards/pseudo=0.5 -o mix.yaml"""
 app = typer.Typer(
     name="data",
     help="Make captioned clips of images and videos, as shards for training. Run again, a command does what is new.",
-    no_args_is_help=True,
+    callback=o.show_help,
+    invoke_without_command=True,
     rich_markup_mode=None,
     cls=o.Commands,
     epilog=_EPILOG,
