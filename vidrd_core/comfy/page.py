@@ -11,6 +11,7 @@ from vidrd_core.comfy.definitions import ADDED, WIDGETS
 from vidrd_core.comfy.graphs import INPUTS, OUTPUTS, Connected, Graph, NodeId, Source, Target
 
 NODE_WIDTH, GAP = 330, 60
+_MAP, _MAP_OF_NOISE = 150, 112  # the heights of the pictures of reuse that web/js/reuse_map.js draws in nodes
 _LINK_PARTS = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
 
 
@@ -406,7 +407,10 @@ def height_of(kind: str) -> float:
     """About the height in pixels that the page gives a node."""
     definition = ADDED[kind]
     sockets = max(sum(not each.is_widget for each in definition.inputs), len(definition.outputs))
-    return 40.0 + 22 * sockets + 26 * len(definition.widgets) + 60 * (kind == "CLIPTextEncode")
+    height = 40.0 + 22 * sockets + 26 * len(definition.widgets) + 60 * (kind == "CLIPTextEncode")
+    if "prompt_frames" not in definition.widgets:
+        return height
+    return height + (_MAP if "beta" in definition.widgets else _MAP_OF_NOISE)
 
 
 def _box(node: dict[str, Any]) -> tuple[float, float, float, float]:

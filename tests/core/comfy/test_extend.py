@@ -3,18 +3,20 @@
 import copy
 import json
 import random
+import re
 
 import pytest
 
 from vidrd_core.comfy.definitions import ADDED, WIDGETS
 from vidrd_core.comfy.extend import MAX_CLIPS, extend_workflow
 from vidrd_core.comfy.graphs import WorkflowError
+from vidrd_core.comfy.page import height_of
 from vidrd_core.comfy.workflow import parse_workflow, read_workflow
 
 from ...workflows import slots
 from ...workflows.build import in_subgraph, to_page
 from ...workflows.convert import to_prompt
-from ...workflows.files import graphs, nodes, wires
+from ...workflows.files import ROOT, graphs, nodes, wires
 from ...workflows.stock import definitions
 from .graphs import FAMILIES, changed, node, same, wan
 
@@ -220,6 +222,17 @@ def test_the_page_s_links_and_places_are_right(name, inside):
         for other in (each for each in changed_graph["nodes"] if each is not one):
             assert apart(one, other), (one["type"], other["type"])
     assert all(before_group["bounding"][1] + before_group["bounding"][3] <= top for before_group in before)
+
+
+def test_nodes_have_room_for_their_pictures():
+    text = (ROOT / "web" / "js" / "reuse_map.js").read_text(encoding="utf-8")
+    high, low, margin = map(int, re.search(r"HEIGHT = (\d+), LOW = (\d+), MARGIN = (\d+)", text).groups())
+    kinds = set(re.search(r"const NODES = \[(.*)\]", text)[1].replace('"', "").split(", ")) & ADDED.keys()
+    assert kinds == {"VidRD_Extend", "VidRD_Noise", "VidRD_Guidance"}
+    for kind in kinds:
+        widgets, sockets = ADDED[kind].widgets, [each for each in ADDED[kind].inputs if not each.is_widget]
+        plain = 40 + 22 * max(len(sockets), len(ADDED[kind].outputs)) + 26 * len(widgets)
+        assert height_of(kind) == plain + (high if "beta" in widgets else low) + 2 * margin
 
 
 def apart(one, other):
