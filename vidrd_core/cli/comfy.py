@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -117,7 +118,7 @@ def extend(
         raise InputError(f"--order is {order!r}, expected mirror, forward or auto")
     if output.suffix.lower() != ".json":
         raise InputError(f"--output is {output}, expected a file name in .json, as long.json")
-    if output.exists() and not overwrite:
+    if os.path.lexists(output) and not overwrite:
         raise InputError(f"{output} is there already: give another name, or --overwrite")
     try:
         done = extend_workflow(found, clips or len(prompts) or 4, prompts, prompt_frames, order, preset)
@@ -126,9 +127,10 @@ def extend(
     except ValueError as error:
         raise InputError(str(error)) from error
     with input_checked():
-        output.parent.mkdir(parents=True, exist_ok=True)
+        target = Path(os.path.realpath(output))  # a link stays one
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            write_json(output, found.data)
+            write_json(target, found.data)
         except UnicodeEncodeError as error:
             half = ascii(error.object[error.start])
             raise InputError(

@@ -119,8 +119,3 @@ class Copies:
                 found |= self._reasons(source.node, replaced, clip, known)
         known[node] = frozenset(found)
         return known[node]
-
-    def depends(self, node: NodeId, other: NodeId) -> bool:
-        """Whether a node depends on another one."""
-        outputs: Replaced = {Source(other, slot): Source(other, slot) for slot in range(8)}
-        return bool(self._reasons(node, outputs, 0, {}))

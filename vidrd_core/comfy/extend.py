@@ -7,13 +7,13 @@ from typing import Any
 
 from vidrd_core.comfy.chains import check_together, find_chains, prompt_encoder
 from vidrd_core.comfy.definitions import AS_SET, MAX_PROMPT_FRAMES, PRESETS
-from vidrd_core.comfy.graphs import NodeId
+from vidrd_core.comfy.graphs import Graph, NodeId
 from vidrd_core.comfy.lengths import check_reuse
 from vidrd_core.comfy.names import FileNames
 from vidrd_core.comfy.rewriting import Extended, Rewriting
 from vidrd_core.comfy.saving import plan_videos, remove_savers
 from vidrd_core.comfy.shown import Shown
-from vidrd_core.comfy.view import View
+from vidrd_core.comfy.view import GETTERS, SETTERS, View, setter_of
 from vidrd_core.comfy.workflow import Workflow
 
 MAX_CLIPS = 100  # ComfyUI checks a chain of nodes by recursion, which Python limits
@@ -72,6 +72,12 @@ def extend_workflow(
         check_reuse(view, chain, reuse)
     encoders = {chain.sampler: prompt_encoder(view, chain) for chain in chains} if prompts else {}
     plans = plan_videos(view, chains, result.notes)
+    used = [
+        (graph, node)
+        for graph in workflow.graphs
+        for node in graph.ids()
+        if graph.kind(node) not in workflow.subgraphs and _is_used(graph, node)
+    ]
     done: set[tuple[int, NodeId]] = set()
     for chain in chains:
         at = (id(view.graph(chain.sampler)), chain.sampler[-1])
@@ -80,8 +86,28 @@ def extend_workflow(
             result.samplers.append(view.label(chain.sampler))
             rewriting = Rewriting(view, chain, plans[chain.sampler], clips, reuse, result)
             rewriting.run(prompts, encoders.get(chain.sampler))
+    if clips == 1 and preset == "loop on purpose":
+        result.notes.append(f"one clip closes no loop, as the preset {preset!r} does: make two clips or more")
     for chain in chains:
         remove_savers(view, [saver for plan in plans[chain.sampler] for saver in plan.savers])
+    _remove_unused(used)
     result.notes += shown.forget_removed() + names.keep_values()
     workflow.store(f"VidRD: {clips} clips")
     return result
+
+
+def _is_used(graph: Graph, node: NodeId) -> bool:
+    """Whether anything uses what a node gives, also by a getter."""
+    getters = (each for each in graph.ids() if graph.kind(each) in GETTERS) if graph.kind(node) in SETTERS else ()
+    return graph.used(node) or any(setter_of(graph, each) == node for each in getters)
+
+
+def _remove_unused(used: list[tuple[Graph, NodeId]]) -> None:
+    """Remove those of some nodes that run and that nothing uses any more."""
+    while gone := [
+        (graph, node)
+        for graph, node in used
+        if graph.has(node) and not graph.mode(node) and not _is_used(graph, node)
+    ]:
+        for graph, node in gone:
+            graph.remove(node)

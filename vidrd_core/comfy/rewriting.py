@@ -95,8 +95,6 @@ class Rewriting:
         graph, copies, notes = self.graph, self.copies, self._notes()
         graph.new_block()
         notes += self._draw_links(encoder)
-        changed = [key[-1] for key in (*([encoder] if encoder else []), *self.chain.endings)]
-        used = {node for node in graph.ids() if graph.used(node)} if changed else set()
         self._prepare()
         encoded = self._encode(prompts, encoder)
         noises = [node for sampler in self.samplers for node in self._noise(sampler)]
@@ -135,11 +133,8 @@ class Rewriting:
             graph.remove(sampler)
         if self.expert is not None:
             graph.remove(self.expert)
-        for node in [*unused, *noises]:
+        for node in [*unused, *noises, *(guider.node for guider in self.guiders.values())]:
             self._prune(node)
-        if changed:
-            used |= {guider.node for guider in self.guiders.values()}
-            self._prune_all({node for node in used if graph.has(node)}, changed)
         self.result.notes += notes
 
     def _noise(self, sampler: NodeId) -> list[NodeId]:
@@ -209,15 +204,6 @@ class Rewriting:
         """Remove a node that nothing uses any more."""
         if self.graph.has(node) and not self.graph.used(node):
             self.graph.remove(node)
-
-    def _prune_all(self, nodes: set[NodeId], others: list[NodeId]) -> None:
-        """Remove those of some nodes that depend on others and that nothing uses any more."""
-        graph = self.graph
-        nodes = {node for node in nodes if node in others or any(self.copies.depends(node, each) for each in others)}
-        while gone := [node for node in nodes if not graph.used(node)]:
-            for node in gone:
-                graph.remove(node)
-                nodes.remove(node)
 
     def _name(self, text: str, number: int) -> str:
         return f"{text}, clip {number + 1}"

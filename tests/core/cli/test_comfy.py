@@ -7,7 +7,7 @@ import pytest
 
 from ..comfy.graphs import changed, same, wan
 from ..comfy.test_extend import extended
-from .helpers import error_line
+from .helpers import error_line, posix
 
 
 @pytest.fixture
@@ -47,6 +47,19 @@ def test_files_are_not_overwritten_unasked(vidrd, short):
     assert Path("long.json").read_text() == "mine"
     assert vidrd("comfy", "extend", short, "-o", "long.json", "--overwrite")[0] == 0
     assert "VidRD_Extend" in Path("long.json").read_text()
+
+
+@pytest.mark.parametrize("there", [False, True])
+@posix
+def test_links_stay_links(vidrd, short, there):
+    if there:
+        Path("real.json").write_text("mine")
+    Path("link.json").symlink_to("real.json")
+    assert "link.json is there already" in error_line(*vidrd("comfy", "extend", short, "-o", "link.json"))
+    assert Path("real.json").exists() == there
+    assert vidrd("comfy", "extend", short, "-o", "link.json", "--overwrite")[0] == 0
+    assert Path("link.json").is_symlink()
+    assert "VidRD_Extend" in Path("real.json").read_text()
 
 
 def test_errors_name_the_file_and_the_node(vidrd, short):

@@ -50,6 +50,11 @@ def test_the_last_clip_closes_the_loop(name):
     assert {preset for preset, _ in made} == {"loop on purpose"}
 
 
+def test_one_clip_closes_no_loop():
+    done = extend_workflow(parse_workflow(wan()), 1, preset="loop on purpose")
+    assert done.notes == ["one clip closes no loop, as the preset 'loop on purpose' does: make two clips or more"]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -160,16 +160,34 @@ def test_what_changes_the_beginning_of_a_clip_changes_the_first_one():
     assert second["latent"] == [clips[1], 0]
 
 
-def test_values_of_the_page_s_own_primitive_node_are_known():
-    page = to_page(FAMILIES["with_reference"](), definitions())
-    page["nodes"].append({"id": 60, "type": "PrimitiveNode", "pos": [0, 500], "size": [9, 9], "mode": 0, "inputs": [],
-                          "outputs": [{"name": "INT", "type": "INT", "links": [800]}],
-                          "widgets_values": [832, "fixed"]})  # fmt: skip
-    maker = next(each for each in page["nodes"] if each["id"] == 7)
-    slot = [each["name"] for each in maker["inputs"]].index("width")
+def set_by_a_primitive_node(name, number, widget):
+    """A page whose own node of that kind sets a widget of a node."""
+    page = to_page(FAMILIES[name](), definitions())
+    maker = next(each for each in page["nodes"] if each["id"] == number)
+    slot = [each["name"] for each in maker["inputs"]].index(widget)
     maker["inputs"][slot]["link"] = 800
-    page["links"].append([800, 60, 0, 7, slot, "INT"])
-    long = extended(page)
+    page["links"].append([800, 60, 0, number, slot, "INT"])
+    page["nodes"].append({"id": 60, "type": "PrimitiveNode", "pos": [0, 500], "size": [9, 9], "mode": 0,
+                          "inputs": [], "outputs": [{"name": "INT", "type": "INT", "links": [800]}],
+                          "widgets_values": [832, "fixed"]})  # fmt: skip
+    return page
+
+
+def test_nodes_that_lead_nowhere_now_are_removed():
+    def kept(page):
+        long = extended(page)
+        check_links(long)
+        return 60 in [each["id"] for each in long["nodes"]]
+
+    assert not kept(set_by_a_primitive_node("wan", 8, "denoise"))
+    assert kept(set_by_a_primitive_node("wan", 8, "steps"))
+    page = set_by_a_primitive_node("wan", 7, "width")
+    page["nodes"].append({**page["nodes"][-1], "id": 61, "outputs": [{"name": "INT", "type": "INT", "links": []}]})
+    assert 61 in [each["id"] for each in extended(page)["nodes"]]  # which led nowhere before
+
+
+def test_values_of_the_page_s_own_primitive_node_are_known():
+    long = extended(set_by_a_primitive_node("with_reference", 7, "width"))
     check_links(long)
     (kept,) = [each for each in long["nodes"] if each["id"] == 60]
     assert kept["outputs"][0]["links"] == [800]

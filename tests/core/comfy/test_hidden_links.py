@@ -38,6 +38,20 @@ def test_they_change_nothing(name, kind):
         assert sent(long) == expected, page["links"][link]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_none_is_left_that_leads_nowhere(name, kind):
+    page = to_page(FAMILIES[name](), definitions())
+    for link in range(len(page["links"])):
+        long = extended(by_way_of(page, link, kind))
+        nodes = {each["id"]: each for each in long["nodes"]}
+        origins = {each[1] for each in long["links"]}
+        got = any(each["type"] == "GetNode" and number in origins for number, each in nodes.items())
+        for number, each in nodes.items():
+            if each["type"] in (*KINDS, "GetNode"):
+                assert number in origins or (each["type"] == "SetNode" and got), page["links"][link]
+
+
 @pytest.mark.parametrize("kind", [*KINDS, "bypassed"])
 def test_the_seed_behind_one_is_taken(kind):
     page = to_page(FAMILIES["custom"](), definitions())
