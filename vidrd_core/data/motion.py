@@ -19,12 +19,16 @@ SIDE = 64  # pixels of the longer side of frames
 class Measures:
     """What has been measured of a film's frames so far, in levels of 0 to 255.
 
+    Args:
+        apart: The numbers of the film's frames that are 1/8 s apart, ascending.
+
     Attributes:
         levels: The level below which 98 % of a frame's pixels are, by its number.
         changes: The mean change of pixels from one frame to another, by their numbers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, apart: NDArray[np.intp] | None = None) -> None:
+        self.apart = np.empty(0, np.intp) if apart is None else apart
         self.levels: dict[int, float] = {}
         self.changes: dict[tuple[int, int], float] = {}
         self._last: tuple[int, NDArray[np.float64]] | None = None
@@ -51,9 +55,9 @@ class InPassing:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         facts = facts_of(path)
-        self._wanted = frozenset(apart(frame_times(path), facts.fps).tolist())
         self._size = small(facts.width, facts.height)
         self._measures = measures_of(path)
+        self._wanted = frozenset(self._measures.apart.tolist())
 
     def see(self, number: int, view: View) -> None:
         """Measure a frame, if it is one of them; they come in the order of their numbers."""
@@ -87,11 +91,22 @@ def small(width: int, height: int) -> tuple[int, int]:
 
 
 def measures_of(path: str | os.PathLike[str]) -> Measures:
-    """What has been measured of a film in this process, unless the file has changed since. Raises OSError."""
+    """What has been measured of a film in this process, unless the file has changed since.
+
+    Args:
+        path: The film.
+
+    Returns:
+        The measures.
+
+    Raises:
+        OSError: There is no such file.
+        UnfitError: It cannot be decoded.
+    """
     status = os.stat(path)
     return _measures(os.path.abspath(path), status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=1)
 def _measures(path: str, size: int, changed: int) -> Measures:
-    return Measures()
+    return Measures(apart(frame_times(path), facts_of(path).fps))

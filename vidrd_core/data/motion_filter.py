@@ -61,8 +61,9 @@ class MotionFilter:
         length = record.stop - record.start
         if length < self.settings.least:
             raise UnfitError(f"is too short, {max(length, 0):.2f} s, expected {self.settings.least:g} s or more")
-        windows = _windows(frame_times(record.source), record)
-        levels, changes = _measured(record, windows)
+        times, known = frame_times(record.source), measures_of(record.source)
+        windows = _windows(times, record, known.apart)
+        levels, changes = _measured(record, windows, known)
         black = float(np.mean([level < self.settings.black for level in levels]))
         if black > self.settings.black_share:
             raise UnfitError(f"is black in {black:.0%} of its frames")
@@ -74,18 +75,16 @@ class MotionFilter:
         yield record.with_details(motion=round(motion, 3))
 
 
-def _windows(times: NDArray[np.float64], record: Record) -> list[NDArray[np.intp]]:
+def _windows(times: NDArray[np.float64], record: Record, of_film: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     """Numbers of frames, at least 1/8 s apart, in windows over all of a segment. Raises UnfitError."""
-    fps = record.details["source_fps"]
     slack = 0.25 / segment_rate(record)
     assert record.stop is not None
     (inside,) = np.nonzero((times > record.start - slack) & (times < record.stop - slack))
     if not len(inside):
         raise UnfitError(f"is empty: no frame begins between {record.start:.2f} and {record.stop:.2f} s")
-    of_film = apart(times, fps)
     examined = of_film[(of_film >= inside[0]) & (of_film <= inside[-1])]
     if len(examined) < LEAST:  # those of the film are elsewhere
-        examined = inside[apart(times[inside], fps)]
+        examined = inside[apart(times[inside], record.details["source_fps"])]
     at = times[examined]
     windows = []
     for begin in np.linspace(at[0], max(at[0], at[-1] - SECONDS), WINDOWS):
@@ -95,14 +94,15 @@ def _windows(times: NDArray[np.float64], record: Record) -> list[NDArray[np.intp
     return windows
 
 
-def _measured(record: Record, windows: list[NDArray[np.intp]]) -> tuple[list[float], list[list[float]]]:
+def _measured(
+    record: Record, windows: list[NDArray[np.intp]], known: Measures
+) -> tuple[list[float], list[list[float]]]:
     """The levels of all frames in windows, and for each window, how much each frame changes from the one before it.
 
     What was measured in passing is not decoded again. Raises UnfitError.
     """
     numbers = sorted({int(number) for window in windows for number in window})
     pairs = [[(int(one), int(other)) for one, other in pairwise(window)] for window in windows]
-    known = measures_of(record.source)
     if not (known.levels.keys() >= set(numbers) and known.changes.keys() >= set(chain.from_iterable(pairs))):
         times, size = frame_times(record.source)[numbers].tolist(), small(*record.details["source_size"])
         known = Measures()
