@@ -13,7 +13,7 @@ from .host.state_files import serve
 from .inflate import InflateCheckpoint
 from .loaders import LoadTemporalVAE, LoadTextEncoder, LoadUNet3D
 from .long_video import LongVideo
-from .long_video_part import LongVideoPart
+from .long_video_part import CheckVideo, LongVideoPart
 from .prompts import EmptyClip, EncodePrompts
 from .pseudo_video import PseudoVideo
 from .reuse_map import ReuseMap
@@ -46,10 +46,8 @@ NODES: list[type[io.ComfyNode]] = [
     StateFromVideo,
     FeatureCache,
 ]
-INTERNAL: list[type[io.ComfyNode]] = [
-    LongVideoPart,
-    DecodeNewFrames,
-]  # which other nodes expand into: the page does not offer them
+# Which other nodes expand into: the page does not offer them.
+INTERNAL: list[type[io.ComfyNode]] = [LongVideoPart, CheckVideo, DecodeNewFrames]
 
 
 class VidRDExtension(ComfyExtension):

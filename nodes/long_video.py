@@ -10,7 +10,7 @@ from comfy_execution.graph_utils import GraphBuilder
 from vidrd_core.prompt_schedule import OVER_FRAMES, fade_of, parse_per_clip
 
 from .host.progress import show_clip_count
-from .long_video_part import LINKED, add_parts
+from .long_video_part import LINKED, add_check, add_parts
 from .prompts import parse_prompts
 from .schema import (
     CATEGORY,
@@ -177,6 +177,7 @@ class LongVideo(io.ComfyNode):
         file = {"filename_prefix": filename_prefix, "format": format, "fps": fps, "scale": scale}
         graph = GraphBuilder()
         shared = {**settings, "negative_prompt": negative_prompt}
+        add_check(graph, file, links)
         video, state = add_parts(graph, of_clips, shared, file, links)
         show_clip_count(len(texts))
         return io.NodeOutput(video, state, expand=graph.finalize())

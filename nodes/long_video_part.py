@@ -20,11 +20,12 @@ from vidrd_core.state import ClipState
 from .host.memory import return_free_memory
 from .host.named_values import NamedValue, name_of_state, name_of_video
 from .host.progress import PART
-from .host.video import GrowingVideo
+from .host.video import GrowingVideo, check_before_sampling
 from .schema import CATEGORY, RAW_LINK, State, schema
 
 LINKED = ("model", "clip", "vae", "latent", "audio_vae", "model_low_noise")
 """Passed on as links to the nodes that the clips consist of, so that the cache identifies those by their source."""
+CHECK = "VidRD_CheckVideo"
 CLIPS = 8  # of a part
 
 
@@ -78,6 +79,41 @@ class LongVideoPart(io.ComfyNode):
         of_clips, shared, of_file = (json.loads(text) for text in (clips, settings, file))
         video, state = add_clips(graph, of_clips, shared, of_file, last, links, state, before)
         return io.NodeOutput(video, state, expand=graph.finalize())
+
+
+class CheckVideo(io.ComfyNode):
+    """Refuses what could not be written before the first clip of a Long Video is sampled."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id=CHECK,
+            display_name="VidRD Long Video (check)",
+            category=CATEGORY,
+            description="Checks what a VidRD Long Video is given. It makes these nodes by itself.",
+            is_dev_only=True,
+            is_deprecated=True,
+            is_output_node=True,  # which ComfyUI runs first
+            inputs=[
+                io.Latent.Input("latent"),
+                io.String.Input("format"),
+                io.Vae.Input("audio_vae", optional=True),
+                io.Video.Input("before", optional=True),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(cls, latent: Any, format: str, audio_vae: Any = None, before: Any = None) -> io.NodeOutput:
+        check_before_sampling(latent, format, audio_vae, before)
+        return io.NodeOutput()
+
+
+def add_check(graph: GraphBuilder, file: Mapping[str, Any], links: Mapping[str, Any]) -> None:
+    """Add the node that checks a Long Video to a graph; its arguments are as for `add_parts`."""
+    check = graph.node(CHECK, "check_1", latent=links["latent"], format=file["format"])
+    for name in ("audio_vae", "before"):
+        check.set_input(name, links[name])
 
 
 def add_parts(

@@ -263,6 +263,24 @@ def write_clip(
     return video
 
 
+def check_before_sampling(latent: Latent, kind: str, audio_vae: Any, before: Any) -> None:
+    """Check, as far as it is known before a clip is sampled, that it can be written.
+
+    Args:
+        latent: The LATENT that is to be sampled.
+        kind: The kind of file of a new video.
+        audio_vae: As in `write_clip`.
+        before: Likewise.
+
+    Raises:
+        ValueError: As `write_clip`.
+    """
+    samples, *audio = split_latent(latent)
+    _check_one_clip(samples)
+    _check_growing(before)
+    _check_sound(bool(audio), audio_vae, kind if before is None else before.settings.kind)
+
+
 def decode_clip(latent: Latent, vae: Any) -> Tensor:
     """Decode a clip's new frames, as `write_clip` does where a video begins with them.
 
@@ -310,25 +328,35 @@ def _closing(closing: Tensor | None, samples: Tensor, context: DecoderContext) -
 
 def _check(samples: Tensor, closing: Tensor | None, context: DecoderContext, before: Any) -> None:
     """Raise ValueError unless latents can be appended to a video."""
-    if samples.ndim == 5 and len(samples) > 1:
-        raise ValueError(
-            f"the latent holds {len(samples)} clips side by side, expected one: write each to a file of its own"
-        )
+    _check_one_clip(samples)
     more = 0 if closing is None else closing.shape[2]
     if (cycle := context.timing.cycle) and (samples.shape[2] + more) % cycle not in (0, context.future):
         raise ValueError(
             f"the latent has {samples.shape[2]} latents along time, expected a multiple of {cycle}, or "
             f"{context.future} more: this VAE decodes them in groups; make clips from the model's own empty latent"
         )
+    _check_growing(before)
     if before is None:
         return
-    if not isinstance(before, GrowingVideo):
-        raise ValueError("the video is not from Decode & Write Clip: wire that of the previous clip, or none")
     if context != before.context:
         raise ValueError("the VAE is of another kind than that of the video so far: wire the same one")
     if samples.shape[-2:] != before.tail.shape[-2:]:
         here, there = list(samples.shape[-2:]), list(before.tail.shape[-2:])
         raise ValueError(f"the clip's latents are {here}, those of the video so far {there}: give all clips one size")
+
+
+def _check_one_clip(samples: Tensor) -> None:
+    """Raise ValueError for a batch of clips."""
+    if samples.ndim == 5 and len(samples) > 1:
+        raise ValueError(
+            f"the latent holds {len(samples)} clips side by side, expected one: write each to a file of its own"
+        )
+
+
+def _check_growing(before: Any) -> None:
+    """Raise ValueError for a video that cannot grow."""
+    if before is not None and not isinstance(before, GrowingVideo):
+        raise ValueError("the video is not from Decode & Write Clip: wire that of the previous clip, or none")
 
 
 def _check_sound(has_sound: bool, audio_vae: Any, kind: str) -> None:

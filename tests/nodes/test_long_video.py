@@ -255,6 +255,17 @@ def test_a_video_that_goes_on_keeps_its_own_format_and_rate(execute, output):
     assert kinds == {"long": "temp", "more": "output"}, "a video that is replaced is shown as it was"
 
 
+def test_what_cannot_be_written_is_refused_before_a_clip_is_sampled(execute):
+    twice = {"class_type": "RepeatLatentBatch", "inputs": {"samples": ["empty", 0], "amount": 2}}
+    for changes, message in (
+        ({"latent": ["twice", 0]}, "the latent holds 2 clips side by side, expected one"),
+        ({"audio_vae": ["vae", 0]}, "audio_vae is wired, but the latent holds no sound"),
+    ):
+        ran, errors, _ = execute({**long_video(PROMPTS[:2], prefix="checked", **changes), "twice": twice})
+        assert message in errors[0]["exception_message"]
+        assert clips_in(ran) == []
+
+
 def test_a_loop_that_has_no_room_to_close_is_refused_with_the_first_clip(execute):
     ran, errors, _ = execute(long_video(PROMPTS[:1], clips=3, prefix="no_room", loop="close"))
     assert "as many at its end, to close the loop: give a smaller M" in errors[0]["exception_message"]
