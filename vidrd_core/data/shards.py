@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from vidrd_core.data.codec import decode_clip, decode_image, encode_clip, encode_image
 from vidrd_core.data.records import Record, Skipped
 from vidrd_core.io.atomic import atomic_file
+from vidrd_core.io.background import InBackground
 
 SETTINGS = "dataset.json"
 
@@ -87,8 +88,13 @@ def write_shard(folder: Path, number: int, results: Iterable[Record | Skipped], 
     # The inner file is complete first: a shard counts from when it has a manifest.
     with atomic_file(manifest) as partial_manifest, atomic_file(tar) as partial_tar:
         with tarfile.open(partial_tar, "w", format=tarfile.USTAR_FORMAT) as archive:
-            for result in results:
+
+            def add(result: Record | Skipped) -> None:
                 lines.append(_add(archive, result) if isinstance(result, Record) else _skip(result))
+
+            with InBackground(add) as later:  # clips are encoded while the next ones are read
+                for result in results:
+                    later(result)
         _locate(partial_tar, lines)
         counts = {"made": sum("key" in line for line in lines), "skipped": sum("reason" in line for line in lines)}
         head = {"shard": tar.name, "bytes": partial_tar.stat().st_size, **counts, "sources": sources}
