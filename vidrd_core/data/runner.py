@@ -131,10 +131,10 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / ".lock")
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout as error:
         raise DataError(f"another run writes to {out}: wait for it, or choose another folder") from error
-    with lock:
+    with held:
         _check_settings(stage, out)
         for partial in out.glob("*.partial"):  # of a run that was killed
             partial.unlink()

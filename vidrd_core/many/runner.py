@@ -109,11 +109,11 @@ def make_videos(
     folder.mkdir(exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout as error:
         raise ManifestError(f"another run writes to {folder}: wait for it, or choose another folder") from error
     made, failed = 0, list[Result]()
-    with lock:
+    with held:
         manifest = Manifest(folder, model, size)
         pending = manifest.pending(jobs, where)
         on_pending(pending)

@@ -135,12 +135,12 @@ class Recipe:
         self.config.out.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.config.out / ".lock")
         try:
-            lock.acquire(timeout=0)
+            held = lock.acquire(timeout=0)
         except Timeout as error:
             raise RecipeError(
                 f"another run trains in {self.config.out}: wait for it, or choose another out"
             ) from error
-        with lock:
+        with held:
             yield
 
     def is_done(self, stage: StageConfig) -> bool:
