@@ -73,7 +73,7 @@ def test_a_workflow_opens_and_is_sent_as_it_says(page, name):
 NAMED = """
 async (prefix) => {
     app.graph.clear();
-    const types = ["VidRD_EmptyClip", "SaveVideo", "VidRD_WriteClip", "VidRD_LongVideo", "VidRD_SaveState"];
+    const types = ["VidRD_EmptyClip", "SaveImage", "VidRD_WriteClip", "VidRD_LongVideo", "VidRD_SaveState"];
     const [clip, ...saving] = types.map((type) => LiteGraph.createNode(type));
     for (const node of [clip, ...saving]) app.graph.add(node);
     for (const { widgets } of saving) widgets.find(({ name }) => name === "filename_prefix").value = prefix;
@@ -83,7 +83,7 @@ async (prefix) => {
 """
 
 
-def test_placeholders_in_file_names_are_those_of_save_video(page):
+def test_placeholders_in_file_names_are_those_of_save_image(page):
     stock, *ours = page.run(NAMED, "a/%date:yyyy-MM%_%VidRD_EmptyClip.width%_%year%")
     assert "%date" not in stock
     assert "_256_%year%" in stock, "which the host fills in"
