@@ -19,6 +19,7 @@ from .schema import (
     RAW_LINK,
     check_choices,
     clip_inputs,
+    internal_schema,
     more_reuse_inputs,
     reuse_inputs,
     schema,
@@ -79,13 +80,10 @@ class DecodeNewFrames(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return internal_schema(
             node_id=DECODE,
             display_name="VidRD Decode New Frames",
-            category=CATEGORY,
             description="The new frames of a clip of Compare Settings, which makes these nodes by itself.",
-            is_dev_only=True,
-            is_deprecated=True,  # so that older pages, too, do not offer it
             inputs=[io.Latent.Input("latent"), io.Vae.Input("vae")],
             outputs=[io.Image.Output(display_name="images")],
         )

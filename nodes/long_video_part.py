@@ -21,7 +21,7 @@ from .host.memory import return_free_memory
 from .host.named_values import NamedValue, name_of_state, name_of_video
 from .host.progress import PART
 from .host.video import GrowingVideo, check_before_sampling
-from .schema import CATEGORY, RAW_LINK, State, schema
+from .schema import RAW_LINK, State, internal_schema
 
 LINKED = ("model", "clip", "vae", "latent", "audio_vae", "model_low_noise")
 """Passed on as links to the nodes that the clips consist of, so that the cache identifies those by their source."""
@@ -34,14 +34,11 @@ class LongVideoPart(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return internal_schema(
             node_id=PART,
             display_name="VidRD Long Video (part)",
-            category=CATEGORY,
             description="Some clips of a VidRD Long Video, which makes these nodes by itself.",
             enable_expand=True,
-            is_dev_only=True,
-            is_deprecated=True,  # so that older pages, too, do not offer it
             inputs=[
                 io.String.Input("clips", tooltip="What each clip has of its own, as JSON."),
                 io.String.Input("settings", tooltip="What the clips share, as JSON."),
@@ -86,13 +83,10 @@ class CheckVideo(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
+        return internal_schema(
             node_id=CHECK,
             display_name="VidRD Long Video (check)",
-            category=CATEGORY,
             description="Checks what a VidRD Long Video is given. It makes these nodes by itself.",
-            is_dev_only=True,
-            is_deprecated=True,
             is_output_node=True,  # which ComfyUI runs first
             inputs=[
                 io.Latent.Input("latent"),

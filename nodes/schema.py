@@ -41,6 +41,11 @@ def schema(advanced: tuple[str, ...] = (), **settings: Any) -> io.Schema:
     return io.Schema(**{name: value for name, value in settings.items() if name in known})
 
 
+def internal_schema(**settings: Any) -> io.Schema:
+    """As `schema`, of a node that others expand into: the page does not offer it."""
+    return schema(category=CATEGORY, is_dev_only=True, is_deprecated=True, **settings)  # the latter for older pages
+
+
 def clip_inputs() -> list[Any]:
     """The inputs of KSampler, for one clip."""
     return [

@@ -153,7 +153,7 @@ class WriteClip(io.ComfyNode):
 
 
 def _is_carried_on(node_id: str, prompt: dict[str, Any] | None) -> bool:
-    """Whether another node of a prompt appends to a node's video."""
+    """Whether another node of a prompt, one that writes a file, appends to a node's video."""
     return any(
         "filename_prefix" in inputs and inputs.get("before") == [str(node_id), 0]
         for inputs in (node.get("inputs", {}) for node in (prompt or {}).values())

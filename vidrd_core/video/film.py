@@ -245,7 +245,7 @@ class Film:
         Damaged ones are left out.
 
         Yields:
-            The frame's number, and what converts it until the next one is asked for.
+            The frame's number, and what converts it, also in another thread and after the film has ended.
 
         Raises:
             VideoError: None can be decoded.

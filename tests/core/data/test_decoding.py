@@ -1,5 +1,6 @@
 """Frames at chosen times, upright and with square pixels, and videos that cannot be decoded."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from vidrd_core.data.decoding import all_frames, facts_of, frames_at, frames_at_each
 from vidrd_core.data.records import UnfitError
+from vidrd_core.video import open_video
 from vidrd_core.video.film import film_of
 
 from .media import moving, numbered, turned, write_still, write_video
@@ -40,6 +42,21 @@ def test_groups_of_frames_are_those_of_each_and_decoded_once(tmp_path, monkeypat
     found = list(frames_at_each(path, groups))
     assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
     assert len(opened) == 1
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.gif", "gif"), ("a.avi", "rawvideo")])
+def test_frames_may_be_converted_after_the_film_has_ended(tmp_path, name, codec):
+    path = write_video(tmp_path / name, numbered(12), codec=codec) if codec != "gif" else tmp_path / name
+    if codec == "gif":
+        with open_video(path, 24.0) as writer:
+            writer.write(numbered(12))
+    film = film_of(path)
+    later = list(film.views())
+    assert [number for number, _ in later] == list(range(12))
+    expected = list(film.frames((32, 32)))
+    with ThreadPoolExecutor(1) as thread:
+        found = list(thread.map(lambda each: each[1]((32, 32)), later))
+    assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
 def test_groups_go_on_where_the_packets_promised_other_frames(tmp_path):
