@@ -129,7 +129,9 @@ def measure(
 
 def about_model(model: VidRD, clips: int) -> dict[str, Any]:
     """What identifies a model's videos of a number of clips in the header of records."""
-    return {"model": model.name, "weights": model_digest(model), "loras": model.loras, "clips": clips}
+    about = {"model": model.name, "weights": model_digest(model), "loras": model.loras, "clips": clips}
+    dtype = model.metadata()["dtype"]
+    return about if dtype == "float32" else {**about, "dtype": dtype}  # older records name none: they are in float32
 
 
 def process_device(device: str) -> str:

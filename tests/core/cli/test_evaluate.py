@@ -138,6 +138,8 @@ def test_videos_that_a_model_generates_from_prompts(here, vidrd, folder):
     message = "records_0.jsonl holds records of other settings, now batch"
     assert message in error_line(*vidrd("evaluate", *given, "-o", "batched", "--batch", "2"))
     assert "batch is 0, expected 1 or more" in error_line(*vidrd("evaluate", *given, "-o", "none", "--batch", "0"))
+    message = "records_0.jsonl holds records of other settings, now dtype 'bfloat16' (then 'absent')"
+    assert message in error_line(*vidrd("evaluate", *given, "-o", "batched", "--batch", "3", "--dtype", "bfloat16"))
 
 
 def test_the_inception_score_needs_enough_videos(here, vidrd):
