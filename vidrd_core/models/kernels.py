@@ -53,10 +53,12 @@ def _is_known() -> bool:
             added = _product(x, weight, None, plus=_product(x, weight, None))
             convolved = _convolved(x.transpose(1, 3), weight[:, :, None, None], None, ((0, 0), (1, 1), (1, 1), 1))
             gated = _gated_product(x, weight[:1], None, weight[1:], None)
+            turned = _product(x[0, 0].t(), x[0, 0].t(), None)
     except (AttributeError, RuntimeError, TypeError):
         return False
     expected = F.gelu(torch.tensor(2.0)) * 2
-    return bool((added == 4).all() and (convolved == 2).all() and torch.allclose(gated, expected))
+    products = (added == 4).all() and (convolved == 2).all() and (turned == MIN_ROWS).all()
+    return bool(products and torch.allclose(gated, expected))
 
 
 def apply_to(x: Tensor) -> bool:
@@ -72,22 +74,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, plus: Tensor | None =
         out = F.linear(x, weight, bias)
         return out if plus is None else out.add_(plus)
     return _product(x, weight, bias, plus)
-
-
-def linear_with_gradients(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """F.linear, for float32 through oneDNN's 1 x 1 convolution, which has gradients.
-
-    MKL does not use AVX-512 on processors other than Intel's, at half the speed. On a single thread torch would
-    compute such a convolution without oneDNN.
-    """
-    is_plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if not is_plain or torch.compiler.is_compiling() or torch.get_num_threads() == 1:
-        return F.linear(x, weight, bias)
-    if not dtypes() or x.numel() < MIN_ROWS * x.shape[-1]:
-        return F.linear(x, weight, bias)
-    pixels = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)  # [1, C, rows, 1], channels last
-    out = F.conv2d(pixels, weight[:, :, None, None], bias)
-    return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
 
 
 def gated_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -109,9 +95,31 @@ def conv2d(
 ) -> Tensor:
     """Convolve x [B, C, H, W] with weight [C', C, k, l], and add bias [C'] and `plus` -> [B, C', H', W']."""
     given = (weight, bias, (padding, stride, (1, 1), 1), plus)
-    if weight.numel() > HEAVY * x.numel() and _way_for_heavy(x, given) == "contiguous":
+    if weight.numel() > HEAVY * x.numel() and way_for_heavy(x, given) == "contiguous":
         return _contiguous(x, *given)
     return _convolved(x, *given)
+
+
+def product_with_transpose(x: Tensor, weight: Tensor) -> Tensor:
+    """x [rows, out] times weight [out, in] -> [rows, in]: from a linear layer's gradient that of its input."""
+    ways = {"oneDNN": lambda: _product(x, weight.t(), None), "BLAS": lambda: x @ weight}
+    return ways[_way("product with transpose", (_at_least(len(x)), *weight.shape), x.dtype, ways)]()
+
+
+def product_of_rows(x: Tensor, other: Tensor) -> Tensor:
+    """Transposed x [rows, out] times other [rows, in] -> [out, in]: a linear layer's gradient of its weight."""
+    ways = {"oneDNN": lambda: _product(x.t(), other.t(), None), "BLAS": lambda: x.t() @ other}
+    if torch.get_num_threads() > 1:  # on a single thread torch computes it without oneDNN
+        ways["convolution"] = lambda: _gradient_of_convolution(x, other)
+    return ways[_way("product of rows", (_at_least(len(x)), x.shape[1], other.shape[1]), x.dtype, ways)]()
+
+
+def _gradient_of_convolution(x: Tensor, other: Tensor) -> Tensor:
+    """The same as the gradient of the weights of a 1 x 1 convolution over [1, C, rows, 1], channels last."""
+    grad, pixels = (rows[None, :, None].permute(0, 3, 1, 2) for rows in (x, other))
+    weight = x.new_empty(x.shape[1], other.shape[1], 1, 1)
+    place = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, True, False])
+    return torch.ops.aten.convolution_backward(grad, pixels, weight, None, *place)[1][:, :, 0, 0]
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None, plus: Tensor | None = None) -> Tensor:
@@ -137,7 +145,7 @@ def _contiguous(x: Tensor, weight: Tensor, bias: Tensor | None, place: Place, pl
     return _convolved(x.contiguous(), weight, bias, place, plus).contiguous(memory_format=torch.channels_last)
 
 
-def _way_for_heavy(x: Tensor, given: tuple[Tensor, Tensor | None, Place, Tensor | None]) -> str:
+def way_for_heavy(x: Tensor, given: tuple[Tensor, Tensor | None, Place, Tensor | None]) -> str:
     """Which order of x is the fastest here: "channels last", as x is, or "contiguous"."""
     weight, _, (_, stride, *_), _ = given
     ways = {"channels last": lambda: _convolved(x, *given), "contiguous": lambda: _contiguous(x, *given)}

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from vidrd_core.models import kernels
+from vidrd_core.models import kernels, training_kernels
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
 from vidrd_core.models.feature_cache import EXACT, Call
@@ -205,8 +205,11 @@ class GEGLU(nn.Module):
         """x [..., dim] -> [..., inner]."""
         if isinstance(self.proj, core_ops.Linear) and kernels.apply_to(x):
             return kernels.gated_linear(x, *cast_to_input(self.proj, x))
-        x, gate = self.proj(x).chunk(2, dim=-1)
-        return multiply(F.gelu(gate), x)
+        x = self.proj(x)
+        if torch.is_grad_enabled():
+            return training_kernels.gated(x)
+        value, gate = x.chunk(2, dim=-1)
+        return multiply(F.gelu(gate), value)
 
 
 class FeedForward(nn.Module):

@@ -51,7 +51,7 @@ class TemporalConv(nn.Module):
         self.joint_norm = joint_norm
         for i in range(1, depth + 1):
             layers = [ops.GroupNorm(groups, dim, eps=1e-5), nn.SiLU()]
-            layers += [nn.Dropout(dropout)] if i > 1 else []
+            layers += [core_ops.Dropout(dropout)] if i > 1 else []
             conv = ops.Conv2d(dim, dim, (3, 1), padding=(1, 0))
             self.add_module(f"conv{i}", nn.Sequential(*layers, conv))
         zero_(self.layer(depth)[-1])
