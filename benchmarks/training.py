@@ -52,6 +52,17 @@ VAE_WIDTHS = {"tenth": 16, "third": 32, "half": 64, "full": 128}
 TEXT_WIDTHS = {"tenth": 64, "third": 320, "half": 512, "full": 1024}
 HEADS = {"tenth": 16, "third": 32, "half": 32, "full": 64}  # channels per head
 VIDEOS, SECONDS, SOURCE = 12, 3, 480  # of the videos on disk: 24 frames per second, pixels a side
+PINNED = """
+import os
+import sys
+
+from vidrd_core.cli import main
+
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[int(os.environ.get("LOCAL_RANK", 0))]})
+sys.argv[0] = "vidrd"
+sys.exit(main())
+"""
 TOKENS = {"padding": "max_length", "max_length": 77, "truncation": True, "return_tensors": "pt"}
 STAGE = {
     "name": "clip", "task": "clip", "steps": 10_000, "learning_rate": 1e-5, "warmup": 1, "log_every": 10_000,
@@ -248,13 +259,14 @@ def step(made: Trainer) -> float:
 
 
 def scaling(given: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """Clips per second of one process and of two, each with one thread, from the log of `vidrd train`."""
+    """Clips per second of one process and of two, each with one thread and a core of its own, by `vidrd train`."""
     shards, model, rates = folder / "shards", folder / "model", {}
     for count in (1, 2):
         steps = {"steps": 2 * given.rounds, "log_every": given.rounds}
         path = write_recipe(folder / f"processes_{count}", model, shards, True, given, **steps)
-        launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(count), "-m"] if count > 1 else []
-        command = [sys.executable, "-m", *launch, "vidrd_core.cli", "train", str(path)]
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count), "--no-python"]
+        launch += [sys.executable]
+        command = [sys.executable, *(launch if count > 1 else []), "-c", PINNED, "train", str(path)]
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run(command, check=True, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         lines = (folder / f"processes_{count}" / "clip" / "log.jsonl").read_text().splitlines()

@@ -92,6 +92,6 @@ def check_header(path: str | Path, expected: Record, found: Record) -> None:
     Raises:
         ValueError: They differ; the message names what does.
     """
-    absent = dict.fromkeys({*expected, *found}, "absent")
+    absent = dict.fromkeys((*expected, *found), "absent")
     if differing := changes({**absent, **expected}, {**absent, **found}):
         raise ValueError(f"{path} holds records of other settings, now {differing}: choose another folder")

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidrd_core.data.pseudo_video import CameraSettings, pseudo_video
-from vidrd_core.procedural import Scene, caption, describe, random_scene, random_still, render, trajectory
+from vidrd_core.procedural import Scene, caption, describe, random_scene, random_still, render, trajectory, world
 
+WORLD_RULES = 1  # version of what `vidrd_core.procedural.world` draws
 RULES = 3  # version of what `vidrd_core.procedural` draws, so that older array caches are recognized
 
 
@@ -130,6 +131,54 @@ class StillsData:
     def made_of(self) -> dict[str, Any]:
         """The settings that the content of the dataset depends on."""
         return {**asdict(self), "stills": True, "rules": RULES}
+
+
+@dataclass(frozen=True)
+class WorldData:
+    """Clips of the drawn world; clip i has its own generator (seed, i), so clips can be made in any order.
+
+    Args:
+        clips: Number of clips.
+        frames: Frames of a clip.
+        size: Pixels per side.
+        motions: Which motions there are, each as often as any other; all of them by default.
+        seed: Seed of the dataset.
+
+    Raises:
+        ValueError: A number is out of range, or a motion is unknown.
+    """
+
+    clips: int = 10000
+    frames: int = 8
+    size: int = 64
+    motions: tuple[str, ...] = world.MOTIONS
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        _check(self, {"clips": 1, "frames": 1, "size": 8, "seed": 0})
+        if unknown := [motion for motion in self.motions if motion not in world.MOTIONS] or not self.motions:
+            named = repr(unknown[0]) if isinstance(unknown, list) else "none"
+            raise ValueError(f"data: motions has {named}, expected some of {', '.join(world.MOTIONS)}")
+
+    def instance(self, index: int) -> world.Instance:
+        """The instance in clip `index`."""
+        return world.random_instance(np.random.default_rng((self.seed, index)), self.motions)
+
+    def frames_of(self, index: int) -> NDArray[np.uint8]:
+        """The frames of clip `index`, uint8 [F, H, W, 3]."""
+        return world.render(self.instance(index), self.frames, self.size)
+
+    def caption(self, index: int, rng: np.random.Generator) -> str:
+        """A random caption of clip `index`."""
+        return world.caption(self.instance(index), rng)
+
+    def plain(self, index: int) -> str:
+        """The canonical caption of clip `index`."""
+        return world.describe(self.instance(index))
+
+    def made_of(self) -> dict[str, Any]:
+        """The settings that the content of the dataset depends on."""
+        return {**asdict(self), "world": WORLD_RULES}
 
 
 def _check(data: Any, least: dict[str, int]) -> None:

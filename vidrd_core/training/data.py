@@ -22,7 +22,7 @@ from vidrd_core.data.shards import DataError
 from vidrd_core.io.configs import from_dict, read_yaml
 from vidrd_core.io.digests import hashed
 from vidrd_core.models.vae import TemporalVAE
-from vidrd_core.procedural.datasets import ShapesData, StillsData
+from vidrd_core.procedural.datasets import ShapesData, StillsData, WorldData
 from vidrd_core.training.array_cache import cached_array
 from vidrd_core.training.buckets import Bucket, BucketSampler, ClipSlice, Size, all_pixels, into_buckets
 from vidrd_core.training.datasets import Clips, ProceduralClips, ShardClips, SourceConfig, shares
@@ -104,6 +104,8 @@ def clips_of(source: SourceConfig, config: DataConfig) -> Clips:
     shape = {"frames": config.frames, "size": config.size}
     if source.shapes is not None:
         return ProceduralClips(from_dict(ShapesData, {**shape, **source.shapes}, "shapes"))
+    if source.world is not None:
+        return ProceduralClips(from_dict(WorldData, {**shape, **source.world}, "world"))
     return ProceduralClips(from_dict(StillsData, {**shape, **(source.stills or {})}, "stills"))
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vidrd_core.data.records import PSEUDO
 from vidrd_core.data.shards import Shards
 from vidrd_core.io.digests import hashed
-from vidrd_core.procedural.datasets import ShapesData, StillsData
+from vidrd_core.procedural.datasets import ShapesData, StillsData, WorldData
 
 
 class Clips(Protocol):
@@ -47,7 +47,7 @@ class ProceduralClips:
         data: What is rendered.
     """
 
-    data: ShapesData | StillsData
+    data: ShapesData | StillsData | WorldData
 
     def __len__(self) -> int:
         return self.data.clips
@@ -62,7 +62,7 @@ class ProceduralClips:
 
     def caption(self, index: int, rng: np.random.Generator, plain: bool) -> str:
         """A caption of a clip; stills have no plain one."""
-        if plain and isinstance(self.data, ShapesData):
+        if plain and not isinstance(self.data, StillsData):
             return self.data.plain(index)
         return self.data.caption(index, rng)
 
@@ -122,30 +122,32 @@ class ShardClips:
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """A data source in a recipe: exactly one of `shapes`, `stills` (both procedural) and `shards`.
+    """A data source in a recipe: exactly one of `shapes`, `stills`, `world` (all procedural) and `shards`.
 
     Args:
         name: The source's name; by default that of its folder, or its kind.
         weight: How often it is drawn from, relative to the other sources; 0 or more.
         shapes: Settings of `procedural.datasets.ShapesData`.
         stills: Settings of `procedural.datasets.StillsData`.
+        world: Settings of `procedural.datasets.WorldData`.
         shards: A folder made by `vidrd data`.
 
     Raises:
-        ValueError: None or several of the three are given, or the weight is out of its range.
+        ValueError: None or several of the four are given, or the weight is out of its range.
     """
 
     name: str = ""
     weight: float = 1.0
     shapes: dict[str, Any] | None = None
     stills: dict[str, Any] | None = None
+    world: dict[str, Any] | None = None
     shards: str | None = None
 
     def __post_init__(self) -> None:
-        given = [name for name in ("shapes", "stills", "shards") if getattr(self, name) is not None]
+        given = [name for name in ("shapes", "stills", "world", "shards") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(
-                f"a source has {' and '.join(given) or 'none'} of shapes, stills and shards, expected one"
+                f"a source has {' and '.join(given) or 'none'} of shapes, stills, world and shards, expected one"
             )
         if not self.name:
             object.__setattr__(self, "name", Path(self.shards).name if self.shards else given[0])

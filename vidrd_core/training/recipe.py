@@ -23,8 +23,8 @@ from vidrd_core.models.load_parts import load_unet, load_vae, save_text_encoder,
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.models.word_text_encoder import TextEncoder
-from vidrd_core.procedural import VOCABULARY
-from vidrd_core.procedural.datasets import ShapesData
+from vidrd_core.procedural import VOCABULARY, world
+from vidrd_core.procedural.datasets import ShapesData, WorldData
 from vidrd_core.training import lora
 from vidrd_core.training.auxiliary_heads import UNetWithTextEncoder
 from vidrd_core.training.caption_encoding import Encoder
@@ -261,7 +261,7 @@ class Recipe:
                 f"stage {stage.name} trains the layers of {stage.train!r} alone, and there is no UNet with a text "
                 f"encoder yet: run a stage of the task image first, or name a model in init"
             )
-        text_config = dataclasses.replace(self.config.text, words=self.config.text.words or VOCABULARY)
+        text_config = dataclasses.replace(self.config.text, words=self.config.text.words or self.words())
         text: Encoder = load_init_text(text_path) if text_path else TextEncoder(text_config)
         config = self.config.unet
         if not isinstance(stage, ClipStageConfig):
@@ -286,8 +286,15 @@ class Recipe:
     def validation(self) -> Validation:
         """What draws samples during training."""
         rendered = (clips.data for clips in self.data.clips.values() if isinstance(clips, ProceduralClips))
-        shapes = next((data for data in rendered if isinstance(data, ShapesData)), None)
-        return Validation(self.config.samples, self.config.data.all_sizes()[0], self.config.data.frames, shapes)
+        captioned = next((data for data in rendered if isinstance(data, ShapesData | WorldData)), None)
+        return Validation(self.config.samples, self.config.data.all_sizes()[0], self.config.data.frames, captioned)
+
+    def words(self) -> tuple[str, ...]:
+        """The words of procedural captions: the vocabulary of a text encoder whose recipe gives none."""
+        rendered = [clips.data for clips in self.data.clips.values() if isinstance(clips, ProceduralClips)]
+        of_world = [isinstance(data, WorldData) for data in rendered]
+        words = {*(world.VOCABULARY if any(of_world) else ()), *(() if of_world and all(of_world) else VOCABULARY)}
+        return tuple(sorted(words))
 
 
 def _copy(path: Path, target: Path) -> None:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.pipeline import VidRD
-from vidrd_core.procedural import describe, evaluation_scenes
-from vidrd_core.procedural.datasets import ShapesData
+from vidrd_core.procedural import describe, evaluation_scenes, world
+from vidrd_core.procedural.datasets import ShapesData, WorldData
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.sampling import DiffusionConfig, Schedule, ddim, guided, latents_of
 from vidrd_core.training.auxiliary_heads import UNetWithTextEncoder
@@ -22,6 +22,8 @@ from vidrd_core.video import contact_sheet, open_video
 from vidrd_core.video.tensors import to_frames, to_video
 
 PROBES = {"red": "green", "circle": "square", "star": "cross", "right": "left", "up": "down", "growing": "shrinking"}
+WORLD_PROBES = {"red": "green", "circle": "square", "right": "left", "up": "down", "striped": "checked"}
+PROMPTS = 14  # of a recipe that gives none
 PROBED = 64  # clips for each word
 FPS = 8.0
 
@@ -31,7 +33,7 @@ class ValidationConfig:
     """What a recipe's UNet stages generate every `sample_every` steps (`samples` in a recipe).
 
     Args:
-        prompts: What is generated; by default prompts of shapes, if the data has shapes.
+        prompts: What is generated; by default captions of the procedural clips, if the data has any.
         steps: Sampling steps.
         cfg: Guidance scale; by default the model's.
         clips: Clips of the long video of the first prompt; 1 makes none.
@@ -61,20 +63,24 @@ class Validation:
         config: Prompts and sampling settings.
         size: Width and height in pixels.
         frames: Frames of a clip (N).
-        shapes: Procedural clips for the word probe; None leaves it out.
+        procedural: Procedural clips for the word probe; None leaves it out.
     """
 
     config: ValidationConfig
     size: tuple[int, int]
     frames: int
-    shapes: ShapesData | None = None
+    procedural: ShapesData | WorldData | None = None
 
     @property
     def prompts(self) -> list[str]:
-        """The prompts; none where the recipe gives none and the data has no shapes."""
-        if self.config.prompts or not self.shapes:
+        """The prompts; none where the recipe gives none and the data has no procedural clips."""
+        if self.config.prompts or not self.procedural:
             return list(self.config.prompts)
-        return [describe(scene) for scene in evaluation_scenes(14, seed=0)]
+        if isinstance(self.procedural, WorldData):
+            rng, motions = np.random.default_rng(0), self.procedural.motions
+            each = (motions[i * len(motions) // PROMPTS % len(motions)] for i in range(PROMPTS))
+            return [world.describe(world.random_instance(rng, [motion])) for motion in each]
+        return [describe(scene) for scene in evaluation_scenes(PROMPTS, seed=0)]
 
     def single_frames(
         self, model: UNetWithTextEncoder, vae: TemporalVAE, diffusion: DiffusionConfig, folder: Path, step: int
@@ -140,20 +146,21 @@ class Validation:
             frames: Frames of the clips.
 
         Returns:
-            Relative growth by `WORD_to_OTHER`; nothing without shapes.
+            Relative growth by `WORD_to_OTHER`; nothing without procedural clips.
         """
-        if not self.shapes:
+        data = self.procedural
+        if not data:
             return {}
         schedule, rng, device = Schedule(diffusion), np.random.default_rng(0), next(model.parameters()).device
         level = min(int((schedule.alphas_cumprod > 1 / 150).sum()), diffusion.train_steps - 1)
-        captions = [self.shapes.plain(i) for i in range(min(4000, self.shapes.clips))]
+        captions = [data.plain(i) for i in range(min(4000, data.clips))]
         gaps = {}
-        for word, other in PROBES.items():
+        for word, other in (WORLD_PROBES if isinstance(data, WorldData) else PROBES).items():
             picked = [i for i, text in enumerate(captions) if word in text.split()[:6]][:PROBED]
             if not picked:
                 continue
-            starts = rng.integers(self.shapes.frames - frames + 1, size=len(picked))
-            clips = [self.shapes.frames_of(i)[s : s + frames] for i, s in zip(picked, starts, strict=True)]
+            starts = rng.integers(data.frames - frames + 1, size=len(picked))
+            clips = [data.frames_of(i)[s : s + frames] for i, s in zip(picked, starts, strict=True)]
             positions = (torch.from_numpy(starts)[:, None] + torch.arange(frames)).to(device)
             latents = vae.to(device).encode(to_video(np.stack(clips), device))
             noise = torch.from_numpy(rng.standard_normal(latents.shape)).float().to(device)

@@ -17,7 +17,8 @@ from vidrd_core.procedural import (
     render,
     trajectory,
 )
-from vidrd_core.procedural.recognition import PERIODS, UNCLEAR, Comparison, compare, recognize
+from vidrd_core.procedural.recognition import UNCLEAR, Comparison, compare, recognize
+from vidrd_core.procedural.shape_matching import PERIODS
 
 REVERSED = {"left": "right", "up": "down", "up-left": "down-right", "up-right": "down-left", "grow": "shrink"}
 REVERSED |= {after: before for before, after in REVERSED.items()}

@@ -139,7 +139,7 @@ GOOD_STAGE = "name: a, task: vae, steps: 1, batch_size: 1, learning_rate: 1"
         ("{out: x, stages: [{%s}], diffusion: {beta_end: 1.5}}", "beta goes from 0.00085 to 1.5, expected 0 < start"),
         ("{out: x, data: {size: 64}, stages: [{%s}]}", "data has no sources: give some, or a mix"),
         ("{out: x, data: {sources: 3}, stages: [{%s}]}", "data.sources are 3, expected a list"),
-        ("{out: x, data: {sources: [{weight: 3}]}, stages: [{%s}]}", "has none of shapes, stills and shards"),
+        ("{out: x, data: {sources: [{weight: 3}]}, stages: [{%s}]}", "has none of shapes, stills, world and shards"),
         ("{out: x, data: {sources: [{shapes: {}, shards: x}]}, stages: [{%s}]}", "has shapes and shards of"),
         ("{out: x, data: {sources: [{shapes: {}, weight: -1}]}, stages: [{%s}]}", "weight of shapes is -1"),
         ("{out: x, data: {sources: [{shapes: {}}, {shapes: {}}]}, stages: [{%s}]}", "two sources are called shapes"),
