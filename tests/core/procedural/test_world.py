@@ -1,11 +1,14 @@
 """The drawn world: its physics, its captions, and that a clip's pixels tell all that a caption leaves open."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from vidrd_core.procedural import world
 from vidrd_core.procedural.datasets import WorldData
 from vidrd_core.procedural.shapes import EXTENTS
+from vidrd_core.procedural.world.alignment import alignment, moves_as
 from vidrd_core.procedural.world.captions import every_caption, sentence, wanted_of
 from vidrd_core.procedural.world.motion import torus_distance
 from vidrd_core.procedural.world.readout import UNCLEAR, circular_distance, circular_mean, difference, position_error
@@ -172,3 +175,40 @@ def test_bad_frames_and_too_few_are_refused():
         world.read_out(np.zeros((4, 64, 32, 3), np.uint8))
     with pytest.raises(ValueError, match="2 frames are given, expected 3 or more for orbit"):
         world.predict("orbit", np.zeros((2, 2)), 1)
+
+
+def test_motions_are_recognised_by_their_laws_and_told_apart(readouts):
+    right, wrong = [], []
+    for each, pair in zip(INSTANCES, readouts, strict=True):
+        for found in pair:
+            right.append(moves_as(each.motion.word, found))
+            others = [word for word in world.MOTIONS if word != each.motion.word]
+            wrong += [
+                moves_as(other, found)
+                for other in others
+                # Away from walls a bounce along a diagonal cannot be told from a drift.
+                if {other, each.motion.word} & {"bounce"} != {"bounce"} or "-" not in other + each.motion.word
+            ]
+    assert np.mean(right) > 0.95
+    assert np.mean(wrong) < 0.01
+
+
+def test_a_clip_is_compared_with_its_caption(readouts):
+    matching = [alignment(wanted_of(each), pair[0]) for each, pair in zip(INSTANCES, readouts, strict=True)]
+    assert np.mean([each.all for each in matching]) > 0.95
+    wanted = wanted_of(INSTANCES[0])
+    for change in ({"color": "red"}, {"shape": "star"}, {"ground": "dotted"}, {"motion": "spin"}):
+        changed = replace(wanted, **change)
+        assert changed != wanted
+        assert not alignment(changed, readouts[0][0]).all
+
+
+def test_what_jumps_or_vanishes_moves_as_nothing():
+    stay = next(each for each in INSTANCES if each.motion.word == "stay")
+    clip = world.render(stay, FRAMES)
+    jumping = clip.copy()
+    jumping[4:] = np.roll(clip[4:], 20, axis=2)
+    assert moves_as("stay", world.read_out(clip))
+    assert not any(moves_as(word, world.read_out(jumping)) for word in world.MOTIONS)
+    clip[5] = 90
+    assert not any(moves_as(word, world.read_out(clip)) for word in world.MOTIONS)

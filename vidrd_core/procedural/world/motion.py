@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidrd_core.procedural.shapes import EXTENTS
-from vidrd_core.procedural.world.things import DIRECTIONS, FOLLOWED, Instance
+from vidrd_core.procedural.world.things import DIRECTIONS, FOLLOWED, SPEEDS, Instance
 
 Floats = NDArray[np.floating]
 MOTIONS = (
@@ -22,7 +22,7 @@ MOTIONS = (
     "spin",
     "stay",
 )
-WALL = 0.02  # nearer to a wall a step may have met it
+WALL = SPEEDS[1] / 2  # a step that met a wall begins or ends so near to it
 TURNS = np.radians(np.arange(10.0, 60.25, 0.25))  # angles a frame that `predict` tries for what swings or orbits
 
 
@@ -107,7 +107,9 @@ def predict(motion: str, position: Floats, frames: int, edge: float = 0.0) -> Fl
     if kind == "drift":
         return (path[-1] + ahead * _slope(path)) % 1
     if kind in ("orbit", "swing"):
-        return _turning(path, frames) % 1
+        turn, weights, _ = sinusoid(path)
+        then = turn * (len(path) - 1 + ahead[:, 0])
+        return (np.stack([np.cos(then), np.sin(then), np.ones(frames)], 1) @ weights) % 1
     return np.repeat(path.mean(0, keepdims=True), frames, 0) % 1
 
 
@@ -145,16 +147,21 @@ def _slope(path: Floats) -> Floats:
     return slope
 
 
-def _turning(path: Floats, frames: int) -> Floats:
-    """The next places of what circles or swings: a sinusoid for each axis, of the turn that fits best."""
-    time, ahead = np.arange(len(path)), len(path) + np.arange(frames)
-    best: tuple[float, Floats] | None = None
+def sinusoid(path: Floats) -> tuple[float, Floats, float]:
+    """Fit a sinusoid to each axis of a path.
+
+    Args:
+        path: [P, 2], in 3 or more consecutive frames.
+
+    Returns:
+        The common angle a frame, of `TURNS`; the weights [3, 2] of cosine, sine and 1; the largest distance from it.
+    """
+    time = np.arange(len(path))
+    fits = []
     for turn in TURNS:
         basis = np.stack([np.cos(turn * time), np.sin(turn * time), np.ones(len(time))], 1)
         weights = np.linalg.lstsq(basis, path, rcond=None)[0]
-        error = float(((basis @ weights - path) ** 2).sum())
-        if best is None or error < best[0]:
-            then = np.stack([np.cos(turn * ahead), np.sin(turn * ahead), np.ones(frames)], 1)
-            best = error, then @ weights
-    assert best is not None
-    return best[1]
+        apart = np.linalg.norm(basis @ weights - path, axis=1)
+        fits.append((float((apart**2).sum()), float(turn), weights, float(apart.max())))
+    _, turn, weights, error = min(fits, key=lambda fit: fit[0])
+    return turn, weights, error
