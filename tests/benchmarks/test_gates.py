@@ -1,0 +1,51 @@
+"""The gates' figures, of clips that are drawn: the world itself must pass."""
+
+import numpy as np
+import pytest
+from gates import report, shares, spread, wanted_captions, world_distance
+
+from vidrd_core.procedural import world
+from vidrd_core.procedural.world.captions import wanted_of
+from vidrd_core.procedural.world.readout import read_out
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Three instances of each of a few captions, read out."""
+    rows = []
+    for each in wanted_captions(18)[::3]:
+        wanted, rng = wanted_of(each), np.random.default_rng(0)
+        twins = [
+            world.random_instance(rng, [wanted.motion], wanted.shape, wanted.color, wanted.ground) for _ in "123"
+        ]
+        rows.append((wanted, [read_out(world.render(twin)) for twin in twins]))
+    return rows
+
+
+def test_what_is_drawn_shows_its_caption_and_spreads_like_the_world(drawn):
+    wanted = [one for one, row in drawn for _ in row]
+    found = [each for _, row in drawn for each in row]
+    assert min(shares(wanted, found).values()) > 0.9
+    assert shares(wanted[3:] + wanted[:3], found)["motion"] < 0.2
+    spreads = [spread(row) for _, row in drawn]
+    for name in ("hue", "place", "pattern"):
+        assert 0.7 < np.mean([each[name] for each in spreads]) < 1.3
+
+
+def test_one_instance_over_and_over_has_no_spread(drawn):
+    _, row = drawn[0]
+    assert set(spread([row[0]] * 3).values()) == {0.0}
+    assert world_distance(row[0], row[0]) == 0
+    assert spread(row[:1]) == {}
+
+
+def test_the_report_has_each_figure(drawn):
+    result = {
+        "psnr": 27.1, "videos": 100, "drawn": dict.fromkeys(("color", "shape", "motion", "ground", "all"), 1.0),
+        "generated": {"color": 0.9, "shape": 0.8, "motion": 0.7, "ground": 0.6, "all": 0.5},
+        "spread": {"hue": 0.91, "place": 0.92, "pattern": 0.93}, "place_of_same_noise": 0.12,
+        "motions": {"stay": 0.3},
+    }  # fmt: skip
+    text = report(result)
+    for figure in ("27.1 dB", "0.90 ± 0.03", "0.50 ± 0.05", "0.91", "0.92", "0.93", "0.12", "stay 0.30"):
+        assert figure in text
