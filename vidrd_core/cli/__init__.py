@@ -21,6 +21,7 @@ from vidrd_core.cli.info import info, models
 from vidrd_core.cli.measure_commands import ABLATE, EVALUATE, ablate, evaluate
 from vidrd_core.cli.run_file import read_run, write_run
 from vidrd_core.cli.settings_options import Group, command, nonempty_path
+from vidrd_core.cli.streams import lasting_streams
 from vidrd_core.cli.weights import convert, pack
 
 _GENERATE = """vidrd generate "a red circle" "a blue circle" --clips 4 --state-dir kept -o two.mp4
@@ -310,6 +311,11 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit code: 0; 2 for input that is not valid; 1 for a failure of the machine; 130 for Ctrl-C.
     """
+    with lasting_streams():
+        return _main(arguments)
+
+
+def _main(arguments: list[str] | None) -> int:
     set_quiet(False)
     share_cpus()
     warnings.formatwarning = format_warning

@@ -71,6 +71,7 @@ class Plan:
             self.video.output,
             self.video.fps,
             scale_of(self.video, self.sample),
+            keep_on=(KeyboardInterrupt, OSError),
         )
 
 
@@ -128,6 +129,8 @@ class Rendering:
             if not is_fault(error):
                 raise
             self.error = error
+            kept = self.writer.closed and not self.writer.close_failed
+            self.complete = isinstance(error, OSError) and kept and self.writer.frames_written > 0
         if self.error:
             kind = InputError if isinstance(self.error, DivergenceError) else CommandError
             raise kind("; ".join([reason(self.error), *self.kept()])) from self.error
@@ -210,7 +213,8 @@ class Rendering:
         """What is left of a run that ended early, and how to continue."""
         output, total = self.plan.video.output, len(self.plan.clips)
         if self.complete:
-            yield f"{output} has {self.writer.frames_written} frames, from {self.done} of {total} clips"
+            shows = "frames, from" if self.writer.is_whole else "frames of the first"
+            yield f"{output} has {self.writer.frames_written} {shows} {self.done} of {total} clips"
         elif not self.done:
             yield "no clip was finished, nothing was written"
         elif not self.writer.close_failed:

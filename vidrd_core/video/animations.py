@@ -38,12 +38,15 @@ class Animation(abc.ABC):
 
     Attributes:
         count: How many frames there are so far.
+        head: How many of the file's first bytes change with each frame; of its last ones `END` do.
     """
 
+    END = 12  # the chunk that ends a PNG
     largest: ClassVar[int]  # the largest width and height in pixels
 
     def __init__(self, path: Path, size: tuple[int, int], rate: Fraction, metadata: dict[str, str]) -> None:
         self.size, self.rate, self.metadata, self.count = size, rate, metadata, 0
+        self.head = 12  # those of a WebP
         self.file = open(path, "w+b")  # noqa: SIM115 - `close` closes it
         self.begin()
 
@@ -154,6 +157,7 @@ class Apng(Animation):
         chunks = [(b"IHDR", header), *(each[:2] for each in texts.chunks)]
         self.file.write(_PNG_SIGNATURE + b"".join(_png_chunk(*each) for each in chunks))
         self._count_at, self._sequence = self.file.tell(), 0
+        self.head = self._count_at + 20
         self.file.write(_png_chunk(b"acTL", bytes(8)) + _png_chunk(b"IEND", b""))
 
     def append(self, data: bytes) -> None:

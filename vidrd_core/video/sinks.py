@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -26,6 +26,7 @@ from vidrd_core.video.remux import append_comment, join_files, open_container
 
 _FRAME_FILE = re.compile(r"frame_\d{6,}\.png|\.DS_Store|Thumbs\.db|desktop\.ini")
 
+GIF_END = b";"
 _FRAGMENTS = "frag_every_frame+empty_moov+default_base_moof+use_metadata_tags"
 
 
@@ -90,7 +91,8 @@ class FileSink:
         self.container: Any = None
         self.stream: Any = None
         self.convert: Callable[[np.ndarray], av.VideoFrame] | None = None
-        self.count = 0
+        self.count = self.whole = 0  # frames; bytes up to the end of the last of them that is whole
+        self.is_cut = False
 
     def reserve(self) -> None:
         """Create the partial file. Raises OSError if the target cannot be written."""
@@ -105,6 +107,7 @@ class FileSink:
             self.start(picture.height, picture.width)
         picture.pts, picture.time_base = self.count, 1 / self.rate
         self.container.mux(self.stream.encode(picture))
+        self.whole = self.part.stat().st_size
         self.count += 1
 
     def start(self, height: int, width: int) -> None:
@@ -116,8 +119,23 @@ class FileSink:
         crf = self.kind.crf[height * width > 256 * 256]
         self.stream.options = self.kind.encoder | ({"crf": crf} if crf else {})
 
+    def cut(self) -> int:
+        """After a failed `add`: take away what it left, so that the file is whole; return how many frames it has."""
+        self.is_cut = True
+        with contextlib.suppress(OSError, av.error.FFmpegError):
+            self.container.close()  # what it still writes is taken away, too
+        os.truncate(self.part, self.whole)
+        if self.format == "gif":
+            with self.part.open("ab") as file:
+                file.write(GIF_END)
+        with av.open(str(self.part)) as read:
+            return sum(packet.size > 0 for packet in read.demux(video=0))
+
     def finish(self) -> None:
         """Finish encoding and rename the partial file to the target."""
+        if self.is_cut:
+            os.replace(self.part, self.target)
+            return
         self.container.mux(self.stream.encode(None))
         self.container.close()
         if self.format == "gif":
@@ -157,6 +175,7 @@ class AnimationSink:
         self.target, self.part, self.suffix = target, part_path(target), suffix
         self.rate, self.metadata, self.count = frame_rate(fps), metadata, 0
         self.animation: Animation | None = None
+        self.whole, self.ends = 0, (b"", b"")  # bytes of the whole file, its first ones and its last ones
 
     def reserve(self) -> None:
         """Create the partial file. Raises OSError if the target cannot be written."""
@@ -170,6 +189,23 @@ class AnimationSink:
             self.animation = ANIMATIONS[self.suffix](self.part, image.size, self.rate, self.metadata)
         self.animation.add(self.animation.encode(image))
         self.count += 1
+        self.whole = self.part.stat().st_size
+        with self.part.open("rb") as file:
+            self.ends = file.read(self.animation.head), _last_bytes(file, self.animation.END)
+
+    def cut(self) -> int:
+        """After a failed `add`: give the file back the end and the head that it had before; return its frames."""
+        if self.animation:
+            with contextlib.suppress(OSError):
+                self.animation.file.close()
+            self.animation = None
+        os.truncate(self.part, self.whole)
+        if self.count:
+            with self.part.open("r+b") as file:
+                file.write(self.ends[0])
+                file.seek(-len(self.ends[1]), os.SEEK_END)
+                file.write(self.ends[1])
+        return self.count
 
     def finish(self) -> None:
         """Finish the file and rename it to the target."""
@@ -220,6 +256,11 @@ class FolderSink:
         Image.fromarray(frame).save(self.part / f"frame_{self.count:06d}.png", pnginfo=info)
         self.count += 1
 
+    def cut(self) -> int:
+        """After a failed `add`: remove what it left; return how many frames there are."""
+        (self.part / f"frame_{self.count:06d}.png").unlink(missing_ok=True)
+        return self.count
+
     def finish(self) -> None:
         """Move the frames to the target, in place of an older video's."""
         self.refuse_other_content()
@@ -237,6 +278,12 @@ class FolderSink:
     def discard(self) -> None:
         """Remove the partial folder."""
         shutil.rmtree(self.part, ignore_errors=True)
+
+
+def _last_bytes(file: BinaryIO, count: int) -> bytes:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - count))
+    return file.read()
 
 
 def _reserve_file(target: Path, part: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import av
 import numpy as np
 import torch
 
@@ -121,6 +122,7 @@ class VideoWriter:
         self.close_failed = False
         self._sink, self._scale, self._keep_on = sink, scale, keep_on
         self._shape: tuple[int, ...] = ()
+        self._is_cut = False
 
     def write(self, frames: np.ndarray | torch.Tensor) -> None:
         """Append frames.
@@ -139,11 +141,31 @@ class VideoWriter:
         if array.shape[1:] != self._shape:
             first, now = (f"{shape[1]} x {shape[0]}" for shape in (self._shape, array.shape[1:]))
             raise ValueError(f"a video has frames of one size: the first were {first} pixels, these are {now}")
+        if self._is_cut:
+            raise OSError(f"cannot write {self.path}: a frame before could not be written")
         for frame in array:
             shown = enlarge(frame, self._scale)
-            with _interrupts_delayed(), write_errors(self.path):
-                self._sink.add(shown)
+            with _interrupts_delayed():
+                try:
+                    with write_errors(self.path):
+                        self._sink.add(shown)
+                except OSError:
+                    self._cut()
+                    raise
                 self.frames_written += 1
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all frames that it was given could be written."""
+        return not self._is_cut
+
+    def _cut(self) -> None:
+        """Make what was written before a frame that could not be written whole."""
+        self._is_cut = True
+        try:
+            self.frames_written = self._sink.cut()
+        except (OSError, av.error.FFmpegError):
+            self.frames_written = 0
 
     def close(self) -> None:
         """Finish the video and give it its final name; a second call does nothing. Ctrl-C waits until it is done.

@@ -135,6 +135,23 @@ def test_a_full_disk_is_reported(small_disk: Path, name: str) -> None:
     assert os.listdir(small_disk) == []
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_what_was_written_before_the_disk_was_full_can_be_kept(small_disk: Path, name: str) -> None:
+    writer = open_video(small_disk / name, keep_on=(OSError,), metadata={"comment": "of some length" * 20})
+    with pytest.raises(OSError, match="the disk is full"), writer:
+        write_noise(writer, float("inf"))
+    assert os.listdir(small_disk) == [name.rstrip("/")]
+    assert not writer.is_whole
+    frames, _ = read_video(small_disk / name)
+    assert len(frames) == writer.frames_written > 3
+    with open_video(small_disk.parent / f"whole_{name}") as whole:
+        write_noise(whole, writer.frames_written)
+    expected = read_video(small_disk.parent / f"whole_{name}")[0]
+    np.testing.assert_array_equal(frames, expected)
+    with pytest.raises(ValueError, match="is closed"):
+        write_noise(writer, float("inf"))
+
+
 def test_without_space_for_one_index_the_fragmented_file_is_kept(small_disk: Path) -> None:
     with open_video(small_disk / "v.mp4") as writer:
         while next(small_disk.iterdir()).stat().st_size < 120_000:
