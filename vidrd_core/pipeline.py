@@ -30,7 +30,7 @@ from vidrd_core.sampling import OnStep, clip_generator
 from vidrd_core.settings import SampleArguments, SampleSettings
 from vidrd_core.state import ClipState, ScheduleMismatchError, StateMismatchError
 from vidrd_core.video import DEFAULT_FPS, open_video
-from vidrd_core.video.tensors import to_frames
+from vidrd_core.video.tensors import decoded_frames
 
 _OTHER_ARGUMENTS = ("clips", "reuse", "state", "travel", "per_clip", "on_step")  # of a call, for hints
 
@@ -402,6 +402,9 @@ class VidRD(Model):
         Yields:
             Frames uint8 [F, H, W, 3] as they become final; together they are the complete video.
 
+        Raises:
+            DivergenceError: The decoder gave NaN or infinity.
+
         Example:
             >>> model = load("tiny")
             >>> sum(len(frames) for frames in model.decode(model.stream("a red circle", 2, steps=2)))
@@ -421,7 +424,7 @@ class VidRD(Model):
         height, width = first.shown.shape[-2:]
         together = self.vae.frames_at_once(height, width, self.tile)
         for video in self.vae.decode_stream(latents(), first.past.to(self.device), self.tile, together):
-            yield to_frames(video[0])
+            yield decoded_frames(video[0])
 
     def frames(self, clips: Clip | ClipState | Iterable[Clip | ClipState]) -> NDArray[np.uint8]:
         """All frames of a clip or of several, uint8 [F, H, W, 3]. Raises ValueError if there is none."""

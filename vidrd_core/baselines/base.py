@@ -16,7 +16,7 @@ from vidrd_core.metrics.seams import Video
 from vidrd_core.pipeline import VidRD
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.settings import SampleSettings
-from vidrd_core.video.tensors import to_frames
+from vidrd_core.video.tensors import decoded_frames
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,4 +114,4 @@ def decode_latents(model: VidRD, latents: Iterable[Tensor]) -> Video:
     height, width = first.shape[-2:]
     together = model.vae.frames_at_once(height, width, None)
     parts = model.vae.decode_stream(chain([first], pieces), first[:, :, :0], None, together)
-    return np.concatenate([to_frames(part[0]) for part in parts])
+    return np.concatenate([decoded_frames(part[0]) for part in parts])

@@ -12,7 +12,7 @@ from vidrd_core.pipeline import VidRD
 from vidrd_core.reuse import ReuseSettings, StagedGuidance
 from vidrd_core.sampling import SOLVERS, clip_generator, latents_of
 from vidrd_core.settings import SampleSettings
-from vidrd_core.video.tensors import to_frames, to_video
+from vidrd_core.video.tensors import decoded_frames, to_video
 
 
 @dataclass(frozen=True)
@@ -75,5 +75,5 @@ class LastFrameChaining(LongVideoMethod):
             )
             start = model.schedule.start(noise.to(model.device), sigmas[0], sample.solver)
             latents = latents_of(SOLVERS[sample.solver](guidance, start, sigmas, guidance.on_step), sigmas)
-            videos.append(to_frames(model.vae.decode(latents)[0])[1:])
+            videos.append(decoded_frames(model.vae.decode(latents)[0])[1:])
         return LongVideo(np.concatenate(videos), reuse)

@@ -152,7 +152,7 @@ class Rendering:
             self.stop.number = self.stop.number or signal.SIGINT
         except Exception as error:
             # After a failed write the end of the file may be damaged; after a failed decode it is not.
-            if not out_of_memory(error):
+            if not (out_of_memory(error) or isinstance(error, DivergenceError)):
                 raise
             self.error = error
 

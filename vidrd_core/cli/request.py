@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,18 @@ def generate(
         CommandError: A setting is not valid, or the run failed, as in `render`.
     """
     prompts, count = request.prompts, _count(request.prompts, request.video.clips)
-    states = StateFolder(state_dir) if state_dir else None
+    with StateFolder(state_dir) if state_dir else nullcontext() as states:
+        _generate(request, prompts, count, states, resume, before_sampling)
+
+
+def _generate(
+    request: Request,
+    prompts: list[str],
+    count: int,
+    states: StateFolder | None,
+    resume: bool,
+    before_sampling: Callable[[], None],
+) -> None:
     if resume and not states:
         raise InputError("--resume needs --state-dir: the folder with the states of the finished clips")
     if states and not resume:
@@ -146,6 +158,18 @@ def extend(request: Request, path: Path, state_dir: Path | None, save_state: Pat
     prompts, count = request.prompts, _count(request.prompts, request.video.clips)
     if state_dir and save_state:
         raise InputError("--state-dir and --save-state are both given: choose one")
+    with StateFolder(state_dir) if state_dir else nullcontext() as folder:
+        _extend(request, prompts, count, path, folder or (StateFile(save_state) if save_state else None), approximate)
+
+
+def _extend(
+    request: Request,
+    prompts: list[str],
+    count: int,
+    path: Path,
+    states: StateFolder | StateFile | None,
+    approximate: bool,
+) -> None:
     with input_checked():
         state = ClipState.load(path)
         known = SampleSettings.__dataclass_fields__
@@ -154,9 +178,7 @@ def extend(request: Request, path: Path, state_dir: Path | None, save_state: Pat
         reuse_before = ReuseSettings.from_metadata(state.made_with.get("reuse") or {})
         reuse = reuse_settings(request.preset, state.frames, request.reuse, reuse_before)
     indices = range(state.index + 1, state.index + 1 + count)
-    states: StateFolder | StateFile | None = StateFile(save_state) if save_state else None
-    if state_dir:
-        states = StateFolder(state_dir)
+    if isinstance(states, StateFolder):
         states.refuse_existing(indices.start, "name another --state-dir")
     model = load_model(request.model, request.machine, state.made_with.get("dtype", "float32"))
     with input_checked(f"{path}: "):

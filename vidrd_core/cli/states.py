@@ -10,6 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from vidrd_core.cli.errors import InputError, input_checked
 from vidrd_core.io import safetensors
 from vidrd_core.reuse import OLD_NAMES, ReuseSettings
@@ -17,11 +19,12 @@ from vidrd_core.settings import SampleSettings
 from vidrd_core.state import KIND, ClipState
 from vidrd_core.video.writer import suffix_of
 
+LOCK = ".lock"
 _NAME = re.compile(r"clip_(\d{4,})\.safetensors")
 
 
 class StateFolder:
-    """A folder of clip states: `clip_0000.safetensors`, `clip_0001.safetensors`, ...
+    """A folder of clip states: `clip_0000.safetensors`, ...; a context in which no other run uses it.
 
     Args:
         folder: The folder; it need not exist.
@@ -30,14 +33,40 @@ class StateFolder:
         indices: The numbers of the clips whose states are there.
 
     Raises:
-        InputError: The folder cannot be read.
+        InputError: The folder cannot be read, or another run writes to it.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self._lock = folder, FileLock(folder / LOCK)
+        self.lock()
+        self.indices = self._numbers()
+
+    def _numbers(self) -> set[int]:
         with input_checked("--state-dir: "):
-            names = os.listdir(folder) if folder.exists() else []
-        self.indices = {int(match[1]) for name in names if (match := _NAME.fullmatch(name))}
+            names = os.listdir(self.folder) if self.folder.exists() else []
+        return {int(match[1]) for name in names if (match := _NAME.fullmatch(name))}
+
+    def lock(self) -> None:
+        """Let no other run use the folder until the context ends, once it is there; a killed run holds no lock.
+
+        Raises InputError if another run does.
+        """
+        if self._lock.is_locked or not self.folder.is_dir():
+            return
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise InputError(
+                f"another run uses the states in {self.folder}: wait for it, or name another --state-dir"
+            ) from error
+        except OSError:  # a folder that cannot be written is told when it is to be
+            return
+
+    def __enter__(self) -> StateFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
     def path(self, index: int) -> Path:
         """The file of a clip's state."""
@@ -112,6 +141,9 @@ class StateFolder:
         with input_checked("--state-dir: "):
             self.folder.mkdir(parents=True, exist_ok=True)
             _try_to_write(self.folder)
+        self.lock()
+        if self._numbers() != self.indices:  # it was not there, or not to be written, when they were looked up
+            raise InputError(f"another run has just used {self.folder}: name another --state-dir")
 
     def save(self, state: ClipState) -> Path:
         """Save a state and return its file. Raises OSError."""

@@ -202,12 +202,26 @@ def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path
         path: The file that they come from, for messages.
 
     Raises:
-        FormatError: Names or shapes do not fit; the message has the first ones.
+        FormatError: Names or shapes do not fit, or weights are not finite; the message has the first ones.
     """
     state = module.state_dict()
     on_meta = any(tensor.is_meta for tensor in state.values())
     own = matched(state, tensors, path)
+    if wrong := [key for key, tensor in own.items() if not is_finite(tensor)]:
+        others = f" and {len(wrong) - 1} others" if len(wrong) > 1 else ""
+        raise FormatError(
+            f"{path}: the weights {wrong[0]}{others} hold numbers that are not finite (NaN or infinity): get the "
+            f"file again, or one of another type"
+        )
     module.load_state_dict({key: tensor.to(state[key].dtype) for key, tensor in own.items()}, assign=on_meta)
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether a tensor holds neither NaN nor infinity, in one pass without a copy; of fp8 with one."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    known = tensor if tensor.dtype.itemsize > 1 else tensor.half()
+    return all(bool(end.isfinite()) for end in known.aminmax())
 
 
 def matched(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:

@@ -172,7 +172,17 @@ def _decoded(
 ) -> Iterator[tuple[NDArray[np.uint8] | None, ...]]:
     """The next frames of each video of a batch, None after its end, in constant memory; `failed` gets its errors."""
     sampled = tee(sample_batch(model, batch, on_step), len(batch.jobs))
-    return zip_longest(*(model.decode(_states(clips, place, failed)) for place, clips in enumerate(sampled)))
+    return zip_longest(*(_frames_of(model, clips, place, failed) for place, clips in enumerate(sampled)))
+
+
+def _frames_of(
+    model: VidRD, clips: Iterator[list[Sampled]], place: int, failed: dict[int, DivergenceError]
+) -> Iterator[NDArray[np.uint8]]:
+    """The frames of one video of a batch, until a clip of it fails."""
+    try:
+        yield from model.decode(_states(clips, place, failed))
+    except DivergenceError as error:
+        failed[place] = error
 
 
 def _states(clips: Iterator[list[Sampled]], place: int, failed: dict[int, DivergenceError]) -> Iterator[ClipState]:

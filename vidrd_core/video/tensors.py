@@ -8,6 +8,8 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vidrd_core.sampling import DivergenceError
+
 
 def to_video(frames: NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
     """Convert frames to a video for a network.
@@ -33,6 +35,16 @@ def to_frames(video: Tensor) -> NDArray[np.uint8]:
     """
     pixels = ((video.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return rearrange(pixels, "... c f h w -> ... f h w c").cpu().numpy()
+
+
+def decoded_frames(video: Tensor) -> NDArray[np.uint8]:
+    """Convert what a VAE decoded to frames, as `to_frames`. Raises DivergenceError for NaN or infinity."""
+    if not video.isfinite().all():
+        raise DivergenceError(
+            "the VAE's decoder gave no finite numbers, for latents that are finite: its weights are damaged or made "
+            "for other latents; give another VAE"
+        )
+    return to_frames(video)
 
 
 def check_frames(frames: np.ndarray | torch.Tensor) -> np.ndarray:

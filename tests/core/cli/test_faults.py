@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 from vidrd_core.cli.errors import reason
 from vidrd_core.io import safetensors
+from vidrd_core.models.load_parts import load_vae, save_vae
 from vidrd_core.video import read_video
 
 from .helpers import PROMPTS, error_line, posix
@@ -39,7 +41,7 @@ def test_a_full_disk_for_states_keeps_the_video(vidrd, whole):
     assert "cannot write own/clip_0001.safetensors" in line
     assert "long.mp4 has 16 frames, from 2 of 3 clips; to continue, repeat the command with --resume" in line
     assert len(read_video("long.mp4")[0]) == 16
-    assert os.listdir("own") == ["clip_0000.safetensors"]
+    assert sorted(os.listdir("own")) == [".lock", "clip_0000.safetensors"]
 
 
 @posix
@@ -127,7 +129,45 @@ def test_a_clip_with_nan_is_reported(vidrd, monkeypatch):
     line = error_line(code, out, err.splitlines()[-1])
     assert "the clip came out as no finite numbers, with cfg 3, ddim and 2 steps: give a smaller cfg" in line
     assert "long.mp4 has 8 frames, from 1 of 2 clips" in line
-    assert os.listdir("states") == ["clip_0000.safetensors"]
+    assert sorted(os.listdir("states")) == [".lock", "clip_0000.safetensors"]
+
+
+@pytest.fixture
+def overflowing(model, folder, tmp_path_factory):
+    """A model whose decoder overflows: its weights are finite, what it makes of them is not."""
+    place = tmp_path_factory.mktemp("overflowing") / "model"
+    shutil.copytree(folder, place)
+    vae = load_vae(folder / "vae.safetensors")
+    with torch.no_grad():
+        vae.decoder.conv_out.weight.fill_(3e38)
+    save_vae(vae, place / "vae.safetensors")
+    return place
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_decoder_that_overflows_gives_no_black_video(vidrd, overflowing, many):
+    Path("prompts.txt").write_text("a red circle\n")
+    what = ("--prompts-file", "prompts.txt", "-o", "videos/") if many else ("a red circle", "-o", "long.mp4")
+    code, _, err = vidrd("generate", *what, "--clips", 1, "--steps", 2, model=overflowing)
+    assert code == 2
+    assert "the VAE's decoder gave no finite numbers, for latents that are finite" in err
+    assert "give another VAE" in err
+    assert not list(Path().rglob("*.mp4"))
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_weights_that_are_not_finite_are_named(vidrd, folder, tmp_path_factory, part):
+    place = tmp_path_factory.mktemp("broken") / "model"
+    shutil.copytree(folder, place)
+    file = place / f"{part}.safetensors"
+    details = safetensors.describe(file)
+    tensors, _ = safetensors.read(file, details["kind"])
+    name = next(key for key, tensor in tensors.items() if tensor.ndim > 1)
+    tensors[name].view(-1)[5] = float("nan")
+    safetensors.write(file, tensors, **details)
+    line = error_line(*vidrd("generate", "a red circle", "--clips", 1, "-o", "long.mp4", model=place))
+    assert f"{file}: the weights " in line
+    assert "hold numbers that are not finite (NaN or infinity)" in line
 
 
 def test_a_bug_shows_its_traceback_and_leaves_no_files(vidrd, monkeypatch):

@@ -1,9 +1,11 @@
 """Captions from sidecar files and tables, from a server, and from a local model."""
 
 import base64
+import contextlib
 import io
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
@@ -100,6 +102,106 @@ class Scripted(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+class Unruly(BaseHTTPRequestHandler):
+    """Answers as its path says."""
+
+    keys: ClassVar[list] = []
+    elsewhere: ClassVar[str] = ""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        kind = self.path.split("/")[1]
+        self.keys.append((kind, self.headers.get("Authorization")))
+        if kind == "redirect":
+            self.send_response(307)
+            self.send_header("Location", self.elsewhere)
+            self.end_headers()
+            return
+        with contextlib.suppress(OSError):
+            self.answer(kind)
+
+    def do_GET(self):
+        self.keys.append(("GET", self.headers.get("Authorization")))
+        self.send_response(405)
+        self.end_headers()
+
+    def answer(self, kind):
+        if kind == "slow_head":
+            for letter in b"HTTP/1.1 200 OK" * 1000:
+                self.wfile.write(bytes([letter]))
+                time.sleep(0.05)
+        self.send_response(200)
+        length = {"short": 10_000}.get(kind)
+        if length:
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+        if kind == "endless":
+            while True:
+                self.wfile.write(b" " * 65536)
+        if kind == "slow":
+            for _ in range(1000):
+                self.wfile.write(b" ")
+                time.sleep(0.05)
+        self.wfile.write(b'{"choices": [{"mess' if kind in ("short", "cut") else json.dumps(said("yes")).encode())
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def unruly():
+    """The address of a server that answers by path, and a function that says where it redirects to."""
+    Unruly.keys = []
+    servers = [ThreadingHTTPServer(("127.0.0.1", 0), Unruly) for _ in "12"]
+    for http in servers:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+    own, other = (f"http://127.0.0.1:{http.server_port}" for http in servers)
+    yield own, other
+    for http in servers:
+        http.shutdown()
+        http.server_close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("endless", "its answer is longer than 1048576 bytes"),
+        ("slow", "it took longer than 0.5 s"),
+        ("slow_head", "it took longer than 0.5 s"),
+        ("short", "in 2 tries: .*closed.*"),
+        ("cut", "its answer is damaged"),
+    ],
+)
+def test_an_answer_that_never_comes_whole_costs_one_record(unruly, tmp_path, kind, message):
+    path = write_video(tmp_path / "a.mp4", numbered(24))
+    began = time.monotonic()
+    with pytest.raises(UnfitError, match=rf"got no caption from the server in 2 tries: .*{message}|{message}"):
+        captions(Server(f"{unruly[0]}/{kind}", "m", wait=0.01, tries=2, timeout=0.5 if "slow" in kind else 20), path)
+    assert time.monotonic() - began < 10
+    assert len(Unruly.keys) == 2
+
+
+def test_the_key_goes_to_no_other_host(unruly, tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", numbered(24))
+    monkeypatch.setenv("MY_KEY", "secret")
+    captioner = Server(f"{unruly[0]}/redirect", "m", wait=0.01, tries=2, key_variable="MY_KEY")
+    Unruly.elsewhere = f"{unruly[1]}/fine/chat/completions"
+    assert captions(captioner, path) == ["yes"]
+    assert Unruly.keys == [("redirect", "Bearer secret"), ("fine", None)]
+    Unruly.keys.clear()
+    Unruly.elsewhere = f"{unruly[0]}/fine/chat/completions"
+    assert captions(captioner, path) == ["yes"]
+    assert Unruly.keys == [("redirect", "Bearer secret"), ("fine", "Bearer secret")]
+
+
+@pytest.mark.parametrize("elsewhere", ["file:///etc/hostname", "ftp://127.0.0.1/x", "LOOP"])
+def test_a_redirect_that_leads_nowhere_stops_the_run(unruly, tmp_path, elsewhere):
+    path = write_video(tmp_path / "a.mp4", numbered(24))
+    Unruly.elsewhere = f"{unruly[0]}/redirect/again" if elsewhere == "LOOP" else elsewhere
+    with pytest.raises(CaptionerError, match="sends elsewhere, where there is no answer"):
+        captions(Server(f"{unruly[0]}/redirect", "m", wait=0.01), path)
 
 
 @pytest.fixture

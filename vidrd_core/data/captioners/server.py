@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
 import os
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 from PIL import Image
 
 from vidrd_core.data.captioners.local import PROMPT
 from vidrd_core.data.captions import DOES_NOT_SHAPE, CaptionerError, ImageArray
 from vidrd_core.data.records import Record, UnfitError
 
+MAX_ANSWER = 2**20  # bytes
+
+
+class AnswerError(Exception):
+    """An answer that is too long or too slow."""
+
 
 @dataclass(frozen=True)
 class Server:
     """A captioner: `POST {url}/chat/completions`, with the key frames as JPEG images in the message.
 
-    A request that the server rejects skips the record; a server that is unreachable, overloaded or rejects everything
-    is tried again, then stops the run.
+    A request that the server rejects, or answers too slowly, at too great length or in part, skips the record; a
+    server that is unreachable, overloaded or rejects everything stops the run. All but rejections are tried again.
 
     Args:
         url: The server's address, as in http://localhost:8000/v1.
@@ -35,7 +41,7 @@ class Server:
         key_variable: Environment variable of the server's API key, which is written to no file.
         tries: How often a request is tried, 1 or more.
         wait: Seconds before the second try, doubled before each further one.
-        timeout: Seconds that a request may take.
+        timeout: Seconds that a request and its answer may take in all.
 
     Raises:
         ValueError: The address is not an HTTP one, or a number is out of its range.
@@ -73,27 +79,69 @@ class Server:
         return caption
 
     def _post(self, body: bytes) -> Any:
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(self.key_variable):
-            headers["Authorization"] = f"Bearer {key}"
-        request = urllib.request.Request(f"{self.url.rstrip('/')}/chat/completions", body, headers)
+        problem, answers = "", True
         for turn in range(self.tries):
             if turn:
                 time.sleep(self.wait * 2 ** (turn - 1))
             try:
-                with urllib.request.urlopen(request, timeout=self.timeout) as answer:
-                    return json.loads(answer.read())
-            except urllib.error.HTTPError as error:
-                problem = f"{error.code}: {error.read(400).decode(errors='replace')}"
-                if error.code in (400, 413, 415, 422):
-                    raise UnfitError(f"is refused by the server, {problem}") from error
-                if error.code in (401, 403, 404):
-                    raise CaptionerError(f"{self.url} refuses the model {self.model!r}, {problem}") from error
-            except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-                problem = str(getattr(error, "reason", error))
-            except ValueError as error:
-                raise CaptionerError(f"{self.url} does not answer with JSON: {error}") from error
+                status, text = self._ask(body)
+            except (httpx.TooManyRedirects, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+                raise CaptionerError(f"{self.url} sends elsewhere, where there is no answer: {error}") from error
+            except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
+                problem, answers = _cause(error), False
+            except (httpx.HTTPError, httpx.StreamError, AnswerError) as error:
+                problem, answers = str(error) or type(error).__name__, True
+            else:
+                shown = text[:400].decode(errors="replace")
+                if status in (400, 413, 415, 422):
+                    raise UnfitError(f"is refused by the server, {status}: {shown}")
+                if status in (401, 403, 404):
+                    raise CaptionerError(f"{self.url} refuses the model {self.model!r}, {status}: {shown}")
+                if status == 200:
+                    try:
+                        return json.loads(text)
+                    except (ValueError, RecursionError) as error:
+                        if not text.lstrip().startswith(b"{"):
+                            raise CaptionerError(f"{self.url} does not answer with JSON: {error}") from error
+                        problem, answers = f"its answer is damaged: {error}", True
+                else:
+                    problem, answers = f"{status}: {shown}", False
+        if answers:  # only not with this record
+            raise UnfitError(f"got no caption from the server in {self.tries} tries: {problem}")
         raise CaptionerError(f"{self.url} did not answer in {self.tries} tries: {problem}")
+
+    def _ask(self, body: bytes) -> tuple[int, bytes]:
+        """The status and the body of an answer, within `timeout` seconds in all and `MAX_ANSWER` bytes."""
+        try:
+            return asyncio.run(asyncio.wait_for(self._answer(body), self.timeout))
+        except asyncio.TimeoutError as error:
+            raise AnswerError(f"it took longer than {self.timeout:g} s") from error
+
+    async def _answer(self, body: bytes) -> tuple[int, bytes]:
+        """The same without a limit of time. httpx redirects to HTTP alone, and takes the key to no other host."""
+        headers = {"Content-Type": "application/json"}
+        if key := os.environ.get(self.key_variable):
+            headers["Authorization"] = f"Bearer {key}"
+        parts, length, url = list[bytes](), 0, f"{self.url.rstrip('/')}/chat/completions"
+        async with (
+            httpx.AsyncClient(timeout=None, follow_redirects=True, max_redirects=5) as client,
+            client.stream("POST", url, content=body, headers=headers) as answer,
+        ):
+            async for part in answer.aiter_bytes():
+                parts.append(part)
+                length += len(part)
+                if length > MAX_ANSWER:
+                    raise AnswerError(f"its answer is longer than {MAX_ANSWER} bytes")
+            return answer.status_code, b"".join(parts)
+
+
+def _cause(error: BaseException) -> str:
+    """What an error says of its first cause: libraries wrap "connection refused" in words that say less."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__
 
 
 def _data_url(image: ImageArray) -> str:
