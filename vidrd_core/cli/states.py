@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tempfile
@@ -10,16 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from vidrd_core.cli.errors import InputError, input_checked
 from vidrd_core.io import safetensors
+from vidrd_core.io.locks import FolderLock
 from vidrd_core.reuse import OLD_NAMES, ReuseSettings
 from vidrd_core.settings import SampleSettings
 from vidrd_core.state import KIND, ClipState
 from vidrd_core.video.writer import suffix_of
 
-LOCK = ".lock"
 _NAME = re.compile(r"clip_(\d{4,})\.safetensors")
 
 
@@ -37,7 +36,7 @@ class StateFolder:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self._lock = folder, FileLock(folder / LOCK)
+        self.folder, self._lock = folder, FolderLock(folder)
         self.lock()
         self.indices = self._numbers()
 
@@ -51,16 +50,11 @@ class StateFolder:
 
         Raises InputError if another run does.
         """
-        if self._lock.is_locked or not self.folder.is_dir():
-            return
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise InputError(
-                f"another run uses the states in {self.folder}: wait for it, or name another --state-dir"
-            ) from error
-        except OSError:  # a folder that cannot be written is told when it is to be
-            return
+        with contextlib.suppress(OSError):  # a folder that is not there, or of others, is told when it is to be used
+            if not self._lock.acquire():
+                raise InputError(
+                    f"another run uses the states in {self.folder}: wait for it, or name another --state-dir"
+                )
 
     def __enter__(self) -> StateFolder:
         return self

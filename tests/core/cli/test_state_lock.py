@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from vidrd_core.cli.errors import InputError
-from vidrd_core.cli.states import LOCK, StateFolder
+from vidrd_core.cli.states import StateFolder
+from vidrd_core.io.locks import FolderLock
 from vidrd_core.video import read_video
 
 from .helpers import error_line
@@ -19,18 +20,27 @@ from .helpers import error_line
 RUN = ("generate", "a red circle", "--clips", 2, "--steps", 1, "--state-dir", "states", "-o", "long.mp4")
 
 
+@contextmanager
+def held(folder):
+    """A context in which another run has a folder."""
+    lock = FolderLock(folder)
+    assert lock.acquire()
+    yield
+    lock.release()
+
+
 def test_a_second_run_in_a_folder_is_refused(vidrd, tmp_path):
     (tmp_path / "states").mkdir()
     message = "another run uses the states in states: wait for it, or name another --state-dir"
-    with FileLock(tmp_path / "states" / LOCK):
+    with held(tmp_path / "states"):
         assert message in error_line(*vidrd(*RUN))
         assert message in error_line(*vidrd(*RUN, "--resume"))
-        assert os.listdir(tmp_path / "states") == [LOCK]
+        assert os.listdir(tmp_path / "states") == []
         assert not (tmp_path / "long.mp4").exists()
     assert vidrd(*RUN)[0] == 0
     more = ("--state-dir", "states", "-o", "more.mp4")
     assert vidrd("extend", "states/clip_0001.safetensors", "a red circle", *more)[0] == 0
-    with FileLock(tmp_path / "states" / LOCK):
+    with held(tmp_path / "states"):
         assert message in error_line(*vidrd("extend", "states/clip_0002.safetensors", "a red circle", *more))
 
 
