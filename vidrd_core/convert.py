@@ -146,7 +146,7 @@ def _write_unet_file(
 def _write_checked(path: Path, tensors: dict[str, Tensor], config: Any, read: Callable[[Path], Any]) -> None:
     """Write a file without settings, and read them back from names and shapes. Raises ValueError if one is lost."""
     safetensors.write_tensors(path, tensors, {"format": "pt"})
-    advice = "no published model is like this; convert to vidrd or diffusers instead"
+    advice = "no published model is like this; convert to vidrd instead"
     try:
         found = read(path)
     except safetensors.FormatError as error:

@@ -94,6 +94,10 @@ def run(request: AblateRequest) -> None:
     if procedural:
         features = load_feature_extractor(RANDOM_FEATURES, device)
         networks = replace(networks, fvd=replace(features, name=RANDOM_FEATURES_NAME))
+    if networks.fvd and options.videos < 3:
+        raise InputError(
+            f"videos is {options.videos}, expected 3 or more: FVD's intervals leave one out of two or more"
+        )
     with input_checked():
         points = unique_points(varied)
         sources = ablation_videos(model, prompts, points, options.clips, asdict(sample), networks.frames)

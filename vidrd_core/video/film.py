@@ -24,6 +24,7 @@ from vidrd_core.video.animation_reader import PNG, WEBP, animation_format
 from vidrd_core.video.gif_delays import with_usual_delays
 from vidrd_core.video.starts import checksum
 from vidrd_core.video.timeline import (
+    MACHINE,
     Timeline,
     declared_size,
     decoded_packets,
@@ -63,11 +64,23 @@ def open_film(path: str | os.PathLike[str], threads: int = 0) -> Iterator[tuple[
             stream.thread_type, stream.codec_context.thread_count = "AUTO", threads
             yield container, stream
     except av.error.FFmpegError as error:
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and _is_of_machine(path, error):
             raise
         if (kind := animation_format(path)) in (PNG, WEBP):
             raise VideoError(f"is a {kind} picture, whatever its name: expected a film, write it as one") from error
         raise VideoError(f"is damaged or no video: {error.strerror or error}") from error
+
+
+def _is_of_machine(path: str | os.PathLike[str], error: OSError) -> bool:
+    """Whether the machine kept a file from being read; FFmpeg has the errors of systems for damaged data, too."""
+    if error.errno in MACHINE:
+        return True
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError:
+        return True
+    return False
 
 
 @contextmanager

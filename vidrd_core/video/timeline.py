@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ DISCONTINUOUS = 0x0200  # flag of a format whose clock may jump, in FFmpeg
 FAR = 10.0  # seconds: a longer step is another clock where a format allows that, as in FFmpeg's own programs
 SETTLED = 5  # frames in a row of which none follows the clock so far: they follow another
 REORDERED = 16  # frames that a decoder may hold back
+MACHINE = (errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # errors that no file causes by what it holds
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,8 +224,8 @@ def decoded_packets(
 
 
 def _damage(error: av.error.FFmpegError) -> av.error.FFmpegError:
-    """An error of damaged data; raises one of the machine."""
-    if isinstance(error, OSError | MemoryError):
+    """An error of damaged data; raises one of the machine. FFmpeg has others of the system's for damage, as EPERM."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in MACHINE):
         raise error
     return error
 

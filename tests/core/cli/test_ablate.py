@@ -62,6 +62,11 @@ def test_frames_across_the_last_seam_are_compared_with_a_reference(here, vidrd, 
     assert "Metrics: fvd " in out
     (by_count, _) = json.loads((here / "out" / "ablation.json").read_text())["sweeps"]
     assert len(by_count["figures"]["fvd"]) == 3
+    few = [*given, "--fvd", "script:mean.pt", "--reference", "real"]
+    few[few.index("--videos") + 1] = "2"
+    line = error_line(*vidrd("ablate", "-o", "few", *few))
+    assert "videos is 2, expected 3 or more: FVD's intervals leave one out of two or more" in line
+    assert not (here / "few").exists()
 
 
 def test_more_procedural_prompts_begin_with_the_same_ones():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,6 +17,8 @@ from vidrd_core.data.decoding import all_frames, facts_of, frames_at
 from vidrd_core.data.records import Record
 from vidrd_core.data.scene_detection import SceneDetection, SceneSettings
 from vidrd_core.video import read_video
+from vidrd_core.video.film import open_film
+from vidrd_core.video.timeline import VideoError
 
 from .films import encode, numbered, numbers_of
 
@@ -166,3 +170,19 @@ def test_lost_packets_change_no_other_times(tmp_path: Path, codec: str, options:
         assert times[on_time] == pytest.approx((stamps - stamps[0])[on_time], abs=1e-6)
         assert facts_of(path).seconds == pytest.approx(10, abs=2e-3)
     assert repeated, "decoders show a frame in place of lost ones, at a time that is past"
+
+
+@pytest.mark.parametrize("kind", [av.error.PermissionError, av.error.FileNotFoundError])
+def test_errors_that_ffmpeg_borrows_from_the_system_are_damage(tmp_path: Path, monkeypatch, kind) -> None:
+    path = encode(tmp_path / "a.mp4", numbered(3))
+    number = errno.EPERM if kind is av.error.PermissionError else errno.ENOENT
+
+    def fail(*_: object, **__: object) -> None:
+        raise kind(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(av, "open", fail)
+    with pytest.raises(VideoError, match="is damaged or no video"), open_film(path):
+        pass
+    path.unlink()
+    with pytest.raises(FileNotFoundError), open_film(path):
+        pass
