@@ -155,8 +155,10 @@ class Validation:
         level = min(int((schedule.alphas_cumprod > 1 / 150).sum()), diffusion.train_steps - 1)
         captions = [data.plain(i) for i in range(min(4000, data.clips))]
         gaps = {}
-        for word, other in (WORLD_PROBES if isinstance(data, WorldData) else PROBES).items():
-            picked = [i for i, text in enumerate(captions) if word in text.split()[:6]][:PROBED]
+        # The words of shapes' captions that say what the first of two is come first.
+        probes, words = (WORLD_PROBES, None) if isinstance(data, WorldData) else (PROBES, 6)
+        for word, other in probes.items():
+            picked = [i for i, text in enumerate(captions) if word in text.split()[:words]][:PROBED]
             if not picked:
                 continue
             starts = rng.integers(data.frames - frames + 1, size=len(picked))

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from vidrd_core import training
 from vidrd_core.loading import load
 from vidrd_core.models.load_parts import load_text_encoder, load_unet, load_vae
 from vidrd_core.models.unet3d import UNet3D
+from vidrd_core.procedural import world
 from vidrd_core.procedural.datasets import ShapesData, StillsData
 from vidrd_core.training.auxiliary_heads import UNetWithTextEncoder
 from vidrd_core.training.config import load_config
@@ -288,3 +290,25 @@ def test_a_recipe_starts_from_a_built_in_model_by_name():
     configs = Path(training.__file__).parent / "configs"
     init = load_config(configs / "tiny_prompted.yaml").init
     assert (init / "unet.safetensors").exists()
+
+
+def test_a_model_of_the_drawn_world_learns_its_words(tmp_path):
+    """The packaged recipe's networks and stages, at a few steps of a few clips."""
+    packaged = yaml.safe_load((Path(training.__file__).parent / "configs" / "world.yaml").read_text())
+    stages = [{**stage, **STAGE, "steps": 2} for stage in packaged["stages"]]
+    data = {"frames": 4, "size": 32, "sources": [{"name": "world", "world": {"clips": 40, "seed": 3}}]}
+    diffusion = {**packaged["diffusion"], "frames": 4, "size": 32}
+    recipe = {**packaged, "out": str(tmp_path / "run"), "data": data, "stages": stages, "diffusion": diffusion}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**recipe, "samples": {"steps": 1, "clips": 2}}))
+    found = Recipe(load_config(path))
+    prompts = found.validation().prompts
+    assert len(set(prompts)) == 14
+    assert all(world.parse(prompt) for prompt in prompts)
+    found.run()
+    model = load(tmp_path / "run" / "model")
+    assert model.text_encoder.config.words == world.VOCABULARY
+    assert model.generate(prompts[0], steps=2).latents.isfinite().all()
+    logged = (tmp_path / "run" / "clip" / "log.jsonl").read_text()
+    assert "right_to_left" in logged
+    assert "striped_to_checked" in logged
