@@ -8,12 +8,26 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from vidrd_core.io.os_errors import cannot_write, why
 
 PARTIAL = ".partial"
+RANDOM = "x" * 12  # room for what `tempfile` appends to a name
+NAME_BYTES = 255  # of a file's name, on most disks
+
+
+def fitting(name: str, end: str) -> str:
+    """A name with an end, as `NAME.partial`; of a name that leaves no room for it, the beginning and a digest."""
+    if len(os.fsencode(name + end)) <= NAME_BYTES:
+        return name + end
+    end = f"-{sha256(os.fsencode(name)).hexdigest()[:8]}{end}"
+    room = NAME_BYTES - len(os.fsencode(end))
+    while len(os.fsencode(name)) > room:
+        name = name[:-1]
+    return name + end
 
 
 @contextmanager
@@ -32,7 +46,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         OSError: The file cannot be written; the message names `path`, the reason and what to do.
     """
     path = Path(path)
-    partial = path.with_name(path.name + PARTIAL)
+    partial = path.with_name(fitting(path.name, PARTIAL))
     try:
         yield partial
         if partial.exists():
@@ -84,7 +98,9 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
     target = Path(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        staging = Path(
+            tempfile.mkdtemp(prefix=fitting(f".{target.name}.", RANDOM)[: -len(RANDOM)], dir=target.parent)
+        )
     except OSError as error:
         raise cannot_write(target, error) from error
     try:

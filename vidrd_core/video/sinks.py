@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from vidrd_core.io.atomic import fitting
 from vidrd_core.io.os_errors import cannot_write
 from vidrd_core.video.animations import ANIMATIONS, Animation
 from vidrd_core.video.pictures import YUV_TAGS, YuvConverter, palette_picture
@@ -302,7 +303,7 @@ def frame_rate(fps: float) -> Fraction:
 
 def part_path(target: Path) -> Path:
     """A new name beside the target, on the same disk, with the suffix by which players recognise the format."""
-    return target.with_name(f"{target.stem}.part-{secrets.token_hex(3)}{target.suffix}")
+    return target.with_name(fitting(target.stem, f".part-{secrets.token_hex(3)}{target.suffix}"))
 
 
 @contextlib.contextmanager
