@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vidrd_core.io.safetensors import FormatError, first_few
+from vidrd_core.io.safetensors import FormatError, first_few, is_finite
 from vidrd_core.models.formats.detect import contents
 from vidrd_core.models.formats.weight_files import keys_of, read_tensors
 from vidrd_core.models.lora.changes import (
@@ -104,10 +104,13 @@ def read_lora(path: Path) -> dict[str, Change]:
     changes: dict[str, Change] = {}
     lacking = []
     for layer, parts in layers.items():
+        _check_numbers(file, layer, parts)
         try:
             of_layer = _changes(layer, parts, settings)
             _ = [change.size for change in of_layer.values()]  # raises if no product is defined
-        except (RuntimeError, IndexError) as error:
+        except (RuntimeError, IndexError, ValueError) as error:
+            if isinstance(error, FormatError):
+                raise
             shapes = ", ".join(f"{part} {list(tensor.shape)}" for part, tensor in parts.items())
             raise FormatError(f"{file}: {layer} has matrices that cannot be multiplied ({shapes})") from error
         if not of_layer:
@@ -117,6 +120,20 @@ def read_lora(path: Path) -> dict[str, Change]:
         raise FormatError(f"{file} holds half of {_kind_of(layers[lacking[0]])} ({first_few(lacking)}), expected all "
                           f"matrices of each layer")  # fmt: skip
     return changes
+
+
+def _check_numbers(file: Path, layer: str, parts: Parts) -> None:
+    """Refuse tensors that no training makes: of no numbers, of other ones, not finite. Raises FormatError."""
+    for part, tensor in parts.items():
+        what = f"{file}: {part} of {layer}"
+        if not tensor.is_floating_point() and part != "alpha":
+            raise FormatError(f"{what} holds {str(tensor.dtype).removeprefix('torch.')} numbers, expected fractions")
+        if not tensor.numel():
+            raise FormatError(f"{what} is {list(tensor.shape)}: it holds no numbers, expected a rank of 1 or more")
+        if part == "alpha" and tensor.numel() != 1:
+            raise FormatError(f"{what} has {tensor.numel()} numbers, expected one")
+        if not is_finite(tensor):
+            raise FormatError(f"{what} holds numbers that are not finite (NaN or infinity): get the file again")
 
 
 def is_lora(path: Path) -> bool:

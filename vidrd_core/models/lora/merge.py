@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vidrd_core.io.safetensors import FormatError, first_few
+from vidrd_core.io.safetensors import FormatError, first_few, is_finite
 from vidrd_core.models.lora.changes import Change
 from vidrd_core.models.lora.files import read_lora
 from vidrd_core.models.lora.names import (
@@ -59,9 +59,18 @@ class Merged:
     originals: dict[Place, Tensor] = field(default_factory=dict)
 
     def add(self, parts: dict[str, nn.Module], lora: LoRA) -> None:
-        """Merge one more LoRA into the weights of the model's parts."""
+        """Merge one more LoRA into the weights of the model's parts.
+
+        Raises FormatError if weights overflow; they are as before then.
+        """
+        places = [place for place in lora.changes if lora.of(place)]
         self.loras.append(lora)
-        self._update(parts, [place for place in lora.changes if lora.of(place)])
+        try:
+            self._update(parts, places)
+        except FormatError:
+            self.loras.pop()
+            self._update(parts, [place for place in places if place in self.originals])
+            raise
 
     def clear(self, parts: dict[str, nn.Module]) -> None:
         """Restore all weights, bit for bit."""
@@ -81,7 +90,13 @@ class Merged:
             plain = changed = original.to(torch.float32)
             for strength, change in active:
                 changed = changed + change.added(plain, strength)
-            weight.copy_(changed.to(weight.dtype))
+            merged = changed.to(weight.dtype)
+            if not is_finite(merged):
+                raise FormatError(
+                    f"the LoRA {self.loras[-1].name} makes {place[1]} overflow: give it a smaller strength, or get "
+                    f"the file again"
+                )
+            weight.copy_(merged)
 
 
 def match(path: Path, unet: nn.Module, text_encoder: nn.Module, strength: float, text_strength: float) -> LoRA:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import regex
 from torch import Tensor
 
 from vidrd_core.io.safetensors import FormatError, file_format, open_safetensors
@@ -26,7 +27,40 @@ UNSUPPORTED = ("alora_invocation_tokens", "arrow_config", "kasa_config", "layer_
 ENTRIES = ("peft_type", "r", "lora_alpha", "alpha", "rank_pattern", "alpha_pattern")  # of which a config has some
 CONFIG = "adapter_config.json"
 ADAPTED = re.compile(r"\.(lora|hada|lokr)_\w+(\.|$)")  # what follows the name of a layer with an adapter
+LONGEST = 2000  # characters of a pattern
+SECONDS = 0.5  # for matching a pattern once
 DEFAULT = 8  # PEFT's rank and alpha where a config has none
+
+
+class PatternError(ValueError):
+    """A pattern of a config that is not matched; the message says why."""
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a name begins with what a pattern describes, in bounded time.
+
+    Args:
+        pattern: A regular expression.
+        name: A layer's name.
+
+    Returns:
+        Whether it does.
+
+    Raises:
+        PatternError: It is no regular expression, is too long, or takes too long.
+    """
+    if len(pattern) > LONGEST:
+        raise PatternError(f"is longer than {LONGEST} characters")
+    if any(int(count) > LONGEST for count in re.findall(r"\d+", pattern)[:LONGEST] if len(count) < 10) or re.search(
+        r"\d{10}", pattern
+    ):
+        raise PatternError(f"counts to more than {LONGEST}")
+    try:
+        return regex.match(pattern, name, timeout=SECONDS) is not None
+    except TimeoutError as error:
+        raise PatternError(f"takes too long to match ({pattern[:60]!r})") from error
+    except (regex.error, ValueError, OverflowError, RecursionError, MemoryError) as error:
+        raise PatternError(f"is no regular expression ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -99,7 +133,7 @@ class Settings:
                                       f"an adapter without it")  # fmt: skip
 
     def scale(self, layer: str, rank: int | None, alpha: Tensor | None) -> float:
-        """The factor of a layer's matrices, as PEFT and LyCORIS compute it.
+        """The factor of a layer's matrices, as PEFT and LyCORIS compute it: a finite number.
 
         Args:
             layer: The file's name of the layer.
@@ -113,6 +147,14 @@ class Settings:
         Raises:
             FormatError: An entry is no number, or a pattern no regular expression.
         """
+        found = self._scale(layer, rank, alpha)
+        if not math.isfinite(found):
+            raise FormatError(
+                f"{self.path}: alpha or rank of {layer} gives the factor {found}, expected a finite one"
+            )
+        return found
+
+    def _scale(self, layer: str, rank: int | None, alpha: Tensor | None) -> float:
         try:
             if alpha is not None:
                 whole = abs(float(alpha)) ** (1 / 3) if self.rs_lora else 1.0
@@ -122,10 +164,12 @@ class Settings:
             name = "lora_alpha" if self._entry(layer, "lora_alpha") is not None else "alpha"
             found = float(self._of_layer(layer, "alpha_pattern", name))
             rank = rank or int(self._of_layer(layer, "rank_pattern", "r"))
+            if rank < 1:
+                raise ValueError(f"the rank is {rank}, expected 1 or more")
             return found / (math.sqrt(rank) if self._entry(layer, "use_rslora") else rank)
-        except re.error as error:
-            raise FormatError(f"{self.path}: a pattern of {layer} is no regular expression ({error})") from error
-        except (TypeError, ValueError, RuntimeError, ZeroDivisionError, AttributeError) as error:
+        except PatternError as error:
+            raise FormatError(f"{self.path}: a pattern of {layer} {error}") from error
+        except (TypeError, OverflowError, ValueError, RuntimeError, ZeroDivisionError, AttributeError) as error:
             raise FormatError(f"{self.path}: alpha or rank of {layer} is no number ({error})") from error
 
     def _of_layer(self, layer: str, patterns: str, default: str) -> Any:
@@ -135,7 +179,9 @@ class Settings:
         """
         name = self._own_name(layer)
         known = self._entry(layer, patterns) or {}
-        first = next((pattern for pattern in known if re.match(rf"(.*\.)?({pattern})$", name)), name)
+        if not isinstance(known, Mapping):
+            raise FormatError(f"{self.path}: {patterns} is {str(known)[:60]!r}, expected names with numbers")
+        first = next((pattern for pattern in known if matches(rf"(.*\.)?({pattern})$", name)), name)
         found = known.get(first, self._entry(layer, default))
         return DEFAULT if found is None else found
 
@@ -165,7 +211,7 @@ def _fits(config: Mapping[str, Any], keys: Iterable[str]) -> bool:
         return True
     if isinstance(targets, str):
         try:
-            return all(re.fullmatch(targets, name) for name in found)
-        except re.error:
+            return all(matches(rf"(?:{targets})$", name) for name in found)
+        except PatternError:
             return False
     return all(f".{name}".endswith(tuple(f".{target}" for target in targets)) for name in found)

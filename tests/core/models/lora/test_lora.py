@@ -9,7 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from vidrd_core import load
 from vidrd_core.io.safetensors import FormatError
+from vidrd_core.models.lora import settings
 from vidrd_core.models.lora.files import read_lora
+from vidrd_core.models.lora.settings import PatternError, matches
 from vidrd_core.reuse import ReuseSettings
 
 from ..formats import originals
@@ -217,7 +219,7 @@ def test_states_continue_with_another_lora_and_record_theirs(lora, tmp_path):
           "lora_unet_conv_in.hada_w2_a": (32, 2), "lora_unet_conv_in.hada_w2_b": (2, 36)},
          r"lora_unet_conv_in has matrices that cannot be multiplied \(hada_w1_a \[32, 2\]"),
         ({"lora_unet_conv_in.lora_down.weight": (1, 4, 3, 3), "lora_unet_conv_in.lora_up.weight": (32, 1, 1, 1),
-          "lora_unet_conv_in.alpha": (2,)}, "alpha or rank of lora_unet_conv_in is no number"),
+          "lora_unet_conv_in.alpha": (2,)}, "alpha of lora_unet_conv_in has 2 numbers, expected one"),
         ({"a.lora_A.weight": (2, 4), "a.lora_B.weight": (4, 2), "b": (1,)}, r"tensors that are no LoRA \(b\)"),
         ({"lora_unet_conv_in.lora_down.weight": (2, 4, 3, 3)}, r"half of a LoRA \(lora_unet_conv_in\)"),
         ({"some.weight": (2, 2)}, "is no LoRA: it holds no known part of a model"),
@@ -272,3 +274,42 @@ def test_projections_as_convs_and_linear_layers_take_each_others_loras(tmp_path)
             ours.load_lora(path)
             torch.testing.assert_close((weight - before).flatten(1), up @ down, rtol=1e-4, atol=1e-4)
             ours.unload_loras()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t[:0], r"is \[0, .*\]: it holds no numbers, expected a rank of 1 or more"),
+        (lambda t: t.to(torch.int32), "holds int32 numbers, expected fractions"),
+        (lambda t: t.index_fill(0, torch.tensor([0]), torch.nan), "holds numbers that are not finite"),
+        (lambda t: t.index_fill(0, torch.tensor([0]), torch.inf), "holds numbers that are not finite"),
+        (lambda t: t.flatten()[0], "has matrices that cannot be multiplied"),
+        (lambda t: torch.full_like(t, 3e38), "makes .* overflow: give it a smaller strength"),
+    ],
+    ids=["rank 0", "integers", "NaN", "infinite", "scalar", "overflow"],
+)
+def test_numbers_that_no_training_makes_are_refused_and_change_nothing(lora, tmp_path, change, message):
+    ours, *_, tensors = lora
+    name = next(key for key in tensors if "lora_A" in key)
+    tensors[name] = change(tensors[name]).contiguous()
+    save_file(tensors, tmp_path / "damaged.safetensors")
+    before = weights(ours)
+    with pytest.raises(FormatError, match=message):
+        ours.load_lora(tmp_path / "damaged.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(weights(ours), before, strict=True))
+    assert ours.loras == ""
+
+
+def test_patterns_are_matched_in_bounded_time(monkeypatch):
+    """The time limit itself, of a pattern and a name that are harmless."""
+    assert matches(r"(.*\.)?(to_[qk])$", "blocks.0.to_q")
+    assert not matches(r"(.*\.)?(to_[qk])$", "blocks.0.to_v")
+    monkeypatch.setattr(settings, "SECONDS", -1.0)
+
+    def match(pattern, name, timeout):
+        assert timeout == -1.0
+        raise TimeoutError
+
+    monkeypatch.setattr(settings.regex, "match", match)
+    with pytest.raises(PatternError, match=r"takes too long to match \('abc'\)"):
+        matches("abc", "abc")

@@ -353,8 +353,14 @@ def test_names_of_diffusers_before_peft(models, ours, tmp_path, version, ending)
         ({"peft_type": "VERA"}, "an adapter of PEFT's kind VERA, which is not supported: expected LORA, LO"),
         ({"alpha_pattern": {"to_(q": 1}}, "a pattern of .* is no regular expression"),
         ({"lora_alpha": "much"}, "alpha or rank of .* is no number"),
+        ({"lora_alpha": float("nan")}, "gives the factor nan, expected a finite one"),
+        ({"lora_alpha": 1e400}, "gives the factor inf, expected a finite one"),
+        ({"alpha_pattern": 3}, "alpha_pattern is '3', expected names with numbers"),
+        ({"alpha_pattern": {"x" * 2001: 1}}, "a pattern of .* is longer than 2000 characters"),
+        ({"alpha_pattern": {"x{99999}": 1}}, "a pattern of .* counts to more than 2000"),
     ],
-    ids=["pissa", "olora", "lora_ga", "tokens", "replication", "kind", "expression", "number"],
+    ids=["pissa", "olora", "lora_ga", "tokens", "replication", "kind", "expression", "number", "nan", "infinite",
+         "mapping", "long", "count"],
 )  # fmt: skip
 def test_settings_of_peft_that_the_matrices_do_not_tell_are_refused_by_name(
     models, ours, tmp_path, settings, message
