@@ -311,8 +311,12 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit code: 0; 2 for input that is not valid; 1 for a failure of the machine; 130 for Ctrl-C.
     """
-    with lasting_streams():
-        return _main(arguments)
+    try:
+        with lasting_streams():
+            return _main(arguments)
+    except OSError as error:  # what was printed cannot be written, as to a full disk
+        fail(f"error: {reason(error)}")
+        return 1
 
 
 def _main(arguments: list[str] | None) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-GONE = (errno.EPIPE, errno.EIO, errno.ENXIO, errno.EBADF)
+GONE = (errno.EPIPE, errno.EIO, errno.ENXIO, errno.EBADF, *((errno.EINVAL,) if os.name == "nt" else ()))
 STDERR = 2
 
 

@@ -94,6 +94,9 @@ class TrainConfig:
         for section in sections:
             entries = dataclasses.asdict(getattr(self, section)).items()
             values |= {f"{section}.{name}": value for name, value in entries if name != "cache"}
+        for source in values["data.sources"]:
+            if source["world"] is None:  # runs from before there were such sources go on
+                del source["world"]
         return dict(json.loads(json.dumps({**values, "init": str(self.init) if self.init else None}, default=str)))
 
 

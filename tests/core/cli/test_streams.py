@@ -103,3 +103,13 @@ def test_a_closed_stream_is_dropped(tmp_path):
     assert stream.write("two") == 3
     stream.flush()
     assert Path(tmp_path / "log").read_text() == "one"
+
+
+@posix
+def test_a_result_that_cannot_be_printed_is_an_error(folder):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "vidrd_core.cli", "info", str(folder), "--json"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "the disk is full" in done.stderr
+    assert "Traceback" not in done.stderr

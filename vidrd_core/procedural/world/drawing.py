@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vidrd_core.procedural.shapes import signed_distance
 from vidrd_core.procedural.world.motion import State, states
-from vidrd_core.procedural.world.things import DARK, Ground, Instance, Thing, hsv
+from vidrd_core.procedural.world.things import DARK, Ground, Instance, hsv
 
 Floats = NDArray[np.floating]
 STONE = np.array([0.78, 0.76, 0.72], np.float32)
@@ -106,8 +106,3 @@ def _wrapped(distance: Floats) -> Floats:
     """Signed distances on a circle of length 1, from -0.5 to 0.5."""
     wrapped: Floats = (distance + 0.5) % 1 - 0.5
     return wrapped
-
-
-def bright_color(thing: Thing) -> tuple[float, float, float]:
-    """The RGB of a thing's bright part, 0 to 1."""
-    return hsv(thing.hue, SATURATION, VALUE)
