@@ -52,8 +52,10 @@ class _Kind:
     largest: int
 
 
-_H264 = {"tune": "zerolatency", "g": "32", **YUV_TAGS}
-_VP9 = {"lag-in-frames": "0", "cpu-used": "4", "b": "0", "g": "32", **YUV_TAGS}
+# x264 divides frames by its threads: with one for each core, as by default, pictures would depend on the machine.
+_THREADS = {"threads": "4"}
+_H264 = {"tune": "zerolatency", "g": "32", **_THREADS, **YUV_TAGS}
+_VP9 = {"lag-in-frames": "0", "cpu-used": "4", "b": "0", "g": "32", **_THREADS, **YUV_TAGS}
 KINDS = {
     ".mp4": _Kind("libx264", "yuv420p", _H264, {"movflags": _FRAGMENTS}, ("12", "14"), 16384),
     ".webm": _Kind("libvpx-vp9", "yuv420p", _VP9, {"cluster_time_limit": "0"}, ("12", "20"), 65535),

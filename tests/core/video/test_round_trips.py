@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -136,3 +138,27 @@ def test_gif_keeps_metadata_as_a_comment(tmp_path: Path) -> None:
         text, block = text + data[block + 1 : block + 1 + data[block]], block + 1 + data[block]
     assert json.loads(text) == {"prompt": "p" * 600}
     assert data[block:] == b"\0;"
+
+
+ONE_CORE = """
+import os
+import sys
+
+os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[0]})  # before FFmpeg counts cores
+import numpy as np
+
+from vidrd_core.video import open_video
+
+with open_video(sys.argv[1]) as video:
+    video.write(np.random.default_rng(0).integers(0, 256, (5, 320, 320, 3), dtype=np.uint8))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity") or os.cpu_count() == 1, reason="needs cores to choose from")
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_pictures_do_not_depend_on_the_number_of_cores(tmp_path: Path, suffix: str) -> None:
+    subprocess.run([sys.executable, "-c", ONE_CORE, str(tmp_path / f"one{suffix}")], check=True)
+    with open_video(tmp_path / f"all{suffix}") as video:
+        video.write(np.random.default_rng(0).integers(0, 256, (5, 320, 320, 3), dtype=np.uint8))
+    one, every = (read_video(tmp_path / f"{name}{suffix}")[0] for name in ("one", "all"))
+    np.testing.assert_array_equal(one, every)
