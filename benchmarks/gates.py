@@ -25,6 +25,7 @@ from vidrd_core.pipeline import VidRD
 from vidrd_core.procedural import world
 from vidrd_core.procedural.world.alignment import alignment
 from vidrd_core.procedural.world.captions import Wanted, sentence, wanted_of
+from vidrd_core.procedural.world.motion import torus_distance
 from vidrd_core.procedural.world.readout import Readout, circular_distance, circular_mean, read_out
 from vidrd_core.procedural.world.things import HUE_SLACK
 from vidrd_core.video import contact_sheet
@@ -56,7 +57,7 @@ def spread(found: Sequence[Readout]) -> dict[str, float]:
     if not pairs:
         return {}
     hues = [circular_distance(*(circular_mean(r.hue, 360.0) for r in pair), 360.0) for pair in pairs]
-    places = [float(world_distance(a, b)) for a, b in pairs]
+    places = [world_distance(a, b) for a, b in pairs]
     return {
         "hue": float(np.mean(hues)) / (2 * HUE_SLACK / 3),  # the mean distance of two even values
         "place": float(np.mean(places)) / EVEN_PLACES,
@@ -66,8 +67,7 @@ def spread(found: Sequence[Readout]) -> dict[str, float]:
 
 def world_distance(one: Readout, other: Readout) -> float:
     """The distance of two things' places in the first frame, on the torus."""
-    apart = np.abs(one.position[0] - other.position[0]) % 1
-    return float(np.hypot(*np.minimum(apart, 1 - apart)))
+    return float(torus_distance(one.position[0], other.position[0]))
 
 
 def measure(model: VidRD, given: argparse.Namespace) -> dict[str, Any]:

@@ -145,11 +145,23 @@ def _contiguous(x: Tensor, weight: Tensor, bias: Tensor | None, place: Place, pl
     return _convolved(x.contiguous(), weight, bias, place, plus).contiguous(memory_format=torch.channels_last)
 
 
-def way_for_heavy(x: Tensor, given: tuple[Tensor, Tensor | None, Place, Tensor | None]) -> str:
-    """Which order of x is the fastest here: "channels last", as x is, or "contiguous"."""
-    weight, _, (_, stride, *_), _ = given
-    ways = {"channels last": lambda: _convolved(x, *given), "contiguous": lambda: _contiguous(x, *given)}
-    return _way("convolution", (_at_least(len(x)), *x.shape[1:], *weight.shape, *stride), x.dtype, ways)
+def way_for_heavy(
+    x: Tensor, given: tuple[Tensor, Tensor | None, Place, Tensor | None], dtype: torch.dtype | None = None
+) -> str:
+    """Which order of x is the fastest here: "channels last", as x is, or "contiguous"; in a dtype, as autocast's."""
+    weight, bias, place, plus = given
+    dtype = dtype or x.dtype
+
+    @cache
+    def operands() -> tuple[Tensor, Tensor]:  # cast only where it is measured, and before it is
+        return x.to(dtype), weight.to(dtype)
+
+    def run(convolve: Callable[..., Tensor]) -> Tensor:
+        own, weights = operands()
+        return convolve(own, weights, bias, place, plus)
+
+    ways = {"channels last": lambda: run(_convolved), "contiguous": lambda: run(_contiguous)}
+    return _way("convolution", (_at_least(len(x)), *x.shape[1:], *weight.shape, *place[1]), dtype, ways)
 
 
 def _way_of_product(x: Tensor, weight: Tensor) -> str:

@@ -34,10 +34,8 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int]
     if _apply_to(x) and weight.numel() > HEAVY * x.numel():
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
         if dtype in kernels.dtypes():
-            with torch.no_grad():
-                given = (weight.to(dtype), None, (padding, stride, (1, 1), 1), None)
-                way = kernels.way_for_heavy(x.to(dtype), given)
-            if way == "contiguous":
+            given = (weight.detach(), None, (padding, stride, (1, 1), 1), None)
+            if kernels.way_for_heavy(x.detach(), given, dtype) == "contiguous":
                 out = F.conv2d(x.contiguous(), weight, bias, tuple(stride), tuple(padding))
                 return out.contiguous(memory_format=torch.channels_last)
     return F.conv2d(x, weight, bias, tuple(stride), tuple(padding))

@@ -11,7 +11,7 @@ from vidrd_core.procedural.shapes import EXTENTS
 from vidrd_core.procedural.world.alignment import alignment, moves_as
 from vidrd_core.procedural.world.captions import every_caption, sentence, wanted_of
 from vidrd_core.procedural.world.motion import torus_distance
-from vidrd_core.procedural.world.readout import UNCLEAR, circular_distance, circular_mean, difference, position_error
+from vidrd_core.procedural.world.readout import UNCLEAR, circular_distance, circular_mean, difference
 from vidrd_core.procedural.world.things import HUE_SLACK, RADII, SPEEDS
 
 FRAMES = 8
@@ -73,7 +73,7 @@ def test_what_a_clip_shows_is_read_from_its_pixels(readouts):
         assert found.visible.all()
         assert (found.color, found.shape) == (each.thing.color, each.thing.shape)
         assert (found.pattern, found.ground_pattern) == (each.thing.pattern, each.ground.pattern), each
-        assert position_error(truth.position, found.position).max() * 64 < 0.8
+        assert torus_distance(truth.position, found.position).max() * 64 < 0.8
         assert np.abs(np.log(found.radius / truth.radius)).max() < 0.1
         assert circular_distance(circular_mean(found.hue, 360.0), each.thing.hue, 360.0) < 2
 
@@ -95,7 +95,7 @@ def test_noise_hardly_changes_what_is_read():
         found = world.read_out(np.clip(clip + rng.normal(0, 10, clip.shape), 0, 255).astype(np.uint8))
         right += [found.color == each.thing.color, found.shape == each.thing.shape]
         right += [found.pattern == each.thing.pattern, found.ground_pattern == each.ground.pattern]
-        assert position_error(world.states(each, FRAMES).position, found.position).max() * 64 < 1.5
+        assert torus_distance(world.states(each, FRAMES).position, found.position).max() * 64 < 1.5
     assert np.mean(right) > 0.95
 
 
@@ -104,17 +104,17 @@ def test_the_next_places_follow_from_those_before_by_the_law_of_motion(readouts)
     for each, (before, after) in zip(INSTANCES, readouts, strict=True):
         edge = EXTENTS[each.thing.shape] * float(before.radius.mean())
         expected = world.predict(each.motion.word, before.position, FRAMES, edge)
-        error = 64 * position_error(expected, after.position)
+        error = 64 * torus_distance(expected, after.position)
         kind = each.motion.word.partition(" ")[0]
         errors[kind if kind in errors else "turning" if kind in ("orbit", "swing") else "rest"].append(error)
         exact = world.states(each, FRAMES).position
         true = world.states(each, FRAMES, FRAMES).position
         if kind != "bounce":
-            assert position_error(world.predict(each.motion.word, exact, FRAMES), true).max() * 64 < 0.5
+            assert torus_distance(world.predict(each.motion.word, exact, FRAMES), true).max() * 64 < 0.5
     assert np.max(errors["rest"]) < 1
     assert np.max([each[0] for each in errors["turning"]]) < 1
     assert np.median([each[0] for each in errors["bounce"]]) < 0.6
-    still = [64 * position_error(a.position[-1:], b.position[:1])[0] for a, b in readouts]
+    still = [64 * torus_distance(a.position[-1:], b.position[:1])[0] for a, b in readouts]
     moving = [i for i, each in enumerate(INSTANCES) if each.motion.word.startswith("drift")]
     assert np.min([still[i] for i in moving]) > 2, "a prediction that it stands still would be far off"
 

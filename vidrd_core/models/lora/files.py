@@ -108,9 +108,9 @@ def read_lora(path: Path) -> dict[str, Change]:
         try:
             of_layer = _changes(layer, parts, settings)
             _ = [change.size for change in of_layer.values()]  # raises if no product is defined
+        except FormatError:
+            raise
         except (RuntimeError, IndexError, ValueError) as error:
-            if isinstance(error, FormatError):
-                raise
             shapes = ", ".join(f"{part} {list(tensor.shape)}" for part, tensor in parts.items())
             raise FormatError(f"{file}: {layer} has matrices that cannot be multiplied ({shapes})") from error
         if not of_layer:

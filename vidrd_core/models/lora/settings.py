@@ -27,7 +27,8 @@ UNSUPPORTED = ("alora_invocation_tokens", "arrow_config", "kasa_config", "layer_
 ENTRIES = ("peft_type", "r", "lora_alpha", "alpha", "rank_pattern", "alpha_pattern")  # of which a config has some
 CONFIG = "adapter_config.json"
 ADAPTED = re.compile(r"\.(lora|hada|lokr)_\w+(\.|$)")  # what follows the name of a layer with an adapter
-LONGEST = 2000  # characters of a pattern
+LONGEST = 2000  # characters of a pattern, and how often it may repeat something
+COUNTS = re.compile(r"\{(\d*),?(\d*)\}")
 SECONDS = 0.5  # for matching a pattern once
 DEFAULT = 8  # PEFT's rank and alpha where a config has none
 
@@ -51,9 +52,7 @@ def matches(pattern: str, name: str) -> bool:
     """
     if len(pattern) > LONGEST:
         raise PatternError(f"is longer than {LONGEST} characters")
-    if any(int(count) > LONGEST for count in re.findall(r"\d+", pattern)[:LONGEST] if len(count) < 10) or re.search(
-        r"\d{10}", pattern
-    ):
+    if any(int(count or 0) > LONGEST for counts in COUNTS.findall(pattern) for count in counts):
         raise PatternError(f"counts to more than {LONGEST}")
     try:
         return regex.match(pattern, name, timeout=SECONDS) is not None
@@ -180,7 +179,7 @@ class Settings:
         name = self._own_name(layer)
         known = self._entry(layer, patterns) or {}
         if not isinstance(known, Mapping):
-            raise FormatError(f"{self.path}: {patterns} is {str(known)[:60]!r}, expected names with numbers")
+            raise TypeError(f"{patterns} is {str(known)[:60]!r}, expected names with numbers")
         first = next((pattern for pattern in known if matches(rf"(.*\.)?({pattern})$", name)), name)
         found = known.get(first, self._entry(layer, default))
         return DEFAULT if found is None else found

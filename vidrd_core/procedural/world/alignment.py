@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vidrd_core.procedural.scenes import DIRECTIONS
 from vidrd_core.procedural.shapes import EXTENTS
 from vidrd_core.procedural.world.captions import Wanted
-from vidrd_core.procedural.world.motion import WALL, sinusoid
+from vidrd_core.procedural.world.motion import WALL, sinusoid, slope
 from vidrd_core.procedural.world.readout import Readout
-from vidrd_core.procedural.world.things import DIRECTIONS, ORBIT_TURNS, ORBITS, SPEEDS, SPINS, SWING_TURNS, SWINGS
+from vidrd_core.procedural.world.things import ORBIT_TURNS, ORBITS, SPEEDS, SPINS, SWING_TURNS, SWINGS
 
 Floats = NDArray[np.floating]
 PIXEL = 1 / 64
@@ -68,14 +69,14 @@ def moves_as(motion: str, found: Readout) -> bool:
     if np.linalg.norm(ground) > 0.5 * PIXEL:
         return False
     if kind == "drift":
-        return _is_straight(path) and _heads(_slope(path), way)
+        return _is_straight(path) and _heads(slope(path), way)
     if kind == "bounce":
         edge = EXTENTS.get(found.shape, 1.0) * float(np.median(found.radius))
         return _bounces(path, edge)
     if kind in ("orbit", "swing"):
         return _turns(kind, path)
     breath = float(np.ptp(np.log(found.radius)))
-    turned = float(_slope(found.angle[:, None])[0])
+    turned = float(slope(found.angle[:, None])[0])
     if not is_still:
         return False
     if kind == "pulse":
@@ -86,15 +87,9 @@ def moves_as(motion: str, found: Readout) -> bool:
     return breath < BREATH and abs(turned) < 0.4 * SPINS[0]
 
 
-def _slope(values: Floats) -> Floats:
-    time = np.arange(len(values)) - (len(values) - 1) / 2
-    slope: Floats = (time[:, None] * values).sum(0) / (time**2).sum()
-    return slope
-
-
 def _is_straight(path: Floats) -> bool:
     time = np.arange(len(path)) - (len(path) - 1) / 2
-    error = np.linalg.norm(path - path.mean(0) - time[:, None] * _slope(path), axis=1)
+    error = np.linalg.norm(path - path.mean(0) - time[:, None] * slope(path), axis=1)
     return bool(error.max() < NEAR)
 
 

@@ -8,9 +8,10 @@ from itertools import product
 
 import numpy as np
 
+from vidrd_core.procedural.scenes import DIRECTIONS, pick
 from vidrd_core.procedural.shapes import SHAPES
 from vidrd_core.procedural.world.motion import MOTIONS
-from vidrd_core.procedural.world.things import COLORS, DIRECTIONS, FOLLOWED, GROUNDS, Instance, pick
+from vidrd_core.procedural.world.things import COLORS, FOLLOWED, GROUNDS, Instance
 
 # The first phrase of each motion is the canonical one.
 PHRASES: dict[str, tuple[str, ...]] = {

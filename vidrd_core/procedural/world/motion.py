@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vidrd_core.procedural.scenes import DIRECTIONS
 from vidrd_core.procedural.shapes import EXTENTS
-from vidrd_core.procedural.world.things import DIRECTIONS, FOLLOWED, SPEEDS, Instance
+from vidrd_core.procedural.world.things import FOLLOWED, SPEEDS, Instance
 
 Floats = NDArray[np.floating]
 MOTIONS = (
@@ -105,7 +106,7 @@ def predict(motion: str, position: Floats, frames: int, edge: float = 0.0) -> Fl
         return _bouncing(position, ahead[:, 0], edge)
     path = np.unwrap(position, axis=0, period=1.0)
     if kind == "drift":
-        return (path[-1] + ahead * _slope(path)) % 1
+        return (path[-1] + ahead * slope(path)) % 1
     if kind in ("orbit", "swing"):
         turn, weights, _ = sinusoid(path)
         then = turn * (len(path) - 1 + ahead[:, 0])
@@ -140,11 +141,11 @@ def _bouncing(position: Floats, ahead: Floats, edge: float) -> Floats:
     return np.stack(found, 1)
 
 
-def _slope(path: Floats) -> Floats:
-    """Displacement a frame of a straight path [P, 2], by least squares."""
+def slope(path: Floats) -> Floats:
+    """The change a frame of values [P, ...] that change evenly, by least squares."""
     time = np.arange(len(path)) - (len(path) - 1) / 2
-    slope: Floats = (time[:, None] * path).sum(0) / (time**2).sum()
-    return slope
+    found: Floats = (time[:, None] * path).sum(0) / (time**2).sum()
+    return found
 
 
 def sinusoid(path: Floats) -> tuple[float, Floats, float]:

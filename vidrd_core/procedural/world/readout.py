@@ -13,9 +13,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from vidrd_core.procedural.motion_words import UNCLEAR
 from vidrd_core.procedural.shape_matching import PERIODS, match, normalize, templates
 from vidrd_core.procedural.world.drawing import ground_part, pattern_of
-from vidrd_core.procedural.world.motion import torus_distance
 from vidrd_core.procedural.world.things import (
     COLORS,
     DARK,
@@ -26,7 +26,6 @@ from vidrd_core.procedural.world.things import (
 from vidrd_core.procedural.world.things import PERIODS as GROUND_PERIODS
 
 Floats = NDArray[np.floating]
-UNCLEAR = "unclear"
 CHROMA = (0.2, 0.4)  # of a ground at most, and of a thing's dark part at least
 MIN_AREA = 30 / 64**2  # of a frame: a smaller thing is not visible
 MAX_STRAY = 0.2  # share of what is colourful that may lie far from the thing
@@ -95,10 +94,8 @@ def read_out(frames: NDArray[np.uint8]) -> Readout:
     ground = _ground(video, mask, size)
     nothing = np.full(len(frames), np.nan)
     if not visible.any():
-        unseen = Readout(
-            visible, np.stack([nothing, nothing], 1), nothing, nothing, nothing, UNCLEAR, UNCLEAR, UNCLEAR, *ground
-        )
-        return unseen
+        places = np.stack([nothing, nothing], 1)
+        return Readout(visible, places, nothing, nothing, nothing, UNCLEAR, UNCLEAR, UNCLEAR, *ground)
     own = centred * near
     axis = np.arange(size) + 0.5
     x, y = (own.sum(1) @ axis / np.maximum(area, 1e-6), own.sum(2) @ axis / np.maximum(area, 1e-6))
@@ -170,11 +167,6 @@ def difference(one: Readout, other: Readout) -> Difference | None:
         ground=1 - _likeness(one.ground, other.ground),
         tones=float(np.linalg.norm(np.nanmean(one.ground, (0, 1)) - np.nanmean(other.ground, (0, 1)))),
     )
-
-
-def position_error(expected: Floats, found: Floats) -> Floats:
-    """Distance [F] of places [F, 2] from where they were expected, in frames' sides; NaN where nothing is visible."""
-    return torus_distance(np.asarray(expected, np.float64), np.asarray(found, np.float64))
 
 
 # --- the thing ---

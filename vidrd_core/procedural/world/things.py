@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
+from vidrd_core.procedural.scenes import pick
 from vidrd_core.procedural.shapes import EXTENTS, SHAPES
 
-T = TypeVar("T")
 RGB = tuple[float, float, float]
 
 COLORS = {"red": 0.0, "yellow": 55.0, "green": 120.0, "cyan": 180.0, "blue": 228.0, "pink": 310.0}  # hues in degrees
@@ -25,16 +24,6 @@ PERIODS = (2, 3)  # of a ground's pattern in a frame
 STRIPE_WAVES = ((1, 0), (0, 1), (1, 1), (1, -1))  # periods across and down, in units of PERIODS
 LANDMARK_RADII = (5 / 64, 7 / 64)
 
-DIRECTIONS: dict[str, tuple[int, int]] = {
-    "left": (-1, 0),
-    "right": (1, 0),
-    "up": (0, -1),
-    "down": (0, 1),
-    "up-left": (-1, -1),
-    "up-right": (1, -1),
-    "down-left": (-1, 1),
-    "down-right": (1, 1),
-}
 FOLLOWED = ("left", "right", "up", "down")
 SPEEDS = (2.5 / 64, 5 / 64)  # a frame
 ORBITS, ORBIT_TURNS = (9 / 64, 16 / 64), (math.radians(18), math.radians(34))  # radius; angle a frame
@@ -165,11 +154,6 @@ def random_instance(
     shape = shape or pick(rng, SPINNING_SHAPES if word == "spin" else SHAPES)
     thing = _thing(rng, shape, color or pick(rng, tuple(COLORS)), word)
     return Instance(thing, _ground(rng, ground or pick(rng, GROUNDS)), _motion(rng, word, thing))
-
-
-def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
-    """A random option."""
-    return options[int(rng.integers(len(options)))]
 
 
 def hsv(hue: float, saturation: float, value: float) -> RGB:
