@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import torch
 from torch import Tensor
 
 from vidrd_core.io import safetensors
 from vidrd_core.io.atomic import atomic_folder
 from vidrd_core.io.configs import to_dict
 from vidrd_core.loading import SUFFIX, files_of, find
+from vidrd_core.models.claimed_sizes import on_meta
 from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.formats import diffusers_config
 from vidrd_core.models.formats.config_files import CONFIG, SCHEDULER
@@ -85,9 +85,8 @@ def convert(
 
 def _convert_unet(source: Path, target: Path, to: str, overwrite: bool) -> list[str]:
     found, config, diffusion = read_unet(source)
-    with torch.device("meta"):
-        state = UNet3D(config).state_dict()
-    tensors = safetensors.matched(state, found, source)
+    unet = on_meta(lambda: UNet3D(config), config, found, source)
+    tensors = safetensors.matched(unet.state_dict(), found, source)
     if to == "temporal":
         _write_file(target, lambda path: write_temporal(tensors, config, path))
     elif to == "vidrd":
@@ -108,9 +107,8 @@ def _convert_vae(source: Path, target: Path, to: str, overwrite: bool) -> None:
     if to == "temporal":
         raise ValueError("temporal layers are taken out of UNets only: a VAE's stay in the VAE")
     found, config = find_vae(source)
-    with torch.device("meta"):
-        state = TemporalVAE(config).state_dict()
-    tensors = safetensors.matched(state, found, source)
+    vae = on_meta(lambda: TemporalVAE(config), config, found, source)
+    tensors = safetensors.matched(vae.state_dict(), found, source)
     if to == "vidrd":
         _write_file(target, lambda path: safetensors.write(path, tensors, VAE, config=to_dict(config)))
     elif to == "diffusers":

@@ -64,6 +64,10 @@ _CHOICES = {
 }
 
 
+# Of DiffusionConfig, which a file may claim: far more than any model has, and few enough to be allocated.
+LARGEST = {"train_steps": 100_000, "frames": 100_000, "size": 65_536}
+
+
 @dataclass(frozen=True)
 class DiffusionConfig:
     """How a UNet was trained to denoise.
@@ -117,9 +121,11 @@ class DiffusionConfig:
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")
-        for name in ("train_steps", "frames", "size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
+        for name, most in LARGEST.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 to {most}")
+        if not math.isfinite(self.cfg):
+            raise ValueError(f"cfg is {self.cfg}, expected a finite number")
         if self.trained_betas and len(self.trained_betas) != self.train_steps:
             raise ValueError(f"there are {len(self.trained_betas)} trained_betas, expected {self.train_steps}: one "
                              "for each of train_steps")  # fmt: skip
@@ -127,8 +133,8 @@ class DiffusionConfig:
             raise ValueError("trained_betas has a value that is not between 0 and 1")
         if self.timestep_spacing == "leading" and not 0 <= self.steps_offset < self.train_steps:
             raise ValueError(f"steps_offset is {self.steps_offset}, expected 0 to {self.train_steps - 1}")
-        if not self.clip_sample_range >= 0:
-            raise ValueError(f"clip_sample_range is {self.clip_sample_range}, expected 0 or more")
+        if not 0 <= self.clip_sample_range < math.inf:
+            raise ValueError(f"clip_sample_range is {self.clip_sample_range}, expected a finite number of 0 or more")
         if not 0 < self.beta_start <= self.beta_end < 1:
             raise ValueError(f"beta goes from {self.beta_start} to {self.beta_end}, expected 0 < start <= end < 1")
         if self.zero_terminal_snr and self.prediction == "eps":

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from vidrd_core.cli.errors import input_checked, note, say
+from vidrd_core.cli.errors import InputError, input_checked, note, say
 from vidrd_core.cli.options import MachineOptions, ModelOptions
 from vidrd_core.cli.progress import busy
 from vidrd_core.cli.request import load_model
 from vidrd_core.cli.states import StateFile
+from vidrd_core.io.isolated import CrashError, reading
 from vidrd_core.io.pictures import PICTURE_SUFFIXES, PictureError, read_picture
 from vidrd_core.settings import SampleSettings
 from vidrd_core.video import read_video
@@ -49,7 +50,10 @@ def run(
     with input_checked():
         frames = loaded.latent_shape(loaded.complete(sample))[2]
         with busy(f"reading {path}"):
-            video = read_footage(path, frames, sample.width, sample.height)
+            try:
+                video = reading(read_footage, path, frames, sample.width, sample.height)
+            except CrashError as error:
+                raise InputError(f"{path} {error}: convert it, as to an MP4 of H.264") from error
     if len(video) < frames:
         note(f"{path} has {len(video)} of {frames} frames: the first one is repeated before the others, not shown")
     target.prepare()

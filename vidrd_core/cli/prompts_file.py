@@ -12,7 +12,7 @@ from vidrd_core.cli.errors import InputError, reason
 from vidrd_core.cli.options import PER_CLIP_GROUP, PRESET_GROUP, REUSE_GROUP, SAMPLE_GROUP, VIDEO_GROUP
 from vidrd_core.cli.run_file import option_value, parameters, shown
 from vidrd_core.io.configs import meant
-from vidrd_core.io.tables import JSON_SUFFIXES, read_rows, read_text_lines
+from vidrd_core.io.tables import JSON_SUFFIXES, has_surrogates, printable, read_rows, read_text_lines
 
 TABLES = (".csv", ".tsv", *JSON_SUFFIXES)
 COMMENT = "#"
@@ -92,11 +92,15 @@ def _table_rows(context: Any, path: Path) -> Iterator[Row]:
                 options[parameter.name] = option_value(context, parameter, annotation, name, value)
             except ValueError as refused:
                 error = error or reason(refused)
-        yield Row(where, _prompts(named["prompt"]), str(named.get("name") or "").strip(), options, error)
+        texts = _prompts(named["prompt"])
+        name = str(named.get("name") or "").strip()
+        if odd := [text for text in (*texts, name) if not isinstance(text, str) or has_surrogates(text)]:
+            error, texts, name = error or f"it has {odd[0]!a:.60}, expected text", [""], printable(name)
+        yield Row(where, texts, name, options, error)
 
 
-def _prompts(value: Any) -> list[str]:
+def _prompts(value: Any) -> list[Any]:
     """The prompts of a cell: one on each line of it, or in JSON a list of them."""
     if isinstance(value, list):
-        return value
+        return value or [""]
     return [line.strip() for line in str(value).splitlines() if line.strip()] or [""]

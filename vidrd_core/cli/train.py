@@ -39,7 +39,7 @@ def run(config: str, stage: str | None, as_json: bool = False, quiet: bool = Fal
     """
     path = _recipe(config)
     try:
-        from vidrd_core.data.shards import DataError
+        from vidrd_core.data.manifests import DataError
         from vidrd_core.io.safetensors import FormatError
         from vidrd_core.models.word_text_encoder import UnknownWordError
         from vidrd_core.training.array_cache import StaleCacheError

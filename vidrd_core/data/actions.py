@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 from vidrd_core.data.captions import AddCaption, Captioner, Templates, words_of
 from vidrd_core.data.clip_sampling import ClipSettings, SampleClips
-from vidrd_core.data.files import Found, walk, warn_of_absent
+from vidrd_core.data.files import Found, Refused, walk, warn_of_absent
 from vidrd_core.data.records import Record, Skipped, Step
 from vidrd_core.io.tables import VIDEO_SUFFIXES, read_rows, read_text_lines
 
@@ -69,15 +69,17 @@ class Actions:
 
     def find(self) -> Iterator[Found]:
         """The videos, with their labels. Raises OSError, ValueError for a table that cannot be read."""
+        refused = Refused()
+        videos = [path for path in walk(self.folder, refused) if path.suffix.lower() in VIDEO_SUFFIXES]
         if self.layout == "ucf101":
-            return self._ucf101()
-        return self._kinetics_table(self.table) if self.table else self._kinetics_folders()
+            yield from self._ucf101(videos)
+        elif self.table:
+            yield from self._kinetics_table(self.table, videos, refused)
+        else:
+            yield from self._kinetics_folders(videos)
+        yield from refused.records
 
-    def _videos(self) -> Iterator[Path]:
-        return (path for path in walk(self.folder) if path.suffix.lower() in VIDEO_SUFFIXES)
-
-    def _ucf101(self) -> Iterator[Found]:
-        videos = list(self._videos())
+    def _ucf101(self, videos: list[Path]) -> Iterator[Found]:
         if self.table:
             lines = read_text_lines(self.table)
             names = (PurePosixPath(line.split()[0]).name for line in lines if line.strip())
@@ -99,24 +101,28 @@ class Actions:
                 label = named["label"]
                 yield replace(record, label=words_of(_UCF_CLASSES.get(label.casefold(), label)))
 
-    def _kinetics_folders(self) -> Iterator[Found]:
-        for path in self._videos():
+    def _kinetics_folders(self, videos: list[Path]) -> Iterator[Found]:
+        for path in videos:
             record = Record(str(path))
             if path.parent == Path(self.folder):
                 yield Skipped(record, "is in no folder named by a label: move it, or name Kinetics' CSV as the table")
             else:
                 yield replace(record, label=words_of(path.parent.name))
 
-    def _kinetics_table(self, table: Path) -> Iterator[Found]:
+    def _kinetics_table(self, table: Path, videos: list[Path], refused: Refused) -> Iterator[Found]:
+        refuse = refused.line_of(table)
         files: dict[str, list[tuple[Path, re.Match[str] | None]]] = defaultdict(list)
-        for path in self._videos():
+        for path in videos:
             trimmed = _TRIMMED.fullmatch(path.stem)
             files[trimmed["id"] if trimmed else path.stem].append((path, trimmed))
         splits, named = set[str](), set[str]()
-        for number, row in read_rows(table):
+        for number, row in read_rows(table, refuse):
             needed = ("label", "youtube_id", "time_start", "time_end")
-            if missing := [name for name in needed if row.get(name) in (None, "")]:
+            if missing := [name for name in needed if name not in row]:
                 raise ValueError(f"{table}, line {number} lacks {', '.join(missing)}, expected Kinetics' columns")
+            if empty := [name for name in needed if row[name] in (None, "")]:
+                refuse(number, f"has no {', '.join(empty)}")
+                continue
             row = {name: str(value) for name, value in row.items()}  # JSON has numbers, too
             splits.add(row.get("split") or "")
             named.add(row["youtube_id"])
@@ -125,9 +131,11 @@ class Actions:
             try:
                 start, stop = (float(row[name]) for name in ("time_start", "time_end"))
             except ValueError as error:
-                raise ValueError(f"{table}, line {number}: times are not numbers of seconds: {error}") from error
+                refuse(number, f"has times that are no numbers of seconds: {error}")
+                continue
             if not 0 <= start < stop < inf:
-                raise ValueError(f"{table}, line {number}: {start:g} to {stop:g} s, expected a start before an end")
+                refuse(number, f"goes from {start:g} to {stop:g} s, expected a start before an end")
+                continue
             label, known = words_of(row["label"]), files.get(row["youtube_id"], [])
             own = [path for path, name in known if name and (int(name["start"]), int(name["stop"])) == (start, stop)]
             whole = [path for path, name in known if not name]

@@ -19,6 +19,7 @@ from vidrd_core.data.clip_sampling import with_video_facts
 from vidrd_core.data.decoding import frames_at, read_image
 from vidrd_core.data.files import one_line
 from vidrd_core.data.records import VIDEO, Record, UnfitError
+from vidrd_core.io.tables import has_surrogates, printable
 
 ImageArray = NDArray[np.uint8]
 """uint8 [H, W, 3]."""
@@ -133,6 +134,8 @@ class AddCaption:
         caption = one_line(self.captioner(record, images))
         if not any(map(str.isalnum, caption)):
             raise UnfitError(f"has a caption without words, {caption!r}")
+        if has_surrogates(caption):
+            raise UnfitError(f"has a caption that is no UTF-8 text, {printable(caption)!r}")
         yield replace(record, caption=caption)
 
 

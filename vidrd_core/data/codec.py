@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vidrd_core.io.decoded import decodable
 from vidrd_core.io.pictures import read_picture
 from vidrd_core.video.sinks import frame_rate
 
 CRF = 12  # of H.264: the loss is invisible, and a VAE loses more
+CODEC = "h264"
 SMALL = 128  # pixels of the shorter side, below which chroma subsampling would blur edges
 JPEG = {"quality": 95, "subsampling": 0}
 
@@ -41,7 +43,10 @@ def decode_clip(data: bytes) -> NDArray[np.uint8]:
     try:
         file: Any = io.BytesIO(data)
         with av.open(file, "r", options={"format_whitelist": "mov,mp4"}) as container:
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+            stream = decodable(container.streams.video[0])
+            if (name := stream.codec_context.name) != CODEC:
+                raise ValueError(f"is coded as {name}, expected {CODEC}, as 'vidrd data' writes it")
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
     except (av.error.FFmpegError, IndexError) as error:
         raise ValueError(f"is damaged: {error}") from error
     if not frames:

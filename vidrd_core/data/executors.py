@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from vidrd_core.io import MissingPackageError
+from vidrd_core.io.isolated import CrashError, Isolated
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -39,6 +40,25 @@ class InProcess:
         return map(work, parts)
 
 
+class WorkerDiedError(ChildProcessError):
+    """A process died while it worked on a part."""
+
+
+class Apart:
+    """In one other process, one after the other, so that a file that crashes its decoder costs that process alone."""
+
+    def map(self, work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
+        """The results, in order. Raises WorkerDiedError if the process dies."""
+        process = Isolated()
+        try:
+            for part in parts:
+                yield process(work, part)
+        except CrashError as error:
+            raise WorkerDiedError(f"a worker {error}: {_CONTINUE}") from error
+        finally:
+            process.close()
+
+
 @dataclass(frozen=True)
 class Processes:
     """In several processes of this machine.
@@ -50,7 +70,7 @@ class Processes:
     workers: int
 
     def map(self, work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
-        """The results as they become ready. Raises ChildProcessError if a process dies."""
+        """The results as they become ready. Raises WorkerDiedError if a process dies."""
         context = get_context("spawn")  # forks of a process with PyTorch's threads hang
         pool = ProcessPoolExecutor(min(self.workers, max(1, len(parts))), context, _start_worker)
         try:
@@ -64,9 +84,8 @@ class Processes:
                 running, results = _next_results(running)
                 yield from results
         except BrokenProcessPool as error:
-            raise ChildProcessError(
-                "a worker died, of too little memory or of a file that crashes its decoder: run the same command "
-                "again to continue after the complete shards; with one worker it stops at the file"
+            raise WorkerDiedError(
+                f"a worker died, of too little memory or of a file that crashes its decoder: {_CONTINUE}"
             ) from error
         finally:
             for process in list((pool._processes or {}).values()):  # do not wait for what is running
@@ -164,7 +183,7 @@ class Ray:
 
         Raises:
             MissingPackageError: Ray is missing.
-            ChildProcessError: Ray or a worker of it fails.
+            WorkerDiedError: Ray or a worker of it fails.
             Exception: What the function raises, as in this process.
         """
         if not parts:
@@ -182,10 +201,7 @@ class Ray:
                         raise outcome.error from RuntimeError(f"in a worker of Ray:\n{outcome.trace}")
                     yield outcome.result
             except ray.exceptions.RayError as error:
-                raise ChildProcessError(
-                    f"a worker of Ray failed ({first_line(error)}): run the same command again to continue after the "
-                    "complete shards"
-                ) from error
+                raise WorkerDiedError(f"a worker of Ray failed ({first_line(error)}): {_CONTINUE}") from error
 
     @contextmanager
     def session(self) -> Iterator[Any]:
@@ -213,6 +229,7 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
+_CONTINUE = "run the same command again to continue after the complete shards"
 NAMED_ADDRESSES = ("auto", "local")
 CLIENT_PORT = 10001  # of ray:// without one
 PATIENCE = 5.0  # seconds for an answer

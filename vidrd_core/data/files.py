@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import unicodedata
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vidrd_core.data.records import Record, Skipped
-from vidrd_core.io.tables import read_rows, read_text
+from vidrd_core.io.tables import Refuse, has_surrogates, printable, read_rows, read_text
 
 Found = Record | Skipped
 SIDECARS = {".txt", ".caption", ".json", ".jsonl", ".csv", ".md", ".srt", ".vtt"}  # files beside data, not data
@@ -30,16 +30,18 @@ def find_files(folder: Path, suffixes: Sequence[str], expected: str, table: Path
 
     Yields:
         A record for each file with one of the suffixes, with caption "" if there is none; Skipped for a file of
-        another kind or with a caption that is not UTF-8. Sidecar files are left out.
+        another kind, and for a name, a caption or a line of the table that cannot be read. Sidecar files are left
+        out.
 
     Raises:
         FileNotFoundError: There is no such folder or table.
         NotADirectoryError: `folder` is a file.
         ValueError: The table cannot be read.
     """
-    captions = read_table(table) if table else {}
+    refused = Refused()
+    captions = read_table(table, refused.line_of(table)) if table else {}
     names = []
-    for path in walk(folder):
+    for path in walk(folder, refused):
         names.append(path.relative_to(folder).as_posix())
         if path.suffix.lower() in SIDECARS and path.suffix.lower() not in suffixes:
             continue
@@ -54,8 +56,32 @@ def find_files(folder: Path, suffixes: Sequence[str], expected: str, table: Path
             yield Skipped(
                 record, f"is a {path.suffix or 'file without suffix'}, expected {expected}: {', '.join(suffixes)}"
             )
+    yield from refused.records
     if table:
         warn_of_absent(table, captions, names, folder)
+
+
+class Refused:
+    """What cannot be read on the way to the files of a stage, each as a skipped record.
+
+    Attributes:
+        records: The records.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[Skipped] = []
+
+    def __call__(self, path: Path, reason: str) -> None:
+        """Add a file or folder, and why it is left out."""
+        self.records.append(Skipped(Record(printable(str(path))), reason))
+
+    def line_of(self, table: Path) -> Refuse:
+        """What adds a line of a table."""
+
+        def refuse(number: int, reason: str) -> None:
+            self(Path(f"{table}, line {number}"), reason.lstrip(": "))
+
+        return refuse
 
 
 def warn_of_absent(table: Path, listed: Collection[str], names: Iterable[str], folder: Path) -> None:
@@ -81,18 +107,54 @@ def plain_name(name: str) -> str:
     return PurePosixPath(unicodedata.normalize("NFC", name).replace("\\", "/")).as_posix()
 
 
-def walk(folder: Path) -> Iterator[Path]:
+def walk(folder: Path, refuse: Callable[[Path, str], None] = lambda path, reason: None) -> Iterator[Path]:
     """Files under a folder, in order of their names, without hidden ones and those in hidden folders.
 
-    Raises FileNotFoundError, NotADirectoryError.
+    Args:
+        folder: The folder.
+        refuse: Gets folders that cannot be read or link to one that they are in, and files whose names are no UTF-8,
+            which are left out.
+
+    Yields:
+        Paths that begin with the folder's.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        NotADirectoryError: It is a file.
     """
     if not Path(folder).exists():
         raise FileNotFoundError(f"there is no folder {folder}")
     if not Path(folder).is_dir():
         raise NotADirectoryError(f"{folder} is a file, expected a folder")
-    for at, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(at) / name for name in sorted(files) if not name.startswith("."))
+
+    def unreadable(error: OSError) -> None:
+        refuse(Path(os.fsdecode(error.filename)), f"cannot be read: {error.strerror or error}")
+
+    above: dict[str, frozenset[tuple[int, int]]] = {}  # the folders that each is in, with itself
+    for at, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
+        status = os.stat(at)
+        inside = above.pop(at, frozenset()) | {(status.st_dev, status.st_ino)}
+        below = []
+        for name in sorted(name for name in folders if not name.startswith(".")):
+            path = os.path.join(at, name)
+            try:
+                status = os.stat(path)
+            except OSError as error:
+                unreadable(error)
+                continue
+            if has_surrogates(name):
+                refuse(Path(path), "is a folder whose name is no UTF-8: rename it")
+            elif (status.st_dev, status.st_ino) in inside:
+                refuse(Path(path), "is a link to a folder that it is in: remove it")
+            else:
+                above[path] = inside
+                below.append(name)
+        folders[:] = below
+        for name in sorted(name for name in files if not name.startswith(".")):
+            if has_surrogates(name):
+                refuse(Path(at) / name, "has a name that is no UTF-8: rename it")
+            else:
+                yield Path(at) / name
 
 
 def caption_of(path: Path, name: str, captions: Mapping[str, str]) -> str:
@@ -122,12 +184,13 @@ def one_line(text: str) -> str:
     return " ".join(text.replace("\ufeff", "").replace("\x00", "").split())
 
 
-def read_table(path: Path) -> dict[str, str]:
+def read_table(path: Path, refuse: Refuse | None = None) -> dict[str, str]:
     """Read captions by file name.
 
     Args:
         path: A table as `io.tables.read_rows` reads it, with a column for the file (file_name, file, path, video or
             image) and one for its caption (caption, text or prompt).
+        refuse: Gets the lines that are left out, as in `read_rows`; by default they are errors.
 
     Returns:
         The captions, each on one line, by `plain_name`.
@@ -138,9 +201,15 @@ def read_table(path: Path) -> dict[str, str]:
     """
     captions: dict[str, str] = {}
     lines: dict[str, int] = {}
-    for number, row in read_rows(path):
+    for number, row in read_rows(path, refuse):
         where = f"{path}, line {number}"
-        file, text = (_value(row, names, where) for names in (FILE_COLUMNS, CAPTION_COLUMNS))
+        try:
+            file, text = (_value(row, names) for names in (FILE_COLUMNS, CAPTION_COLUMNS))
+        except ValueError as error:
+            if refuse is None:
+                raise ValueError(f"{where}: {error}") from error
+            refuse(number, str(error))
+            continue
         if file is None or text is None:
             raise ValueError(
                 f"{where}: expected columns for a file ({', '.join(FILE_COLUMNS)}) and for its caption "
@@ -148,24 +217,29 @@ def read_table(path: Path) -> dict[str, str]:
             )
         name = plain_name(file)
         if captions.get(name, text) != text:
-            raise ValueError(
-                f"{where} has {name} again, with another caption than in line {lines[name]}: keep one of them"
-            )
+            again = f" has {name} again, with another caption than in line {lines[name]}: keep one of them"
+            if refuse is None:
+                raise ValueError(f"{where}{again}")
+            refuse(number, again)
+            continue
         captions[name], lines[name] = text, number
     return captions
 
 
-def _value(row: dict[str, Any], names: Sequence[str], where: str) -> str | None:
-    """The text of the first of some columns that has any, on one line; None if there are no such columns."""
+def _value(row: dict[str, Any], names: Sequence[str]) -> str | None:
+    """The text of the first of some columns that has any, on one line; None if there are no such columns.
+
+    Raises ValueError for one that is no text.
+    """
     present = [name for name in names if name in row]
     if not present:
         return None
     name = next((name for name in present if row[name] not in (None, "")), present[0])
     value = "" if row[name] is None else row[name]
-    if not isinstance(value, str) or any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise ValueError(f"{where}: {name} is {value!a:.60}, expected text")
+    if not isinstance(value, str) or has_surrogates(value):
+        raise ValueError(f"{name} is {value!a:.60}, expected text")
     if not one_line(value):
-        raise ValueError(f"{where}: its {name} is empty: fill it in, or leave the line out")
+        raise ValueError(f"its {name} is empty: fill it in, or leave the line out")
     if name in FILE_COLUMNS and len(value.strip().splitlines()) > 1:
-        raise ValueError(f"{where}: its {name} has a line break: is a quotation mark missing, or one too many?")
+        raise ValueError(f"its {name} has a line break: is a quotation mark missing, or one too many?")
     return one_line(value)

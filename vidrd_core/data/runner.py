@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from filelock import FileLock, Timeout
 
-from vidrd_core.data.executors import Executor, InProcess
+from vidrd_core.data.executors import Apart, Executor, InProcess, WorkerDiedError
 from vidrd_core.data.files import Found
+from vidrd_core.data.manifests import DataError, read_manifest
 from vidrd_core.data.records import Record, Skipped, Step, UnfitError, apply_steps, with_digest
-from vidrd_core.data.shards import SETTINGS, DataError, is_complete, manifests, write_shard
+from vidrd_core.data.shards import SETTINGS, is_complete, shard_files, write_shard
 from vidrd_core.io.atomic import write_json
 from vidrd_core.io.digests import hashed
 from vidrd_core.io.jsonl import JsonLines, resume
@@ -26,6 +29,7 @@ from vidrd_core.io.jsonl import JsonLines, resume
 FORMAT = 1
 DIGESTED_AT_ONCE = 64  # files
 DIGESTS = "digests.jsonl"
+AT = ".at"
 
 # `dataset.json` has classes and fields by the names that they had when it was first written.
 _STORED_NAMES = {
@@ -82,20 +86,32 @@ class Part:
         number: The shard's number.
         steps: What is done with each record.
         found: The records.
+        fatal: Why records are not worked on, by their place in `found`: a process died of them.
     """
 
     folder: Path
     number: int
     steps: tuple[Step, ...]
     found: tuple[Found, ...]
+    fatal: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def at(self) -> Path:
+        """The file that has the place of the record which is worked on."""
+        return shard_files(self.folder, self.number)[0].with_suffix(AT)
 
     def results(self) -> Iterator[Record | Skipped]:
         """Clips, and what was skipped."""
-        for each in self.found:
-            if isinstance(each, Record):
-                yield from apply_steps(replace(each, origin=each.identity), self.steps)
-            else:
+        for place, each in enumerate(self.found):
+            if not isinstance(each, Record):
                 yield each
+                continue
+            record = replace(each, origin=each.identity)
+            if place in self.fatal:
+                yield Skipped(record, self.fatal[place])
+                continue
+            self.at.write_text(str(place), encoding="utf-8")
+            yield from apply_steps(record, self.steps)
 
 
 def run(
@@ -136,8 +152,8 @@ def run(
         raise DataError(f"another run writes to {out}: wait for it, or choose another folder") from error
     with held:
         _check_settings(stage, out)
-        for partial in out.glob("*.partial"):  # of a run that was killed
-            partial.unlink()
+        for left in (*out.glob("*.partial"), *out.glob(f"shard_*{AT}")):  # of a run that was killed
+            left.unlink()
         return _run(stage, found, out, executor, retry, progress or (lambda report, todo: None), per_shard)
 
 
@@ -152,7 +168,8 @@ def _run(
 ) -> Report:
     existing = ExistingShards(out, retry)
     report, todo = Report(), list[Found]()
-    for each in _with_digests(found, existing, executor, lambda count: progress(Report(found=count), 0)):
+    hashing = InProcess() if isinstance(executor, Apart) else executor
+    for each in _with_digests(found, existing, hashing, lambda count: progress(Report(found=count), 0)):
         report.found += 1
         if not existing.is_new(each):
             report.known += 1
@@ -166,7 +183,7 @@ def _run(
         for i, start in enumerate(range(0, len(todo), size))
     ]
     progress(report, len(todo))
-    for counts in executor.map(process, parts):
+    for counts in _worked(executor, parts):
         report.made += counts["made"]
         report.skipped += counts["skipped"]
         report.shards += 1
@@ -176,11 +193,47 @@ def _run(
     return report
 
 
+def _worked(executor: Executor, parts: Sequence[Part]) -> Iterator[dict[str, int]]:
+    """What `process` returns for each part; a record of which a process dies is skipped, and the others are made."""
+    waiting = {part.number: part for part in parts}
+    while waiting:
+        try:
+            for counts in executor.map(process, list(waiting.values())):
+                del waiting[counts["number"]]
+                yield counts
+        except WorkerDiedError:
+            begun = [part for part in waiting.values() if part.at.exists()]
+            if not begun:
+                raise
+            for part in begun:
+                yield _worked_alone(part)
+                del waiting[part.number]
+
+
+def _worked_alone(part: Part) -> dict[str, int]:
+    """What `process` returns for a part in whose process, or in one beside it, something died."""
+    while True:
+        try:
+            (counts,) = Apart().map(process, [part])
+            return counts
+        except WorkerDiedError as error:
+            place = int(part.at.read_text(encoding="utf-8"))
+            if place in part.fatal:  # what died was not working on a record
+                raise
+            why = str(error.__cause__)
+            reason = f"{why}: it crashes its decoder, or needs more memory than there is"
+            part = replace(part, fatal={**part.fatal, place: reason})
+
+
 def process(part: Part) -> dict[str, int]:
-    """Write a part's shard; how many clips were "made", records "skipped" and "found"."""
+    """Write a part's shard; its "number", how many clips were "made", records "skipped" and "found"."""
     sources = [source_of(found) for found in part.found]
-    counts = write_shard(part.folder, part.number, part.results(), sources)
-    return {**counts, "found": len(part.found)}
+    part.at.unlink(missing_ok=True)
+    try:
+        counts = write_shard(part.folder, part.number, part.results(), sources)
+    finally:
+        part.at.unlink(missing_ok=True)
+    return {**counts, "found": len(part.found), "number": part.number}
 
 
 def source_of(found: Found) -> str:
@@ -204,22 +257,29 @@ class ExistingShards:
         self.digests_file = out / DIGESTS  # of files whose shard does not exist yet
         self.seen: dict[str, str] = {}  # file of each identity found in this run
         self.next_number = 0
-        for tar, head, lines in manifests(out):
-            self.next_number = max(self.next_number, int(tar.stem.split("_")[1]) + 1)
+        for path in sorted(out.glob("shard_*.jsonl")):
+            if named := re.fullmatch(r"shard_(\d{6,12})", path.stem):
+                self.next_number = max(self.next_number, int(named[1]) + 1)
+            tar = path.with_suffix(".tar")
+            try:
+                head, lines = read_manifest(path)
+            except DataError as error:
+                _set_aside(path, str(error))
+                _set_aside(tar)
+                continue
             if not is_complete(tar, head):
-                tar.with_suffix(".jsonl").unlink()
-                if tar.exists():
-                    tar.replace(tar.with_suffix(".tar.damaged"))  # the files that it was made of may be gone
+                path.unlink()
+                _set_aside(tar)
                 continue
             useful = {line["origin"] for line in lines if "key" in line}
             self.sources.update(useful if retry else head["sources"])
             for line in lines:
-                if line.get("digest"):
+                if line.get("digest") and "stamp" in line:
                     self.digests[(line["source"], *line["stamp"])] = line["digest"]
-        with suppress(ValueError):  # a damaged file costs only time: its digests are made again
+        with suppress(ValueError, TypeError, RecursionError):  # damaged: that costs time, as they are made again
             first, others = resume(self.digests_file)
             for source, size, changed, digest in [first, *others] if first else []:
-                self.digests[source, size, changed] = digest  # type: ignore[index]
+                self.digests[str(source), int(size), int(changed)] = str(digest)
 
     def add_digests(self, block: Iterable[tuple[int, Found]]) -> None:
         """Write digests of files, which take long to make, to disk for a run that is stopped."""
@@ -240,6 +300,15 @@ class ExistingShards:
             return Skipped(found, f"is the same as {other}")
         self.seen[found.identity] = found.source
         return found
+
+
+def _set_aside(path: Path, why: str = "") -> None:
+    """Rename a damaged file, as those that it was made of may be gone, and warn of it where that is new."""
+    if path.exists():
+        aside = path.with_name(f"{path.name}.damaged")
+        path.replace(aside)
+        if why:
+            warnings.warn(f"{why}; it is {aside} now, and its clips are made again", stacklevel=2)
 
 
 def _with_digests(
@@ -310,12 +379,12 @@ def _plain(value: Any) -> Any:
 def _check_settings(stage: Stage, out: Path) -> None:
     """Write a new folder's settings. Raises DataError if the folder was made with others."""
     path, now = out / SETTINGS, settings_of(stage)
-    if not path.exists() or not any(manifests(out)):  # of a run that failed before its first shard
+    if not path.exists() or not any(out.glob("shard_*.jsonl")):  # of a run that failed before its first shard
         write_json(path, now)
         return
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged: delete {out}, or choose another folder") from error
     if changed := _nested_changes(now, before):
         raise DataError(f"{out} was made with {changed}: use the same settings, or another folder")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidrd_core.data.codec import decode_clip, decode_image, encode_clip, encode_image
+from vidrd_core.data.manifests import DataError, manifests
 from vidrd_core.data.records import Record, Skipped
 from vidrd_core.io.atomic import atomic_file
 from vidrd_core.io.background import InBackground
 
 SETTINGS = "dataset.json"
-
-
-class DataError(ValueError):
-    """A folder of shards is damaged, incomplete or made with other settings."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +56,14 @@ class Sample:
             raise DataError(f"{self.shard} cannot be read: {error.strerror}: {_REMEDY}") from error
         if len(data) < self.length:
             raise DataError(f"{self.shard} is cut off: {_REMEDY}")
+        what = f"{self.facts['key']}.{self.suffix} in {self.shard}"
         try:
-            return decode_image(data) if self.suffix == "jpg" else decode_clip(data)
+            frames = decode_image(data) if self.suffix == "jpg" else decode_clip(data)
         except ValueError as error:
-            raise DataError(f"{self.facts['key']}.{self.suffix} in {self.shard} {error}: {_REMEDY}") from error
+            raise DataError(f"{what} {error}: {_REMEDY}") from error
+        if frames.shape[:3] != (expected := tuple(self.facts[name] for name in ("frames", "height", "width"))):
+            raise DataError(f"{what} is {frames.shape[:3]} frames, height and width, expected {expected}: {_REMEDY}")
+        return frames
 
 
 _REMEDY = "put it back, or delete it with its .jsonl and run the same 'vidrd data' again"
@@ -155,18 +156,6 @@ def _locate(path: Path, lines: list[dict[str, Any]]) -> None:
             line["offset"], line["length"] = places[f"{line['key']}.{line['suffix']}"]
 
 
-def manifests(folder: Path) -> Iterator[tuple[Path, dict[str, Any], list[dict[str, Any]]]]:
-    """Tar file, head and lines of each shard with a manifest, in order. Raises DataError for a damaged manifest."""
-    for path in sorted(folder.glob("shard_*.jsonl")):
-        try:
-            head, *lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-            yield path.with_suffix(".tar"), head, lines
-        except (ValueError, TypeError) as error:
-            raise DataError(
-                f"{path} is damaged: delete it with its .tar and run the same 'vidrd data' again"
-            ) from error
-
-
 def is_complete(shard: Path, head: dict[str, Any]) -> bool:
     """Whether a shard's tar file has the size in its manifest's head; a shard without clips needs no file."""
     return not head["made"] or (shard.is_file() and shard.stat().st_size == head["bytes"])
@@ -180,6 +169,7 @@ class Shards:
 
     Raises:
         FileNotFoundError: There is no such folder.
+        OSError: A manifest cannot be read.
         DataError: It has no clips, or a shard is missing or damaged.
     """
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from vidrd_core.data.files import caption_of, read_table, walk, warn_of_absent
 from vidrd_core.io.digests import stamp
+from vidrd_core.io.isolated import CrashError, reading
 from vidrd_core.io.tables import VIDEO_SUFFIXES
 from vidrd_core.many.jobs import Job, batches
 from vidrd_core.many.making import frames_of_batch
@@ -130,8 +131,10 @@ def from_folder(folder: Path, layout: ClipLayout | None = None, table: Path | No
 
 def _read(path: Path, text: str, layout: ClipLayout | None) -> LoadedVideo:
     """Read a file, with the prompt and layout that it records where none is given."""
-    video, fps = read_video(path)
-    metadata = _vidrd_metadata(path)
+    try:
+        (video, fps), metadata = reading(read_video, path), reading(_vidrd_metadata, path)
+    except CrashError as error:
+        raise ValueError(f"{path} {error}") from error
     prompts = metadata.get("prompts") or [""]
     layout = layout or _layout_of(metadata)
     boundaries = layout.boundaries(len(video)) if layout else ClipBoundaries()

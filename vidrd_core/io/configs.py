@@ -11,6 +11,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 Config = TypeVar("Config")
+MOST_VALUES = 1_000_000  # in a YAML file, with all that its aliases stand for
 
 # What messages call a type: one value, several values.
 _TYPE_NAMES: dict[Any, tuple[str, str]] = {
@@ -21,6 +22,10 @@ _TYPE_NAMES: dict[Any, tuple[str, str]] = {
     dict: ("names with values", "names with values"),
     type(None): ("null", "null"),
 }
+
+
+class RepeatedError(ValueError):
+    """YAML that gives a key twice, or values too often by aliases."""
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -49,15 +54,35 @@ def read_yaml(path: str | Path) -> Any:
                     continue  # "<<" may be repeated; a key that is no scalar is refused by the safe loader itself
                 key, line = self.construct_object(key_node), key_node.start_mark.line + 1
                 if key in lines:
-                    raise ValueError(
+                    raise RepeatedError(
                         f"{path}, line {line}: {key_node.value} is given twice, first in line {lines[key]}: "
                         "remove one of them"
                     )
                 lines[key] = line
             return super().construct_mapping(node, deep)
 
+    def size(node: Any) -> int:
+        """How many values a node stands for, each alias counted with all that it stands for."""
+        if id(node) not in sizes:
+            sizes[id(node)] = MOST_VALUES  # of one that holds itself
+            parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+            pairs = [part for pair in parts for part in pair] if isinstance(node, yaml.MappingNode) else parts
+            sizes[id(node)] = 1 + sum(map(size, pairs))
+        return sizes[id(node)]
+
+    sizes: dict[int, int] = {}
     try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), StrictLoader)  # a SafeLoader
+        loader = StrictLoader(Path(path).read_text(encoding="utf-8"))
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        if size(root) > MOST_VALUES:
+            raise RepeatedError(f"{path} has aliases that stand for more than {MOST_VALUES:,} values: write less")
+        return loader.construct_document(root)
+    except RepeatedError:
+        raise
+    except (RecursionError, OverflowError) as error:
+        raise ValueError(f"{path} is not YAML that can be read: {error}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not YAML: byte {error.start} is not UTF-8 text") from error
     except yaml.MarkedYAMLError as error:
@@ -66,6 +91,8 @@ def read_yaml(path: str | Path) -> Any:
         raise ValueError(f"{where} is not YAML: {error.problem or error.context}") from error
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {error}") from error
+    except ValueError as error:  # as of a month of 13
+        raise ValueError(f"{path} has a value that cannot be read: {error}") from error
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -17,11 +17,33 @@ GROUND = 255  # the level of the ground under transparent pixels: white, as brow
 KEPT_GRAPHS = 16
 NO_ALPHA = ("rawvideo", "huffyuv")  # in AVI, where the fourth byte of a pixel has no meaning
 HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics by their numbers in ITU-T H.273
+MOST_PIXELS = 2**26  # of a frame: 8192 x 8192
 MOST_STRETCHED = 16.0  # a pixel aspect beyond it, or its reciprocal, is an error in the file
 
 
 class VideoError(ValueError):
     """A video cannot be read; the message goes on from the file's name, as in "is damaged"."""
+
+
+def decodable(stream: Any) -> Any:
+    """See that there is a decoder for a stream: PyAV 17 ends the process where it is decoded without one.
+
+    Args:
+        stream: A video stream of PyAV, of a file that is read.
+
+    Returns:
+        The stream; its decoder refuses frames of more than `MOST_PIXELS`.
+
+    Raises:
+        VideoError: There is no decoder, or the file claims larger frames.
+    """
+    codec = stream.codec_context
+    if codec is None:
+        raise VideoError("has video in a coding for which this FFmpeg has no decoder: convert it, as to H.264")
+    if codec.width * codec.height > MOST_PIXELS:
+        raise VideoError(f"has frames of {codec.width} x {codec.height}: expected at most {MOST_PIXELS} pixels")
+    codec.options = {"max_pixels": str(MOST_PIXELS)}
+    return stream
 
 
 class _Graphs(threading.local):

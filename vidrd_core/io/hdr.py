@@ -12,7 +12,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from vidrd_core.io.decoded import HDR, FrameConverter
+from vidrd_core.io.decoded import HDR, FrameConverter, VideoError, decodable
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -39,8 +39,8 @@ def hdr_of(source: Source) -> str:
             return HDR.get(_png_transfer(file), "")
     try:
         with _container(source) as container:
-            return HDR.get(container.streams.video[0].codec_context.color_trc, "")
-    except (av.error.FFmpegError, IndexError):
+            return HDR.get(decodable(container.streams.video[0]).codec_context.color_trc, "")
+    except (av.error.FFmpegError, IndexError, VideoError):
         return ""
 
 
@@ -54,11 +54,11 @@ def tone_mapped(source: Source) -> NDArray[np.uint8]:
         uint8 [H, W, 3].
 
     Raises:
-        VideoError: FFmpeg cannot map its tones.
+        VideoError: FFmpeg cannot decode it, or map its tones.
         av.error.FFmpegError: FFmpeg cannot read it.
     """
     with _container(source) as container:
-        stream = container.streams.video[0]
+        stream = decodable(container.streams.video[0])
         frame = next(container.decode(stream))
         return FrameConverter(stream).stored_rgb(frame)
 

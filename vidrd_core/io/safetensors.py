@@ -111,9 +111,15 @@ def open_safetensors(path: Path, framework: str = "pt") -> Iterator[Any]:
     try:
         with safe_open(path, framework=framework) as file:
             yield file
-    except (SafetensorError, OSError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        TypeError,
+        RuntimeError,
+    ) as error:  # the latter for sizes that torch cannot have
+        what = str(error).splitlines()[0]
         raise FormatError(
-            f"{path} is not a whole safetensors file: {error}; copy it again, or make it anew"
+            f"{path} is not a whole safetensors file: {what}; copy it again, or make it anew"
         ) from error
 
 

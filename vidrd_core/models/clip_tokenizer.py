@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vidrd_core.io.safetensors import FormatError
+from vidrd_core.models.formats.weight_files import read_json
 
 TOKENIZER = "tokenizer/"  # prefix of a tokenizer's files, which are tensors of bytes beside the weights
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -57,11 +58,29 @@ def load_tokenizer(folder: str | Path, vocabulary: int) -> Any:
     from transformers import CLIPTokenizer  # takes long
 
     try:
+        _check_ids(places[0], vocabulary)
         tokenizer = _with_padding_as_text(CLIPTokenizer.from_pretrained(str(places[0]), local_files_only=True))
+        tokenizer("a", verbose=False)  # settings that cannot be are only met there
     except Exception as error:  # whatever transformers and tokenizers raise for damaged files
         raise FormatError(f"the tokenizer in {places[0]} cannot be read: {error}") from error
     check_tokenizer(tokenizer, vocabulary, places[0])
     return tokenizer
+
+
+def _check_ids(folder: Path, vocabulary: int) -> None:
+    """See that a tokenizer's files have ids that its encoder knows: tokenizers make room for the largest one.
+
+    Raises FormatError.
+    """
+    whole, words, added = (read_json(folder / name) for name in ("tokenizer.json", "vocab.json", "added_tokens.json"))
+    model = whole.get("model")
+    inside = model.get("vocab") if isinstance(model, dict) else None
+    tokens = whole.get("added_tokens")
+    ids = [*words.values(), *added.values(), *(inside.values() if isinstance(inside, dict) else ())]
+    ids += [each.get("id", 0) for each in (tokens if isinstance(tokens, list) else ()) if isinstance(each, dict)]
+    most = max(vocabulary, len(ids))
+    if odd := [number for number in ids if type(number) is not int or not 0 <= number < most]:
+        raise FormatError(f"a token has the id {odd[0]!r:.40}, expected 0 to {most - 1}")
 
 
 def pad_id(tokenizer: Any, width: int) -> int:
@@ -191,7 +210,7 @@ def tokenizer_from_tensors(tensors: Mapping[str, Tensor], vocabulary: int, path:
     with tempfile.TemporaryDirectory() as folder:
         for key, tensor in tensors.items():
             name = key.removeprefix(TOKENIZER)
-            if Path(name).name != name:
+            if Path(name).name != name or "\0" in name:
                 raise FormatError(f"{path} has a tokenizer's file with a folder in its name: {name}")
             (Path(folder) / name).write_bytes(tensor.numpy().tobytes())
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -72,6 +73,8 @@ class UNet3DConfig:
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries, block_out_channels has {levels}")
         for width, heads in zip(self.block_out_channels, self.heads, strict=True):
             _check_heads(width, heads)
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}, expected 0 to less than 1")
         if self.released_embedding and self.embed_to != "stream":
             raise ValueError(f"released_embedding is on, but embed_to is {self.embed_to!r}, expected 'stream'")
         if self.frame_pictures and not self.frame_embedding:
@@ -136,6 +139,11 @@ class VAEConfig:
         for name in ("latents_mean", "latents_std"):
             if len(getattr(self, name)) not in (1, self.latent_channels):
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries: give 1 or {self.latent_channels}")
+        if not all(map(math.isfinite, self.latents_mean)) or not all(0 < std < math.inf for std in self.latents_std):
+            raise ValueError(
+                f"latents_mean and latents_std are {list(self.latents_mean)} and {list(self.latents_std)}, expected "
+                "finite numbers, and deviations above 0"
+            )
         if self.decoder == "svd" and self.temp_conv_depth:
             raise ValueError(f"temp_conv_depth is {self.temp_conv_depth}, expected 0: SVD's decoder has no Temp-Conv")
 

@@ -6,12 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vidrd_core.io import safetensors
 from vidrd_core.io.configs import from_dict, to_dict
 from vidrd_core.io.safetensors import TEMPORAL_LAYERS, FormatError, differences
+from vidrd_core.models.claimed_sizes import on_meta
 from vidrd_core.models.config import UNet3DConfig, with_released_embedding
 from vidrd_core.models.formats.detect import NAMINGS, contents, read_part
 from vidrd_core.models.formats.naming import Tensors, detect_naming
@@ -60,8 +60,7 @@ def with_temporal(
         whole = from_dict(UNet3DConfig, {**to_dict(config), **settings})
     except ValueError as error:
         raise FormatError(f"the description in {path} is not whole, or of a later version: {error}") from error
-    with torch.device("meta"):
-        state = UNet3D(whole).state_dict()
+    state = on_meta(lambda: UNet3D(whole), whole, spatial | temporal, path).state_dict()
     faults = differences({key: tensor for key, tensor in state.items() if is_temporal(key)}, temporal)
     if whole.temp_attention != "none" and heads not in (None, config.heads):
         faults.append(f"attention heads {heads} for {config.heads}")

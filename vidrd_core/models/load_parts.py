@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 
 from vidrd_core.io import safetensors
@@ -14,6 +13,7 @@ from vidrd_core.io.configs import Config, from_dict, to_dict
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.models import ops as core_ops
 from vidrd_core.models.attention import Attention, sdpa
+from vidrd_core.models.claimed_sizes import on_meta
 from vidrd_core.models.clip_text_encoder import CLIPText, CLIPTextSettings
 from vidrd_core.models.clip_tokenizer import (
     TOKENIZER,
@@ -71,8 +71,7 @@ def build_unet(
     tensors: dict[str, Tensor], config: UNet3DConfig, path: Path, ops: Any = core_ops, attention: Attention = sdpa
 ) -> UNet3D:
     """A UNet3D with these tensors, for inference; `path` names their file in messages. Raises FormatError."""
-    with torch.device("meta"):
-        unet = UNet3D(config, ops, attention)
+    unet = on_meta(lambda: UNet3D(config, ops, attention), config, tensors, path)
     safetensors.load_weights(unet, tensors, path)
     return unet.eval()
 
@@ -102,7 +101,7 @@ def described_vae(vae: TemporalVAE) -> Described:
 def load_vae(path: Path, ops: Any = core_ops, attention: Attention = sdpa) -> TemporalVAE:
     """Load a VAE of Stable Diffusion's latents for inference. Arguments and errors as in `load_unet`."""
     tensors, config = find_vae(path)
-    vae = TemporalVAE(config, ops, attention)
+    vae = on_meta(lambda: TemporalVAE(config, ops, attention), config, tensors, path)
     safetensors.load_weights(vae, tensors, path)
     return vae.eval()
 
@@ -133,7 +132,8 @@ def described_text(encoder: TextEncoder | CLIPText) -> Described:
 def load_text_encoder(path: Path) -> TextEncoder:
     """Load a word-level text encoder for inference. Raises FileNotFoundError, FormatError."""
     tensors, details = safetensors.read(path, TEXT)
-    encoder = TextEncoder(_config(TextConfig, details, "config", path))
+    config = _config(TextConfig, details, "config", path)
+    encoder = on_meta(lambda: TextEncoder(config), config, tensors, path)
     safetensors.load_weights(encoder, encoder.match_transformers(tensors), path)
     return encoder.eval()
 
@@ -163,7 +163,9 @@ def load_clip_text(path: Path, tokenizer: str | Path | None = None) -> CLIPText:
             words = load_tokenizer(path, settings.vocabulary)
         except FileNotFoundError:
             words = find_tokenizer(settings.vocabulary, path)
-    encoder = CLIPText(settings, words)
+    claimed = on_meta(lambda: CLIPText(settings, words), settings, tensors, path)
+    safetensors.matched(claimed.state_dict(), claimed.match_transformers(tensors), path)
+    encoder = CLIPText(settings, words)  # with what transformers keeps beside its weights
     safetensors.load_weights(encoder, encoder.match_transformers(tensors), path)
     return encoder.eval()
 

@@ -117,14 +117,18 @@ class CLIPTextNetwork(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Random weights with CLIP's standard deviations, and no biases."""
+        """Random weights with CLIP's standard deviations, but for the words', and no biases.
+
+        With CLIP's 0.02 words that are rarely needed come out alike: after 80,000 clips of the drawn world "left" and
+        "right" differed by 0.5 where "red" and "green" differed by 13, and no direction was learned.
+        """
         layers = cast("nn.ModuleList", self.encoder["layers"])
         for name, weight in self.named_parameters():
             width, layer = self.final_layer_norm.normalized_shape[0], name.split(".")[-2]
             inner = width**-0.5 * (2 * len(layers)) ** -0.5
             spread = {"out_proj": width**-0.5, "fc1": (2 * width) ** -0.5, "fc2": inner}
             spread |= dict.fromkeys(("q_proj", "k_proj", "v_proj"), inner)
-            spread |= dict.fromkeys(("token_embedding", "position_embedding"), 0.02)
+            spread |= {"token_embedding": 1.0, "position_embedding": 0.02}
             if name.endswith("bias"):
                 nn.init.zeros_(weight)
             elif layer in spread:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vidrd_core.data.shards import DataError
+from vidrd_core.data.manifests import DataError
 from vidrd_core.training.datasets import Clips
 
 Size = tuple[int, int]

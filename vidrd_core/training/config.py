@@ -9,10 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vidrd_core.io.configs import from_dict, meant, read_yaml
 from vidrd_core.loading import built_in_models
+from vidrd_core.models.claimed_sizes import check_buildable
 from vidrd_core.models.config import TextConfig, UNet3DConfig, VAEConfig
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
@@ -69,9 +68,9 @@ class TrainConfig:
                 ("data.size", s, f"a multiple of {side}, for the VAE", s // side * side) for s in (width, height)
             ]
         if tasks & VAE_TASKS:
-            _check_buildable(TemporalVAE, self.vae)
+            check_buildable(TemporalVAE, self.vae)
         if tasks - VAE_TASKS:
-            _check_buildable(UNet3D, self.unet)
+            check_buildable(UNet3D, self.unet)
             expected = self.diffusion.frames
             requirements.append(("data.frames", self.data.frames, f"diffusion.frames, {expected}", expected))
         if tasks - VAE_TASKS and not self.init:
@@ -98,15 +97,6 @@ class TrainConfig:
             if source["world"] is None:  # runs from before there were such sources go on
                 del source["world"]
         return dict(json.loads(json.dumps({**values, "init": str(self.init) if self.init else None}, default=str)))
-
-
-def _check_buildable(kind: Any, config: Any) -> None:
-    """Raise ValueError if a model cannot be built with these settings; no memory is used for it."""
-    try:
-        with torch.device("meta"):
-            kind(config)
-    except (ValueError, RuntimeError, ZeroDivisionError) as error:
-        raise ValueError(f"a {kind.__name__} with these settings is impossible: {error}") from error
 
 
 def load_config(path: Path) -> TrainConfig:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidrd_core.data.executors import InProcess, Processes, in_order
-from vidrd_core.data.shards import DataError
+from vidrd_core.data.manifests import DataError
 from vidrd_core.io.configs import from_dict, read_yaml
 from vidrd_core.io.digests import hashed
 from vidrd_core.models.vae import TemporalVAE

@@ -19,7 +19,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from vidrd_core.io.decoded import FrameConverter, VideoError
+from vidrd_core.io.decoded import FrameConverter, VideoError, decodable
 from vidrd_core.video.animation_reader import PNG, WEBP, animation_format
 from vidrd_core.video.gif_delays import with_usual_delays
 from vidrd_core.video.starts import checksum
@@ -60,7 +60,7 @@ def open_film(path: str | os.PathLike[str], threads: int = 0) -> Iterator[tuple[
     """
     try:
         with _container(path) as container:
-            stream = film_stream(container)
+            stream = decodable(film_stream(container))
             stream.thread_type, stream.codec_context.thread_count = "AUTO", threads
             yield container, stream
     except av.error.FFmpegError as error:
@@ -125,7 +125,7 @@ def film_stream(container: Any) -> Any:
         container: An open container of PyAV.
 
     Returns:
-        The stream.
+        The stream; one that has no decoder where no other has.
 
     Raises:
         VideoError: There is none.
@@ -133,10 +133,14 @@ def film_stream(container: Any) -> Any:
     moving = [
         stream
         for stream in container.streams.video
-        if stream.codec_context is not None and not _disposition(stream) & (ATTACHED_PICTURE | TIMED_THUMBNAILS)
+        if not _disposition(stream) & (ATTACHED_PICTURE | TIMED_THUMBNAILS)
     ]
+    moving = [stream for stream in moving if stream.codec_context is not None] or moving[:1]
     if not moving:
         raise VideoError(f"has no video in it{', only a cover picture' if container.streams.video else ''}")
+
+    if moving[0].codec_context is None:
+        return moving[0]
 
     def rank(stream: Any) -> tuple[Any, ...]:
         codec = stream.codec_context

@@ -8,12 +8,13 @@ from vidrd_core.data import motion_filter
 from vidrd_core.data.captions import Sidecar
 from vidrd_core.data.clip_sampling import ClipSettings, SampleClips
 from vidrd_core.data.long_videos import LongVideos
+from vidrd_core.data.manifests import manifests
 from vidrd_core.data.motion import _measures
 from vidrd_core.data.motion_filter import MotionFilter, MotionFilterSettings
 from vidrd_core.data.records import Record, UnfitError
 from vidrd_core.data.runner import run
 from vidrd_core.data.scene_detection import SceneDetection, SceneSettings
-from vidrd_core.data.shards import Shards, manifests
+from vidrd_core.data.shards import Shards
 from vidrd_core.io.decoded import FrameConverter, VideoError
 from vidrd_core.video.film import film_of
 

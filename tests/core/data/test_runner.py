@@ -14,10 +14,11 @@ from vidrd_core.data.clip_sampling import ClipSettings
 from vidrd_core.data.decoding import read_image
 from vidrd_core.data.executors import InProcess, Processes, Ray
 from vidrd_core.data.long_videos import LongVideos
+from vidrd_core.data.manifests import DataError, manifests
 from vidrd_core.data.pseudo_video import CameraSettings, pseudo_video
 from vidrd_core.data.records import UnfitError
 from vidrd_core.data.runner import Report, run
-from vidrd_core.data.shards import DataError, Shards, manifests
+from vidrd_core.data.shards import Shards
 from vidrd_core.data.stills import Stills
 
 from .media import moving, write_still, write_video

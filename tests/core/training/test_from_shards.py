@@ -10,8 +10,9 @@ import torch
 from vidrd_core.data.captions import Sidecar
 from vidrd_core.data.clip_sampling import ClipSettings
 from vidrd_core.data.long_videos import LongVideos
+from vidrd_core.data.manifests import DataError
 from vidrd_core.data.runner import run
-from vidrd_core.data.shards import DataError, Shards
+from vidrd_core.data.shards import Shards
 from vidrd_core.data.stills import Stills
 from vidrd_core.loading import load
 from vidrd_core.models.formats.unet_keys import is_temporal

@@ -10,7 +10,8 @@ import numpy as np
 import typer
 
 from vidrd_core.cli.errors import InputError, input_checked, note
-from vidrd_core.data.shards import Shards, manifests
+from vidrd_core.data.manifests import manifests
+from vidrd_core.data.shards import Shards
 from vidrd_core.video import contact_sheet
 
 EXAMPLES = 3  # of each reason

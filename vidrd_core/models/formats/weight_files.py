@@ -6,8 +6,10 @@ import itertools
 import json
 import pickle
 import re
+import struct
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import torch
@@ -72,13 +74,26 @@ def weight_files(folder: Path) -> list[Path]:
     for file in _candidates(folder):
         if file.suffix != ".json":
             return [file]
-        shards = sorted(set(read_json(file).get("weight_map", {}).values()))
+        shards = _shards_of(file)
         missing = [name for name in shards if not (folder / name).is_file()]
         if shards and not missing:
             return [folder / name for name in shards]
         lacking = lacking or f"{folder} lacks {', '.join(missing[:3]) or 'the shards'}, which {file.name} names"
     expected = f"{folder} holds no weights: expected {STEMS[0]}.safetensors, or {STEMS[1]}.safetensors"
     raise FileNotFoundError(lacking or expected)
+
+
+def _shards_of(index: Path) -> list[str]:
+    """The names of the shards in an index, which are files beside it. Raises FormatError."""
+    places = read_json(index).get("weight_map", {})
+    return sorted({_beside(index, name) for name in (places.values() if isinstance(places, dict) else [places])})
+
+
+def _beside(index: Path, name: Any) -> str:
+    """The name of a file that another one names: no path, which could lead anywhere. Raises FormatError."""
+    if not isinstance(name, str) or PureWindowsPath(name).name != name:  # both separators, drives
+        raise FormatError(f"{index} names the file {str(name)[:200]!r}, expected names of files in its folder")
+    return name
 
 
 def has_weights(folder: Path) -> bool:
@@ -122,7 +137,8 @@ def modelscope_files(folder: Path) -> dict[str, Path]:
     if not (folder / "configuration.json").is_file():
         return {}
     named = _mapping(_mapping(read_json(folder / "configuration.json").get("model")).get("model_args"))
-    files = {part: folder / str(named.get(key, usual)) for part, (key, usual) in MODELSCOPE.items()}
+    index = folder / "configuration.json"
+    files = {part: folder / _beside(index, named.get(key, usual)) for part, (key, usual) in MODELSCOPE.items()}
     return {part: file for part, file in files.items() if file.is_file()}
 
 
@@ -178,6 +194,7 @@ def _read_safetensors(path: Path, wanted: Wanted) -> dict[str, Tensor]:
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
+    _refuse_inflated(path)
     try:
         found = _load_weights(path)
     except pickle.UnpicklingError as error:
@@ -187,8 +204,11 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
             f"{path} is a pickle that holds {what}; it could run any code, so it is not opened: convert it to "
             f"safetensors with a tool and on a machine that you trust with it"
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise FormatError(f"{path} is not a whole torch file: {str(error).splitlines()[0]}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # of a damaged file torch raises nearly anything
+        what = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise FormatError(f"{path} is not a whole torch file: {what}") from error
     while isinstance(found, Mapping) and not any(isinstance(value, Tensor) for value in found.values()):
         inner = next((found[name] for name in WRAPPERS if isinstance(found.get(name), Mapping)), None)
         if inner is None:
@@ -205,3 +225,17 @@ def _load_weights(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except RuntimeError:  # torch's format from before version 1.6, which cannot be mapped
         return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _refuse_inflated(path: Path) -> None:
+    """Refuse a zip archive of more bytes than its file has, before they are allocated: torch compresses nothing."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            claimed = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, UnicodeError, struct.error):
+        return  # of torch's older format, or damaged, which torch says
+    if claimed > (size := path.stat().st_size):
+        raise FormatError(
+            f"{path} has {size} bytes, and is an archive of files that have {claimed}: expected weights as torch "
+            "saves them, which are not compressed"
+        )

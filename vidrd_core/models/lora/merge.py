@@ -23,6 +23,8 @@ from vidrd_core.models.lora.names import (
 
 Place = tuple[str, str]  # "unet" or "text_encoder", and the name of a weight in it
 
+HALF_MAX = torch.finfo(torch.float16).max
+
 
 @dataclass(frozen=True)
 class LoRA:
@@ -91,7 +93,9 @@ class Merged:
             for strength, change in active:
                 changed = changed + change.added(plain, strength)
             merged = changed.to(weight.dtype)
-            if not is_finite(merged):
+            low, high = changed.aminmax()
+            # What half precision cannot hold is no weight, in whatever type.
+            if not (is_finite(merged) and low >= -HALF_MAX and high <= HALF_MAX):
                 raise FormatError(
                     f"the LoRA {self.loras[-1].name} makes {place[1]} overflow: give it a smaller strength, or get "
                     f"the file again"

@@ -1,0 +1,56 @@
+"""Functions in a process of their own: their results and errors come back, and its death is an error."""
+
+import os
+import signal
+import sys
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from vidrd_core.io.decoded import VideoError
+from vidrd_core.io.isolated import CrashError, Isolated
+from vidrd_core.video.film import film_stream
+
+
+@pytest.fixture
+def isolated():
+    found = Isolated()
+    yield found
+    found.close()
+
+
+def test_results_and_errors_come_back(isolated, tmp_path, monkeypatch):
+    assert (isolated(np.multiply, np.arange(4), 2) == [0, 2, 4, 6]).all()
+    assert isolated(os.getpid) == isolated(os.getpid) != os.getpid()
+    monkeypatch.chdir(tmp_path)
+    assert isolated(os.getcwd) == os.getcwd()
+    assert isolated(print, "not an answer") is None
+    assert isolated(sorted, [1, 3, 2], reverse=True) == [3, 2, 1]
+    with pytest.raises(VideoError, match="has no video"):
+        isolated(film_stream, SimpleNamespace(streams=SimpleNamespace(video=[])))
+    with pytest.raises(RuntimeError):
+        isolated(threading.Lock)  # which cannot be sent
+    assert isolated(abs, -7) == 7
+
+
+@pytest.mark.parametrize(
+    ("how", "argument", "message"),
+    [(os._exit, 3, "exit code 3"), (signal.raise_signal, getattr(signal, "SIGKILL", 0), "signal SIGKILL")],
+)
+def test_a_death_is_an_error_and_the_next_call_has_another_process(isolated, how, argument, message):
+    if argument == 0:
+        pytest.skip("there are no such signals")
+    before = isolated(os.getpid)
+    with pytest.raises(CrashError, match=rf"ends the process that reads it \({message}\)"):
+        isolated(how, argument)
+    assert isolated(os.getpid) != before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="os.kill ends processes there")
+def test_the_process_ends_with_its_user(isolated):
+    number = isolated(os.getpid)
+    isolated.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(number, 0)
