@@ -46,6 +46,7 @@ ADDED = {  # by later versions: empty where a file lacks them
 }
 TENSORS |= ADDED
 LEFT_OUT = ("start_latents", "sound_start_latents")  # of files where they are empty
+LAST_CLIP = 2**31
 SMALL = 2**12  # bytes up to which a tensor of a state that is put away stays in memory
 # Other values by attribute: the name in a file, and the type.
 DETAILS: dict[str, tuple[str, type]] = {
@@ -522,9 +523,9 @@ def _fault(state: ClipState) -> str:
     """What is inconsistent in a state that was read, "" if nothing; fields go by their names in files."""
     for name, (file_name, dims) in TENSORS.items():
         tensor = getattr(state, name)
-        if tensor.ndim != dims or not tensor.is_floating_point():
+        if tensor.ndim != dims or not tensor.is_floating_point() or tensor.itemsize < 2:
             found = f"shape {tuple(tensor.shape)} and {str(tensor.dtype).removeprefix('torch.')} numbers"
-            return f"its {file_name} has {found}, expected {dims} dimensions of floating-point ones"
+            return f"its {file_name} has {found}, expected {dims} dimensions of floating-point ones of 16 bits"
         if not torch.isfinite(tensor).all():
             return f"its {file_name} holds numbers that are not finite (NaN or infinity)"
     batch, channels, frames, height, width = noise = tuple(state.noise.shape)
@@ -570,7 +571,7 @@ def _fault(state: ClipState) -> str:
     for name, kind in NOTES.items():
         if type(getattr(state, name)) is not kind:
             return f"its {name} is {getattr(state, name)!r}, expected {kind.__name__}"
-    if state.index < 0 or not 0 <= state.repeated < frames:
+    if not 0 <= state.index < LAST_CLIP or not 0 <= state.repeated < frames:
         return f"it is of clip {state.index}, and {state.repeated} of its {frames} frames repeat older ones"
     positions = state.frame_positions
     if len(positions) != frames or not all(type(position) is int for position in positions):

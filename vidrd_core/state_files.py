@@ -16,7 +16,7 @@ from PIL import Image
 
 from vidrd_core.io import safetensors
 from vidrd_core.io.safetensors import FormatError
-from vidrd_core.state import KIND
+from vidrd_core.state import KIND, LAST_CLIP
 
 PREVIEW_SIDE = 96  # pixels, at most
 PREVIEW_FRAMES = 8
@@ -58,7 +58,13 @@ class StateSummary:
         prompt = made_with.get("prompt")
         ancestors = details.get("ancestors") or [details.get("follows")]
         fingerprint, seed = details.get("fingerprint"), made_with.get("seed")
-        if not isinstance(fingerprint, str) or type(index) is not int or not isinstance(ancestors, list):
+        if (
+            not isinstance(fingerprint, str)
+            or not fingerprint
+            or not isinstance(index, int)
+            or not 0 <= index < LAST_CLIP
+            or not isinstance(ancestors, list)
+        ):
             raise FormatError(f"{path} is damaged: its metadata is not that of a {KIND}")
         try:
             preview = base64.b64decode(details.get("preview", ""), validate=True)
@@ -120,14 +126,17 @@ def branches(summaries: Iterable[StateSummary]) -> list[Branch]:
     children: dict[str, list[str]] = defaultdict(list)
     for clip, parent in parents.items():
         children[parent].append(clip)
-    placed, row = [], 0
+    placed: dict[str, Branch] = {}
+    row = 0
     waiting = sorted(children[""], key=lambda clip: max(times[clip]))
-    while waiting:
+    # Last come clips that claim to follow each other.
+    while waiting or (waiting := [clip for clip in parents if clip not in placed][:1]):
         clip = waiting.pop()
-        placed.append(Branch(clip, columns[clip], row, parents[clip], tuple(saved.get(clip, ()))))
-        waiting += sorted(children[clip], key=lambda each: -min(times[each]))
-        row += not children[clip]
-    return placed
+        placed[clip] = Branch(clip, columns[clip], row, parents[clip], tuple(saved.get(clip, ())))
+        after = [each for each in children[clip] if each not in placed]
+        waiting += sorted(after, key=lambda each: -min(times[each]))
+        row += not after
+    return list(placed.values())
 
 
 def listing(states: Mapping[str, StateSummary]) -> dict[str, Any]:

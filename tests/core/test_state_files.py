@@ -121,6 +121,16 @@ def test_many_clips_need_no_recursion(save):
     assert (far.index, far.row) == (3000, 0)
 
 
+def test_clips_that_claim_to_follow_each_other_are_shown_once(save):
+    one, two = save("a", clip()), save("b", clip(seed=1))
+    circle = [replace(one, ancestors=(two.fingerprint,)), replace(two, ancestors=(one.fingerprint,))]
+    alone = replace(one, ancestors=(one.fingerprint,))
+    for found in (branches(circle), branches([alone]), branches([*circle, alone])):
+        names = [each.fingerprint for each in found]
+        assert sorted(set(names)) == sorted(names)
+    assert len(branches(circle)) == 2
+
+
 def test_a_preview_is_small_and_moves():
     frames = np.stack([np.full((200, 300, 3), 8 * j, np.uint8) for j in range(30)])
     with Image.open(io.BytesIO(base64.b64decode(preview_of(frames)))) as picture:
@@ -135,7 +145,15 @@ def test_a_preview_is_small_and_moves():
 
 
 @pytest.mark.parametrize(
-    "details", [{}, {"fingerprint": "a", "index": "1"}, {"fingerprint": "a", "index": 1, "ancestors": 3}]
+    "details",
+    [
+        {},
+        {"fingerprint": "a", "index": "1"},
+        {"fingerprint": "a", "index": 1, "ancestors": 3},
+        {"fingerprint": "", "index": 1},
+        {"fingerprint": "a", "index": -1},
+        {"fingerprint": "a", "index": 2**40},
+    ],
 )
 def test_metadata_that_are_none_of_a_state_are_refused(tmp_path, details):
     path = tmp_path / "a.safetensors"
@@ -145,6 +163,16 @@ def test_metadata_that_are_none_of_a_state_are_refused(tmp_path, details):
     safetensors.write(path, {"a": torch.zeros(1)}, "UNet3D")
     with pytest.raises(FormatError, match="expected a clip state"):
         StateSummary.of(path)
+
+
+def test_a_tensor_of_8_bits_is_refused_by_name(tmp_path):
+    path = tmp_path / "a.safetensors"
+    clip().save(path)
+    tensors, details = safetensors.read(path, KIND)
+    tensors["latents"] = tensors["latents"].to(torch.float8_e4m3fn)
+    safetensors.write(path, tensors, **details)
+    with pytest.raises(FormatError, match=r"its latents has shape .* float8_e4m3fn numbers, expected 5 dimensions"):
+        ClipState.load(path)
 
 
 @pytest.mark.parametrize("change", [{"ancestors": "abc"}, {"preview": 3}])

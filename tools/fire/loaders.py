@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -437,8 +439,44 @@ def _read_workflow(path: Path) -> None:
     json.dumps(workflow.data)
 
 
+# --- what the harness itself is tried on ---
+
+FAULTS = ("none", "refused", "undeclared", "foreign", "nonsense", "hang", "memory", "crash")
+
+
+def _make_faults(folder: Path) -> None:
+    (folder / "none.txt").write_text("none")
+
+
+def _read_fault(path: Path) -> None:
+    """Do what a file says; a damaged one is read."""
+    wanted = path.read_text(errors="replace") if path.is_file() else ""
+    if wanted == "refused":
+        one_of_ours(path)
+    elif wanted == "undeclared":
+        raise KeyError(wanted)
+    elif wanted == "foreign":
+        int(wanted)
+    elif wanted == "nonsense":
+        raise NonsenseError(wanted)
+    elif wanted == "hang":
+        time.sleep(1000)
+    elif wanted == "memory":
+        np.ones(3 * 2**28).sum()
+        time.sleep(1000)
+    elif wanted == "crash":
+        os._exit(1)
+
+
+def one_of_ours(path: Path) -> None:
+    """An error that the package raises."""
+    from vidrd_core.io.configs import from_dict
+
+    from_dict(Kind, {str(path): 1})
+
+
 def kinds() -> dict[str, Kind]:
-    """All kinds by their names."""
+    """All kinds by their names; the last one is for trying the harness itself."""
     from vidrd_core.cli.errors import CommandError
 
     texts = (OSError, ValueError, CommandError)
@@ -453,6 +491,7 @@ def kinds() -> dict[str, Kind]:
         Kind("recipes", _make_recipes, _read_recipe),
         Kind("captions", _make_captions, _read_captions),
         Kind("prompts", _make_prompts, _read_prompts, texts),
-        Kind("workflows", _make_workflows, _read_workflow, (OSError, ValueError)),
+        Kind("workflows", _make_workflows, _read_workflow),
+        Kind("faults", _make_faults, _read_fault),
     )
     return {kind.name: kind for kind in every}

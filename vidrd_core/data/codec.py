@@ -42,7 +42,7 @@ def decode_clip(data: bytes) -> NDArray[np.uint8]:
     """The frames of an MP4, uint8 [F, H, W, 3]. Raises ValueError if it is damaged."""
     try:
         file: Any = io.BytesIO(data)
-        with av.open(file, "r", options={"format_whitelist": "mov,mp4"}) as container:
+        with av.open(file, "r", options={"format_whitelist": "mov,mp4"}, metadata_errors="replace") as container:
             stream = decodable(container.streams.video[0])
             if (name := stream.codec_context.name) != CODEC:
                 raise ValueError(f"is coded as {name}, expected {CODEC}, as 'vidrd data' writes it")

@@ -85,5 +85,5 @@ def _file(source: Source) -> Iterator[BinaryIO]:
 @contextmanager
 def _container(source: Source) -> Iterator[Any]:
     """A context with the source as a container of PyAV."""
-    with _file(source) as file, av.open(BytesIO(file.read())) as container:
+    with _file(source) as file, av.open(BytesIO(file.read()), metadata_errors="replace") as container:
         yield container

@@ -29,6 +29,8 @@ WHITE_IS_ZERO, UNSIGNED, SIGNED, FLOAT = 0, 1, 2, 3  # values of PHOTOMETRIC and
 NUMBERS = {UNSIGNED: "unsigned integers", SIGNED: "signed integers", FLOAT: "floats"}
 FEW_BITS = {"L;2": 85, "L;4": 17}  # what Pillow multiplies levels of PNG with, by its raw mode, and not the clear one
 LEAST_OF_LEVELS = 64  # of the largest value of floats that are not whole: below it they are light, not levels
+# By format: more would take over 2 GB while they are read.
+MOST_PIXELS = {"": 2**27, "WEBP": 2**26, "AVIF": 2**26, "HEIF": 2**26, "GIF": 2**26}
 PROFILE_MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # Pillow's mode for the colour space of a profile
 
 
@@ -83,7 +85,8 @@ def read_picture(source: Source) -> NDArray[np.uint8]:
             )
         exact_key = file.info.get("transparency")
         scale_transparency(file)
-        image = ImageOps.exif_transpose(file)
+        ImageOps.exif_transpose(file, in_place=True)  # else a copy, also of one that is upright
+        image = file
         profile = file.info.get("icc_profile")
         key = image.info.get("transparency")
         if image.mode.startswith(("I", "F")):
@@ -91,7 +94,9 @@ def read_picture(source: Source) -> NDArray[np.uint8]:
             if levels.dtype == np.int32 and (tags[BITS_PER_SAMPLE], tags[SAMPLE_FORMAT]) == (32, UNSIGNED):
                 levels = levels.view(np.uint32)
             clear = levels == key if isinstance(key, int) else None
+            file.close()  # large ones would not fit into memory beside what follows
             grey = _eight_bits(levels, _white(levels, tags), tags[PHOTOMETRIC] == WHITE_IS_ZERO)
+            del levels
             return _on_ground(_in_srgb(Image.fromarray(grey), profile), clear)
         if isinstance(key, tuple) and has_high_bytes:
             high, low = np.divmod(exact_key, 256)
@@ -99,11 +104,14 @@ def read_picture(source: Source) -> NDArray[np.uint8]:
             del image.info["transparency"]
             return _on_ground(_in_srgb(image, profile), clear)
         if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or key is not None:
-            whole = image.convert("RGBA")
+            whole = _in_mode(image, "RGBA")
             alpha = whole.getchannel("A")
             image = _in_srgb(whole.convert("RGB"), profile)
+            del whole
+            file.close()
             ground = Image.new("RGB", image.size, (GROUND,) * 3)
             ground.paste(image, mask=alpha)
+            del image, alpha
             return np.asarray(ground)
         return np.asarray(_in_srgb(image, profile))
 
@@ -183,6 +191,7 @@ def _opened(source: Source) -> Iterator[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sizes that are still read, and of odd metadata
             with Image.open(source) as image:
+                check_size(image)
                 yield image
     except Image.DecompressionBombError as error:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
@@ -202,6 +211,13 @@ def _opened(source: Source) -> Iterator[Any]:
             raise
         what = str(error) or type(error).__name__
         raise PictureError(f"is damaged or no image that can be read: {what}") from error
+
+
+def check_size(image: Any) -> None:
+    """Raise PictureError for an open image of Pillow of which no pixel is read yet, if it has too many for memory."""
+    width, height = image.size
+    if width * height > (most := MOST_PIXELS.get(image.format or "", MOST_PIXELS[""])):
+        raise PictureError(f"has {width} x {height} pixels: expected at most {most / 1e6:.0f} million, scale it down")
 
 
 def _tiff_numbers(source: Source) -> str:
@@ -261,10 +277,14 @@ def _white(levels: NDArray[Any], tags: dict[int, int]) -> float:
 
 def _eight_bits(levels: NDArray[Any], white: float, is_reversed: bool) -> NDArray[np.uint8]:
     """Levels of 8 bits from those of another white. Raises PictureError for values outside of 0 to white."""
-    scaled = np.rint(levels.astype(np.float64) * (255 / white))
-    if not (scaled.min() >= 0 and scaled.max() <= 255):  # NaN, too
-        raise PictureError(f"has values outside of 0 to {white:g}, or NaN: save it anew, with 8 or 16 bits")
-    return (255 - scaled if is_reversed else scaled).astype(np.uint8)
+    found = np.empty(levels.shape, np.uint8)
+    rows = max(1, 2**20 // levels.shape[1])  # at once, as these numbers take eight times as much
+    for top in range(0, len(levels), rows):
+        scaled = np.rint(levels[top : top + rows].astype(np.float64) * (255 / white))
+        if not (scaled.min() >= 0 and scaled.max() <= 255):  # NaN, too
+            raise PictureError(f"has values outside of 0 to {white:g}, or NaN: save it anew, with 8 or 16 bits")
+        found[top : top + rows] = 255 - scaled if is_reversed else scaled
+    return found
 
 
 def _on_ground(image: Any, clear: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
@@ -286,7 +306,12 @@ def _in_srgb(image: Any, profile: bytes | None) -> Any:
             image = image.convert("L")
         if image.mode == mode:
             image = ImageCms.applyTransform(image, transform)
-    return image.convert("RGB")
+    return _in_mode(image, "RGB")
+
+
+def _in_mode(image: Any, mode: str) -> Any:
+    """An image in a mode, without a copy where it has it."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _is_grey(image: Any) -> bool:

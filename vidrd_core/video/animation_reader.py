@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from vidrd_core.io.hdr import hdr_of
-from vidrd_core.io.pictures import scale_transparency
+from vidrd_core.io.pictures import PictureError, check_size, scale_transparency
 from vidrd_core.video.animations import ANIMATIONS, exif_texts
 from vidrd_core.video.gif_delays import SIGNATURES
 
@@ -158,6 +158,7 @@ def _read(path: str | os.PathLike[str], file: Any, frames: deque[np.ndarray]) ->
         raise ValueError(f"{path} is HDR ({hdr}), which only films are read of: write it as an MP4 or WebM")
     try:
         with Image.open(file, formats=[kind]) as image:
+            check_size(image)
             scale_transparency(image)
             for picture in _pictures(image):
                 frames.append(_on_white(picture))
@@ -167,6 +168,8 @@ def _read(path: str | os.PathLike[str], file: Any, frames: deque[np.ndarray]) ->
             texts = dict(image.text) if kind == PNG else exif_texts(image.getexif())  # type: ignore[attr-defined]
             name = "apng" if kind == PNG else kind.lower()
             return AnimationInfo(len(durations), image.size, _rate(durations), sum(durations) / 1000, texts, name)
+    except (PictureError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} {error}") from error
     except _PILLOW_ERRORS as error:
         state = f"damaged after {len(durations)} frames" if durations else "damaged, or no animated WebP, PNG or AVIF"
         raise ValueError(f"{path} is {state} ({error})") from error

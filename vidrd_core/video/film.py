@@ -86,20 +86,23 @@ def _is_of_machine(path: str | os.PathLike[str], error: OSError) -> bool:
 @contextmanager
 def _container(path: str | os.PathLike[str]) -> Iterator[Any]:
     """A context with a file's container. Raises FFmpegError."""
-    options = {"format_whitelist": FORMATS}
+    options, errors = {"format_whitelist": FORMATS}, "replace"  # titles of old films are often no UTF-8
     with ExitStack() as stack:
         container: Any
         gif = with_usual_delays(path)
         name = "mpegts" if _is_short_transport_stream(path) else None
         try:
             container = av.open(
-                BytesIO(gif) if gif else os.path.abspath(path), format=name, container_options=options
+                BytesIO(gif) if gif else os.path.abspath(path),
+                format=name,
+                container_options=options,
+                metadata_errors=errors,
             )
         except (EOFError, av.error.InvalidDataError):
             # The index of the last fragment of an MP4 may be cut off. FFmpeg 8.1 wants that of each, or none if it
             # cannot seek.
             file = stack.enter_context(open(path, "rb"))
-            container = av.open(_Unseekable(file), container_options=options)
+            container = av.open(_Unseekable(file), container_options=options, metadata_errors=errors)
         yield stack.enter_context(container)
 
 

@@ -107,3 +107,21 @@ def test_numbers_that_yaml_reads_as_text_are_numbers():
 
 def test_changes_are_of_settings_that_both_have():
     assert changes({"a": 1, "b": 2, "new": 3}, {"a": 1, "b": 3, "gone": 4}) == "b 2 (then 3)"
+
+
+def test_aliases_count_with_all_that_they_stand_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("vidrd_core.io.configs.MOST_VALUES", 40)
+    path = tmp_path / "a.yaml"
+    path.write_text("a: &a [1, 2, 3, 4, 5]\nb: &b [*a, *a]\nc: {d: *b}\n")
+    assert read_yaml(path)["c"] == {"d": [[1, 2, 3, 4, 5]] * 2}
+    for more in ("e: [*b, *b]\n", "e: &e [*e]\n", "e: &e {x: *b}\nf: {<<: [*e, *e]}\n"):
+        path.write_text(f"a: &a [1, 2, 3, 4, 5]\nb: &b [*a, *a]\nc: {{d: *b}}\n{more}")
+        with pytest.raises(ValueError, match=r"a\.yaml has aliases that stand for more than 40 values"):
+            read_yaml(path)
+
+
+@pytest.mark.parametrize("text", ["a: 2001-13-01", f"a: {'9' * 5000}", "[" * 2000])
+def test_values_that_yaml_cannot_make_are_refused_by_file(tmp_path, text):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"a\.yaml (has a value that cannot be read|is not YAML that can be read)"):
+        read_yaml(tmp_path / "a.yaml")

@@ -3,6 +3,8 @@
 import ast
 import io
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from pathlib import Path
@@ -453,3 +455,31 @@ def test_missing_files_and_heic_without_its_package(tmp_path, monkeypatch):
     (tmp_path / "a.heic").write_bytes(b"x")
     with pytest.raises(PictureError, match="is HEIC: pip install pillow-heif"):
         read_picture(tmp_path / "a.heic")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.jpg"])
+def test_more_pixels_than_memory_has_room_for_are_refused_by_the_header(tmp_path, monkeypatch, name):
+    Image.new("RGB", (40, 30)).save(tmp_path / name)
+    monkeypatch.setattr("vidrd_core.io.pictures.MOST_PIXELS", {"": 1200, "WEBP": 1200})
+    assert read_picture(tmp_path / name).shape == (30, 40, 3)
+    monkeypatch.setattr("vidrd_core.io.pictures.MOST_PIXELS", {"": 1199, "WEBP": 1199})
+    with pytest.raises(PictureError, match="has 40 x 30 pixels: expected at most 0 million, scale it down"):
+        read_picture(tmp_path / name)
+
+
+def test_large_pictures_are_read_in_little_memory(tmp_path):
+    code = (
+        "import resource, sys; from vidrd_core.io.pictures import read_picture;"
+        "read_picture(sys.argv[1]); small = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+        "shape = read_picture(sys.argv[2]).shape; large = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+        "print((large - small) * 1024 / (shape[0] * shape[1]))"
+    )
+    pytest.importorskip("resource")
+    if sys.platform != "linux":
+        pytest.skip("other systems count in other units")
+    for mode in ("RGB", "RGBA", "I;16"):
+        for name, side in (("small.png", 64), ("large.png", 3000)):
+            Image.new(mode, (side, side)).save(tmp_path / name)
+        command = [sys.executable, "-c", code, str(tmp_path / "small.png"), str(tmp_path / "large.png")]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        assert float(done.stdout) < 14, mode  # bytes for each pixel

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -17,7 +18,7 @@ from vidrd_core.data.decoding import all_frames, facts_of, frames_at
 from vidrd_core.data.records import Record
 from vidrd_core.data.scene_detection import SceneDetection, SceneSettings
 from vidrd_core.video import read_video
-from vidrd_core.video.film import open_film
+from vidrd_core.video.film import Film, open_film
 from vidrd_core.video.timeline import VideoError
 
 from .films import encode, numbered, numbers_of
@@ -186,3 +187,23 @@ def test_errors_that_ffmpeg_borrows_from_the_system_are_damage(tmp_path: Path, m
     path.unlink()
     with pytest.raises(FileNotFoundError), open_film(path):
         pass
+
+
+@pytest.mark.parametrize("name", ["a.avi", "a.mp4", "a.mkv"])
+def test_titles_that_are_no_utf8_keep_no_film_from_being_read(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "cafeXYZ"
+        stream: Any = container.add_stream("mpeg4", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for frame in grainy(4):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(64, 48)))
+        container.mux(stream.encode(None))
+    before = list(Film(path).frames())
+    data = path.read_bytes()
+    assert b"cafeXYZ" in data
+    path.write_bytes(data.replace(b"cafeXYZ", b"caf\xe9XYZ"))  # Latin-1, as old cameras and editors write it
+    film = Film(path)
+    assert film.facts.tags["title"] == "caf\N{REPLACEMENT CHARACTER}XYZ"
+    assert len(before) == 4
+    assert all((one == other).all() for one, other in zip(film.frames(), before, strict=True))

@@ -2,13 +2,15 @@
 
 import json
 import pickle
+import struct
+import zipfile
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from vidrd_core.io.safetensors import FormatError
-from vidrd_core.models.formats.weight_files import keys_of, read_tensors
+from vidrd_core.models.formats.weight_files import keys_of, modelscope_files, read_tensors
 
 TENSORS = {"a": torch.arange(3.0), "b.c": torch.ones(2, 2)}
 
@@ -80,3 +82,34 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="holds no weights"):
         read_tensors(tmp_path / "empty")
+
+
+def test_an_archive_that_claims_more_than_its_file_has_is_not_unpacked(tmp_path):
+    path = tmp_path / "a.pt"
+    torch.save({"a": torch.zeros(10_000)}, path)
+    assert read_tensors(path)["a"].numel() == 10_000
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    with pytest.raises(FormatError, match=r"has \d+ bytes, and is an archive of files that have 4\d{4}: expected"):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/passwd", "sub/a.safetensors", "..\\a", 3, None])
+def test_an_index_names_files_of_its_folder_alone(tmp_path, name):
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(FormatError, match=r"index.json names the file .*, expected names of files in its folder"):
+        read_tensors(tmp_path)
+    (tmp_path / "configuration.json").write_text(json.dumps({"model": {"model_args": {"ckpt_unet": name}}}))
+    with pytest.raises(FormatError, match=r"configuration.json names the file"):
+        modelscope_files(tmp_path)
+
+
+@pytest.mark.parametrize("error", [struct.error("x"), IndexError(), AssertionError("y"), TypeError(), UnicodeError()])
+def test_whatever_torch_raises_for_a_damaged_file_names_it(tmp_path, monkeypatch, error):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "a.pt")
+    monkeypatch.setattr("torch.load", lambda *args, **named: (_ for _ in ()).throw(error))
+    with pytest.raises(FormatError, match=r"a\.pt is not a whole torch file: (x|y|[A-Z]\w+Error)"):
+        read_tensors(tmp_path / "a.pt")
