@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vidrd_core.io.atomic import write_text
-from vidrd_core.io.pictures import read_picture
+from vidrd_core.io.pictures import read_picture, save_picture
 from vidrd_core.reports.markdown import replace_between
 
 LINE_HEIGHT = 14  # pixels, for a method's name
@@ -82,7 +82,7 @@ def draw_side_by_side(sheets: Sequence[Path], names: Sequence[str], path: Path) 
         whole.paste(picture, (left, top + LINE_HEIGHT))
     if whole.width > MAX_WIDTH:
         whole = whole.resize((MAX_WIDTH, round(whole.height * MAX_WIDTH / whole.width)), Image.Resampling.LANCZOS)
-    whole.quantize(128).save(path, optimize=True)
+    save_picture(whole.quantize(128), path, optimize=True)
 
 
 def write_docs(comparison: dict[str, Any], sheets: Path, docs: Path, pictured: dict[str, int]) -> None:

@@ -17,6 +17,7 @@ from rich.progress import Progress as Bars
 from vidrd_core.cli.completion import RECIPES
 from vidrd_core.cli.errors import CommandError, InputError, input_checked, note, reason
 from vidrd_core.cli.progress import is_interactive
+from vidrd_core.io.atomic import write_bytes
 
 if TYPE_CHECKING:  # PyTorch and Accelerate are imported by `run` alone
     from vidrd_core.training.progress import LogLine, Progress
@@ -79,7 +80,7 @@ def save(config: str, target: Path) -> None:
     with input_checked():
         if target.exists():
             raise FileExistsError(f"{target} is there already: choose another name")
-        target.write_bytes(_recipe(config).read_bytes())
+        write_bytes(target, _recipe(config).read_bytes())
     note(f"the recipe is in {target}: name your own model, data and folders there, then 'vidrd train {target}'")
 
 

@@ -63,6 +63,12 @@ def write_text(path: str | Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file atomically. Raises OSError."""
+    with atomic_file(path) as partial:
+        partial.write_bytes(data)
+
+
 def write_json(path: str | Path, values: Any, indent: int | None = 1) -> None:
     """Write a JSON file atomically.
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from vidrd_core.io.atomic import atomic_file
 from vidrd_core.io.decoded import GROUND, HDR, VideoError
 from vidrd_core.io.hdr import Source, hdr_of, tone_mapped
 
@@ -158,6 +159,21 @@ def _low_bytes(source: Source) -> NDArray[np.uint8]:
     with _opened(source) as file:
         file.tile = [(*tile[:3], "RGB;16L") for tile in file.tile]  # the low bytes are high ones in that order
         return np.asarray(ImageOps.exif_transpose(file))
+
+
+def save_picture(image: Image.Image, path: str | os.PathLike[str], **options: Any) -> None:
+    """Write a picture, so that whatever has its name is complete.
+
+    Args:
+        image: The picture.
+        path: The file; its suffix is that of a format that Pillow writes.
+        **options: Those of Pillow for the format.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with atomic_file(os.fspath(path)) as partial:
+        image.save(partial, Image.registered_extensions()[os.path.splitext(path)[1].lower()], **options)
 
 
 def picture_facts(source: Source) -> PictureFacts:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any
 
 from vidrd_core.io.atomic import PARTIAL, write_text
 from vidrd_core.io.jsonl import JsonLines, Record, resume
+from vidrd_core.io.partial import PART
 from vidrd_core.many.jobs import Job
 from vidrd_core.many.making import Result
 from vidrd_core.model import Model
 
 NAME = "manifest.jsonl"
 SAME = ("file", "prompts", "model", "seed", "settings")  # keys by which a video is known again
-_PART = re.compile(r"(?P<stem>.+)\.part-[0-9a-f]{6}(?P<suffix>\.\w+)?")  # as `video.sinks` names what is not finished
 
 
 class ManifestError(ValueError):
@@ -102,7 +101,7 @@ class Manifest:
         """Remove what a killed process left of these videos, and of the manifest."""
         files = {job.file.rstrip("/") for job in jobs}
         for path in self.folder.iterdir():
-            match = _PART.fullmatch(path.name)
+            match = PART.fullmatch(path.name)
             if match and match["stem"] + (match["suffix"] or "") in files:
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vidrd_core.io.partial import REPLACING, Part, sweep
 from vidrd_core.video.animations import ANIMATIONS, join_animations
 from vidrd_core.video.remux import append_comment, join_files
-from vidrd_core.video.sinks import frame_rate, part_path, write_errors
+from vidrd_core.video.sinks import frame_rate, replacing, write_errors
 from vidrd_core.video.sound import ENCODERS, Sound, SoundTrack
 from vidrd_core.video.writer import suffix_of
 
@@ -67,17 +68,18 @@ def join_videos(pieces: Sequence[Piece], target: Path, fps: float, metadata: dic
 def _join_files(
     pieces: Sequence[Piece], target: Path, fps: float, metadata: dict[str, str], track: SoundTrack | None
 ) -> None:
-    part, files = part_path(target), [(piece.path, piece.frames) for piece in pieces]
+    part, files = Part(target), [(piece.path, piece.frames) for piece in pieces]
     try:
+        part.create()
         if target.suffix.lower() in ANIMATIONS:
-            join_animations(files, part, frame_rate(fps), metadata)
+            join_animations(files, part.path, frame_rate(fps), metadata)
         else:
-            join_files(files, part, frame_rate(fps), metadata, track)
+            join_files(files, part.path, frame_rate(fps), metadata, track)
         if target.suffix.lower() == ".gif":
-            append_comment(part, metadata)
-        _replace(part, target)
+            append_comment(part.path, metadata)
+        _replace(part.path, target)
     finally:
-        part.unlink(missing_ok=True)
+        part.remove()
 
 
 def _replace(part: Path, target: Path) -> None:
@@ -97,30 +99,37 @@ def _join_folders(pieces: Sequence[Piece], target: Path) -> None:
     """Copy frames that the target lacks or has in another version; on an error remove those that were added."""
     is_new = not target.exists()
     target.mkdir(exist_ok=True)
-    names, added = set(), []
+    sweep(target)
+    added, is_mixed = [], False
     try:
-        for count, source in enumerate(_frame_files(pieces)):
-            place = target / f"frame_{count:06d}.png"
-            names.add(place.name)
-            if _is_copy(source, place):
-                continue
-            if not place.exists():
-                added.append(place)
-            part = part_path(place)
-            try:
-                shutil.copy2(source, part)
-                _replace(part, place)
-            finally:
-                part.unlink(missing_ok=True)
+        with replacing(target):
+            names = set()
+            for count, source in enumerate(_frame_files(pieces)):
+                place = target / f"frame_{count:06d}.png"
+                names.add(place.name)
+                if _is_copy(source, place):
+                    continue
+                if place.exists():
+                    is_mixed = True
+                else:
+                    added.append(place)
+                part = Part(place)
+                try:
+                    shutil.copy2(source, part.path)
+                    _replace(part.path, place)
+                finally:
+                    part.remove()
+            for surplus in set(target.glob("frame_*.png")):
+                if surplus.name not in names:
+                    surplus.unlink()
     except OSError:
         for place in added:
             place.unlink(missing_ok=True)
         if is_new:
-            target.rmdir()
+            shutil.rmtree(target, ignore_errors=True)
+        elif not is_mixed:
+            (target / REPLACING).unlink(missing_ok=True)
         raise
-    for surplus in set(target.glob("frame_*.png")):
-        if surplus.name not in names:
-            surplus.unlink()
 
 
 def _frame_files(pieces: Sequence[Piece]) -> Iterator[Path]:

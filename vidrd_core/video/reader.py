@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vidrd_core.io.decoded import VideoError
+from vidrd_core.io.partial import REPLACING
 from vidrd_core.io.pictures import PictureError, picture_facts, read_picture
 from vidrd_core.video.animation_reader import is_animation, probe_animation, read_animation
 from vidrd_core.video.film import film_of
@@ -130,6 +131,10 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
 
 def _read_folder(folder: Path) -> tuple[list[np.ndarray], float]:
     """The frames of a folder of PNG files and the rate that the first one records. Raises ValueError."""
+    if (folder / REPLACING).exists():
+        raise ValueError(
+            f"{folder} was being replaced when its run ended, so that its frames are of two videos: write it again"
+        )
     files = sorted(folder.glob("*.png"), key=lambda file: [int(n) for n in re.findall(r"\d+", file.stem)])
     frames, fps = [], DEFAULT_FPS
     for file in files:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from vidrd_core.io.os_errors import cannot_write
+from vidrd_core.io.pictures import save_picture
 from vidrd_core.video.tensors import check_frames, enlarge
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -70,10 +70,7 @@ def contact_sheet(
         sheet.paste(part, (gap, top))
         top += part.height + gap
     if path is not None:
-        try:
-            sheet.save(path)
-        except OSError as error:
-            raise cannot_write(path, error) from error
+        save_picture(sheet, path)
     return sheet
 
 

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from vidrd_core.io.atomic import fitting
 from vidrd_core.io.os_errors import cannot_write
+from vidrd_core.io.partial import REPLACING, Part, exchange, sweep
 from vidrd_core.video.animations import ANIMATIONS, Animation
 from vidrd_core.video.pictures import YUV_TAGS, YuvConverter, palette_picture
 from vidrd_core.video.remux import append_comment, join_files, open_container
 
-_FRAME_FILE = re.compile(r"frame_\d{6,}\.png|\.DS_Store|Thumbs\.db|desktop\.ini")
+_FRAME_FILE = re.compile(r"frame_\d{6,}\.png|\.replacing|\.DS_Store|Thumbs\.db|desktop\.ini")
 
 GIF_END = b";"
 _FRAGMENTS = "frag_every_frame+empty_moov+default_base_moof+use_metadata_tags"
@@ -89,7 +88,7 @@ class FileSink:
     """
 
     def __init__(self, target: Path, suffix: str, fps: float, metadata: dict[str, str]) -> None:
-        self.target, self.part, self.kind, self.format = target, part_path(target), KINDS[suffix], suffix[1:]
+        self.target, self.part, self.kind, self.format = target, Part(target), KINDS[suffix], suffix[1:]
         self.rate, self.metadata = frame_rate(fps), metadata
         self.container: Any = None
         self.stream: Any = None
@@ -110,13 +109,13 @@ class FileSink:
             self.start(picture.height, picture.width)
         picture.pts, picture.time_base = self.count, 1 / self.rate
         self.container.mux(self.stream.encode(picture))
-        self.whole = self.part.stat().st_size
+        self.whole = self.part.path.stat().st_size
         self.count += 1
 
     def start(self, height: int, width: int) -> None:
         """Open the container and the encoder for frames of this size in pixels."""
         check_size("." + self.format, width, height)
-        self.container = open_container(self.part, self.format, self.kind.muxer, self.metadata)
+        self.container = open_container(self.part.path, self.format, self.kind.muxer, self.metadata)
         self.stream = self.container.add_stream(self.kind.codec, rate=self.rate)
         self.stream.height, self.stream.width, self.stream.pix_fmt = height, width, self.kind.pix_fmt
         crf = self.kind.crf[height * width > 256 * 256]
@@ -127,41 +126,41 @@ class FileSink:
         self.is_cut = True
         with contextlib.suppress(OSError, av.error.FFmpegError):
             self.container.close()  # what it still writes is taken away, too
-        os.truncate(self.part, self.whole)
+        os.truncate(self.part.path, self.whole)
         if self.format == "gif":
-            with self.part.open("ab") as file:
+            with self.part.path.open("ab") as file:
                 file.write(GIF_END)
-        with av.open(str(self.part)) as read:
+        with av.open(str(self.part.path)) as read:
             return sum(packet.size > 0 for packet in read.demux(video=0))
 
     def finish(self) -> None:
         """Finish encoding and rename the partial file to the target."""
-        if self.is_cut:
-            os.replace(self.part, self.target)
-            return
-        self.container.mux(self.stream.encode(None))
-        self.container.close()
-        if self.format == "gif":
-            append_comment(self.part, self.metadata)
-        if self.format == "mp4":
-            self.join_fragments()
-        os.replace(self.part, self.target)
+        if not self.is_cut:
+            self.container.mux(self.stream.encode(None))
+            self.container.close()
+            if self.format == "gif":
+                append_comment(self.part.path, self.metadata)
+            if self.format == "mp4":
+                self.join_fragments()
+        os.replace(self.part.path, self.target)
+        self.part.release()
 
     def join_fragments(self) -> None:
         """Remux a fragmented MP4 into one with a single index."""
-        joined = part_path(self.target)
+        joined = Part(self.target)
         try:
-            join_files([(self.part, None)], joined, self.rate, self.metadata)
-            os.replace(joined, self.part)
+            joined.create()
+            join_files([(self.part.path, None)], joined.path, self.rate, self.metadata)
+            self.part.take(joined)
         except (OSError, av.error.FFmpegError):  # no space for a copy: the fragmented file is complete, too
-            joined.unlink(missing_ok=True)
+            joined.remove()
 
     def discard(self) -> None:
         """Remove the partial file."""
         if self.container is not None:
             with contextlib.suppress(av.error.FFmpegError):
                 self.container.close()
-        self.part.unlink(missing_ok=True)
+        self.part.remove()
 
 
 class AnimationSink:
@@ -175,7 +174,7 @@ class AnimationSink:
     """
 
     def __init__(self, target: Path, suffix: str, fps: float, metadata: dict[str, str]) -> None:
-        self.target, self.part, self.suffix = target, part_path(target), suffix
+        self.target, self.part, self.suffix = target, Part(target), suffix
         self.rate, self.metadata, self.count = frame_rate(fps), metadata, 0
         self.animation: Animation | None = None
         self.whole, self.ends = 0, (b"", b"")  # bytes of the whole file, its first ones and its last ones
@@ -189,11 +188,11 @@ class AnimationSink:
         image = Image.fromarray(frame)
         if self.animation is None:
             check_size(self.suffix, *image.size)
-            self.animation = ANIMATIONS[self.suffix](self.part, image.size, self.rate, self.metadata)
+            self.animation = ANIMATIONS[self.suffix](self.part.path, image.size, self.rate, self.metadata)
         self.animation.add(self.animation.encode(image))
         self.count += 1
-        self.whole = self.part.stat().st_size
-        with self.part.open("rb") as file:
+        self.whole = self.part.path.stat().st_size
+        with self.part.path.open("rb") as file:
             self.ends = file.read(self.animation.head), _last_bytes(file, self.animation.END)
 
     def cut(self) -> int:
@@ -202,9 +201,9 @@ class AnimationSink:
             with contextlib.suppress(OSError):
                 self.animation.file.close()
             self.animation = None
-        os.truncate(self.part, self.whole)
+        os.truncate(self.part.path, self.whole)
         if self.count:
-            with self.part.open("r+b") as file:
+            with self.part.path.open("r+b") as file:
                 file.write(self.ends[0])
                 file.seek(-len(self.ends[1]), os.SEEK_END)
                 file.write(self.ends[1])
@@ -214,14 +213,15 @@ class AnimationSink:
         """Finish the file and rename it to the target."""
         if self.animation:
             self.animation.close()
-        os.replace(self.part, self.target)
+        os.replace(self.part.path, self.target)
+        self.part.release()
 
     def discard(self) -> None:
         """Remove the partial file."""
         if self.animation:
             with contextlib.suppress(OSError):
                 self.animation.file.close()
-        self.part.unlink(missing_ok=True)
+        self.part.remove()
 
 
 class FolderSink:
@@ -234,15 +234,17 @@ class FolderSink:
     """
 
     def __init__(self, target: Path, fps: float, metadata: dict[str, str]) -> None:
-        self.target, self.part, self.count = target, part_path(target), 0
+        self.target, self.part, self.count = target, Part(target), 0
         self.text = {"fps": repr(float(fps)), **metadata}
 
     def reserve(self) -> None:
         """Create the partial folder. Raises OSError if the target holds other files or cannot be written."""
         if self.target.exists() and not self.target.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "is a file")
+        if self.target.is_dir():
+            sweep(self.target)
         self.refuse_other_content()
-        self.part.mkdir()
+        self.part.create(folder=True)
 
     def refuse_other_content(self) -> None:
         """Raise FileExistsError if the target holds files that are not frames."""
@@ -256,31 +258,49 @@ class FolderSink:
         info = PngInfo()
         for key, value in self.text.items() if self.count == 0 else ():
             info.add_text(key, value)
-        Image.fromarray(frame).save(self.part / f"frame_{self.count:06d}.png", pnginfo=info)
+        Image.fromarray(frame).save(self.part.path / f"frame_{self.count:06d}.png", pnginfo=info)
         self.count += 1
 
     def cut(self) -> int:
         """After a failed `add`: remove what it left; return how many frames there are."""
-        (self.part / f"frame_{self.count:06d}.png").unlink(missing_ok=True)
+        (self.part.path / f"frame_{self.count:06d}.png").unlink(missing_ok=True)
         return self.count
 
     def finish(self) -> None:
         """Move the frames to the target, in place of an older video's."""
         self.refuse_other_content()
         if not self.target.exists():
-            os.replace(self.part, self.target)
+            os.replace(self.part.path, self.target)
+            self.part.release()
             return
-        # The folder itself stays: it may be a mount, a working directory, or have its own permissions.
-        new = sorted(os.listdir(self.part))
-        for name in new:
-            shutil.move(self.part / name, self.target / name)
-        for name in set(os.listdir(self.target)) - set(new):
-            (self.target / name).unlink()
-        self.part.rmdir()
+        if not self._exchanged():
+            with replacing(self.target):
+                new = sorted(os.listdir(self.part.path))
+                for name in new:
+                    shutil.move(self.part.path / name, self.target / name)
+                for name in set(os.listdir(self.target)) - {*new, REPLACING}:
+                    (self.target / name).unlink()
+        self.part.remove()
+
+    def _exchanged(self) -> bool:
+        """Exchange the folders in one step, but for a mount and for the working directory, which have to stay."""
+        if os.path.ismount(self.target) or self.target in (here := Path(os.path.realpath("."))).parents:
+            return False
+        shutil.copystat(self.target, self.part.path)
+        return self.target != here and exchange(self.part.path, self.target)
 
     def discard(self) -> None:
         """Remove the partial folder."""
-        shutil.rmtree(self.part, ignore_errors=True)
+        self.part.remove()
+
+
+@contextlib.contextmanager
+def replacing(folder: Path) -> Iterator[None]:
+    """A context in which the frames of a folder are replaced one by one; readers refuse it until that is done."""
+    mark = folder / REPLACING
+    mark.touch()
+    yield
+    mark.unlink()
 
 
 def _last_bytes(file: BinaryIO, count: int) -> bytes:
@@ -289,11 +309,11 @@ def _last_bytes(file: BinaryIO, count: int) -> bytes:
     return file.read()
 
 
-def _reserve_file(target: Path, part: Path) -> None:
+def _reserve_file(target: Path, part: Part) -> None:
     """Create an empty partial file. Raises OSError if the target is a folder or cannot be written."""
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder")
-    part.touch(exist_ok=False)
+    part.create()
 
 
 def frame_rate(fps: float) -> Fraction:
@@ -301,11 +321,6 @@ def frame_rate(fps: float) -> Fraction:
     whole = round(fps * 1.001)
     is_ntsc = whole > 0 and abs(fps * 1.001 / whole - 1) < 2e-6  # of 24 * 0.999 it is 1e-6
     return Fraction(1000 * whole, 1001) if is_ntsc else Fraction(fps).limit_denominator(1001)
-
-
-def part_path(target: Path) -> Path:
-    """A new name beside the target, on the same disk, with the suffix by which players recognise the format."""
-    return target.with_name(fitting(target.stem, f".part-{secrets.token_hex(3)}{target.suffix}"))
 
 
 @contextlib.contextmanager

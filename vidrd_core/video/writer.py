@@ -103,7 +103,7 @@ class VideoWriter:
 
     `close()` gives the video its final name; without a frame it leaves no file, and an older one as it was. In a
     `with` block Ctrl-C keeps the frames so far, another exception discards them. A killed process leaves the
-    `.part-` file, which plays up to its last frame but one.
+    `.part-` file, which plays up to its last frame but one; the next video in that folder removes it.
 
     Args:
         path: The path that the caller gave, for messages.
@@ -114,7 +114,7 @@ class VideoWriter:
     Attributes:
         frames_written: How many frames there are so far.
         closed: Whether the video is finished or discarded.
-        close_failed: Whether closing failed; what was written is then in the `.part-` file.
+        close_failed: Whether closing failed; what was written is then in an `.unfinished-` file.
     """
 
     def __init__(self, path: str, sink: Sink, scale: int, keep_on: tuple[type[BaseException], ...]) -> None:
@@ -182,7 +182,7 @@ class VideoWriter:
             except OSError as error:
                 self.close_failed = True
                 reason = why(error.errno, str(error))
-                message = f"could not finish {self.path}: {reason}. What was written is in {self._sink.part}"
+                message = f"could not finish {self.path}: {reason}. What was written is in {self._sink.part.keep()}"
                 raise OSError(error.errno, message) from error
 
     def discard(self) -> None:

@@ -165,6 +165,6 @@ def test_a_video_that_cannot_be_renamed_is_kept(tmp_path: Path) -> None:
     writer = open_video(tmp_path / "v.mp4")
     writer.write(clip(3))
     (tmp_path / "v.mp4").mkdir()
-    with pytest.raises(OSError, match=r"could not finish .*v\.mp4.* What was written is in .*part-") as caught:
+    with pytest.raises(OSError, match=r"could not finish .*v\.mp4.* What was written is in .*unfinished-") as caught:
         writer.close()
     assert len(read_video(str(caught.value).rsplit("is in ", 1)[1])[0]) == 3
