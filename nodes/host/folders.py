@@ -7,6 +7,7 @@ from pathlib import Path
 
 import folder_paths
 
+from vidrd_core.io.folders import leads_out
 from vidrd_core.loading import PARTS, built_in_models
 from vidrd_core.models.formats.config_files import files_beside
 from vidrd_core.video.sinks import write_errors
@@ -43,6 +44,8 @@ def path_of(choice: str, folder: str, part: str) -> Path:
     Raises:
         FileNotFoundError: There is no such file.
     """
+    if leads_out(choice):
+        raise FileNotFoundError(f"there is no file {choice!r} in ComfyUI's folders of models: choose one of the list")
     if choice == BUILT_IN:
         return built_in_models()["tiny"] / next(name for name in PARTS if name.startswith(part))
     first, _, rest = choice.partition("/")
@@ -92,7 +95,7 @@ def check_prefix(prefix: str) -> None:
         raise ValueError("filename_prefix holds a null character: type the name anew")
     output = os.path.abspath(folder_paths.get_output_directory())
     path = os.path.abspath(os.path.join(output, complete_prefix(prefix)))
-    if not path.startswith(os.path.join(output, "")):
+    if not path.startswith(os.path.join(output, "")) or (not os.path.isabs(prefix) and leads_out(prefix)):
         raise ValueError(
             f"filename_prefix {prefix!r} leads out of the output folder: give a name inside it, like vidrd/video"
         )

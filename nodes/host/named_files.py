@@ -18,6 +18,8 @@ import folder_paths
 from comfy_execution.graph_utils import is_link
 from server import PromptServer
 
+from vidrd_core.io.folders import walk_once
+
 from .folders import file_version, weights_version
 
 MOST_FILES = 2000  # of a folder: to look at more would take too long
@@ -144,7 +146,7 @@ def _places(name: str) -> Iterator[Path]:
 def _folder_version(folder: Path) -> Version:
     """The path of a folder, a digest of the versions of all files in it, and their number."""
     files: list[Path] = []
-    for number, (place, _, names) in enumerate(os.walk(folder, followlinks=True)):
+    for number, (place, _, names) in enumerate(walk_once(folder)):
         files += [path for name in names if (path := Path(place, name)).is_file()]
         if max(number, len(files)) > MOST_FILES:
             raise UnknownVersionError(f"{folder} holds more than {MOST_FILES} files")

@@ -13,6 +13,7 @@ from aiohttp import web
 from server import PromptServer
 
 from vidrd_core.io import safetensors
+from vidrd_core.io.folders import leads_out, walk_once
 from vidrd_core.state import KIND, ClipState
 from vidrd_core.state_files import StateSummary, listing
 
@@ -37,7 +38,7 @@ def summaries() -> dict[str, StateSummary]:
     """What the files say of their clips, by the names in `saved_states`."""
     found = {}
     for root, folder in _ROOTS.items():
-        for below, _, names in os.walk(folder(), followlinks=True):
+        for below, _, names in walk_once(folder()):
             for path in (Path(below) / name for name in names if name.endswith(".safetensors")):
                 with contextlib.suppress(OSError):  # deleted meanwhile, or a broken link
                     if (summary := _summary(folders.file_version(path))) is not None:
@@ -93,7 +94,7 @@ def path_of(name: str) -> Path:
         raise ValueError(f"{name!r} is no saved state: choose one that Save VidRD State has written")
     folder = Path(os.path.abspath(_ROOTS[root]()))
     path = Path(os.path.abspath(folder / rest))  # not resolve(): a user's symbolic link may point outside
-    if folder not in path.parents:
+    if folder not in path.parents or leads_out(rest):
         raise ValueError(f"{name!r} lies outside the {root} folder: move it there")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: save a state first, or choose another")

@@ -184,6 +184,7 @@ def test_clips_that_do_not_fit_are_reported(execute, output, pack):
     assert own in str(errors) or "'mkv' not in" in str(refused)
     wrong = {
         "../outside": "leads out of the output folder", "x" * 300: "give a shorter one", "a\0b": "a null character",
+        "..\\outside": "leads out of the output folder", "c:outside": "leads out of the output folder",
     }  # fmt: skip
     for prefix, message in wrong.items():
         ran, _, refused = execute(written(1, "mp4", prefix))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import unicodedata
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vidrd_core.data.records import Record, Skipped
+from vidrd_core.io.folders import walk_once
 from vidrd_core.io.tables import Refuse, has_surrogates, printable, read_rows, read_text
 
 Found = Record | Skipped
@@ -127,29 +127,15 @@ def walk(folder: Path, refuse: Callable[[Path, str], None] = lambda path, reason
     if not Path(folder).is_dir():
         raise NotADirectoryError(f"{folder} is a file, expected a folder")
 
-    def unreadable(error: OSError) -> None:
-        refuse(Path(os.fsdecode(error.filename)), f"cannot be read: {error.strerror or error}")
+    def visible(path: Path, reason: str) -> None:
+        if not path.name.startswith("."):
+            refuse(path, reason)
 
-    above: dict[str, frozenset[tuple[int, int]]] = {}  # the folders that each is in, with itself
-    for at, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
-        status = os.stat(at)
-        inside = above.pop(at, frozenset()) | {(status.st_dev, status.st_ino)}
-        below = []
-        for name in sorted(name for name in folders if not name.startswith(".")):
-            path = os.path.join(at, name)
-            try:
-                status = os.stat(path)
-            except OSError as error:
-                unreadable(error)
-                continue
-            if has_surrogates(name):
-                refuse(Path(path), "is a folder whose name is no UTF-8: rename it")
-            elif (status.st_dev, status.st_ino) in inside:
-                refuse(Path(path), "is a link to a folder that it is in: remove it")
-            else:
-                above[path] = inside
-                below.append(name)
-        folders[:] = below
+    for at, folders, files in walk_once(folder, visible):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in [name for name in folders if has_surrogates(name)]:
+            refuse(Path(at) / name, "is a folder whose name is no UTF-8: rename it")
+            folders.remove(name)
         for name in sorted(name for name in files if not name.startswith(".")):
             if has_surrogates(name):
                 refuse(Path(at) / name, "has a name that is no UTF-8: rename it")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vidrd_core.io.decoded import HDR, FrameConverter, VideoError, decodable
 
+FORMATS = "png_pipe,apng,mov"  # of PNG and AVIF; no playlists, which could make FFmpeg open other files
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 Source: TypeAlias = "str | os.PathLike[str] | BytesIO"
@@ -85,5 +86,8 @@ def _file(source: Source) -> Iterator[BinaryIO]:
 @contextmanager
 def _container(source: Source) -> Iterator[Any]:
     """A context with the source as a container of PyAV."""
-    with _file(source) as file, av.open(BytesIO(file.read()), metadata_errors="replace") as container:
+    with (
+        _file(source) as file,
+        av.open(BytesIO(file.read()), options={"format_whitelist": FORMATS}, metadata_errors="replace") as container,
+    ):
         yield container

@@ -123,7 +123,7 @@ def _load_videomae(where: str, device: str) -> Callable[[VideoBatch], Array]:
     from transformers import AutoConfig, VideoMAEModel
 
     with load_errors(where):
-        config = AutoConfig.from_pretrained(where, local_files_only=True)
+        config = AutoConfig.from_pretrained(where, local_files_only=True, trust_remote_code=False)
         if config.model_type != "videomae":
             raise FormatError(f"{where} is a {config.model_type} of transformers, expected a videomae")
         model: Any = VideoMAEModel.from_pretrained(where, local_files_only=True)

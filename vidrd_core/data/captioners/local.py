@@ -65,8 +65,10 @@ def _loaded(folder: Path, device: str) -> tuple[Any, Any]:
     if not Path(folder).is_dir():
         raise CaptionerError(f"there is no folder {folder}: name one with an image-text model of transformers")
     try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-        model: Any = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True)
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model: Any = AutoModelForImageTextToText.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise CaptionerError(f"{folder} holds no image-text model that transformers can load: {error}") from error
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
