@@ -2,7 +2,6 @@
 
 import ast
 import functools
-import importlib
 import re
 import shlex
 from pathlib import Path
@@ -132,5 +131,4 @@ def test_python_examples_are_python_and_import_what_there_is(page):
         if language == "python":
             for node in ast.walk(ast.parse(code)):
                 if isinstance(node, ast.ImportFrom) and node.module.startswith("vidrd_core"):
-                    module = importlib.import_module(node.module)
-                    assert all(hasattr(module, each.name) for each in node.names)
+                    exec(compile(ast.unparse(node), str(page), "exec"), {})

@@ -92,6 +92,7 @@ def test_workflows_pin_actions_by_major_version(path):
 def test_workflows_run_the_ends_of_the_supported_pythons():
     jobs = read(".github/workflows/ci.yml")["jobs"]
     oldest = PROJECT["requires-python"].removeprefix(">=")
-    for job in jobs.values():
+    assert any("pip-audit --requirement constraints.txt" in step.get("run", "") for step in jobs["audit"]["steps"])
+    for job in (job for name, job in jobs.items() if name != "audit"):
         assert job["strategy"]["matrix"]["python"] == [oldest, "3.13"]
     assert any(step.get("run") == ".ci/run" for step in jobs["linux"]["steps"])
