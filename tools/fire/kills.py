@@ -169,8 +169,8 @@ def commands() -> dict[str, Command]:
     return {command.name: command for command in every}
 
 
-def start(folder: Path, arguments: Sequence[str]) -> int:
-    """Start a command as a fork of this process in a folder; the process."""
+def start(folder: Path, arguments: Sequence[str], first: Callable[[], None] = lambda: None) -> int:
+    """Start a command as a fork of this process in a folder, which calls `first`; the process."""
     sys.stdout.flush()
     sys.stderr.flush()
     process = os.fork()
@@ -183,6 +183,8 @@ def start(folder: Path, arguments: Sequence[str]) -> int:
             os.dup2(os.open(folder.with_suffix(f".{name}"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         from vidrd_core.cli import main
 
+        first()
+        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
         code = main(list(arguments))
     os._exit(code)
 

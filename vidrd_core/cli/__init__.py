@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -315,7 +316,8 @@ def main(arguments: list[str] | None = None) -> int:
         with lasting_streams():
             return _main(arguments)
     except OSError as error:  # what was printed cannot be written, as to a full disk
-        fail(f"error: {reason(error)}")
+        with suppress(OSError):  # nor can this be
+            fail(f"error: {reason(error)}")
         return 1
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from vidrd_core.evaluation.videos import VideoSource
 from vidrd_core.io.jsonl import JsonLines, Record, check_header, read_lines, resume
+from vidrd_core.io.locks import FolderLock
 from vidrd_core.metrics.clip_features import CLIPFeatures
 from vidrd_core.metrics.feature_extractors import FeatureExtractor
 from vidrd_core.metrics.frechet import Array, Moments
@@ -93,10 +94,31 @@ def evaluate(
         on_record: Called with the source, the record and the video (None if there is none) of each record.
 
     Raises:
-        ValueError: `out` holds records of other settings, or the record of another video with the same name.
+        ValueError: `out` holds records of other settings, or the record of another video with the same name, or
+            another run measures into it.
     """
     out.mkdir(parents=True, exist_ok=True)
-    header = json.loads(json.dumps({"format": FORMAT, **networks.metadata(), **(about or {})}))
+    path = out / f"records_{process}.jsonl"
+    lock = FolderLock(out, path.name)
+    if not lock.acquire():
+        raise ValueError(f"another run measures into {out}: wait for it, or choose another folder")
+    try:
+        _evaluate(sources, out, path, networks, about or {}, process, processes, on_record)
+    finally:
+        lock.release()
+
+
+def _evaluate(
+    sources: Sequence[VideoSource],
+    out: Path,
+    path: Path,
+    networks: Networks,
+    about: dict[str, Any],
+    process: int,
+    processes: int,
+    on_record: OnRecord | None,
+) -> None:
+    header = json.loads(json.dumps({"format": FORMAT, **networks.metadata(), **about}))
     done = {record["name"]: record.get("stamp", "") for record in read_records(out, header)}
     for source in sources:
         if done.get(source.name, source.stamp) != source.stamp:
@@ -104,7 +126,6 @@ def evaluate(
                 f"{source.name}, its caption or its clips have changed since it was measured in {out}: choose "
                 f"another folder"
             )
-    path = out / f"records_{process}.jsonl"
     resume(path)
     with JsonLines(path, header) as file:
         for source in sources[process::processes]:  # a fixed share, independent of the other processes

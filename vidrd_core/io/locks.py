@@ -23,11 +23,12 @@ class FolderLock:
 
     Args:
         folder: The folder, which need not exist yet.
+        name: A file in it, of one of several runs that share the folder: that is locked instead, and made if need be.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self._descriptor = folder, -1
-        self._file = FileLock(folder / LOCK)
+    def __init__(self, folder: Path, name: str = "") -> None:
+        self._path, self._flags, self._descriptor = folder / name, os.O_RDONLY | (os.O_CREAT if name else 0), -1
+        self._file = FileLock(folder / f"{name}{LOCK}")
 
     @property
     def is_held(self) -> bool:
@@ -39,7 +40,7 @@ class FolderLock:
         if self.is_held:
             return True
         if fcntl is not None:
-            descriptor = os.open(self.folder, os.O_RDONLY)
+            descriptor = os.open(self._path, self._flags, 0o666)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
+_CANNOT = "cannot write "
 # cause, remedy
 _MEANINGS = {
     errno.ENOENT: ("the folder does not exist", "create it first"),
@@ -12,6 +13,8 @@ _MEANINGS = {
     errno.EPERM: ("no permission to write there", "choose another folder"),
     errno.EROFS: ("the disk is read-only", "choose another folder"),
     errno.ENOSPC: ("the disk is full", "free some space or choose another folder"),
+    errno.EFBIG: ("the file would be larger than is allowed", "raise the limit or choose another folder"),
+    getattr(errno, "EDQUOT", -1): ("the quota of the disk is used up", "free some space or choose another folder"),
     errno.ENOTDIR: ("a file is where a folder should be", "choose another path"),
     errno.EISDIR: ("a folder of that name is there", "choose another name"),
 }
@@ -51,5 +54,9 @@ def cannot_write(path: str | os.PathLike[str], error: OSError) -> OSError:
     Returns:
         An OSError, or the subclass of its errno, to be raised `from error`.
     """
-    meaning = "; ".join(_MEANINGS.get(error.errno or 0, ())) or error.strerror or str(error)
-    return OSError(error.errno, f"cannot write {os.fspath(path)}: {meaning}")
+    text = error.strerror or str(error)
+    if text.startswith(_CANNOT):  # a file in what was to be written
+        return OSError(error.errno, text)
+    return OSError(
+        error.errno, f"{_CANNOT}{os.fspath(path)}: {'; '.join(_MEANINGS.get(error.errno or 0, ())) or text}"
+    )

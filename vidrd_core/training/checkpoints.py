@@ -81,7 +81,10 @@ class Checkpoints:
             number = error.errno if isinstance(error, OSError) else None
             if number is None and shutil.disk_usage(self.folder).free < LITTLE_SPACE:
                 number = errno.ENOSPC
-            reason = why(number, f"{type(error).__name__}: {error}")
+            what = f"{type(error).__name__}: {error}"
+            if "inline_container" in what:  # of PyTorch's writer, whose text is about its insides
+                what = "the file could not be written whole; is there a limit to the size of files, or a quota?"
+            reason = why(number, what)
             raise CheckpointError(
                 number, f"the checkpoint of step {step} could not be written to {self.folder}: {reason}; {left}"
             ) from error

@@ -77,7 +77,7 @@ def test_a_full_disk_after_the_last_clip(vidrd):
 def test_a_full_disk_for_a_packed_model(vidrd, folder):
     with file_size_limit(20_000):
         code, out, err = vidrd("pack", folder, "-o", "small")
-    assert "cannot write small: File too large" in error_line(code, out, err.splitlines()[-1], expected=1)
+    assert "the file would be larger than is allowed" in error_line(code, out, err.splitlines()[-1], expected=1)
     assert os.listdir() == []
 
 

@@ -186,3 +186,20 @@ def test_mirrored_videos_differ_from_continuing_ones(tmp_path):
 def test_invalid_input_is_refused(tmp_path, broken, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         broken(tmp_path)
+
+
+def test_two_runs_do_not_measure_into_one_folder(folder, tmp_path):
+    sources, seen = from_folder(folder), []
+
+    def again(*_):
+        if not seen:
+            seen.append(1)
+            with pytest.raises(
+                ValueError, match=r"another run measures into .*: wait for it"
+            ):
+                evaluate(sources, tmp_path / "out")
+            evaluate(sources[1:2], tmp_path / "out", process=1, processes=2)  # one of several that share the work
+
+    evaluate(sources, tmp_path / "out", on_record=again)
+    assert seen
+    assert len({record["name"] for record in read_records(tmp_path / "out")}) == len(sources)

@@ -70,3 +70,16 @@ def test_a_disk_on_which_folders_cannot_be_locked_gets_a_file(tmp_path, monkeypa
 def test_a_folder_that_is_not_there_has_no_lock(tmp_path):
     with pytest.raises(OSError, match="nowhere"):
         FolderLock(tmp_path / "nowhere").acquire()
+
+
+def test_runs_that_share_a_folder_lock_their_own_files(tmp_path, kind):
+    one, other, same = (
+        FolderLock(tmp_path, name) for name in ("records_0.jsonl", "records_1.jsonl", "records_0.jsonl")
+    )
+    assert one.acquire()
+    assert other.acquire()
+    assert not same.acquire()
+    one.release()
+    assert same.acquire()
+    same.release()
+    other.release()
