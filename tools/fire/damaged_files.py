@@ -80,15 +80,21 @@ def raised_here(error: BaseException) -> bool:
 class Worker:
     """A process that reads files, started again after it failed."""
 
-    def __init__(self) -> None:
+    def __init__(self, scratch: str = tempfile.gettempdir()) -> None:
         self.process: Any = None
+        self.scratch = scratch
 
     def read(self, kind: str, path: Path) -> tuple[str, str]:
         """Have a file read: the outcome, and the error's text."""
         if self.process is None:
             command = [sys.executable, "-m", "tools.fire.damaged_files", "--work"]
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                env={**os.environ, "TMPDIR": self.scratch},  # one that is killed leaves its own there
             )
             self.wait_for(kind, Path(os.devnull), 300.0)  # its imports, and the models that it needs
         return self.wait_for(kind, path, SECONDS)
@@ -175,9 +181,10 @@ def run(names: Sequence[str], seed: int, numbers: Sequence[int], keep: Path | No
     """
     from tools.fire.loaders import kinds
 
-    known, worker, records = kinds(), Worker(), []
+    known, records = kinds(), []
     with tempfile.TemporaryDirectory(prefix="vidrd_fire_samples_") as folder:
-        samples = Path(folder)
+        samples, worker = Path(folder) / "samples", Worker(folder)
+        samples.mkdir()
         with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():  # libraries show their progress
             warnings.simplefilter("ignore")
             for name in names:

@@ -439,6 +439,63 @@ def _read_workflow(path: Path) -> None:
     json.dumps(workflow.data)
 
 
+# --- measures, and what `vidrd info` says of all ---
+
+
+def _make_measures(folder: Path) -> None:
+    from vidrd_core.metrics.fvd import FeatureSource, FeatureStatistics
+
+    mean, covariance = np.arange(4.0), np.eye(4)
+    FeatureStatistics(mean, covariance, FeatureSource("i3d", 3, 8, 8.0)).save(folder / "statistics.safetensors")
+    np.savez(folder / "statistics.npz", mu=mean, sigma=covariance)
+    (folder / "records").mkdir()
+    lines = [{"format": 1}, {"name": "a.mp4", "stamp": "x", "flow_jump": 1.0}, {"name": "b.mp4", "reason": "is cut"}]
+    (folder / "records" / "records_0.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shutil.copy(ROOT / "vidrd_core" / "evaluation" / "protocols" / "ucf101.yaml", folder / "ucf101.yaml")
+    (folder / "trainlist01.txt").write_text("YoYo/v_YoYo_g01_c01.avi 1\nBiking/v_Biking_g01_c02.avi 2\n")
+    shutil.copy(ROOT / "vidrd_core" / "models" / "tiny" / "preview.json", folder / "preview.json")
+
+
+def _read_measure(path: Path) -> None:
+    from vidrd_core.evaluation.protocols import class_counts, load_protocol
+    from vidrd_core.evaluation.runner import read_records
+    from vidrd_core.metrics.fvd import FeatureStatistics
+    from vidrd_core.models.latent_preview import load_preview
+
+    if path.is_dir():
+        for record in read_records(path):
+            record.get("name")
+    elif path.name == "preview.json":
+        _finite("its convolutions", (tensor for layer in load_preview(path) for tensor in layer))
+    elif path.suffix == ".yaml":
+        load_protocol(str(path))
+    elif path.suffix == ".txt":
+        class_counts(path)
+    else:
+        statistics = FeatureStatistics.load(path)
+        _finite("the statistics", (statistics.mean, statistics.covariance))
+
+
+def _make_all(folder: Path) -> None:
+    """Two files of each kind that the command knows."""
+    for name in ("models", "loras", "states", "films"):
+        scratch = folder.parent / f"{name}_for_info"
+        scratch.mkdir()
+        kinds()[name].make(scratch)
+        for path in sorted(scratch.iterdir())[:2]:
+            path.rename(folder / f"{name}_{path.name}")
+
+
+def _read_info(path: Path) -> None:
+    import typer
+
+    from vidrd_core.cli import app
+
+    command = typer.main.get_command(app)
+    for arguments in (["info", str(path)], ["info", str(path), "--json"]):
+        command.main(arguments, standalone_mode=False)
+
+
 # --- what the harness itself is tried on ---
 
 FAULTS = ("none", "refused", "undeclared", "foreign", "nonsense", "hang", "memory", "crash")
@@ -492,6 +549,8 @@ def kinds() -> dict[str, Kind]:
         Kind("captions", _make_captions, _read_captions),
         Kind("prompts", _make_prompts, _read_prompts, texts),
         Kind("workflows", _make_workflows, _read_workflow),
+        Kind("measures", _make_measures, _read_measure),
+        Kind("info", _make_all, _read_info, texts),
         Kind("faults", _make_faults, _read_fault),
     )
     return {kind.name: kind for kind in every}

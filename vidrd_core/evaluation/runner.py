@@ -169,9 +169,14 @@ def read_records(out: Path, header: dict[str, Any] | None = None) -> Iterator[Re
         found = next(lines, None)
         if found is None:
             continue
-        if header is not None:
+        if header is not None and isinstance(found, dict):
             check_header(path, header, found)
-        yield from lines
+        for number, line in enumerate(lines, 2):
+            if not isinstance(line, dict) or not isinstance(line.get("name"), str):
+                raise ValueError(
+                    f"{path}, line {number} is no record of a video: remove it, or choose another folder"
+                )
+            yield line
 
 
 def summarize(

@@ -27,7 +27,12 @@ def read_lines(path: str | Path) -> Iterator[Record]:
         ValueError: A complete line is not JSON.
     """
     with Path(path).open(encoding="utf-8") as file:
-        yield from (json.loads(line) for line in file if line.endswith("\n"))
+        try:
+            for line in file:
+                if line.endswith("\n"):
+                    yield json.loads(line)
+        except (ValueError, RecursionError) as error:  # UTF-8's, too
+            raise ValueError(f"{path} is damaged: {error}; remove it, or choose another folder") from error
 
 
 def resume(path: str | Path) -> tuple[Record | None, list[Record]]:

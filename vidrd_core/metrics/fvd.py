@@ -8,7 +8,6 @@ Source:
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from vidrd_core.io import safetensors
+from vidrd_core.io.configs import from_dict
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.metrics.frechet import Array, Moments, frechet_distance
 
@@ -84,7 +84,12 @@ class FeatureStatistics:
         if path.suffix == ".npz":
             return cls(*_read_npz(path))
         tensors, details = safetensors.read(path, KIND)
-        return cls(tensors["mean"].numpy(), tensors["covariance"].numpy(), FeatureSource(**details["about"]))
+        try:
+            found = {name: tensors[name].double().numpy() for name in ("mean", "covariance")}
+            about = from_dict(FeatureSource, details["about"])
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise FormatError(f"{path} is damaged: {error}") from error
+        return cls(*_checked(path, found["mean"], found["covariance"]), about)
 
 
 @dataclass(frozen=True)
@@ -157,9 +162,20 @@ def _read_npz(path: Path) -> tuple[Array, Array]:
     try:
         with np.load(path, allow_pickle=False) as file:
             found: dict[str, Any] = {name: file[name] for name in ("mu", "sigma") if name in file}
-    except (ValueError, zipfile.BadZipFile) as error:
+        mean, covariance = (np.asarray(found.get(name, ()), np.float64) for name in ("mu", "sigma"))
+    except MemoryError:
+        raise
+    except Exception as error:  # of a damaged file NumPy and zipfile raise nearly anything
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise FormatError(f"{path} is damaged, or no .npz: {error}") from error
-    mean, covariance = (np.asarray(found.get(name, ()), np.float64) for name in ("mu", "sigma"))
+    return _checked(path, mean, covariance)
+
+
+def _checked(path: Path, mean: Array, covariance: Array) -> tuple[Array, Array]:
+    """The mean and covariance of a file. Raises FormatError for others than a Gaussian has."""
     if mean.ndim != 1 or not mean.size or covariance.shape != (len(mean), len(mean)):
         raise FormatError(f"{path} holds no mu [D] and sigma [D, D], expected those of a Gaussian, as for FID")
+    if not np.isfinite(mean).all() or not np.isfinite(covariance).all():
+        raise FormatError(f"{path} holds numbers that are not finite (NaN or infinity)")
     return mean, covariance

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from vidrd_core.io.safetensors import FormatError, is_finite
 
 Layers = list[tuple[Tensor, Tensor]]
 
@@ -24,9 +27,18 @@ def load_preview(path: Path) -> Layers:
 
     Raises:
         OSError: The file cannot be read.
+        FormatError: It holds something else.
     """
-    convolutions = json.loads(path.read_text(encoding="utf-8"))["convolutions"]
-    return [(torch.tensor(each["weight"]), torch.tensor(each["bias"])) for each in convolutions]
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["convolutions"]
+        layers = [[torch.tensor(each[name], dtype=torch.float32) for name in ("weight", "bias")] for each in found]
+        fits = [w.ndim == 4 and b.shape == w.shape[:1] and is_finite(w) and is_finite(b) for w, b in layers]
+    except (ValueError, TypeError, KeyError, IndexError, RuntimeError, RecursionError) as error:
+        raise FormatError(f"{path} holds no convolutions of a preview: {error}") from error
+    channels = [(w.shape[1], w.shape[0]) for w, _ in layers if w.ndim == 4]
+    if not layers or not all(fits) or any(out != after for (_, out), (after, _) in pairwise(channels)):
+        raise FormatError(f"{path} holds no convolutions of a preview: their shapes or numbers are not possible")
+    return [(w, b) for w, b in layers]
 
 
 def preview_frames(latents: Tensor, layers: Layers) -> Tensor:

@@ -194,9 +194,7 @@ def test_two_runs_do_not_measure_into_one_folder(folder, tmp_path):
     def again(*_):
         if not seen:
             seen.append(1)
-            with pytest.raises(
-                ValueError, match=r"another run measures into .*: wait for it"
-            ):
+            with pytest.raises(ValueError, match=r"another run measures into .*: wait for it"):
                 evaluate(sources, tmp_path / "out")
             evaluate(sources[1:2], tmp_path / "out", process=1, processes=2)  # one of several that share the work
 

@@ -2,10 +2,19 @@
 
 import numpy as np
 import pytest
+import torch
 
+from vidrd_core.io import safetensors
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.metrics.frechet import Moments
-from vidrd_core.metrics.fvd import FVD, FeatureSource, FeatureStatistics, feature_statistics, frechet_video_distance
+from vidrd_core.metrics.fvd import (
+    FVD,
+    KIND,
+    FeatureSource,
+    FeatureStatistics,
+    feature_statistics,
+    frechet_video_distance,
+)
 
 from .test_frechet import with_moments
 
@@ -154,3 +163,23 @@ def test_videos_of_different_lengths_are_refused():
         feature_statistics([videos(), videos(frames=5)], colors, "colors", None)
     with pytest.raises(ValueError, match="of 1 videos, expected two or more"):
         feature_statistics([videos(1)], colors, "colors", None)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mean": torch.tensor([1.0, float("nan")])}, "not finite"),
+        ({"covariance": torch.eye(3)}, "holds no mu"),
+        ({"mean": torch.zeros(0)}, "holds no mu"),
+        ({"mean": None}, "is damaged: 'mean'"),
+    ],
+)
+def test_damaged_statistics_are_refused(tmp_path, change, message):
+    tensors = {"mean": torch.zeros(2), "covariance": torch.eye(2), **change}
+    path = tmp_path / "s.safetensors"
+    safetensors.write(path, {k: t for k, t in tensors.items() if t is not None}, KIND, about={"clips": 3})
+    with pytest.raises(FormatError, match=message):
+        FeatureStatistics.load(path)
+    safetensors.write(path, {"mean": torch.zeros(2), "covariance": torch.eye(2)}, KIND, about={"clips": "many"})
+    with pytest.raises(FormatError, match="clips is 'many'"):
+        FeatureStatistics.load(path)

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 
 import vidrd_core
+from vidrd_core.io.safetensors import FormatError
 from vidrd_core.models.latent_preview import load_preview, preview_frames
 from vidrd_core.procedural import random_scene, render
 from vidrd_core.video.tensors import to_video
@@ -38,3 +40,22 @@ def test_convolutions_approximate_the_frames():
     assert seen.shape == frames.shape
     unexplained = (seen - frames).square().mean() / (frames - frames.mean((0, 2, 3), keepdim=True)).square().mean()
     assert unexplained < 0.1
+
+
+@pytest.mark.parametrize(
+    "convolutions",
+    [
+        None,
+        [],
+        [{"weight": [[[[1.0]]]]}],
+        [{"weight": [[[["a"]]]], "bias": [0.0]}],
+        [{"weight": [[[[float("nan")]]]], "bias": [0.0]}],
+        [{"weight": [[[[1.0]]]], "bias": [0.0, 0.0]}],
+        [{"weight": [[1.0]], "bias": [0.0]}],
+        [{"weight": [[[[1.0]]]], "bias": [0.0]}, {"weight": [[[[1.0]], [[1.0]]]], "bias": [0.0]}],
+    ],
+)
+def test_a_file_that_holds_something_else_is_refused(tmp_path, convolutions):
+    (tmp_path / "preview.json").write_text(json.dumps({"convolutions": convolutions}))
+    with pytest.raises(FormatError, match=r"preview\.json holds no convolutions of a preview"):
+        load_preview(tmp_path / "preview.json")
