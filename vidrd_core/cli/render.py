@@ -223,7 +223,7 @@ class Rendering:
             yield "to continue, repeat the command with --resume"
         elif self.saved:
             yield f"to continue: vidrd extend {self.saved} PROMPT ..."
-        elif self.done and not (self.complete and self.done == total):
+        elif self.done and not (self.complete and self.writer.is_whole and self.done == total):
             yield "with --state-dir a run can be resumed"
 
     def report(self, seconds: float) -> None:
