@@ -70,7 +70,7 @@ def _make_models(folder: Path) -> None:
     save_vae(randomise(TemporalVAE(VAE), 1), folder / "ours" / "vae.safetensors")
     save_text_encoder(randomise(TextEncoder(TEXT), 2), folder / "ours" / "text_encoder.safetensors")
     pack(folder / "ours", folder / "packed.safetensors")
-    scratch = folder.parent / "scratch"
+    scratch = folder.parent / f"scratch_{folder.name}"
     originals.modelscope(scratch / "a", DDIMScheduler)
     shutil.copytree(scratch / "a" / "model", folder / "diffusers")
     shutil.copytree(originals.stable_diffusion(scratch / "b"), folder / "image_model")
