@@ -89,7 +89,7 @@ def die(_):
     ("work", "error"),
     [
         ("fail", "CaptionerError: the model blip cannot be loaded"),
-        ("die", r"ChildProcessError: a worker of Ray failed \(.*\): run the same command again to continue"),
+        ("die", r"WorkerDiedError: a worker of Ray failed \(.*\): run the same command again to continue"),
     ],
 )
 def test_errors_in_workers_of_ray_are_those_of_the_work(work, error):
