@@ -26,7 +26,7 @@ PAGES = {
     "Use it": ["docs/command", "docs/comfyui", "docs/nodes", "docs/python", "docs/weights", "docs/released"],
     "How it works": ["docs/method", "docs/choices", "docs/long_videos"],
     "Go further": ["docs/training", "docs/measuring", "benchmarks/README", "vidrd_core/models/tiny/README"],
-    "Reference": ["docs/api", "CHANGELOG", "SECURITY", "CONTRIBUTING"],
+    "Reference": ["docs/api", "CHANGELOG", "SECURITY", "CONTRIBUTING", "tools/fire/README"],
 }
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx.ext.apidoc"]
