@@ -73,6 +73,7 @@ class UNet3DConfig:
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries, block_out_channels has {levels}")
         for width, heads in zip(self.block_out_channels, self.heads, strict=True):
             _check_heads(width, heads)
+        _check_depth(self.temp_conv_depth)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}, expected 0 to less than 1")
         if self.released_embedding and self.embed_to != "stream":
@@ -144,6 +145,7 @@ class VAEConfig:
                 f"latents_mean and latents_std are {list(self.latents_mean)} and {list(self.latents_std)}, expected "
                 "finite numbers, and deviations above 0"
             )
+        _check_depth(self.temp_conv_depth)
         if self.decoder == "svd" and self.temp_conv_depth:
             raise ValueError(f"temp_conv_depth is {self.temp_conv_depth}, expected 0: SVD's decoder has no Temp-Conv")
 
@@ -201,6 +203,11 @@ def _check_widths(widths: tuple[int, ...], groups: int, layers: int) -> None:
         )
     if unfit := [width for width in widths if width % groups]:
         raise ValueError(f"block_out_channels has {unfit[0]}, expected a multiple of norm_groups, {groups}")
+
+
+def _check_depth(depth: int) -> None:
+    if depth < 0:
+        raise ValueError(f"temp_conv_depth is {depth}, expected 0 or more")
 
 
 def _check_heads(width: int, heads: int) -> None:

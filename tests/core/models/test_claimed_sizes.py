@@ -54,6 +54,8 @@ def with_config(path, key="config", **changes):
         ("unet", {"cross_attention_dim": 2**80}, "claims cross_attention_dim"),
         ("unet", {"in_channels": 10**15}, "claims in_channels"),
         ("unet", {"in_channels": -4}, "sizes with which it cannot be built"),
+        ("unet", {"temp_conv_depth": -1}, "temp_conv_depth is -1, expected 0 or more"),
+        ("vae", {"temp_conv_depth": -1}, "temp_conv_depth is -1, expected 0 or more"),
         ("unet", {"dropout": 12.0}, "dropout is 12.0, expected 0 to less than 1"),
         ("vae", {"block_out_channels": [4 * 10**9, 8 * 10**9]}, "claims block_out_channels"),
         ("vae", {"patch_size": 10**6}, "claims patch_size|cannot be built|does not fit"),
