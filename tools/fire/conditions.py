@@ -16,7 +16,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from tools.fire.kills import Command, commands, files, is_temporary, run, start
+from tools.fire.kills import Command, commands, files, import_all, is_temporary, run, run_undisturbed, start
 
 SECONDS = 60.0  # after which a command that goes on is said to hang
 PAGE = 4096  # bytes
@@ -203,18 +202,13 @@ def _frames(path: Path) -> Any:
 def tried(command: Command, grounds: list[str]) -> tuple[list[str], list[str]]:
     """A cell of the table for each case, and the faults."""
     cells, faults = [], []
-    with tempfile.TemporaryDirectory(prefix="vidrd_fire_") as scratch:
-        ready, undisturbed = Path(scratch) / "ready", Path(scratch) / "undisturbed"
-        ready.mkdir()
-        command.prepare(ready)
-        shutil.copytree(ready, undisturbed)
-        seconds = run(undisturbed, command.arguments)
-        before = files(ready)
+    with run_undisturbed(command) as (ready, undisturbed, seconds):
+        before, kept = files(ready), files(undisturbed)
         made = [path for path in undisturbed.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in made if path.relative_to(undisturbed).as_posix() not in before)
         largest = max(path.stat().st_size for path in made)
         for name in grounds:
-            folder = Path(scratch) / "tried"
+            folder = ready.with_name("tried")
             shutil.copytree(ready, folder)
             ends = GROUNDS[name](folder, command, seconds, largest if name == "limited" else size)
             there, wrong = judged(command, folder, undisturbed)
@@ -228,7 +222,7 @@ def tried(command: Command, grounds: list[str]) -> tuple[list[str], list[str]]:
                 wrong += [f"then {each}" for each in others] + ([] if after == "all" else [f"then there are {after}"])
             except RuntimeError as error:
                 wrong.append(f"then {error}")
-            left = [each for each in files(folder) if is_temporary(each) and each not in files(undisturbed)]
+            left = [each for each in files(folder) if is_temporary(each) and each not in kept]
             wrong += [f"{each} is left over" for each in left]
             codes = " and ".join(str(end.code) for end in ends)
             cells.append(f"{codes}: {there}")
@@ -245,14 +239,10 @@ def main() -> None:
     parser.add_argument("--commands", nargs="+", choices=sorted(commands()), default=list(commands()))
     parser.add_argument("--grounds", nargs="+", choices=sorted(GROUNDS), default=list(GROUNDS))
     options = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells have background jobs ignore
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
-    import vidrd_core.cli.many  # what a run would begin with
-    import vidrd_core.evaluation.runner
-    import vidrd_core.pipeline
-    import vidrd_core.training.recipe  # noqa: F401
+    import_all()
 
     grounds = [
         name for name in options.grounds if name not in MOUNTED or (sys.platform == "linux" and not os.geteuid())

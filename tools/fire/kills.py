@@ -104,11 +104,14 @@ def _recipe(folder: Path) -> None:
     (folder / "recipe.yaml").write_text(RECIPE)
 
 
+def _prompts(folder: Path) -> None:
+    (folder / "prompts.txt").write_text("a red circle\na blue square\na green star\n")
+
+
 def commands() -> dict[str, Command]:
     """All commands by their names."""
     kept = ("--state-dir", "kept")
     long = ("generate", "a red circle", "--clips", "4", *FAST)
-    (prompts,) = (lambda folder: (folder / "prompts.txt").write_text("a red circle\na blue square\na green star\n"),)
     every = (
         Command("generate", (*long, *kept, "-o", "v.mp4"), (*long, *kept, "-o", "v.mp4", "--resume")),
         Command("generate to frames", (*long, *kept, "-o", "v/"), (*long, *kept, "-o", "v/", "--resume")),
@@ -116,7 +119,7 @@ def commands() -> dict[str, Command]:
         Command(
             "generate many",
             ("generate", "--prompts-file", "prompts.txt", "--clips", "2", *FAST, "-o", "many"),
-            prepare=prompts,  # type: ignore[arg-type]
+            prepare=_prompts,
             varies=("many/manifest.jsonl",),
         ),
         Command(
@@ -249,19 +252,34 @@ def faults(command: Command, after: dict[str, str], before: dict[str, str], whol
         )
 
 
-def tried(command: Command, count: int, seed: int) -> list[str]:
-    """Kill a command at random moments: a text for each fault."""
-    rng, found = np.random.default_rng(seed), list[str]()
+@contextlib.contextmanager
+def run_undisturbed(command: Command) -> Iterator[tuple[Path, Path, float]]:
+    """A context with a folder that is ready for a command, one in which it has run, and the seconds that it took."""
     with tempfile.TemporaryDirectory(prefix="vidrd_fire_") as scratch:
         ready, undisturbed = Path(scratch) / "ready", Path(scratch) / "undisturbed"
         ready.mkdir()
         command.prepare(ready)
         shutil.copytree(ready, undisturbed)
-        seconds = run(undisturbed, command.arguments)
+        yield ready, undisturbed, run(undisturbed, command.arguments)
+
+
+def import_all() -> None:
+    """Import what a run would begin with, so that its forks do not."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    import vidrd_core.cli.many
+    import vidrd_core.evaluation.runner
+    import vidrd_core.pipeline
+    import vidrd_core.training.recipe  # noqa: F401
+
+
+def tried(command: Command, count: int, seed: int) -> list[str]:
+    """Kill a command at random moments: a text for each fault."""
+    rng, found = np.random.default_rng(seed), list[str]()
+    with run_undisturbed(command) as (ready, undisturbed, seconds):
         before = files(undisturbed)
         moments, hits = rng.uniform(0, seconds, count), 0
         for number, moment in enumerate(moments):
-            folder = Path(scratch) / "killed"
+            folder = ready.with_name("killed")
             shutil.copytree(ready, folder)
             try:
                 hit = killed(folder, command.arguments, moment)
@@ -286,11 +304,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--commands", nargs="+", choices=sorted(commands()), default=list(commands()))
     options = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    import vidrd_core.cli.many  # what a run would begin with
-    import vidrd_core.evaluation.runner
-    import vidrd_core.pipeline
-    import vidrd_core.training.recipe  # noqa: F401
+    import_all()
 
     print("| command | kills | before its end | seconds | faults |\n| - | - | - | - | - |", flush=True)
     found = [fault for name in options.commands for fault in tried(commands()[name], options.count, options.seed)]

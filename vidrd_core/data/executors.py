@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from vidrd_core.io import MissingPackageError
 from vidrd_core.io.isolated import CrashError, Isolated
+from vidrd_core.io.os_errors import first_line
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -222,11 +223,6 @@ class Ray:
         finally:
             if started:
                 ray.shutdown()
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error of Ray, whose others are about its insides."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 _CONTINUE = "run the same command again to continue after the complete shards"

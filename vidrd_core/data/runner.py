@@ -217,8 +217,8 @@ def _worked_alone(part: Part) -> dict[str, int]:
             (counts,) = Apart().map(process, [part])
             return counts
         except WorkerDiedError as error:
-            place = int(part.at.read_text(encoding="utf-8"))
-            if place in part.fatal:  # what died was not working on a record
+            place = int(part.at.read_text(encoding="utf-8")) if part.at.exists() else None
+            if place is None or place in part.fatal:  # what died was not working on a record
                 raise
             why = str(error.__cause__)
             reason = f"{why}: it crashes its decoder, or needs more memory than there is"

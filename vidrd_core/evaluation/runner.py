@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,32 +103,18 @@ def evaluate(
     lock = FolderLock(out, path.name)
     if not lock.acquire():
         raise ValueError(f"another run measures into {out}: wait for it, or choose another folder")
-    try:
-        _evaluate(sources, out, path, networks, about or {}, process, processes, on_record)
-    finally:
-        lock.release()
-
-
-def _evaluate(
-    sources: Sequence[VideoSource],
-    out: Path,
-    path: Path,
-    networks: Networks,
-    about: dict[str, Any],
-    process: int,
-    processes: int,
-    on_record: OnRecord | None,
-) -> None:
-    header = json.loads(json.dumps({"format": FORMAT, **networks.metadata(), **about}))
-    done = {record["name"]: record.get("stamp", "") for record in read_records(out, header)}
-    for source in sources:
-        if done.get(source.name, source.stamp) != source.stamp:
-            raise ValueError(
-                f"{source.name}, its caption or its clips have changed since it was measured in {out}: choose "
-                f"another folder"
-            )
-    resume(path)
-    with JsonLines(path, header) as file:
+    with ExitStack() as held:
+        held.callback(lock.release)
+        header = json.loads(json.dumps({"format": FORMAT, **networks.metadata(), **(about or {})}))
+        done = {record["name"]: record.get("stamp", "") for record in read_records(out, header)}
+        for source in sources:
+            if done.get(source.name, source.stamp) != source.stamp:
+                raise ValueError(
+                    f"{source.name}, its caption or its clips have changed since it was measured in {out}: choose "
+                    f"another folder"
+                )
+        resume(path)
+        file = held.enter_context(JsonLines(path, header))
         for source in sources[process::processes]:  # a fixed share, independent of the other processes
             if source.name in done:
                 continue
@@ -169,8 +156,8 @@ def read_records(out: Path, header: dict[str, Any] | None = None) -> Iterator[Re
         found = next(lines, None)
         if found is None:
             continue
-        if header is not None and isinstance(found, dict):
-            check_header(path, header, found)
+        if header is not None:
+            check_header(path, header, found if isinstance(found, dict) else {})
         for number, line in enumerate(lines, 2):
             if not isinstance(line, dict) or not isinstance(line.get("name"), str):
                 raise ValueError(

@@ -34,7 +34,6 @@ class Isolated:
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0  # the process that started it: a fork of that one needs another
         self._lock = threading.Lock()
-        atexit.register(self.close)
 
     def __call__(
         self, function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
@@ -53,12 +52,13 @@ class Isolated:
             CrashError: The process died.
             Exception: What the function raises.
         """
+        call = pickle.dumps((os.getcwd(), function, arguments, named))
         with self._lock:
             process = self._started()
             assert process.stdin is not None
             assert process.stdout is not None
             try:
-                _send(process.stdin, (os.getcwd(), function, arguments, named))
+                _send(process.stdin, call)
                 answer = _message(process.stdout)
             except (EOFError, OSError, ValueError) as error:
                 self._process = None
@@ -75,6 +75,7 @@ class Isolated:
 
     def close(self) -> None:
         """End the process."""
+        atexit.unregister(self.close)
         process, self._process = self._process, None
         if process is not None and self._owner == os.getpid():
             process.kill()
@@ -86,6 +87,8 @@ class Isolated:
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
             self._owner = os.getpid()
+            atexit.unregister(self.close)
+            atexit.register(self.close)
         return self._process
 
 
@@ -103,8 +106,7 @@ def _how(code: int) -> str:
         return f"signal {-code}"
 
 
-def _send(file: BinaryIO | Any, message: Any) -> None:
-    data = pickle.dumps(message, protocol=5)
+def _send(file: BinaryIO | Any, data: bytes) -> None:
     file.write(LENGTH.pack(len(data)))
     file.write(data)
     file.flush()
@@ -136,10 +138,18 @@ def serve() -> None:
             message = True, function(*arguments, **named)
         except Exception as error:
             message = False, error
-        try:
-            _send(answers, message)
-        except (pickle.PicklingError, TypeError, AttributeError):
-            _send(answers, (False, RuntimeError(str(message[1]))))
+        _send(answers, _answer(*message))
+
+
+def _answer(returned: bool, found: Any) -> bytes:
+    """A result or an error as a message; one that cannot be sent becomes a RuntimeError."""
+    try:
+        data = pickle.dumps((returned, found))
+        if not returned:
+            pickle.loads(data)  # some errors cannot be made again
+    except Exception:
+        return pickle.dumps((False, RuntimeError(f"{type(found).__name__}: {found}")))
+    return data
 
 
 def _listen(calls: SimpleQueue[bytes]) -> None:

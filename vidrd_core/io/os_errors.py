@@ -1,4 +1,4 @@
-"""Operating-system errors explained: the cause and the remedy, for messages."""
+"""Errors in messages: the cause and the remedy of those of the system, the first line of those of libraries."""
 
 from __future__ import annotations
 
@@ -60,3 +60,8 @@ def cannot_write(path: str | os.PathLike[str], error: OSError) -> OSError:
     return OSError(
         error.errno, f"{_CANNOT}{os.fspath(path)}: {'; '.join(_MEANINGS.get(error.errno or 0, ())) or text}"
     )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error of a library, as PyTorch or Ray, whose others are about its insides."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

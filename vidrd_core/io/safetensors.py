@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vidrd_core.io.atomic import atomic_file
+from vidrd_core.io.os_errors import first_line
 
 METADATA_KEY = "vidrd"  # the key of the JSON details in a file's metadata
 DESCRIPTION = "vidrd_details"  # the name of a tensor with a part's details, where another program saves its tensors
@@ -111,15 +112,11 @@ def open_safetensors(path: Path, framework: str = "pt") -> Iterator[Any]:
     try:
         with safe_open(path, framework=framework) as file:
             yield file
-    except (
-        SafetensorError,
-        OSError,
-        TypeError,
-        RuntimeError,
-    ) as error:  # the latter for sizes that torch cannot have
-        what = str(error).splitlines()[0]
+    except (SafetensorError, OSError, TypeError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" in str(error):
+            raise  # others of PyTorch are for sizes that it cannot have
         raise FormatError(
-            f"{path} is not a whole safetensors file: {what}; copy it again, or make it anew"
+            f"{path} is not a whole safetensors file: {first_line(error)}; copy it again, or make it anew"
         ) from error
 
 

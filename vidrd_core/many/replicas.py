@@ -11,7 +11,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from vidrd_core.data.executors import Ray, first_line
+from vidrd_core.data.executors import Ray
+from vidrd_core.io.os_errors import first_line
 from vidrd_core.many.jobs import Batch
 from vidrd_core.many.making import Result, make_batch
 from vidrd_core.many.runner import CleanUp, Results

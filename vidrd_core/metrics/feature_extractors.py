@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from vidrd_core.io.os_errors import first_line
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.metrics.fvd import VideoBatch
 from vidrd_core.metrics.seams import Array
@@ -194,7 +195,7 @@ def load_torchscript(path: Path, device: str) -> Any:
     try:
         return torch.jit.load(path, map_location=device).eval()
     except RuntimeError as error:
-        raise FormatError(f"{path} is no torchscript module: {str(error).splitlines()[0]}") from error
+        raise FormatError(f"{path} is no torchscript module: {first_line(error)}") from error
 
 
 @contextmanager

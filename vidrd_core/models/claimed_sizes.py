@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from vidrd_core.io.os_errors import first_line
 from vidrd_core.io.safetensors import FormatError
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -73,8 +74,3 @@ def claims(config: Any) -> Iterator[tuple[str, int]]:
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, int):
                 yield each.name, number
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error of torch, whose others are about its insides."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -16,6 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from vidrd_core.io.os_errors import first_line
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.training.data import RecipeError
 from vidrd_core.training.stage_config import VAEStageConfig
@@ -138,5 +139,5 @@ def _load_perceptual(stage: VAEStageConfig) -> Any:
     except (OSError, RuntimeError, ValueError) as error:
         raise RecipeError(
             f"stage {stage.name}: perceptual is {stage.perceptual}, expected a TorchScript file of a network that "
-            f"gives the distance of two images, as torch.jit.script makes of LPIPS: {str(error).splitlines()[0]}"
+            f"gives the distance of two images, as torch.jit.script makes of LPIPS: {first_line(error)}"
         ) from error

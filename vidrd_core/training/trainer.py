@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from vidrd_core.io.configs import changes
 from vidrd_core.io.interrupt import Interrupt
+from vidrd_core.io.os_errors import first_line
 from vidrd_core.training.checkpoints import (
     CheckpointError,
     Checkpoints,
@@ -330,7 +331,7 @@ class Trainer:
         try:
             self.accelerator.load_state(str(place))
         except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
-            what = str(error).splitlines()[0] if str(error) else type(error).__name__
+            what = first_line(error)
             raise CheckpointError(None, f"the checkpoint {place} is damaged: {what}; {restart}") from error
         self.step = latest["step"]
         self.log.truncate(self.step)

@@ -54,3 +54,8 @@ def test_the_process_ends_with_its_user(isolated):
     isolated.close()
     with pytest.raises(ProcessLookupError):
         os.kill(number, 0)
+
+
+def test_an_error_that_cannot_be_made_again_is_told_in_words(isolated):
+    with pytest.raises(RuntimeError, match="UnicodeTranslateError: why"):
+        isolated(eval, "(_ for _ in ()).throw(type('UnicodeTranslateError', (Exception,), {})('why'))")

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vidrd_core.io.os_errors import first_line
 from vidrd_core.io.safetensors import FormatError, file_format, open_safetensors
 
 # Names of the weight file in folders of diffusers and transformers, in the order in which they are looked for.
@@ -207,8 +208,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     except MemoryError:
         raise
     except Exception as error:  # of a damaged file torch raises nearly anything
-        what = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise FormatError(f"{path} is not a whole torch file: {what}") from error
+        raise FormatError(f"{path} is not a whole torch file: {first_line(error)}") from error
     while isinstance(found, Mapping) and not any(isinstance(value, Tensor) for value in found.values()):
         inner = next((found[name] for name in WRAPPERS if isinstance(found.get(name), Mapping)), None)
         if inner is None:
