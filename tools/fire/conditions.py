@@ -27,7 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from tools.fire.kills import Command, commands, files, import_all, is_temporary, run, run_undisturbed, start
+from tools.fire.commands import Command, commands, import_all, run, start
+from tools.fire.kills import files, is_temporary, run_undisturbed
 
 SECONDS = 60.0  # after which a command that goes on is said to hang
 PAGE = 4096  # bytes

@@ -25,6 +25,7 @@ from vidrd_core.data.shards import SETTINGS, is_complete, shard_files, write_sha
 from vidrd_core.io.atomic import write_json
 from vidrd_core.io.digests import hashed
 from vidrd_core.io.jsonl import JsonLines, resume
+from vidrd_core.io.partial import sweep
 
 FORMAT = 1
 DIGESTED_AT_ONCE = 64  # files
@@ -152,7 +153,8 @@ def run(
         raise DataError(f"another run writes to {out}: wait for it, or choose another folder") from error
     with held:
         _check_settings(stage, out)
-        for left in (*out.glob("*.partial"), *out.glob(f"shard_*{AT}")):  # of a run that was killed
+        sweep(out)
+        for left in out.glob(f"shard_*{AT}"):  # of a run that was killed
             left.unlink()
         return _run(stage, found, out, executor, retry, progress or (lambda report, todo: None), per_shard)
 

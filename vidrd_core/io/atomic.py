@@ -4,57 +4,41 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from vidrd_core.io.os_errors import cannot_write, why
-
-PARTIAL = ".partial"
-RANDOM = "x" * 12  # room for what `tempfile` appends to a name
-NAME_BYTES = 255  # of a file's name, on most disks
-
-
-def fitting(name: str, end: str) -> str:
-    """A name with an end, as `NAME.partial`; of a name that leaves no room for it, the beginning and a digest."""
-    if len(os.fsencode(name + end)) <= NAME_BYTES:
-        return name + end
-    end = f"-{sha256(os.fsencode(name)).hexdigest()[:8]}{end}"
-    room = NAME_BYTES - len(os.fsencode(end))
-    while len(os.fsencode(name)) > room:
-        name = name[:-1]
-    return name + end
+from vidrd_core.io.partial import Part
 
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """A context that writes a file atomically: the block writes to a partial file, which then replaces `path`.
 
-    If the block raises, `path` is unchanged and the partial file is removed.
+    If the block raises, `path` is unchanged and the partial file is removed; that of a killed run is removed by the
+    next one that writes in the folder.
 
     Args:
         path: The file to write; its folder must exist.
 
     Yields:
-        The partial file, `NAME.partial` beside `path`. If the block does not create it, nothing changes.
+        The partial file beside `path`, empty.
 
     Raises:
         OSError: The file cannot be written; the message names `path`, the reason and what to do.
     """
     path = Path(path)
-    partial = path.with_name(fitting(path.name, PARTIAL))
+    part = Part(path, with_suffix=False)
     try:
-        yield partial
-        if partial.exists():
-            os.replace(partial, path)
+        part.create()
+        yield part.path
+        os.replace(part.path, path)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
-        partial.unlink(missing_ok=True)
+        part.remove()
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -86,14 +70,15 @@ def write_json(path: str | Path, values: Any, indent: int | None = 1) -> None:
 
 
 @contextmanager
-def atomic_folder(target: str | Path) -> Iterator[Path]:
+def atomic_folder(target: str | Path, parents: bool = True) -> Iterator[Path]:
     """A context for writing a folder atomically: the block writes to a staging folder, then moves files to `target`.
 
-    The staging folder is on the same disk, so that files can be renamed, and is removed afterwards. Folders above
-    `target` are created.
+    The staging folder is on the same disk, so that files can be renamed, and is removed afterwards, that of a killed
+    run by the next one that writes beside it.
 
     Args:
         target: The folder, or file, to write.
+        parents: Whether folders above it are created.
 
     Yields:
         The staging folder.
@@ -102,16 +87,16 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
         OSError: Something cannot be written; the message names `target`, the reason and what to do.
     """
     target = Path(target)
+    part = Part(target, with_suffix=False)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(
-            tempfile.mkdtemp(prefix=fitting(f".{target.name}.", RANDOM)[: -len(RANDOM)], dir=target.parent)
-        )
+        if parents:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        part.create(folder=True)
     except OSError as error:
         raise cannot_write(target, error) from error
     try:
-        yield staging
+        yield part.path
     except OSError as error:  # its text may name a file in the staging folder
         raise cannot_write(target, OSError(error.errno, why(error.errno, str(error)))) from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        part.remove()

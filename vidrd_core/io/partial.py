@@ -9,9 +9,8 @@ import re
 import secrets
 import shutil
 import sys
+from hashlib import sha256
 from pathlib import Path
-
-from vidrd_core.io.atomic import fitting
 
 try:
     import fcntl
@@ -23,20 +22,34 @@ KEPT = ".unfinished-"  # in place of .part- in the names of those that are kept 
 REPLACING = ".replacing"  # in a folder whose files are being replaced one by one
 _EXCHANGE = 2  # flag of the system calls that exchange two names, on Linux and macOS
 _HERE = -100  # AT_FDCWD of Linux
+NAME_BYTES = 255  # of a file's name, on most disks
+
+
+def fitting(name: str, end: str) -> str:
+    """A name with an end, as `NAME.part-0a1b2c`; of a name that leaves no room for it, the beginning and a digest."""
+    if len(os.fsencode(name + end)) <= NAME_BYTES:
+        return name + end
+    end = f"-{sha256(os.fsencode(name)).hexdigest()[:8]}{end}"
+    room = NAME_BYTES - len(os.fsencode(end))
+    while len(os.fsencode(name)) > room:
+        name = name[:-1]
+    return name + end
 
 
 class Part:
-    """A file or folder beside its target, on the same disk, with the suffix by which players recognise the format.
+    """A file or folder beside its target, on the same disk.
 
     Args:
         target: Its final name.
+        with_suffix: Whether it has the target's suffix, by which players, and lists of files, know the format.
 
     Attributes:
         path: Its name until then.
     """
 
-    def __init__(self, target: Path) -> None:
-        self.path = target.with_name(fitting(target.stem, f".part-{secrets.token_hex(3)}{target.suffix}"))
+    def __init__(self, target: Path, with_suffix: bool = True) -> None:
+        name, end = (target.stem, target.suffix) if with_suffix else (target.name, "")
+        self.path = target.with_name(fitting(name, f".part-{secrets.token_hex(3)}{end}"))
         self._descriptor = -1
 
     def create(self, folder: bool = False) -> None:

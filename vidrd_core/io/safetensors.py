@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vidrd_core.io.atomic import atomic_file
+from vidrd_core.io.atomic import atomic_folder
 from vidrd_core.io.os_errors import first_line
 
 METADATA_KEY = "vidrd"  # the key of the JSON details in a file's metadata
@@ -55,16 +55,18 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     Raises:
         OSError: The file cannot be written.
     """
-    with atomic_file(path) as partial:
-        partial.touch()
-        mode = partial.stat().st_mode  # by the user's umask; safetensors writes files that only the owner can read
+    # In a folder, as safetensors has a temporary file of its own, which a kill would leave behind.
+    with atomic_folder(path, parents=False) as staging:
+        (file := staging / "tensors").touch()
+        mode = file.stat().st_mode  # by the user's umask; safetensors writes files that only the owner can read
         try:
-            save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, partial, metadata)
+            save_file({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, file, metadata)
         except SafetensorError as error:
             found = re.search(r"os error (\d+)", str(error))  # the errno is in its text alone
             number = int(found[1]) if found else None
             raise OSError(number, os.strerror(number) if number else str(error)) from error
-        partial.chmod(mode)
+        file.chmod(mode)
+        os.replace(file, path)
 
 
 def read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

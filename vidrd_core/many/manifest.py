@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vidrd_core.io.atomic import PARTIAL, write_text
+from vidrd_core.io.atomic import write_text
 from vidrd_core.io.jsonl import JsonLines, Record, resume
-from vidrd_core.io.partial import PART
+from vidrd_core.io.partial import PART, sweep
 from vidrd_core.many.jobs import Job
 from vidrd_core.many.making import Result
 from vidrd_core.model import Model
@@ -107,7 +107,7 @@ class Manifest:
                     shutil.rmtree(path, ignore_errors=True)
                 else:
                     path.unlink(missing_ok=True)
-        self.path.with_name(NAME + PARTIAL).unlink(missing_ok=True)
+        sweep(self.folder)
 
     def __enter__(self) -> Manifest:
         self._lines = JsonLines(self.path)

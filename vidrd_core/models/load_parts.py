@@ -204,7 +204,9 @@ def _config(
     update: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> Config:
     """The configuration in a file's details; `update` adds what older files lack."""
+    if not isinstance(given := details.get(key), dict):
+        raise FormatError(f"the description in {path} is not whole: {key} is {given!r:.100}, expected a mapping")
     try:
-        return from_dict(kind, update(details[key]))
+        return from_dict(kind, update(given))
     except (KeyError, ValueError, TypeError) as error:
         raise FormatError(f"the description in {path} is not whole: {error}") from error

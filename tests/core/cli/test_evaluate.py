@@ -50,7 +50,7 @@ def test_a_folder_gives_a_json_file_and_a_report(here, vidrd):
     assert page.count("data:image/png;base64,") == 2
     assert "<svg" in page
     assert "http" not in re.sub(r'(xmlns(:\w+)?|href|resource)="http[^"]*"', "", page)  # nothing is fetched
-    assert not list((here / "out").glob("*.partial"))
+    assert not list((here / "out").glob("*.part-*"))
 
 
 def test_json_alone_is_printed(here, vidrd):

@@ -158,11 +158,11 @@ def test_a_killed_run_loses_at_most_the_shard_it_was_writing(pictures, tmp_path,
         with pytest.raises(Killed):
             run(stills(pictures), out, per_shard=2)
     assert [tar.name for tar, _, _ in manifests(out)] == ["shard_000000.tar"]
-    (out / "shard_000009.tar.partial").write_bytes(b"of a process that was killed")
+    (out / "shard_000009.tar.part-0123ab").write_bytes(b"of a process that was killed")
     report = run(stills(pictures), out, per_shard=2)
     assert counts(report) == (5, 2, 3, 0)
     assert contents(out) == contents(straight)
-    assert not list(out.glob("*.partial"))
+    assert not list(out.glob("*.part-*"))
 
 
 def test_a_missing_shard_is_made_again(pictures, tmp_path):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from vidrd_core.io import safetensors
-from vidrd_core.io.atomic import NAME_BYTES, atomic_folder, fitting, write_text
+from vidrd_core.io.atomic import atomic_folder, write_text
+from vidrd_core.io.partial import NAME_BYTES, fitting
 from vidrd_core.video import open_video, read_video
 
 

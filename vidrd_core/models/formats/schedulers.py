@@ -146,7 +146,7 @@ def diffusion_values(config: dict[str, Any], is_video: bool) -> dict[str, Any]:
     _refuse(config, scheduler.served, f" of {name}")
     if full["final_sigmas_type"] == "sigma_min":
         _refuse(config, scheduler.served_at_sigma_min, f" of {name}")
-    if (prediction := full["prediction_type"]) not in _PREDICTIONS:
+    if (prediction := full["prediction_type"]) not in tuple(_PREDICTIONS):  # which may be a list, of no hash
         raise FormatError(f"the scheduler's prediction_type is {prediction!r}, expected epsilon or v_prediction")
     values: dict[str, Any] = {"prediction": _PREDICTIONS[prediction]}
     for theirs, (ours, known) in _CHOICES.items():
