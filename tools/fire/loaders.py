@@ -58,6 +58,7 @@ def _make_models(folder: Path) -> None:
     from tests.conftest import TEXT, UNET, VAE, randomise
     from tests.core.models.formats import originals
     from vidrd_core.loading import pack
+    from vidrd_core.models.inflate import write_temporal
     from vidrd_core.models.load_parts import save_text_encoder, save_unet, save_vae
     from vidrd_core.models.unet3d import UNet3D
     from vidrd_core.models.vae import TemporalVAE
@@ -66,7 +67,8 @@ def _make_models(folder: Path) -> None:
 
     (folder / "ours").mkdir()
     diffusion = DiffusionConfig(prediction="v", frames=8, size=32, cfg=3.0)
-    save_unet(randomise(UNet3D(UNET)), diffusion, folder / "ours" / "unet.safetensors")
+    ours = randomise(UNet3D(UNET))
+    save_unet(ours, diffusion, folder / "ours" / "unet.safetensors")
     save_vae(randomise(TemporalVAE(VAE), 1), folder / "ours" / "vae.safetensors")
     save_text_encoder(randomise(TextEncoder(TEXT), 2), folder / "ours" / "text_encoder.safetensors")
     pack(folder / "ours", folder / "packed.safetensors")
@@ -76,14 +78,23 @@ def _make_models(folder: Path) -> None:
     shutil.copytree(originals.stable_diffusion(scratch / "b"), folder / "image_model")
     unet = originals.unet_3d()
     save_file(unet.state_dict(), folder / "unet_alone.safetensors")
+    save_file(originals.vae().state_dict(), folder / "vae_alone.safetensors")
+    write_temporal(ours.state_dict(), ours.config, folder / "temporal_alone.safetensors")
 
 
 def _read_model(path: Path) -> None:
     from vidrd_core.loading import find, load
-    from vidrd_core.models.load_parts import load_unet
+    from vidrd_core.models.inflate import read_temporal
+    from vidrd_core.models.load_parts import load_unet, load_vae
 
     if path.name.startswith("unet"):
         _finite("weights", load_unet(path)[0].state_dict().values())
+        return
+    if path.name.startswith("vae"):
+        _finite("weights", load_vae(path).state_dict().values())
+        return
+    if path.name.startswith("temporal"):
+        _finite("weights", read_temporal(path)[0].values())
         return
     model = load(find(path))
     for part in (model.unet, model.vae, model.text_encoder):

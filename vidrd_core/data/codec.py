@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vidrd_core.io.decoded import decodable
-from vidrd_core.io.pictures import read_picture
+from vidrd_core.io.pictures import picture_facts, read_picture
 from vidrd_core.video.sinks import frame_rate
 
 CRF = 12  # of H.264: the loss is invisible, and a VAE loses more
 CODEC = "h264"
 SMALL = 128  # pixels of the shorter side, below which chroma subsampling would blur edges
 JPEG = {"quality": 95, "subsampling": 0}
+Shape = tuple[int, int, int]  # frames, height and width
 
 
 def encode_clip(frames: NDArray[np.uint8], fps: float) -> bytes:
@@ -38,19 +39,21 @@ def encode_clip(frames: NDArray[np.uint8], fps: float) -> bytes:
     return file.getvalue()
 
 
-def decode_clip(data: bytes) -> NDArray[np.uint8]:
-    """The frames of an MP4, uint8 [F, H, W, 3]. Raises ValueError if it is damaged."""
+def decode_clip(data: bytes, shape: Shape) -> NDArray[np.uint8]:
+    """The frames of an MP4, uint8 [F, H, W, 3]. Raises ValueError if it is damaged, or has not this F, H and W."""
     try:
         file: Any = io.BytesIO(data)
         with av.open(file, "r", options={"format_whitelist": "mov,mp4"}, metadata_errors="replace") as container:
             stream = decodable(container.streams.video[0])
             if (name := stream.codec_context.name) != CODEC:
                 raise ValueError(f"is coded as {name}, expected {CODEC}, as 'vidrd data' writes it")
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+            frames = list[NDArray[np.uint8]]()
+            for frame in container.decode(stream):
+                _check((max(shape[0], len(frames) + 1), frame.height, frame.width), shape)
+                frames.append(frame.to_ndarray(format="rgb24"))
     except (av.error.FFmpegError, IndexError) as error:
         raise ValueError(f"is damaged: {error}") from error
-    if not frames:
-        raise ValueError("is damaged: it has no frames")
+    _check((len(frames), *shape[1:]), shape)
     return np.stack(frames)
 
 
@@ -61,6 +64,14 @@ def encode_image(frame: NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
-def decode_image(data: bytes) -> NDArray[np.uint8]:
-    """An image as a clip of one frame, uint8 [1, H, W, 3]. Raises ValueError if it is damaged."""
+def decode_image(data: bytes, shape: Shape) -> NDArray[np.uint8]:
+    """An image as a clip of one frame, uint8 [1, H, W, 3]. Raises ValueError if it is damaged, or of another size."""
+    facts = picture_facts(io.BytesIO(data))
+    _check((1, facts.height, facts.width), shape)
     return read_picture(io.BytesIO(data))[None]
+
+
+def _check(found: Shape, expected: Shape) -> None:
+    """Raise ValueError for a clip of another size, before memory is taken for it."""
+    if found != expected:
+        raise ValueError(f"is {found} frames, height and width, expected {expected}")

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import socket
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
-from threading import Thread
+from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -45,72 +41,54 @@ class WorkerDiedError(ChildProcessError):
     """A process died while it worked on a part."""
 
 
-class Apart:
-    """In one other process, one after the other, so that a file that crashes its decoder costs that process alone."""
-
-    def map(self, work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
-        """The results, in order. Raises WorkerDiedError if the process dies."""
-        process = Isolated()
-        try:
-            for part in parts:
-                yield process(work, part)
-        except CrashError as error:
-            raise WorkerDiedError(f"a worker {error}: {_CONTINUE}") from error
-        finally:
-            process.close()
-
-
 @dataclass(frozen=True)
 class Processes:
-    """In several processes of this machine.
+    """In other processes of this machine, so that a file that crashes its decoder costs one of those alone.
 
     Args:
         workers: How many.
     """
 
-    workers: int
+    workers: int = 1
 
     def map(self, work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
         """The results as they become ready. Raises WorkerDiedError if a process dies."""
-        context = get_context("spawn")  # forks of a process with PyTorch's threads hang
-        pool = ProcessPoolExecutor(min(self.workers, max(1, len(parts))), context, _start_worker)
+        processes = [Isolated() for _ in range(max(1, min(self.workers, len(parts))))]
+        free = SimpleQueue[Isolated]()
+        for process in processes:
+            free.put(process)
+
+        def call(part: Part) -> Result:
+            process = free.get()
+            try:
+                return process(work, part)
+            finally:
+                free.put(process)
+
+        pool = ThreadPoolExecutor(len(processes))
         try:
             waiting, running = iter(parts), set[Future[Result]]()
             for part in waiting:
-                running.add(pool.submit(work, part))
+                running.add(pool.submit(call, part))
                 if len(running) > 2 * self.workers:
                     running, results = _next_results(running)
                     yield from results
             while running:
                 running, results = _next_results(running)
                 yield from results
-        except BrokenProcessPool as error:
-            raise WorkerDiedError(
-                f"a worker died, of too little memory or of a file that crashes its decoder: {_CONTINUE}"
-            ) from error
+        except CrashError as error:
+            raise WorkerDiedError(f"a worker {error}: {_CONTINUE}") from error
         finally:
-            for process in list((pool._processes or {}).values()):  # do not wait for what is running
-                process.terminate()
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:  # do not wait for what is running
+                process.close()
+            pool.shutdown()
 
 
 def _next_results(running: set[Future[Result]]) -> tuple[set[Future[Result]], list[Result]]:
     """Wait for the first results; what is still running, and the results."""
     done, left = wait(running, return_when=FIRST_COMPLETED)
     return left, [future.result() for future in done]
-
-
-def _start_worker() -> None:
-    """Have a worker leave Ctrl-C to the process that started it, and end when that one is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def in_order(executor: Executor, work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:

@@ -226,6 +226,8 @@ def _value(row: dict[str, Any], names: Sequence[str]) -> str | None:
         raise ValueError(f"{name} is {value!a:.60}, expected text")
     if not one_line(value):
         raise ValueError(f"its {name} is empty: fill it in, or leave the line out")
-    if name in FILE_COLUMNS and len(value.strip().splitlines()) > 1:
+    if name not in FILE_COLUMNS:
+        return one_line(value)
+    if {"\n", "\r"} & {*value.strip()}:
         raise ValueError(f"its {name} has a line break: is a quotation mark missing, or one too many?")
-    return one_line(value)
+    return value.strip().replace("\ufeff", "").replace("\x00", "")

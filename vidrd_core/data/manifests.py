@@ -46,7 +46,7 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         DataError: It is damaged: a field is missing, of another type, or no value that is possible.
     """
     try:
-        head, *lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        head, *lines = map(json.loads, path.read_text(encoding="utf-8").rstrip("\n").split("\n"))
         _check(head, _HEAD)
         for line in lines:
             made = isinstance(line, dict) and "key" in line

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol
 
 from filelock import FileLock, Timeout
 
-from vidrd_core.data.executors import Apart, Executor, InProcess, WorkerDiedError
+from vidrd_core.data.executors import Executor, InProcess, Processes, WorkerDiedError
 from vidrd_core.data.files import Found
 from vidrd_core.data.manifests import DataError, read_manifest
 from vidrd_core.data.records import Record, Skipped, Step, UnfitError, apply_steps, with_digest
@@ -170,7 +170,7 @@ def _run(
 ) -> Report:
     existing = ExistingShards(out, retry)
     report, todo = Report(), list[Found]()
-    hashing = InProcess() if isinstance(executor, Apart) else executor
+    hashing = InProcess() if executor == Processes() else executor
     for each in _with_digests(found, existing, hashing, lambda count: progress(Report(found=count), 0)):
         report.found += 1
         if not existing.is_new(each):
@@ -216,7 +216,7 @@ def _worked_alone(part: Part) -> dict[str, int]:
     """What `process` returns for a part in whose process, or in one beside it, something died."""
     while True:
         try:
-            (counts,) = Apart().map(process, [part])
+            (counts,) = Processes().map(process, [part])
             return counts
         except WorkerDiedError as error:
             place = int(part.at.read_text(encoding="utf-8")) if part.at.exists() else None

@@ -57,13 +57,11 @@ class Sample:
         if len(data) < self.length:
             raise DataError(f"{self.shard} is cut off: {_REMEDY}")
         what = f"{self.facts['key']}.{self.suffix} in {self.shard}"
+        shape = self.facts["frames"], self.facts["height"], self.facts["width"]
         try:
-            frames = decode_image(data) if self.suffix == "jpg" else decode_clip(data)
+            return decode_image(data, shape) if self.suffix == "jpg" else decode_clip(data, shape)
         except ValueError as error:
             raise DataError(f"{what} {error}: {_REMEDY}") from error
-        if frames.shape[:3] != (expected := tuple(self.facts[name] for name in ("frames", "height", "width"))):
-            raise DataError(f"{what} is {frames.shape[:3]} frames, height and width, expected {expected}: {_REMEDY}")
-        return frames
 
 
 _REMEDY = "put it back, or delete it with its .jsonl and run the same 'vidrd data' again"

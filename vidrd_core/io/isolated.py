@@ -12,12 +12,16 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO, ParamSpec, TypeVar
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 LENGTH = struct.Struct("<Q")  # of a message, before it
+PACKAGES = str(Path(__file__).resolve().parents[2])  # where this package is
+# Python would import from the current folder, which may be a stranger's, as from any other.
+START = "import sys; sys.path[:1] == [''] and sys.path.pop(0); from vidrd_core.io.isolated import serve; serve()"
 
 
 class CrashError(ValueError):
@@ -83,8 +87,8 @@ class Isolated:
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
-            command = [sys.executable, "-c", "from vidrd_core.io.isolated import serve; serve()"]
-            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*filter(None, sys.path), PACKAGES])}
+            command = [sys.executable, "-c", START]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
             self._owner = os.getpid()
             atexit.unregister(self.close)

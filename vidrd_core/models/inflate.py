@@ -103,7 +103,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], tuple[int, ...
         settings = with_released_embedding(settings) if isinstance(settings, dict) else {}
         if not _settings(UNet3DConfig()).keys() <= settings.keys():
             raise FormatError(f"the description in {path} is not whole: it lacks settings of temporal layers")
-        return safetensors.read(path, TEMPORAL_LAYERS)[0], settings, tuple(heads) if heads else None
+        return safetensors.read(path, TEMPORAL_LAYERS)[0], settings, tuple(heads) if isinstance(heads, list) else None
     tensors, config, _ = read_unet(path)
     temporal = {key: tensor for key, tensor in tensors.items() if is_temporal(key)}
     if not temporal:

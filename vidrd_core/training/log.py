@@ -85,7 +85,8 @@ class Log:
             write_text(self.path, "".join(f"{line}\n" for line in self._lines() if _step_of(line) <= step))
 
     def _lines(self) -> list[str]:
-        return self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        return text.rstrip("\n").split("\n") if text else []
 
 
 def _step_of(line: str) -> float:

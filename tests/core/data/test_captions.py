@@ -4,9 +4,12 @@ import base64
 import contextlib
 import io
 import json
+import socket
 import threading
 import time
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -132,8 +135,16 @@ class Unruly(BaseHTTPRequestHandler):
             for letter in b"HTTP/1.1 200 OK" * 1000:
                 self.wfile.write(bytes([letter]))
                 time.sleep(0.05)
+        if kind == "later":
+            self.send_response(429)
+            then = formatdate(time.time() + 60, usegmt=True)
+            self.send_header("Retry-After", "7" if len(self.keys) == 1 else then)
+            self.end_headers()
+            return
         self.send_response(200)
         length = {"short": 10_000}.get(kind)
+        if kind == "packed":
+            self.send_header("Content-Encoding", "gzip")
         if length:
             self.send_header("Content-Length", str(length))
         self.end_headers()
@@ -172,15 +183,22 @@ def unruly():
         ("slow_head", "it took longer than 0.5 s"),
         ("short", "in 2 tries: .*closed.*"),
         ("cut", "its answer is damaged"),
+        ("packed", r"its answer is compressed \(gzip\), which was not asked for"),
+        ("slow_name", "it took longer than 0.5 s"),
     ],
 )
-def test_an_answer_that_never_comes_whole_costs_one_record(unruly, tmp_path, kind, message):
+def test_an_answer_that_never_comes_whole_costs_one_record(unruly, tmp_path, monkeypatch, kind, message):
     path = write_video(tmp_path / "a.mp4", numbered(24))
+    found, own = threading.Event(), unruly[0]
+    if kind == "slow_name":
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found.wait(20))
+        own = own.replace("127.0.0.1", "localhost")
     began = time.monotonic()
     with pytest.raises(UnfitError, match=rf"got no caption from the server in 2 tries: .*{message}|{message}"):
-        captions(Server(f"{unruly[0]}/{kind}", "m", wait=0.01, tries=2, timeout=0.5 if "slow" in kind else 20), path)
+        captions(Server(f"{own}/{kind}", "m", wait=0.01, tries=2, timeout=0.5 if "slow" in kind else 20), path)
+    found.set()
     assert time.monotonic() - began < 10
-    assert len(Unruly.keys) == 2
+    assert len(Unruly.keys) == (0 if kind == "slow_name" else 2)
 
 
 def test_the_key_goes_to_no_other_host(unruly, tmp_path, monkeypatch):
@@ -196,7 +214,7 @@ def test_the_key_goes_to_no_other_host(unruly, tmp_path, monkeypatch):
     assert Unruly.keys == [("redirect", "Bearer secret"), ("fine", "Bearer secret")]
 
 
-@pytest.mark.parametrize("elsewhere", ["file:///etc/hostname", "ftp://127.0.0.1/x", "LOOP"])
+@pytest.mark.parametrize("elsewhere", ["file:///etc/hostname", "ftp://127.0.0.1/x", "http://127.0.0.1:0/x", "LOOP"])
 def test_a_redirect_that_leads_nowhere_stops_the_run(unruly, tmp_path, elsewhere):
     path = write_video(tmp_path / "a.mp4", numbered(24))
     Unruly.elsewhere = f"{unruly[0]}/redirect/again" if elsewhere == "LOOP" else elsewhere
@@ -258,7 +276,11 @@ def test_a_busy_server_is_asked_again(server, tmp_path):
         ([(200, said(None))], UnfitError, "got no caption from the server"),
         ([(404, b"no such model")], CaptionerError, "refuses the model 'm', 404: no such model"),
         ([(200, b"<html>")], CaptionerError, "does not answer with JSON"),
-        ([(200, {"error": 1})], CaptionerError, "answers with no caption"),
+        ([(200, {"error": 1})], UnfitError, "got no caption from the server"),
+        ([(200, {"choices": []})], UnfitError, "got no caption from the server"),
+        ([(200, said("word " * 3000))], UnfitError, "got a caption of 15000 characters"),
+        ([(500, b"oops")] * 2, UnfitError, "got no caption from the server in 2 tries: 500: oops"),
+        ([(204, b"")] * 2, UnfitError, "got no caption from the server in 2 tries: 204"),
         ([(503, b"busy")] * 2, CaptionerError, "did not answer in 2 tries: 503: busy"),
     ],
 )
@@ -267,6 +289,43 @@ def test_a_record_is_skipped_or_the_run_stops(server, tmp_path, answers, kind, m
     Scripted.answers += answers
     with pytest.raises(kind, match=message):
         captions(Server(server, "m", wait=0.01, tries=2), path)
+
+
+def test_a_caption_in_parts_is_put_together(server, tmp_path):
+    path = write_video(tmp_path / "a.mp4", numbered(24))
+    Scripted.answers.append((200, said([{"type": "text", "text": "a gray"}, {"type": "text", "text": "picture"}, 1])))
+    assert captions(Server(server, "m"), path) == ["a gray picture"]
+
+
+@pytest.mark.parametrize("key", ["se\ncret", "s\u00e9cret", "se\x07cret"])
+def test_a_key_that_no_header_can_hold_is_refused_unseen(monkeypatch, key):
+    monkeypatch.setenv("MY_KEY", key)
+    with pytest.raises(ValueError, match=r"the key in MY_KEY has characters that no key has: set it again$"):
+        Server("http://127.0.0.1:9/v1", "m", key_variable="MY_KEY")
+
+
+def test_a_key_may_end_in_a_line_break(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "secret\n")
+    Scripted.answers.append((200, said("yes")))
+    captions(Server(server, "m", key_variable="MY_KEY"), write_video(tmp_path / "a.mp4", numbered(24)))
+    assert Scripted.asked[0][1] == "Bearer secret"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999/v1", "http:///v1", "file:///v1", ""])
+def test_an_address_that_cannot_be_asked_is_refused(url):
+    with pytest.raises(ValueError, match=r"the server is .*, expected an address like http://localhost:8000/v1"):
+        Server(url, "m")
+
+
+def test_a_server_may_say_when_it_is_to_be_asked_again(unruly, tmp_path, monkeypatch):
+    waited = []
+    monkeypatch.setattr(
+        "vidrd_core.data.captioners.server.time", SimpleNamespace(sleep=waited.append, time=time.time)
+    )
+    path = write_video(tmp_path / "a.mp4", numbered(24))
+    with pytest.raises(CaptionerError, match="did not answer in 3 tries: 429"):
+        captions(Server(f"{unruly[0]}/later", "m", wait=0.01, tries=3), path)
+    assert waited == [7.0, pytest.approx(60, abs=2)]
 
 
 def test_an_unreachable_server_stops_the_run(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from importlib import import_module
 from types import SimpleNamespace
@@ -13,8 +14,8 @@ from PIL import Image
 
 from vidrd_core.data.captions import Sidecar
 from vidrd_core.data.clip_sampling import ClipSettings
-from vidrd_core.data.codec import decode_clip
-from vidrd_core.data.executors import Apart, Processes
+from vidrd_core.data.codec import decode_clip, encode_clip
+from vidrd_core.data.executors import Processes
 from vidrd_core.data.files import walk
 from vidrd_core.data.manifests import DataError, manifests, read_manifest
 from vidrd_core.data.runner import run
@@ -165,6 +166,7 @@ def test_a_clip_that_is_not_of_its_manifests_size_is_refused(folder, tmp_path):
 
 DEADLY = """
 import os
+import re
 
 def step(record):
     if "deadly" in record.source:
@@ -173,7 +175,7 @@ def step(record):
 """
 
 
-@pytest.mark.parametrize("executor", [Apart(), Processes(2)], ids=["apart", "two processes"])
+@pytest.mark.parametrize("executor", [Processes(), Processes(2)], ids=["one process", "two processes"])
 def test_a_file_that_ends_its_process_is_recorded(folder, tmp_path, monkeypatch, executor):
     (tmp_path / "deadly_steps.py").write_text(DEADLY)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -216,4 +218,25 @@ def test_shards_hold_what_they_are_written_with(tmp_path):
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     with pytest.raises(ValueError, match="is coded as mpeg4, expected h264"):
-        decode_clip((tmp_path / "x.mp4").read_bytes())
+        decode_clip((tmp_path / "x.mp4").read_bytes(), (8, 64, 64))
+
+
+@pytest.mark.parametrize("shape", [(2, 64, 64), (8, 64, 32), (12, 64, 64)])
+def test_a_clip_is_decoded_no_further_than_its_manifest_says(shape):
+    data = encode_clip(np.zeros((8, 64, 64, 3), np.uint8), 8)
+    found = (3, 64, 64) if shape[0] == 2 else (8, 64, 64)
+    with pytest.raises(ValueError, match=re.escape(f"is {found} frames, height and width, expected {shape}")):
+        decode_clip(data, shape)
+    assert decode_clip(data, (8, 64, 64)).shape == (8, 64, 64, 3)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows forbids some of these names")
+def test_names_with_line_breaks_of_any_kind_are_written_and_read(folder, tmp_path):
+    names = [f"a{letter}b" for letter in "\n\r\x0b\x0c\x1c\x85\u2028\u2029"]
+    for number, name in enumerate(names):
+        picture(folder / f"{name}.png", number + 10)
+        (folder / f"{name}.txt").write_text(f"picture {number}")
+    made = run(stills(folder), tmp_path / "out").made
+    assert made >= len(names)
+    assert len(Shards(tmp_path / "out")) == made
+    assert run(stills(folder), tmp_path / "out").worked == 0

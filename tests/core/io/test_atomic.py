@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vidrd_core.io import safetensors
-from vidrd_core.io.atomic import atomic_folder, write_text
+from vidrd_core.io.atomic import atomic_file, atomic_folder, write_text
 from vidrd_core.io.partial import NAME_BYTES, fitting
 from vidrd_core.video import open_video, read_video
 
@@ -50,3 +50,34 @@ def test_files_and_folders_of_the_longest_name_are_written(tmp_path):
         (staging / "file").touch()
         assert staging.parent == tmp_path
     assert os.listdir(tmp_path) == []
+
+
+def test_two_that_write_one_file_at_once_do_not_mix(tmp_path):
+    path = tmp_path / "file"
+    with atomic_file(path) as slow:
+        slow.write_text("sl")
+        write_text(path, "quick")
+        assert path.read_text() == "quick"
+        with slow.open("a") as file:
+            file.write("ow")
+    assert path.read_text() == "slow"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("kind", ["text", "tensors", "folder"])
+def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path, monkeypatch, kind):
+    def killed(_tensors, file, _metadata):
+        (file.parent / ".tmp0a1b").touch()  # as safetensors writes
+        os._exit(1)
+
+    if not (process := os.fork()):
+        monkeypatch.setattr(safetensors, "save_file", killed)
+        if kind == "tensors":
+            safetensors.write(tmp_path / "killed", {}, "a kind")
+        with (atomic_file if kind == "text" else atomic_folder)(tmp_path / "killed"):
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 1
+    assert len(os.listdir(tmp_path)) == 1
+    write_text(tmp_path / "other", "")
+    assert os.listdir(tmp_path) == ["other"]

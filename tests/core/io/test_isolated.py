@@ -11,7 +11,7 @@ import pytest
 
 from vidrd_core.io.decoded import VideoError
 from vidrd_core.io.isolated import CrashError, Isolated
-from vidrd_core.video.film import film_stream
+from vidrd_core.video.film import film_of, film_stream
 
 
 @pytest.fixture
@@ -59,3 +59,14 @@ def test_the_process_ends_with_its_user(isolated):
 def test_an_error_that_cannot_be_made_again_is_told_in_words(isolated):
     with pytest.raises(RuntimeError, match="UnicodeTranslateError: why"):
         isolated(eval, "(_ for _ in ()).throw(type('UnicodeTranslateError', (Exception,), {})('why'))")
+
+
+def test_nothing_is_imported_from_the_current_folder(isolated, tmp_path, monkeypatch):
+    for name in ("pickle", "struct", "av", "vidrd_core/__init__"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.py").write_text(f"open({os.fspath(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])  # as of an interactive Python
+    with pytest.raises(FileNotFoundError):
+        isolated(film_of, tmp_path / "film.mp4")
+    assert not (tmp_path / "ran").exists()

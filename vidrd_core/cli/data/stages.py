@@ -15,7 +15,7 @@ from vidrd_core.data.captioners.local import LocalModel
 from vidrd_core.data.captioners.server import Server
 from vidrd_core.data.captions import Captioner, CaptionerError, Sidecar, Templates, words_of
 from vidrd_core.data.clip_sampling import ClipSettings
-from vidrd_core.data.executors import Apart, Executor, Processes, Ray
+from vidrd_core.data.executors import Executor, Processes, Ray
 from vidrd_core.data.files import one_line
 from vidrd_core.data.long_videos import LongVideos
 from vidrd_core.data.motion_filter import MotionFilterSettings
@@ -122,7 +122,7 @@ def _executor(options: RunOptions) -> Executor:
         except (MissingPackageError, ValueError) as error:
             raise InputError(reason(error)) from error
         return executor
-    return Processes(options.workers) if options.workers > 1 else Apart()
+    return Processes(options.workers)
 
 
 def _run(stage: Stage, output: Path, options: RunOptions) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import time
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -19,18 +20,21 @@ from vidrd_core.data.captions import DOES_NOT_SHAPE, CaptionerError, ImageArray
 from vidrd_core.data.records import Record, UnfitError
 
 MAX_ANSWER = 2**20  # bytes
+MAX_CAPTION = 10_000  # characters
+MAX_WAIT = 300.0  # seconds that the server may ask to be left alone
 
 
 class AnswerError(Exception):
-    """An answer that is too long or too slow."""
+    """An answer that is too long or too slow, or compressed, though that was not asked for."""
 
 
 @dataclass(frozen=True)
 class Server:
     """A captioner: `POST {url}/chat/completions`, with the key frames as JPEG images in the message.
 
-    A request that the server rejects, or answers too slowly, at too great length or in part, skips the record; a
-    server that is unreachable, overloaded or rejects everything stops the run. All but rejections are tried again.
+    A request that the server rejects, or answers too slowly, at too great length, in part or without a caption, skips
+    the record; a server that is unreachable, overloaded or rejects everything stops the run. All but rejections are
+    tried again, when the server says if it does.
 
     Args:
         url: The server's address, as in http://localhost:8000/v1.
@@ -58,8 +62,13 @@ class Server:
     timeout: float = field(default=120.0, metadata=DOES_NOT_SHAPE)
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(("http://", "https://")):
-            raise ValueError(f"the server is {self.url!r}, expected an address like http://localhost:8000/v1")
+        try:
+            _check(httpx.URL(self.url))
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise ValueError(
+                f"the server is {self.url!r}, expected an address like http://localhost:8000/v1 ({error})"
+            ) from error
+        self._key()
         if self.tries < 1 or self.key_frames < 1:
             raise ValueError(f"tries is {self.tries} and key_frames {self.key_frames}, expected 1 or more")
 
@@ -72,20 +81,32 @@ class Server:
         answer = self._post(json.dumps(body).encode())
         try:
             caption = answer["choices"][0]["message"]["content"]
-        except (KeyError, IndexError, TypeError) as error:
-            raise CaptionerError(f"{self.url} answers with no caption: {json.dumps(answer)[:200]}") from error
+        except (KeyError, IndexError, TypeError) as error:  # filters of content leave it out
+            raise UnfitError(f"got no caption from the server: {json.dumps(answer)[:200]}") from error
+        if isinstance(caption, list):  # of parts
+            caption = " ".join(part["text"] for part in caption if isinstance(part, dict) and _has_text(part))
         if not isinstance(caption, str):
             raise UnfitError("got no caption from the server")
+        if len(caption) > MAX_CAPTION:
+            raise UnfitError(f"got a caption of {len(caption)} characters, expected at most {MAX_CAPTION}")
         return caption
 
+    def _key(self) -> str:
+        """The key; "" without one. Raises ValueError for one that no header can hold, without showing it."""
+        key = os.environ.get(self.key_variable, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError(f"the key in {self.key_variable} has characters that no key has: set it again")
+        return key
+
     def _post(self, body: bytes) -> Any:
-        problem, answers = "", True
+        problem, answers, asked = "", True, 0.0
         for turn in range(self.tries):
             if turn:
-                time.sleep(self.wait * 2 ** (turn - 1))
+                time.sleep(max(self.wait * 2 ** (turn - 1), min(asked, MAX_WAIT)))
+            asked = 0.0
             try:
-                status, text = self._ask(body)
-            except (httpx.TooManyRedirects, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+                status, text, asked = self._ask(body)
+            except (httpx.TooManyRedirects, httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError) as error:
                 raise CaptionerError(f"{self.url} sends elsewhere, where there is no answer: {error}") from error
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
                 problem, answers = _cause(error), False
@@ -105,34 +126,73 @@ class Server:
                             raise CaptionerError(f"{self.url} does not answer with JSON: {error}") from error
                         problem, answers = f"its answer is damaged: {error}", True
                 else:
-                    problem, answers = f"{status}: {shown}", False
+                    problem, answers = f"{status}: {shown}", status == 500 or 200 < status < 300
         if answers:  # only not with this record
             raise UnfitError(f"got no caption from the server in {self.tries} tries: {problem}")
         raise CaptionerError(f"{self.url} did not answer in {self.tries} tries: {problem}")
 
-    def _ask(self, body: bytes) -> tuple[int, bytes]:
-        """The status and the body of an answer, within `timeout` seconds in all and `MAX_ANSWER` bytes."""
+    def _ask(self, body: bytes) -> tuple[int, bytes, float]:
+        """`_answer` within `timeout` seconds in all."""
+        loop = asyncio.new_event_loop()
         try:
-            return asyncio.run(asyncio.wait_for(self._answer(body), self.timeout))
+            return loop.run_until_complete(asyncio.wait_for(self._answer(body), self.timeout))
         except asyncio.TimeoutError as error:
             raise AnswerError(f"it took longer than {self.timeout:g} s") from error
+        finally:  # `asyncio.run` would wait for a name that is still looked up
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
 
-    async def _answer(self, body: bytes) -> tuple[int, bytes]:
-        """The same without a limit of time. httpx redirects to HTTP alone, and takes the key to no other host."""
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(self.key_variable):
+    async def _answer(self, body: bytes) -> tuple[int, bytes, float]:
+        """Status and body of an answer, of at most `MAX_ANSWER` bytes, and the seconds after which to ask again.
+
+        httpx redirects to HTTP alone, and takes the key to no other host.
+        """
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        if key := self._key():
             headers["Authorization"] = f"Bearer {key}"
         parts, length, url = list[bytes](), 0, f"{self.url.rstrip('/')}/chat/completions"
         async with (
-            httpx.AsyncClient(timeout=None, follow_redirects=True, max_redirects=5) as client,
+            httpx.AsyncClient(
+                timeout=None, follow_redirects=True, max_redirects=5, event_hooks={"request": [_checked]}
+            ) as client,
             client.stream("POST", url, content=body, headers=headers) as answer,
         ):
-            async for part in answer.aiter_bytes():
+            if (coding := answer.headers.get("Content-Encoding", "identity")) != "identity":  # and may grow
+                raise AnswerError(f"its answer is compressed ({coding[:40]}), which was not asked for")
+            async for part in answer.aiter_raw():
                 parts.append(part)
                 length += len(part)
                 if length > MAX_ANSWER:
                     raise AnswerError(f"its answer is longer than {MAX_ANSWER} bytes")
-            return answer.status_code, b"".join(parts)
+            return answer.status_code, b"".join(parts), _seconds(answer.headers.get("Retry-After", ""))
+
+
+async def _checked(request: httpx.Request) -> None:
+    _check(request.url)
+
+
+def _check(url: httpx.URL) -> None:
+    """Raise httpx.InvalidURL unless an address can be asked."""
+    if url.scheme not in ("http", "https") or not url.host:
+        raise httpx.InvalidURL(f"{str(url)[:200]!r} is no address of HTTP")
+    if url.port is not None and not 0 < url.port < 65536:
+        raise httpx.InvalidURL(f"the port is {url.port}, expected 1 to 65535")
+
+
+def _seconds(text: str) -> float:
+    """The seconds that Retry-After names, as a number or as a date; 0 for none."""
+    try:
+        return max(0.0, float(int(text)))
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return 0.0
+
+
+def _has_text(part: dict[str, Any]) -> bool:
+    return isinstance(part.get("text"), str)
 
 
 def _cause(error: BaseException) -> str:

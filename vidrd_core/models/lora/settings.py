@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 import warnings
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,12 @@ UNSUPPORTED = ("alora_invocation_tokens", "arrow_config", "kasa_config", "layer_
 ENTRIES = ("peft_type", "r", "lora_alpha", "alpha", "rank_pattern", "alpha_pattern")  # of which a config has some
 CONFIG = "adapter_config.json"
 ADAPTED = re.compile(r"\.(lora|hada|lokr)_\w+(\.|$)")  # what follows the name of a layer with an adapter
-LONGEST = 2000  # characters of a pattern, and how often it may repeat something
+LONGEST = 2000  # characters of a pattern
+MOST = 10_000  # how often all that a pattern counts may be repeated, within each other
 COUNTS = re.compile(r"\{(\d*),?(\d*)\}")
-SECONDS = 0.5  # for matching a pattern once
+NO_COUNT = re.compile(r"(?<!\\)\{(?!\d*,?\d*\})")  # text in `re`, which PEFT uses, and inexact matching in `regex`
+PLAIN = re.compile(r"[\w.]+")
+SECONDS = 2.0  # for all that a file's patterns are matched with
 DEFAULT = 8  # PEFT's rank and alpha where a config has none
 
 
@@ -37,29 +41,60 @@ class PatternError(ValueError):
     """A pattern of a config that is not matched; the message says why."""
 
 
-def matches(pattern: str, name: str) -> bool:
-    """Whether a name begins with what a pattern describes, in bounded time.
+class Matcher:
+    """Matches the patterns of a file, in bounded time and memory.
 
     Args:
-        pattern: A regular expression.
-        name: A layer's name.
-
-    Returns:
-        Whether it does.
-
-    Raises:
-        PatternError: It is no regular expression, is too long, or takes too long.
+        whole: A regular expression with a pattern for %s; by default one for a name, or what follows one of its dots.
     """
+
+    def __init__(self, whole: str = r"(.*\.)?(%s)$") -> None:
+        self.left, self._whole = SECONDS, whole
+        self._known: dict[str, Any] = {}
+
+    def __call__(self, pattern: str, name: str) -> bool:
+        """Whether a pattern describes a name.
+
+        Args:
+            pattern: A regular expression.
+            name: A layer's name.
+
+        Returns:
+            Whether it does.
+
+        Raises:
+            PatternError: It is no regular expression, is too long, or takes too long.
+        """
+        begun = time.monotonic()
+        try:
+            if pattern not in self._known:
+                self._known[pattern] = _compiled(pattern, self._whole)
+            plain, whole = self._known[pattern]
+            if plain and not name.endswith(plain):
+                return False
+            return whole.match(name, timeout=max(self.left, 1e-3)) is not None
+        except TimeoutError as error:
+            raise PatternError(f"takes too long to match ({pattern[:60]!r})") from error
+        finally:
+            self.left -= time.monotonic() - begun
+
+
+def _compiled(pattern: str, whole: str) -> tuple[str, Any]:
+    """The end of the names that a pattern describes, where that is plain, and the whole. Raises PatternError."""
     if len(pattern) > LONGEST:
         raise PatternError(f"is longer than {LONGEST} characters")
-    if any(int(count or 0) > LONGEST for counts in COUNTS.findall(pattern) for count in counts):
-        raise PatternError(f"counts to more than {LONGEST}")
+    if math.prod(max(int(count or 1) for count in found) or 1 for found in COUNTS.findall(pattern)) > MOST:
+        raise PatternError(f"counts to more than {MOST}")
+    if NO_COUNT.search(pattern):
+        raise PatternError("has a brace that begins no count")
     try:
-        return regex.match(pattern, name, timeout=SECONDS) is not None
-    except TimeoutError as error:
-        raise PatternError(f"takes too long to match ({pattern[:60]!r})") from error
-    except (regex.error, ValueError, OverflowError, RecursionError, MemoryError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what Python may read otherwise one day
+            re.compile(pattern)  # which knows no recursion
+        found = regex.compile(whole % pattern)
+    except (re.error, regex.error, ValueError, OverflowError, RecursionError, MemoryError) as error:
         raise PatternError(f"is no regular expression ({error})") from error
+    return pattern.rpartition(".")[2] if PLAIN.fullmatch(pattern) else "", found
 
 
 @dataclass(frozen=True)
@@ -75,6 +110,7 @@ class Settings:
     path: Path
     entries: Mapping[str, Any]
     rs_lora: bool = False
+    matches: Matcher = field(default_factory=Matcher, compare=False, repr=False)
 
     @classmethod
     def of(cls, file: Path, keys: Collection[str]) -> Settings:
@@ -103,9 +139,9 @@ class Settings:
             with open_safetensors(file) as opened:
                 metadata = opened.metadata() or {}
             try:
-                config |= json.loads(metadata.get("lora_adapter_metadata") or "{}")
-                trained = dict(json.loads(metadata.get("ss_network_args") or "{}") or {})
-            except (ValueError, TypeError, RecursionError) as error:  # nested too deep
+                config |= _mapping(metadata.get("lora_adapter_metadata"))
+                trained = _mapping(metadata.get("ss_network_args"))
+            except (ValueError, RecursionError) as error:  # nested too deep
                 raise FormatError(f"{file} has metadata that are no JSON mapping: {error}") from error
         return cls(file, config, str(trained.get("rs_lora", False)).lower() == "true")
 
@@ -180,7 +216,7 @@ class Settings:
         known = self._entry(layer, patterns) or {}
         if not isinstance(known, Mapping):
             raise TypeError(f"{patterns} is {str(known)[:60]!r}, expected names with numbers")
-        first = next((pattern for pattern in known if matches(rf"(.*\.)?({pattern})$", name)), name)
+        first = next((pattern for pattern in known if self.matches(pattern, name)), name)
         found = known.get(first, self._entry(layer, default))
         return DEFAULT if found is None else found
 
@@ -196,6 +232,14 @@ class Settings:
         return layer.removeprefix(self._part(layer) or WRAPPER)
 
 
+def _mapping(text: str | None) -> dict[str, Any]:
+    """A mapping in JSON; {} for none, null and "". Raises ValueError."""
+    found = json.loads(text or "{}") or {}
+    if not isinstance(found, dict):
+        raise ValueError(f"{str(found)[:60]!r}")
+    return found
+
+
 def _fits(config: Mapping[str, Any], keys: Iterable[str]) -> bool:
     """Whether a config of PEFT is that of tensors with these names: its target_modules name all of their layers."""
     found = {
@@ -209,8 +253,9 @@ def _fits(config: Mapping[str, Any], keys: Iterable[str]) -> bool:
     if targets == "all-linear":
         return True
     if isinstance(targets, str):
+        matches = Matcher("(?:%s)$")
         try:
-            return all(matches(rf"(?:{targets})$", name) for name in found)
+            return all(matches(targets, name) for name in found)
         except PatternError:
             return False
     return all(f".{name}".endswith(tuple(f".{target}" for target in targets)) for name in found)

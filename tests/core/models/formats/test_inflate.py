@@ -119,7 +119,12 @@ def test_files_without_temporal_layers_are_refused(path):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [(None, "it lacks settings"), ({"temp_conv_depth": 4}, "it lacks settings"), ("wrong", "temp_attention is 'up'")],
+    [
+        (None, "it lacks settings"),
+        (1.5, "it lacks settings"),
+        ({"temp_conv_depth": 4}, "it lacks settings"),
+        ("wrong", "temp_attention is 'up'"),
+    ],
 )
 def test_a_damaged_description_is_refused(settings, message, path):
     video = unet(**BUILDS["ours"])
@@ -129,3 +134,10 @@ def test_a_damaged_description_is_refused(settings, message, path):
     safetensors.write(path, tensors, TEMPORAL_LAYERS, settings=settings)
     with pytest.raises(FormatError, match=f"the description in .*a.safetensors is not whole.*{message}"):
         with_temporal(unet().state_dict(), FLAT, path)
+
+
+def test_a_configuration_that_is_no_mapping_is_refused(path):
+    base = unet()
+    safetensors.write(path, base.state_dict(), "UNet3D", config=1.5, diffusion={})
+    with pytest.raises(FormatError, match=r"not whole: config is 1\.5, expected a mapping"):
+        load_unet(path)

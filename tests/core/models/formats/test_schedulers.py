@@ -1,5 +1,6 @@
 """scheduler_config.json of each class of diffusers: followed as that class computes it, or refused by name."""
 
+import contextlib
 import importlib
 import inspect
 import json
@@ -197,3 +198,12 @@ def test_settings_of_another_solver_than_ours_do_not_matter(name, tmp_path):
 def test_switches_that_are_null_are_off(tmp_path):
     config = {"_class_name": "UniPCMultistepScheduler", "use_karras_sigmas": None, "thresholding": None}
     assert diffusion(tmp_path, config) == diffusion(tmp_path, {"_class_name": "UniPCMultistepScheduler"})
+
+
+@pytest.mark.parametrize("name", sorted(SOLVER_CLASSES.values()))
+def test_values_of_any_type_are_read_or_refused(name, signatures, tmp_path):
+    odd = [True, -1, 10**20, 1e308, float("nan"), "", "x", [], [[]], ["a", 1], {}, {"a": []}]
+    for key in signatures[name]:
+        for value in odd:
+            with contextlib.suppress(FormatError):
+                diffusion(tmp_path, {"_class_name": name, key: value})

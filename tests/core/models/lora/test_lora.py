@@ -1,6 +1,7 @@
 """LoRAs against PEFT and diffusers: every format makes the same change, and none is left after removal."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from vidrd_core import load
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.models.lora import settings
 from vidrd_core.models.lora.files import read_lora
-from vidrd_core.models.lora.settings import PatternError, matches
+from vidrd_core.models.lora.settings import Matcher, PatternError
 from vidrd_core.reuse import ReuseSettings
 
 from ..formats import originals
@@ -302,14 +303,39 @@ def test_numbers_that_no_training_makes_are_refused_and_change_nothing(lora, tmp
 
 def test_patterns_are_matched_in_bounded_time(monkeypatch):
     """The time limit itself, of a pattern and a name that are harmless."""
-    assert matches(r"(.*\.)?(to_[qk])$", "blocks.0.to_q")
-    assert not matches(r"(.*\.)?(to_[qk])$", "blocks.0.to_v")
+    assert Matcher()("to_[qk]", "blocks.0.to_q")
+    assert not Matcher()("to_[qk]", "blocks.0.to_v")
     monkeypatch.setattr(settings, "SECONDS", -1.0)
+    late = SimpleNamespace(compile=lambda pattern: SimpleNamespace(match=match), error=ValueError)
 
-    def match(pattern, name, timeout):
-        assert timeout == -1.0
+    def match(name, timeout):
+        assert timeout == 1e-3
         raise TimeoutError
 
-    monkeypatch.setattr(settings.regex, "match", match)
+    monkeypatch.setattr(settings, "regex", late)
     with pytest.raises(PatternError, match=r"takes too long to match \('abc'\)"):
-        matches("abc", "abc")
+        Matcher()("abc", "abc")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("(?:a{30}){30}{30}", "counts to more than 10000"),
+        (r"(?P<name>a)(?&name)", "is no regular expression"),
+        ("a{e}", "has a brace that begins no count"),
+        ("(", "is no regular expression"),
+    ],
+)
+def test_patterns_that_could_take_memory_or_are_not_read_by_peft_are_refused(pattern, message):
+    with pytest.raises(PatternError, match=message):
+        Matcher()(pattern, "a")
+
+
+def test_patterns_name_the_layers_that_they_name_in_peft():
+    from peft.utils.other import get_pattern_key
+
+    names = ["a.to_q", "b.to_q", "xto_q", "to_q", "b.to_qq", "a.b.to_k", "a.b.to_k.c"]
+    patterns = ["to_q", "a.to_q", ".*to_k", "^a.b", "b.to_.", "to_(k|q)", r"b\.to_q{1,2}", "a", "c"]
+    for pattern in patterns:
+        for name in names:
+            assert Matcher()(pattern, name) == (get_pattern_key([pattern], name) == pattern), (pattern, name)
