@@ -479,13 +479,14 @@ class ClipState:
         details.pop("kind")
         fingerprint = details.pop("fingerprint", None)
         notes = {name: details.pop(name) for name in NOTES if name in details}
-        if "record" in tensors:
+        if "record" in tensors and tensors["record"].ndim:
             tensors.setdefault("injected", tensors["record"][:0])  # which older states lack
         for file_name, dims in ADDED.values():
             tensors.setdefault(file_name, torch.zeros((0,) * dims))
         values: dict[str, Any] = {**tensors, **details}
         known = {file_name: name for name, (file_name, _) in {**TENSORS, **DETAILS}.items()}
-        for what, names in (("lacks", set(known) - set(values)), ("has surplus", set(values) - set(known))):
+        surplus = (set(values) - set(known)) | (set(tensors) & set(details))
+        for what, names in (("lacks", set(known) - set(values)), ("has surplus", surplus)):
             if names:
                 raise FormatError(f"{path} is not a whole clip state: it {what} {', '.join(sorted(names))}")
         state = cls(**{known[name]: value for name, value in values.items()}, **notes)

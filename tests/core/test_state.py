@@ -242,6 +242,27 @@ def test_unexpected_and_missing_tensors_are_named(state, tmp_path, name, message
         ClipState.load(path)
 
 
+@pytest.mark.parametrize("name", ["noise", "record", "anchor", "start"])
+def test_details_cannot_stand_for_tensors(state, tmp_path, name):
+    path = tmp_path / "clip.safetensors"
+    state.save(path)
+    tensors, details = safetensors.read(path, KIND)
+    safetensors.write(path, {**tensors, name: torch.zeros(1)}, **{**details, name: 5})
+    with pytest.raises(FormatError, match=f"is not a whole clip state: it has surplus {name}"):
+        ClipState.load(path)
+
+
+def test_a_record_that_is_one_number_is_refused(state, tmp_path):
+    path = tmp_path / "clip.safetensors"
+    state.save(path)
+    tensors, details = safetensors.read(path, KIND)
+    tensors = {**tensors, "record": torch.tensor(1.0)}
+    tensors.pop("injected", None)
+    safetensors.write(path, tensors, **details)
+    with pytest.raises(FormatError, match="is not a whole clip state: it lacks injected"):
+        ClipState.load(path)
+
+
 def test_a_state_that_cannot_be_written_leaves_no_file(state, tmp_path):
     path = tmp_path / "no such folder" / "clip.safetensors"
     with pytest.raises(OSError, match="cannot write"):

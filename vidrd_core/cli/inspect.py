@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vidrd_core import loading
 from vidrd_core.cli.errors import InputError, input_checked
 from vidrd_core.io import safetensors
+from vidrd_core.io.configs import parse_json
 from vidrd_core.io.pictures import PictureError, picture_facts
 from vidrd_core.loading import PARTS, SUFFIX
 from vidrd_core.reuse import OLD_NAMES
@@ -370,9 +370,9 @@ def _video(path: Path) -> Facts:
 def _made_with(comment: str) -> Facts:
     """The settings that `generate` and `extend` write into a video."""
     try:
-        made = json.loads(comment)
+        made = parse_json(comment)
         if "comment" in made:  # a GIF has one comment for all tags
-            made = json.loads(made["comment"])
+            made = parse_json(made["comment"])
         if made.pop("software") == "vidrd":
             prompts = [str(prompt) for prompt in made.pop("prompts", [])]
             for number, prompt in enumerate(prompts, 1):

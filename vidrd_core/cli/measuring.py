@@ -103,11 +103,13 @@ def measure(
     process, processes = _environment("RANK", 0), process_count()
     done = 0
 
+    def draw(source: VideoSource, record: Record, video: Video | None) -> None:
+        if video is not None and source.name in pictured:
+            draw_video(video, record, output / SHEETS)
+
     def report(source: VideoSource, record: Record, video: Video | None) -> None:
         nonlocal done
         done += 1
-        if video is not None and source.name in pictured:
-            draw_video(video, record, output / SHEETS)
         reason_ = f": {record['reason']}" if "reason" in record else ""
         if reason_ or done % 10 == 0:
             note(f"{done} videos{f' by process {process}' if processes > 1 else ''}, {source.name}{reason_}")
@@ -115,7 +117,8 @@ def measure(
 
     try:
         with Interrupt() as stop, input_checked():
-            evaluate(sources, output, networks, about, process=process, processes=processes, on_record=report)
+            shares = {"process": process, "processes": processes}
+            evaluate(sources, output, networks, about, **shares, before_record=draw, on_record=report)
     except MissingPackageError as error:
         raise InputError(reason(error)) from error
     except KeyboardInterrupt:

@@ -103,4 +103,6 @@ def _prompts(value: Any) -> list[Any]:
     """The prompts of a cell: one on each line of it, or in JSON a list of them."""
     if isinstance(value, list):
         return value or [""]
-    return [line.strip() for line in str(value).splitlines() if line.strip()] or [""]
+    if not isinstance(value, str):
+        return [""] if value is None else [value]  # which is refused with its row
+    return [line.strip() for line in value.splitlines() if line.strip()] or [""]

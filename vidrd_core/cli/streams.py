@@ -16,14 +16,14 @@ STDERR = 2
 class LastingStream:
     """A text stream that drops what its reader no longer takes; everything else is the stream's own.
 
-    Errors of another kind, as a full disk, stay errors.
-
     Args:
         stream: The stream.
+        is_result: Whether errors of another kind, as a full disk, stay errors; else they cost what was to be written
+            alone.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, is_result: bool = True) -> None:
+        self._stream, self._is_result = stream, is_result
 
     def write(self, text: str) -> int:
         """Write a text, or drop it."""
@@ -43,9 +43,9 @@ class LastingStream:
     def _drop(self, error: OSError | ValueError) -> None:
         """Send this stream's output nowhere from now on. Raises the error unless the reader is gone."""
         is_gone = error.errno in GONE if isinstance(error, OSError) else self._stream.closed
-        if not is_gone or (
-            isinstance(error, OSError) and error.errno == errno.EIO and not _was_terminal(self._stream)
-        ):
+        if isinstance(error, OSError) and error.errno == errno.EIO:
+            is_gone = _was_terminal(self._stream)
+        if not is_gone and (self._is_result or not isinstance(error, OSError)):
             raise error
         nowhere = os.open(os.devnull, os.O_WRONLY)
         try:  # the descriptor itself, as libraries and Python's end write to it, too
@@ -77,7 +77,8 @@ def lasting_streams() -> Iterator[None]:
         pass
     os.close(number)
     before = sys.stdout, sys.stderr
-    streams = [LastingStream(stream or open(os.devnull, "w", encoding="utf-8")) for stream in before]  # noqa: SIM115
+    open_ones = [stream or open(os.devnull, "w", encoding="utf-8") for stream in before]  # noqa: SIM115
+    streams = [LastingStream(stream, is_result) for stream, is_result in zip(open_ones, (True, False), strict=True)]
     sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in streams)
     try:
         yield

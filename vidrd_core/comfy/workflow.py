@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vidrd_core.comfy.graphs import Graph, PromptGraph, WorkflowError
 from vidrd_core.comfy.page import Counter, PageGraph
+from vidrd_core.io.configs import parse_json
 
 _OF_PAGES = {"links", "last_node_id", "state"}  # other programs' files have nodes, too
 
@@ -151,8 +151,8 @@ def read_workflow(path: str | Path) -> Workflow:
         WorkflowError: It holds none.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        data = parse_json(Path(path).read_text(encoding="utf-8-sig"))
+    except ValueError as error:
         raise WorkflowError("", f"{path} is no JSON file ({error}): export a workflow from ComfyUI's page") from error
     try:
         return parse_workflow(data)

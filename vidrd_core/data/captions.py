@@ -24,6 +24,7 @@ from vidrd_core.io.tables import has_surrogates, printable
 ImageArray = NDArray[np.uint8]
 """uint8 [H, W, 3]."""
 
+LONGEST = 10_000  # characters of a caption
 KEY_FRAME_SIDE = 768  # pixels of the longer side, at most: models scale images down further
 
 DOES_NOT_SHAPE = {"shapes": False}  # metadata of settings that change no caption: where a model is, how it is called
@@ -132,6 +133,8 @@ class AddCaption:
             return
         images = key_frames(record, self.captioner.key_frames) if self.captioner.key_frames else []
         caption = one_line(self.captioner(record, images))
+        if len(caption) > LONGEST:
+            raise UnfitError(f"has a caption of {len(caption)} characters, expected at most {LONGEST}")
         if not any(map(str.isalnum, caption)):
             raise UnfitError(f"has a caption without words, {caption!r}")
         if has_surrogates(caption):

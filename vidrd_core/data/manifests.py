@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from vidrd_core.io.configs import parse_json
 from vidrd_core.io.tables import has_surrogates
 
 
@@ -46,14 +46,14 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         DataError: It is damaged: a field is missing, of another type, or no value that is possible.
     """
     try:
-        head, *lines = map(json.loads, path.read_text(encoding="utf-8").rstrip("\n").split("\n"))
+        head, *lines = map(parse_json, path.read_text(encoding="utf-8").rstrip("\n").split("\n"))
         _check(head, _HEAD)
         for line in lines:
             made = isinstance(line, dict) and "key" in line
             _check(line, _CLIP if made else _SKIPPED)
             if made and line["offset"] + line["length"] > head["bytes"]:
                 raise ValueError(f"a clip ends at byte {line['offset'] + line['length']} of {head['bytes']}")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(
             f"{path} is damaged ({error}): delete it with its .tar and run the same 'vidrd data' again"
         ) from error

@@ -23,6 +23,7 @@ from vidrd_core.data.manifests import DataError, read_manifest
 from vidrd_core.data.records import Record, Skipped, Step, UnfitError, apply_steps, with_digest
 from vidrd_core.data.shards import SETTINGS, is_complete, shard_files, write_shard
 from vidrd_core.io.atomic import write_json
+from vidrd_core.io.configs import parse_json
 from vidrd_core.io.digests import hashed
 from vidrd_core.io.jsonl import JsonLines, resume
 from vidrd_core.io.partial import sweep
@@ -385,8 +386,8 @@ def _check_settings(stage: Stage, out: Path) -> None:
         write_json(path, now)
         return
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        before = parse_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise DataError(f"{path} is damaged: delete {out}, or choose another folder") from error
     if changed := _nested_changes(now, before):
         raise DataError(f"{out} was made with {changed}: use the same settings, or another folder")

@@ -79,6 +79,7 @@ def evaluate(
     *,
     process: int = 0,
     processes: int = 1,
+    before_record: OnRecord | None = None,
     on_record: OnRecord | None = None,
 ) -> None:
     """Measure this process's share of the videos that no file in `out` has a record of.
@@ -92,6 +93,8 @@ def evaluate(
         about: Settings that records are labeled with.
         process: Index of this process, from 0.
         processes: Number of processes.
+        before_record: Called before a record is written, with the source, the record and the video (None if there is
+            none), for what belongs to it: a video with a record is not measured again.
         on_record: Called with the source, the record and the video (None if there is none) of each record.
 
     Raises:
@@ -119,6 +122,8 @@ def evaluate(
             if source.name in done:
                 continue
             record, video = _measure(source, networks)
+            if before_record:
+                before_record(source, record, video)
             file.append(record)
             if on_record:
                 on_record(source, record, video)

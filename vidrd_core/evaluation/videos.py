@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidrd_core.data.files import caption_of, read_table, walk, warn_of_absent
+from vidrd_core.io.configs import parse_json
 from vidrd_core.io.digests import stamp
 from vidrd_core.io.isolated import CrashError, reading
 from vidrd_core.io.tables import VIDEO_SUFFIXES
@@ -146,8 +146,8 @@ def _vidrd_metadata(path: Path) -> dict[str, Any]:
     if path.is_dir():
         return {}
     try:
-        metadata = json.loads(probe_video(path).tags.get("comment", ""))
-    except (ValueError, RecursionError):  # none of ours
+        metadata = parse_json(probe_video(path).tags.get("comment", ""))
+    except ValueError:  # none of ours
         return {}
     return metadata if isinstance(metadata, dict) and metadata.get("software") == "vidrd" else {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Collection
 from contextlib import suppress
 from difflib import get_close_matches
@@ -12,6 +13,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 Config = TypeVar("Config")
 MOST_VALUES = 1_000_000  # in a YAML file, with all that its aliases stand for
+DIGITS = 40  # of a whole number in JSON
 
 # What messages call a type: one value, several values.
 _TYPE_NAMES: dict[Any, tuple[str, str]] = {
@@ -26,6 +28,31 @@ _TYPE_NAMES: dict[Any, tuple[str, str]] = {
 
 class RepeatedError(ValueError):
     """YAML that gives a key twice, or values too often by aliases."""
+
+
+def parse_json(text: str | bytes, **options: Any) -> Any:
+    """The values of a foreign JSON text.
+
+    Args:
+        text: The text, in UTF-8 if it is bytes.
+        **options: Those of `json.loads`.
+
+    Returns:
+        Dicts, lists, strings, numbers, booleans, None.
+
+    Raises:
+        ValueError: It is no JSON, is nested too deep, or has a whole number that no float can be near.
+    """
+
+    def whole(digits: str) -> int:
+        if len(digits) > DIGITS:
+            raise ValueError(f"a whole number of {len(digits)} digits")
+        return int(digits)
+
+    try:
+        return json.loads(text, parse_int=whole, **options)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -174,11 +201,22 @@ def of_type(hint: Any, name: str, value: Any) -> Any:
     if float in options and isinstance(value, str):
         with suppress(ValueError):
             return float(value)
+    if isinstance(value, int) and value.bit_length() > 64:
+        raise ValueError(f"{name} is a whole number of more than 64 bits")
     kinds = tuple(get_origin(each) or each for each in options)
     kinds = (*kinds, int) if float in kinds else kinds
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise ValueError(f"{name} is {value!r}, expected {_type_name(hint)}")
     return value
+
+
+def check_types(config: Any) -> None:
+    """Raise ValueError if a setting of a dataclass, as a foreign file gave it, has another type."""
+    for name, hint in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if isinstance(value, str) and hint is float:
+            raise ValueError(f"{name} is {value!r}, expected {_type_name(hint)}")
+        of_type(hint, name, list(value) if isinstance(value, tuple) else value)
 
 
 def _type_name(hint: Any, several: bool = False) -> str:

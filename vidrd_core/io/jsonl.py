@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from vidrd_core.io.configs import changes
+from vidrd_core.io.configs import changes, parse_json
 
 Record = dict[str, Any]
 
@@ -30,8 +30,8 @@ def read_lines(path: str | Path) -> Iterator[Record]:
         try:
             for line in file:
                 if line.endswith("\n"):
-                    yield json.loads(line)
-        except (ValueError, RecursionError) as error:  # UTF-8's, too
+                    yield parse_json(line)
+        except ValueError as error:  # UTF-8's, too
             raise ValueError(f"{path} is damaged: {error}; remove it, or choose another folder") from error
 
 

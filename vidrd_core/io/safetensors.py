@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vidrd_core.io.atomic import atomic_folder
+from vidrd_core.io.configs import parse_json
 from vidrd_core.io.os_errors import first_line
 
 METADATA_KEY = "vidrd"  # the key of the JSON details in a file's metadata
@@ -161,9 +162,9 @@ def describe(path: Path) -> dict[str, Any]:
     try:
         if embedded:
             # Flattened, as bytes() of a single number would make so many zeros.
-            parts = {name: dict(json.loads(bytes(text.flatten().tolist()))) for name, text in embedded.items()}
+            parts = {name: dict(parse_json(bytes(text.flatten().tolist()))) for name, text in embedded.items()}
             return {"kind": WHOLE_MODEL, "parts": parts}
-        return dict(json.loads(metadata[METADATA_KEY])) if METADATA_KEY in metadata else {}
+        return dict(parse_json(metadata[METADATA_KEY])) if METADATA_KEY in metadata else {}
     except (ValueError, TypeError, RecursionError) as error:  # nested too deep for Python's parser
         raise FormatError(f"{path} has a damaged description: {error}") from error
 

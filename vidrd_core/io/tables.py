@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from vidrd_core.io.configs import parse_json
 from vidrd_core.io.pictures import PICTURE_SUFFIXES
 
 VIDEO_SUFFIXES = (
@@ -150,8 +150,8 @@ def _json_rows(
             return dict(pairs)
 
         try:
-            row = json.loads(line, object_pairs_hook=read)
-        except (ValueError, RecursionError) as error:
+            row = parse_json(line, object_pairs_hook=read)
+        except ValueError as error:
             hint = ": expected JSON lines, not one list of all" if line.lstrip().startswith("[") else ""
             if hint:
                 raise ValueError(f"{path}, line {number} is not JSON{hint}: {error}") from error

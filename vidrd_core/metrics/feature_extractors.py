@@ -5,7 +5,6 @@ Videos come as uint8 [B, F, H, W, 3]; each network resizes them itself.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from vidrd_core.io.os_errors import first_line
 from vidrd_core.io.safetensors import FormatError
 from vidrd_core.metrics.fvd import VideoBatch
 from vidrd_core.metrics.seams import Array
+from vidrd_core.models.formats.weight_files import read_json
 
 I3D_MIN_FRAMES = 10  # fewer leave nothing after its pooling
 C3D_FRAMES = 16
@@ -262,8 +262,12 @@ def normalization(folder: Path, device: str) -> tuple[Tensor, Tensor]:
         Mean and standard deviation, [3, 1, 1, 1] each.
     """
     file = folder / "preprocessor_config.json"
-    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    mean, std = (torch.tensor(config.get(name, IMAGENET[name]), device=device) for name in IMAGENET)
+    config = read_json(file)
+    for name in IMAGENET:
+        found = config.setdefault(name, IMAGENET[name])
+        if not isinstance(found, list | tuple) or len(found) != 3 or not all(type(v) in (int, float) for v in found):
+            raise FormatError(f"{file} has {name} {found!r:.100}, expected three numbers")
+    mean, std = (torch.tensor(config[name], device=device) for name in IMAGENET)
     return mean.view(3, 1, 1, 1), std.view(3, 1, 1, 1)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vidrd_core.io.configs import check_types
 from vidrd_core.models.clip_tokenizer import pad_id, token_ids
 from vidrd_core.models.prompt_tokens import Token, chunked, encode_rows, weighted_parts, without_embeddings
 
@@ -33,6 +34,9 @@ class CLIPTextSettings:
     heads: int = 12
     max_length: int = 77
     activation: str = "quick_gelu"
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
 
 class CLIPText(nn.Module):

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from vidrd_core.io.configs import check_types
+
 
 @dataclass(frozen=True)
 class UNet3DConfig:
@@ -66,6 +68,7 @@ class UNet3DConfig:
     frame_pictures: int = 0
 
     def __post_init__(self) -> None:
+        check_types(self)
         _check_widths(self.block_out_channels, self.norm_groups, self.layers_per_block)
         levels = len(self.block_out_channels)
         for name in ("attention_levels", "heads"):
@@ -136,7 +139,10 @@ class VAEConfig:
     latents_std: tuple[float, ...] = (1 / 0.18215,)
 
     def __post_init__(self) -> None:
+        check_types(self)
         _check_widths(self.block_out_channels, self.norm_groups, self.layers_per_block)
+        if self.patch_size < 1:
+            raise ValueError(f"patch_size is {self.patch_size}, expected 1 or more")
         for name in ("latents_mean", "latents_std"):
             if len(getattr(self, name)) not in (1, self.latent_channels):
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries: give 1 or {self.latent_channels}")
@@ -189,6 +195,7 @@ class TextConfig:
     max_length: int = 32
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name, least in (("layers", 1), ("max_length", 3)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected {least} or more")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vidrd_core.io.configs import parse_json
 from vidrd_core.io.safetensors import FormatError, is_finite
 
 Layers = list[tuple[Tensor, Tensor]]
@@ -30,10 +30,10 @@ def load_preview(path: Path) -> Layers:
         FormatError: It holds something else.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["convolutions"]
+        found = parse_json(path.read_text(encoding="utf-8"))["convolutions"]
         layers = [[torch.tensor(each[name], dtype=torch.float32) for name in ("weight", "bias")] for each in found]
         fits = [w.ndim == 4 and b.shape == w.shape[:1] and is_finite(w) and is_finite(b) for w, b in layers]
-    except (ValueError, TypeError, KeyError, IndexError, RuntimeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, RuntimeError) as error:
         raise FormatError(f"{path} holds no convolutions of a preview: {error}") from error
     channels = [(w.shape[1], w.shape[0]) for w, _ in layers if w.ndim == 4]
     if not layers or not all(fits) or any(out != after for (_, out), (after, _) in pairwise(channels)):

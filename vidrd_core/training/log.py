@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from math import isfinite
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from vidrd_core.io.atomic import write_text
+from vidrd_core.io.configs import parse_json
 from vidrd_core.io.jsonl import JsonLines
 from vidrd_core.io.pictures import read_picture
 from vidrd_core.training.progress import LogLine, Progress
@@ -76,7 +76,7 @@ class Log:
         """Whether the log has a value of a step whose name begins with `prefix`."""
         return any(
             line["step"] == step and any(name.startswith(prefix) for name in line)
-            for line in map(json.loads, self._lines())
+            for line in map(parse_json, self._lines())
         )
 
     def truncate(self, step: int) -> None:
@@ -92,7 +92,7 @@ class Log:
 def _step_of(line: str) -> float:
     """The step of a line; infinity for one that was cut short."""
     try:
-        return float(json.loads(line)["step"])
+        return float(parse_json(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")
 

@@ -9,6 +9,7 @@ import pytest
 from markupsafe import escape
 
 from vidrd_core.evaluation.runner import read_records
+from vidrd_core.io.jsonl import JsonLines
 from vidrd_core.metrics import METRICS
 from vidrd_core.video import open_video
 
@@ -212,3 +213,16 @@ def test_a_protocol_samples_the_classes_of_a_list(here, vidrd, folder):
     (here / "list.txt").write_text("Up/v_1.avi 2\n")
     line = error_line(*vidrd("evaluate", *given, "--class-list", "list.txt", "-o", "other"))
     assert "Two circles has no prompt for Up; it has 2 classes" in line
+
+
+def test_a_sheet_is_there_before_its_record(here, vidrd, monkeypatch):
+    """A video with a record is not read again, so that a sheet which a kill prevented would never be made."""
+    append, sheets = JsonLines.append, []
+
+    def noted(file, record):
+        sheets.append([path.name for path in sorted((here / "out").glob("sheets/*"))])
+        append(file, record)
+
+    monkeypatch.setattr(JsonLines, "append", noted)
+    assert vidrd("evaluate", "made", "-o", "out")[0] == 0
+    assert sheets[:3] == [[], ["0.mp4.png"], ["0.mp4.png", "1.mp4.png"]]  # of the header, then of the records

@@ -113,3 +113,12 @@ def test_a_result_that_cannot_be_printed_is_an_error(folder):
     assert done.returncode == 1
     assert "the disk is full" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_progress_that_no_disk_takes_costs_no_frame(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command(folder), stdout=subprocess.PIPE, stderr=full, text=True, timeout=60)
+    assert done.returncode == 0
+    assert kept() == 8 * CLIPS

@@ -278,7 +278,7 @@ def test_a_busy_server_is_asked_again(server, tmp_path):
         ([(200, b"<html>")], CaptionerError, "does not answer with JSON"),
         ([(200, {"error": 1})], UnfitError, "got no caption from the server"),
         ([(200, {"choices": []})], UnfitError, "got no caption from the server"),
-        ([(200, said("word " * 3000))], UnfitError, "got a caption of 15000 characters"),
+        ([(200, said("word " * 3000))], UnfitError, "has a caption of 14999 characters, expected at most 10000"),
         ([(500, b"oops")] * 2, UnfitError, "got no caption from the server in 2 tries: 500: oops"),
         ([(204, b"")] * 2, UnfitError, "got no caption from the server in 2 tries: 204"),
         ([(503, b"busy")] * 2, CaptionerError, "did not answer in 2 tries: 503: busy"),

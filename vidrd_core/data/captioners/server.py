@@ -18,9 +18,9 @@ from PIL import Image
 from vidrd_core.data.captioners.local import PROMPT
 from vidrd_core.data.captions import DOES_NOT_SHAPE, CaptionerError, ImageArray
 from vidrd_core.data.records import Record, UnfitError
+from vidrd_core.io.configs import parse_json
 
 MAX_ANSWER = 2**20  # bytes
-MAX_CAPTION = 10_000  # characters
 MAX_WAIT = 300.0  # seconds that the server may ask to be left alone
 
 
@@ -87,8 +87,6 @@ class Server:
             caption = " ".join(part["text"] for part in caption if isinstance(part, dict) and _has_text(part))
         if not isinstance(caption, str):
             raise UnfitError("got no caption from the server")
-        if len(caption) > MAX_CAPTION:
-            raise UnfitError(f"got a caption of {len(caption)} characters, expected at most {MAX_CAPTION}")
         return caption
 
     def _key(self) -> str:
@@ -120,8 +118,8 @@ class Server:
                     raise CaptionerError(f"{self.url} refuses the model {self.model!r}, {status}: {shown}")
                 if status == 200:
                     try:
-                        return json.loads(text)
-                    except (ValueError, RecursionError) as error:
+                        return parse_json(text)
+                    except ValueError as error:
                         if not text.lstrip().startswith(b"{"):
                             raise CaptionerError(f"{self.url} does not answer with JSON: {error}") from error
                         problem, answers = f"its answer is damaged: {error}", True

@@ -74,7 +74,7 @@ def identify_text(
         raise FormatError(f"the text encoder is no CLIP, or not whole: it lacks {error}") from error
     in_file = 1 + max(int(m[1]) for key in named if (m := _LAYER.match(key)))
     wanted = config.get("num_hidden_layers", in_file)
-    if not isinstance(wanted, int) or not 1 <= wanted <= in_file:
+    if type(wanted) is not int or not 1 <= wanted <= in_file:
         raise OtherWeightsError(f"config.json says num_hidden_layers {wanted}, the tensors have {in_file}: it is of "
                                 "other weights")  # fmt: skip
     layers = min(wanted, _layers_read(naming, width, in_file, has_config="num_hidden_layers" in config))
@@ -108,6 +108,8 @@ def _text_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The text encoder's settings of a config.json, with transformers' own for missing ones if it is of its class."""
     defaults = DEFAULTS if class_of(config) else {}
     found = config.get("text_config") or config  # in the config of a CLIPModel
+    if not isinstance(found, Mapping):
+        raise FormatError(f"config.json has text_config {str(found)[:60]!r}, expected names with values")
     return {**defaults, **{key: value for key, value in found.items() if value is not None}}
 
 

@@ -58,7 +58,7 @@ def ldm_keys_from_ours(keys: Iterable[str]) -> dict[str, str]:
     """
     keys = list(keys)
     if foreign := [key for key in keys if ".temp_attn." in key or ".temp_norm." in key]:
-        raise ValueError(f"LDM has no name for {foreign[0]}: choose the naming {VIDRD.name} or {DIFFUSERS.name}")
+        raise ValueError(f"LDM has no name for {foreign[0]}: convert to vidrd instead")
     return _renamed(keys, {ours: theirs for theirs, ours in _modules(_Layout.of_ours(keys))})
 
 

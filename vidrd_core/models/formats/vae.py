@@ -83,7 +83,9 @@ def write_vae(config: VAEConfig, tensors: Tensors, naming: str) -> dict[str, Ten
     """
     written = writable_naming(NAMINGS, naming)
     if config.patch_size != 1:
-        raise ValueError(f"patch_size is {config.patch_size}, expected 1: other programs have no patches")
+        raise ValueError(
+            f"patch_size is {config.patch_size}, expected 1: other programs have no patches, convert to vidrd instead"
+        )
     if written is DIFFUSERS and config.joint_temp_norm:
         written = VIDRD
     if faults := differences(state := _meta_state(config), tensors):

@@ -106,7 +106,7 @@ def _from_ldm(tensors: Tensors) -> dict[str, Tensor]:
 
 def _to_ldm(tensors: Tensors) -> dict[str, Tensor]:
     if any(".temp_convs." in key for key in tensors):
-        raise ValueError(f"{LDM.name} has no names for Temp-Conv: choose the naming {DIFFUSERS.name}")
+        raise ValueError(f"{LDM.name} has no names for Temp-Conv: convert to vidrd instead")
     flip = _level_flip(tensors)
     theirs = {}
     for key, tensor in _to_diffusers(tensors).items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import pickle
 import re
 import struct
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vidrd_core.io.configs import parse_json
 from vidrd_core.io.os_errors import first_line
 from vidrd_core.io.safetensors import FormatError, file_format, open_safetensors
 
@@ -174,8 +174,8 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:  # nested too deep
+        found = parse_json(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
         raise FormatError(f"{path} is no readable JSON: {error}") from error
     if not isinstance(found, dict):
         raise FormatError(f"{path} holds {type(found).__name__}, expected names with values")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import time
@@ -15,6 +14,7 @@ from typing import Any
 import regex
 from torch import Tensor
 
+from vidrd_core.io.configs import parse_json
 from vidrd_core.io.safetensors import FormatError, file_format, open_safetensors
 from vidrd_core.models.formats.weight_files import read_json
 
@@ -141,7 +141,7 @@ class Settings:
             try:
                 config |= _mapping(metadata.get("lora_adapter_metadata"))
                 trained = _mapping(metadata.get("ss_network_args"))
-            except (ValueError, RecursionError) as error:  # nested too deep
+            except ValueError as error:
                 raise FormatError(f"{file} has metadata that are no JSON mapping: {error}") from error
         return cls(file, config, str(trained.get("rs_lora", False)).lower() == "true")
 
@@ -234,7 +234,7 @@ class Settings:
 
 def _mapping(text: str | None) -> dict[str, Any]:
     """A mapping in JSON; {} for none, null and "". Raises ValueError."""
-    found = json.loads(text or "{}") or {}
+    found = parse_json(text or "{}") or {}
     if not isinstance(found, dict):
         raise ValueError(f"{str(found)[:60]!r}")
     return found

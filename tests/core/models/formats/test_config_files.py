@@ -1,5 +1,6 @@
 """config.json: of which part it is, what in it is not supported, and whether it is of the weights beside it."""
 
+import contextlib
 import inspect
 import json
 import shutil
@@ -390,3 +391,26 @@ def test_an_index_without_its_shards_does_not_hide_another_variant(tmp_path):
     expected = type(unet).from_pretrained(tmp_path, variant="fp16").state_dict()
     found = find_unet(tmp_path)[0].tensors
     assert all(torch.equal(tensor, found[key]) for key, tensor in expected.items())
+
+
+@pytest.mark.parametrize(("part", "find"), [("unet", find_unet), ("vae", find_vae), ("text_encoder", find_clip_text)])
+def test_values_of_any_type_are_read_or_refused(whole, part, find):
+    path = whole / FOLDERS[part] / "config.json"
+    before = path.read_text()
+    odd = [None, True, -1, 0.5, 10**400, float("nan"), "8", [], [8, 8], ["x", "x"], {}, {"a": 1}]
+    try:
+        for key in [*json.loads(before), "text_config", "auto_map"]:
+            for value in odd:
+                changed(path, **{key: value})
+                with contextlib.suppress(ValueError):
+                    find(whole / FOLDERS[part])
+    finally:
+        path.write_text(before)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae"])
+def test_a_number_that_no_float_is_near_is_refused(whole, tmp_path, part):
+    shutil.copytree(whole, tmp_path / "model")
+    changed(tmp_path / "model" / part / "config.json", norm_eps=10**400, scaling_factor=10**400)
+    with pytest.raises(FormatError, match=r"config\.json is no readable JSON: a whole number of 401 digits"):
+        load(tmp_path / "model")

@@ -258,3 +258,11 @@ def test_a_full_disk_leaves_the_old_files(tmp_path, to):
         convert(tmp_path / "unet.safetensors", target, to, overwrite=True)
     assert sorted(tmp_path.rglob("*")) == before
     assert old.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("part", ["unet", "vae"])
+def test_the_advice_for_what_other_programs_do_not_have_can_be_followed(tmp_path, part):
+    for to in ("ldm", "diffusers"):
+        with pytest.raises(ValueError, match="convert to vidrd instead"):
+            convert("tiny", tmp_path / "a.safetensors", to, part)
+    convert("tiny", tmp_path / "a.safetensors", "vidrd", part)
