@@ -22,8 +22,11 @@ HEAD = 4096  # bytes in which most headers lie
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 INTEGERS = (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x80\0\0\0", b"\0\0\0\x80")
 LETTERS = ("", " ", "\0", "-", "../../x", "é", "\ud800", "a" * 5000, "1e999", "nan", "null", "(a+)+$", "%s%n", "🎞")
+LETTERS += ("8", "\u2028")
 NUMBERS = (0, -1, 1, 2, 3, 7, 255, 65536, 10**6, 10**9, 2**31, 2**63, 2**64, -(2**63), 10**30, 0.5, -0.5, 1e300)
+NUMBERS += (10**400,)
 OTHERS = (None, True, False, math.nan, math.inf, -math.inf, [], {}, [[]], [None], {"": None}, [0] * 50, [1, [2, [3]]])
+OTHERS += ([[1, 2]], [8, 8], ["x", "x"])
 
 
 def damaged(data: bytes, name: str, rng: Rng) -> tuple[bytes, str]:

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing import spawn
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO, ParamSpec, TypeVar
@@ -56,7 +57,8 @@ class Isolated:
             CrashError: The process died.
             Exception: What the function raises.
         """
-        call = pickle.dumps((os.getcwd(), function, arguments, named))
+        data = pickle.dumps((function, arguments, named))
+        call = pickle.dumps((os.getcwd(), _main() if b"__main__" in data else {}, data))
         with self._lock:
             process = self._started()
             assert process.stdin is not None
@@ -100,6 +102,12 @@ reading = Isolated()
 """The process in which this one has foreign films and pictures read."""
 
 
+def _main() -> dict[str, str]:
+    """Where the program is that this process runs, for functions and classes that it defines itself."""
+    found = spawn.get_preparation_data("")
+    return {name: value for name, value in found.items() if name.startswith("init_main")}
+
+
 def _how(code: int) -> str:
     """How a process ended, in words."""
     if code >= 0:
@@ -137,8 +145,10 @@ def serve() -> None:
     while True:
         data = calls.get()
         try:
-            folder, function, arguments, named = pickle.loads(data)
+            folder, main, data = pickle.loads(data)
             os.chdir(folder)  # that of the process that calls, which may have left its first one
+            spawn.prepare(main)
+            function, arguments, named = pickle.loads(data)
             message = True, function(*arguments, **named)
         except Exception as error:
             message = False, error

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from types import SimpleNamespace
@@ -70,3 +71,15 @@ def test_nothing_is_imported_from_the_current_folder(isolated, tmp_path, monkeyp
     with pytest.raises(FileNotFoundError):
         isolated(film_of, tmp_path / "film.mp4")
     assert not (tmp_path / "ran").exists()
+
+
+def test_what_the_program_itself_defines_can_be_called(tmp_path):
+    (tmp_path / "program.py").write_text(
+        "from vidrd_core.io.isolated import Isolated\n"
+        "def double(value):\n    return 2 * value\n"
+        "if __name__ == '__main__':\n    print(Isolated()(double, 21), Isolated()(double, 'ab'))\n"
+    )
+    command = [sys.executable, str(tmp_path / "program.py")]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert (done.stdout, done.stderr) == ("42 abab\n", "")
