@@ -78,7 +78,7 @@ def _make_models(folder: Path) -> None:
     shutil.copytree(originals.stable_diffusion(scratch / "b"), folder / "image_model")
     unet = originals.unet_3d()
     save_file(unet.state_dict(), folder / "unet_alone.safetensors")
-    save_file(originals.vae().state_dict(), folder / "vae_alone.safetensors")
+    save_file(originals.vae((32, 64), 32).state_dict(), folder / "vae_alone.safetensors")
     write_temporal(ours.state_dict(), ours.config, folder / "temporal_alone.safetensors")
 
 

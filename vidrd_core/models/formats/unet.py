@@ -165,6 +165,8 @@ def _heads(widths: tuple[int, ...], context: int, named: Tensors, config: Mappin
         is_3d, given = True, HEAD_DIM
     if isinstance(given, (list, tuple)):
         return tuple(given)
+    if type(given) is not int or given < 1:
+        raise FormatError(f"config.json says {str(given)[:60]!r} of attention heads, expected whole numbers above 0")
     if not is_3d:  # in diffusers' 2-D UNets attention_head_dim is the number of heads
         return (given,) * len(widths)
     if unfit := [width for width in widths if width % given]:
