@@ -213,13 +213,18 @@ def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path
     state = module.state_dict()
     on_meta = any(tensor.is_meta for tensor in state.values())
     own = matched(state, tensors, path)
-    if wrong := [key for key, tensor in own.items() if not is_finite(tensor)]:
+    check_finite(own, path)
+    module.load_state_dict({key: tensor.to(state[key].dtype) for key, tensor in own.items()}, assign=on_meta)
+
+
+def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise FormatError with the first one if weights of a file hold NaN or infinity."""
+    if wrong := [key for key, tensor in tensors.items() if not is_finite(tensor)]:
         others = f" and {len(wrong) - 1} others" if len(wrong) > 1 else ""
         raise FormatError(
             f"{path}: the weights {wrong[0]}{others} hold numbers that are not finite (NaN or infinity): get the "
             f"file again, or one of another type"
         )
-    module.load_state_dict({key: tensor.to(state[key].dtype) for key, tensor in own.items()}, assign=on_meta)
 
 
 def is_finite(tensor: Tensor) -> bool:

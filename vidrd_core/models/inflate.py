@@ -64,6 +64,7 @@ def with_temporal(
     faults = differences({key: tensor for key, tensor in state.items() if is_temporal(key)}, temporal)
     if whole.temp_attention != "none" and heads not in (None, config.heads):
         faults.append(f"attention heads {heads} for {config.heads}")
+    safetensors.check_finite(temporal, path)
     if faults:
         raise FormatError(f"{path} is for another UNet, of other widths, depth or heads: {'; '.join(faults)}")
     return spatial | temporal, whole
@@ -89,6 +90,7 @@ def read_temporal(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         FormatError: It has no temporal layers, or is damaged.
     """
     temporal, settings, _ = _read(path)
+    safetensors.check_finite(temporal, path)
     return temporal, settings
 
 

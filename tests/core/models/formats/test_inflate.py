@@ -11,7 +11,7 @@ from vidrd_core.io.safetensors import TEMPORAL_LAYERS, FormatError
 from vidrd_core.models.config import UNet3DConfig
 from vidrd_core.models.formats.unet import write_unet
 from vidrd_core.models.formats.unet_keys import is_temporal
-from vidrd_core.models.inflate import save_temporal, with_temporal, without_temporal, write_temporal
+from vidrd_core.models.inflate import read_temporal, save_temporal, with_temporal, without_temporal, write_temporal
 from vidrd_core.models.load_parts import build_unet, load_unet, save_unet
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.sampling import DiffusionConfig
@@ -141,3 +141,16 @@ def test_a_configuration_that_is_no_mapping_is_refused(path):
     safetensors.write(path, base.state_dict(), "UNet3D", config=1.5, diffusion={})
     with pytest.raises(FormatError, match=r"not whole: config is 1\.5, expected a mapping"):
         load_unet(path)
+
+
+def test_temporal_layers_that_are_not_finite_are_refused_with_their_file(path):
+    video = unet(**BUILDS["ours"])
+    tensors = {key: tensor.clone() for key, tensor in video.state_dict().items()}
+    name = next(key for key in tensors if is_temporal(key))
+    tensors[name].view(-1)[0] = torch.nan
+    write_temporal(tensors, video.config, path)
+    for read in (read_temporal, lambda path: with_temporal(unet().state_dict(), FLAT, path)):
+        with pytest.raises(
+            FormatError, match=rf"a\.safetensors: the weights {name} hold numbers that"
+        ):
+            read(path)
