@@ -314,7 +314,7 @@ def _read_film(path: Path) -> None:
 
     try:
         facts = facts_of(path)
-        if not (0 <= facts.seconds < 1e6 and 0 < facts.fps < 1e6 and facts.width * facts.height < 1e8):
+        if not (0 <= facts.seconds <= 1e8 and 0 < facts.fps <= 1e5 and facts.width * facts.height < 1e8):
             raise NonsenseError(f"a film of {facts}")
         frames_at(path, [0.0, min(1.0, facts.seconds / 2)], (32, 32))
     except UnfitError:

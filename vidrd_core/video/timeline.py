@@ -24,6 +24,7 @@ DISCONTINUOUS = 0x0200  # flag of a format whose clock may jump, in FFmpeg
 FAR = 10.0  # seconds: a longer step is another clock where a format allows that, as in FFmpeg's own programs
 SETTLED = 5  # frames in a row of which none follows the clock so far: they follow another
 REORDERED = 16  # frames that a decoder may hold back
+LONGEST, FASTEST = 1e8, 1e5  # seconds and frames a second of a film, beyond which its times are damaged
 MACHINE = (errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # errors that no file causes by what it holds
 
 
@@ -40,6 +41,9 @@ class Timeline:
         keys: int64 [K], presentation times of key frames that decoding can begin with, ascending.
         damage: What of the file cannot be decoded, as "is cut off at 3.20 s"; "" if decoding met no error.
         checksums: uint32 [F], of the frames as decoding from the start gives them; None if that was not done.
+
+    Raises:
+        VideoError: The film is longer, or its frames are shorter, than of any film.
     """
 
     times: NDArray[np.float64]
@@ -49,6 +53,10 @@ class Timeline:
     keys: NDArray[np.int64]
     damage: str = ""
     checksums: NDArray[np.uint32] | None = None
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.seconds <= LONGEST and 0 < self.fps <= FASTEST):
+            raise VideoError(f"is damaged: it says that it lasts {self.seconds:.4g} s at {self.fps:.4g} fps")
 
     def numbers(self, times: Sequence[float]) -> list[int]:
         """The numbers of the frames that are shown at given times.

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from vidrd_core.video import Piece, join_videos, open_video, read_video
+from vidrd_core.video.film import film_of
 from vidrd_core.video.sinks import frame_rate
+from vidrd_core.video.timeline import Timeline, VideoError
 
 RATES = [  # as people give them, and what is meant
     (24000 / 1001, Fraction(24000, 1001)),
@@ -96,3 +98,19 @@ def test_joined_clips_keep_the_times(tmp_path: Path) -> None:
 )
 def test_decimals_of_ntsc_rates_and_no_others_are_rounded(given: float, meant: str) -> None:
     assert frame_rate(given) == Fraction(meant)
+
+
+def test_times_that_no_film_has_are_damage(tmp_path):
+    path = tmp_path / "film.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=1_000_000, options={"bf": "0"})
+        stream.width, stream.height, stream.time_base = 64, 48, Fraction(1, 1_000_000)
+        for number in range(3):
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 1_000_000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with pytest.raises(VideoError, match=r"is damaged: it says that it lasts 3e-06 s at 1e\+06 fps"):
+        film_of(path).timeline  # noqa: B018
+    with pytest.raises(VideoError, match="it says that it lasts 2e\\+09 s"):
+        Timeline(np.zeros(1), 2e9, 5e-10, None, np.zeros(0, np.int64))

@@ -150,7 +150,5 @@ def test_temporal_layers_that_are_not_finite_are_refused_with_their_file(path):
     tensors[name].view(-1)[0] = torch.nan
     write_temporal(tensors, video.config, path)
     for read in (read_temporal, lambda path: with_temporal(unet().state_dict(), FLAT, path)):
-        with pytest.raises(
-            FormatError, match=rf"a\.safetensors: the weights {name} hold numbers that"
-        ):
+        with pytest.raises(FormatError, match=rf"a\.safetensors: the weights {name} hold numbers that"):
             read(path)
