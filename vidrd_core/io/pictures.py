@@ -232,7 +232,9 @@ def _opened(source: Source) -> Iterator[Any]:
 def check_size(image: Any) -> None:
     """Raise PictureError for an open image of Pillow of which no pixel is read yet, if it has too many for memory."""
     width, height = image.size
-    if width * height > (most := MOST_PIXELS.get(image.format or "", MOST_PIXELS[""])):
+    is_animated = image.format == "PNG" and getattr(image, "is_animated", False)  # one frame is laid on another
+    kind = "GIF" if is_animated else image.format or ""
+    if width * height > (most := MOST_PIXELS.get(kind, MOST_PIXELS[""])):
         raise PictureError(f"has {width} x {height} pixels: expected at most {most / 1e6:.0f} million, scale it down")
 
 

@@ -19,6 +19,7 @@ from vidrd_core.cli.footage import read_footage
 from vidrd_core.data.codec import decode_image
 from vidrd_core.data.decoding import read_image
 from vidrd_core.data.records import UnfitError
+from vidrd_core.io import pictures
 from vidrd_core.io.pictures import PictureError, picture_facts, read_picture
 from vidrd_core.video import read_video
 
@@ -483,3 +484,13 @@ def test_large_pictures_are_read_in_little_memory(tmp_path):
         command = [sys.executable, "-c", code, str(tmp_path / "small.png"), str(tmp_path / "large.png")]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         assert float(done.stdout) < 14, mode  # bytes for each pixel
+
+
+def test_an_animated_png_is_limited_as_what_is_laid_on_another_frame(tmp_path, monkeypatch):
+    frames = [Image.new("RGB", (20, 10), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / "still.png")
+    frames[0].save(tmp_path / "moving.png", save_all=True, append_images=frames[1:])
+    monkeypatch.setitem(pictures.MOST_PIXELS, "GIF", 100)
+    assert read_picture(tmp_path / "still.png").shape == (10, 20, 3)
+    with pytest.raises(PictureError, match="has 20 x 10 pixels"):
+        read_picture(tmp_path / "moving.png")

@@ -70,6 +70,8 @@ def identify_text(
         vocabulary = named["embeddings.token_embedding.weight"].shape[0]
         length = named["embeddings.position_embedding.weight"].shape[0]
         inner = named["encoder.layers.0.mlp.fc1.weight"].shape[0]
+    except IndexError as error:
+        raise FormatError("the text encoder has weights of other shapes than CLIP's") from error
     except KeyError as error:
         raise FormatError(f"the text encoder is no CLIP, or not whole: it lacks {error}") from error
     in_file = 1 + max(int(m[1]) for key in named if (m := _LAYER.match(key)))

@@ -130,11 +130,14 @@ def _config_of(named: Tensors, naming: Naming | None, config: Mapping[str, Any])
         attention = tuple(has(f"down_blocks.{level}.attentions.") for level in levels)
         context = named["mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"].shape[1]
         projection = named["mid_block.attentions.0.proj_in.weight"]
+        channels, made = named["conv_in.weight"].shape[1], named["conv_out.weight"].shape[0]
+    except IndexError as error:
+        raise FormatError("the UNet has weights of other shapes than a UNet's") from error
     except KeyError as error:
         raise FormatError(f"the UNet is not whole, or of an unknown kind: it lacks {error}") from error
     values: dict[str, Any] = {
-        "in_channels": named["conv_in.weight"].shape[1],
-        "out_channels": named["conv_out.weight"].shape[0],
+        "in_channels": channels,
+        "out_channels": made,
         "block_out_channels": widths,
         "attention_levels": attention,
         "heads": _heads(widths, context, named, config),
@@ -156,8 +159,8 @@ def _heads(widths: tuple[int, ...], context: int, named: Tensors, config: Mappin
     """Attention heads at each level: tensors do not show them, a config.json or the family does."""
     is_3d = any(".temp_attentions." in key for key in named)
     given = config.get("num_attention_heads") or config.get("attention_head_dim")
-    if given is None and is_3d and "transformer_in.proj_in.weight" in named:
-        given = named["transformer_in.proj_in.weight"].shape[0] // 8  # it has 8 heads
+    if given is None and is_3d and "transformer_in.proj_in.bias" in named:
+        given = named["transformer_in.proj_in.bias"].numel() // 8  # it has 8 heads
     # UNet2DConditionModel has 8 heads, too, if its config says nothing.
     if given is None and not is_3d and (context == SD1_TEXT or class_of(config) == "UNet2DConditionModel"):
         given = SD1_HEADS

@@ -207,3 +207,11 @@ def test_the_config_of_a_whole_clip_counts_the_layers_of_the_file(layers, kept):
     settings, tensors = identify_text(theirs.state_dict(), config)
     assert settings.layers == kept
     assert {int(key.split(".")[2]) for key in tensors if key.startswith("encoder.layers.")} == set(range(kept))
+
+
+@pytest.mark.parametrize("name", ["embeddings.token_embedding", "embeddings.position_embedding"])
+def test_a_clip_with_a_tensor_of_no_dimensions_is_refused(name):
+    state = clip_model(99, 128, "quick_gelu").state_dict()
+    state[f"text_model.{name}.weight"] = torch.tensor(1.0)
+    with pytest.raises(FormatError, match="the text encoder has weights of other shapes than CLIP's"):
+        identify_text(state)

@@ -149,3 +149,17 @@ def test_layers_without_a_name_in_the_format_are_refused():
         for config, naming in ((UNet3DConfig(), "LDM"), (MODELSCOPE, "VidRD")):
             with pytest.raises(ValueError, match="has no name for"):
                 write_unet(config, UNet3D(config).state_dict(), naming)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["conv_in.weight", "down_blocks.0.resnets.0.conv1.weight",
+     "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"],
+)  # fmt: skip
+@pytest.mark.parametrize("shape", [(), (0,), (4,)])
+def test_weights_without_dimensions_are_refused(name, shape):
+    with torch.device("meta"):
+        state = write_unet(SD2, UNet3D(SD2).state_dict(), "diffusers")
+    state[name] = torch.empty(shape, device="meta")
+    with pytest.raises(FormatError):
+        identify_unet(state)
