@@ -18,8 +18,7 @@ class LastingStream:
 
     Args:
         stream: The stream.
-        is_result: Whether errors of another kind, as a full disk, stay errors; else they cost what was to be written
-            alone.
+        is_result: Whether other errors, as of a full disk, are raised; else the text is dropped then, too.
     """
 
     def __init__(self, stream: TextIO, is_result: bool = True) -> None:

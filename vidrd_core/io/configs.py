@@ -41,7 +41,7 @@ def parse_json(text: str | bytes, **options: Any) -> Any:
         Dicts, lists, strings, numbers, booleans, None.
 
     Raises:
-        ValueError: It is no JSON, is nested too deep, or has a whole number that no float can be near.
+        ValueError: It is no JSON, is nested too deep, or has a whole number of more than 40 digits.
     """
 
     def whole(digits: str) -> int:

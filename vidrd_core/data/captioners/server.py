@@ -34,7 +34,7 @@ class Server:
 
     A request that the server rejects, or answers too slowly, at too great length, in part or without a caption, skips
     the record; a server that is unreachable, overloaded or rejects everything stops the run. All but rejections are
-    tried again, when the server says if it does.
+    tried again, not before the time that the server names in Retry-After.
 
     Args:
         url: The server's address, as in http://localhost:8000/v1.
