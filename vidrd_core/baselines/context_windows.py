@@ -38,7 +38,8 @@ class ContextWindows(LongVideoMethod):
         stride = self.stride
         _, channels, frames, height, width = model.latent_shape(sample)
         count = frames + stride * (clips - 1)
-        noise = self._noise((1, channels, count, height, width), frames, sample.seed)
+        shape = (1, channels, count, height, width)
+        noise = window_noise(shape, frames, stride if self.freenoise else None, sample.seed)
         starts = [stride * index for index in range(clips)]
         each = torch.arange(frames)
         weight = torch.minimum(each + 1, frames - each).float() if self.freenoise else torch.ones(frames)
@@ -61,13 +62,25 @@ class ContextWindows(LongVideoMethod):
         video = decode_latents(model, latents.split(frames, dim=2))
         return LongVideo(video, ReuseSettings(frames - stride, 0.0, order="forward"))
 
-    def _noise(self, shape: tuple[int, ...], window: int, seed: int) -> Tensor:
-        """Noise of all frames; with FreeNoise later frames are shuffled ones of the window before."""
-        generator = clip_generator(seed, 0)
-        noise = torch.randn(shape, generator=generator)
-        if self.freenoise:
-            for start in range(window, shape[2], self.stride):
-                source = start - window + torch.randperm(self.stride, generator=generator)
-                source = source[: shape[2] - start]
-                noise[:, :, start : start + len(source)] = noise[:, :, source]
-        return noise
+
+def window_noise(shape: tuple[int, ...], window: int, stride: int | None, seed: int) -> Tensor:
+    """Noise of all frames of a long video.
+
+    Args:
+        shape: Of the noise, [1, C, F, h, w].
+        window: N, frames of which the noise is new.
+        stride: Later frames are those of the window before, shuffled among as many at a time, as in FreeNoise; None:
+            all noise is new.
+        seed: The seed.
+
+    Returns:
+        The noise, on the CPU.
+    """
+    generator = clip_generator(seed, 0)
+    noise = torch.randn(shape, generator=generator)
+    if stride is not None:
+        for start in range(window, shape[2], stride):
+            source = start - window + torch.randperm(stride, generator=generator)
+            source = source[: shape[2] - start]
+            noise[:, :, start : start + len(source)] = noise[:, :, source]
+    return noise

@@ -9,6 +9,7 @@ from vidrd_core.baselines.clip_by_clip import IndependentClips, LastFrameChainin
 from vidrd_core.baselines.context_windows import ContextWindows
 from vidrd_core.baselines.reconstruction_guidance import CleanFrameConditioning, ReconstructionGuidance
 from vidrd_core.baselines.repaint import RePaint
+from vidrd_core.baselines.spectral_blending import FreeLong
 from vidrd_core.reuse import ReuseSettings
 
 _OLD_SETTINGS = {"told to go on": "positions continue", "told to begin": "positions from 0"}
@@ -58,6 +59,12 @@ def candidates(frames: int, prompted: str = "") -> list[Candidate]:
                       ContextWindows(stride, freenoise, positions == "by moment"))
             for method, freenoise in (("FreeNoise windows", True), ("context windows, averaged", False))
             for stride in (half, frames - quarter) for positions in ("by moment", "each from 0")
+        ),
+        *(
+            Candidate("FreeLong", f"{'shuffled' if freenoise else 'new'} noise, {positions}, {share} blended",
+                      FreeLong(0.5 if share == "half" else 1.0, freenoise, positions == "by number"))
+            for positions in ("by moment", "by number")
+            for freenoise, share in ((True, "half"), (True, "all"), (False, "half"))
         ),
         Candidate("forward, resampled (RePaint)", f"M={quarter} pns alpha=4, early steps twice", RePaint(2, forward)),
         *(
