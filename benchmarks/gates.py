@@ -22,7 +22,7 @@ import numpy as np
 from vidrd_core.io.atomic import write_json
 from vidrd_core.loading import load
 from vidrd_core.pipeline import VidRD
-from vidrd_core.procedural import world
+from vidrd_core.procedural import EVALUATION_SEED, world
 from vidrd_core.procedural.world.alignment import alignment
 from vidrd_core.procedural.world.captions import Wanted, sentence, wanted_of
 from vidrd_core.procedural.world.motion import torus_distance
@@ -33,12 +33,6 @@ from vidrd_core.video.tensors import to_frames, to_video
 
 SAID = ("color", "shape", "motion", "ground", "all")
 EVEN_PLACES = 0.3826  # mean distance of two places on a torus of side 1
-
-
-def wanted_captions(count: int) -> list[world.Instance]:
-    """Instances with every motion equally often (to within one), for their captions."""
-    motions = world.MOTIONS
-    return [world.random_instance(np.random.default_rng((11, i)), [motions[i % len(motions)]]) for i in range(count)]
 
 
 def shares(wanted: Sequence[Wanted], found: Sequence[Readout]) -> dict[str, float]:
@@ -72,7 +66,7 @@ def world_distance(one: Readout, other: Readout) -> float:
 
 def measure(model: VidRD, given: argparse.Namespace) -> dict[str, Any]:
     """Generate and read out all clips."""
-    instances = wanted_captions(given.captions)
+    instances = world.evaluation_instances(given.captions, EVALUATION_SEED)
     wanted = [wanted_of(each) for each in instances]
     drawn = np.stack([world.render(each) for each in instances])
     decoded = to_frames(model.vae.decode(model.vae.encode(to_video(drawn))))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from gates import report, shares, spread, wanted_captions, world_distance
+from gates import report, shares, spread, world_distance
 
 from vidrd_core.procedural import world
 from vidrd_core.procedural.world.captions import wanted_of
@@ -13,7 +13,7 @@ from vidrd_core.procedural.world.readout import read_out
 def drawn():
     """Three instances of each of a few captions, read out."""
     rows = []
-    for each in wanted_captions(18)[::3]:
+    for each in world.evaluation_instances(18, 11)[::3]:
         wanted, rng = wanted_of(each), np.random.default_rng(0)
         twins = [
             world.random_instance(rng, [wanted.motion], wanted.shape, wanted.color, wanted.ground) for _ in "123"

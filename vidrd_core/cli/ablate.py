@@ -30,15 +30,13 @@ from vidrd_core.metrics.frechet import Array
 from vidrd_core.metrics.fvd import FeatureStatistics, feature_statistics
 from vidrd_core.metrics.inception import SPLITS, inception_score
 from vidrd_core.pipeline import VidRD
-from vidrd_core.procedural import EVALUATION_SEED, describe, evaluation_scenes, render
-from vidrd_core.procedural.prompt_alignment import scene_for_prompt
+from vidrd_core.procedural.drawn import DrawnClips, drawn_clips_of
 from vidrd_core.reports.ablation import ablation_page
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.settings import SampleSettings
 
 RESULT = "ablation.json"
-REFERENCE_SEED, REFERENCE_CLIPS = 77, 2000
-BALANCED = 56  # scenes: four of each motion, seven of each color
+REFERENCE_CLIPS = 2000
 RANDOM_FEATURES = "python:vidrd_core.metrics.random_features:RandomProjectionFeatures"
 RANDOM_FEATURES_NAME = "python:vidrd_core.evaluation.looks:Looks"  # in records since 0.1.0, which are resumed
 
@@ -84,14 +82,14 @@ def run(request: AblateRequest) -> None:
         varied = sweeps_of(options, sample.frames, base)
         for point in unique_points(varied):
             point.check_frames(sample.frames)
-        if not texts:
-            texts = procedural_prompts(options.videos)
-            if scene_for_prompt(model, texts[0]) is None:
-                raise InputError(f"{model.name} is no model of procedural clips: give --prompts for it")
+        drawn = drawn_clips_of(model)
+        if not texts and not drawn:
+            raise InputError(f"{model.name} is no model of drawn clips: give --prompts for it")
+        texts = texts or (drawn.prompts(options.videos) if drawn else [])
         prompts = [texts[number % len(texts)] for number in range(options.videos)]
     networks = chosen.networks(sample.frames, device)
-    procedural = networks.fvd is None and scene_for_prompt(model, prompts[0]) is not None
-    if procedural:
+    drawn = drawn if drawn and not networks.fvd and drawn.is_caption(prompts[0]) else None
+    if drawn:
         features = load_feature_extractor(RANDOM_FEATURES, device)
         networks = replace(networks, fvd=replace(features, name=RANDOM_FEATURES_NAME))
     if networks.fvd and options.videos < 3:
@@ -111,22 +109,15 @@ def run(request: AblateRequest) -> None:
     pictured = {video_name(number, point) for number in range(options.sheets) for point in points}
     if not measure(sources, request.output, networks, header, pictured):
         return
-    drawn = partial(_drawn_statistics, networks, sample) if procedural else None
     with input_checked():
         names = {source.name for source in sources}
-        found = analyze_records(request, networks, varied, 2 * sample.frames, names, drawn)
+        reference = partial(_drawn_statistics, drawn, networks, sample) if drawn else None
+        found = analyze_records(request, networks, varied, 2 * sample.frames, names, reference)
     write_json(request.output / RESULT, {"settings": {**networks.metadata(), **header}, "sweeps": found})
     _write_page(request, model, {**networks.metadata(), **header}, varied, found)
     for each in found:
         say(each["statement"])
     note(f"{len(points)} points of {options.videos} videos: {request.output / PAGE}")
-
-
-def procedural_prompts(count: int) -> list[str]:
-    """Captions of balanced scenes; more of them begin with the same ones, so that a run can be extended."""
-    blocks = range(-(-count // BALANCED))
-    scenes = [scene for block in blocks for scene in evaluation_scenes(BALANCED, EVALUATION_SEED + block)]
-    return [describe(scene) for scene in scenes[:count]]
 
 
 def sweeps_of(options: SweepOptions, frames: int, base: ReuseSettings) -> Sequence[Sweep]:
@@ -154,7 +145,7 @@ def analyze_records(
     varied: Sequence[Sweep],
     period: int,
     names: set[str],
-    drawn: Callable[[], FeatureStatistics] | None,
+    reference: Callable[[], FeatureStatistics] | None,
 ) -> list[dict[str, Any]]:
     """Analyze the records.
 
@@ -164,16 +155,16 @@ def analyze_records(
         varied: The sweeps.
         period: Lag in frames at which loopiness is taken.
         names: Names of the videos that count.
-        drawn: Computes the reference statistics for a model of procedural clips.
+        reference: Computes the reference statistics for a model of drawn clips.
 
     Returns:
         A JSON-ready dict for each sweep, with its trends and its statement.
     """
     results = group_by_point((each for each in read_records(request.output) if each["name"] in names), period)
     statistics: dict[str, tuple[str, Statistic]] = {}
-    reference = drawn() if drawn else request.networks.reference_statistics(networks, request.output)
-    if reference:
-        statistics["fvd"] = ("fvd", frechet_to(reference))
+    known = reference() if reference else request.networks.reference_statistics(networks, request.output)
+    if known:
+        statistics["fvd"] = ("fvd", frechet_to(known))
     if networks.classifier and request.sweep.videos >= SPLITS:
         statistics["inception_score"] = ("classes", _mean_inception_score)
     return analyze(varied, results, statistics)
@@ -184,14 +175,15 @@ def _mean_inception_score(probabilities: Array) -> float:
     return inception_score(probabilities)[0]
 
 
-def _drawn_statistics(networks: Networks, sample: SampleSettings) -> FeatureStatistics:
-    """Statistics of drawn clips, the reference for a model of procedural clips."""
+def _drawn_statistics(drawn: DrawnClips, networks: Networks, sample: SampleSettings) -> FeatureStatistics:
+    """Statistics of drawn clips, the reference for a model of them."""
     assert networks.fvd is not None
     assert sample.frames is not None
     assert sample.height is not None
-    scenes = evaluation_scenes(REFERENCE_CLIPS, REFERENCE_SEED)
-    clips = (render(scene, sample.frames, sample.height)[None, : networks.frames] for scene in scenes)
-    return feature_statistics(clips, networks.fvd, networks.fvd.name, None)
+    found = drawn.reference(REFERENCE_CLIPS, sample.frames, sample.height)
+    return feature_statistics(
+        (clip[None, : networks.frames] for clip in found), networks.fvd, networks.fvd.name, None
+    )
 
 
 def _write_page(

@@ -13,7 +13,7 @@ from typing import Any
 
 from vidrd_core.evaluation.videos import ClipLayout, LoadedVideo, VideoSource
 from vidrd_core.pipeline import VidRD
-from vidrd_core.procedural.prompt_alignment import prompt_alignment, scene_for_prompt
+from vidrd_core.procedural.drawn import drawn_clips_of
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.sample import Clip
 from vidrd_core.video import DEFAULT_FPS
@@ -152,6 +152,8 @@ def ablation_videos(
     for point in points:
         model.stream(prompts, len(prompts), point, **settings)  # checks everything, generates nothing
 
+    drawn = drawn_clips_of(model)
+
     @lru_cache(maxsize=1)
     def first_clip(number: int) -> Clip:
         return model.generate(prompts[number], most, seed=seed + number, **settings)
@@ -161,10 +163,10 @@ def ablation_videos(
         video = model.frames([first, *model.stream(text, clips, point, state=first.state)])
         layout = ClipLayout(first.state.frames, point.repeated_frames, point.prompt_frames)
         boundaries = replace(layout.boundaries(len(video)), window=layout.frames)  # M + 1 would differ between points
-        alignment = prompt_alignment(video, scene_for_prompt(model, text), layout.frames, layout.repeated, first=1)
+        figures = drawn.figures(video, text, layout.frames, layout.repeated, first=1) if drawn else {}
         length = network_frames or layout.frames
         start = max(0, min(boundaries.seams[-1] - length // 2, len(video) - length))
-        return LoadedVideo(video, DEFAULT_FPS, text, boundaries, alignment, video[start : start + length])
+        return LoadedVideo(video, DEFAULT_FPS, text, boundaries, figures, video[start : start + length])
 
     return [
         VideoSource(video_name(number, point), lambda number=number, point=point: generate(number, point))  # type: ignore[misc]

@@ -20,10 +20,12 @@ from vidrd_core.metrics.registry import METRICS
 
 QUALITY = ("fvd", "inception_score", "clipsim", "faithful_look", "faithful_motion")
 """The metrics that the paper's claim is tested against."""
+CONTINUITY = ("identity_kept", "direction_kept", "position_error", "position_jump")
 SMOOTHNESS = ("seam_error", "worst_step", "flow_jump", "frame_consistency", "subject_consistency")
 LOOPING = ("loopiness", "mirror_score")
 MOTION = ("dynamic", "speed", "change")
-FIGURES = (*QUALITY, *SMOOTHNESS, *LOOPING, *MOTION)
+CLEAR = 5  # standard errors by which a figure moves for certain, among so many figures
+FIGURES = (*QUALITY, *CONTINUITY, *SMOOTHNESS, *LOOPING, *MOTION)
 
 
 @dataclass
@@ -147,7 +149,7 @@ def statement(sweep: Sweep, figures: Mapping[str, Sequence[Mapping[str, float]]]
         trends: The trend of each figure.
 
     Returns:
-        Sentences: the verdict, then how each figure changes from the first to the last value.
+        Sentences: the verdict, how each figure changes from the first to the last value, and what moves for certain.
     """
     effects = {name: each.direction * _sign(name) for name, each in trends.items()}
     better, worse = ([name for name in QUALITY if effects.get(name) == sign] for sign in (1, -1))
@@ -157,10 +159,18 @@ def statement(sweep: Sweep, figures: Mapping[str, Sequence[Mapping[str, float]]]
         f"{sweep.symbol} from {sweep.values[0]:g} to {sweep.values[-1]:g} ({sweep.fixed}): the paper's trend, the "
         f"more is reused the better the metrics and the more looping, {verdict}."
     ]
-    groups = {"Metrics": QUALITY, "Smoothness": SMOOTHNESS, "Looping": LOOPING, "Motion": MOTION}
+    groups = {
+        "Metrics": QUALITY,
+        "Continuity": CONTINUITY,
+        "Smoothness": SMOOTHNESS,
+        "Looping": LOOPING,
+        "Motion": MOTION,
+    }
     for title, names in groups.items():
         if changes := [_change(name, figures[name], trends[name]) for name in names if name in trends]:
             parts.append(f"{title}: {'; '.join(changes)}.")
+    clear = [f"{name} by {each.errors:.0f}" for name, each in trends.items() if each.errors > CLEAR]
+    parts.append(f"Moved by more than {CLEAR} standard errors: {', '.join(clear) or 'none'}.")
     return " ".join(parts)
 
 

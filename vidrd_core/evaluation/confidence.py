@@ -37,6 +37,12 @@ class Trend:
         """1 for a rise, -1 for a fall, 0 if the interval includes no change."""
         return 0 if self.low <= 0 <= self.high else int(np.sign(self.change))
 
+    @property
+    def errors(self) -> float:
+        """By how many of its standard errors the figure changes."""
+        error = (self.high - self.low) / (2 * Z)
+        return abs(self.change) / error if error else float("inf") if self.change else 0.0
+
 
 def paired_trend(values: Sequence[float], rows: Sequence[Mapping[int, float]]) -> Trend:
     """Estimate the effect of a setting on a figure that every video has, by differences of the same video.

@@ -17,7 +17,7 @@ from vidrd_core.many.jobs import Job, batches
 from vidrd_core.many.making import frames_of_batch
 from vidrd_core.metrics.seams import ClipBoundaries, Video
 from vidrd_core.pipeline import VidRD
-from vidrd_core.procedural.prompt_alignment import prompt_alignment, scene_for_prompt
+from vidrd_core.procedural.drawn import drawn_clips_of
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.sampling import DivergenceError
 from vidrd_core.settings import SampleSettings
@@ -236,7 +236,7 @@ class _Generated:
         self.waiting: dict[int, Video | DivergenceError] = {}
 
     def load(self, job: Job) -> LoadedVideo:
-        """Generate a video, with its alignment to the prompt for a model of procedural clips."""
+        """Generate a video, with what can be read from its frames for a model of drawn clips."""
         if job.number not in self.waiting:
             mine = self.jobs[job.number % self.processes :: self.processes]
             start = job.number // self.processes // self.batch * self.batch  # so that each video has a place for good
@@ -252,7 +252,8 @@ class _Generated:
         layout = ClipLayout(job.sample.frames, job.reuse.repeated_frames, job.reuse.prompt_frames)
         boundaries = layout.boundaries(len(video))
         text = job.prompts[0]
-        alignment = prompt_alignment(video, scene_for_prompt(self.model, text), layout.frames, layout.repeated)
+        drawn = drawn_clips_of(self.model)
+        figures = drawn.figures(video, text, layout.frames, layout.repeated) if drawn else {}
         if job.reuse.loop != "none" and boundaries.seams:  # the last clip shows fewer frames, and has no later seam
             boundaries = replace(boundaries, seams=boundaries.seams[: job.clips - 1])
-        return LoadedVideo(video, DEFAULT_FPS, text, boundaries, alignment)
+        return LoadedVideo(video, DEFAULT_FPS, text, boundaries, figures)

@@ -191,18 +191,50 @@ _ENTRIES = (
     ),
     Metric(
         "faithful_look",
-        "share of clips that show the color and the shape that their prompt names; models of procedural clips only",
+        "share of clips that show the color, shape and ground that their prompt names; models of drawn clips only",
         "0 to 1",
         "higher",
         needs=("text",),
     ),
     Metric(
         "faithful_motion",
-        "share of clips that move as their prompt says, starting at any phase of the motion; models of procedural "
-        "clips only",
+        "share of clips that move as their prompt says, starting at any phase of the motion; models of drawn clips "
+        "only",
         "0 to 1",
         "higher",
         needs=("text",),
+    ),
+    Metric(
+        "identity_kept",
+        "share of later clips that show the instance of the first: hue, size and pattern of the thing, the ground; "
+        "models of the drawn world only",
+        "0 to 1",
+        "higher",
+        needs=("seams", "text"),
+    ),
+    Metric(
+        "direction_kept",
+        "share of seams at which the thing, or the ground under it, goes on in its direction; models of the drawn "
+        "world only",
+        "0 to 1",
+        "higher",
+        needs=("seams", "text"),
+    ),
+    Metric(
+        "position_error",
+        "how far the thing is, in the first frame after a seam, from where the law of its motion puts it by the "
+        "frames before; models of the drawn world only",
+        "64ths of a frame's side",
+        "lower",
+        needs=("seams", "text"),
+    ),
+    Metric(
+        "position_jump",
+        "the position error over how far the thing moves from frame to frame inside clips; models of the drawn world "
+        "only",
+        "ratio, from 0",
+        "lower",
+        needs=("seams", "text"),
     ),
     Metric(
         "clipsim",

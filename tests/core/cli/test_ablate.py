@@ -4,16 +4,20 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import vidrd_core
-from vidrd_core.cli.ablate import procedural_prompts
 from vidrd_core.cli.measuring import process_device
 from vidrd_core.evaluation.runner import read_records
+from vidrd_core.models.load_parts import save_text_encoder, save_unet, save_vae
+from vidrd_core.models.word_text_encoder import TextEncoder
+from vidrd_core.procedural import world
 from vidrd_core.video import open_video
 
+from ...conftest import TEXT
 from ..metrics.test_feature_extractors import Mean, saved
 from ..metrics.test_seams import moving
 from .helpers import error_line
@@ -69,15 +73,28 @@ def test_frames_across_the_last_seam_are_compared_with_a_reference(here, vidrd, 
     assert not (here / "few").exists()
 
 
-def test_more_procedural_prompts_begin_with_the_same_ones():
-    assert procedural_prompts(100)[:30] == procedural_prompts(30)
-    assert len(set(procedural_prompts(112))) > 100
+def test_of_the_drawn_world_identity_and_position_are_read(here, vidrd, model):
+    config = replace(TEXT, words=world.VOCABULARY, max_length=20)
+    (here / "world").mkdir()
+    save_unet(model.unet, model.diffusion, here / "world" / "unet.safetensors")
+    save_vae(model.vae, here / "world" / "vae.safetensors")
+    save_text_encoder(TextEncoder(config), here / "world" / "text_encoder.safetensors")
+    code, out, err = vidrd("ablate", "-o", "out", "--model", "world", "--videos", "3", *VARIED)
+    assert code == 0, err
+    assert "FVD" not in err
+    for record in read_records(here / "out"):
+        assert world.parse(record["text"])
+        assert len(record["identity_kept"]) == len(record["position_error"]) == 1
+        assert len(record["faithful_motion"]) == 1, "the first clip is the same at each point"
+    assert "Continuity: identity_kept 0 to 0, no change for certain" in out
+    assert "fvd" in json.loads((here / "out" / "ablation.json").read_text())["sweeps"][0]["figures"]
+    assert "Moved by more than 5 standard errors: " in out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "is no model of procedural clips: give --prompts for it"),
+        ((), "is no model of drawn clips: give --prompts for it"),
         (("--videos", "1"), "videos is 1, expected 2 or more"),
         (("--prompts", "no.txt"), "no.txt"),
         (("--prompts", "prompts.txt", "--alphas", "much"), "alpha takes 'much', expected numbers separated"),

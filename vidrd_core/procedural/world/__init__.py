@@ -8,7 +8,7 @@ Lengths are fractions of the frame's side, time is in frames. x points right and
 clockwise.
 """
 
-from vidrd_core.procedural.world.captions import VOCABULARY, caption, describe, parse
+from vidrd_core.procedural.world.captions import VOCABULARY, caption, describe, evaluation_instances, parse
 from vidrd_core.procedural.world.drawing import draw, render
 from vidrd_core.procedural.world.motion import MOTIONS, State, predict, states
 from vidrd_core.procedural.world.readout import Readout, read_out
@@ -38,6 +38,7 @@ __all__ = [
     "caption",
     "describe",
     "draw",
+    "evaluation_instances",
     "parse",
     "predict",
     "random_instance",

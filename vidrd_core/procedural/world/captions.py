@@ -11,7 +11,7 @@ import numpy as np
 from vidrd_core.procedural.scenes import DIRECTIONS, pick
 from vidrd_core.procedural.shapes import SHAPES
 from vidrd_core.procedural.world.motion import MOTIONS
-from vidrd_core.procedural.world.things import COLORS, FOLLOWED, GROUNDS, Instance
+from vidrd_core.procedural.world.things import COLORS, FOLLOWED, GROUNDS, Instance, random_instance
 
 # The first phrase of each motion is the canonical one.
 PHRASES: dict[str, tuple[str, ...]] = {
@@ -80,6 +80,19 @@ def parse(text: str) -> Wanted | None:
     if not found or found[3] not in phrases:
         return None
     return Wanted(found[1], found[2], phrases[found[3]], found[4])
+
+
+def evaluation_instances(count: int, seed: int) -> list[Instance]:
+    """Instances that captions of an evaluation are taken from, with every motion equally often (to within one).
+
+    Args:
+        count: Number of instances; more of them begin with the same ones.
+        seed: Any that is not that of a data set.
+
+    Returns:
+        The instances.
+    """
+    return [random_instance(np.random.default_rng((seed, i)), [MOTIONS[i % len(MOTIONS)]]) for i in range(count)]
 
 
 def every_caption() -> list[Wanted]:

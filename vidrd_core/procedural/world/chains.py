@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidrd_core.procedural.shapes import EXTENTS
-from vidrd_core.procedural.world.alignment import alignment
+from vidrd_core.procedural.world.alignment import Alignment, alignment
 from vidrd_core.procedural.world.captions import Wanted
 from vidrd_core.procedural.world.motion import predict, torus_distance
 from vidrd_core.procedural.world.readout import Readout, difference, read_out
 
+LEAST = 4  # frames that a clip is read from
 AHEAD = 3  # frames after a seam by which a direction is judged
 MOVES = 1 / 64  # a thing that moves less within them has no direction
 PIXELS = 64  # of a frame's side, in which errors are given
@@ -31,51 +30,54 @@ class ChainFigures:
         step: How far the thing moves from frame to frame within clips, median, in the same pixels.
         direction: Whether the thing, or the ground, goes on in its direction after each seam, as 1 or 0 [K - 1]; NaN
             where nothing moves.
-        faithful: Whether each clip shows what the caption says [K].
+        shown: What of its caption each clip shows [K].
     """
 
     kept: tuple[bool, ...]
     seam_error: tuple[float, ...]
     step: float
     direction: tuple[float, ...]
-    faithful: tuple[bool, ...]
+    shown: tuple[Alignment, ...]
 
 
-def measure_chain(frames: NDArray[np.uint8], starts: Sequence[int], wanted: Wanted) -> ChainFigures:
+def measure_chain(video: NDArray[np.uint8], wanted: Wanted, frames: int, repeated: int = 0) -> ChainFigures:
     """Measure a long video against what its caption says.
 
     Args:
-        frames: uint8 [F, S, S, 3].
-        starts: Numbers of the frames with which clips begin, from 0 on; each clip has 4 or more.
+        video: uint8 [F, S, S, 3].
         wanted: What the caption says.
+        frames: Frames of a clip, N, 4 or more.
+        repeated: Leading frames of later clips that are the last ones of the clip before, and are not shown again.
 
     Returns:
-        Its figures.
+        Its figures, of complete clips.
 
     Raises:
-        ValueError: A clip has too few frames.
+        ValueError: A clip has too few frames, or the video is shorter than one.
     """
-    ends = [*starts[1:], len(frames)]
-    if short := [end - start for start, end in zip(starts, ends, strict=True) if end - start < 4]:
-        raise ValueError(f"a clip has {short[0]} frames, expected 4 or more")
-    clips = [read_out(frames[start:end]) for start, end in zip(starts, ends, strict=True)]
-    seams = [_seam(before, after, wanted.motion) for before, after in itertools.pairwise(clips)]
+    if frames < LEAST or len(video) < frames:
+        raise ValueError(f"a clip has {min(frames, len(video))} frames, expected {LEAST} or more")
+    begins = range(0, len(video) - frames + 1, frames - repeated)
+    clips = [read_out(video[start : start + frames]) for start in begins]
+    # The frames from the seam on: where some are repeated, not those of the clip.
+    shown = [video[start + repeated : start + repeated + frames] for start in begins[1:]]
+    after = [read_out(each) if len(each) >= LEAST else None for each in shown] if repeated else clips[1:]
+    seams = [_seam(one, other, wanted.motion) for one, other in zip(clips[:-1], after, strict=True)]
     apart = [difference(clips[0], each) for each in clips[1:]]
-    steps = [PIXELS * torus_distance(each.position[1:], each.position[:-1]) for each in clips]
-    seen = np.concatenate(steps)
+    steps = np.concatenate([PIXELS * torus_distance(each.position[1:], each.position[:-1]) for each in clips])
     return ChainFigures(
         kept=tuple(each is not None and each.is_same for each in apart),
         seam_error=tuple(error for error, _ in seams),
-        step=float(np.nanmedian(seen)) if np.isfinite(seen).any() else float("nan"),
+        step=float(np.nanmedian(steps)) if np.isfinite(steps).any() else float("nan"),
         direction=tuple(direction for _, direction in seams),
-        faithful=tuple(alignment(wanted, each).all for each in clips),
+        shown=tuple(alignment(wanted, each) for each in clips),
     )
 
 
-def _seam(before: Readout, after: Readout, motion: str) -> tuple[float, float]:
+def _seam(before: Readout, after: Readout | None, motion: str) -> tuple[float, float]:
     """The error in the first frame after a seam, in pixels, and whether the direction is kept (1, 0, or NaN)."""
     unknown = float("nan")
-    if not (before.visible.all() and after.visible.all()):
+    if after is None or not (before.visible.all() and after.visible.all()):
         return unknown, unknown
     edge = EXTENTS.get(before.shape, 1.0) * float(np.mean(before.radius))
     expected = predict(motion, before.position, AHEAD, edge)

@@ -155,8 +155,8 @@ class Difference:
 
 
 def difference(one: Readout, other: Readout) -> Difference | None:
-    """How far two clips are from showing the same instance; None if one shows no thing."""
-    if not (one.visible.any() and other.visible.any()):
+    """How far two clips are from showing the same instance; None if one shows no thing, or no ground."""
+    if not all(each.visible.any() and np.isfinite(each.ground).any() for each in (one, other)):
         return None
     hues = [circular_mean(each.hue[each.visible], 360.0) for each in (one, other)]
     sizes = [float(np.exp(np.log(each.radius[each.visible]).mean())) for each in (one, other)]
