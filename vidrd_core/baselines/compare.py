@@ -21,32 +21,38 @@ from typing import Any
 import numpy as np
 import torch
 
-from vidrd_core.baselines.base import count_denoised_frames
-from vidrd_core.baselines.ranking import best_settings, quality, select, summarize
+from vidrd_core.baselines.base import Candidate, count_denoised_frames
+from vidrd_core.baselines.measure import Measure, best_settings, select
 from vidrd_core.baselines.registry import candidates, current_setting
-from vidrd_core.baselines.tables import by_clip, file_name, table, write_docs
+from vidrd_core.baselines.shapes_measure import ShapesMeasure
+from vidrd_core.baselines.tables import file_name, write_docs
+from vidrd_core.baselines.world_measure import WorldMeasure
 from vidrd_core.io.atomic import write_json, write_text
 from vidrd_core.io.jsonl import JsonLines, check_header, resume
 from vidrd_core.loading import load
 from vidrd_core.metrics import seams
 from vidrd_core.metrics.peak_memory import peak_memory_mib
-from vidrd_core.procedural import EVALUATION_SEED, Scene, describe, evaluation_scenes
-from vidrd_core.procedural.benchmark_report import draw_chain
-from vidrd_core.procedural.chain_metrics import (
-    Record,
-    measure_chain,
-    motion_at_any_phase,
-    moves_in_direction,
-    words_of,
-)
-from vidrd_core.procedural.recognition import recognize
+from vidrd_core.pipeline import VidRD
+from vidrd_core.procedural import EVALUATION_SEED
+from vidrd_core.procedural.chain_metrics import Record
+from vidrd_core.procedural.drawn import Shapes, World, drawn_clips_of
 from vidrd_core.settings import SampleSettings
 
 TUNING_SEED = 77
 TUNING_CLIPS = 4
-PICTURED = {"straight": 0, "orbit": 9}  # prompts whose contact sheets the docs show
-Job = tuple[str, int, Scene, int]
-"""Stage, index of the prompt, its scene, index of the candidate."""
+Job = tuple[str, int, tuple[str, Any], int]
+"""Stage, index of the prompt, the prompt with what it should show, index of the candidate."""
+MEASURES: dict[type, Measure] = {Shapes: ShapesMeasure(), World: WorldMeasure()}
+
+
+def measure_of(model: VidRD) -> Measure:
+    """How videos of a model are measured. Raises ValueError for a model of other clips than drawn ones."""
+    try:
+        return MEASURES[type(drawn_clips_of(model))]
+    except KeyError:
+        raise ValueError(
+            f"{model.name} is no model of drawn clips, of which videos could be read: train one by vidrd train"
+        ) from None
 
 
 def run(
@@ -79,10 +85,11 @@ def run(
         The comparison, a dictionary for JSON.
 
     Raises:
-        ValueError: `out` holds records of other settings.
+        ValueError: `out` holds records of other settings, or videos of the model cannot be read by program.
     """
-    out.mkdir(parents=True, exist_ok=True)
     loaded = load(model)
+    measure = measure_of(loaded)
+    out.mkdir(parents=True, exist_ok=True)
     tried = candidates(loaded.diffusion.frames, prompted)
     settings = {"model": loaded.signature, "clips": clips, "steps": steps, "solver": solver}
     settings |= {"prompts": prompts, "tuning prompts": tuning}  # they determine the scenes
@@ -98,8 +105,8 @@ def run(
     def fill(stage: str, count: int, seed: int, numbers: Sequence[int]) -> None:
         done = {(r["stage"], r["prompt"], r["method"], r["setting"]) for r in records}
         jobs = [
-            (stage, index, scene, number)
-            for index, scene in enumerate(evaluation_scenes(count, seed, 1))
+            (stage, index, prompt, number)
+            for index, prompt in enumerate(measure.prompts(count, seed))
             for number in numbers
             if (stage, index, tried[number].name, tried[number].setting) not in done
         ]
@@ -114,18 +121,18 @@ def run(
                 )
 
     fill("tuning", tuning, TUNING_SEED, range(len(tried)))
-    best = best_settings(tried, [r for r in records if r["stage"] == "tuning"])
+    best = best_settings(tried, [r for r in records if r["stage"] == "tuning"], measure.quality)
     fill("compared", prompts, EVALUATION_SEED, best)
     fill("memory", 1, EVALUATION_SEED, best)
     rows = [r for r in records if r["stage"] == "compared"]
     return {
         "settings": settings,
         "tuning": {
-            f"{c.name}: {c.setting}": round(quality(select(records, "tuning", c)), 3) for c in tried
+            f"{c.name}: {c.setting}": round(measure.quality(select(records, "tuning", c)), 3) for c in tried
         },
         "methods": [
             {
-                **summarize(tried[number], select(rows, "compared", tried[number])),
+                **_row(tried[number], select(rows, "compared", tried[number]), measure),
                 "memory": select(records, "memory", tried[number])[0]["memory"],
             }
             for number in best
@@ -137,12 +144,12 @@ def make_record(
     model: str, prompted: str, clips: int, steps: int, solver: str, out: Path, sheets: int, job: Job
 ) -> Record:
     """Generate and measure one video, or the peak memory of two lengths; the arguments are those of `run`."""
-    stage, index, scene, number = job
+    stage, index, prompt, number = job
     clips = min(clips, TUNING_CLIPS) if stage == "tuning" else clips
     frames = _load_once(model).diffusion.frames
     candidate = candidates(frames, prompted)[number]
     loaded = _load_once(candidate.model or model)
-    text = describe(scene)
+    measure, text = measure_of(loaded), prompt[0]
     sample = loaded.complete(SampleSettings(seed=index, steps=steps, solver=solver))
     about = {"stage": stage, "prompt": index, "method": candidate.name, "setting": candidate.setting, "text": text}
     if stage == "memory":
@@ -153,28 +160,31 @@ def make_record(
     began = time.perf_counter()
     with count_denoised_frames(loaded) as count:
         made = candidate.method.generate(loaded, text, clips, sample)
-    video, reuse = made.video, made.reuse
+    seconds = round(time.perf_counter() - began, 3)
+    video, period = made.video, 2 * frames
     evaluations = count[0] / (2 if sample.cfg != 1.0 else 1)
-    record = measure_chain(video, scene, frames, clips, reuse)
-    repeated = reuse.repeated_frames
-    spans = [slice(k * (frames - repeated), k * (frames - repeated) + frames) for k in range(clips)]
-    sprites = [recognize(video[span], len(scene.sprites)).sprites[0] for span in spans]
-    motion = sprites, scene.sprites[0].motion, video.shape[1]
-    means = [video[span].mean((0, 1, 2)) / 255 for span in spans]
-    period = 2 * frames
     loop = seams.loopiness(video, period, reach=seams.LOOP_REACH) if len(video) > period + seams.LOOP_REACH else 0.0
-    if stage == "compared" and index < sheets:
-        draw_chain(
-            video, frames, {**record, "text": text}, out / "sheets" / f"{index:03d}_{file_name(candidate.name)}.png"
-        )
-    return {
-        **about, **words_of(scene.sprites), **record,
-        "as_told": moves_in_direction(*motion), "from_any_moment": motion_at_any_phase(*motion),
-        "loop_2N": round(float(loop), 4), "drift": round(float(np.abs(means[-1] - means[0]).max()), 5),
-        "dynamic": round(float(seams.frame_changes(video).mean()), 5),
-        "calls": round(evaluations / len(video) / steps, 4), "frames": len(video),
-        "seconds": round(time.perf_counter() - began, 3),
+    record = {
+        **about, **measure.record(made, prompt, frames, clips),
+        "loop_2N": round(float(loop), 4), "dynamic": round(float(seams.frame_changes(video).mean()), 5),
+        "calls": round(evaluations / len(video) / steps, 4), "frames": len(video), "seconds": seconds,
     }  # fmt: skip
+    if stage == "compared" and index < sheets:
+        measure.draw(made, frames, record, out / "sheets" / f"{index:03d}_{file_name(candidate.name)}.png")
+    return record
+
+
+def _row(candidate: Candidate, records: Sequence[Record], measure: Measure) -> dict[str, Any]:
+    """A method's row of the comparison."""
+    means = ("loop_2N", "drift", "dynamic")
+    return {
+        "method": candidate.name,
+        "setting": candidate.setting,
+        **measure.summarize(records),
+        **{name: round(float(np.mean([r[name] for r in records])), 4) for name in means},
+        "calls": records[0]["calls"],
+        "seconds a shown frame": round(float(np.median([r["seconds"] / r["frames"] for r in records])), 4),
+    }
 
 
 def _results(work: Any, jobs: Sequence[Job], workers: int) -> Iterator[Record]:
@@ -223,12 +233,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(f"\nstopped; the same command resumes {given['out']}")
+    measure = measure_of(load(given["model"]))
+    tables = measure.tables(comparison["methods"])
     write_json(given["out"] / "comparison.json", comparison)
-    write_text(given["out"] / "comparison.md", f"{table(comparison)}\n{by_clip(comparison)}")
-    print(f"\n{table(comparison)}\n{by_clip(comparison)}")
+    write_text(given["out"] / "comparison.md", tables)
+    print(f"\n{tables}")
     if docs:
         try:
-            write_docs(comparison, given["out"] / "sheets", docs, PICTURED)
+            methods = [row["method"] for row in comparison["methods"]]
+            write_docs(methods, tables, given["out"] / "sheets", docs, measure.pictured)
         except (OSError, ValueError) as error:
             sys.exit(f"error: {error}")
 

@@ -20,7 +20,7 @@ from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.models.word_text_encoder import TextEncoder
 from vidrd_core.pipeline import VidRD
-from vidrd_core.procedural import VOCABULARY
+from vidrd_core.procedural import VOCABULARY, world
 from vidrd_core.reuse import ReuseSettings
 from vidrd_core.sampling import DiffusionConfig
 from vidrd_core.settings import SampleSettings
@@ -74,13 +74,13 @@ def test_every_method_generates_a_video_of_the_expected_length(model, sample):
         assert made.video.dtype == np.uint8
 
 
-@pytest.fixture(scope="module")
-def compared(tmp_path_factory):
-    """A folder, the arguments of a comparison of a small model in it, and the result."""
+@pytest.fixture(scope="module", params=[VOCABULARY, world.VOCABULARY], ids=["shapes", "world"])
+def compared(request, tmp_path_factory):
+    """A folder, the arguments of a comparison of a small model in it, and the result, by kind of drawn clips."""
     small = VidRD(
         randomise(UNet3D(UNET)),
         randomise(TemporalVAE(VAE)),
-        randomise(TextEncoder(replace(TEXT_CONFIG, words=VOCABULARY, max_length=16))),
+        randomise(TextEncoder(replace(TEXT_CONFIG, words=request.param, max_length=20))),
         DiffusionConfig(prediction="v", frames=8, size=32, cfg=3.0),
     )
     small.signature = "small"
@@ -114,7 +114,8 @@ def test_a_stopped_run_is_resumed(compared):
     ]
     methods = {candidate.name for candidate in candidates(8)}
     assert {row["method"] for row in again["methods"]} == methods
-    assert compare.table(again).count("\n") == 2 + len(methods)
+    tables = compare.measure_of(compare.load("small")).tables(again["methods"])
+    assert tables.count("\n") == 2 * (2 + len(methods)) + 1
     assert len(list((folder / "sheets").iterdir())) == len(methods)
     with pytest.raises(ValueError, match="choose another folder"):
         compare.run("small", folder, **{**given, "steps": 2})
@@ -180,15 +181,23 @@ def test_peak_memory_counted_at_every_call_is_the_same(model, sample):
 
 def test_tables_and_pictures_are_written_into_the_docs(compared, tmp_path):
     folder, _, comparison = compared
+    methods = [row["method"] for row in comparison["methods"]]
+    tables = compare.measure_of(compare.load("small")).tables(comparison["methods"])
+    assert tables.count(" / ") > 2 * len(methods)
     page = tmp_path / "long_videos.md"
     page.write_text("before\n")
     with pytest.raises(ValueError, match="has no place for the table"):
-        write_docs(comparison, folder / "sheets", tmp_path, {"first": 0})
-    tables = f"{compare.table(comparison)}\n{compare.by_clip(comparison)}"
-    assert compare.by_clip(comparison).count(" / ") == 1 + 2 * len(comparison["methods"])
+        write_docs(methods, tables, folder / "sheets", tmp_path, {"first": 0})
     page.write_text(f"before\n\n{MARKERS[0]}\nold\n{MARKERS[1]}\n\nafter\n")
     for _ in range(2):
-        write_docs(comparison, folder / "sheets", tmp_path, {"first": 0, "none": 5})
+        write_docs(methods, tables, folder / "sheets", tmp_path, {"first": 0, "none": 5})
         assert page.read_text() == f"before\n\n{MARKERS[0]}\n{tables}{MARKERS[1]}\n\nafter\n"
     assert Image.open(tmp_path / "methods_first.png").size[0] > 500
     assert not (tmp_path / "methods_none.png").exists()
+
+
+def test_models_of_other_clips_are_refused(model, monkeypatch, tmp_path):
+    monkeypatch.setattr(compare, "load", lambda name: model)
+    with pytest.raises(ValueError, match="is no model of drawn clips, of which videos could be read"):
+        compare.run("other", tmp_path / "out", 1, 1, 2, 1, "ddim", 1, 0)
+    assert not (tmp_path / "out").exists()
