@@ -10,6 +10,7 @@ from comfy_execution.graph_utils import GraphBuilder
 from torch import Tensor
 
 from vidrd_core.reports.contact_sheet_rows import SheetRow, add_clip, draw_sheet
+from vidrd_core.state import ClipState
 
 from .host.images import image_to_frames, picture_to_image
 from .host.progress import show_clip_count
@@ -24,7 +25,9 @@ from .schema import (
     reuse_inputs,
     schema,
     staging_input,
+    state_input,
 )
+from .seam_report import prompt_of
 
 Rows = io.Custom("VIDRD_ROWS")
 DECODE = "VidRD_DecodeNewFrames"
@@ -57,6 +60,10 @@ class ContactSheet(io.ComfyNode):
                     tooltip="On: appends the clip to the last row and keeps that row's label.",
                 ),
                 Rows.Input("rows", optional=True, tooltip="The rows so far. Not connected: this is the first row."),
+                state_input(
+                    "The state of the clip. With that of a model of the drawn world, the figures also tell whether "
+                    "its thing stays the same and moves on. Not connected: they do not."
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="sheet", tooltip="The image that the node shows."),
@@ -67,9 +74,15 @@ class ContactSheet(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, images: Tensor, label: str, height: int, same_row: bool, rows: tuple[SheetRow, ...] = ()
+        cls,
+        images: Tensor,
+        label: str,
+        height: int,
+        same_row: bool,
+        rows: tuple[SheetRow, ...] = (),
+        state: ClipState | None = None,
     ) -> io.NodeOutput:
-        rows = add_clip(rows, label, image_to_frames(images), same_row)
+        rows = add_clip(rows, label, image_to_frames(images), same_row, prompt_of(state))
         picture = picture_to_image(draw_sheet(rows, height))
         text = "\n".join(row.summary() for row in rows)
         return io.NodeOutput(picture, rows, text, ui=ui.PreviewImage(picture, cls=cls))
@@ -193,6 +206,7 @@ class CompareSettings(io.ComfyNode):
                     extend = graph.node("VidRD_Extend", f"clip_{made}", **settings, **point, state=state)
                     state, images = extend.out(2), decoded(str(made), extend.out(0))
                 row = {"images": images, "label": _label(point), "height": height, "same_row": clip > 0}
+                row |= {} if clip else {"state": state}
                 sheet_node = graph.node("VidRD_ContactSheet", f"sheet_{number + 1}_{clip + 1}", **row)
                 sheet_node.set_input("rows", rows)
                 rows = sheet_node.out(1)

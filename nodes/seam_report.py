@@ -27,7 +27,8 @@ class SeamReport(io.ComfyNode):
             display_name="Seam Report",
             category=CATEGORY,
             description="Measures the seams between the clips of a video: duplicate frames, jumps, motion that "
-            "reverses, and repetition from clip to clip. Needs no other model.",
+            "reverses, and repetition from clip to clip. Needs no other model. With the state of a model of the "
+            "drawn world, also whether its thing stays the same, and how far it is from where its motion puts it.",
             search_aliases=["vidrd", "measure", "quality", "metrics", "loop", "seam"],
             is_output_node=True,
             inputs=[
@@ -94,7 +95,7 @@ class SeamReport(io.ComfyNode):
         if clip_frames:
             prompt_frames = min(prompt_frames, clip_frames - 1)
             boundaries = ClipBoundaries.regular(len(video), clip_frames, repeated_frames, prompt_frames)
-        report = seam_report(video, boundaries)
+        report = seam_report(video, boundaries, caption=prompt_of(state))
         picture = picture_to_image(draw_seam_figure(video, report))
         numbers = (_or(report.seam_ratio, 1.0), _or(report.worst_step, 1.0), _or(report.loopiness, 0.0))
         return io.NodeOutput(picture, "\n".join(report.lines()), *numbers, ui=ui.PreviewImage(picture, cls=cls))
@@ -122,6 +123,12 @@ def chain_of(state: ClipState, length: int) -> tuple[int, int, int]:
             "and set clip_frames"
         )
     return state.frames, state.repeated, int(reuse.get("prompt_frames", 0))
+
+
+def prompt_of(state: ClipState | None) -> str:
+    """The prompt that a state records; "" if it does not."""
+    prompt = state.made_with.get("prompt") if state is not None else None
+    return prompt if isinstance(prompt, str) else ""
 
 
 def _or(value: float, default: float) -> float:

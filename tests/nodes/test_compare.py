@@ -1,7 +1,12 @@
 """Contact Sheet, and Compare Settings: a grid over M, alpha and beta."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
+
+from vidrd_core.procedural import world
 
 from .graphs import CLIP, chain, frames_of
 from .small_models import small_model, small_vae
@@ -44,6 +49,21 @@ def test_rows_grow_clip_by_clip(run):
         run("ContactSheet", images=torch.rand(2, 8, 8, 3), label="", height=16, same_row=True, rows=rows)
 
 
+def test_rows_of_drawn_clips_tell_whether_they_show_the_same(run, tiny):
+    instance = world.random_instance(np.random.default_rng(4), ["drift right"])
+    video = torch.from_numpy(world.render(instance, 14)).float() / 255
+    given = {"model": tiny.model, "positive": tiny.positive[0], "negative": tiny.negative, "latent": tiny.latent}
+    given |= {"steps": 1, "cfg": 1.0, "seed": 3, "scheduler": "ddim_uniform", "sampler_name": "euler"}
+    _, _, state = run("Extend", **given, prompt_frames=2, alpha=4.0, beta=0.4, order="mirror")
+    state = replace(state, made_with={**state.made_with, "prompt": world.describe(instance)})
+    row = {"label": "M 2", "height": 64, "same_row": False}
+    _, rows, _ = run("ContactSheet", images=video[:8], **row, state=state)
+    _, _, text = run("ContactSheet", images=video[8:], **{**row, "same_row": True}, rows=rows)
+    assert text.endswith("identity kept 1 of 1, position error 0.0")
+    _, text, *_ = run("SeamReport", images=video[:8], clip_frames=0, repeated_frames=0, prompt_frames=0, state=state)
+    assert "8 frames, 1 clips" in text
+
+
 def test_each_combination_is_a_row_from_one_first_clip(execute):
     ran, errors, refused = execute(comparison())
     assert (errors, refused) == ([], {})
@@ -55,12 +75,13 @@ def test_each_combination_is_a_row_from_one_first_clip(execute):
 
 
 def test_rows_hold_the_frames_that_are_written_of_a_chain(execute, output, pack):
-    sheets = []
+    sheets, prompts = [], []
     original = pack["VidRD_ContactSheet"].execute.__func__
 
-    def kept(cls, images, label, height, same_row, rows=()):
+    def kept(cls, images, label, height, same_row, rows=(), state=None):
         sheets.append((label, same_row, images))
-        return original(cls, images, label, height, same_row, rows)
+        prompts.append(state and state.made_with["prompt"])
+        return original(cls, images, label, height, same_row, rows, state)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pack["VidRD_ContactSheet"], "execute", classmethod(kept))
@@ -69,6 +90,7 @@ def test_rows_hold_the_frames_that_are_written_of_a_chain(execute, output, pack)
     assert [(label, same) for label, same, _ in sheets] == [
         ("M 2, alpha 4, beta 0.4", same) for same in (False, True)
     ]
+    assert prompts == [comparison()["positive"]["inputs"]["text"], None], "by which drawn clips are read"
     own = {"seed": 11, "prompt_frames": 2, "order": "forward", "positive": ["positive", 0]}
     _, errors, _ = execute(written(2, "png", "compared", {"clip0": own, "clip1": own}, scale=1))
     assert errors == []

@@ -1,7 +1,12 @@
 """The Seam Report node."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
+
+from vidrd_core.procedural import world
 
 NUMBERS = {"clip_frames": 8, "repeated_frames": 0, "prompt_frames": 4}
 
@@ -50,6 +55,22 @@ def test_clip_boundaries_come_from_the_state(run, tiny, order):
         ValueError, match=r"images has 5 frames, expected 1\d: the state is that of clip 2, with 8 frames per clip"
     ):
         run("SeamReport", images=video[:5], **NUMBERS, state=state)
+
+
+def test_with_the_state_of_drawn_clips_identity_and_position_are_told(run, tiny):
+    instance = world.random_instance(np.random.default_rng(4), ["drift right"])
+    video = torch.from_numpy(world.render(instance, 16)).float() / 255
+    given = {"model": tiny.model, "positive": tiny.positive[0], "negative": tiny.negative, "latent": tiny.latent}
+    given |= {"steps": 1, "cfg": 1.0, "seed": 3, "scheduler": "ddim_uniform", "sampler_name": "euler"}
+    given |= {"prompt_frames": 2, "alpha": 4.0, "beta": 0.4, "order": "mirror"}
+    _, _, state = run("Extend", **given)
+    _, _, state = run("Extend", **given, state=state)
+    state = replace(state, made_with={**state.made_with, "prompt": world.describe(instance)})
+    _, text, *_ = run("SeamReport", images=video, **NUMBERS, state=state)
+    assert "position error 0.0: nothing is visible" in text
+    video[8:] = video[8:].flip(3)
+    assert "it shows another thing or ground" in run("SeamReport", images=video, **NUMBERS, state=state)[1]
+    assert "position error" not in run("SeamReport", images=video, **NUMBERS)[1]
 
 
 def test_invalid_numbers_are_refused(run, clip):

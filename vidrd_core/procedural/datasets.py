@@ -142,27 +142,38 @@ class WorldData:
         frames: Frames of a clip.
         size: Pixels per side.
         motions: Which motions there are, each as often as any other; all of them by default.
+        grounds: Patterns of the grounds, likewise.
+        radii: Smallest and largest radius of a thing, in 64ths of a frame's side.
         seed: Seed of the dataset.
 
     Raises:
-        ValueError: A number is out of range, or a motion is unknown.
+        ValueError: A number is out of range, or a motion or a ground is unknown.
     """
 
     clips: int = 10000
     frames: int = 8
     size: int = 64
     motions: tuple[str, ...] = world.MOTIONS
+    grounds: tuple[str, ...] = world.GROUNDS
+    radii: tuple[float, float] = (7.5, 12.0)
     seed: int = 1
 
     def __post_init__(self) -> None:
         _check(self, {"clips": 1, "frames": 1, "size": 8, "seed": 0})
-        if unknown := [motion for motion in self.motions if motion not in world.MOTIONS] or not self.motions:
-            named = repr(unknown[0]) if isinstance(unknown, list) else "none"
-            raise ValueError(f"data: motions has {named}, expected some of {', '.join(world.MOTIONS)}")
+        for name, known in (("motions", world.MOTIONS), ("grounds", world.GROUNDS)):
+            given = getattr(self, name)
+            if unknown := [word for word in given if word not in known] or not given:
+                named = repr(unknown[0]) if isinstance(unknown, list) else "none"
+                raise ValueError(f"data: {name} has {named}, expected some of {', '.join(known)}")
+        if not 4 <= self.radii[0] <= self.radii[1] <= 20:
+            raise ValueError(f"data: radii are {self.radii}, expected two numbers from 4 to 20 that do not fall")
 
     def instance(self, index: int) -> world.Instance:
         """The instance in clip `index`."""
-        return world.random_instance(np.random.default_rng((self.seed, index)), self.motions)
+        rng = np.random.default_rng((self.seed, index))
+        ground = None if self.grounds == world.GROUNDS else str(rng.choice(self.grounds))
+        low, high = (each / 64 for each in self.radii)
+        return world.random_instance(rng, self.motions, ground=ground, radii=(low, high))
 
     def frames_of(self, index: int) -> NDArray[np.uint8]:
         """The frames of clip `index`, uint8 [F, H, W, 3]."""
@@ -178,7 +189,11 @@ class WorldData:
 
     def made_of(self) -> dict[str, Any]:
         """The settings that the content of the dataset depends on."""
-        return {**asdict(self), "world": WORLD_RULES}
+        settings, usual = asdict(self), WorldData()
+        for name in ("grounds", "radii"):  # which older caches do not tell
+            if settings[name] == getattr(usual, name):
+                del settings[name]
+        return {**settings, "world": WORLD_RULES}
 
 
 def _check(data: Any, least: dict[str, int]) -> None:

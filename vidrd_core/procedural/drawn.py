@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from vidrd_core.procedural import EVALUATION_SEED, describe, evaluation_scenes, 
 from vidrd_core.procedural import VOCABULARY as SHAPES_VOCABULARY
 from vidrd_core.procedural.caption_parsing import parse_caption
 from vidrd_core.procedural.prompt_alignment import prompt_alignment
-from vidrd_core.procedural.world.chains import measure_chain
+from vidrd_core.procedural.world.chains import LEAST, measure_chain
 
 REFERENCE_SEED = 77
 BALANCED = 56  # scenes: four of each motion, seven of each color
@@ -112,6 +113,25 @@ class World(DrawnClips):
 
 
 _KINDS: dict[tuple[str, ...], DrawnClips] = {SHAPES_VOCABULARY: Shapes(), world.VOCABULARY: World()}
+
+
+def read_by_caption(video: Video, caption: str, seams: Sequence[int]) -> dict[str, Any]:
+    """What can be read from any video whose prompt is a caption of the drawn world.
+
+    Args:
+        video: uint8 [F, H, W, 3].
+        caption: Its prompt.
+        seams: Index of the first frame of each later clip.
+
+    Returns:
+        Figures as of `DrawnClips.figures`, one for each seam; {} for other prompts, frames that are not square, and
+        clips that are too short or of several lengths.
+    """
+    lengths = {end - start for start, end in itertools.pairwise([*seams, len(video)])}
+    regular = len(lengths) == 1 and seams[0] >= max(lengths)
+    if not (regular and seams[0] >= LEAST and video.shape[1] == video.shape[2]):
+        return {}
+    return World().figures(video, caption, seams[0], seams[0] - lengths.pop())
 
 
 def drawn_clips_of(model: VidRD) -> DrawnClips | None:

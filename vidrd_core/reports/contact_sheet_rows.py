@@ -24,6 +24,7 @@ class SheetRow:
     Args:
         label: What is written above it.
         clips: Its clips, each uint8 [F, H, W, 3], all of one frame size.
+        caption: The prompt, by which more can be read from drawn clips.
 
     Raises:
         ValueError: The clips differ in frame size.
@@ -31,6 +32,7 @@ class SheetRow:
 
     label: str
     clips: tuple[Video, ...]
+    caption: str = ""
 
     def __post_init__(self) -> None:
         sizes = list(dict.fromkeys(clip.shape[1:3] for clip in self.clips))
@@ -57,7 +59,7 @@ class SheetRow:
     @cached_property  # rows are passed on from clip to clip: none is measured twice
     def report(self) -> SeamReport:
         """The seam report of its video."""
-        return seam_report(self.video, self.boundaries)
+        return seam_report(self.video, self.boundaries, caption=self.caption)
 
     def summary(self) -> str:
         """The label, followed by the main figures if there are seams."""
@@ -66,14 +68,17 @@ class SheetRow:
         return f"{self.label}: {self.report.summary()}" if self.label else self.report.summary()
 
 
-def add_clip(rows: Sequence[SheetRow], label: str, clip: Video, same_row: bool) -> tuple[SheetRow, ...]:
+def add_clip(
+    rows: Sequence[SheetRow], label: str, clip: Video, same_row: bool, caption: str = ""
+) -> tuple[SheetRow, ...]:
     """Add a clip to the rows of a contact sheet.
 
     Args:
         rows: The rows so far.
         label: Label of a new row.
         clip: uint8 [F, H, W, 3].
-        same_row: Append the clip to the last row, which keeps its label, instead of beginning a new one.
+        same_row: Append the clip to the last row, which keeps its label and caption, instead of beginning a new one.
+        caption: Prompt of a new row.
 
     Returns:
         New rows; those given stay as they are.
@@ -82,7 +87,7 @@ def add_clip(rows: Sequence[SheetRow], label: str, clip: Video, same_row: bool) 
         ValueError: There is no row to append to, or the clip differs in frame size.
     """
     if not same_row:
-        return (*rows, SheetRow(label, (clip,)))
+        return (*rows, SheetRow(label, (clip,), caption))
     if not rows:
         raise ValueError("there is no row to append to: the first clip begins one")
     *others, last = rows

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from vidrd_core.metrics.consistency import temporal_flickering
 from vidrd_core.metrics.flow import Flow, farneback, flow_jump, is_dynamic
 from vidrd_core.metrics.registry import METRICS
 from vidrd_core.metrics.seams import Array, ClipBoundaries, Video
+from vidrd_core.procedural.drawn import read_by_caption
 
 T = TypeVar("T")
 
@@ -40,6 +41,7 @@ class SeamReport:
         drifts: Change of each frame statistic from the first to the last clip.
         flicker: Temporal flickering.
         dynamic: Whether the video moves; None without OpenCV.
+        read: Figures that a program reads from drawn clips (`procedural.drawn.read_by_caption`), each [S].
     """
 
     steps: Array
@@ -52,6 +54,7 @@ class SeamReport:
     drifts: dict[str, float]
     flicker: float
     dynamic: bool | None
+    read: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
 
     @property
     def seam_ratio(self) -> float:
@@ -69,10 +72,15 @@ class SeamReport:
         return max((value for value in self.loops.values() if not math.isnan(value)), default=math.nan)
 
     def summary(self) -> str:
-        """The three main figures in one line; "" without seams."""
+        """The main figures in one line; "" without seams."""
         names = ("seam_ratio", "worst_step", "loopiness")
         values = [(METRICS[name].label, getattr(self, name)) for name in names]
-        return ", ".join(f"{label} {value:.2f}" for label, value in values if not math.isnan(value))
+        parts = [f"{label} {value:.2f}" for label, value in values if not math.isnan(value)]
+        if kept := self.read.get("identity_kept"):
+            parts.append(f"{METRICS['identity_kept'].label} {sum(each or 0 for each in kept):.0f} of {len(kept)}")
+        if errors := [each for each in self.read.get("position_error", ()) if each is not None]:
+            parts.append(f"{METRICS['position_error'].label} {max(errors):.1f}")
+        return ", ".join(parts)
 
     def seam_line(self, number: int) -> str:
         """The figures and the verdict of a seam, in one line."""
@@ -80,6 +88,8 @@ class SeamReport:
         parts.append(f"mirror {self.mirrors[number]:+.2f}")
         if self.turns is not None and not math.isnan(self.turns[number]):
             parts.append(f"turns by {self.turns[number]:.0f} degrees")
+        if (error := self._read("position_error", number)) is not None:
+            parts.append(f"{METRICS['position_error'].label} {error:.1f}")
         return f"seam at frame {self.boundaries.seams[number]}: {', '.join(parts)}: {self.verdict(number)}"
 
     def verdict(self, number: int) -> str:
@@ -95,9 +105,17 @@ class SeamReport:
             visible.append("the previous clip played backwards")
         elif self.mirrors[number] < REPEATED:
             visible.append("the previous clip repeated")
-        elif self.turns is not None and self.turns[number] > TURNED:
+        elif self._read("direction_kept", number) == 0 or (
+            self.turns is not None and self.turns[number] > TURNED and self._read("direction_kept", number) is None
+        ):
             visible.append("motion changes direction")
+        if self._read("identity_kept", number) == 0:
+            visible.append("it shows another thing or ground than the first clip")
         return " and ".join(visible) or "nothing is visible"
+
+    def _read(self, name: str, number: int) -> float | None:
+        """A figure at a seam; None if it cannot be told."""
+        return self.read[name][number] if name in self.read else None
 
     def lines(self) -> list[str]:
         """The complete report in lines."""
@@ -124,13 +142,14 @@ class SeamReport:
         return found
 
 
-def seam_report(video: Video, boundaries: ClipBoundaries, flow: Flow = farneback) -> SeamReport:
+def seam_report(video: Video, boundaries: ClipBoundaries, flow: Flow = farneback, caption: str = "") -> SeamReport:
     """Measure how the clips of a video meet.
 
     Args:
         video: uint8 [F, H, W, 3].
         boundaries: Where its clips meet.
         flow: Optical flow.
+        caption: Its prompt; of drawn clips, more can be read by it.
 
     Returns:
         The report, with None for metrics of motion if OpenCV is not installed.
@@ -155,6 +174,7 @@ def seam_report(video: Video, boundaries: ClipBoundaries, flow: Flow = farneback
         {name: each.change for name, each in drift(video, boundaries.seams).items()},
         temporal_flickering(video),
         _if_installed(lambda: moves and is_dynamic(video, flow)),
+        read_by_caption(video, caption, boundaries.seams),
     )
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from vidrd_core.procedural import world
 from vidrd_core.reports.contact_sheet_rows import add_clip, draw_sheet
 
 from ..metrics.test_seams import moving, ping_pong
@@ -29,6 +30,14 @@ def test_rows_of_several_clips_have_figures_after_their_label():
         f"loopiness {report.loopiness:.2f}"
     )
     assert report.loopiness > 0.9
+
+
+def test_rows_of_drawn_clips_tell_whether_they_show_the_same():
+    instance = world.random_instance(np.random.default_rng(4), ["drift right"])
+    video = world.render(instance, 14)
+    rows = add_clip((), "M 2", video[:8], False, world.describe(instance))
+    assert add_clip(rows, "", video[8:], True)[0].summary().endswith("identity kept 1 of 1, position error 0.0")
+    assert "identity" not in add_clip(add_clip((), "M 2", video[:8], False), "", video[8:], True)[0].summary()
 
 
 def test_frames_have_the_requested_height():

@@ -1,10 +1,13 @@
 """Reports of seams where the answer is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from vidrd_core.io import MissingPackageError
 from vidrd_core.metrics.seams import ClipBoundaries
+from vidrd_core.procedural import world
 from vidrd_core.reports.seam_figure import MIN_WIDTH, draw_seam_figure
 from vidrd_core.reports.seam_report import seam_report
 
@@ -63,3 +66,45 @@ def test_the_figure_shows_the_most_visible_seams(video):
     orange = (np.asarray(picture) == (240, 140, 40)).all(-1)
     assert orange.any() == (len(video) > 8)
     assert picture.height < 900
+
+
+def drawn(frames=24, seed=4):
+    instance = world.random_instance(np.random.default_rng(seed), ["drift right"])
+    return world.render(instance, frames), world.describe(instance)
+
+
+def test_of_drawn_clips_identity_and_position_are_told():
+    video, caption = drawn()
+    boundaries = ClipBoundaries.regular(24, 8)
+    found = seam_report(video, boundaries, caption=caption)
+    assert found.summary().endswith("identity kept 2 of 2, position error 0.0")
+    assert "position error 0." in found.seam_line(0)
+    assert found.verdict(0) == "nothing is visible"
+    video[16:] = drawn(seed=5)[0][16:]
+    found = seam_report(video, boundaries, caption=caption)
+    assert "identity kept 1 of 2" in found.summary()
+    assert found.verdict(1).endswith("it shows another thing or ground than the first clip")
+    assert not seam_report(video, boundaries, caption="a cat").read
+    assert not seam_report(video, boundaries).read
+
+
+def test_what_is_drawn_outdoes_optical_flow():
+    """Flow may take the pattern on a thing, or of the ground, for motion."""
+    video, caption = drawn(frames=16)
+    boundaries = ClipBoundaries.regular(16, 8)
+    whole = seam_report(video, boundaries, caption=caption)
+    assert replace(whole, turns=np.array([180.0])).verdict(0) == "nothing is visible"
+    assert replace(whole, turns=np.array([180.0]), read={}).verdict(0) == "motion changes direction"
+    turned = {**whole.read, "direction_kept": [0]}
+    assert replace(whole, turns=np.array([0.0]), read=turned).verdict(0) == "motion changes direction"
+
+
+@pytest.mark.parametrize("cut", [np.s_[:, :, :48], np.s_[:19], np.s_[:10]])
+def test_drawn_clips_that_cannot_be_read_have_general_figures(cut):
+    """Frames that are not square, clips of several lengths, clips that are too short."""
+    video, caption = drawn()
+    shown = video[cut]
+    frames = 3 if len(shown) == 10 else 8
+    found = seam_report(shown, ClipBoundaries.regular(len(shown), frames), caption=caption)
+    assert not found.read
+    assert "seam ratio" in found.summary()

@@ -137,6 +137,7 @@ def random_instance(
     shape: str | None = None,
     color: str | None = None,
     ground: str | None = None,
+    radii: tuple[float, float] = RADII,
 ) -> Instance:
     """Draw an instance.
 
@@ -146,13 +147,14 @@ def random_instance(
         shape: The thing's shape; None for any that its motion allows.
         color: Its color; None for any.
         ground: The ground's pattern; None for any.
+        radii: Smallest and largest radius.
 
     Returns:
         An instance at a moment of its motion.
     """
     word = pick(rng, motions)
     shape = shape or pick(rng, SPINNING_SHAPES if word == "spin" else SHAPES)
-    thing = _thing(rng, shape, color or pick(rng, tuple(COLORS)), word)
+    thing = _thing(rng, shape, color or pick(rng, tuple(COLORS)), word, radii)
     return Instance(thing, _ground(rng, ground or pick(rng, GROUNDS)), _motion(rng, word, thing))
 
 
@@ -170,9 +172,9 @@ def _check(word: str, known: Sequence[str] | dict[str, float]) -> None:
         raise ValueError(f"unknown word {word!r}, expected one of {', '.join(known)}")
 
 
-def _thing(rng: np.random.Generator, shape: str, color: str, motion: str) -> Thing:
+def _thing(rng: np.random.Generator, shape: str, color: str, motion: str, radii: tuple[float, float]) -> Thing:
     hue = (COLORS[color] + float(rng.uniform(-HUE_SLACK, HUE_SLACK))) % 360
-    low, high = RADII
+    low, high = radii
     if motion == "pulse":
         high /= 1 + PULSES[1]
         low = min(low * 1.1, high)
