@@ -144,6 +144,7 @@ class WorldData:
         motions: Which motions there are, each as often as any other; all of them by default.
         grounds: Patterns of the grounds, likewise.
         radii: Smallest and largest radius of a thing, in 64ths of a frame's side.
+        speeds: Lowest and highest speed of what drifts, bounces or is followed, in 64ths of the side a frame.
         seed: Seed of the dataset.
 
     Raises:
@@ -156,6 +157,7 @@ class WorldData:
     motions: tuple[str, ...] = world.MOTIONS
     grounds: tuple[str, ...] = world.GROUNDS
     radii: tuple[float, float] = (7.5, 12.0)
+    speeds: tuple[float, float] = (2.5, 5.0)
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -165,15 +167,20 @@ class WorldData:
             if unknown := [word for word in given if word not in known] or not given:
                 named = repr(unknown[0]) if isinstance(unknown, list) else "none"
                 raise ValueError(f"data: {name} has {named}, expected some of {', '.join(known)}")
-        if not 4 <= self.radii[0] <= self.radii[1] <= 20:
-            raise ValueError(f"data: radii are {self.radii}, expected two numbers from 4 to 20 that do not fall")
+        for name, least, most in (("radii", 4, 20), ("speeds", 0.5, 16)):
+            low, high = getattr(self, name)
+            if not least <= low <= high <= most:
+                raise ValueError(
+                    f"data: {name} are {low:g} and {high:g}, expected a lower and a higher number from {least} to "
+                    f"{most}"
+                )
 
     def instance(self, index: int) -> world.Instance:
         """The instance in clip `index`."""
         rng = np.random.default_rng((self.seed, index))
         ground = None if self.grounds == world.GROUNDS else str(rng.choice(self.grounds))
-        low, high = (each / 64 for each in self.radii)
-        return world.random_instance(rng, self.motions, ground=ground, radii=(low, high))
+        radii, speeds = ((low / 64, high / 64) for low, high in (self.radii, self.speeds))
+        return world.random_instance(rng, self.motions, ground=ground, radii=radii, speeds=speeds)
 
     def frames_of(self, index: int) -> NDArray[np.uint8]:
         """The frames of clip `index`, uint8 [F, H, W, 3]."""
@@ -190,7 +197,7 @@ class WorldData:
     def made_of(self) -> dict[str, Any]:
         """The settings that the content of the dataset depends on."""
         settings, usual = asdict(self), WorldData()
-        for name in ("grounds", "radii"):  # which older caches do not tell
+        for name in ("grounds", "radii", "speeds"):  # which older caches do not tell
             if settings[name] == getattr(usual, name):
                 del settings[name]
         return {**settings, "world": WORLD_RULES}

@@ -145,7 +145,7 @@ class UNetStageConfig(StageConfig):
         pictures_weight: Weight of the frame pictures' auxiliary loss: the latents, as far as the caption gives them.
     """
 
-    presets: ClassVar[tuple[str, ...]] = ("all", "paper", "temporal", "lora")
+    presets: ClassVar[tuple[str, ...]] = ("all", "unet", "paper", "temporal", "lora")
 
     caption_dropout: float = 0.1
     plain_share: float = 0.0
@@ -257,15 +257,18 @@ class ImageVAEStageConfig(VAEStageConfig):
 
     Args:
         kl_weight: Weight of the KL divergence of the latents from N(0, 1).
+        shift_weight: Weight of the error of frames whose latents are moved, of frames of 24 pixels or more and three
+            places of latents (`training.vae.shift_error`); 0 turns it off.
     """
 
     task: ClassVar[str] = "vae"
 
     kl_weight: float = 1e-4
+    shift_weight: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(0, "kl_weight")
+        self._at_least(0, "kl_weight", "shift_weight")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ LORA = "lora_"
 
 PRESETS: dict[str, tuple[str, ...]] = {
     "all": ("",),
+    # The whole UNet; the text encoder is frozen.
+    "unet": ("unet.", *HEADS),
     # The paper's: Temp-Conv, Temp-Attn, self- and cross-attention; ResNets and text encoder are frozen.
     "paper": (*TEMPORAL, ".attn1.", ".attn2."),
     # The temporal layers alone: an image model's own layers are frozen.

@@ -109,11 +109,43 @@ class ImageVAETask(_VAETask):
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
         decoded = model.vae.decode_raw(mean + (0.5 * logvar).exp() * noise)
         kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
-        return {**model.losses(decoded, video, self.step), "kl": self.stage.kl_weight * kl}
+        losses = {**model.losses(decoded, video, self.step), "kl": self.stage.kl_weight * kl}
+        if self.stage.shift_weight:
+            losses["shift"] = self.stage.shift_weight * shift_error(model.vae, video, mean, rng)
+        return losses
 
     def reconstruct(self, vae: TemporalVAE, video: Tensor) -> Tensor:
         """Encoded and decoded video, frame by frame."""
         return vae.decode_raw(vae.moments(video)[0])
+
+
+def shift_error(vae: TemporalVAE, video: Tensor, latents: Tensor, rng: np.random.Generator) -> Tensor:
+    """How far latents that are moved by part of a place are from decoding to frames that are moved as far.
+
+    Where the error is small, things that move have latents that move, which a UNet can learn to follow.
+
+    Args:
+        vae: The VAE.
+        video: Frames [B, 3, 1, H, W] in -1 to 1.
+        latents: Their latents, not scaled [B, C, 1, h, w].
+        rng: Decides how far they are moved, by up to a place of the latents each way.
+
+    Returns:
+        The mean squared error, a scalar, but for what came in from outside the frames.
+
+    Source:
+        The equivariance loss of EQ-VAE (Kouzelis et al., arXiv 2502.09509), for shifts.
+    """
+    side = vae.config.downsampling
+    down, right = (int(each) for each in rng.integers(-side, side + 1, 2))
+    identity = torch.eye(2, 3, device=latents.device).expand(len(latents), 2, 3).clone()
+    identity[:, 0, 2], identity[:, 1, 2] = -2 * right / video.shape[-1], -2 * down / video.shape[-2]
+    frame = latents[:, :, 0].float()
+    grid = F.affine_grid(identity, list(frame.shape), align_corners=False)
+    moved = F.grid_sample(frame, grid, "bicubic", "border", align_corners=False)[:, :, None]
+    decoded, wanted = vae.decode_raw(moved), video.roll((down, right), (-2, -1))
+    inside = (..., slice(side, -side), slice(side, -side))
+    return F.mse_loss(decoded[inside], wanted[inside])
 
 
 class TemporalVAETask(_VAETask):

@@ -154,6 +154,9 @@ def test_two_things_are_not_taken_for_one():
         ({"motions": ("stay", "fly")}, "motions has 'fly', expected some of drift left"),
         ({"motions": ()}, "motions has none"),
         ({"clips": 0}, "clips is 0, expected 1 or more"),
+        ({"grounds": ("sandy",)}, "grounds has 'sandy', expected some of plain, striped"),
+        ({"radii": (12, 9)}, "radii are 12 and 9, expected a lower and a higher number from 4 to 20"),
+        ({"speeds": (0, 9)}, "speeds are 0 and 9, expected a lower and a higher number from 0.5 to 16"),
     ],
 )
 def test_data_that_cannot_be_drawn_is_refused(settings, message):
@@ -168,6 +171,25 @@ def test_clips_of_a_dataset_are_made_in_any_order():
     assert data.instance(7) != data.instance(6)
     assert {data.instance(i).motion.word for i in range(10)} == {"stay", "spin"}
     assert world.parse(data.caption(7, np.random.default_rng(0))) == world.parse(data.plain(7))
+
+
+def test_an_easier_world_is_part_of_the_whole_one():
+    easy = {
+        "motions": ("drift up", "follow left"),
+        "grounds": ("plain", "dotted"),
+        "radii": (13, 15),
+        "speeds": (6, 7),
+    }
+    data = WorldData(clips=40, seed=3, **easy)
+    drawn = [data.instance(i) for i in range(40)]
+    assert {each.motion.word for each in drawn} == set(easy["motions"])
+    assert {each.ground.pattern for each in drawn} == set(easy["grounds"])
+    assert all(13 / 64 <= each.thing.radius <= 15 / 64 for each in drawn)
+    assert all(6 / 64 <= each.motion.speed <= 7 / 64 for each in drawn)
+    assert {"grounds", "radii", "speeds"} <= set(data.made_of())
+    assert set(WorldData().made_of()) == {"clips", "frames", "size", "motions", "seed", "world"}, (
+        "as older caches tell"
+    )
 
 
 def test_bad_frames_and_too_few_are_refused():

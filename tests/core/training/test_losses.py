@@ -1,9 +1,12 @@
 """Noise, loss weights and losses against closed forms."""
 
 import dataclasses
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from vidrd_core.models.config import VAEConfig
 from vidrd_core.models.vae import TemporalVAE
@@ -12,7 +15,7 @@ from vidrd_core.training.data import RecipeError
 from vidrd_core.training.discriminator import VAEWithDiscriminator
 from vidrd_core.training.stage_config import ClipStageConfig, TemporalVAEStageConfig
 from vidrd_core.training.unet import min_snr_weights, random_noise, random_timesteps
-from vidrd_core.training.vae import flicker, psnr
+from vidrd_core.training.vae import flicker, psnr, shift_error
 
 COMMON = {"name": "a", "steps": 1, "batch_size": 1, "learning_rate": 1.0}
 STAGE = ClipStageConfig(**COMMON)
@@ -114,3 +117,44 @@ def test_the_discriminator_takes_part_from_its_step_on():
     video = torch.rand(1, 3, 2, 32, 32) * 2 - 1
     decoded = model.vae.decode(model.vae.encode(video))
     assert [("generator_loss" in model.losses(decoded, video, step)) for step in (0, 4, 5)] == [False, False, True]
+
+
+class Averages:
+    """A VAE of which a place is the mean of 4 x 4 pixels: smooth frames come back, and move as their latents do."""
+
+    config = SimpleNamespace(downsampling=4)
+
+    @staticmethod
+    def encode(video):
+        return F.avg_pool2d(video[:, :, 0], 4)[:, :, None]
+
+    @staticmethod
+    def decode_raw(latents):
+        return F.interpolate(latents[:, :, 0], scale_factor=4, mode="bicubic", align_corners=False)[:, :, None]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_latents_that_move_decode_to_frames_that_move_as_far(seed):
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(48.0), indexing="ij")
+    frame = torch.stack([(x / 12).sin() * (y / 9).cos(), (x / 15).cos(), (y / 11).sin()])
+    video = frame[None, :, None]
+    vae = Averages()
+
+    def error(latents):
+        return float(shift_error(vae, video, latents, np.random.default_rng(seed)))
+
+    assert error(vae.encode(video)) < 2e-3
+    other = vae.encode(video).flip(-1)
+    assert error(other) > 0.05, "other latents decode to other frames"
+    down, right = np.random.default_rng(seed).integers(-4, 5, 2)
+    if max(abs(down), abs(right)) > 1:
+        still = vae.encode(video.roll((-int(down), -int(right)), (-2, -1)))
+        assert error(still) > 2 * error(vae.encode(video)), "they are moved, and that way"
+
+
+def test_moved_latents_are_learned_by_encoder_and_decoder():
+    vae = TemporalVAE(VAE)
+    video = torch.rand(1, 3, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    shift_error(vae, video, vae.moments(video)[0], np.random.default_rng(0)).backward()
+    for part in (vae.encoder, vae.decoder):
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters())

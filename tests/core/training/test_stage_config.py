@@ -28,6 +28,7 @@ TASKS_OF = {
     **dict.fromkeys(("image_share", "prompt_share", "prompt_frames", "prompt_noise"), CLIP),
     **dict.fromkeys(("l1_weight", "perceptual_weight", "perceptual", "adversarial_weight", "adversarial_from"), VAE),
     "kl_weight": {"vae"},
+    "shift_weight": {"vae"},
     "change_weight": {"vae_temporal"},
 }
 GOOD = {"name": "a", "steps": 1, "batch_size": 1, "learning_rate": 1e-3}
@@ -102,11 +103,15 @@ def test_the_message_names_stage_setting_task_and_the_tasks_that_have_it(tmp_pat
         ({**GOOD, "task": "vae", "perceptual": 3}, "stage a: perceptual is 3, expected text or null"),
         ({**GOOD, "task": "vae", "weights": {"films": -1}}, "stage a: weights are {'films': -1}, expected sources"),
         ({**GOOD, "task": "vae", "train": "paper"}, "train is 'paper', expected all, decoder or temporal where task"),
-        ({**GOOD, "task": "clip", "train": "decoder"}, "train is 'decoder', expected all, paper, temporal or lora"),
+        (
+            {**GOOD, "task": "clip", "train": "decoder"},
+            "train is 'decoder', expected all, unet, paper, temporal or lora",
+        ),
         ({**GOOD, "task": "clip", "prompt_frames": 0}, "stage a: prompt_frames is 0, expected at least 1"),
         ({**GOOD, "task": "image", "timestep_power": 0}, "stage a: timestep_power is 0, expected more than 0"),
         ({**GOOD, "task": "vae_temporal", "change_weight": -1}, "stage a: change_weight is -1, expected 0 or more"),
         ({**GOOD, "task": "vae", "kl_weight": -1}, "stage a: kl_weight is -1, expected 0 or more"),
+        ({**GOOD, "task": "vae", "shift_weight": -1}, "stage a: shift_weight is -1, expected 0 or more"),
     ],
 )
 def test_a_stage_with_a_mistake_is_refused(stage, message):

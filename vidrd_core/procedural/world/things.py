@@ -138,6 +138,7 @@ def random_instance(
     color: str | None = None,
     ground: str | None = None,
     radii: tuple[float, float] = RADII,
+    speeds: tuple[float, float] = SPEEDS,
 ) -> Instance:
     """Draw an instance.
 
@@ -148,6 +149,7 @@ def random_instance(
         color: Its color; None for any.
         ground: The ground's pattern; None for any.
         radii: Smallest and largest radius.
+        speeds: Lowest and highest speed of what drifts, bounces or is followed.
 
     Returns:
         An instance at a moment of its motion.
@@ -155,7 +157,7 @@ def random_instance(
     word = pick(rng, motions)
     shape = shape or pick(rng, SPINNING_SHAPES if word == "spin" else SHAPES)
     thing = _thing(rng, shape, color or pick(rng, tuple(COLORS)), word, radii)
-    return Instance(thing, _ground(rng, ground or pick(rng, GROUNDS)), _motion(rng, word, thing))
+    return Instance(thing, _ground(rng, ground or pick(rng, GROUNDS)), _motion(rng, word, thing, speeds))
 
 
 def hsv(hue: float, saturation: float, value: float) -> RGB:
@@ -194,16 +196,16 @@ def _ground(rng: np.random.Generator, pattern: str) -> Ground:
     return Ground(pattern, (tones[0], tones[1]), waves, x, y, (landmark[0], landmark[1]), radius)
 
 
-def _motion(rng: np.random.Generator, word: str, thing: Thing) -> Motion:
+def _motion(rng: np.random.Generator, word: str, thing: Thing, speeds: tuple[float, float]) -> Motion:
     x, y = rng.uniform(0, 1, 2).tolist()
     angle = float(rng.uniform(0, 2 * math.pi)) if thing.shape in SPINNING_SHAPES else 0.0
     if word == "bounce":
         edge = thing.radius * EXTENTS[thing.shape]
         x, y = rng.uniform(edge, 1 - edge, 2).tolist()
         heading = pick(rng, (1, 3, 5, 7)) * math.pi / 4 + float(rng.uniform(-0.45, 0.45))
-        return Motion(word, x, y, float(rng.uniform(*SPEEDS)), heading, angle=angle)
+        return Motion(word, x, y, float(rng.uniform(*speeds)), heading, angle=angle)
     if word.startswith(("drift", "follow")):
-        return Motion(word, x, y, float(rng.uniform(*SPEEDS)), angle=angle)
+        return Motion(word, x, y, float(rng.uniform(*speeds)), angle=angle)
     ranges = {"orbit": (ORBITS, ORBIT_TURNS), "swing": (SWINGS, SWING_TURNS), "pulse": (PULSES, PULSE_TURNS)}
     phase = float(rng.uniform(0, 2 * math.pi))
     if word in ranges:
