@@ -51,8 +51,8 @@ class DrawnClips(ABC):
             first: Index of the first clip of which the faithfulness counts.
 
         Returns:
-            Figures by their names in `metrics.registry.METRICS`, for JSON; {} if the text is no caption, or no clip
-            is complete.
+            Figures by their names in `metrics.registry.METRICS`, for JSON; {} if the text is no caption, no clip is
+            complete, or such clips and frames cannot be read.
         """
 
 
@@ -95,8 +95,8 @@ class World(DrawnClips):
 
     def figures(self, video: Video, text: str, frames: int, repeated: int = 0, first: int = 0) -> dict[str, Any]:
         """See `DrawnClips.figures`."""
-        wanted = world.parse(text)
-        if wanted is None or len(video) < frames:
+        wanted, is_square = world.parse(text), video.shape[1] == video.shape[2]
+        if wanted is None or not is_square or not LEAST <= frames <= len(video):
             return {}
         found = measure_chain(video, wanted, frames, repeated)
         shown, errors, moves = found.shown[first:], found.seam_error, found.step > MOVES
@@ -128,8 +128,7 @@ def read_by_caption(video: Video, caption: str, seams: Sequence[int]) -> dict[st
         clips that are too short or of several lengths.
     """
     lengths = {end - start for start, end in itertools.pairwise([*seams, len(video)])}
-    regular = len(lengths) == 1 and seams[0] >= max(lengths)
-    if not (regular and seams[0] >= LEAST and video.shape[1] == video.shape[2]):
+    if len(lengths) != 1 or seams[0] < max(lengths):
         return {}
     return World().figures(video, caption, seams[0], seams[0] - lengths.pop())
 

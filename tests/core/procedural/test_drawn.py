@@ -79,7 +79,8 @@ def test_faults_show_in_their_figures():
 def test_what_cannot_be_told_is_left_out():
     video, text = drifting(16)
     assert World().figures(video, "a cat", 8) == {}
-    assert World().figures(video[:5], text, 8) == {}
+    assert World().figures(video[:5], text, 8) == World().figures(video, text, 3) == {}
+    assert World().figures(video[:, :, :48], text, 8) == {}
     assert set(World().figures(video[:8], text, 8)) == {"faithful_look", "faithful_motion"}
     video[8:] = 90  # nothing
     found = World().figures(video, text, 8)
