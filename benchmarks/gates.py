@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from vidrd_core.io.atomic import write_json
 from vidrd_core.loading import load
@@ -64,6 +65,28 @@ def world_distance(one: Readout, other: Readout) -> float:
     return float(torus_distance(one.position[0], other.position[0]))
 
 
+def moved_latents_error(model: VidRD, frames: np.ndarray) -> float:
+    """How far latents of things that moved by half a place are from latents that moved, in units of their spread.
+
+    Args:
+        model: The model.
+        frames: Single frames of the world, which is a torus [B, 1, S, S, 3].
+
+    Returns:
+        The root mean square of the difference; 0 where latents move as frames do.
+    """
+    half = model.vae.config.downsampling // 2
+    with torch.no_grad():
+        before, after = (
+            model.vae.encode(to_video(each))[:, :, 0] for each in (frames, np.roll(frames, half, axis=3))
+        )
+    waves = torch.fft.rfft(before, dim=-1)
+    turn = torch.exp(-2j * math.pi * torch.arange(waves.shape[-1]) * 0.5 / before.shape[-1])
+    moved = torch.fft.irfft(waves * turn, n=before.shape[-1], dim=-1)
+    spread = (before - before.mean((2, 3), keepdim=True)).std()
+    return float((moved - after).square().mean().sqrt() / spread)
+
+
 def measure(model: VidRD, given: argparse.Namespace) -> dict[str, Any]:
     """Generate and read out all clips."""
     instances = world.evaluation_instances(given.captions, EVALUATION_SEED)
@@ -93,6 +116,7 @@ def measure(model: VidRD, given: argparse.Namespace) -> dict[str, Any]:
         contact_sheet([row[0] for row in clips], given.sheet, labels=[sentence(one) for one in wanted])
     return {
         "psnr": 10 * math.log10(255**2 / error),
+        "moved latents": moved_latents_error(model, drawn[:, :1]),
         "drawn": shares(wanted, [read_out(clip) for clip in decoded]),
         "generated": shares([one for one in wanted for _ in range(given.noises)], [r for row in found for r in row]),
         "videos": given.captions * given.noises,
@@ -112,6 +136,7 @@ def report(result: dict[str, Any]) -> str:
     lines.append(f"| drawn, through the VAE ({result['psnr']:.1f} dB) | {drawn} |")
     made = " | ".join(f"{result['generated'][name]:.2f} ± {error[name]:.2f}" for name in SAID)
     lines.append(f"| generated ({result['videos']} clips) | {made} |")
+    lines += ["", f"latents moved by half a place are off by {result['moved latents']:.2f} of their spread"]
     lines += ["", "| spread over noises / the world's | hue | place | pattern |", "| --- " * 4 + "|"]
     lines.append(
         "| one caption | " + " | ".join(f"{result['spread'][n]:.2f}" for n in ("hue", "place", "pattern")) + " |"
