@@ -270,6 +270,13 @@ class ImageVAEStageConfig(VAEStageConfig):
         super().__post_init__()
         self._at_least(0, "kl_weight", "shift_weight")
 
+    def shaping(self) -> dict[str, Any]:
+        """See `StageConfig.shaping`; without `shift_weight` where it is off, so that older runs go on."""
+        settings = super().shaping()
+        if not self.shift_weight:
+            del settings["shift_weight"]
+        return settings
+
 
 @dataclass(frozen=True)
 class TemporalVAEStageConfig(VAEStageConfig):

@@ -136,7 +136,9 @@ def test_shaping_is_json_and_has_no_intervals():
         shaping = json.loads(json.dumps(stage.shaping()))
         assert shaping == stage.shaping()
         names = {f.name for f in dataclasses.fields(stage) if not f.name.endswith("_every")}
-        assert shaping.keys() == {"task", *names}
+        assert shaping.keys() == {"task", *names} - {"shift_weight"}, "which older runs lack"
+    moved = read_stage({**GOOD, "task": "vae", "shift_weight": 0.5})
+    assert moved.shaping()["shift_weight"] == 0.5
 
 
 def test_a_stage_with_settings_of_another_task_is_mended_by_removing_them(tmp_path):
