@@ -194,11 +194,17 @@ def test_an_answer_that_never_comes_whole_costs_one_record(unruly, tmp_path, mon
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found.wait(20))
         own = own.replace("127.0.0.1", "localhost")
     began = time.monotonic()
-    with pytest.raises(UnfitError, match=rf"got no caption from the server in 2 tries: .*{message}|{message}"):
+    with pytest.raises(
+        UnfitError, match=rf"got no caption from the server in 2 tries: .*{message}|{message}"
+    ) as error:
         captions(Server(f"{own}/{kind}", "m", wait=0.01, tries=2, timeout=0.5 if "slow" in kind else 20), path)
     found.set()
     assert time.monotonic() - began < 10
-    assert len(Unruly.keys) == (0 if kind == "slow_name" else 2)
+    if "slow" in kind:  # on a busy machine a try may end before the server has seen it
+        assert "in 2 tries" in str(error.value)
+        assert len(Unruly.keys) <= (0 if kind == "slow_name" else 2)
+    else:
+        assert len(Unruly.keys) == 2
 
 
 def test_the_key_goes_to_no_other_host(unruly, tmp_path, monkeypatch):
