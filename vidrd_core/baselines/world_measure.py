@@ -76,7 +76,7 @@ class WorldMeasure(Measure):
             _share(records, "identity_kept"),
             _share(records, "direction_kept"),
             float(np.mean(jumps)) if jumps else 1.0,
-            *(_share([{name: r[name][1:]} for r in records], name) for name in ("faithful_look", "faithful_motion")),
+            *(_share(records, name, first=1) for name in ("faithful_look", "faithful_motion")),
             nearness_to_1(records, "worst_step"),
         ]
         return float(np.mean(shares))
@@ -122,9 +122,9 @@ class WorldMeasure(Measure):
         return f"{table(columns, methods)}\n{table(('identity / faithful in clip', *numbers), clips)}"
 
 
-def _share(records: Sequence[Record], name: str) -> float:
-    """The share of a figure's ones among all of its zeros and ones; 1 where there is none."""
-    values = [value for record in records for value in record[name] if value is not None]
+def _share(records: Sequence[Record], name: str, first: int = 0) -> float:
+    """The share of a figure's ones among its zeros and ones, from number `first` on; 1 where there is none."""
+    values = [value for record in records for value in record[name][first:] if value is not None]
     return float(np.mean(values)) if values else 1.0
 
 

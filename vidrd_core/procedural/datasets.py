@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vidrd_core.data.pseudo_video import CameraSettings, pseudo_video
 from vidrd_core.procedural import Scene, caption, describe, random_scene, random_still, render, trajectory, world
+from vidrd_core.procedural.world.things import RADII, SPEEDS
 
 WORLD_RULES = 1  # version of what `vidrd_core.procedural.world` draws
 RULES = 3  # version of what `vidrd_core.procedural` draws, so that older array caches are recognized
@@ -156,8 +157,8 @@ class WorldData:
     size: int = 64
     motions: tuple[str, ...] = world.MOTIONS
     grounds: tuple[str, ...] = world.GROUNDS
-    radii: tuple[float, float] = (7.5, 12.0)
-    speeds: tuple[float, float] = (2.5, 5.0)
+    radii: tuple[float, float] = (64 * RADII[0], 64 * RADII[1])
+    speeds: tuple[float, float] = (64 * SPEEDS[0], 64 * SPEEDS[1])
     seed: int = 1
 
     def __post_init__(self) -> None:
