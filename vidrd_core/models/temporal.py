@@ -6,7 +6,7 @@ Their last layers are zero-initialised, so that a freshly inflated model compute
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from einops import rearrange
 from torch import Tensor, nn
@@ -152,6 +152,20 @@ class DoubleSelfAttention(nn.Module):
             h = norm(x)
             x = attention(h, x, call.all_frames(attention, h, dim=1))
         return self.ff(self.norm3(x), x)
+
+
+def randomise(conv: TemporalConv, gain: float) -> None:
+    """Give a Temp-Conv random last weights, for a model that learns motion from nothing.
+
+    From zero a direction is learned late: a filter that tells later frames from earlier ones, and what turns it on by
+    a word, are of no use without each other.
+
+    Args:
+        conv: The Temp-Conv.
+        gain: Standard deviation of what comes out, as a share of what goes in.
+    """
+    weight = cast("Tensor", conv.layer(conv.depth)[-1].weight)
+    nn.init.normal_(weight, std=gain * weight[0].numel() ** -0.5)
 
 
 def zero_(module: nn.Module) -> None:

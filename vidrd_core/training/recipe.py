@@ -20,6 +20,7 @@ from vidrd_core.io.configs import changes
 from vidrd_core.loading import PARTS, files_of, find
 from vidrd_core.models.inflate import save_temporal
 from vidrd_core.models.load_parts import load_unet, load_vae, save_text_encoder, save_unet, save_vae
+from vidrd_core.models.temporal import TemporalConv, randomise
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.models.vae import TemporalVAE
 from vidrd_core.models.word_text_encoder import TextEncoder
@@ -267,12 +268,17 @@ class Recipe:
         if not isinstance(stage, ClipStageConfig):
             config = dataclasses.replace(config, temp_conv_depth=0, temp_attention="none")
         unet = UNet3D(config)
+        new = dict(unet.named_modules())
         if unet_path:
             before, _ = load_unet(unet_path)
             state = {k: v for k, v in before.state_dict().items() if k in unet.state_dict()}
+            new = {name: module for name, module in new.items() if f"{name}.conv1.0.weight" not in state}
             missing, _ = unet.load_state_dict(state, strict=False)
             if self.processes.is_main_process:
                 self.progress.message(f"{stage.name}: {len(state)} tensors loaded, {len(missing)} new")
+        for layer in new.values():
+            if isinstance(layer, TemporalConv) and isinstance(stage, ClipStageConfig) and stage.temporal_gain:
+                randomise(layer, stage.temporal_gain)
         if stage.train == "lora":
             lora.inject(unet, stage.lora_rank)
         return UNetWithTextEncoder(unet, text.to(self.processes.device), stage)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from vidrd_core.io.configs import from_dict, meant
 
-OPTIMIZERS = ("adamw", "adamw8bit")
+OPTIMIZERS = ("adamw", "adamw8bit", "muon")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class StageConfig:
         learning_rate: At the end of the warm-up; more than 0.
         rates: Factors of the learning rate for parameters whose names contain a key; the last matching key counts.
         train: Which parameters are trained: a preset of `training.trainable`.
-        optimizer: "adamw", or "adamw8bit" (bitsandbytes, on a GPU).
+        optimizer: "adamw", "adamw8bit" (bitsandbytes, on a GPU), or "muon" (`training.optimizer.Muon`).
         warmup: Steps over which the learning rate rises linearly.
         final_rate: Factor of the learning rate at the end of the cosine schedule, 0 to 1.
         weight_decay: AdamW's, 0 or more.
@@ -125,9 +125,17 @@ class StageConfig:
             raise ValueError(f"stage {self.name}: {name} are {wrong}, expected {keys} with numbers above 0")
 
     def shaping(self) -> dict[str, Any]:
-        """The settings that change the result, by name, `task` among them: all but the intervals."""
+        """The settings that change the result, by name, `task` among them: all but the intervals.
+
+        Settings of later versions are left out where they are off, so that runs of older ones go on.
+        """
         settings = {"task": self.task, **dataclasses.asdict(self)}
-        return {name: value for name, value in settings.items() if not name.endswith("_every")}
+        later = ("shift_weight", "temporal_gain")
+        return {
+            name: value
+            for name, value in settings.items()
+            if not name.endswith("_every") and (value or name not in later)
+        }
 
 
 @dataclass(frozen=True)
@@ -203,6 +211,8 @@ class ClipStageConfig(ImageStageConfig):
         prompt_share: Share of the clips whose first frames are given (clean, or less noisy) and not predicted.
         prompt_frames: How many first frames are given (M).
         prompt_noise: Timestep of the given frames, as a share of the clip's timestep; 0 keeps them clean.
+        temporal_gain: Spread of the last weights of new Temp-Convs (`models.temporal.randomise`); 0 leaves an image
+            model as it is.
     """
 
     task: ClassVar[str] = "clip"
@@ -211,11 +221,13 @@ class ClipStageConfig(ImageStageConfig):
     prompt_share: float = 0.0
     prompt_frames: int = 2
     prompt_noise: float = 0.0
+    temporal_gain: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._share("image_share", "prompt_share", "prompt_noise")
         self._at_least(1, "prompt_frames")
+        self._at_least(0, "temporal_gain")
 
 
 @dataclass(frozen=True)
@@ -269,13 +281,6 @@ class ImageVAEStageConfig(VAEStageConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(0, "kl_weight", "shift_weight")
-
-    def shaping(self) -> dict[str, Any]:
-        """See `StageConfig.shaping`; without `shift_weight` where it is off, so that older runs go on."""
-        settings = super().shaping()
-        if not self.shift_weight:
-            del settings["shift_weight"]
-        return settings
 
 
 @dataclass(frozen=True)

@@ -93,9 +93,9 @@ class Trainer:
             parameter.requires_grad_(False)
         for parameter in self.trainable.values():
             parameter.requires_grad_(True)
-        optimizer = make_optimizer(self.trainable, stage, self.accelerator.device)
         loss = Loss(task)
         self.sharded = ShardedModel(loss, self.trainable, self.accelerator, BLOCKS)
+        optimizer = make_optimizer(self.trainable, stage, self.accelerator.device, self.sharded.is_sharded)
         if stage.gradient_checkpointing:
             checkpoint_blocks(task.model)
         self.loss, self.optimizer = self.accelerator.prepare(loss, optimizer)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from vidrd_core import training
 from vidrd_core.loading import load
 from vidrd_core.models.load_parts import load_text_encoder, load_unet, load_vae
+from vidrd_core.models.temporal import TemporalConv
 from vidrd_core.models.unet3d import UNet3D
 from vidrd_core.procedural import world
 from vidrd_core.procedural.datasets import ShapesData, StillsData
@@ -290,6 +291,32 @@ def test_a_recipe_starts_from_a_built_in_model_by_name():
     configs = Path(training.__file__).parent / "configs"
     init = load_config(configs / "tiny_prompted.yaml").init
     assert (init / "unet.safetensors").exists()
+
+
+def test_new_temporal_layers_are_as_random_as_told(recipe, tmp_path):
+    """By default they leave the image model as it is; layers that are there already stay."""
+
+    run, _ = recipe
+
+    def last_weights(name, gain):
+        torch.manual_seed(0)
+        clip = next(stage for stage in RECIPE["stages"] if stage["name"] == "clip")
+        before = RECIPE["stages"][: RECIPE["stages"].index(clip)]
+        stages = [*before, clip, {**clip, "name": "more"}] if name == "more" else [*before, clip]
+        stages[-1] = {**stages[-1], "temporal_gain": gain}
+        path = write_recipe(tmp_path / "recipe.yaml", out=str(run), stages=stages)
+        found = Recipe(load_config(path))
+        unet = found.load_unet_and_text(found.config.stages[-1]).unet
+        return {f"{key}.conv2.3.weight": m.layer(2)[-1].weight for key, m in unet.named_modules() if is_conv(m)}
+
+    def is_conv(module):
+        return isinstance(module, TemporalConv)
+
+    assert not any(weight.any() for weight in last_weights("clip", 0.0).values())
+    for weight in last_weights("clip", 0.5).values():
+        assert weight.std().item() == pytest.approx(0.5 * weight[0].numel() ** -0.5, rel=0.2)
+    trained = load_file(run / "clip" / "unet.safetensors")
+    assert all(torch.equal(weight, trained[name]) for name, weight in last_weights("more", 0.5).items())
 
 
 def test_a_model_of_the_drawn_world_learns_its_words(tmp_path):

@@ -25,7 +25,7 @@ TASKS_OF = {
     **dict.fromkeys(("caption_dropout", "plain_share", "emphasis", "number_share", "lora_rank"), UNET),
     **dict.fromkeys(("words_weight", "places_weight", "pictures_weight"), UNET),
     **dict.fromkeys(("timestep_power", "min_snr", "noise_offset"), DENOISING),
-    **dict.fromkeys(("image_share", "prompt_share", "prompt_frames", "prompt_noise"), CLIP),
+    **dict.fromkeys(("image_share", "prompt_share", "prompt_frames", "prompt_noise", "temporal_gain"), CLIP),
     **dict.fromkeys(("l1_weight", "perceptual_weight", "perceptual", "adversarial_weight", "adversarial_from"), VAE),
     "kl_weight": {"vae"},
     "shift_weight": {"vae"},
@@ -136,7 +136,7 @@ def test_shaping_is_json_and_has_no_intervals():
         shaping = json.loads(json.dumps(stage.shaping()))
         assert shaping == stage.shaping()
         names = {f.name for f in dataclasses.fields(stage) if not f.name.endswith("_every")}
-        assert shaping.keys() == {"task", *names} - {"shift_weight"}, "which older runs lack"
+        assert shaping.keys() == {"task", *names} - {"shift_weight", "temporal_gain"}, "which older runs lack"
     moved = read_stage({**GOOD, "task": "vae", "shift_weight": 0.5})
     assert moved.shaping()["shift_weight"] == 0.5
 
