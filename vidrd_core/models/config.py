@@ -180,7 +180,7 @@ class TextConfig:
     Args:
         words: The vocabulary, in the order of its token ids; without, a recipe takes that of procedural clips.
         hidden_size: Width of the encoded prompts, a multiple of `heads`.
-        layers: Transformer layers.
+        layers: Transformer layers; with 0 the UNet reads the words' own embeddings, normalised.
         heads: Attention heads.
         max_length: Tokens of a prompt, with start and end.
 
@@ -196,7 +196,7 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name, least in (("layers", 1), ("max_length", 3)):
+        for name, least in (("layers", 0), ("max_length", 3)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected {least} or more")
         _check_heads(self.hidden_size, self.heads)

@@ -125,7 +125,7 @@ class CLIPTextNetwork(nn.Module):
         layers = cast("nn.ModuleList", self.encoder["layers"])
         for name, weight in self.named_parameters():
             width, layer = self.final_layer_norm.normalized_shape[0], name.split(".")[-2]
-            inner = width**-0.5 * (2 * len(layers)) ** -0.5
+            inner = width**-0.5 * (2 * max(1, len(layers))) ** -0.5
             spread = {"out_proj": width**-0.5, "fc1": (2 * width) ** -0.5, "fc2": inner}
             spread |= dict.fromkeys(("q_proj", "k_proj", "v_proj"), inner)
             spread |= {"token_embedding": 1.0, "position_embedding": 0.02}

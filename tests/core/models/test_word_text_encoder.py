@@ -1,5 +1,6 @@
 """The built-in model's text encoder: transformers' CLIP text model, without transformers."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -8,21 +9,23 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from vidrd_core.models.config import TextConfig
+from vidrd_core.models.load_parts import load_text_encoder, save_text_encoder
 from vidrd_core.models.word_text_encoder import END, START, TextEncoder
 
 TEXT = TextConfig(words=tuple(f"w{i}" for i in range(20)), hidden_size=24, layers=3, heads=4, max_length=7)
 
 
-@pytest.fixture
-def theirs():
+def clip_of(layers):
+    """The same network, by transformers."""
     torch.manual_seed(0)
-    sizes = {"hidden_size": 24, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4}
+    sizes = {"hidden_size": 24, "intermediate_size": 96, "num_hidden_layers": layers, "num_attention_heads": 4}
     tokens = {"vocab_size": 22, "max_position_embeddings": 7, "bos_token_id": START, "eos_token_id": END}
     return CLIPTextModel(CLIPTextConfig(**sizes, **tokens, pad_token_id=END))
 
 
-def test_it_computes_what_transformers_does(theirs):
-    ours = TextEncoder(TEXT)
+@pytest.mark.parametrize("layers", [3, 0])
+def test_it_computes_what_transformers_does(layers):
+    ours, theirs = TextEncoder(dataclasses.replace(TEXT, layers=layers)), clip_of(layers)
     weights = {f"clip.{name.removeprefix('text_model.')}": each for name, each in theirs.named_parameters()}
     ours.load_state_dict(weights)
     older = {name.replace("clip.", "clip.text_model."): each for name, each in weights.items()}
@@ -31,7 +34,8 @@ def test_it_computes_what_transformers_does(theirs):
     torch.testing.assert_close(ours.eval()(tokens), theirs.eval()(input_ids=tokens).last_hidden_state)
 
 
-def test_new_weights_are_spread_as_those_of_transformers_but_for_the_words(theirs):
+def test_new_weights_are_spread_as_those_of_transformers_but_for_the_words():
+    theirs = clip_of(3)
     torch.manual_seed(1)
     ours = dict(TextEncoder(TEXT).clip.named_parameters())
     assert ours["embeddings.token_embedding.weight"].std().item() == pytest.approx(1, rel=0.25)
@@ -50,3 +54,15 @@ def test_a_video_of_the_built_in_model_needs_no_transformers(tmp_path):
     command = ["generate", "a red circle", "--steps", "1", "-q", "-o", str(tmp_path / "a.gif")]
     subprocess.run([sys.executable, "-c", code, *command], check=True)
     assert (tmp_path / "a.gif").exists()
+
+
+def test_without_layers_a_word_is_read_as_itself(tmp_path):
+    """Whatever is beside it: what a layer learns of other words cannot drown it."""
+    torch.manual_seed(0)
+    encoder = TextEncoder(dataclasses.replace(TEXT, layers=0))
+    first, second = encoder.encode(["w1 w2 w3", "w1 w5 w3"])
+    same = (first == second).all(dim=1)
+    assert same.tolist() == [True, True, False, True, True, True, True]
+    save_text_encoder(encoder, tmp_path / "text_encoder.safetensors")
+    again = load_text_encoder(tmp_path / "text_encoder.safetensors")
+    assert torch.equal(again.encode(["w1 w2 w3"])[0], first)
