@@ -323,7 +323,8 @@ def test_a_model_of_the_drawn_world_learns_its_words(tmp_path):
     """The packaged recipe's networks and stages, at a few steps of a few clips."""
     packaged = yaml.safe_load((Path(training.__file__).parent / "configs" / "world.yaml").read_text())
     stages = [{**stage, **STAGE, "steps": 2} for stage in packaged["stages"]]
-    data = {"frames": 4, "size": 32, "sources": [{"name": "world", "world": {"clips": 40, "seed": 3}}]}
+    sources = [{**each, "world": {**each["world"], "clips": 40}} for each in packaged["data"]["sources"]]
+    data = {"frames": 4, "size": 32, "sources": sources}
     diffusion = {**packaged["diffusion"], "frames": 4, "size": 32}
     recipe = {**packaged, "out": str(tmp_path / "run"), "data": data, "stages": stages, "diffusion": diffusion}
     path = tmp_path / "recipe.yaml"
