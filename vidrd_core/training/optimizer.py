@@ -37,7 +37,8 @@ def make_optimizer(
     if stage.optimizer == "muon":
         if sharded:
             raise RecipeError(f"stage {stage.name}: optimizer muon needs whole matrices: use no FSDP, or adamw")
-        return Muon(matrix_groups(groups, trainable), fused=True, **settings)
+        # Not fused: a scaler of gradients calls fused optimisers for gradients that overflowed, too.
+        return Muon(matrix_groups(groups, trainable), **settings)
     if device.type == "cpu":
         raise RecipeError(f"stage {stage.name}: optimizer adamw8bit needs a GPU, and there is none: use adamw")
     try:
