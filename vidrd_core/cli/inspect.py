@@ -14,6 +14,7 @@ from vidrd_core.cli.errors import InputError, input_checked
 from vidrd_core.io import safetensors
 from vidrd_core.io.configs import parse_json
 from vidrd_core.io.pictures import PictureError, picture_facts
+from vidrd_core.io.tables import VIDEO_SUFFIXES
 from vidrd_core.loading import PARTS, SUFFIX
 from vidrd_core.reuse import OLD_NAMES
 from vidrd_core.video.reader import ANIMATED, UNREADABLE, probe_video
@@ -354,7 +355,7 @@ def _video(path: Path) -> Facts:
     try:
         video = probe_video(path)
     except ValueError as error:
-        if not str(error).endswith(UNREADABLE):
+        if path.suffix.lower() in VIDEO_SUFFIXES or UNREADABLE not in str(error):
             raise InputError(str(error)) from error
         raise InputError(f"{path} is no safetensors file, and no video that can be read") from error
     container = video.kind if video.kind in ANIMATED else path.suffix[1:].lower() or video.kind

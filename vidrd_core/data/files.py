@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -48,7 +49,7 @@ def find_files(folder: Path, suffixes: Sequence[str], expected: str, table: Path
         try:
             record = Record(str(path), caption=caption_of(path, names[-1], captions))
         except ValueError as error:
-            yield Skipped(Record(str(path)), f"has a caption that is no UTF-8 text: {error}")
+            yield Skipped(Record(str(path)), str(error))
             continue
         if path.suffix.lower() in suffixes:
             yield record
@@ -156,13 +157,19 @@ def caption_of(path: Path, name: str, captions: Mapping[str, str]) -> str:
         then the text of the file of the same name in .txt or .caption.
 
     Raises:
-        ValueError: The text is not UTF-8.
+        ValueError: The text cannot be read, or is not UTF-8.
     """
     if found := captions.get(plain_name(name), captions.get(plain_name(path.name))):
         return found
     texts = (path.with_suffix(suffix) for suffix in (".txt", ".caption"))
-    beside = next((text for text in texts if text.is_file()), None)
-    return one_line(read_text(beside)) if beside else ""
+    # os.path.isfile() takes a name that is too long with .caption for one that is not there, Path.is_file() fails
+    beside = next((text for text in texts if os.path.isfile(text)), None)
+    try:
+        return one_line(read_text(beside)) if beside else ""
+    except OSError as error:
+        raise ValueError(f"has a caption that cannot be read: {beside}: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"has a caption that cannot be read: {error}") from error
 
 
 def one_line(text: str) -> str:
@@ -187,6 +194,7 @@ def read_table(path: Path, refuse: Refuse | None = None) -> dict[str, str]:
     """
     captions: dict[str, str] = {}
     lines: dict[str, int] = {}
+    first_absent, has_columns = "", False
     for number, row in read_rows(path, refuse):
         where = f"{path}, line {number}"
         try:
@@ -197,10 +205,16 @@ def read_table(path: Path, refuse: Refuse | None = None) -> dict[str, str]:
             refuse(number, str(error))
             continue
         if file is None or text is None:
-            raise ValueError(
-                f"{where}: expected columns for a file ({', '.join(FILE_COLUMNS)}) and for its caption "
+            absent = (
+                f": expected columns for a file ({', '.join(FILE_COLUMNS)}) and for its caption "
                 f"({', '.join(CAPTION_COLUMNS)}), got {', '.join(row) or 'nothing'}"
             )
+            if refuse is None:
+                raise ValueError(f"{where}{absent}")
+            first_absent = first_absent or f"{where}{absent}"
+            refuse(number, absent)
+            continue
+        has_columns = True
         name = plain_name(file)
         if captions.get(name, text) != text:
             again = f" has {name} again, with another caption than in line {lines[name]}: keep one of them"
@@ -209,6 +223,8 @@ def read_table(path: Path, refuse: Refuse | None = None) -> dict[str, str]:
             refuse(number, again)
             continue
         captions[name], lines[name] = text, number
+    if first_absent and not has_columns:  # a table of something else, not a bad line
+        raise ValueError(first_absent)
     return captions
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vidrd_core.data.files import caption_of, read_table, walk, warn_of_absent
+from vidrd_core.data.files import Refused, caption_of, read_table, walk, warn_of_absent
 from vidrd_core.io.configs import parse_json
 from vidrd_core.io.digests import stamp
 from vidrd_core.io.isolated import CrashError, reading
@@ -97,17 +98,19 @@ def from_folder(folder: Path, layout: ClipLayout | None = None, table: Path | No
         table: A file of captions; see `data.files.read_table`.
 
     Returns:
-        A source for each video, named by its path in the folder and sorted by name.
+        A source for each video, named by its path in the folder and sorted by name. What cannot be a video's name, or
+        has a text that cannot be read, is a source whose `load` says so.
 
     Raises:
         FileNotFoundError: There is no such folder.
         NotADirectoryError: It is a file.
-        ValueError: The table or a text cannot be read, or there are no videos.
+        ValueError: The table cannot be read, or there are no videos.
     """
     folder = Path(folder)
     captions: Mapping[str, str] = read_table(table) if table else {}
     found: dict[str, Path] = {}
-    for path in walk(folder):
+    refused = Refused()
+    for path in walk(folder, refused):
         if path.suffix.lower() in (*VIDEO_SUFFIXES, ".apng") or frame_count(path) > 1:
             found[path.relative_to(folder).as_posix()] = path
         elif path.suffix.lower() == ".png":
@@ -122,11 +125,27 @@ def from_folder(folder: Path, layout: ClipLayout | None = None, table: Path | No
         warn_of_absent(table, captions, found, folder)
 
     def source(name: str, path: Path) -> VideoSource:
-        text = caption_of(path, name, captions)
+        try:
+            text = caption_of(path, name, captions)
+        except ValueError as error:
+            return _unreadable(name, f"{path} {error}")
         files = sorted(path.glob("*.png")) if path.is_dir() else [path]
         return VideoSource(name, lambda: _read(path, text, layout), stamp(files, text, layout))
 
-    return [source(name, path) for name, path in sorted(found.items())]
+    unreadable = [
+        _unreadable(os.path.relpath(each.record.source, folder), f"{each.record.source} {each.reason}")
+        for each in refused.records
+    ]
+    return [*(source(name, path) for name, path in sorted(found.items())), *unreadable]
+
+
+def _unreadable(name: str, reason: str) -> VideoSource:
+    """A source that is recorded as skipped."""
+
+    def load() -> LoadedVideo:
+        raise ValueError(reason)
+
+    return VideoSource(name, load, stamp((), reason))
 
 
 def _read(path: Path, text: str, layout: ClipLayout | None) -> LoadedVideo:

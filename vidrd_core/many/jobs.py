@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from vidrd_core.io.partial import NAME_BYTES
 from vidrd_core.pipeline import VidRD
 from vidrd_core.prompt_schedule import PerClip, fade_of
 from vidrd_core.reuse import ReuseSettings
@@ -18,7 +20,6 @@ from vidrd_core.video.sinks import SUFFIXES
 LARGEST_BATCH = 8  # by default
 SMALL = 8 * 64 * 64  # frames x width x height of a clip of which so many are sampled together
 FORMATS = (*(suffix[1:] for suffix in SUFFIXES), "png")
-LONGEST_NAME = 100  # characters
 NAME = re.compile(r"[^\s.\x00-\x1f/\\:*?\"<>|][^\x00-\x1f/\\:*?\"<>|]*(?<![\s.])")
 # What Windows keeps for devices, with any suffix.
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -187,11 +188,14 @@ def file_of(name: str, kind: str, number: int) -> str:
     if kind not in FORMATS:
         raise ValueError(f"format is {kind!r}, expected one of {', '.join(FORMATS)}")
     name = name or f"{number:06d}"
-    if len(name) > LONGEST_NAME or not NAME.fullmatch(name) or DEVICES.fullmatch(name):
+    if not NAME.fullmatch(name) or DEVICES.fullmatch(name):
         raise ValueError(
-            f"name is {name[: LONGEST_NAME + 1]!r}, expected at most {LONGEST_NAME} characters that may be a file's "
-            f'name everywhere: none of / \\ : * ? " < > |, and no point at its begin or end'
+            f"name is {name[:100]!r}, expected one that a file can have everywhere: none of "
+            f'/ \\ : * ? " < > |, no point at its begin or end, and no device of Windows such as CON'
         )
-    if name.lower().endswith(SUFFIXES):
-        return name
-    return f"{name}/" if kind == "png" else f"{name}.{kind}"
+    file = name if name.lower().endswith(SUFFIXES) else f"{name}/" if kind == "png" else f"{name}.{kind}"
+    if (size := len(os.fsencode(file.rstrip("/")))) > NAME_BYTES:
+        raise ValueError(
+            f"name is {name[:100]!r} ..., whose file would have a name of {size} bytes: at most {NAME_BYTES}"
+        )
+    return file

@@ -70,11 +70,16 @@ def _read_file(path: str | os.PathLike[str], last: int | None) -> tuple[list[np.
             frames.append(frame)
         return frames, film.timeline.fps
     except VideoError as error:
-        if not str(error).startswith("is damaged"):
-            raise ValueError(f"{path} {error}") from error
-        state = f"damaged after {len(frames)} frames" if frames else UNREADABLE
-        detail = str(error).removeprefix("is damaged or no video: ").removeprefix("is damaged ")
-        raise ValueError(f"{path} is {state} ({detail})") from error
+        raise ValueError(f"{path} {_reason(error, len(frames))}") from error
+
+
+def _reason(error: VideoError, frames: int = 0) -> str:
+    """Why a file cannot be read, of which so many frames could be."""
+    if not str(error).startswith("is damaged"):
+        return str(error)
+    state = f"damaged after {frames} frames" if frames else UNREADABLE
+    detail = str(error).removeprefix("is damaged or no video: ").removeprefix("is damaged ")
+    return f"is {state} ({detail})"
 
 
 @dataclass(frozen=True)
@@ -123,8 +128,7 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
         film = film_of(path)
         facts, times = film.facts, film.timeline
     except VideoError as error:
-        is_damaged = str(error).startswith("is damaged")
-        raise ValueError(f"{path} {f'is {UNREADABLE}' if is_damaged else error}") from error
+        raise ValueError(f"{path} {_reason(error)}") from error
     size = facts.width, facts.height
     return VideoInfo(facts.kind, facts.codec, len(times.times), *size, times.fps, facts.tags, times.seconds)
 

@@ -226,3 +226,14 @@ def test_a_sheet_is_there_before_its_record(here, vidrd, monkeypatch):
     monkeypatch.setattr(JsonLines, "append", noted)
     assert vidrd("evaluate", "made", "-o", "out")[0] == 0
     assert sheets[:3] == [[], ["0.mp4.png"], ["0.mp4.png", "1.mp4.png"]]  # of the header, then of the records
+
+
+def test_each_video_has_a_sheet_whatever_its_name(here, vidrd):
+    film = (here / "real" / "0.mp4").read_bytes()
+    for name in ("deep/b.mp4", "deep_b.mp4", f"{251 * 'a'}.mp4"):
+        path = here / "named" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(film)
+    code, _, err = vidrd("evaluate", "named", "-o", "result")
+    assert code == 0, err
+    assert len(list((here / "result" / "sheets").iterdir())) == 3

@@ -190,8 +190,9 @@ ROWS = {
     "no prompt": ("name,seed\na red circle,1\n", "line 2 has no column prompt, expected one beside name, seed"),
     "two": ("prompt,anchor,drift\na red circle,1,1\n", "line 2 has anchor in two columns, one of them drift"),
     "same name": ("prompt,name\na red circle,A\na red circle,a\n", "line 3: a.mp4 is the file of prompts.csv"),
-    "path": ("prompt,name\na red circle,../a\n", "line 2: name is '../a', expected at most 100 characters"),
-    "device": ("prompt,name\na red circle,NUL\n", "line 2: name is 'NUL', expected at most"),
+    "path": ("prompt,name\na red circle,../a\n", "line 2: name is '../a', expected one that a file can have"),
+    "device": ("prompt,name\na red circle,NUL\n", "line 2: name is 'NUL', expected one that a file can have"),
+    "long": ("prompt,name\na red circle," + 84 * "\u5706" + "\n", "name of 256 bytes: at most 255"),
     "no rows": ("prompt,name\n", "prompts.csv has no lines below its first"),
 }  # fmt: skip
 
@@ -199,9 +200,16 @@ ROWS = {
 @pytest.mark.parametrize("case", ROWS)
 def test_a_bad_row_is_reported_before_anything_is_sampled(vidrd, tmp_path, case):
     text, message = ROWS[case]
-    (tmp_path / "prompts.csv").write_text(text)
+    (tmp_path / "prompts.csv").write_text(text, encoding="utf-8")
     assert message in error_line(*vidrd("generate", "--prompts-file", "prompts.csv", *FAST, "-o", "videos"))
     assert os.listdir() == ["prompts.csv"]
+
+
+def test_a_name_can_be_as_long_as_a_files(vidrd, tmp_path):
+    (tmp_path / "prompts.csv").write_text(f"prompt,name\na red circle,{251 * 'a'}\n")
+    code, _, errors = vidrd("generate", "--prompts-file", "prompts.csv", *FAST, "-o", "videos")
+    assert code == 0, errors
+    assert f"{251 * 'a'}.mp4" in os.listdir("videos")
 
 
 @pytest.mark.parametrize(

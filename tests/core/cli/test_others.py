@@ -58,8 +58,10 @@ def test_info_describes_files(vidrd, whole, folder, tmp_path):
         assert [fact for fact in facts if fact not in text] == []
     Path("empty").mkdir()
     Path("text.txt").write_text("hello")
+    Path("cut.mp4").write_bytes((whole / "long.mp4").read_bytes()[:2000])
     for name, message in {
         "torch.ckpt": "torch.ckpt is a pickle that holds something other than weights; it could run any code",
+        "cut.mp4": "cut.mp4 is damaged, or no mp4, webm or gif video (",
         "text.txt": "is no safetensors file, and no video that can be read",
         "empty": "is a folder with no model parts, clip states or PNG frames in it",
         "none": "there is no file none",

@@ -61,8 +61,9 @@ def test_a_text_that_is_not_utf_8_is_named(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"one\ncaf\xe9")
     (skipped,) = find_files(tmp_path, (".mp4",), "a video")
     assert "a.txt, line 2 is no UTF-8 text" in skipped.reason
-    with pytest.raises(ValueError, match=r"a\.txt, line 2 is no UTF-8 text"):
-        from_folder(tmp_path)
+    (source,) = from_folder(tmp_path)
+    with pytest.raises(ValueError, match=r"a\.mp4 has a caption .*a\.txt, line 2 is no UTF-8 text"):
+        source.load()
 
 
 @pytest.mark.parametrize(

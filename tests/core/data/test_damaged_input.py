@@ -69,6 +69,17 @@ def test_names_that_are_no_utf8_are_recorded(folder, tmp_path):
     assert run(stills(folder), tmp_path / "out").worked == 0  # and known
 
 
+@pytest.mark.parametrize("length", [246, 251])
+def test_a_name_that_leaves_no_room_for_that_of_a_sidecar_is_read(folder, tmp_path, length):
+    picture(folder / f"{length * 'a'}.png", 1)
+    (tmp_path / "table.csv").write_text(f"{HEAD}{length * 'a'}.png,a long one\n")
+    report = run(stills(folder), tmp_path / "none")
+    assert (report.made, report.skipped) == (1, 1)  # the long one has no caption
+    assert captions(tmp_path / "none") == ["a good one"]
+    run(stills(folder, tmp_path / "table.csv"), tmp_path / "out")
+    assert captions(tmp_path / "out") == ["a good one", "a long one"]
+
+
 @pytest.mark.skipif(not hasattr(os, "symlink") or sys.platform == "win32", reason="links need rights there")
 def test_folders_that_link_to_themselves_end(folder, tmp_path):
     (folder / "below").mkdir()
@@ -103,7 +114,17 @@ def test_a_line_of_a_table_that_cannot_be_read_is_recorded(folder, tmp_path, lin
     assert reason in reasons(tmp_path / "out")[f"table.csv, line {number}"]
 
 
-@pytest.mark.parametrize("line", ['{"file_name": "a.png", "caption": "\\ud800"}', '{"file_name": "a', "7"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"file_name": "a.png", "caption": "\\ud800"}',
+        '{"file_name": "a.png"}',
+        '{"caption": "a"}',
+        "{}",
+        '{"file_name": "a',
+        "7",
+    ],
+)
 def test_json_lines_that_cannot_be_read_are_recorded(folder, tmp_path, line):
     picture(folder / "listed.png", 1)
     table = tmp_path / "table.jsonl"
@@ -111,6 +132,15 @@ def test_json_lines_that_cannot_be_read_are_recorded(folder, tmp_path, line):
     run(stills(folder, table), tmp_path / "out")
     assert captions(tmp_path / "out") == ["a good one", "a listed one"]
     assert "table.jsonl, line 1" in reasons(tmp_path / "out")
+
+
+def test_a_table_without_the_columns_is_refused(folder, tmp_path):
+    table = tmp_path / "table.jsonl"
+    table.write_text('{"picture": "good.png", "caption": "a good one"}\n' * 2)
+    with pytest.raises(
+        ValueError, match=r"table.jsonl, line 1: expected columns for a file \(file_name, .*, got picture"
+    ):
+        run(stills(folder, table), tmp_path / "out")
 
 
 def changes(line, head):

@@ -117,7 +117,7 @@ def test_unusable_files_are_skipped_with_their_reason(pictures, tmp_path):
         "notes.docx": "is a .docx, expected an image",
         "silent.png": "has no caption",
         "dots.png": "has a caption without words",
-        "latin.png": "has a caption that is no UTF-8 text",
+        "latin.png": "has a caption that cannot be read: ",
         "tiny.png": "is 16 x 16 pixels, fewer than the clip's 32 x 32",
         "twin.png": "is the same as",
     }

@@ -1,6 +1,9 @@
 """The evaluation of a folder's or a model's videos: resumed, shared by processes, summarized."""
 
 import json
+import os
+import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -58,6 +61,19 @@ def test_videos_by_vidrd_contain_their_layout_and_prompt(tmp_path):
     shown = subject.load()
     assert (shown.text, shown.boundaries.seams, shown.boundaries.window) == ("a red circle", (8, 14), 3)
     assert subject.load().boundaries == shown.boundaries
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names themselves")
+def test_names_and_texts_that_are_no_utf8_are_recorded(folder, tmp_path):
+    (folder / "green.txt").write_bytes(b"caf\xe9")
+    shutil.copy(folder / "green.mp4", os.fsencode(folder) + b"/bad\xff.mp4")
+    (folder / "up").symlink_to(folder, target_is_directory=True)
+    evaluate(from_folder(folder), tmp_path / "out", NETWORKS)
+    found = {name: record["reason"] for name, record in records(tmp_path / "out").items() if "reason" in record}
+    assert found.keys() == {"bad.mp4", "green.mp4", r"bad\udcff.mp4", "up"}
+    assert "green.txt, line 1 is no UTF-8 text" in found["green.mp4"]
+    assert found[r"bad\udcff.mp4"].endswith("has a name that is no UTF-8: rename it")
+    assert found["up"].endswith("is a link to a folder that it is in: remove it")
 
 
 def test_every_video_has_a_record_and_the_damaged_one_a_reason(folder, tmp_path):
