@@ -4,12 +4,28 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import torch.nn.functional as F
-from gates import moved_latents_error, report, shares, spread, world_distance
+from gates import (
+    DRIFTS,
+    SEARCHED,
+    SNRS,
+    SWAPS,
+    cost_table,
+    mean_distance,
+    moved_latents_error,
+    report,
+    shares,
+    spread,
+    swap_costs,
+    world_distance,
+)
 
-from vidrd_core.procedural import world
+from vidrd_core.procedural import EVALUATION_SEED, world
+from vidrd_core.procedural.datasets import WorldData
 from vidrd_core.procedural.world.captions import wanted_of
 from vidrd_core.procedural.world.readout import read_out
+from vidrd_core.sampling import DiffusionConfig
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +56,9 @@ def test_one_instance_over_and_over_has_no_spread(drawn):
     assert set(spread([row[0]] * 3).values()) == {0.0}
     assert world_distance(row[0], row[0]) == 0
     assert spread(row[:1]) == {}
+    assert mean_distance([(row[0], row[0])]) == 0
+    assert np.isnan(mean_distance([]))
+    assert mean_distance([(row[0], row[1])]) == world_distance(row[0], row[1]) > 0
 
 
 class Pixels:
@@ -65,12 +84,42 @@ def test_latents_that_move_as_frames_do_are_told_from_others():
     assert 0.02 < averaged < 0.7 * picked
 
 
+@pytest.mark.parametrize("heeds", [True, False])
+def test_words_that_change_the_loss_are_told_from_others(heeds):
+    """A network that is off by 1 in all latents for captions with other words, or for none."""
+    data = WorldData(clips=SEARCHED * 6, motions=DRIFTS, seed=EVALUATION_SEED)
+    true, seen = {data.plain(i) for i in range(data.clips)}, []
+
+    def encode(texts):
+        seen.append(texts)
+        return torch.full((len(texts),), float(len(seen) % 2 == 0))
+
+    model = SimpleNamespace(
+        diffusion=DiffusionConfig(prediction="eps"),
+        vae=SimpleNamespace(encode=lambda video: torch.zeros(len(video), 4, 8, 8, 8)),
+        text_encoder=SimpleNamespace(encode=encode),
+        unet=lambda x, timestep, text, positions: heeds * text.view(-1, 1, 1, 1, 1).expand_as(x),
+    )
+    costs = swap_costs(model, 6)
+    assert costs.keys() == SWAPS.keys()
+    for row in costs.values():
+        assert len(row) == len(SNRS)
+        for grown, _ in row:  # of noise of variance 1, to which 1 is added
+            assert grown == (pytest.approx(1.0, abs=0.1) if heeds else 0)
+    for said, swapped in zip(seen[::2], seen[1::2], strict=True):
+        assert len(said) == 6
+        assert true.issuperset(said)
+        assert all(one != other for one, other in zip(said, swapped, strict=True))
+    assert ("+0.00 ± 0.00 %" in cost_table(costs)) != heeds
+
+
 def test_the_report_has_each_figure(drawn):
     result = {
         "psnr": 27.1, "moved latents": 0.17, "videos": 100,
         "drawn": dict.fromkeys(("color", "shape", "motion", "ground", "all"), 1.0),
         "generated": {"color": 0.9, "shape": 0.8, "motion": 0.7, "ground": 0.6, "all": 0.5},
-        "spread": {"hue": 0.91, "place": 0.92, "pattern": 0.93}, "place_of_same_noise": 0.12,
+        "spread": {"hue": 0.91, "place": 0.92, "pattern": 0.93},
+        "place_of_same_noise": 0.12, "place_in_other_motion": 0.11,
         "motions": {"stay": 0.3},
     }  # fmt: skip
     text = report(result)
@@ -83,6 +132,7 @@ def test_the_report_has_each_figure(drawn):
         "0.92",
         "0.93",
         "0.12",
+        "0.11",
         "stay 0.30",
     ):
         assert figure in text
