@@ -133,16 +133,11 @@ def swap_costs(model: VidRD, clips: int) -> dict[str, list[tuple[float, float]]]
         for snr in SNRS:
             timestep = torch.full((len(x),), min(int((ratios > snr).sum()), len(ratios) - 1))
             noised, target = schedule.noised(x, noise, timestep)
-            losses = [
-                (
-                    model.unet(noised, timestep, model.text_encoder.encode(texts), positions.expand(len(x), -1))
-                    - target
-                )
-                .square()
-                .flatten(1)
-                .mean(1)
+            made = (
+                model.unet(noised, timestep, model.text_encoder.encode(texts), positions.expand(len(x), -1))
                 for texts in (said, swapped)
-            ]
+            )
+            losses = [(each - target).square().flatten(1).mean(1) for each in made]
             grown = (losses[1] - losses[0]) / losses[0].mean()
             costs[name].append((float(grown.mean()), float(grown.std() / len(x) ** 0.5)))
     return costs
@@ -164,7 +159,7 @@ def measure(model: VidRD, given: argparse.Namespace) -> dict[str, Any]:
     for one in wanted:
         row = [clip(one, seed) for seed in range(given.noises)]
         clips.append(row)
-        found.append([read_out(clip) for clip in row])
+        found.append([read_out(each) for each in row])
     spreads = [spread(row) for row in found]
     by_noise = mean_distance(pair for column in zip(*found, strict=True) for pair in itertools.pairwise(column))
     others = [replace(one, motion=other.motion) for one, other in itertools.pairwise(wanted)]
