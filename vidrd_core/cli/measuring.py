@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from vidrd_core.data.files import walk
 from vidrd_core.evaluation.runner import Networks, Record, evaluate, read_records
 from vidrd_core.evaluation.videos import VideoSource, from_folder
 from vidrd_core.io import MissingPackageError
-from vidrd_core.io.digests import stamp
+from vidrd_core.io.digests import SHORT, hashed, stamp
 from vidrd_core.io.interrupt import Interrupt
 from vidrd_core.io.partial import fitting
 from vidrd_core.metrics.clip_features import CLIPFeatures
@@ -193,5 +192,5 @@ def draw_video(video: Video, record: Record, folder: Path) -> None:
 
 def sheet_name(name: str) -> str:
     """The file name of the contact sheet of a video of this name, which may contain folders."""
-    flat = name if "/" not in name else f"{name.replace('/', '_')}-{sha256(name.encode()).hexdigest()[:8]}"
-    return fitting(flat, ".png")
+    flat = name.replace("/", "_")
+    return fitting(flat if flat == name else f"{flat}-{hashed(name)[:SHORT]}", ".png")

@@ -98,8 +98,8 @@ def from_folder(folder: Path, layout: ClipLayout | None = None, table: Path | No
         table: A file of captions; see `data.files.read_table`.
 
     Returns:
-        A source for each video, named by its path in the folder and sorted by name. What cannot be a video's name, or
-        has a text that cannot be read, is a source whose `load` says so.
+        A source for each video, named by its path in the folder and sorted by name. Of a video whose name or text
+        cannot be read, and of a folder that cannot be, `load` raises an error that says so.
 
     Raises:
         FileNotFoundError: There is no such folder.
